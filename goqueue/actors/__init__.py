@@ -1,0 +1,33 @@
+"""What a worker imports: `dramatiq goqueue.actors`. The only module with side effects at import.
+
+It sets up logging and the broker, declares the built-in job types, and loads the users' own modules.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from goqueue import failpoints
+from goqueue.config import get_settings
+from goqueue.errors import ConfigurationError
+from goqueue.logging import configure_logging
+from goqueue.submit import current_broker
+
+__all__ = ["DEFAULT_TYPES", "broker"]
+
+#: The type of a job that names only its queue, where that is not the queue's one declared type.
+DEFAULT_TYPES = {"default": "send_email"}
+
+settings = get_settings()
+configure_logging(settings)
+failpoints.configure(settings.failpoints)
+broker = current_broker()
+
+for module in ("send_email", "process_payment", "send_webhook"):
+    import_module(f"goqueue.actors.{module}")
+
+for module in settings.actors:
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError([f"GOQUEUE_ACTORS: cannot import {module!r}: {error}"]) from error

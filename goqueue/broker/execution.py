@@ -1,0 +1,126 @@
+"""Running one attempt: what is wrapped around the function of every declared actor."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from dramatiq.errors import Retry
+
+from goqueue.broker.interrupts import Interrupted, Interrupts
+from goqueue.broker.job_type import JobType, plain
+from goqueue.errors import Discard, InvalidJobError, RetryAfter, Snooze
+from goqueue.jobs import AttemptOutcome
+from goqueue.middleware.job_message import CurrentJob
+
+_current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
+
+# Not orjson: it writes NaN as null, and a result that is not JSON must fail, not change.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+# An escaped NUL: a backslash that is not itself escaped, and u0000.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class ResultError(TypeError):
+    """The handler's result cannot be kept: it is not JSON, or too large."""
+
+
+class RetryRequested(Retry):  # noqa: N818  (Dramatiq's Retry is a verdict, not an error)
+    """A handler's RetryAfter in Dramatiq's words; what the handler raised is its cause."""
+
+    goqueue_translated = True
+
+
+def current_job() -> CurrentJob:
+    """The job that the calling handler works on.
+
+    Raises:
+        LookupError: no job is being worked on here.
+    """
+    return _current.get()
+
+
+class JobFunction:
+    """An actor's function. Called by Dramatiq's worker it runs an attempt; called by anyone else, itself."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        job_type: JobType,
+        interrupts: Interrupts,
+        *,
+        result_max_bytes: int,
+    ) -> None:
+        self.function = function
+        self.job_type = job_type
+        self.interrupts = interrupts
+        self.result_max_bytes = result_max_bytes
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the handler."""
+        if len(args) == 1 and isinstance(args[0], CurrentJob):
+            return self._run(args[0])
+        return self.function(*args, **kwargs)
+
+    def _run(self, current: CurrentJob) -> Any:
+        """One attempt. Returns the result only where Dramatiq passes it on (a pipe, a callback)."""
+        token = _current.set(current)
+        current.begin()
+        try:
+            result = self._call_armed(current)
+        except Snooze as snooze:
+            current.control = (AttemptOutcome.SNOOZED, snooze.seconds)
+            return None
+        except RetryAfter as verdict:
+            raise RetryRequested(str(verdict), delay=max(0, round(verdict.seconds * 1000))) from verdict
+        except Interrupted:
+            current.control = (current.interruption or AttemptOutcome.INTERRUPTED, 0.0)
+            return None
+        finally:
+            current.end()
+            _current.reset(token)
+        return result if current.claimed.options else None
+
+    def _call_armed(self, current: CurrentJob) -> Any:
+        """The handler between arm and disarm, where an interrupt may land; nothing of ours is undone by it."""
+        limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
+        try:
+            self.interrupts.arm(current, limit)
+            args, kwargs = self._arguments(current)
+            result = self.function(*args, **kwargs)
+            current.result = self._encoded(result)
+        finally:
+            self._disarm()
+        return result
+
+    def _disarm(self) -> None:
+        # The interrupt may land in here, before the lock is taken: then the thread is still armed.
+        try:
+            self.interrupts.disarm()
+        except BaseException:
+            self.interrupts.disarm()
+            raise
+
+    def _arguments(self, current: CurrentJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        try:
+            return self.job_type.arguments(current.claimed.payload)
+        except InvalidJobError as error:
+            raise Discard(f"the payload does not fit its type any more: {error}") from None
+
+    def _encoded(self, result: Any) -> str | None:
+        if result is None:
+            return None
+        try:
+            text = _encode(plain(result))
+            size = len(text.encode())
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ResultError(f"the result is not JSON: {error}") from None
+        if size > self.result_max_bytes:
+            raise ResultError(f"the result has {size} bytes; at most {self.result_max_bytes} are kept")
+        if _NUL.search(text):
+            raise ResultError("the result is not JSON that PostgreSQL can keep: it holds a NUL character")
+        return text

@@ -1,0 +1,245 @@
+"""JobBroker: Dramatiq's RedisBroker with PostgreSQL behind it.
+
+What it keeps of the RedisBroker: actors, queues, middleware, workers. What it replaces: enqueueing makes a
+row, consuming claims rows, and a retry's delay is a column.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from dramatiq import Message, Worker
+from dramatiq.actor import Actor
+from dramatiq.broker import MessageProxy
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import QueueJoinTimeout
+from dramatiq.middleware import Middleware
+
+from goqueue.broker.consumer import JobConsumer
+from goqueue.broker.execution import JobFunction
+from goqueue.broker.holdings import Holdings
+from goqueue.broker.interrupts import Interrupts
+from goqueue.broker.job_type import JobType, schema_of
+from goqueue.broker.lease import Lease
+from goqueue.broker.recorder import Recorder
+from goqueue.broker.runway import Runway, connect
+from goqueue.broker.slots import WorkerSlots
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.errors import Discard
+from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, RetryPolicy
+from goqueue.middleware import job_middleware
+from goqueue.middleware.job_message import JobMessage
+
+Throws = tuple[type[BaseException], ...]
+
+
+class JobBroker(RedisBroker):
+    """A broker whose messages are rows. Nothing connects before the first use.
+
+    Args:
+        settings: this process's settings.
+        submit: what makes a job of a Dramatiq message: `actor.send()` comes here. It returns the message as
+            it was accepted.
+    """
+
+    def __init__(
+        self, settings: Settings, *, submit: Callable[[JobBroker, Message[Any], int | None], Message[Any]]
+    ) -> None:
+        self.settings = settings
+        self.database = Database(settings, application_name="goqueue")
+        self.runway = Runway(settings)
+        self.interrupts = Interrupts()
+        self.holdings = Holdings()
+        self.recorder = Recorder(settings, self.database, self.runway, self.holdings)
+        self.slots = WorkerSlots(
+            settings.worker_threads, ahead_seconds=settings.prefetch_seconds, ahead_max=settings.prefetch_max
+        )
+        #: Set when the worker process shuts down: nothing is fetched any more.
+        self.draining = threading.Event()
+        self.job_types: dict[str, JobType] = {}
+        self._throws: dict[str, Throws] = {}
+        self._submit = submit
+        self._hook = threading.local()
+        super().__init__(  # type: ignore[no-untyped-call]  # Dramatiq's
+            client=connect(settings),
+            middleware=[*job_middleware(settings), WorkerProcess()],
+            namespace=settings.namespace,
+        )
+        self.declare_queue(QUARANTINE_QUEUE)
+
+    def declare_actor(self, actor: Actor[Any, Any]) -> None:
+        """Declare an actor and with it a job type; its function is wrapped to run attempts.
+
+        Raises:
+            ValueError: its retry policy or time limit is out of range.
+        """
+        function = actor.fn
+        job_type = self._job_type_of(actor)
+        self.job_types[actor.actor_name] = job_type
+        self._throws[actor.actor_name] = (Discard, *_as_tuple(actor.options.get("throws")))
+        actor.fn = JobFunction(
+            function, job_type, self.interrupts, result_max_bytes=self.settings.result_max_bytes
+        )
+        super().declare_actor(actor)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue; it gets no delay queue: a delay is a column of its job."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> JobConsumer:  # noqa: ARG002  (room and time-outs are shared by all consumers of the process)
+        """A consumer of one queue's runway."""
+        return JobConsumer(self, queue_name)
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Make a job of a message; or note a verdict, where `Retries` retries a claimed job.
+
+        Raises:
+            InvalidJobError: the message does not fit its type.
+            DatabaseUnavailableError: no job was created.
+        """
+        if isinstance(message, JobMessage):
+            message.retry_delay_ms = self._retry_delay(message, delay or 0)
+            return message
+        return self._submit(self, message, delay)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Run the after-hooks; what they enqueue about a claimed job becomes its follow-up."""
+        if signal != "process_message" or not isinstance(args[0], JobMessage):
+            super().emit_after(signal, *args, **kwargs)
+            return
+        self._hook.message = args[0]
+        try:
+            super().emit_after(signal, *args, **kwargs)
+        finally:
+            self._hook.message = None
+
+    @property
+    def concluding(self) -> JobMessage | None:
+        """The claimed job whose after-hooks the calling thread runs, if it does."""
+        return cast("JobMessage | None", getattr(self._hook, "message", None))
+
+    def throws_of(self, type_name: str) -> Throws:
+        """Exceptions after which a job of this type is not retried."""
+        return self._throws.get(type_name, (Discard,))
+
+    def flush(self, queue_name: str) -> None:
+        """Empty the queue's runway. Its jobs stay; the dispatcher pushes them again."""
+        self.runway.close_gate(queue_name)
+
+    def join(self, queue_name: str, *, interval: int = 100, timeout: int | None = None) -> None:  # noqa: ARG002  (the original's signature)
+        """Not for a durable queue: jobs end in rows, not in Redis.
+
+        Raises:
+            QueueJoinTimeout: always.
+        """
+        raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]  # Dramatiq's
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.runway.close()
+        self.database.close()
+        self.client.close()
+
+    def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
+        function = getattr(actor.fn, "__wrapped__", actor.fn)
+        schema, style = schema_of(cast("Callable[..., Any]", function))
+        return JobType(
+            name=actor.actor_name,
+            queue=actor.queue_name,
+            schema=schema,
+            style=style,
+            retry=self._retry_policy_of(actor.options),
+            time_limit_seconds=actor.options.get("time_limit", self.settings.time_limit_seconds * 1000) / 1000,
+        )
+
+    def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:
+        defaults = RetryPolicy(
+            max_retries=self.settings.max_retries,
+            min_backoff_seconds=self.settings.min_backoff_seconds,
+            max_backoff_seconds=self.settings.max_backoff_seconds,
+        )
+        policy = replace(
+            defaults,
+            **{name: options[name] for name in ("max_retries", "jitter") if name in options},
+            **{
+                f"{name}_seconds": options[name] / 1000
+                for name in ("min_backoff", "max_backoff")
+                if name in options
+            },
+        )
+        if not 0 <= policy.max_retries <= 20:  # noqa: PLR2004  (the range is the contract's)
+            raise ValueError(f"max_retries: expected 0 to 20, got {policy.max_retries}")
+        return policy
+
+    def _retry_delay(self, message: JobMessage, delay_ms: int) -> int:
+        """Dramatiq always spreads its backoff; a type or a job may want it exact."""
+        policy = self.job_types[message.actor_name].retry
+        options = message.options
+        if options.get("jitter", policy.jitter) or message.retry_is_requested:
+            return delay_ms
+        exact = replace(
+            policy,
+            min_backoff_seconds=options.get("min_backoff", policy.min_backoff_seconds * 1000) / 1000,
+            max_backoff_seconds=options.get("max_backoff", policy.max_backoff_seconds * 1000) / 1000,
+            jitter=False,
+        )
+        return round(exact.backoff_seconds(message.current.attempt - 1) * 1000)
+
+
+class WorkerProcess(Middleware):
+    """Starts and stops what a worker process has besides Dramatiq's threads."""
+
+    def __init__(self) -> None:
+        self._lease: Lease | None = None
+
+    def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
+        """Take the lease before the first fetch."""
+        served = worker.consumer_whitelist or broker.get_declared_queues()
+        broker.slots.threads = worker.worker_threads
+        self._lease = Lease(
+            broker.settings, broker.database, broker.holdings, broker.interrupts, broker.slots, sorted(served)
+        )
+        self._lease.start()
+        broker.interrupts.start()
+        broker.recorder.start()
+
+    def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Stop fetching; what runs may finish."""
+        broker.draining.set()
+
+    def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Give back what did not finish in time, record everything, end the lease."""
+        release_unfinished(broker)
+        broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
+        broker.interrupts.stop()
+        if self._lease is not None:
+            self._lease.stop()
+
+
+def release_unfinished(broker: JobBroker) -> None:
+    """Interrupt the handlers that outlived the grace period and give their jobs back, unspent.
+
+    A handler that sits in a system call is not reached; its job goes back all the same, and the process ends
+    right after. Its late result would be refused: the row is not held any more.
+    """
+    unfinished = broker.interrupts.running()
+    for current in unfinished:
+        broker.interrupts.interrupt(current, AttemptOutcome.INTERRUPTED)
+    for current in broker.holdings.snapshot().values():
+        if current in unfinished:
+            message = JobMessage(current, throws=())
+            message.release()
+            broker.recorder.put(message)
+
+
+def _as_tuple(throws: Any) -> Throws:
+    if not throws:
+        return ()
+    return throws if isinstance(throws, tuple) else (throws,)

@@ -1,0 +1,148 @@
+"""The lease: one row that this process renews from its own thread, and what follows when it cannot."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+import structlog
+
+from goqueue import failpoints
+from goqueue.broker.holdings import Holdings
+from goqueue.broker.interrupts import Interrupts
+from goqueue.broker.slots import WorkerSlots
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.errors import DatabaseUnavailableError
+from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
+from goqueue.store import jobs as job_store
+from goqueue.store import workers as worker_store
+
+log = structlog.get_logger(__name__)
+
+
+class Lease:
+    """Keeps the lease of this process, and keeps what it holds in step with the record.
+
+    Each renewal also compares both sides. A job that the record no longer gives to this worker was cancelled
+    or taken back: its handler is interrupted. A job that the record gives to this worker, but that it does
+    not know of, was claimed by a statement whose answer was lost: it is released.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        holdings: Holdings,
+        interrupts: Interrupts,
+        slots: WorkerSlots,
+        queues: list[str],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._holdings = holdings
+        self._interrupts = interrupts
+        self._slots = slots
+        self._queues = queues
+        self._renewed_at = 0.0
+        self._unknown: set[tuple[int, int]] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Register and keep renewing. Without PostgreSQL there is no lease yet, and nothing is fetched."""
+        try:
+            self._register()
+        except DatabaseUnavailableError as error:
+            log.warning("registration_postponed", error=str(error))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the lease: what this process still holds is free to be taken back at once."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(self._settings.database_connect_timeout_seconds)
+        try:
+            with self._database.autocommit() as connection:
+                worker_store.stop(connection, self._holdings.worker_id)
+        except DatabaseUnavailableError as error:
+            log.warning("lease_not_returned", error=str(error))
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.heartbeat_seconds):
+            try:
+                failpoints.hit("in_heartbeat")
+                if self._holdings.worker_id:
+                    self._renew()
+                else:
+                    self._register()
+            except (DatabaseUnavailableError, failpoints.FailpointError) as error:
+                log.warning("heartbeat_failed", error=str(error))
+                self._stop_orphans_when_expired()
+            except Exception:
+                log.exception("heartbeat_failed_unexpectedly")
+
+    def _register(self) -> None:
+        started = time.monotonic()
+        with self._database.autocommit() as connection:
+            self._holdings.worker_id = worker_store.register(
+                connection,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                queues=self._queues,
+                threads=self._slots.threads,
+            )
+        self._renewed_at = started
+        log.info("worker_registered", worker_id=self._holdings.worker_id, queues=self._queues)
+
+    def _renew(self) -> None:
+        started = time.monotonic()
+        known = self._holdings.snapshot()
+        worker_id = self._holdings.worker_id
+        with self._database.autocommit() as connection:
+            renewed = worker_store.renew(connection, worker_id, busy=self._slots.busy)
+            held = worker_store.held(connection, worker_id) if renewed else set()
+        if renewed:
+            self._renewed_at = started
+            self._reconcile(set(known), held)
+        else:
+            log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
+            self._stop_orphans(AttemptOutcome.INTERRUPTED)
+            self._register()
+
+    def _reconcile(self, known: set[tuple[int, int]], held: set[tuple[int, int]]) -> None:
+        for key in known - held:
+            current = self._holdings.snapshot().get(key)
+            if current and self._interrupts.interrupt(current, AttemptOutcome.CANCELLED):
+                log.info("job_taken_away", job_id=key[0], fence=key[1])
+        # Claimed by the record and unknown here twice in a row: not merely an answer on its way.
+        unknown = held - known - set(self._holdings.snapshot())
+        self._release(unknown & self._unknown)
+        self._unknown = unknown
+
+    def _release(self, lost: set[tuple[int, int]]) -> None:
+        if not lost:
+            return
+        log.warning("lost_claims_released", jobs=len(lost))
+        outcomes = [
+            Outcome(job_id, fence, JobStatus.QUEUED, AttemptOutcome.INTERRUPTED, refund=True)
+            for job_id, fence in sorted(lost)
+        ]
+        with self._database.autocommit() as connection:
+            job_store.record(
+                connection,
+                outcomes,
+                worker_id=self._holdings.worker_id,
+                head_start_seconds=self._settings.priority_head_start_seconds,
+            )
+
+    def _stop_orphans_when_expired(self) -> None:
+        if time.monotonic() - self._renewed_at > self._settings.lease_seconds:
+            log.warning("lease_expired", worker_id=self._holdings.worker_id)
+            self._stop_orphans(AttemptOutcome.INTERRUPTED)
+
+    def _stop_orphans(self, why: AttemptOutcome) -> None:
+        for current in self._interrupts.running():
+            self._interrupts.interrupt(current, why)

@@ -1,0 +1,78 @@
+-- Adds job messages to the runway of one queue, each at most once.
+--
+-- KEYS[1]  {ns}:{queue}:runway    list    message ids "job_id.fence", oldest first; workers BLMPOP from it
+-- KEYS[2]  {ns}:{queue}:messages  hash    message id -> when it was pushed, in ms of Redis's clock; an entry
+--                                         lives from the push until the outcome of its attempt is recorded
+-- KEYS[3]  {ns}:{queue}:gate      hash    limit  -> how long the runway may become
+--                                         closed -> "1": only the dispatcher may push (backlog, pause)
+-- ARGV[1]  "submit"   from a client that just committed rows; refused while the gate is closed, and closes
+--                     it when the runway is full, so that later rows do not overtake the backlog
+--          "dispatch" from the dispatcher, which knows the rank of every row
+-- ARGV[2]  the runway's limit ("dispatch"; "submit" reads it from the gate)
+-- ARGV[3]  "1" closes and "0" opens the gate ("dispatch")
+-- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
+-- ARGV[5…] message ids, in order
+--
+-- Returns {how many were added, how many of them again because their push or their fetch was lost}.
+-- All keys of a queue share a hash tag, so they live in one slot of a cluster.
+
+local runway, messages, gate = KEYS[1], KEYS[2], KEYS[3]
+local mode = ARGV[1]
+local dispatching = mode == "dispatch"
+
+local limit
+if dispatching then
+    limit = tonumber(ARGV[2])
+    redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
+else
+    local settings = redis.call("HMGET", gate, "limit", "closed")
+    if settings[2] == "1" then
+        return {0, 0}
+    end
+    limit = tonumber(settings[1] or ARGV[2])
+end
+
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local length = redis.call("LLEN", runway)
+local added, again = 0, 0
+
+-- The list is read once, and only when some message has been waiting for suspiciously long.
+local listed = nil
+local function is_listed(id)
+    if not listed then
+        listed = {}
+        for _, entry in ipairs(redis.call("LRANGE", runway, 0, -1)) do
+            listed[entry] = true
+        end
+    end
+    return listed[id]
+end
+
+for i = 5, #ARGV do
+    local id = ARGV[i]
+    if length >= limit then
+        if not dispatching then
+            redis.call("HSET", gate, "closed", "1")
+        end
+        break
+    end
+    if redis.call("HSETNX", messages, id, now) == 1 then
+        redis.call("RPUSH", runway, id)
+        length = length + 1
+        added = added + 1
+    elseif dispatching then
+        local pushed = tonumber(redis.call("HGET", messages, id))
+        if not pushed or now - pushed >= tonumber(ARGV[4]) then
+            redis.call("HSET", messages, id, now)
+            if not is_listed(id) then
+                redis.call("RPUSH", runway, id)
+                length = length + 1
+                added = added + 1
+                again = again + 1
+            end
+        end
+    end
+end
+
+return {added, again}

@@ -1,0 +1,182 @@
+"""The recorder: writes outcomes behind the workers, a batch a commit, and acknowledges only then.
+
+No worker thread waits for a commit. An outage of PostgreSQL holds the batch until it ends; what is pending is
+bounded, because the consumers stop fetching while there is no room.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from goqueue import failpoints, metrics
+from goqueue.broker.holdings import Holdings
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.db import Connection, Database
+from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
+from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
+from goqueue.middleware.job_message import JobMessage
+from goqueue.store import jobs as job_store
+
+log = structlog.get_logger(__name__)
+
+#: Pauses between tries while PostgreSQL is away.
+RETRY_SECONDS = 0.2
+
+Recorded = set[tuple[int, int]]
+
+
+class Recorder:
+    """One thread that records the outcomes of this process.
+
+    Args:
+        holdings: what this process holds; what is recorded leaves it.
+    """
+
+    def __init__(self, settings: Settings, database: Database, runway: Runway, holdings: Holdings) -> None:
+        self._settings = settings
+        self._database = database
+        self._runway = runway
+        self._holdings = holdings
+        self._pending: queue.SimpleQueue[JobMessage | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._giving_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Start recording."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Record what is pending and end; False when PostgreSQL did not take it in time.
+
+        What was not recorded is still `running` by its row: the rescuer takes it back.
+        """
+        self._pending.put(None)
+        self._thread.join(timeout_seconds)
+        self._giving_up.set()
+        return not self._thread.is_alive()
+
+    def put(self, message: JobMessage) -> None:
+        """Take over a concluded message; never blocks."""
+        self._pending.put(message)
+
+    def has_room(self) -> bool:
+        """Whether more jobs may be fetched."""
+        return self._pending.qsize() < self._settings.recorder_pending_max
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            batch, ending = self._next_batch()
+            if batch:
+                self._record_batch(batch)
+
+    def _next_batch(self) -> tuple[list[JobMessage], bool]:
+        """Whatever has piled up, at least one message; and whether the end was among it."""
+        batch: list[JobMessage] = []
+        item = self._pending.get()
+        while item is not None:
+            batch.append(item)
+            if len(batch) >= self._settings.recorder_batch_max:
+                return batch, False
+            try:
+                item = self._pending.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _record_batch(self, batch: list[JobMessage]) -> None:
+        # One outcome a claim: a job that a shutdown gave back may have concluded by itself meanwhile.
+        outcomes = {(o.job_id, o.fence): o for o in (m.outcome for m in batch) if o is not None}
+        recorded = self._write_patiently(list(outcomes.values()))
+        failpoints.hit("after_record_before_ack")
+        self._log_stale(batch, recorded)
+        for message in batch:
+            self._holdings.remove(message.current)
+        self._acknowledge(batch)
+
+    def _write_patiently(self, outcomes: Sequence[Outcome]) -> Recorded:
+        """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
+        recorded: Recorded = set()
+        while not self._giving_up.is_set():
+            try:
+                return recorded | self._write(outcomes)
+            except DatabaseUnavailableError as error:
+                log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
+                self._giving_up.wait(RETRY_SECONDS)
+            except DBAPIError as error:
+                return self._write_apart(outcomes, error)
+        return recorded
+
+    def _write(self, outcomes: Sequence[Outcome]) -> Recorded:
+        follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}
+        failpoints.hit("before_record_commit")
+        if follow_ups:
+            return self._write_with_follow_ups(outcomes, follow_ups)
+        with self._database.autocommit() as connection:
+            return self._store(connection, outcomes)
+
+    def _write_with_follow_ups(
+        self, outcomes: Sequence[Outcome], follow_ups: dict[tuple[int, int], tuple[NewJob, ...]]
+    ) -> Recorded:
+        """Follow-ups exist exactly when the outcome that caused them was recorded."""
+        with self._database.transaction() as connection:
+            recorded = self._store(connection, outcomes)
+            new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
+            if new_jobs:
+                head_start = self._settings.priority_head_start_seconds
+                job_store.insert_many(connection, new_jobs, head_start_seconds=head_start)
+        return recorded
+
+    def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
+        return job_store.record(
+            connection,
+            outcomes,
+            worker_id=self._holdings.worker_id,
+            head_start_seconds=self._settings.priority_head_start_seconds,
+        )
+
+    def _write_apart(self, outcomes: Sequence[Outcome], error: DBAPIError) -> Recorded:
+        """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""
+        if len(outcomes) > 1:
+            middle = len(outcomes) // 2
+            return self._write_patiently(outcomes[:middle]) | self._write_patiently(outcomes[middle:])
+        outcome = outcomes[0]
+        log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error.orig))
+        refused = Outcome(
+            job_id=outcome.job_id,
+            fence=outcome.fence,
+            status=JobStatus.FAILED,
+            attempt_outcome=AttemptOutcome.FAILED,
+            error=f"PostgreSQL refused the outcome: {type(error.orig).__name__}",
+            reason="refused",
+            run_seconds=outcome.run_seconds,
+        )
+        with self._database.autocommit() as connection:
+            return self._store(connection, [refused])
+
+    def _log_stale(self, batch: Sequence[JobMessage], recorded: Recorded) -> None:
+        if len(recorded) == len(batch):
+            return
+        for message in batch:
+            if (message.current.id, message.current.fence) not in recorded:
+                metrics.STALE_RESULTS.inc()
+                log.warning("stale_result", job_id=message.current.id, fence=message.current.fence)
+
+    def _acknowledge(self, batch: Sequence[JobMessage]) -> None:
+        by_runway = defaultdict(list)
+        for message in batch:
+            by_runway[message.runway].append(message.key)
+        for runway, keys in by_runway.items():
+            try:
+                self._runway.acknowledge(runway, keys)
+            except RedisUnavailableError as error:
+                # The entries stay until the dispatcher sweeps them; the claim refuses what they name.
+                log.warning("acknowledge_failed", runway=runway, messages=len(keys), error=str(error))

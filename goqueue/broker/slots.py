@@ -1,0 +1,106 @@
+"""How many jobs this process may hold: its threads, and a little ahead while jobs are short."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+#: A shorter run than seen so far lowers the average by this much of the difference; a longer one counts at
+#: once, because claiming ahead of a long job holds jobs back that another process could start.
+SMOOTHING = 0.1
+
+
+class WorkerSlots:
+    """The room that the consumers of one process share. Thread-safe.
+
+    Args:
+        threads: worker threads.
+        ahead_seconds: how much work may be claimed ahead of free threads.
+        ahead_max: the most jobs claimed ahead.
+    """
+
+    def __init__(self, threads: int, *, ahead_seconds: float, ahead_max: int) -> None:
+        self.threads = threads
+        self._ahead_seconds = ahead_seconds
+        self._ahead_max = ahead_max
+        self._held = 0
+        self._alone = False
+        self._average_run_seconds = math.inf
+        self._waiting = 0
+        self._changed = threading.Condition(threading.Lock())
+
+    @property
+    def busy(self) -> int:
+        """Threads that have a job."""
+        return min(self._held, self.threads)
+
+    @property
+    def held(self) -> int:
+        """Jobs taken and not given back."""
+        return self._held
+
+    def wait_for_room(self, timeout_seconds: float) -> int:
+        """Wait until there is room worth a fetch; how much, 0 when the time is over.
+
+        While jobs are short, a fetch for one free place would cost more than the job: it waits until half
+        of the places are free.
+        """
+        with self._changed:
+            self._wait(lambda: self._room() >= max(1, self._capacity() // 2), timeout_seconds)
+            return max(0, self._room())
+
+    def wait_for_idle(self, timeout_seconds: float) -> bool:
+        """Wait until this process holds nothing; False when the time is over."""
+        with self._changed:
+            self._wait(lambda: self._held == 0, timeout_seconds)
+            return self._held == 0
+
+    def take(self, count: int) -> int:
+        """Take up to `count` places; how many were free."""
+        with self._changed:
+            granted = max(0, min(count, self._room()))
+            self._held += granted
+            return granted
+
+    def take_all(self) -> bool:
+        """Take the whole process for one job; False when it holds something."""
+        with self._changed:
+            if self._held:
+                return False
+            self._held = 1
+            self._alone = True
+            return True
+
+    def give_back(self, count: int = 1) -> None:
+        """Return places."""
+        with self._changed:
+            self._held -= count
+            if self._held == 0:
+                self._alone = False
+            if self._waiting:
+                self._changed.notify_all()
+
+    def observe(self, run_seconds: float) -> None:
+        """Learn how long jobs run at present."""
+        average = self._average_run_seconds
+        if run_seconds > average or average == math.inf:
+            self._average_run_seconds = max(run_seconds, 1e-6)
+        else:
+            self._average_run_seconds = average + (run_seconds - average) * SMOOTHING
+
+    def _room(self) -> int:
+        return 0 if self._alone else self._capacity() - self._held
+
+    def _capacity(self) -> int:
+        average = self._average_run_seconds
+        if average > self._ahead_seconds:
+            return self.threads
+        return self.threads + min(self._ahead_max, int(self.threads * self._ahead_seconds / average))
+
+    def _wait(self, ready: Callable[[], bool], timeout_seconds: float) -> None:
+        self._waiting += 1
+        try:
+            self._changed.wait_for(ready, timeout_seconds)
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,198 @@
+"""Connections to addresses that were checked, with one deadline for everything that happens on them.
+
+`deadline(seconds)` opens the time of one call in this thread; every resolving, connecting, reading and
+writing inside it ends when that time is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+from goqueue.errors import GoQueueError
+
+if TYPE_CHECKING:
+    import ssl
+
+# WHATWG URL, "ends in a number": a host whose last label looks like this is an IPv4 address to `inet_aton`.
+NUMERIC_HOST = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
+
+GLOBAL_UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Not global, although the `ipaddress` of Python 3.11 says so or says nothing.
+NOT_GLOBAL = (
+    ipaddress.ip_network("192.88.99.0/24"),  # 6to4 relay anycast, RFC 7526
+    ipaddress.ip_network("3fff::/20"),  # documentation, RFC 9637
+)
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[[str], list[str]]
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+
+class AddressRefusedError(GoQueueError):
+    """The address is not one that may be called."""
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """The time of one call: `seconds` from now, for this thread."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def allow_global(allow_networks: Iterable[str] = ()) -> Callable[[IPAddress], bool]:
+    """A rule for `HttpCaller`: global unicast addresses, and those of `allow_networks`."""
+    networks = [ipaddress.ip_network(network) for network in allow_networks]
+
+    def allow(address: IPAddress) -> bool:
+        inner = unwrap(address)
+        return is_global_unicast(inner) or any(inner in network or address in network for network in networks)
+
+    return allow
+
+
+def is_global_unicast(address: IPAddress) -> bool:
+    """Whether this is one machine of the public internet; stricter than `is_global` where 3.11 is behind."""
+    if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST_V6:
+        return False
+    return address.is_global and not address.is_multicast and not any(address in net for net in NOT_GLOBAL)
+
+
+def unwrap(address: IPAddress) -> IPAddress:
+    """The IPv4 address inside an IPv4-mapped, 6to4 (RFC 3056) or NAT64 (RFC 6052) one, else the address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def resolve_host(host: str) -> list[str]:
+    """The addresses of a host name, asked for in a thread: `getaddrinfo` knows no timeout."""
+    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, name="resolve-host", daemon=True).start()
+    try:
+        found = answers.get(timeout=_seconds_left())
+    except queue.Empty:
+        raise httpcore.ConnectTimeout("the host name was not resolved in time") from None
+    if isinstance(found, Exception):
+        raise httpcore.ConnectError("the host name was not resolved") from None
+    return list(dict.fromkeys(entry[4][0] for entry in found))
+
+
+class CheckedBackend(httpcore.NetworkBackend):
+    """Resolves once, checks every address, and connects to exactly the addresses that it checked.
+
+    A check before the call would be undone by DNS rebinding: the name may resolve to something else at the
+    connect. TLS is not affected: httpcore verifies the certificate against the host name of the URL.
+    """
+
+    def __init__(self, allow: Callable[[IPAddress], bool] | None, resolve: Resolver) -> None:
+        self._allow = allow
+        self._resolve = resolve
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002  (the deadline of the call is shorter)
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """A connection to the first address that answers; each gets an equal share of the time left."""
+        addresses = self._checked_addresses(host)
+        for tries_left in range(len(addresses), 0, -1):
+            address, share = addresses[-tries_left], _seconds_left() / tries_left
+            try:
+                return _DeadlineStream(
+                    self._inner.connect_tcp(address, port, share, local_address, socket_options)
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if tries_left == 1:
+                    raise
+        raise httpcore.ConnectError("the host name has no address")
+
+    def _checked_addresses(self, host: str) -> list[str]:
+        addresses = [host] if _is_address(host) else self._resolve_name(host)
+        if self._allow and not all(self._allow(ipaddress.ip_address(address)) for address in addresses):
+            raise AddressRefusedError
+        return addresses
+
+    def _resolve_name(self, host: str) -> list[str]:
+        if NUMERIC_HOST.search(host):
+            raise AddressRefusedError("the host is an IP address in an unusual notation")
+        return self._resolve(host)
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A stream whose every step ends at the deadline of the call that uses it, however slowly bytes come."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._inner.read(max_bytes, _seconds_left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        # httpcore gives every partial send the whole time-out again: a slow reader could stretch it.
+        connection, rest = self._inner.get_extra_info("socket"), memoryview(buffer)
+        try:
+            while rest:
+                connection.settimeout(_seconds_left())
+                rest = rest[connection.send(rest) :]
+        except TimeoutError:
+            raise httpcore.WriteTimeout from None
+        except OSError as error:
+            raise httpcore.WriteError from error
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, _seconds_left()))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _seconds_left() -> float:
+    left = _deadline.get() - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the time of the call is over")
+    return left

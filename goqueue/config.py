@@ -1,0 +1,261 @@
+"""The settings. The only module that reads the environment.
+
+Every setting is `GOQUEUE_` plus its name in capitals; the unit is in the name. `load_settings` raises one
+`ConfigurationError` that lists every problem at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from goqueue.errors import ConfigurationError
+
+Seconds = Annotated[float, Field(gt=0)]
+SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class Settings(BaseSettings):
+    """Everything that a process of GoQueue can be told, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="GOQUEUE_", extra="forbid", frozen=True)
+
+    # Servers
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"), description="PostgreSQL, as a libpq URL."
+    )
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, 7.0 up.")
+    namespace: str = Field("goqueue", pattern=r"^[a-zA-Z0-9_.-]+$", description="Prefix of every Redis key.")
+    database_pool_size: int = Field(10, ge=1, le=200, description="Connections kept by one process.")
+    database_connect_timeout_seconds: int = Field(3, ge=1, description="Give up connecting after this.")
+    database_statement_timeout_seconds: Seconds = Field(
+        30.0, description="PostgreSQL ends a statement of ours after this."
+    )
+    redis_timeout_seconds: Seconds = Field(2.0, description="Connecting to, and one answer of, Redis.")
+
+    # API
+    api_host: str = Field("127.0.0.1", description="The address that `goqueue api` binds.")
+    api_port: int = Field(8000, ge=0, le=65535, description="The port that `goqueue api` binds.")
+    api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
+    api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated."
+    )
+    job_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request for one job.")
+    batch_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="The largest request for a batch.")
+    idempotency_retention_seconds: Seconds = Field(86_400.0, description="How long a key is remembered.")
+
+    # Workers
+    actors: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Modules that declare job types, comma separated, besides the three built in."
+    )
+    worker_processes: int = Field(2, ge=1, le=256, description="Processes that `goqueue worker` keeps alive.")
+    worker_threads: int = Field(8, ge=1, le=256, description="Worker threads of one process.")
+    worker_queues: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Queues that the workers serve, comma separated; empty is all."
+    )
+    shutdown_grace_seconds: Seconds = Field(
+        30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."
+    )
+    time_limit_seconds: Seconds = Field(600.0, description="The longest run of an attempt, where none is set.")
+    fetch_block_seconds: Seconds = Field(1.0, description="How long one blocking fetch waits in Redis.")
+    prefetch_seconds: float = Field(
+        0.025, ge=0, description="Claim this much work ahead of free threads; jobs longer than it are never."
+    )
+    prefetch_max: int = Field(128, ge=0, description="The most jobs claimed ahead by one process.")
+    recorder_batch_max: int = Field(500, ge=1, le=5000, description="The most outcomes in one commit.")
+    recorder_pending_max: int = Field(2000, ge=1, description="Unrecorded outcomes at which fetching stops.")
+    max_retries: int = Field(3, ge=0, le=20, description="Retries after the first run, where none is set.")
+    min_backoff_seconds: Seconds = Field(1.0, description="The wait before the first retry.")
+    max_backoff_seconds: Seconds = Field(3600.0, description="No backoff is longer.")
+    max_deaths: int = Field(3, ge=1, description="Lonely deaths after which a job is failed.")
+    result_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest result that is kept.")
+
+    # Leases
+    heartbeat_seconds: Seconds = Field(3.0, description="How often a worker process renews its lease.")
+    lease_seconds: Seconds = Field(15.0, description="A worker silent for this long has lost its jobs.")
+
+    # Dispatching
+    priority_head_start_seconds: float = Field(
+        60.0, ge=0, description="How much earlier one step of priority puts a job in the order."
+    )
+    runway_min: int = Field(64, ge=1, description="The shortest runway of a queue, in jobs.")
+    runway_max: int = Field(4096, ge=1, description="The longest runway of a queue, in jobs.")
+    dispatch_idle_seconds: Seconds = Field(0.1, description="How often an idle dispatcher looks.")
+    dispatch_busy_seconds: float = Field(0.005, ge=0, description="Its pause while there is a backlog.")
+    lost_push_seconds: Seconds = Field(
+        2.0, description="A pushed job still queued after this is looked for in the runway."
+    )
+
+    # Services
+    leader_check_seconds: Seconds = Field(1.0, description="How often a standby tries to become leader.")
+    rescue_interval_seconds: Seconds = Field(1.0, description="How often lost jobs are looked for.")
+    clean_interval_seconds: Seconds = Field(60.0, description="How often old jobs are deleted.")
+    completed_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which completed jobs go.")
+    failed_retention_seconds: Seconds = Field(90 * 86_400.0, description="Age at which dead letters go.")
+    cancelled_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which cancelled jobs go.")
+    expired_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which expired jobs go.")
+    worker_retention_seconds: Seconds = Field(3600.0, description="How long a gone worker is still listed.")
+
+    # Built-in job types
+    smtp_url: SecretStr = Field(
+        SecretStr("smtp://127.0.0.1:25"),
+        description="smtp://, smtp+starttls:// or smtps://, with user:password@ for a login.",
+    )
+    smtp_sender: str = Field("goqueue@localhost", description="The From address of send_email.")
+    smtp_timeout_seconds: Seconds = Field(10.0, description="Each step of an SMTP conversation.")
+    payment_url: str = Field("http://127.0.0.1:9000/charges", description="The payment gateway.")
+    payment_timeout_seconds: Seconds = Field(10.0, description="The answer of the payment gateway.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Standard Webhooks secret (whsec_…); None sends unsigned."
+    )
+    webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Networks that webhooks may reach although they are not global, comma separated."
+    )
+
+    # Logs
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="The least.")
+    log_format: str = Field(
+        "auto", pattern="^(auto|console|json)$", description="console, json, or by whether it is a terminal."
+    )
+
+    # Tests
+    failpoints: str = Field("", description="Faults to inject, point:action:probability, comma separated.")
+
+    @field_validator("api_keys", "actors", "worker_queues", "webhook_allow_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            if not SHA256_HEX.fullmatch(key):
+                raise ValueError("expected SHA-256 hashes of 64 hex digits (make one with `goqueue key`)")
+        return value
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr) -> SecretStr:
+        return _expect_scheme(value, {"postgresql", "postgres"})
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        return _expect_scheme(value, {"redis", "rediss", "unix"})
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_smtp_url(cls, value: SecretStr) -> SecretStr:
+        return _expect_scheme(value, {"smtp", "smtps", "smtp+starttls"})
+
+    def masked(self) -> dict[str, Any]:
+        """The effective values with every secret hidden: what `goqueue check` prints."""
+        return {name: _mask(value) for name, value in self}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process: overrides, then the environment, then the defaults.
+
+    Raises:
+        ConfigurationError: with one line for every problem.
+    """
+    problems = _unknown_variables(os.environ)
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        problems += [_problem(item) for item in error.errors(include_url=False)]
+        raise ConfigurationError(problems) from None
+    problems += _contradictions(settings)
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The settings that this process was started with, read once."""
+    return load_settings()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment that gives a child process these settings: the present one, and what is set here."""
+    environment = dict(os.environ)
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        environment[f"GOQUEUE_{name.upper()}"] = _as_text(value)
+    return environment
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def _expect_scheme(value: SecretStr, schemes: set[str]) -> SecretStr:
+    scheme = urlsplit(value.get_secret_value()).scheme
+    if scheme not in schemes:
+        raise ValueError(f"expected a URL with one of the schemes {', '.join(sorted(schemes))}, got {scheme!r}")
+    return value
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    known = {f"GOQUEUE_{name.upper()}" for name in Settings.model_fields}
+    return [
+        f"{name}: there is no such setting"
+        for name in sorted(environment)
+        if name.startswith("GOQUEUE_") and name not in known
+    ]
+
+
+def _problem(item: Mapping[str, Any]) -> str:
+    name = str(item["loc"][0]) if item["loc"] else "settings"
+    return f"GOQUEUE_{name.upper()}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = []
+    if settings.lease_seconds < 3 * settings.heartbeat_seconds:
+        problems.append(
+            "GOQUEUE_LEASE_SECONDS: expected at least three heartbeats "
+            f"({3 * settings.heartbeat_seconds:g}), got {settings.lease_seconds:g}"
+        )
+    if settings.runway_max < settings.runway_min:
+        problems.append(f"GOQUEUE_RUNWAY_MAX: expected at least GOQUEUE_RUNWAY_MIN ({settings.runway_min})")
+    if settings.max_backoff_seconds < settings.min_backoff_seconds:
+        problems.append("GOQUEUE_MAX_BACKOFF_SECONDS: expected at least GOQUEUE_MIN_BACKOFF_SECONDS")
+    return problems
+
+
+def _mask(value: Any) -> Any:
+    if not isinstance(value, SecretStr):
+        return value
+    text = value.get_secret_value()
+    parts = urlsplit(text)
+    if not parts.scheme or not parts.netloc:
+        return "**********"
+    if parts.password is None:
+        return text
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:**********@{host}"))

@@ -1,0 +1,173 @@
+"""Connections to PostgreSQL, and the one seam where driver errors become GoQueue's.
+
+Statements of one round trip run in autocommit; `transaction()` is for what must be atomic over several.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_loads
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from goqueue.config import Settings
+from goqueue.errors import DatabaseUnavailableError
+
+__all__ = ["Connection", "Database", "retry_on_conflict"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: A conflict is settled by running the statement again; more than a handful in a row is a bug, not load.
+CONFLICT_TRIES = 10
+
+
+class Database:
+    """The connection pool of one process. Nothing connects before the first use.
+
+    Args:
+        settings: the URL, the pool's size and the time-outs.
+        pool_size: connections kept, instead of the setting's.
+        application_name: what `pg_stat_activity` shows.
+    """
+
+    def __init__(
+        self, settings: Settings, *, pool_size: int | None = None, application_name: str = "goqueue"
+    ) -> None:
+        self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """A connection on which every statement is its own transaction.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
+        """
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a READ COMMITTED transaction, committed at the end, rolled back on an error.
+
+        Raises:
+            DatabaseUnavailableError: as `autocommit`.
+        """
+        with _translated(), self.engine.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def connection_for_migration(self) -> Iterator[Connection]:
+        """A connection that leaves the transactions to Alembic.
+
+        Raises:
+            DatabaseUnavailableError: as `autocommit`.
+        """
+        with _translated(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="READ COMMITTED")
+
+    def close(self) -> None:
+        """Close every pooled connection; the next use opens new ones."""
+        self.engine.dispose()
+
+
+def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a whole transaction again when PostgreSQL ended it for a deadlock or a serialization failure.
+
+    Statements over many rows lock them in id order, so this is rare; it exists because an index scan and a
+    bitmap scan of the same rows may still meet in the middle.
+    """
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(CONFLICT_TRIES - 1):
+            try:
+                return function(*args, **kwargs)
+            except DBAPIError as error:
+                if not _is_conflict(error):
+                    raise
+        return function(*args, **kwargs)
+
+    run.__name__ = function.__name__
+    run.__doc__ = function.__doc__
+    return run
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+    except DBAPIError as error:
+        if _is_unavailable(error):
+            raise DatabaseUnavailableError(f"PostgreSQL: {_first_line(error)}") from error
+        raise
+
+
+def _is_unavailable(error: DBAPIError) -> bool:
+    cause = error.orig
+    if error.connection_invalidated or isinstance(
+        cause, psycopg.errors.OperationalError | psycopg.errors.QueryCanceled
+    ):
+        return not _is_conflict(error)
+    return False
+
+
+def _is_conflict(error: DBAPIError) -> bool:
+    return isinstance(error.orig, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure)
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:
+    engine = create_engine(
+        _sqlalchemy_url(settings),
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=settings.database_connect_timeout_seconds,
+        connect_args={
+            "connect_timeout": settings.database_connect_timeout_seconds,
+            "application_name": application_name,
+            "options": f"-c statement_timeout={int(settings.database_statement_timeout_seconds * 1000)}",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+    event.listen(engine, "connect", _prepare_connection)
+    event.listen(engine, "checkout", _refuse_closed_connection)
+    return engine
+
+
+def _sqlalchemy_url(settings: Settings) -> URL:
+    return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
+
+
+def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
+    set_json_loads(orjson.loads, connection)
+
+
+def _refuse_closed_connection(connection: Any, _record: object, _proxy: object) -> None:
+    """Notice a server that went away while the connection lay in the pool, without a round trip.
+
+    An idle connection has nothing to read, unless the server said goodbye: then the socket is readable.
+    Raising DisconnectionError makes the pool open a new one.
+    """
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    if poller.poll(0):
+        raise DisconnectionError

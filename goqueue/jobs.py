@@ -1,0 +1,200 @@
+"""The domain: what a job is, which states it has, and what may move it from one to another. Pure Python."""
+
+from __future__ import annotations
+
+import enum
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+MAX_JOB_ID = 2**63 - 1
+MAX_RETRIES_LIMIT = 20
+PRIORITY_RANGE = (-100, 100)
+QUARANTINE_QUEUE = "quarantine"
+
+
+class JobStatus(enum.StrEnum):
+    """Where a job is in its life. The text in the database is the value.
+
+    queued: it waits to be claimed. `available_at` says from when; a retry, a snooze and a run-at are queued
+        jobs whose time has not come. A worker's claim moves it to running; a cancel to cancelled; the
+        expiry of its time to expired.
+    blocked: it waits for other jobs. The transaction that records the last of them moves it to queued (or,
+        by its policy, to failed or cancelled); a cancel to cancelled.
+    running: exactly one holder of the row's fence works on it. The recorder moves it to completed, failed,
+        or back to queued (retry, snooze, interruption); the rescuer moves it to queued or failed when its
+        worker is lost; a cancel to cancelled.
+    completed: the handler returned and the result is kept. Final.
+    failed: out of attempts, discarded, or killed its worker too often: the dead letter. Final, until someone
+        retries it.
+    cancelled: someone stopped it. Final, until someone retries it.
+    expired: its time passed before it was started. Final.
+    """
+
+    QUEUED = "queued"
+    BLOCKED = "blocked"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+FINAL_STATUSES = frozenset(
+    {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED},
+)
+
+LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.EXPIRED}),
+    JobStatus.BLOCKED: frozenset({JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset(
+        {JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED},
+    ),
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
+    JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
+    JobStatus.EXPIRED: frozenset(),
+}
+
+
+class AttemptOutcome(enum.StrEnum):
+    """How one attempt ended. `completed` and `failed` spend it; the others say whose fault it was not."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SNOOZED = "snoozed"
+    INTERRUPTED = "interrupted"
+    WORKER_DIED = "worker_died"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a failed job runs again.
+
+    Attributes:
+        max_retries: retries after the first run, 0–20: a job runs at most `1 + max_retries` times.
+        min_backoff_seconds: the wait before the first retry; each further one doubles it.
+        max_backoff_seconds: no wait is longer.
+        jitter: spread each wait over up to twice its length, so that failures do not come back together.
+    """
+
+    max_retries: int = 3
+    min_backoff_seconds: float = 1.0
+    max_backoff_seconds: float = 3600.0
+    jitter: bool = True
+
+    def backoff_seconds(self, retries: int) -> float:
+        """The wait before retry number `retries + 1`, by the rule of Dramatiq's `compute_backoff`."""
+        backoff = self.min_backoff_seconds * 2.0 ** min(retries, 32)
+        if not self.jitter:
+            return min(backoff, self.max_backoff_seconds)
+        backoff *= random.uniform(1, 2)  # noqa: S311  (spreading load, not a secret)
+        if backoff > self.max_backoff_seconds:
+            return self.max_backoff_seconds * random.uniform(0.5, 1)  # noqa: S311
+        return backoff
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A validated job that is about to be inserted.
+
+    Attributes:
+        payload: the payload as JSON text, already canonical and within its size limit.
+        available_at: from when it may run; None is now.
+        options: per-job overrides of the retry policy and Dramatiq options, as JSON text, or None.
+    """
+
+    queue: str
+    type: str
+    payload: str
+    priority: int = 0
+    max_retries: int = 3
+    available_at: datetime | None = None
+    time_limit_seconds: float | None = None
+    options: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of `jobs`, as it was at the moment it was read."""
+
+    id: int
+    queue: str
+    type: str
+    status: JobStatus
+    payload: dict[str, Any]
+    priority: int
+    attempts: int
+    max_retries: int
+    fence: int
+    deaths: int
+    quarantined: bool
+    available_at: datetime
+    time_limit_seconds: float | None
+    worker_id: int | None
+    result: Any
+    error: str | None
+    reason: str | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(slots=True)
+class ClaimedJob:
+    """A job that this process holds: what a claim gives a worker to run one attempt.
+
+    Its `repr` is what Dramatiq's log lines print as the message's argument, so it shows no payload.
+
+    Attributes:
+        payload: JSON text; it is parsed once, by the schema of its type.
+        attempts: runs so far, this one included.
+    """
+
+    id: int
+    fence: int
+    queue: str
+    type: str
+    payload: str
+    attempts: int
+    max_retries: int
+    quarantined: bool
+    time_limit_seconds: float | None
+    options: dict[str, Any] | None
+    started_at: datetime
+
+    @property
+    def attempt(self) -> int:
+        """Which run this is, from 1."""
+        return self.attempts
+
+    def __repr__(self) -> str:
+        return f"job {self.id}.{self.fence}"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended, as the recorder writes it.
+
+    Attributes:
+        status: what the job becomes: completed, failed, or queued again.
+        refund: the attempt was not the job's fault: it is not counted.
+        delay_seconds: for `queued`, how long from the recording until it may run again.
+        reason: a short machine-readable word beside the error (`discarded`, `worker_died`, …), or None.
+    """
+
+    job_id: int
+    fence: int
+    status: JobStatus
+    attempt_outcome: AttemptOutcome
+    result: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    reason: str | None = None
+    delay_seconds: float = 0.0
+    refund: bool = False
+    run_seconds: float = 0.0
+    follow_ups: tuple[NewJob, ...] = ()

@@ -1,0 +1,122 @@
+"""From Dramatiq's verdict to an outcome. No I/O: Dramatiq swallows what a hook raises."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import structlog
+from dramatiq import Broker, Middleware
+from dramatiq.broker import MessageProxy
+
+from goqueue.errors import Discard
+from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.middleware.job_message import JobMessage
+
+#: Kept of an error's text and of its traceback.
+ERROR_MAX_CHARACTERS = 4_000
+TRACEBACK_MAX_CHARACTERS = 32_000
+
+
+class Lifecycle(Middleware):
+    """Binds the log context of a job, and turns the end of its attempt into an outcome.
+
+    It stands before `Retries` in the list, so that its after-hook runs after the verdict: `message.failed`
+    is then True exactly on the last attempt, and `retry_delay_ms` is set exactly when a retry was decided.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        """Options of plain Dramatiq actors that GoQueue understands itself."""
+        return {"time_limit", "jitter"}
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
+        """Bind what every log line of this job carries."""
+        if isinstance(message, JobMessage):
+            claimed = message.current.claimed
+            structlog.contextvars.bind_contextvars(
+                job_id=claimed.id, type=claimed.type, queue=claimed.queue, attempt=claimed.attempt
+            )
+
+    def after_process_message(
+        self,
+        broker: Broker,  # noqa: ARG002  (Dramatiq's signature)
+        message: MessageProxy,
+        *,
+        result: Any = None,  # noqa: ARG002  (Dramatiq's signature)
+        exception: BaseException | None = None,
+    ) -> None:
+        """Note the outcome that the recorder will write."""
+        if isinstance(message, JobMessage):
+            conclude(message, exception)
+            structlog.contextvars.clear_contextvars()
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
+        """A middleware refused to run it: the job failed, and says so."""
+        if isinstance(message, JobMessage):
+            message.conclude(
+                JobStatus.FAILED, AttemptOutcome.FAILED, error="skipped by a middleware", reason="skipped"
+            )
+            structlog.contextvars.clear_contextvars()
+
+
+def conclude(message: JobMessage, exception: BaseException | None) -> None:
+    """Decide what an attempt has come to, from what was noted on its message and what it raised."""
+    current = message.current
+    if current.control is not None:
+        attempt_outcome, delay_seconds = current.control
+        message.conclude(JobStatus.QUEUED, attempt_outcome, delay_seconds=delay_seconds)
+    elif exception is None and not message.failed:
+        message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
+    else:
+        conclude_failure(message, exception)
+
+
+def conclude_failure(message: JobMessage, exception: BaseException | None) -> None:
+    """A failed attempt: queued again when a retry was decided, else the dead letter."""
+    error, trace = describe(exception)
+    if message.retry_delay_ms is not None and not message.failed:
+        message.conclude(
+            JobStatus.QUEUED,
+            AttemptOutcome.FAILED,
+            error=error,
+            traceback=trace,
+            reason="retry",
+            delay_seconds=message.retry_delay_ms / 1000,
+        )
+        return
+    reason = "discarded" if isinstance(exception, Discard) else "failed"
+    message.conclude(JobStatus.FAILED, AttemptOutcome.FAILED, error=error, traceback=trace, reason=reason)
+
+
+def describe(exception: BaseException | None) -> tuple[str, str | None]:
+    """An exception as the texts that are kept: one line or so, and the traceback without Dramatiq's frames."""
+    if exception is None:
+        return "the attempt was rejected", None
+    cause = exception.__cause__ if _is_translated(exception) and exception.__cause__ else exception
+    error = storable(f"{type(cause).__name__}: {cause}", ERROR_MAX_CHARACTERS)
+    frames = "".join(traceback.format_exception(type(cause), cause, _own_frames(cause)))
+    return error, storable(frames, TRACEBACK_MAX_CHARACTERS)
+
+
+def storable(text: str, limit: int) -> str:
+    """Text that PostgreSQL takes: no NUL, no lone surrogates, and not longer than `limit` (its end is kept)."""
+    if len(text) > limit:
+        text = "… " + text[-limit:]
+    return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_translated(exception: BaseException) -> bool:
+    return getattr(exception, "goqueue_translated", False)
+
+
+def _own_frames(exception: BaseException) -> Any:
+    """The traceback from the handler on: what Dramatiq and the broker do around it explains nothing."""
+    frame = exception.__traceback__
+    while frame is not None:
+        package = frame.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        module = frame.tb_frame.f_globals.get("__name__", "")
+        if package != "dramatiq" and not module.startswith("goqueue.broker."):
+            return frame
+        frame = frame.tb_next
+    return exception.__traceback__

@@ -1,0 +1,35 @@
+"""Alembic's entry: one connection, under time-outs and an advisory lock, one transaction a migration."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from goqueue.models import metadata
+
+#: Two `goqueue migrate` at once (two replicas that start together) run one after the other.
+MIGRATION_LOCK = 7_310_001
+
+#: A migration that cannot get its lock must fail before the queries queued up behind it become an outage.
+LOCK_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_SECONDS = 600
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations that are asked for on this connection."""
+    connection.exec_driver_sql(f"SET statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'")
+    connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+    connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    connection.commit()
+    try:
+        context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        connection.rollback()
+        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
+        connection.exec_driver_sql("RESET ALL")
+        connection.commit()
+
+
+run(context.config.attributes["connection"])

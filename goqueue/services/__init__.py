@@ -1,0 +1,1 @@
+"""The background roles, a file each: settings → loop → `run_once() -> counts`. Tests call `run_once`."""

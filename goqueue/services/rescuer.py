@@ -1,0 +1,68 @@
+"""The rescuer: ends the leases of silent workers and takes their jobs back."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from goqueue import metrics
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.errors import DatabaseUnavailableError
+from goqueue.jobs import JobStatus
+from goqueue.services.service import Counts, Pause
+from goqueue.store import jobs as job_store
+from goqueue.store import workers as worker_store
+
+log = structlog.get_logger(__name__)
+
+
+class Rescuer:
+    """Takes back the jobs of lost workers.
+
+    While PostgreSQL was away nobody could renew a lease, so after an outage (and at its start, when it cannot
+    know) it waits for two heartbeats before it judges anyone by silence.
+    """
+
+    name = "rescuer"
+
+    def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
+        self._settings = settings
+        self._database = database
+        self._pause = pause
+        self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
+
+    def run_once(self) -> Counts:
+        """End expired leases, and take back the jobs of every worker whose lease has ended."""
+        try:
+            expired = self._end_leases() if time.monotonic() >= self._judges_from else []
+            rescued = self._rescue()
+        except DatabaseUnavailableError:
+            self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
+            raise
+        failed = sum(status is JobStatus.FAILED for _, status in rescued)
+        return {"expired": len(expired), "rescued": len(rescued) - failed, "failed": failed}
+
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
+        """Wait for the next round."""
+        self._pause(self._settings.rescue_interval_seconds)
+
+    def _end_leases(self) -> list[int]:
+        with self._database.autocommit() as connection:
+            expired = worker_store.end_lost(connection, lease_seconds=self._settings.lease_seconds)
+        for worker_id in expired:
+            metrics.LEASES_EXPIRED.inc()
+            log.warning("lease_expired", worker_id=worker_id)
+        return expired
+
+    def _rescue(self) -> list[tuple[int, JobStatus]]:
+        with self._database.autocommit() as connection:
+            rescued = job_store.rescue(
+                connection,
+                max_deaths=self._settings.max_deaths,
+                head_start_seconds=self._settings.priority_head_start_seconds,
+            )
+        for job_id, status in rescued:
+            log.warning("job_rescued", job_id=job_id, status=status.value, reason="worker_died")
+        return rescued

@@ -1,0 +1,71 @@
+"""The dispatcher's questions: which rows are due, and which ready rows come next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.db import retry_on_conflict
+from goqueue.store.rows import fetch_all
+
+# The inner select walks jobs_waiting_idx and stops at the first row whose time has not come.
+_MAKE_DUE = """
+    WITH due AS (
+        SELECT id FROM jobs WHERE status = 'queued' AND rank IS NULL AND available_at <= now()
+        ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET rank = available_at - make_interval(secs => priority * %(head_start)s)
+    FROM due WHERE jobs.id = due.id
+    RETURNING jobs.queue
+"""
+
+# One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog.
+_NEXT_READY = """
+    SELECT wanted.queue, ready.id, ready.fence
+    FROM json_to_recordset(%(limits)s::json) AS wanted (queue text, count int)
+    JOIN queues ON queues.name = wanted.queue AND queues.paused_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT id, fence, rank FROM jobs
+        WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        ORDER BY rank, id LIMIT wanted.count
+    ) AS ready
+    ORDER BY wanted.queue, ready.rank, ready.id
+"""
+
+_NEXT_QUARANTINED = """
+    SELECT jobs.queue, jobs.id, jobs.fence
+    FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
+    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND queues.paused_at IS NULL
+    ORDER BY rank, jobs.id LIMIT %(limit)s
+"""
+
+
+class ReadyJob(NamedTuple):
+    """A row that may start now: what a push message is made of."""
+
+    queue: str
+    id: int
+    fence: int
+
+
+@retry_on_conflict
+def make_due(connection: Connection, *, head_start_seconds: float, limit: int = 1000) -> int:
+    """Give rows whose time has come their place in the order; how many there were, at most `limit`."""
+    return len(fetch_all(connection, _MAKE_DUE, {"head_start": head_start_seconds, "limit": limit}))
+
+
+def next_ready(connection: Connection, limits: Mapping[str, int]) -> list[ReadyJob]:
+    """The first `limits[queue]` ready rows of each queue that is not paused, by rank."""
+    wanted = [{"queue": queue, "count": count} for queue, count in limits.items()]
+    return [
+        ReadyJob(*row)
+        for row in fetch_all(connection, _NEXT_READY, {"limits": orjson.dumps(wanted).decode()})
+    ]
+
+
+def next_quarantined(connection: Connection, limit: int) -> list[ReadyJob]:
+    """The first `limit` suspects that wait to run alone, by rank."""
+    return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_QUARANTINED, {"limit": limit})]

@@ -1,0 +1,78 @@
+"""Worker processes: registration, leases, goodbyes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from goqueue.store.rows import fetch_all, fetch_one
+
+
+def register(
+    connection: Connection, *, hostname: str, pid: int, queues: Sequence[str], threads: int
+) -> int:
+    """A new worker with a fresh lease; its id."""
+    row = fetch_one(
+        connection,
+        "INSERT INTO workers (hostname, pid, queues, threads) "
+        "VALUES (%(hostname)s, %(pid)s, %(queues)s, %(threads)s) RETURNING id",
+        {"hostname": hostname, "pid": pid, "queues": list(queues), "threads": threads},
+    )
+    assert row is not None
+    return int(row[0])
+
+
+def renew(connection: Connection, worker_id: int, *, busy: int) -> bool:
+    """Renew the lease. False: it was ended, its jobs are somebody else's, and it can never be renewed again.
+
+    A late renewal is good as long as nobody ended the lease: after an outage of PostgreSQL all are late.
+    """
+    row = fetch_one(
+        connection,
+        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s WHERE id = %(id)s AND stopped_at IS NULL "
+        "RETURNING id",
+        {"id": worker_id, "busy": busy},
+    )
+    return row is not None
+
+
+def held(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
+    """The (id, fence) of every job that this worker holds by the record."""
+    rows = fetch_all(
+        connection,
+        "SELECT id, fence FROM jobs WHERE status = 'running' AND worker_id = %(worker_id)s",
+        {"worker_id": worker_id},
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
+def stop(connection: Connection, worker_id: int) -> None:
+    """Say goodbye: the worker holds nothing any more and never renews again."""
+    connection.exec_driver_sql(
+        "UPDATE workers SET stopped_at = now(), busy = 0 WHERE id = %(id)s AND stopped_at IS NULL",
+        {"id": worker_id},
+    )
+
+
+def end_lost(connection: Connection, *, lease_seconds: float) -> list[int]:
+    """End the leases of silent workers; their ids."""
+    rows = fetch_all(
+        connection,
+        "UPDATE workers SET stopped_at = now() WHERE stopped_at IS NULL "
+        "AND heartbeat_at <= now() - make_interval(secs => %(lease_seconds)s) RETURNING id",
+        {"lease_seconds": lease_seconds},
+    )
+    return [row[0] for row in rows]
+
+
+def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[str, int]:
+    """How many live worker threads listen to each queue."""
+    rows = fetch_all(
+        connection,
+        "SELECT queue, sum(threads) FROM workers CROSS JOIN unnest(queues) AS queue "
+        "WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s) "
+        "GROUP BY queue",
+        {"lease_seconds": lease_seconds},
+    )
+    return {row[0]: int(row[1]) for row in rows}

@@ -1,0 +1,300 @@
+"""The one way in: how jobs become rows, and ids reach the runway.
+
+`Submitter` inserts and pushes; `actor` declares a job type; `enqueue` creates a job from Python; and
+`actor.send()` of plain Dramatiq code ends here too. A job exists when its row is committed. A push that fails
+is no error: the dispatcher pushes what was not pushed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, TypeVar, overload
+
+import dramatiq
+import orjson
+import structlog
+from dramatiq.actor import Actor
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from goqueue import failpoints, metrics
+from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.runway import Message, Runway
+from goqueue.config import Settings, get_settings
+from goqueue.db import Database
+from goqueue.errors import InvalidJobError, RedisUnavailableError
+from goqueue.jobs import Job, NewJob
+from goqueue.store import jobs as job_store
+from goqueue.store import queues as queue_store
+
+__all__ = ["Submitter", "actor", "current_broker", "current_submitter", "enqueue"]
+
+log = structlog.get_logger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Options of a Dramatiq message that are columns of the job; the others are kept as they are.
+_COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay"})
+
+
+class Submitter:
+    """Creates jobs: one transaction for the rows, then the push.
+
+    Args:
+        database, runway: where the rows and the messages go.
+    """
+
+    def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
+        self._settings = settings
+        self._database = database
+        self._runway = runway
+        self._known_queues: set[str] = set()
+
+    def one(self, job: NewJob) -> Job:
+        """Create one job; it is committed when this returns.
+
+        Raises:
+            DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
+                not known whether it was; an idempotency key makes asking again safe.
+        """
+        self._ensure_queues([job.queue])
+        with self._database.autocommit() as connection:
+            row = job_store.insert(connection, job, head_start_seconds=self._head_start)
+        failpoints.hit("after_commit_before_push")
+        if row.available_at <= row.created_at:
+            self.push(row.queue, [Message(row.id, row.fence)])
+        metrics.JOBS_CREATED.labels(row.queue).inc()
+        return row
+
+    def many(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Create jobs in one transaction, all or none; their ids, in their order.
+
+        Raises:
+            DatabaseUnavailableError: as `one`.
+        """
+        self._ensure_queues({job.queue for job in jobs})
+        with self._database.autocommit() as connection:
+            ids = job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
+        failpoints.hit("after_commit_before_push")
+        self.announce(jobs, ids)
+        return ids
+
+    def within(self, connection: Connection, jobs: Sequence[NewJob]) -> list[int]:
+        """Only insert, in the caller's transaction; the dispatcher picks the rows up after its commit."""
+        self._ensure_queues({job.queue for job in jobs})
+        ids = job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
+        failpoints.hit("after_insert")
+        return ids
+
+    def announce(self, jobs: Iterable[NewJob], ids: Iterable[int]) -> None:
+        """Push and count new jobs that were just committed."""
+        now = datetime.now(UTC)
+        created = sorted(zip(jobs, ids, strict=True), key=lambda pair: pair[0].queue)
+        for queue, group in groupby(created, key=lambda pair: pair[0].queue):
+            rows = list(group)
+            metrics.JOBS_CREATED.labels(queue).inc(len(rows))
+            ready = [Message(job_id, 0) for job, job_id in rows if job.available_at is None or job.available_at <= now]
+            self.push(queue, ready)
+
+    def push(self, queue: str, messages: Sequence[Message]) -> None:
+        """Push messages of committed rows; what cannot be pushed is left to the dispatcher."""
+        if not messages:
+            return
+        try:
+            pushed = self._runway.submit(queue, messages)
+            failpoints.hit("after_push")
+            if pushed.added < len(messages):
+                self._runway.wake_dispatcher()
+        except RedisUnavailableError as error:
+            log.warning("push_postponed", queue=queue, jobs=len(messages), error=str(error))
+
+    @property
+    def _head_start(self) -> float:
+        return self._settings.priority_head_start_seconds
+
+    def _ensure_queues(self, names: Iterable[str]) -> None:
+        """Queues are rows; this process inserts each at most once."""
+        new = set(names) - self._known_queues
+        if new:
+            with self._database.autocommit() as connection:
+                queue_store.ensure(connection, new)
+            self._known_queues |= new
+
+
+def new_job(
+    broker: JobBroker,
+    type_name: str,
+    payload: Any,
+    *,
+    queue: str | None = None,
+    priority: int = 0,
+    max_retries: int | None = None,
+    available_at: datetime | None = None,
+    time_limit_seconds: float | None = None,
+    options: dict[str, Any] | None = None,
+) -> NewJob:
+    """A validated job of a declared type.
+
+    Raises:
+        InvalidJobError: the type is unknown, or the payload does not fit it.
+    """
+    job_type = broker.job_types.get(type_name)
+    if job_type is None:
+        raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
+    return NewJob(
+        queue=queue or job_type.queue,
+        type=type_name,
+        payload=job_type.validated(payload),
+        priority=priority,
+        max_retries=job_type.retry.max_retries if max_retries is None else max_retries,
+        available_at=available_at,
+        time_limit_seconds=time_limit_seconds,
+        options=orjson.dumps(options).decode() if options else None,
+    )
+
+
+def enqueue(
+    declared: Actor[Any, Any],
+    payload: Any,
+    *,
+    session: Session | Connection | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    max_retries: int | None = None,
+    available_at: datetime | None = None,
+    delay_seconds: float | None = None,
+    time_limit_seconds: float | None = None,
+) -> int:
+    """Create a job of a declared actor; its id.
+
+    Args:
+        declared: what `goqueue.actor` or `dramatiq.actor` made.
+        payload: the payload: a model, a dataclass or a mapping.
+        session: the caller's own SQLAlchemy session or connection: the job is inserted in its transaction,
+            and exists when that commits.
+        available_at, delay_seconds: when it may run; one of the two.
+        queue, priority, max_retries, time_limit_seconds: instead of the type's.
+
+    Raises:
+        InvalidJobError: the payload does not fit the type.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    if delay_seconds is not None:
+        available_at = datetime.now(UTC) + timedelta(seconds=delay_seconds)
+    job_type = current_broker().job_types[declared.actor_name]
+    job = new_job(
+        current_broker(),
+        declared.actor_name,
+        job_type.payload_of_call((payload,), {}),
+        queue=queue,
+        priority=priority,
+        max_retries=max_retries,
+        available_at=available_at,
+        time_limit_seconds=time_limit_seconds,
+    )
+    if session is None:
+        return current_submitter().one(job).id
+    connection = session.connection() if isinstance(session, Session) else session
+    return current_submitter().within(connection, [job])[0]
+
+
+@overload
+def actor(function: F, /) -> Actor[..., Any]: ...
+
+
+@overload
+def actor(
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    max_retries: int | None = None,
+    min_backoff_seconds: float | None = None,
+    max_backoff_seconds: float | None = None,
+    jitter: bool | None = None,
+    time_limit_seconds: float | None = None,
+    throws: tuple[type[BaseException], ...] | None = None,
+) -> Callable[[F], Actor[..., Any]]: ...
+
+
+def actor(function: F | None = None, /, **options: Any) -> Any:
+    """Declare a job type: a Dramatiq actor whose jobs are rows with a validated payload.
+
+    The payload's schema comes from the annotations: one parameter annotated with a pydantic model, a
+    dataclass or a TypedDict is the payload; several annotated parameters are its fields.
+
+    Args:
+        function: the handler, sync or async.
+        name: the type's name; the function's where it is not given.
+        queue: where its jobs go by default.
+        max_retries, min_backoff_seconds, max_backoff_seconds, jitter: the retry policy.
+        time_limit_seconds: the longest run of an attempt.
+        throws: exceptions after which a job is failed at once.
+    """
+    if function is None:
+        return lambda handler: _declare(handler, options)
+    return _declare(function, {})
+
+
+def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
+    milliseconds = {
+        name.removesuffix("_seconds"): round(value * 1000)
+        for name, value in options.items()
+        if name.endswith("_seconds") and value is not None
+    }
+    plain = {name: options[name] for name in ("max_retries", "jitter", "throws") if options.get(name) is not None}
+    return dramatiq.actor(
+        actor_name=options.get("name") or function.__name__,
+        queue_name=options.get("queue") or "default",
+        broker=current_broker(),
+        **milliseconds,
+        **plain,
+    )(function)
+
+
+@functools.cache
+def current_broker() -> JobBroker:
+    """This process's broker, made from its settings at the first use, and Dramatiq's global one from then on.
+
+    Raises:
+        ConfigurationError: the settings are not usable.
+    """
+    broker = JobBroker(get_settings(), submit=_submit_message)
+    dramatiq.set_broker(broker)
+    return broker
+
+
+@functools.cache
+def current_submitter() -> Submitter:
+    """This process's submitter."""
+    broker = current_broker()
+    return Submitter(broker.settings, broker.database, broker.runway)
+
+
+def _submit_message(
+    broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None
+) -> dramatiq.Message[Any]:
+    """`actor.send(…)`: a message becomes a job; one that is sent from an after-hook, a follow-up."""
+    job = _job_of(broker, message, delay_ms)
+    if broker.concluding is not None:
+        broker.concluding.follow_ups.append(job)
+        return message
+    row = current_submitter().one(job)
+    return message.copy(options={"job_id": row.id})
+
+
+def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
+    options = message.options
+    job_type = broker.job_types[message.actor_name]
+    delay = delay_ms or options.get("delay")
+    return new_job(
+        broker,
+        message.actor_name,
+        job_type.payload_of_call(message.args, message.kwargs),
+        queue=message.queue_name,
+        max_retries=options.get("max_retries"),
+        available_at=datetime.now(UTC) + timedelta(milliseconds=delay) if delay else None,
+        time_limit_seconds=options["time_limit"] / 1000 if "time_limit" in options else None,
+        options={name: value for name, value in options.items() if name not in _COLUMN_OPTIONS},
+    )

@@ -1,0 +1,92 @@
+"""Real servers for every test: one PostgreSQL and one Valkey a session, a fresh database a test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.migrations.upgrade import upgrade
+from tests.support.factories import JobFactory
+
+TEMPLATE = "goqueue_template"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The PostgreSQL of the session, with a migrated template database."""
+    # A test's database lives for a moment: what a crash would lose is not worth a flush. Tests of crashes
+    # start servers of their own.
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"}) as server:
+        server.create_database(TEMPLATE)
+        database = Database(Settings(database_url=SecretStr(server.url_for(TEMPLATE))))
+        upgrade(database)
+        database.close()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """The Valkey of the session; tests share it under different namespaces."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Settings that a test changes: it overrides this fixture."""
+    return {}
+
+
+@pytest.fixture
+def settings(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, overrides: dict[str, Any]) -> Iterator[Settings]:
+    """Settings of an empty database and an unused namespace."""
+    name = f"test_{next(_numbers)}"
+    postgres.create_database(name, template=TEMPLATE)
+    yield Settings(
+        **{
+            "database_url": SecretStr(postgres.url_for(name)),
+            "redis_url": SecretStr(valkey.url),
+            "namespace": name,
+            **overrides,
+        }
+    )
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """Connections to the test's database."""
+    database = Database(settings)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def runway(settings: Settings) -> Iterator[Runway]:
+    """The test's runways."""
+    runway = Runway(settings)
+    yield runway
+    runway.close()
+
+
+@pytest.fixture
+def make_job(database: Database) -> JobFactory:
+    """Makes jobs in any state, with overrides."""
+    return JobFactory(database)
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """A folder for servers that a test starts itself."""
+    return tmp_path

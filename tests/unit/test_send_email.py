@@ -1,0 +1,181 @@
+"""The job type send_email, against a real SMTP server."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from goqueue.actors.send_email import DeliveryError, EmailPayload, deliver
+from goqueue.config import Settings
+from goqueue.counterparts.smtp_sink import SmtpSink
+from goqueue.errors import Discard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import EmailMessage
+
+VALID = {"to": "ada@example.com", "subject": "Hello", "body": "How are you?"}
+
+
+@pytest.fixture
+def sink() -> Iterator[SmtpSink]:
+    """A running sink that keeps the contents of messages."""
+    with SmtpSink(keep_content=True) as running:
+        yield running
+
+
+def settings_for(sink: SmtpSink, **more: Any) -> Settings:
+    return Settings(smtp_url=SecretStr(sink.url), smtp_sender="GoQueue <queue@mail.example.com>", **more)
+
+
+def payload(**changes: Any) -> EmailPayload:
+    return EmailPayload.model_validate({**VALID, **changes})
+
+
+def parsed(sink: SmtpSink) -> EmailMessage:
+    content = sink.received[-1].content
+    assert content is not None
+    return email.message_from_bytes(content, policy=email.policy.default)
+
+
+def test_message_arrives_as_written(sink: SmtpSink) -> None:
+    """Recipient, sender, subject and body reach the server as the payload has them."""
+    result = deliver(payload(), job_id=7, settings=settings_for(sink))
+    message = parsed(sink)
+    assert result == {"message_id": "<goqueue-job-7@mail.example.com>", "smtp_code": 250}
+    assert sink.received[0].recipients == ("ada@example.com",)
+    assert sink.received[0].sender == "queue@mail.example.com"
+    assert (message["To"], message["Subject"]) == ("ada@example.com", "Hello")
+    assert message.get_content().strip() == "How are you?"
+
+
+def test_repeat_has_the_same_message_id(sink: SmtpSink) -> None:
+    """A job that runs twice sends the same Message-ID, so that the repeat can be recognised."""
+    for _ in range(2):
+        deliver(payload(), job_id=7, settings=settings_for(sink))
+    assert (sink.distinct, sink.repeats) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("Grüße, 世界 🎉", id="unicode"),
+        pytest.param("one\n.\n..two\nQUIT\n", id="dots"),
+        pytest.param("x" * 5000, id="long line"),
+        pytest.param("From me\r\nto you", id="crlf"),
+    ],
+)
+def test_every_text_survives(sink: SmtpSink, body: str) -> None:
+    """Texts that SMTP or mail would mangle arrive as they were."""
+    deliver(payload(body=body, subject="Grüße " + "long " * 30), job_id=1, settings=settings_for(sink))
+    message = parsed(sink)
+    assert message.get_content().splitlines() == body.splitlines()
+    assert message["Subject"] == "Grüße " + "long " * 29 + "long "
+
+
+def test_long_address_stays_whole(sink: SmtpSink) -> None:
+    """An address longer than a line of mail is neither folded nor encoded."""
+    address = "a" * 64 + "@" + "b" * 60 + ".example.com"
+    deliver(payload(to=address), job_id=1, settings=settings_for(sink))
+    assert parsed(sink)["To"].addresses[0].addr_spec == address
+
+
+def test_refused_recipient_is_discarded(sink: SmtpSink) -> None:
+    """A 5xx answer to the recipient fails the job for good, with the code and without the address."""
+    with pytest.raises(Discard, match="^the SMTP server answered 550 to RCPT$"):
+        deliver(payload(to="refused@example.com"), job_id=1, settings=settings_for(sink))
+    assert sink.received == []
+
+
+def test_deferred_recipient_is_retried(sink: SmtpSink) -> None:
+    """A 4xx answer fails the attempt, and the next one is accepted."""
+    mail = payload(to="defer-once@example.com")
+    with pytest.raises(DeliveryError, match="^the SMTP server answered 451 to RCPT$"):
+        deliver(mail, job_id=1, settings=settings_for(sink))
+    assert deliver(mail, job_id=1, settings=settings_for(sink))["smtp_code"] == 250
+
+
+def test_unreachable_server_is_retried() -> None:
+    """A refused connection fails the attempt, not the job."""
+    with SmtpSink() as sink:
+        settings = settings_for(sink)
+    with pytest.raises(DeliveryError, match="ConnectionRefusedError"):
+        deliver(payload(), job_id=1, settings=settings)
+
+
+def test_login_is_used() -> None:
+    """The user and the password of the URL, percent-encoded there, log in."""
+    with SmtpSink(login=("queue@host", "p/w:1")) as sink:
+        url = sink.url.replace("://", "://queue%40host:p%2Fw%3A1@")
+        settings = Settings(smtp_url=SecretStr(url))
+        assert deliver(payload(), job_id=1, settings=settings)["smtp_code"] == 250
+
+
+@pytest.mark.parametrize("login", ["", "queue:wrong@"], ids=["no login", "wrong password"])
+def test_wrong_login_is_retried(login: str) -> None:
+    """A login that the server does not take is our mistake: the jobs wait for a corrected setting."""
+    with SmtpSink(login=("queue", "right")) as sink:
+        settings = Settings(smtp_url=SecretStr(sink.url.replace("://", f"://{login}")))
+        with pytest.raises(DeliveryError, match="5[0-9]{2}") as caught:
+            deliver(payload(), job_id=1, settings=settings)
+    assert "wrong" not in str(caught.value)
+
+
+def test_starttls_is_never_skipped(sink: SmtpSink) -> None:
+    """Where STARTTLS is asked for and not offered, nothing is sent."""
+    settings = Settings(smtp_url=SecretStr(sink.url.replace("smtp:", "smtp+starttls:")))
+    with pytest.raises(DeliveryError, match="SMTPNotSupportedError"):
+        deliver(payload(), job_id=1, settings=settings)
+    assert sink.received == []
+
+
+def test_international_address_is_sent(sink: SmtpSink) -> None:
+    """An address with a local part beyond ASCII goes out by SMTPUTF8, one with such a domain by IDNA."""
+    deliver(payload(to="пошта@example.com"), job_id=1, settings=settings_for(sink))
+    deliver(payload(to="post@bücher.example.com"), job_id=2, settings=settings_for(sink))
+    recipients = [message.recipients for message in sink.received]
+    assert recipients == [("пошта@example.com",), ("post@xn--bcher-kva.example.com",)]
+
+
+def test_international_address_without_smtputf8_is_discarded() -> None:
+    """A server without SMTPUTF8 cannot take such an address, today or later."""
+    with SmtpSink(smtputf8=False) as sink, pytest.raises(Discard, match="SMTPUTF8"):
+        deliver(payload(to="пошта@example.com"), job_id=1, settings=settings_for(sink))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"to": "nobody"}, id="no at"),
+        pytest.param({"to": "a b@example.com"}, id="space"),
+        pytest.param({"to": "ada@example.com\r\nBcc: eve@example.com"}, id="injection into to"),
+        pytest.param({"to": "Ada <ada@example.com>"}, id="display name"),
+        pytest.param({"to": "a@example.com, b@example.com"}, id="two addresses"),
+        pytest.param({"to": ""}, id="empty to"),
+        pytest.param({"to": None}, id="null to"),
+        pytest.param({"subject": ""}, id="empty subject"),
+        pytest.param({"subject": "  "}, id="blank subject"),
+        pytest.param({"subject": "Hi\r\nBcc: eve@example.com"}, id="injection into subject"),
+        pytest.param({"subject": "Hi\u2028there"}, id="line separator"),
+        pytest.param({"subject": 1}, id="number"),
+        pytest.param({"body": ""}, id="empty body"),
+        pytest.param({"body": "a\x00b"}, id="NUL"),
+        pytest.param({"cc": "eve@example.com"}, id="unknown field"),
+    ],
+)
+def test_invalid_payload_is_refused(changes: dict[str, Any]) -> None:
+    """What could not be delivered as asked is refused, and the error does not repeat the payload."""
+    with pytest.raises(ValidationError) as caught:
+        payload(**changes)
+    assert "eve@example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["to", "subject", "body"])
+def test_missing_field_is_refused(missing: str) -> None:
+    """Every field is required."""
+    with pytest.raises(ValidationError, match=missing):
+        EmailPayload.model_validate({name: value for name, value in VALID.items() if name != missing})
