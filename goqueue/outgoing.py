@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import logging
 import ssl
 import threading
 from dataclasses import dataclass
@@ -164,6 +165,7 @@ class _Transport(httpx.HTTPTransport):
     """httpx's transport over a pool with our network backend, which its constructor cannot be given."""
 
     def __init__(self, tls: ssl.SSLContext, backend: httpcore.NetworkBackend) -> None:
+        logging.getLogger("httpcore").setLevel(logging.WARNING)  # its DEBUG lines show hosts and headers
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls,
             max_connections=None,  # the worker's threads are the limit

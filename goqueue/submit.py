@@ -15,24 +15,23 @@ from typing import Any, TypeVar, overload
 
 import dramatiq
 import orjson
-import structlog
 from dramatiq.actor import Actor
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from goqueue import failpoints, metrics
 from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.pusher import Pusher
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
 from goqueue.db import Database
-from goqueue.errors import InvalidJobError, RedisUnavailableError
+from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, NewJob
 from goqueue.store import jobs as job_store
 from goqueue.store import queues as queue_store
 
 __all__ = ["Submitter", "actor", "current_broker", "current_submitter", "enqueue"]
 
-log = structlog.get_logger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Options of a Dramatiq message that are columns of the job; the others are kept as they are.
@@ -49,7 +48,7 @@ class Submitter:
     def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
         self._settings = settings
         self._database = database
-        self._runway = runway
+        self._pusher = Pusher(runway)
         self._known_queues: set[str] = set()
 
     def one(self, job: NewJob) -> Job:
@@ -98,17 +97,14 @@ class Submitter:
             ready = [Message(job_id, 0) for job, job_id in rows if job.available_at is None or job.available_at <= now]
             self.push(queue, ready)
 
-    def push(self, queue: str, messages: Sequence[Message]) -> None:
+    def push(self, queue: str, messages: list[Message]) -> None:
         """Push messages of committed rows; what cannot be pushed is left to the dispatcher."""
-        if not messages:
-            return
-        try:
-            pushed = self._runway.submit(queue, messages)
-            failpoints.hit("after_push")
-            if pushed.added < len(messages):
-                self._runway.wake_dispatcher()
-        except RedisUnavailableError as error:
-            log.warning("push_postponed", queue=queue, jobs=len(messages), error=str(error))
+        if messages:
+            self._pusher.put(queue, messages)
+
+    def flush(self) -> None:
+        """Wait until Redis has answered every push so far."""
+        self._pusher.flush()
 
     @property
     def _head_start(self) -> float:

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any, Literal
 
 import structlog
-from goqueue.submit import actor
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +13,7 @@ from goqueue.broker.execution import current_job
 from goqueue.config import Settings, get_settings
 from goqueue.errors import Discard
 from goqueue.outgoing import Answer, CallFailedError, expect_success, shared_caller
+from goqueue.submit import actor
 
 PAYMENT_REQUIRED = 402
 

@@ -15,7 +15,6 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
-from goqueue.submit import actor
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -23,6 +22,7 @@ from goqueue.broker.execution import current_job
 from goqueue.config import Settings, get_settings
 from goqueue.errors import Discard, GoQueueError
 from goqueue.outgoing import tls_context
+from goqueue.submit import actor
 
 if TYPE_CHECKING:
     import ssl

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import structlog
-from goqueue.submit import actor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
@@ -22,10 +21,14 @@ from goqueue.checked_connections import AddressRefusedError
 from goqueue.config import Settings, get_settings
 from goqueue.errors import ConfigurationError, Discard
 from goqueue.outgoing import Answer, expect_success, shared_caller
+from goqueue.submit import actor
 
 RESULT_BODY_MAX_BYTES = 1024
 URL_MAX_LENGTH = 2048
+ADDRESS_REFUSED = "the receiver's address is not global, and GOQUEUE_WEBHOOK_ALLOW_NETWORKS does not allow it"
+PORT_MAX = 65535
 
+HOST_NAME = re.compile(r"(?=.{1,254}$)([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")  # RFC 1035, and _
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # token, RFC 9110 section 5.6.2
 HEADER_VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]{0,8190}[\x21-\x7e])?|")
 # Set by the connection or by this module: from a payload they could garble the message or the signature.
@@ -39,15 +42,23 @@ log = structlog.get_logger(__name__)
 
 
 def _check_url(text: str) -> str:
+    # By the parser that the call uses: two parsers could see two hosts in one text.
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         url = httpx.URL()
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not _is_host(url.raw_host.decode()):
         raise PydanticCustomError("webhook_url", "expected an http or https URL")
+    if url.port is not None and not 1 <= url.port <= PORT_MAX:
+        raise PydanticCustomError("webhook_url", "expected a port from 1 to 65535")
     if url.userinfo:
         raise PydanticCustomError("webhook_url", "expected a URL without a user name or password")
     return text
+
+
+def _is_host(host: str) -> bool:
+    is_ip_v6 = ":" in host  # httpx takes no other host with a colon, and only valid addresses
+    return is_ip_v6 or HOST_NAME.fullmatch(host) is not None
 
 
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -144,7 +155,7 @@ def _call(payload: WebhookPayload, headers: httpx.Headers, content: bytes, setti
             payload.method, payload.url, headers=headers, content=content, timeout_seconds=payload.timeout
         )
     except AddressRefusedError:
-        raise Discard("the address of the receiver is not allowed") from None
+        raise Discard(ADDRESS_REFUSED) from None
 
 
 def _readable(body: bytes) -> str:

@@ -13,7 +13,8 @@
 -- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
 -- ARGV[5…] message ids, in order
 --
--- Returns {how many were added, how many of them again because their push or their fetch was lost}.
+-- Returns {how many were added, how many of them again because their push or their fetch was lost,
+--          1 if this call closed the gate}.
 -- All keys of a queue share a hash tag, so they live in one slot of a cluster.
 
 local runway, messages, gate = KEYS[1], KEYS[2], KEYS[3]
@@ -27,7 +28,7 @@ if dispatching then
 else
     local settings = redis.call("HMGET", gate, "limit", "closed")
     if settings[2] == "1" then
-        return {0, 0}
+        return {0, 0, 0}
     end
     limit = tonumber(settings[1] or ARGV[2])
 end
@@ -35,7 +36,7 @@ end
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local length = redis.call("LLEN", runway)
-local added, again = 0, 0
+local added, again, closed = 0, 0, 0
 
 -- The list is read once, and only when some message has been waiting for suspiciously long.
 local listed = nil
@@ -54,6 +55,7 @@ for i = 5, #ARGV do
     if length >= limit then
         if not dispatching then
             redis.call("HSET", gate, "closed", "1")
+            closed = 1
         end
         break
     end
@@ -75,4 +77,4 @@ for i = 5, #ARGV do
     end
 end
 
-return {added, again}
+return {added, again, closed}

@@ -6,7 +6,7 @@ The keys are documented on top of `push.lua`. A message is `"{job_id}.{fence}"` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any, NamedTuple, cast
@@ -40,10 +40,17 @@ class Message(NamedTuple):
 
 
 class Pushed(NamedTuple):
-    """What a push did: how many messages it added, and how many of those again, after they were lost."""
+    """What a push did.
+
+    Attributes:
+        added: how many messages it added.
+        again: how many of those were added again, after they were lost.
+        closed: it found the runway full and closed the gate: the dispatcher has to take over.
+    """
 
     added: int
     again: int
+    closed: int
 
 
 def connect(settings: Settings, *, timeout_seconds: float | None = None) -> redis.Redis:
@@ -62,6 +69,48 @@ def connect(settings: Settings, *, timeout_seconds: float | None = None) -> redi
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
     )
+
+
+class PushConnection:
+    """A connection of its own on which pushes are sent, and answered later in their order. Not thread-safe.
+
+    Every method raises redis.RedisError when the connection is broken.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Callable[[str], list[str]], default_limit: int) -> None:
+        self._keys = keys
+        self._default_limit = default_limit
+        self._connection = client.connection_pool.make_connection()
+        self._connection.connect()  # type: ignore[no-untyped-call]
+        self._connection.send_command("SCRIPT", "LOAD", PUSH_SCRIPT)  # type: ignore[no-untyped-call]
+        self._script = self._connection.read_response()
+
+    def send(self, queue: str, messages: Sequence[Message]) -> None:
+        """Send a submit of these messages."""
+        self._connection.send_command(  # type: ignore[no-untyped-call]
+            "EVALSHA",
+            self._script,
+            3,
+            *self._keys(queue),
+            "submit",
+            self._default_limit,
+            "",
+            "",
+            *(message.key for message in messages[:PUSH_CHUNK]),
+            check_health=False,
+        )
+
+    def has_answer(self) -> bool:
+        """Whether an answer can be read without waiting."""
+        return bool(self._connection.can_read(timeout=0))
+
+    def read_answer(self) -> Pushed:
+        """The answer of the oldest unanswered push."""
+        return Pushed(*self._connection.read_response())
+
+    def close(self) -> None:
+        """Close it; what was sent may or may not have been done."""
+        self._connection.disconnect()  # type: ignore[no-untyped-call]
 
 
 class Runway:
@@ -85,6 +134,11 @@ class Runway:
     def submit(self, queue: str, messages: Sequence[Message]) -> Pushed:
         """Push messages of rows that were just committed, unless the queue has a backlog."""
         return self._run_push(queue, ["submit", self._default_limit, "", ""], messages[:PUSH_CHUNK])
+
+    def push_connection(self) -> PushConnection:
+        """A connection for submits whose answers are read later."""
+        with _translated():
+            return PushConnection(self._client, self._push_keys, self._default_limit)
 
     def dispatch(self, queue: str, messages: Sequence[Message], *, limit: int, closed: bool) -> Pushed:
         """Push messages in rank order up to the runway's limit, and open or close the gate for submits.
@@ -180,10 +234,12 @@ class Runway:
         self._blocking.close()
 
     def _run_push(self, queue: str, arguments: list[Any], messages: Sequence[Message]) -> Pushed:
-        keys = [self._key(queue, "runway"), self._key(queue, "messages"), self._key(queue, "gate")]
         with _translated():
-            answer = self._push(keys=keys, args=[*arguments, *(message.key for message in messages)])
+            answer = self._push(keys=self._push_keys(queue), args=[*arguments, *(message.key for message in messages)])
         return Pushed(*cast("list[int]", answer))
+
+    def _push_keys(self, queue: str) -> list[str]:
+        return [self._key(queue, "runway"), self._key(queue, "messages"), self._key(queue, "gate")]
 
     def _key(self, queue: str, name: str) -> str:
         return f"{self._namespace}:{{{queue}}}:{name}"

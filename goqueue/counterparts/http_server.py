@@ -48,6 +48,11 @@ class HttpServer:
 
     After `stop()` no thread and no socket is left, even if clients keep connections or answers are slow.
 
+    Attributes:
+        connections: how many connections were accepted.
+        lock: holds the counts still; for subclasses.
+        stopping: set while the server stops; for subclasses.
+
     Args:
         port: 0 takes a free one.
         tls: makes it an https server.
@@ -56,6 +61,7 @@ class HttpServer:
     def __init__(self, port: int = 0, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.lock = threading.Lock()
         self.stopping = threading.Event()
+        self.connections = 0
         self._host = host
         self._port = port
         self._tls = tls
@@ -132,6 +138,7 @@ class _Server(http.server.ThreadingHTTPServer):
             # The handshake happens at the first read, in the handler's thread, and not in the accepting one.
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         with self.owner.lock:
+            self.owner.connections += 1
             self._connections.add(connection)
         return connection, address
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class SmtpSink:
         Raises:
             OSError: the port is taken.
         """
+        logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd logs addresses at INFO
         started: list[OSError | None] = []
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready, started), name="SmtpSink")
@@ -148,7 +150,7 @@ class SmtpSink:
 
     async def _serve(self, ready: threading.Event, started: list[OSError | None]) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        sessions: list[SMTP] = []
+        sessions: set[_Session] = set()
         try:
             server = await self._loop.create_server(
                 lambda: self._session(sessions), self._host, self._port, ssl=self._implicit_tls
@@ -161,16 +163,17 @@ class SmtpSink:
         started.append(None)
         ready.set()
         await self._stopping.wait()
+        # asyncio accepts a connection in two steps; closed between them, the server would leave it open for ever.
+        self._loop.remove_reader(server.sockets[0].fileno())
+        await asyncio.sleep(0)
         server.close()
-        for session in sessions:
-            if isinstance(session.transport, asyncio.Transport):
-                session.transport.abort()
+        await _end(sessions)
         await server.wait_closed()
 
-    def _session(self, sessions: list[SMTP]) -> SMTP:
-        sessions[:] = [session for session in sessions if session.transport is not None]
-        session = SMTP(
+    def _session(self, sessions: set[_Session]) -> _Session:
+        return _Session(
             self._mailbox,
+            sessions=sessions,
             hostname="sink.localhost",
             enable_SMTPUTF8=self._smtputf8,
             tls_context=self._starttls,
@@ -178,14 +181,43 @@ class SmtpSink:
             authenticator=self._authenticate if self._login else None,
             loop=self._loop,
         )
-        sessions.append(session)
-        return session
 
     def _authenticate(
         self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any
     ) -> AuthResult:
         right = (given.login.decode(), given.password.decode()) == self._login
         return AuthResult(success=right, handled=False)  # not handled: aiosmtpd answers 235 or 535 itself
+
+
+class _Session(SMTP):
+    """One connection; it is in `sessions` from its beginning to its end, through a STARTTLS, too."""
+
+    def __init__(self, mailbox: _Mailbox, *, sessions: set[_Session], **options: Any) -> None:
+        super().__init__(mailbox, **options)
+        self._sessions = sessions
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._sessions.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._sessions.discard(self)
+        super().connection_lost(error)
+
+    def abort(self) -> None:
+        """Close at once; `connection_lost` follows in the next turns of the loop."""
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+
+async def _end(sessions: set[_Session]) -> None:
+    """Abort every session, and what else runs in this loop: a TLS handshake that does not come to an end."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for session in sessions:
+            session.abort()
+        for task in others:
+            task.cancel()
+        await asyncio.sleep(0)
 
 
 class _Mailbox:

@@ -8,6 +8,7 @@ many, so that two such statements queue up instead of deadlocking. Times are Pos
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -44,7 +45,15 @@ _INSERT_ONE = f"""
     SELECT %(queue)s, %(type)s, %(payload)s::json, n.priority, %(max_retries)s,
            coalesce(n.available_at, now()), {_RANK}, %(time_limit_seconds)s, %(options)s::json
     FROM (SELECT %(priority)s::smallint AS priority, %(available_at)s::timestamptz AS available_at) AS n
-    RETURNING {JOB_COLUMNS}
+    RETURNING id, available_at, created_at
+"""
+
+# Most jobs say no more than this, and every parameter and expression left out is time saved.
+_INSERT_PLAIN = """
+    INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
+    VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
+            now() - make_interval(secs => %(head_start)s))
+    RETURNING id, available_at, created_at
 """
 
 _INSERT_MANY = f"""
@@ -202,23 +211,26 @@ def get(connection: Connection, job_id: int) -> Job:
 
 def insert(connection: Connection, job: NewJob, *, head_start_seconds: float) -> Job:
     """Insert one job, queued, and return its row."""
-    row = fetch_one(
-        connection,
-        _INSERT_ONE,
-        {
-            "queue": job.queue,
-            "type": job.type,
-            "payload": job.payload,
-            "priority": job.priority,
-            "max_retries": job.max_retries,
+    parameters: dict[str, Any] = {
+        "queue": job.queue,
+        "type": job.type,
+        "payload": job.payload,
+        "priority": job.priority,
+        "max_retries": job.max_retries,
+    }
+    if job.available_at is None and job.time_limit_seconds is None and job.options is None:
+        parameters["head_start"] = job.priority * head_start_seconds
+        row = fetch_one(connection, _INSERT_PLAIN, parameters)
+    else:
+        parameters |= {
             "available_at": job.available_at,
             "time_limit_seconds": job.time_limit_seconds,
             "options": job.options,
             "head_start": head_start_seconds,
-        },
-    )
+        }
+        row = fetch_one(connection, _INSERT_ONE, parameters)
     assert row is not None
-    return job_from_row(row)
+    return _new_row(job, *row)
 
 
 def insert_many(connection: Connection, jobs: Sequence[NewJob], *, head_start_seconds: float) -> list[int]:
@@ -325,6 +337,33 @@ def save(connection: Connection, job_id: int, *, result: str | None, error: str)
     """
     if fetch_one(connection, _SAVE, {"id": job_id, "result": result, "error": error}) is None:
         raise JobNotFoundError(job_id)
+
+
+def _new_row(job: NewJob, job_id: int, available_at: datetime, created_at: datetime) -> Job:
+    """The row that was just inserted; only what PostgreSQL decided has to come back."""
+    return Job(
+        id=job_id,
+        queue=job.queue,
+        type=job.type,
+        status=JobStatus.QUEUED,
+        payload=orjson.loads(job.payload),
+        priority=job.priority,
+        attempts=0,
+        max_retries=job.max_retries,
+        fence=0,
+        deaths=0,
+        quarantined=False,
+        available_at=available_at,
+        time_limit_seconds=job.time_limit_seconds,
+        worker_id=None,
+        result=None,
+        error=None,
+        reason=None,
+        created_at=created_at,
+        updated_at=created_at,
+        started_at=None,
+        finished_at=None,
+    )
 
 
 def _new_job_record(job: NewJob) -> dict[str, Any]:

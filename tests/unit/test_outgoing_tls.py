@@ -56,6 +56,7 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def call(receiver: WebhookReceiver, host: str) -> int:
+    """The status of a call to this host name, which resolves to the receiver."""
     caller = HttpCaller(tls_context(), None, lambda _host: ["127.0.0.1"])
     try:
         url = f"https://{host}:{receiver.port}/ok"
@@ -84,6 +85,7 @@ def test_certificate_is_checked_against_the_name_of_the_url(server_tls: ssl.SSLC
 
 
 def smtp_settings(sink: SmtpSink, host: str = "localhost") -> Settings:
+    """Settings with a login at the sink, under this host name."""
     return Settings(smtp_url=SecretStr(sink.url.replace("127.0.0.1", f"queue:secret@{host}")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
-from goqueue.actors.process_payment import CURRENCIES, PaymentPayload, charge
+from goqueue.actors.process_payment import CURRENCIES, PaymentPayload, charge, process_payment
 from goqueue.config import Settings
 from goqueue.counterparts.payment_sandbox import PaymentSandbox
 from goqueue.errors import Discard, RetryAfter
@@ -30,10 +32,12 @@ def gateway() -> Iterator[PaymentSandbox]:
 
 
 def payload(**changes: Any) -> PaymentPayload:
+    """A valid payload with these changes."""
     return PaymentPayload.model_validate({**VALID, **changes})
 
 
 def settings_for(gateway: PaymentSandbox, **more: Any) -> Settings:
+    """Settings that charge at this gateway."""
     return Settings(payment_url=gateway.charges_url, **more)
 
 
@@ -69,7 +73,9 @@ def test_slow_answer_is_retried_and_charges_once(gateway: PaymentSandbox) -> Non
     started = time.monotonic()
     with pytest.raises(CallFailedError, match="no complete answer within"):
         charge(
-            payload(payment_id="slow-1"), job_id=1, settings=settings_for(gateway, payment_timeout_seconds=0.2)
+            payload(payment_id="slow-1"),
+            job_id=1,
+            settings=settings_for(gateway, payment_timeout_seconds=0.2),
         )
     assert time.monotonic() - started < 10
     charge(payload(payment_id="slow-1"), job_id=1, settings=settings_for(gateway))
@@ -181,3 +187,17 @@ def test_currencies_are_codes() -> None:
     """The list holds the common currencies, in capital letters of three."""
     assert {"EUR", "INR", "USD", "JPY", "GBP", "CHF"} <= CURRENCIES
     assert all(len(code) == 3 and code.isalpha() and code.isupper() for code in CURRENCIES)
+
+
+def test_nothing_of_the_payload_is_logged(gateway: PaymentSandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """The one log line has the charge's status and neither ids nor amounts."""
+    caplog.set_level(logging.DEBUG)
+    with capture_logs() as events:
+        charge(payload(payment_id="sesame", user_id="sesame"), job_id=1, settings=settings_for(gateway))
+    assert events == [{"event": "payment_charged", "log_level": "info", "status": "succeeded"}]
+    assert "sesame" not in caplog.text
+
+
+def test_job_type_is_declared() -> None:
+    """The type has the function's name, and its jobs go to the queue payment."""
+    assert (process_payment.actor_name, process_payment.queue_name) == ("process_payment", "payment")

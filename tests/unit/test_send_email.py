@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import email
 import email.policy
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
 
-from goqueue.actors.send_email import DeliveryError, EmailPayload, deliver
+from goqueue.actors.send_email import DeliveryError, EmailPayload, _expect_accepted, deliver, send_email
 from goqueue.config import Settings
 from goqueue.counterparts.smtp_sink import SmtpSink
 from goqueue.errors import Discard
@@ -29,14 +31,17 @@ def sink() -> Iterator[SmtpSink]:
 
 
 def settings_for(sink: SmtpSink, **more: Any) -> Settings:
+    """Settings that send to this sink."""
     return Settings(smtp_url=SecretStr(sink.url), smtp_sender="GoQueue <queue@mail.example.com>", **more)
 
 
 def payload(**changes: Any) -> EmailPayload:
+    """A valid payload with these changes."""
     return EmailPayload.model_validate({**VALID, **changes})
 
 
 def parsed(sink: SmtpSink) -> EmailMessage:
+    """The latest message, as a mail program sees it."""
     content = sink.received[-1].content
     assert content is not None
     return email.message_from_bytes(content, policy=email.policy.default)
@@ -86,7 +91,7 @@ def test_long_address_stays_whole(sink: SmtpSink) -> None:
 
 def test_refused_recipient_is_discarded(sink: SmtpSink) -> None:
     """A 5xx answer to the recipient fails the job for good, with the code and without the address."""
-    with pytest.raises(Discard, match="^the SMTP server answered 550 to RCPT$"):
+    with pytest.raises(Discard, match=r"^the SMTP server answered 550 to RCPT$"):
         deliver(payload(to="refused@example.com"), job_id=1, settings=settings_for(sink))
     assert sink.received == []
 
@@ -94,7 +99,7 @@ def test_refused_recipient_is_discarded(sink: SmtpSink) -> None:
 def test_deferred_recipient_is_retried(sink: SmtpSink) -> None:
     """A 4xx answer fails the attempt, and the next one is accepted."""
     mail = payload(to="defer-once@example.com")
-    with pytest.raises(DeliveryError, match="^the SMTP server answered 451 to RCPT$"):
+    with pytest.raises(DeliveryError, match=r"^the SMTP server answered 451 to RCPT$"):
         deliver(mail, job_id=1, settings=settings_for(sink))
     assert deliver(mail, job_id=1, settings=settings_for(sink))["smtp_code"] == 250
 
@@ -120,7 +125,7 @@ def test_wrong_login_is_retried(login: str) -> None:
     """A login that the server does not take is our mistake: the jobs wait for a corrected setting."""
     with SmtpSink(login=("queue", "right")) as sink:
         settings = Settings(smtp_url=SecretStr(sink.url.replace("://", f"://{login}")))
-        with pytest.raises(DeliveryError, match="5[0-9]{2}") as caught:
+        with pytest.raises(DeliveryError, match=r"5[0-9]{2}") as caught:
             deliver(payload(), job_id=1, settings=settings)
     assert "wrong" not in str(caught.value)
 
@@ -179,3 +184,31 @@ def test_missing_field_is_refused(missing: str) -> None:
     """Every field is required."""
     with pytest.raises(ValidationError, match=missing):
         EmailPayload.model_validate({name: value for name, value in VALID.items() if name != missing})
+
+
+@pytest.mark.parametrize("code", [354, 421, 450, 451, 452, 530, 535])
+def test_passing_answers_are_retried(code: int) -> None:
+    """4xx passes, and so does a login that is wrong until we correct it (RFC 4954)."""
+    with pytest.raises(DeliveryError, match=f"{code} to DATA"):
+        _expect_accepted((code, b""), "DATA")
+
+
+@pytest.mark.parametrize("code", [501, 550, 552, 553, 554])
+def test_final_answers_are_discarded(code: int) -> None:
+    """The other 5xx are final, at whichever step."""
+    with pytest.raises(Discard, match=f"{code} to MAIL"):
+        _expect_accepted((code, b""), "MAIL")
+
+
+def test_nothing_of_the_payload_is_logged(sink: SmtpSink, caplog: pytest.LogCaptureFixture) -> None:
+    """The one log line has the server's answer code and no address and no text."""
+    caplog.set_level(logging.DEBUG)
+    with capture_logs() as events:
+        deliver(payload(), job_id=1, settings=settings_for(sink))
+    assert events == [{"event": "email_sent", "log_level": "info", "smtp_code": 250}]
+    assert not any(text in caplog.text for text in VALID.values())
+
+
+def test_job_type_is_declared() -> None:
+    """The type has the function's name, and its jobs go to the queue email."""
+    assert (send_email.actor_name, send_email.queue_name) == ("send_email", "email")

@@ -1,33 +1,23 @@
-"""The job type send_webhook, against a real receiver; and the rules about addresses and time below it."""
+"""The job type send_webhook, against a real receiver."""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-import threading
+import logging
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
-from goqueue.actors.send_webhook import WebhookPayload, post
-from goqueue.checked_connections import AddressRefusedError, allow_global, deadline, resolve_host
+from goqueue.actors.send_webhook import WebhookPayload, post, send_webhook
 from goqueue.config import Settings
 from goqueue.counterparts.webhook_receiver import WebhookReceiver, make_secret
 from goqueue.errors import ConfigurationError, Discard, RetryAfter
 from goqueue.outgoing import (
-    ANSWER_MAX_BYTES,
     CallFailedError,
-    HttpCaller,
-    retry_after_seconds,
     shared_caller,
-    tls_context,
 )
 
 if TYPE_CHECKING:
@@ -52,14 +42,17 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 
 def payload(**changes: Any) -> WebhookPayload:
+    """A valid payload with these changes."""
     return WebhookPayload.model_validate({**VALID, **changes})
 
 
 def settings(**changes: Any) -> Settings:
+    """Settings that sign, and allow the receiver of the tests, with these changes."""
     return Settings(**{"webhook_secret": SecretStr(SECRET), "webhook_allow_networks": LOCAL, **changes})
 
 
 def send(receiver: WebhookReceiver, path: str, *, job_id: int = 1, **changes: Any) -> dict[str, Any]:
+    """Post to a path of the receiver."""
     return post(payload(url=receiver.url + path, **changes), job_id=job_id, settings=settings())
 
 
@@ -104,7 +97,7 @@ def test_unusable_secret_is_a_configuration_error(receiver: WebhookReceiver, sec
 def test_retries_keep_the_id(receiver: WebhookReceiver) -> None:
     """Every attempt of a job carries the same webhook-id, and the receiver can count it once."""
     for _ in range(2):
-        with pytest.raises(CallFailedError, match="^the receiver answered 503$"):
+        with pytest.raises(CallFailedError, match=r"^the receiver answered 503$"):
             send(receiver, "/fail/2", job_id=9)
     send(receiver, "/fail/2", job_id=9)
     assert (receiver.deliveries, receiver.accepted) == ({"job_9": 3}, {"job_9": 1})
@@ -113,14 +106,14 @@ def test_retries_keep_the_id(receiver: WebhookReceiver) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 301, 302, 307])
 def test_final_statuses_are_discarded(receiver: WebhookReceiver, status: int) -> None:
     """A refusal by the receiver is not repeated."""
-    with pytest.raises(Discard, match=f"^the receiver answered {status}$"):
+    with pytest.raises(Discard, match=rf"^the receiver answered {status}$"):
         send(receiver, f"/status/{status}")
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_passing_statuses_are_retried(receiver: WebhookReceiver, status: int) -> None:
     """Trouble that passes fails only the attempt."""
-    with pytest.raises(CallFailedError, match=f"^the receiver answered {status}$"):
+    with pytest.raises(CallFailedError, match=rf"^the receiver answered {status}$"):
         send(receiver, f"/status/{status}")
 
 
@@ -141,65 +134,13 @@ def test_retry_after_is_honoured_and_capped(receiver: WebhookReceiver) -> None:
     assert caught.value.seconds == settings().max_backoff_seconds
 
 
-def _in(seconds: float, since: datetime) -> str:
-    return format_datetime(since + timedelta(seconds=seconds), usegmt=True)
-
-
-SERVER_NOW = datetime(2031, 5, 4, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        pytest.param({"retry-after": "30"}, 30, id="seconds"),
-        pytest.param({"retry-after": "0"}, None, id="zero"),
-        pytest.param({"retry-after": "-5"}, None, id="negative"),
-        pytest.param({"retry-after": "1.5"}, None, id="fraction"),
-        pytest.param({"retry-after": "soon"}, None, id="text"),
-        pytest.param({"retry-after": "²"}, None, id="superscript"),
-        pytest.param({}, None, id="absent"),
-        pytest.param(
-            {"retry-after": _in(90, SERVER_NOW), "date": _in(0, SERVER_NOW)}, 90, id="date by the server's clock"
-        ),
-        pytest.param({"retry-after": _in(-90, SERVER_NOW), "date": _in(0, SERVER_NOW)}, None, id="past"),
-        pytest.param({"retry-after": "Fri, 31 Feb 2031 00:00:00 GMT"}, None, id="impossible date"),
-    ],
-)
-def test_retry_after_is_read(headers: dict[str, str], expected: float | None) -> None:
-    """Both forms of RFC 9110 are understood, and anything else asks for no wait."""
-    assert retry_after_seconds(httpx.Headers(list(headers.items()), encoding="utf-8")) == expected
-
-
-def test_retry_after_date_without_a_date_uses_our_clock() -> None:
-    """Without the server's own time, the date is compared with ours."""
-    wait = retry_after_seconds(httpx.Headers({"retry-after": _in(600, datetime.now(UTC))}))
-    assert wait == pytest.approx(600, abs=30)
-
-
 @pytest.mark.parametrize("path", ["/drip", "/slow/60"])
 def test_timeout_is_the_time_of_the_whole_call(receiver: WebhookReceiver, path: str) -> None:
     """Neither silence nor an answer that drips byte by byte holds the worker longer than the time-out."""
     started = time.monotonic()
-    with pytest.raises(CallFailedError, match="^no complete answer within 1 s$"):
+    with pytest.raises(CallFailedError, match=r"^no complete answer within 1 s$"):
         send(receiver, path, timeout=1)
     assert 0.9 < time.monotonic() - started < 10
-
-
-@contextmanager
-def listener() -> Iterator[int]:
-    """A port whose connections are made by the kernel and never read."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-def test_receiver_that_does_not_read_is_left_in_time() -> None:
-    """A body that nobody reads does not hold the worker longer than the time-out."""
-    caller = HttpCaller(tls_context())
-    with listener() as port, pytest.raises(CallFailedError, match="no complete answer within"):
-        caller.call(
-            "POST", f"http://127.0.0.1:{port}/", headers={}, content=b"x" * 32 * 1024 * 1024, timeout_seconds=0.3
-        )
-    caller.close()
 
 
 def test_lost_answer_is_retried(receiver: WebhookReceiver) -> None:
@@ -219,12 +160,8 @@ def test_unreachable_receiver_is_retried() -> None:
 
 
 def test_large_answer_is_cut(receiver: WebhookReceiver) -> None:
-    """1 KiB of the answer is kept, and no more than 64 KiB of it is read."""
+    """1 KiB of the answer is kept."""
     assert send(receiver, "/large")["body"] == "x" * 1024
-    caller = HttpCaller(tls_context())
-    answer = caller.call("POST", f"{receiver.url}/large", headers={}, content=b"", timeout_seconds=10)
-    caller.close()
-    assert len(answer.body) == ANSWER_MAX_BYTES
 
 
 def test_cookies_do_not_cross_jobs(receiver: WebhookReceiver) -> None:
@@ -244,28 +181,19 @@ def test_environment_has_no_say(receiver: WebhookReceiver, monkeypatch: pytest.M
 
 def test_connections_are_reused(receiver: WebhookReceiver) -> None:
     """Jobs share one client and its kept connection."""
-    connections = []
-    original = socket.socket.connect
-    allowed = settings().webhook_allow_networks
-    assert shared_caller(allowed) is shared_caller(allowed)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            socket.socket, "connect", lambda self, to: (connections.append(to), original(self, to))[1], raising=False
-        )
-        for job_id in range(3):
-            send(receiver, "/ok", job_id=job_id)
-    assert len(connections) == 1
+    for job_id in range(3):
+        send(receiver, "/ok", job_id=job_id)
+    assert shared_caller(LOCAL) is shared_caller(LOCAL)
+    assert receiver.connections == 1
 
 
 REFUSED_HOSTS = [
     "127.0.0.1",
     "localhost",
-    "localhost.",
     "2130706433",
     "0x7f000001",
     "0x7f.1",
     "127.1",
-    "0177.0.0.1",
     "0x08080808",
     "8.8.2056",
     "0.0.0.0",
@@ -302,72 +230,11 @@ REFUSED_HOSTS = [
 def test_addresses_that_are_not_global_are_refused(host: str) -> None:
     """Every way to write an inside address fails the job for good, without naming the address."""
     hook = payload(url=f"http://{host}:9/latest")
-    with pytest.raises(Discard, match="^the address of the receiver is not allowed$"):
+    with pytest.raises(
+        Discard,
+        match=r"^the receiver's address is not global, and GOQUEUE_WEBHOOK_ALLOW_NETWORKS does not allow it$",
+    ):
         post(hook, job_id=1, settings=settings(webhook_allow_networks=()))
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"],
-)
-def test_global_addresses_are_allowed(address: str) -> None:
-    """Machines of the public internet may be called, also through IPv4 inside IPv6."""
-    assert allow_global()(ipaddress.ip_address(address))
-
-
-def test_allowed_networks_are_exact() -> None:
-    """A network that the settings allow opens itself and nothing else."""
-    allow = allow_global(["10.1.0.0/16", "fd00::/8"])
-    verdicts = {text: allow(ipaddress.ip_address(text)) for text in ("10.1.2.3", "10.2.0.1", "::ffff:10.1.0.1", "fd00::1")}
-    assert verdicts == {"10.1.2.3": True, "10.2.0.1": False, "::ffff:10.1.0.1": True, "fd00::1": True}
-
-
-def test_name_is_resolved_once_and_that_address_is_used(receiver: WebhookReceiver) -> None:
-    """A name whose address changes after the check (DNS rebinding) gains nothing: it is asked for once."""
-    answers = iter([["127.0.0.1"], ["10.0.0.1"]])
-    caller = HttpCaller(tls_context(), allow_global(LOCAL), lambda _host: next(answers))
-    url = f"http://rebinding.example.com:{receiver.port}/status/204"
-    assert caller.call("POST", url, headers={}, content=b"{}", timeout_seconds=5).status == 401
-    assert next(answers) == ["10.0.0.1"]
-    assert receiver.last is not None
-    assert receiver.last.headers["host"] == f"rebinding.example.com:{receiver.port}"
-    caller.close()
-
-
-@pytest.mark.parametrize("addresses", [["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"]], ids=str)
-def test_one_inside_address_refuses_the_name(addresses: list[str]) -> None:
-    """A name with an outside and an inside address is refused before anything is connected to."""
-    caller = HttpCaller(tls_context(), allow_global(), lambda _host: addresses)
-    with pytest.raises(AddressRefusedError):
-        caller.call("POST", "http://mixed.example.com/", headers={}, content=b"", timeout_seconds=5)
-    caller.close()
-
-
-def test_next_address_is_tried(receiver: WebhookReceiver) -> None:
-    """When the first address of a name does not answer, the second is used."""
-    caller = HttpCaller(tls_context(), allow_global(LOCAL), lambda _host: ["127.0.0.2", "127.0.0.1"])
-    url = f"http://two.example.com:{receiver.port}/ok"
-    assert caller.call("POST", url, headers={}, content=b"{}", timeout_seconds=5).status == 401
-    caller.close()
-
-
-def test_slow_resolver_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """getaddrinfo knows no time-out; a resolver that hangs does not hold the worker past the deadline."""
-    release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(30))
-    caller = HttpCaller(tls_context(), allow_global())
-    started = time.monotonic()
-    with pytest.raises(CallFailedError, match="no complete answer"):
-        caller.call("POST", "http://slow.example.com/", headers={}, content=b"", timeout_seconds=0.2)
-    release.set()
-    caller.close()
-    assert time.monotonic() - started < 10
-
-
-def test_real_names_are_resolved() -> None:
-    """The machine's own resolver gives addresses, each once."""
-    with deadline(5):
-        assert "127.0.0.1" in resolve_host("localhost")
 
 
 def test_unknown_name_is_retried() -> None:
@@ -388,6 +255,11 @@ def test_unknown_name_is_retried() -> None:
         pytest.param({"url": "http://exa mple.com/"}, id="space"),
         pytest.param({"url": "http://example.com/\r\nX: 1"}, id="injection"),
         pytest.param({"url": "http://example.com:99999/"}, id="port"),
+        pytest.param({"url": "http://example.com:0/"}, id="port 0"),
+        pytest.param({"url": "http://0177.0.0.1/"}, id="octal address"),
+        pytest.param({"url": "http://ex%61mple.com/"}, id="percent in the host"),
+        pytest.param({"url": "http://a..example.com/"}, id="empty label"),
+        pytest.param({"url": "http://[::1/"}, id="broken address"),
         pytest.param({"url": "http://example.com/" + "a" * 2048}, id="long"),
         pytest.param({"method": "GET"}, id="GET"),
         pytest.param({"method": "post"}, id="small letters"),
@@ -433,3 +305,20 @@ def test_headers_are_optional(headers: dict[str, str] | None) -> None:
     """No headers, in whichever way they are missing, and ordinary headers are valid."""
     assert payload(headers=headers).headers == (headers or {})
     assert WebhookPayload.model_validate({k: v for k, v in VALID.items() if k != "headers"}).headers == {}
+
+
+def test_nothing_of_the_payload_is_logged(
+    receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even at DEBUG, where the HTTP libraries log requests, does a log line show where it went."""
+    caplog.set_level(logging.DEBUG)
+    with capture_logs() as events:
+        send(receiver, "/ok?token=sesame", body={"password": "sesame"}, headers={"X-Key": "sesame"})
+    assert events == [{"event": "webhook_delivered", "log_level": "info", "status": 200}]
+    assert "sesame" not in caplog.text
+    assert str(receiver.port) not in caplog.text
+
+
+def test_job_type_is_declared() -> None:
+    """The type has the function's name, and its jobs go to the queue webhooks."""
+    assert (send_webhook.actor_name, send_webhook.queue_name) == ("send_webhook", "webhooks")

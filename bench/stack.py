@@ -1,0 +1,108 @@
+"""The servers of a run, and how both systems are started on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import redis
+
+from bench.processes import Child
+from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+PROCESSES = 2
+THREADS = 8
+GUNICORN = ["-k", "gthread", "-w", str(PROCESSES), "--threads", str(THREADS), "--log-level", "warning"]
+_SCHEDULER = (
+    "import threading; from goqueue.config import get_settings as s; from goqueue.logging import configure_logging;"
+    "from goqueue.services.scheduler_process import SchedulerProcess;"
+    "configure_logging(s()); SchedulerProcess(s()).run(threading.Event())"
+)
+
+
+class Stack:
+    """PostgreSQL (durable) and Valkey for one run, in a folder that goes with it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="goqueue-bench-"))
+        self.log = self.folder / "processes.log"
+        self.runs = self.folder / "runs"
+        self.runs.mkdir()
+        self.postgres = EmbeddedPostgres(self.folder / "postgres")
+        self.valkey = EmbeddedValkey(self.folder / "valkey")
+
+    def __enter__(self) -> Self:
+        self.postgres.start()
+        self.valkey.start()
+        os.environ.update(self.environment())
+        self._migrate()
+        self.sql = psycopg.connect(self.postgres.url, autocommit=True)
+        self.redis = redis.Redis.from_url(self.valkey.url)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sql.close()
+        self.redis.close()
+        self.postgres.stop()
+        self.valkey.stop()
+        shutil.rmtree(self.folder)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every process of the run, the driver included."""
+        mine = {
+            "PYTHONPATH": str(ROOT),
+            "BENCH_FOLDER": str(self.folder),
+            "BENCH_REDIS_URL": self.valkey.url,
+            "BENCH_DATABASE_URL": self.postgres.url,
+            "GOQUEUE_DATABASE_URL": self.postgres.url,
+            "GOQUEUE_REDIS_URL": self.valkey.url,
+            "GOQUEUE_ACTORS": "bench.goqueue_jobs",
+            "GOQUEUE_LOG_LEVEL": "WARNING",
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOQUEUE_")}
+        return inherited | mine
+
+    def workers(self, module: str, *, processes: int = PROCESSES, threads: int = THREADS) -> Child:
+        """Worker processes under Dramatiq's own command, alike for both systems."""
+        arguments = ["-m", "dramatiq", module, "-p", str(processes), "-t", str(threads), "--skip-logging"]
+        return self._child(arguments)
+
+    def scheduler(self) -> Child:
+        """GoQueue's background services."""
+        return self._child(["-c", _SCHEDULER])
+
+    def web(self, application: str) -> tuple[Child, int]:
+        """A WSGI application under gunicorn, alike for both; and its port."""
+        port = free_port()
+        return self._child(["-m", "gunicorn", *GUNICORN, "-b", f"127.0.0.1:{port}", application]), port
+
+    def query(self, statement: str, *parameters: Any) -> Any:
+        """The first column of the first row of a statement."""
+        row = self.sql.execute(statement, parameters).fetchone()  # type: ignore[arg-type]  # our own constants
+        return row[0] if row else None
+
+    def clear(self) -> None:
+        """Forget all jobs and counts, and begin the next round on freshly vacuumed tables."""
+        self.redis.flushall()
+        for path in self.runs.iterdir():
+            path.unlink()
+        (self.folder / "stamps").unlink(missing_ok=True)
+        self.sql.execute("TRUNCATE jobs, attempts, workers")
+        self.sql.execute("CHECKPOINT")
+
+    def _child(self, arguments: list[str]) -> Child:
+        return Child(arguments, environment=self.environment(), log=self.log)
+
+    def _migrate(self) -> None:
+        from goqueue.config import get_settings  # noqa: PLC0415  (it reads the environment that was just set)
+        from goqueue.db import Database  # noqa: PLC0415
+        from goqueue.migrations.upgrade import upgrade  # noqa: PLC0415
+
+        database = Database(get_settings())
+        upgrade(database)
+        database.close()

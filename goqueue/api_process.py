@@ -1,0 +1,85 @@
+"""`goqueue api`: the API under gunicorn, with threads, and with its log lines in our pipeline."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from importlib import import_module
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from goqueue.config import Settings
+from goqueue.errors import StartupError
+
+#: What gunicorn says at INFO about its own processes, and nobody asked.
+CHATTER = ("Starting gunicorn", "Using worker", "Booting worker", "Worker exiting", "Handling signal")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM, then answer what was asked already, and exit the process with 0.
+
+    Raises:
+        StartupError: the address cannot be bound.
+    """
+    _refuse_taken_address(settings.api_host, settings.api_port)
+    _ApiApplication(settings).run()
+
+
+class PipelineLogger(Logger):
+    """gunicorn's log records without handlers of their own: they go up to the root, as everybody's."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave formatting and output to the root's handler; requests are logged by our middleware."""
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.propagate = True
+        self.error_log.addFilter(_is_worth_a_line)
+
+    def access(self, *_: Any) -> None:
+        """Nothing."""
+
+
+class _ApiApplication(BaseApplication):
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self._settings
+        options = {
+            "bind": [f"{_in_url(settings.api_host)}:{settings.api_port}"],
+            "worker_class": "gthread",
+            "workers": settings.api_processes,
+            "threads": settings.api_threads,
+            "graceful_timeout": int(settings.shutdown_grace_seconds),
+            "logger_class": PipelineLogger,
+            "control_socket_disable": True,  # a socket file in the home folder that nobody asked for
+            "proc_name": "goqueue-api",
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:  # the control socket came with gunicorn 25.1
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        return import_module("goqueue.api.wsgi").app
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.INFO or not record.getMessage().startswith(CHATTER)
+
+
+def _refuse_taken_address(host: str, port: int) -> None:
+    """gunicorn would try for five seconds and print a traceback."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartupError(f"the API cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,177 @@
+"""What must be right before a process serves: every problem at once, each as one line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+
+import structlog
+
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    GoQueueError,
+    RedisUnavailableError,
+    StartupError,
+)
+from goqueue.migrations.upgrade import current_revision, head_revision
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 0.5
+
+
+class SchemaError(GoQueueError):
+    """The schema is not the one that this release needs."""
+
+
+def problems_of(settings: Settings) -> list[str]:
+    """Everything that is wrong with these settings and the servers that they name; nothing is waited for."""
+    return [
+        *_problems(lambda: check_database(settings)),
+        *_problems(lambda: check_redis(settings)),
+        *_problems(lambda: check_actors(settings)),
+        *_problems(lambda: check_bind(settings)),
+    ]
+
+
+def check_database(settings: Settings) -> None:
+    """PostgreSQL answers, and its schema is not behind this release.
+
+    A schema that is ahead is fine: during a deployment the old release runs on it, and migrations keep that
+    possible.
+
+    Raises:
+        DatabaseUnavailableError: it does not answer.
+        SchemaError: the schema is behind.
+    """
+    database = Database(settings, pool_size=1, application_name="goqueue-check")
+    try:
+        with database.autocommit() as connection:
+            current = current_revision(connection)
+    finally:
+        database.close()
+    head = head_revision() or ""
+    # Revisions are numbers of four digits, so their order is that of their texts.
+    if current is None:
+        raise SchemaError("the database has no schema yet: run `goqueue migrate`")
+    if current < head:
+        raise SchemaError(f"the schema is at {current}, and this release needs {head}: run `goqueue migrate`")
+
+
+def check_redis(settings: Settings) -> None:
+    """Redis answers, and does not evict.
+
+    Raises:
+        RedisUnavailableError: it does not answer.
+        ConfigurationError: its `maxmemory-policy` is not `noeviction`.
+    """
+    runway = Runway(settings)
+    try:
+        runway.ping()
+        policy = runway.eviction_policy()
+    finally:
+        runway.close()
+    if policy not in {None, "noeviction"}:
+        raise ConfigurationError([f"Redis: expected the maxmemory-policy noeviction, got {policy}"])
+
+
+def check_actors(settings: Settings) -> None:
+    """Every module of `GOQUEUE_ACTORS` can be imported, and declares what Dramatiq accepts.
+
+    Raises:
+        ConfigurationError: with a line for every module that cannot.
+    """
+    try:
+        import_module("goqueue.actors")
+    except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
+        problems = [line for module in settings.actors for line in _import_problem(module)]
+        raise ConfigurationError(problems or _lines(error)) from None
+
+
+def check_bind(settings: Settings) -> None:
+    """An address that others can reach is served with keys only.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    from goqueue.api.security import refuse_open_bind  # noqa: PLC0415  (the API's modules are for the API)
+
+    refuse_open_bind(settings)
+
+
+def ensure_ready(settings: Settings, *, wait_seconds: float, served: Callable[[Settings], None]) -> None:
+    """Check before serving.
+
+    What may pass by itself (PostgreSQL still starts, somebody still migrates) is waited for. Redis that does
+    not answer is only worth a warning: GoQueue lives with that at any time.
+
+    Args:
+        served: what the process checks besides the servers.
+
+    Raises:
+        ConfigurationError: something that waiting does not mend.
+        StartupError: PostgreSQL did not become ready in time.
+    """
+    problems = [*_problems(lambda: served(settings)), *_redis_problems(settings)]
+    if problems:
+        raise ConfigurationError(problems)
+    deadline = time.monotonic() + wait_seconds
+    told = ""
+    while True:
+        try:
+            check_database(settings)
+        except (DatabaseUnavailableError, SchemaError) as error:
+            if time.monotonic() >= deadline:
+                raise StartupError(f"{error} (waited {wait_seconds:g} s)") from error
+            if str(error) != told:
+                told = str(error)
+                log.warning("start_postponed", error=told, at_most_seconds=wait_seconds)
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+def _redis_problems(settings: Settings) -> list[str]:
+    try:
+        check_redis(settings)
+    except RedisUnavailableError as error:
+        log.warning("redis_does_not_answer_yet", error=str(error))
+    except ConfigurationError as error:
+        return error.problems
+    return []
+
+
+def _problems(check: Callable[[], None]) -> list[str]:
+    try:
+        check()
+    except GoQueueError as error:
+        return _lines(error)
+    return []
+
+
+def _lines(error: Exception) -> list[str]:
+    if isinstance(error, ConfigurationError):
+        return error.problems
+    if isinstance(error, GoQueueError):
+        return [str(error)]
+    return [_one_line(error)]
+
+
+def _import_problem(module: str) -> list[str]:
+    if module in sys.modules:
+        return []
+    try:
+        import_module(module)
+    except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
+        return [f"GOQUEUE_ACTORS: cannot import {module!r}: {_one_line(error)}"]
+    return []
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,160 @@
+"""Keeps commands running: starts them, restarts what ends unasked, stops them in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from signal import SIGTERM, Signals
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from goqueue.processes import POLL_SECONDS, ChildProcess, Command
+
+log = structlog.get_logger(__name__)
+
+#: The wait before a restart: at first, doubling, and at most.
+BACKOFF_MIN_SECONDS = 0.1
+BACKOFF_MAX_SECONDS = 5.0
+
+#: Who lived this long did not die of being started: the next restart is quick again.
+STABLE_SECONDS = 10.0
+
+TEND_SECONDS = 0.1
+
+
+class StopRequest:
+    """What SIGINT and SIGTERM ask of this process: the first to stop in order, the second to stop now."""
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self.forced = threading.Event()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[StopRequest]:
+        """Listen to both signals inside the block; afterwards they do what they did before."""
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        (self.forced if self.requested.is_set() else self.requested).set()
+
+
+class Supervisor:
+    """Runs one process for each command, from `start` to `stop`.
+
+    A command that keeps ending right after its start is started less and less often, down to every 5 s.
+    """
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self._kept = [_KeptCommand(command) for command in commands]
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of what runs now, by the name of its command."""
+        return {kept.command.name: kept.child.pid for kept in self._kept if kept.child is not None}
+
+    def start(self) -> None:
+        """Start every command."""
+        for kept in self._kept:
+            kept.start()
+
+    def tend(self) -> None:
+        """Restart what has ended, each when its wait is over."""
+        for kept in self._kept:
+            kept.tend()
+
+    def run(self, stop: StopRequest) -> bool:
+        """Start, tend until a stop is requested, then stop; as `stop`."""
+        try:
+            self.start()
+            while not stop.requested.wait(TEND_SECONDS):
+                self.tend()
+        finally:
+            clean = self.stop(stop.forced)
+        return clean
+
+    def stop(self, forced: threading.Event, names: Iterable[str] | None = None) -> bool:
+        """Ask these commands (None: all) to end, wait for their grace period, then kill what is left.
+
+        Returns:
+            Whether all of them ended by themselves and without an error.
+        """
+        wanted = None if names is None else set(names)
+        children = [
+            kept.let_go() for kept in self._kept if wanted is None or kept.command.name in wanted
+        ]
+        return _end([child for child in children if child is not None], forced)
+
+
+class _KeptCommand:
+    """One command, its present process, and when it may be started again."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.child: ChildProcess | None = None
+        self._backoff_seconds = BACKOFF_MIN_SECONDS
+        self._start_at: float | None = None
+
+    def start(self) -> None:
+        self.child = ChildProcess(self.command)
+        self._start_at = None
+
+    def tend(self) -> None:
+        if self.child is not None and self.child.has_ended():
+            self._note_exit(self.child)
+        if self._start_at is not None and time.monotonic() >= self._start_at:
+            self.start()
+            assert self.child is not None
+            log.info("process_restarted", process=self.command.name, pid=self.child.pid)
+
+    def let_go(self) -> ChildProcess | None:
+        """Stop keeping it; its process, which is still to be ended."""
+        child, self.child, self._start_at = self.child, None, None
+        return child
+
+    def _note_exit(self, child: ChildProcess) -> None:
+        if child.lived_seconds >= STABLE_SECONDS:
+            self._backoff_seconds = BACKOFF_MIN_SECONDS
+        log.error(
+            "process_exited",
+            process=self.command.name,
+            pid=child.pid,
+            restart_in_seconds=self._backoff_seconds,
+            **_how_it_ended(child.exit_code),
+        )
+        self.child = None
+        self._start_at = time.monotonic() + self._backoff_seconds
+        self._backoff_seconds = min(2 * self._backoff_seconds, BACKOFF_MAX_SECONDS)
+
+
+def _end(children: list[ChildProcess], forced: threading.Event) -> bool:
+    for child in children:
+        child.terminate()
+    started = time.monotonic()
+    waiting = [child for child in children if not child.has_ended()]
+    while waiting and not forced.wait(POLL_SECONDS):
+        passed = time.monotonic() - started
+        waiting = [
+            child for child in waiting if not child.has_ended() and passed < child.command.grace_seconds
+        ]
+    for child in children:
+        if not child.has_ended():
+            log.error("process_killed", process=child.command.name, pid=child.pid, forced=forced.is_set())
+            child.kill()
+    # SIGTERM before its handler was installed: it had not begun to do anything.
+    return all(child.exit_code in {0, -SIGTERM} for child in children)
+
+
+def _how_it_ended(exit_code: int | None) -> dict[str, Any]:
+    if exit_code is not None and exit_code < 0:
+        return {"signal": Signals(-exit_code).name}
+    return {"code": exit_code}

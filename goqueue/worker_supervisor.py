@@ -1,0 +1,51 @@
+"""`goqueue worker`: keeps so many worker processes alive.
+
+Dramatiq's own command starts several processes, and stops all of them when one dies. So each process is a
+command of its own here, and only the one that died is started again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from goqueue.config import Settings, environment_of
+from goqueue.processes import Command
+from goqueue.supervisor import StopRequest, Supervisor
+
+#: What a worker does after the grace period: interrupt, record, give back its lease; with time to spare for a
+#: machine that is busy.
+MARGIN_SECONDS = 15.0
+
+
+def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command]:
+    """One command for every wanted worker process.
+
+    Args:
+        settings: how many, how many threads each, which queues, and the grace period.
+        name: what log lines call them; a number follows where there are several.
+    """
+    arguments = [sys.executable, "-m", "dramatiq", "goqueue.actors", "--skip-logging", "--processes", "1"]
+    arguments += ["--threads", str(settings.worker_threads)]
+    arguments += ["--worker-shutdown-timeout", str(round(settings.shutdown_grace_seconds * 1000))]
+    if settings.worker_queues:
+        arguments += ["--queues", *settings.worker_queues]
+    environment = environment_of(settings)
+    count = settings.worker_processes
+    return [
+        Command(
+            name=f"{name}-{number}" if count > 1 else name,
+            arguments=tuple(arguments),
+            environment=environment,
+            grace_seconds=settings.shutdown_grace_seconds + MARGIN_SECONDS,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def supervise_workers(settings: Settings, stop: StopRequest) -> bool:
+    """Keep the workers alive until a stop is requested, then let them drain.
+
+    Returns:
+        Whether every worker process ended by itself and without an error.
+    """
+    return Supervisor(worker_commands(settings)).run(stop)
