@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import socket
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from goqueue.config import Settings
-from goqueue.errors import StartupError
+from goqueue.embedded_process import refuse_taken_port
+
+if TYPE_CHECKING:
+    from goqueue.config import Settings
 
 #: What gunicorn says at INFO about its own processes, and nobody asked.
 CHATTER = ("Starting gunicorn", "Using worker", "Booting worker", "Worker exiting", "Handling signal")
@@ -23,7 +24,8 @@ def serve(settings: Settings) -> None:
     Raises:
         StartupError: the address cannot be bound.
     """
-    _refuse_taken_address(settings.api_host, settings.api_port)
+    # gunicorn would try for five seconds.
+    refuse_taken_port("the API", settings.api_port, settings.api_host)
     _ApiApplication(settings).run()
 
 
@@ -68,17 +70,6 @@ class _ApiApplication(BaseApplication):
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     return record.levelno != logging.INFO or not record.getMessage().startswith(CHATTER)
-
-
-def _refuse_taken_address(host: str, port: int) -> None:
-    """gunicorn would try for five seconds and print a traceback."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise StartupError(f"the API cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _in_url(host: str) -> str:

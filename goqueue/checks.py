@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import structlog
 
 from goqueue.broker.runway import Runway
-from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import (
     ConfigurationError,
@@ -20,6 +20,11 @@ from goqueue.errors import (
     StartupError,
 )
 from goqueue.migrations.upgrade import current_revision, head_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from goqueue.config import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -105,22 +110,31 @@ def check_bind(settings: Settings) -> None:
     refuse_open_bind(settings)
 
 
-def ensure_ready(settings: Settings, *, wait_seconds: float, served: Callable[[Settings], None]) -> None:
+def ensure_ready(
+    settings: Settings, checks: Sequence[Callable[[Settings], None]], *, wait_seconds: float
+) -> None:
     """Check before serving.
 
     What may pass by itself (PostgreSQL still starts, somebody still migrates) is waited for. Redis that does
     not answer is only worth a warning: GoQueue lives with that at any time.
 
     Args:
-        served: what the process checks besides the servers.
+        settings: which servers, and what the other checks look at.
+        checks: what this process needs besides the servers.
+        wait_seconds: how long to wait for PostgreSQL and for its schema.
 
     Raises:
         ConfigurationError: something that waiting does not mend.
         StartupError: PostgreSQL did not become ready in time.
     """
-    problems = [*_problems(lambda: served(settings)), *_redis_problems(settings)]
+    problems = [line for one in checks for line in _problems(partial(one, settings))]
+    problems += _redis_problems(settings)
     if problems:
         raise ConfigurationError(problems)
+    _wait_for_database(settings, wait_seconds)
+
+
+def _wait_for_database(settings: Settings, wait_seconds: float) -> None:
     deadline = time.monotonic() + wait_seconds
     told = ""
     while True:

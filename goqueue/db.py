@@ -150,7 +150,8 @@ def _create_engine(settings: Settings, pool_size: int, application_name: str) ->
         connect_args={
             "connect_timeout": settings.database_connect_timeout_seconds,
             "application_name": application_name,
-            "options": f"-c statement_timeout={int(settings.database_statement_timeout_seconds * 1000)}",
+            # In UTC, so that every time that is read back is one that Python has, whatever the server's zone.
+            "options": f"-c timezone=UTC -c statement_timeout={int(settings.database_statement_timeout_seconds * 1000)}",
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,

@@ -44,6 +44,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def refuse_taken_port(name: str, port: int, host: str = HOST) -> None:
+    """Look whether `name` could listen there.
+
+    Raises:
+        StartupError: it could not; one line that says why.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartupError(f"{name} cannot use port {port}: {error.strerror}") from error
+
+
 class EmbeddedServer(ABC):
     """One server process, its log, its watchdog, and the lock by which this process owns its folder."""
 
@@ -147,12 +162,7 @@ class EmbeddedServer(ABC):
     def _choose_port(self) -> None:
         if self._port is None:
             self._port = free_port()
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, self._port))
-            except OSError as error:
-                raise StartupError(f"{self.name} cannot use port {self._port}: {error.strerror}") from error
+        refuse_taken_port(self.name, self._port)
 
     def _launch(self) -> None:
         self._process = self._spawn(self._command())

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from structlog.types import Processor
 
-from goqueue.config import Settings
+from goqueue.job_context import add_job_context
+
+if TYPE_CHECKING:
+    from structlog.types import Processor
+
+    from goqueue.config import Settings
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
+    add_job_context,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
+
+#: They say for every request and message what our own events say better.
+_CHATTY = ("httpx", "httpcore", "alembic", "asyncio")
+
+ERROR_MAX_CHARACTERS = 500
 
 
 def configure_logging(settings: Settings) -> None:
@@ -29,10 +40,13 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level]
+        ),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(_StandardError())
+    handler.addFilter(retell_dramatiq)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -45,9 +59,47 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # They say for every request and message what our own events say better.
-    for chatty in ("httpx", "httpcore", "alembic"):
+    logging.captureWarnings(capture=True)
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def retell_dramatiq(record: logging.LogRecord) -> bool:
+    """A filter: Dramatiq's records as an operator wants them. False drops one.
+
+    Dramatiq tells a failed attempt twice, first with a traceback of its own frames and then what `Retries`
+    decided. The attempt's row keeps the error and the traceback; the log gets one line, `attempt_failed`,
+    with the error and the verdict. What Dramatiq says at INFO besides is about its threads. At DEBUG all of
+    it stays as it is.
+    """
+    if not record.name.startswith("dramatiq") or logging.getLogger().isEnabledFor(logging.DEBUG):
+        return True
+    verdict = _VERDICTS.get(str(record.msg))
+    if verdict is not None:
+        _become_event(record, verdict)
+        return True
+    is_told_by_verdict = str(record.msg).startswith("Failed to process message")
+    return record.levelno > logging.INFO and not is_told_by_verdict
+
+
+#: What `dramatiq.middleware.Retries` says of every failed attempt, exactly one of them.
+_VERDICTS = {
+    "Retrying message %r in %d milliseconds.": "retry",
+    "Retries exceeded for message %r.": "out_of_retries",
+    "Aborting message %r.": "discarded",
+}
+
+
+def _become_event(record: logging.LogRecord, verdict: str) -> None:
+    # Retries logs while the exception is being handled, in the thread that handles it.
+    error = sys.exc_info()[1]
+    if error is not None and getattr(error, "goqueue_translated", False):
+        error = error.__cause__ or error
+    record.msg, record.args = "attempt_failed", ()
+    record.levelno, record.levelname = logging.WARNING, "WARNING"
+    record.verdict = verdict
+    if error is not None:
+        record.error = f"{type(error).__name__}: {' '.join(str(error).split())}"[:ERROR_MAX_CHARACTERS]
 
 
 class _StandardError:
@@ -61,7 +113,13 @@ class _StandardError:
 
 
 def _renderers(log_format: str) -> list[Any]:
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    if console:
-        return [structlog.dev.ConsoleRenderer()]
+    # Dramatiq's worker processes write through a pipe to their parent, whose standard error decides.
+    original = sys.__stderr__
+    is_terminal = original is not None and original.isatty()
+    if log_format == "console" or (log_format == "auto" and is_terminal):
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

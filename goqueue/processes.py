@@ -1,4 +1,4 @@
-"""Child processes: each in a session of its own, watched, so that none outlives the process that started it."""
+"""Child processes: each in a session of its own, and watched, so that none outlives its owner."""
 
 from __future__ import annotations
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from signal import SIGTERM, Signals
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from goqueue.processes import POLL_SECONDS, ChildProcess, Command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import FrameType
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,10 @@ class Supervisor:
         """The process ids of what runs now, by the name of its command."""
         return {kept.command.name: kept.child.pid for kept in self._kept if kept.child is not None}
 
+    def names_starting_with(self, *prefixes: str) -> list[str]:
+        """The names of commands, by their beginning."""
+        return [kept.command.name for kept in self._kept if kept.command.name.startswith(prefixes)]
+
     def start(self) -> None:
         """Start every command."""
         for kept in self._kept:
@@ -89,9 +95,7 @@ class Supervisor:
             Whether all of them ended by themselves and without an error.
         """
         wanted = None if names is None else set(names)
-        children = [
-            kept.let_go() for kept in self._kept if wanted is None or kept.command.name in wanted
-        ]
+        children = [kept.let_go() for kept in self._kept if wanted is None or kept.command.name in wanted]
         return _end([child for child in children if child is not None], forced)
 
 

@@ -24,7 +24,8 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
         settings: how many, how many threads each, which queues, and the grace period.
         name: what log lines call them; a number follows where there are several.
     """
-    arguments = [sys.executable, "-m", "dramatiq", "goqueue.actors", "--skip-logging", "--processes", "1"]
+    arguments = [sys.executable, "-m", "goqueue.worker_process", "goqueue.actors", "--skip-logging"]
+    arguments += ["--processes", "1"]
     arguments += ["--threads", str(settings.worker_threads)]
     arguments += ["--worker-shutdown-timeout", str(round(settings.shutdown_grace_seconds * 1000))]
     if settings.worker_queues:

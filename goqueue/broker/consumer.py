@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 #: How long fetching pauses after a server did not answer.
 OUTAGE_PAUSE_SECONDS = 0.5
+
+#: How often a consumer that may not fetch (no lease, no room in the recorder, draining) looks again.
+NOT_FETCHING_SECONDS = 0.05
 
 
 class JobConsumer(Consumer):
@@ -91,7 +95,7 @@ class JobConsumer(Consumer):
         block = broker.settings.fetch_block_seconds
         may_fetch = broker.holdings.worker_id and broker.recorder.has_room()
         if broker.draining.is_set() or not may_fetch:
-            broker.draining.wait(OUTAGE_PAUSE_SECONDS)
+            time.sleep(NOT_FETCHING_SECONDS)
             return False
         if self._alone:
             return broker.slots.wait_for_idle(block)

@@ -16,7 +16,7 @@ from dramatiq.actor import Actor
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import QueueJoinTimeout
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, MiddlewareError
 
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.execution import JobFunction
@@ -63,7 +63,8 @@ class JobBroker(RedisBroker):
         self.job_types: dict[str, JobType] = {}
         self._throws: dict[str, Throws] = {}
         self._submit = submit
-        self._hook = threading.local()
+        self._concluding = threading.local()
+        self._hooks: dict[str, list[Callable[..., None]]] = {}
         super().__init__(  # type: ignore[no-untyped-call]  # Dramatiq's
             client=connect(settings),
             middleware=[*job_middleware(settings), WorkerProcess()],
@@ -107,23 +108,49 @@ class JobBroker(RedisBroker):
         if isinstance(message, JobMessage):
             message.retry_delay_ms = self._retry_delay(message, delay or 0)
             return message
-        return self._submit(self, message, delay)
+        self.emit_before("enqueue", message, delay)
+        message = self._submit(self, message, delay)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def add_middleware(
+        self,
+        middleware: Middleware,
+        *,
+        before: type[Middleware] | None = None,
+        after: type[Middleware] | None = None,
+    ) -> None:
+        """Add a middleware, at the end or beside another."""
+        super().add_middleware(middleware, before=before, after=after)
+        self._hooks = {}
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Run the before-hooks in order, as Dramatiq does; hooks that nobody overrides are not called."""
+        for hook in self._hooks_of(f"before_{signal}"):
+            try:
+                hook(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("Unexpected failure in before_%s of %r.", signal, hook, exc_info=True)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Run the after-hooks; what they enqueue about a claimed job becomes its follow-up."""
-        if signal != "process_message" or not isinstance(args[0], JobMessage):
-            super().emit_after(signal, *args, **kwargs)
-            return
-        self._hook.message = args[0]
-        try:
-            super().emit_after(signal, *args, **kwargs)
-        finally:
-            self._hook.message = None
+        """Run the after-hooks in reverse; what they enqueue about a claimed job becomes its follow-up."""
+        concludes = signal == "process_message" and isinstance(args[0], JobMessage)
+        if concludes:
+            self._concluding.message = args[0]
+        for hook in reversed(self._hooks_of(f"after_{signal}")):
+            try:
+                hook(self, *args, **kwargs)
+            except Exception:
+                self.logger.critical("Unexpected failure in after_%s of %r.", signal, hook, exc_info=True)
+        if concludes:
+            self._concluding.message = None
 
     @property
     def concluding(self) -> JobMessage | None:
         """The claimed job whose after-hooks the calling thread runs, if it does."""
-        return cast("JobMessage | None", getattr(self._hook, "message", None))
+        return cast("JobMessage | None", getattr(self._concluding, "message", None))
 
     def throws_of(self, type_name: str) -> Throws:
         """Exceptions after which a job of this type is not retried."""
@@ -146,6 +173,18 @@ class JobBroker(RedisBroker):
         self.runway.close()
         self.database.close()
         self.client.close()
+
+    def _hooks_of(self, name: str) -> list[Callable[..., None]]:
+        """The hooks of this name that some middleware overrides: a job passes four signals of six middleware."""
+        hooks = self._hooks.get(name)
+        if hooks is None:
+            hooks = [
+                getattr(middleware, name)
+                for middleware in self.middleware
+                if getattr(type(middleware), name) is not getattr(Middleware, name)
+            ]
+            self._hooks[name] = hooks
+        return hooks
 
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = getattr(actor.fn, "__wrapped__", actor.fn)

@@ -169,13 +169,15 @@ class Runway:
             with _translated():
                 self._client.hdel(self._key(queue, "messages"), *cast("list[str]", keys))
 
-    def lengths(self, queues: Sequence[str]) -> list[int]:
-        """How many entries each runway holds."""
+    def lengths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
+        """For each queue, how many entries its runway holds, and how many messages are not acknowledged."""
         with _translated():
             pipeline = self._client.pipeline(transaction=False)
             for queue in queues:
                 pipeline.llen(self._key(queue, "runway"))
-            return cast("list[int]", pipeline.execute())
+                pipeline.hlen(self._key(queue, "messages"))
+            answers = cast("list[int]", pipeline.execute())
+        return list(zip(answers[::2], answers[1::2], strict=True))
 
     def close_gate(self, queue: str) -> None:
         """Keep submits off the runway and empty it: the queue was paused."""

@@ -163,7 +163,7 @@ class SmtpSink:
         started.append(None)
         ready.set()
         await self._stopping.wait()
-        # asyncio accepts a connection in two steps; closed between them, the server would leave it open for ever.
+        # asyncio accepts in two steps; closed between them, its server would leave the connection open.
         self._loop.remove_reader(server.sockets[0].fileno())
         await asyncio.sleep(0)
         server.close()

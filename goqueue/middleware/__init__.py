@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dramatiq import Middleware
-from dramatiq.middleware import AsyncIO, Callbacks, Pipelines, Retries
+from dramatiq.middleware import AsyncIO, Retries
 
 from goqueue.config import Settings
+from goqueue.middleware.follow_ups import JobCallbacks, JobPipelines
 from goqueue.middleware.lifecycle import Lifecycle
 
 __all__ = ["job_middleware"]
@@ -31,7 +32,7 @@ def job_middleware(settings: Settings) -> list[Middleware]:
             min_backoff=int(settings.min_backoff_seconds * 1000),
             max_backoff=int(settings.max_backoff_seconds * 1000),
         ),
-        Callbacks(),
-        Pipelines(),
+        JobCallbacks(),
+        JobPipelines(),
         AsyncIO(),
     ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-import structlog
 from dramatiq import Broker, Middleware
 from dramatiq.broker import MessageProxy
 
 from goqueue.errors import Discard
+from goqueue.job_context import job_context
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.middleware.job_message import JobMessage
 
@@ -34,8 +34,8 @@ class Lifecycle(Middleware):
         """Bind what every log line of this job carries."""
         if isinstance(message, JobMessage):
             claimed = message.current.claimed
-            structlog.contextvars.bind_contextvars(
-                job_id=claimed.id, type=claimed.type, queue=claimed.queue, attempt=claimed.attempt
+            job_context.set(
+                {"job_id": claimed.id, "type": claimed.type, "queue": claimed.queue, "attempt": claimed.attempts}
             )
 
     def after_process_message(
@@ -49,7 +49,7 @@ class Lifecycle(Middleware):
         """Note the outcome that the recorder will write."""
         if isinstance(message, JobMessage):
             conclude(message, exception)
-            structlog.contextvars.clear_contextvars()
+            job_context.set(None)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """A middleware refused to run it: the job failed, and says so."""
@@ -57,7 +57,7 @@ class Lifecycle(Middleware):
             message.conclude(
                 JobStatus.FAILED, AttemptOutcome.FAILED, error="skipped by a middleware", reason="skipped"
             )
-            structlog.contextvars.clear_contextvars()
+            job_context.set(None)
 
 
 def conclude(message: JobMessage, exception: BaseException | None) -> None:

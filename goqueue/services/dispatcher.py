@@ -21,8 +21,10 @@ from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from goqueue.store import workers as worker_store
 
-#: How often the worker threads of each queue are counted, and message hashes swept.
+#: What not every round does, because with a backlog there are hundreds of rounds a second: count the worker
+#: threads of each queue, look for rows whose time has come and for suspects, sweep the message hashes.
 WORKERS_SECONDS = 1.0
+WAITING_SECONDS = 0.05
 SWEEP_SECONDS = 60.0
 
 #: Entries of the message hash older than this belong to nobody; see `Runway.forget_older_than`.
@@ -33,8 +35,9 @@ FORGET_SECONDS = 600.0
 class RunwayLimit:
     """How long one queue's runway may be: long enough to last from round to round, and no longer.
 
-    It starts at twice the worker threads that listen (at least the setting's minimum). Found empty while
-    there was a backlog, it doubles; found more than half full at a refill, it shrinks a little.
+    It starts at twice the worker threads that listen (at least the setting's minimum). A runway that was
+    nearly empty when it was refilled from a backlog was too short, and doubles; one that was still nearly
+    half full shrinks a little.
     """
 
     floor: int
@@ -42,12 +45,12 @@ class RunwayLimit:
     value: int
 
     def adapt(self, length: int, *, backlog: bool) -> None:
-        """Learn from what the last round left: `length` entries, with or without more rows waiting."""
-        if backlog and length == 0:
-            self.value = min(self.ceiling, self.value * 2)
-        elif length > self.value // 2:
-            self.value = max(self.floor, self.value * 15 // 16)
-        self.value = max(self.floor, self.value)
+        """Learn from a refill that found `length` entries, with or without more rows waiting in PostgreSQL."""
+        if backlog and length < self.value // 8:
+            self.value *= 2
+        elif not backlog or length > self.value * 3 // 8:
+            self.value = self.value * 15 // 16
+        self.value = min(self.ceiling, max(self.floor, self.value))
 
 
 class Dispatcher:
@@ -62,33 +65,49 @@ class Dispatcher:
         self._limits: dict[str, RunwayLimit] = {}
         self._backlogs: set[str] = set()
         self._queues: list[str] = []
-        self._counted_at = -WORKERS_SECONDS
-        self._swept_at = time.monotonic()
+        self._gates_are_fresh = False
+        self._rest = settings.dispatch_busy_seconds
+        self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
 
     def run_once(self) -> Counts:
         """One round: make due, refill the runways, send the suspects to the quarantine."""
         failpoints.hit("in_dispatch")
-        self._count_workers_now_and_then()
-        counts = {"due": self._make_due(), "pushed": 0, "again": 0, "suspects": 0}
+        counts = {"due": 0, "pushed": 0, "again": 0, "suspects": 0, "forgotten": 0}
+        if self._is_due("workers", WORKERS_SECONDS):
+            self._count_workers()
+        if self._is_due("waiting", WAITING_SECONDS):
+            counts["due"] = self._make_due()
+            counts["suspects"] = self._quarantine()
         self._refill(counts)
-        counts["suspects"] = self._quarantine()
-        counts["forgotten"] = self._sweep_now_and_then()
+        if self._is_due("sweep", SWEEP_SECONDS):
+            counts["forgotten"] = self._sweep()
         return counts
 
     def pause(self, counts: Counts) -> None:
-        """A moment while there is a backlog; otherwise until a submit asks or the idle time is over."""
-        if self._backlogs or counts["due"]:
-            time.sleep(self._settings.dispatch_busy_seconds)
-        else:
+        """A moment while a backlog moves, longer while it stands; without one, until a submit asks."""
+        if not self._backlogs:
             self._runway.wait_for_wake(self._settings.dispatch_idle_seconds)
-
-    def _count_workers_now_and_then(self) -> None:
-        if time.monotonic() - self._counted_at < WORKERS_SECONDS:
             return
-        self._counted_at = time.monotonic()
+        moves = counts["pushed"] or counts["due"]
+        busy, idle = self._settings.dispatch_busy_seconds, self._settings.dispatch_idle_seconds
+        self._rest = busy if moves else min(idle, self._rest * 1.5 + 0.001)
+        time.sleep(self._rest)
+
+    def _is_due(self, task: str, every_seconds: float) -> bool:
+        """Whether a task that is not for every round is due, and if so, note that it is done now."""
+        now = time.monotonic()
+        if now < self._next.get(task, 0.0):
+            return False
+        self._next[task] = now + every_seconds
+        return True
+
+    def _count_workers(self) -> None:
         with self._database.autocommit() as connection:
-            self._queues = [queue.name for queue in queue_store.list_all(connection)]
+            queues = queue_store.list_all(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
+        self._queues = [queue.name for queue in queues if queue.paused_at is None]
+        self._backlogs.intersection_update(self._queues)
+        self._gates_are_fresh = False
         for queue in self._queues:
             floor = max(self._settings.runway_min, 2 * threads.get(queue, 0))
             limit = self._limits.setdefault(queue, RunwayLimit(floor, self._settings.runway_max, floor))
@@ -99,7 +118,7 @@ class Dispatcher:
             return ready_store.make_due(connection, head_start_seconds=self._settings.priority_head_start_seconds)
 
     def _refill(self, counts: Counts) -> None:
-        """Push to every runway that is less than half full, as many rows as it may hold and one to look ahead."""
+        """Push to every runway that is less than half full."""
         wanted = self._wanted()
         if not wanted:
             return
@@ -109,26 +128,34 @@ class Dispatcher:
         for queue, count in wanted.items():
             messages = [Message(row.id, row.fence) for row in ready.get(queue, ())]
             self._push(queue, messages, backlog=len(messages) >= count, counts=counts)
+        self._gates_are_fresh = True
 
     def _wanted(self) -> dict[str, int]:
-        """How many rows to read for each queue that has room."""
+        """How many rows to read for each queue: what fits, what Redis has already, and one to look ahead.
+
+        Rows that were fetched a moment ago and are not claimed yet are still the first in the order.
+        """
         wanted = {}
-        for queue, length in zip(self._queues, self._runway.lengths(self._queues), strict=True):
+        for queue, (length, known) in zip(self._queues, self._runway.lengths(self._queues), strict=True):
             limit = self._limits[queue]
+            backlog = queue in self._backlogs
             if length <= limit.value // 2:
-                limit.adapt(length, backlog=queue in self._backlogs)
-                wanted[queue] = limit.value + 1
-            elif queue not in self._backlogs:
-                wanted[queue] = limit.value + 1
+                limit.adapt(length, backlog=backlog)
+            if length <= limit.value // 2 or not backlog:
+                wanted[queue] = max(0, limit.value - length) + known + 1
         return wanted
 
     def _push(self, queue: str, messages: list[Message], *, backlog: bool, counts: Counts) -> None:
+        """Push, and keep the gate as the record is: closed exactly while there is a backlog.
+
+        Also without a message now and then, so that a gate that something else closed or wiped is set right.
+        """
+        was_backlog = queue in self._backlogs
+        if not messages and not was_backlog and self._gates_are_fresh:
+            return
+        self._backlogs.discard(queue)
         if backlog:
             self._backlogs.add(queue)
-        elif queue in self._backlogs:
-            self._backlogs.remove(queue)
-        elif not messages:
-            return
         limit = self._limits[queue].value
         pushed = self._runway.dispatch(queue, messages, limit=limit, closed=backlog)
         counts["pushed"] += pushed.added
@@ -143,10 +170,7 @@ class Dispatcher:
         messages = [Message(row.id, row.fence) for row in rows]
         return self._runway.dispatch(QUARANTINE_QUEUE, messages, limit=limit, closed=True).added
 
-    def _sweep_now_and_then(self) -> int:
-        if time.monotonic() - self._swept_at < SWEEP_SECONDS:
-            return 0
-        self._swept_at = time.monotonic()
+    def _sweep(self) -> int:
         return sum(
             self._runway.forget_older_than(queue, FORGET_SECONDS) for queue in [*self._queues, QUARANTINE_QUEUE]
         )

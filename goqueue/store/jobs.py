@@ -83,7 +83,9 @@ _CLAIM = """
               time_limit_seconds, options, started_at
 """
 
-# The rows are locked in id order before they change; what is not ours any more is simply not in `held`.
+# The rows are locked in id order before they change; what is not ours any more is simply not in `held`. A retry
+# that no claim could take any more (a client counted attempts meanwhile, an actor's own `retry_when` wants more
+# than it may have) ends the job: queued, it would be pushed and refused for ever.
 _RECORD = """
     WITH outcome AS (
         SELECT * FROM json_to_recordset(%(outcomes)s::json) AS o (
@@ -94,13 +96,17 @@ _RECORD = """
         WHERE jobs.status = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
     ), recorded AS (
         UPDATE jobs
-        SET status = o.status, attempts = jobs.attempts - o.refund, worker_id = NULL, quarantined = false,
+        SET status = CASE WHEN o.status = 'queued' AND jobs.attempts - o.refund > jobs.max_retries
+                THEN 'failed' ELSE o.status END,
+            attempts = jobs.attempts - o.refund, worker_id = NULL,
+            quarantined = jobs.quarantined AND o.outcome = 'interrupted',
             result = o.result, error = o.error, reason = o.reason, updated_at = now(),
             available_at = CASE WHEN o.status = 'queued'
                 THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
             rank = CASE WHEN o.status = 'queued' AND o.delay <= 0
                 THEN now() - make_interval(secs => jobs.priority * %(head_start)s) END,
-            finished_at = CASE WHEN o.status <> 'queued' THEN now() END
+            finished_at = CASE WHEN o.status <> 'queued' OR jobs.attempts - o.refund > jobs.max_retries
+                THEN now() END
         FROM outcome AS o, held
         WHERE jobs.id = held.id AND jobs.id = o.id AND jobs.fence = o.fence AND jobs.status = 'running'
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at
@@ -147,15 +153,25 @@ _RESCUE = """
     SELECT id, status FROM rescued
 """
 
+# A worker's claim ends here and now; what the worker still says about it is refused, so its attempt row is
+# written here.
 _CANCEL = """
     WITH chosen AS (
-        SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[])
+        SELECT id, worker_id, started_at FROM jobs WHERE id = ANY(%(ids)s::bigint[])
         AND status IN ('queued', 'blocked', 'running') ORDER BY id FOR UPDATE
+    ), cancelled AS (
+        UPDATE jobs SET status = 'cancelled', reason = 'cancelled', worker_id = NULL, finished_at = now(),
+                        updated_at = now()
+        FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked', 'running')
+        RETURNING jobs.id, jobs.fence, jobs.attempts, chosen.worker_id, chosen.started_at
+    ), attempt AS (
+        INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, started_at, run_seconds)
+        SELECT id, fence, attempts, worker_id, 'cancelled', started_at,
+               extract(epoch FROM now() - started_at)
+        FROM cancelled WHERE worker_id IS NOT NULL
+        ON CONFLICT DO NOTHING
     )
-    UPDATE jobs SET status = 'cancelled', reason = 'cancelled', worker_id = NULL, finished_at = now(),
-                    updated_at = now()
-    FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked', 'running')
-    RETURNING jobs.id
+    SELECT id FROM cancelled
 """
 
 # A replay is a new life: attempts and deaths are counted anew; the attempt rows and the fence stay.

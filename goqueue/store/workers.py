@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from goqueue.store.rows import fetch_all, fetch_one
 
 
-def register(
-    connection: Connection, *, hostname: str, pid: int, queues: Sequence[str], threads: int
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One row of `workers`.
+
+    Attributes:
+        alive: its lease has not ended and has not run out.
+    """
+
+    id: int
+    hostname: str
+    pid: int
+    queues: list[str]
+    threads: int
+    busy: int
+    alive: bool
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+
+
+def register(connection: Connection, *, hostname: str, pid: int, queues: Sequence[str], threads: int) -> int:
     """A new worker with a fresh lease; its id."""
     row = fetch_one(
         connection,
@@ -76,3 +96,15 @@ def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[st
         {"lease_seconds": lease_seconds},
     )
     return {row[0]: int(row[1]) for row in rows}
+
+
+def list_all(connection: Connection, *, lease_seconds: float) -> list[Worker]:
+    """Every worker that is remembered, the newest first."""
+    rows = fetch_all(
+        connection,
+        "SELECT id, hostname, pid, queues, threads, busy, stopped_at IS NULL "
+        "AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s), "
+        "started_at, heartbeat_at, stopped_at FROM workers ORDER BY id DESC",
+        {"lease_seconds": lease_seconds},
+    )
+    return [Worker(*row) for row in rows]

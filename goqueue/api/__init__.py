@@ -1,0 +1,1 @@
+"""The REST API: a Falcon application over the store. `app.py` is the route table."""

@@ -1,0 +1,60 @@
+"""Reading request bodies: bounded while reading, whoever announces or hides their length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from goqueue.api.json_reader import read_json
+from goqueue.errors import InvalidJobError
+
+CHUNK_BYTES = 64 * 1024
+
+
+def read_document(request: falcon.Request, max_bytes: int) -> Any:
+    """The JSON body.
+
+    Raises:
+        HTTPUnsupportedMediaType: it does not say that it is JSON.
+        HTTPContentTooLarge: it is larger than `max_bytes`.
+        InvalidJobError: it is not strict JSON.
+    """
+    _expect_json(request)
+    return read_json(_read(request, max_bytes))
+
+
+def _expect_json(request: falcon.Request) -> None:
+    media_type = (request.content_type or "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise falcon.HTTPUnsupportedMediaType(description="expected Content-Type: application/json")
+    if request.get_header("Content-Encoding", default="identity").lower() != "identity":
+        raise falcon.HTTPUnsupportedMediaType(description="expected no Content-Encoding")
+
+
+def _read(request: falcon.Request, max_bytes: int) -> bytes:
+    length = request.content_length
+    if length is not None and length > max_bytes:
+        raise _too_large(max_bytes)
+    try:
+        if length is not None:
+            return bytes(request.bounded_stream.read())
+        if "chunked" in request.get_header("Transfer-Encoding", default="").lower():
+            return _read_chunked(request, max_bytes)
+    except OSError:
+        # gunicorn's errors of a wrong chunk or a lost client.
+        raise InvalidJobError({"body": "the body could not be read to its end"}) from None
+    return b""
+
+
+def _read_chunked(request: falcon.Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    while chunk := request.stream.read(CHUNK_BYTES):
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> falcon.HTTPContentTooLarge:
+    return falcon.HTTPContentTooLarge(description=f"expected a body of at most {max_bytes} bytes")

@@ -1,0 +1,29 @@
+"""What every resource works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from goqueue.api.job_requests import JobRequests, QueueDirectory
+from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.submit import Submitter
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of one application.
+
+    Attributes:
+        broker: only its declared job types are used; the connections are the application's own.
+    """
+
+    settings: Settings
+    database: Database
+    runway: Runway
+    broker: JobBroker
+    submitter: Submitter
+    queues: QueueDirectory
+    requests: JobRequests

@@ -1,0 +1,222 @@
+"""The answers, as models for the description and as plain dictionaries for the wire.
+
+A dictionary is built by hand and written by orjson: a model would validate again what the database just said.
+A test holds each dictionary against its model.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from goqueue.jobs import AttemptOutcome, Job, JobStatus
+
+Seconds = float
+
+
+class Document(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JobDocument(Document):
+    """A job, as it is now."""
+
+    id: int
+    queue: str
+    type: str
+    status: JobStatus
+    payload: dict[str, Any]
+    priority: int
+    attempts: Annotated[int, Field(description="Runs so far that count.")]
+    max_retries: int
+    available_at: datetime
+    time_limit_seconds: Annotated[Seconds | None, Field(description="Null: the type's.")]
+    result: Any
+    error: Annotated[str, Field(description="Empty where there is none.")]
+    reason: Annotated[str | None, Field(description="A machine-readable word beside the error.")]
+    fence: Annotated[int, Field(description="Raised by every claim.")]
+    deaths: Annotated[int, Field(description="Worker processes that died while they ran only this job.")]
+    quarantined: Annotated[bool, Field(description="It runs next alone: its last worker died.")]
+    worker_id: int | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class AttemptDocument(Document):
+    """One run of a job that has ended."""
+
+    attempt: int
+    fence: int
+    outcome: AttemptOutcome
+    worker_id: int | None
+    error: str
+    traceback: str | None
+    started_at: datetime
+    finished_at: datetime
+    run_seconds: Seconds
+
+
+class BatchDocument(Document):
+    """The ids of the jobs of a batch, in its order."""
+
+    ids: list[int]
+    count: int
+
+
+class RetriedDocument(Document):
+    """How many jobs were queued again."""
+
+    retried: int
+
+
+class CancelledDocument(Document):
+    """How many jobs were cancelled."""
+
+    cancelled: int
+
+
+class QueueDocument(Document):
+    """A queue. Counts stop at `counted_up_to` of GET /stats."""
+
+    name: str
+    paused: bool
+    paused_at: datetime | None
+    ready: Annotated[int, Field(description="Queued jobs that may start now.")]
+    waiting: Annotated[int, Field(description="Queued jobs whose time has not come.")]
+    quarantined: Annotated[int, Field(description="Queued jobs that will run alone.")]
+    running: int
+    failed: int
+    oldest_ready_age_seconds: Annotated[Seconds | None, Field(description="Null where none is ready.")]
+    workers: Annotated[int, Field(description="Live worker processes that serve it.")]
+    threads: Annotated[int, Field(description="Their worker threads.")]
+
+
+class PausedDocument(Document):
+    """A queue that was paused or resumed."""
+
+    name: str
+    paused: bool
+    paused_at: datetime | None
+
+
+class WorkerDocument(Document):
+    """A worker process."""
+
+    id: int
+    hostname: str
+    pid: int
+    queues: list[str]
+    threads: int
+    busy: int
+    alive: Annotated[bool, Field(description="Its lease has not run out.")]
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+
+
+class JobCounts(Document):
+    """Exact counts of jobs, up to `counted_up_to`."""
+
+    ready: int
+    waiting: int
+    quarantined: int
+    blocked: int
+    running: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class FinishedCounts(Document):
+    """Jobs that became final."""
+
+    completed: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class StatsDocument(Document):
+    """The service at a glance."""
+
+    counts: JobCounts
+    counted_up_to: Annotated[int, Field(description="A count of this number means: this many or more.")]
+    completed_estimate: Annotated[int, Field(description="From the planner's statistics, not counted.")]
+    finished_last_minute: FinishedCounts
+    oldest_ready_age_seconds: Seconds | None
+    workers: int
+    threads: int
+    busy: int
+
+
+class TypeDocument(Document):
+    """A declared job type."""
+
+    name: str
+    queue: str
+    default_of: Annotated[
+        list[str], Field(description="Queues whose jobs have this type when they say none.")
+    ]
+    max_retries: int
+    min_backoff_seconds: Seconds
+    max_backoff_seconds: Seconds
+    time_limit_seconds: Seconds
+    payload_schema: dict[str, Any]
+
+
+class HealthDocument(Document):
+    """The process, or the database, answers."""
+
+    status: Annotated[str, Field(pattern="^ok$")]
+
+
+class ProblemDocument(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: Annotated[str, Field(description="The detail again, where older clients look for it.")]
+    fields: Annotated[
+        dict[str, str] | None, Field(description="The path of a value → what is wrong with it.")
+    ] = None
+
+
+def as_json(document: Any) -> bytes:
+    """The bytes of an answer; times are UTC and end in Z."""
+    return orjson.dumps(document, option=orjson.OPT_UTC_Z)
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """A JobDocument."""
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "type": job.type,
+        "status": job.status.value,
+        "payload": job.payload,
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "available_at": job.available_at,
+        "time_limit_seconds": job.time_limit_seconds,
+        "result": job.result,
+        "error": job.error or "",
+        "reason": job.reason,
+        "fence": job.fence,
+        "deaths": job.deaths,
+        "quarantined": job.quarantined,
+        "worker_id": job.worker_id,
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }

@@ -1,0 +1,123 @@
+"""Cancelling and running again, one job or many."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import falcon
+
+from goqueue.api.bodies import read_document
+from goqueue.api.context import Context
+from goqueue.api.documents import as_json, job_document
+from goqueue.api.schemas import CancelSelection, RetrySelection, validate
+from goqueue.broker.runway import Message
+from goqueue.errors import IllegalTransitionError
+from goqueue.jobs import Job, JobStatus
+from goqueue.store import job_lists
+from goqueue.store import jobs as job_store
+from goqueue.store.job_lists import JobFilter
+
+#: Rows of one transaction: it holds their locks for some tens of milliseconds.
+CHUNK = 1000
+
+
+class RetryResource:
+    """A failed or cancelled job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Queue it again, with its attempts counted anew."""
+        if not _retry(self._context, [job_id]):
+            job = _get(self._context, job_id)
+            raise IllegalTransitionError(job_id, job.status, JobStatus.QUEUED)
+        response.data = as_json(job_document(_get(self._context, job_id)))
+
+
+class CancelResource:
+    """An unfinished job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Cancel it; a cancelled one stays as it is."""
+        with self._context.database.autocommit() as connection:
+            cancelled = job_store.cancel(connection, [job_id])
+            job = job_store.get(connection, job_id)
+        if not cancelled and job.status is not JobStatus.CANCELLED:
+            raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)
+        response.data = as_json(job_document(job))
+
+
+class RetryManyResource:
+    """Failed or cancelled jobs, by a filter."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Queue them again; how many."""
+        selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
+        chunks = _chunks(self._context, _filter_of(selection))
+        response.data = as_json({"retried": sum(_retry(self._context, chunk) for chunk in chunks)})
+
+
+class CancelManyResource:
+    """Unfinished jobs, by a filter."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Cancel them; how many."""
+        selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
+        cancelled = 0
+        for chunk in _chunks(self._context, _filter_of(selection)):
+            with self._context.database.autocommit() as connection:
+                cancelled += len(job_store.cancel(connection, chunk))
+        response.data = as_json({"cancelled": cancelled})
+
+
+def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
+    return JobFilter(
+        queue=selection.queue,
+        type=selection.type,
+        status=JobStatus(selection.status),
+        created_after=selection.created_after,
+        created_before=selection.created_before,
+    )
+
+
+def _chunks(context: Context, wanted: JobFilter) -> Iterator[list[int]]:
+    """The ids of what the filter finds now, oldest first: never a job twice, however soon it is back."""
+    with context.database.autocommit() as connection:
+        newest_id = job_lists.newest_id(connection)
+    last_id = 0
+    while True:
+        with context.database.autocommit() as connection:
+            ids = job_lists.chunk(connection, wanted, after_id=last_id, up_to_id=newest_id, limit=CHUNK)
+        if not ids:
+            return
+        yield ids
+        last_id = ids[-1]
+
+
+def _retry(context: Context, ids: Iterable[int]) -> int:
+    with context.database.autocommit() as connection:
+        retried = job_store.retry(
+            connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
+        )
+    messages = defaultdict[str, list[Message]](list)
+    for job_id, fence, queue in retried:
+        messages[queue].append(Message(job_id, fence))
+    for queue, of_queue in messages.items():
+        context.submitter.push(queue, of_queue)
+    return len(retried)
+
+
+def _get(context: Context, job_id: int) -> Job:
+    with context.database.autocommit() as connection:
+        return job_store.get(connection, job_id)

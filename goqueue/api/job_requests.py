@@ -1,0 +1,129 @@
+"""From a request to validated jobs: which type, which queue, and whether the payload fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goqueue.api.json_reader import MAX_PROBLEMS
+from goqueue.api.schemas import BATCH_MAX_JOBS, CreateBatch, CreateJob, validate
+from goqueue.broker.job_broker import JobBroker
+from goqueue.db import Database
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import QUARANTINE_QUEUE, NewJob
+from goqueue.store import queues as queue_store
+from goqueue.submit import new_job
+
+
+class QueueDirectory:
+    """Which queues exist: those of declared types, and those that have a row."""
+
+    def __init__(self, broker: JobBroker, database: Database) -> None:
+        self._broker = broker
+        self._database = database
+        self._known: set[str] = set()
+
+    def declared(self) -> set[str]:
+        """The queues of declared types."""
+        return {job_type.queue for job_type in self._broker.job_types.values()}
+
+    def knows(self, name: str) -> bool:
+        """Whether clients may use the queue. Queues are never deleted, so what was found once is kept."""
+        return name in self._known or self._finds(name)
+
+    def _finds(self, name: str) -> bool:
+        self._known |= self.declared()
+        if name not in self._known and name != QUARANTINE_QUEUE:
+            with self._database.autocommit() as connection:
+                self._known.update(queue.name for queue in queue_store.list_all(connection))
+        self._known.discard(QUARANTINE_QUEUE)
+        return name in self._known
+
+
+class JobRequests:
+    """Makes validated jobs of request documents.
+
+    Args:
+        broker: knows the declared types.
+        default_types: queue → the type of its jobs that say none, where it is not its one declared type.
+        queues: knows which queues exist.
+        job_max_bytes: the largest payload of one job of a batch.
+    """
+
+    def __init__(
+        self,
+        broker: JobBroker,
+        default_types: Mapping[str, str],
+        queues: QueueDirectory,
+        *,
+        job_max_bytes: int,
+    ) -> None:
+        self._broker = broker
+        self._default_types = default_types
+        self._queues = queues
+        self._job_max_bytes = job_max_bytes
+
+    def one(self, document: Any) -> NewJob:
+        """The job of a create request.
+
+        Raises:
+            InvalidJobError: with the wrong fields.
+        """
+        return self._new_job(validate(CreateJob, document))
+
+    def many(self, document: Any) -> list[NewJob]:
+        """The jobs of a batch request, in their order.
+
+        Raises:
+            InvalidJobError: with the wrong fields of every wrong job, up to 100: `jobs[3].payload.to`.
+        """
+        try:
+            return [self._new_job(request) for request in validate(CreateBatch, document).jobs]
+        except InvalidJobError as error:
+            raise InvalidJobError(self._wrong_fields(document) or error.fields) from None
+
+    def default_type(self, queue: str) -> str | None:
+        """The type of the queue's jobs that say none, or None where there is not exactly one."""
+        if queue in self._default_types:
+            return self._default_types[queue]
+        declared = [job_type.name for job_type in self._broker.job_types.values() if job_type.queue == queue]
+        return declared[0] if len(declared) == 1 else None
+
+    def _new_job(self, request: CreateJob) -> NewJob:
+        if not self._queues.knows(request.queue):
+            raise InvalidJobError({"queue": "there is no such queue"})
+        type_name = request.type or self.default_type(request.queue)
+        if type_name is None:
+            raise InvalidJobError({"type": "required, because the queue has no type of its own"})
+        job = new_job(
+            self._broker,
+            type_name,
+            request.payload,
+            queue=request.queue,
+            priority=request.priority,
+            max_retries=request.max_retries,
+            available_at=request.available_at,
+            time_limit_seconds=request.time_limit_seconds,
+        )
+        if len(job.payload) > self._job_max_bytes // 4 and len(job.payload.encode()) > self._job_max_bytes:
+            raise InvalidJobError({"payload": f"expected at most {self._job_max_bytes} bytes"})
+        return job
+
+    def _wrong_fields(self, document: Any) -> dict[str, str]:
+        """Every job for itself: the fast path stops at the first wrong payload."""
+        fields: dict[str, str] = {}
+        listed = document.get("jobs") if isinstance(document, dict) and set(document) == {"jobs"} else None
+        if not isinstance(listed, list) or len(listed) > BATCH_MAX_JOBS:
+            return fields
+        for index, item in enumerate(listed):
+            try:
+                self.one(item)
+            except InvalidJobError as error:
+                fields |= {_of_batch(index, name): wrong for name, wrong in error.fields.items()}
+            if len(fields) >= MAX_PROBLEMS:
+                break
+        return fields
+
+
+def _of_batch(index: int, name: str) -> str:
+    return f"jobs[{index}]" if name == "body" else f"jobs[{index}].{name}"

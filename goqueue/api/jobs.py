@@ -1,0 +1,107 @@
+"""Reading jobs, and what clients that run jobs themselves write to them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from urllib.parse import urlencode
+
+import falcon
+import orjson
+
+from goqueue.api.bodies import read_document
+from goqueue.api.context import Context
+from goqueue.api.cursors import read_cursor, write_cursor
+from goqueue.api.create import CreateJobResource
+from goqueue.api.documents import as_json, job_document
+from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
+from goqueue.store import job_lists
+from goqueue.store import jobs as job_store
+from goqueue.store.job_lists import JobFilter
+
+
+class JobsResource(CreateJobResource):
+    """The jobs: a POST creates one, a GET lists them."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """List jobs, newest first; the next page is in the Link header."""
+        query = validate(ListQuery, request.params)
+        wanted = JobFilter(query.queue, query.type, query.status, query.created_after, query.created_before)
+        before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
+        with self._context.database.autocommit() as connection:
+            jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
+        if more:
+            parameters = dict(request.params) | {"cursor": write_cursor(jobs[-1].id, wanted)}
+            response.append_link(f"{request.path}?{urlencode(parameters)}", "next")
+        response.data = as_json([job_document(job) for job in jobs])
+
+
+class JobResource:
+    """One job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """The job, as it is now."""
+        with self._context.database.autocommit() as connection:
+            response.data = as_json(job_document(job_store.get(connection, job_id)))
+
+
+class AttemptsResource:
+    """The attempts of a job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """The attempts that have ended, in their order."""
+        with self._context.database.autocommit() as connection:
+            attempts = job_lists.attempts_of(connection, job_id)
+            if not attempts:
+                job_store.get(connection, job_id)
+        response.data = as_json([asdict(attempt) | {"error": attempt.error or ""} for attempt in attempts])
+
+
+class StatusResource:
+    """The status of a job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_put(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Move the job, where the state machine allows it."""
+        context = self._context
+        wanted = validate(SetStatus, read_document(request, context.settings.job_max_bytes)).status
+        with context.database.autocommit() as connection:
+            job_store.set_status(
+                connection, job_id, wanted, head_start_seconds=context.settings.priority_head_start_seconds
+            )
+        response.status = falcon.HTTP_204
+
+
+class IncrementResource:
+    """The attempts counter of a job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Count one more attempt."""
+        with self._context.database.autocommit() as connection:
+            job_store.increment_attempts(connection, job_id)
+        response.status = falcon.HTTP_204
+
+
+class SaveResource:
+    """The result and the error of a job."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Keep a result and an error with the job."""
+        saved = validate(SaveResult, read_document(request, self._context.settings.job_max_bytes))
+        result = None if saved.result is None else orjson.dumps(saved.result).decode()
+        with self._context.database.autocommit() as connection:
+            job_store.save(connection, job_id, result=result, error=saved.error)
+        response.status = falcon.HTTP_204

@@ -1,0 +1,40 @@
+"""Falcon's middleware: what happens around every request."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+import falcon
+from structlog.contextvars import bind_contextvars, unbind_contextvars
+
+from goqueue import metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
+
+
+class RequestObservation:
+    """Names each request, binds the name to its log records, and measures it.
+
+    The labels of the measurement are bounded: the template of the route, never the path.
+    """
+
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Take the client's X-Request-ID, or make one."""
+        request.context.started = time.perf_counter()
+        given = request.get_header("X-Request-ID")
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        response.set_header("X-Request-ID", request_id)
+        bind_contextvars(request_id=request_id)
+
+    def process_response(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """Measure, and let go of the name: the thread answers somebody else next."""
+        seconds = time.perf_counter() - request.context.started
+        method = request.method if request.method in _METHODS else "other"
+        route = request.uri_template or "unknown"
+        metrics.HTTP_REQUEST_DURATION.labels(method, route, str(response.status)[:3]).observe(seconds)
+        unbind_contextvars("request_id")

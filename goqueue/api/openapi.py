@@ -1,0 +1,233 @@
+"""GET /openapi.json: the description of the API (OpenAPI 3.1), made of the models and the table below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import falcon
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from goqueue.api import documents, schemas
+from goqueue.api.context import Context
+from goqueue.api.documents import as_json
+
+JSON = "application/json"
+_PREFIX = "#/components/schemas/"
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A repeat with the same key and body is answered as the first one was.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+Model = type[BaseModel]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one route.
+
+    Attributes:
+        answer: the model of the successful answer; None where it has no body.
+        many: the answer is an array of them.
+        refusals: statuses besides 401, 500 and 503, which every operation may answer.
+    """
+
+    summary: str
+    answer: Model | None
+    status: int = 200
+    many: bool = False
+    body: Model | None = None
+    query: Model | None = None
+    idempotent: bool = False
+    refusals: tuple[int, ...] = field(default=())
+
+
+_CREATE = Operation(
+    "Create a job",
+    documents.JobDocument,
+    201,
+    body=schemas.CreateJob,
+    idempotent=True,
+    refusals=(400, 413, 415, 422),
+)
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/jobs"): _CREATE,
+    ("POST", "/jobs/create"): _CREATE,
+    ("GET", "/jobs"): Operation(
+        "List jobs, newest first; the next page is in the Link header",
+        documents.JobDocument,
+        many=True,
+        query=schemas.ListQuery,
+        refusals=(400,),
+    ),
+    ("POST", "/jobs/batch"): Operation(
+        "Create up to 10,000 jobs, all or none",
+        documents.BatchDocument,
+        201,
+        body=schemas.CreateBatch,
+        idempotent=True,
+        refusals=(400, 413, 415, 422),
+    ),
+    ("POST", "/jobs/retry"): Operation(
+        "Queue failed or cancelled jobs again",
+        documents.RetriedDocument,
+        body=schemas.RetrySelection,
+        refusals=(400, 413, 415),
+    ),
+    ("POST", "/jobs/cancel"): Operation(
+        "Cancel unfinished jobs",
+        documents.CancelledDocument,
+        body=schemas.CancelSelection,
+        refusals=(400, 413, 415),
+    ),
+    ("GET", "/jobs/{job_id}"): Operation("A job", documents.JobDocument, refusals=(404,)),
+    ("GET", "/jobs/{job_id}/attempts"): Operation(
+        "The attempts of a job that have ended", documents.AttemptDocument, many=True, refusals=(404,)
+    ),
+    ("PUT", "/jobs/{job_id}/status"): Operation(
+        "Move a job that the client runs itself",
+        None,
+        204,
+        body=schemas.SetStatus,
+        refusals=(400, 404, 409, 413, 415),
+    ),
+    ("POST", "/jobs/{job_id}/increment"): Operation("Count one more attempt", None, 204, refusals=(404, 409)),
+    ("POST", "/jobs/{job_id}/save"): Operation(
+        "Keep a result and an error with a job",
+        None,
+        204,
+        body=schemas.SaveResult,
+        refusals=(400, 404, 413, 415),
+    ),
+    ("POST", "/jobs/{job_id}/retry"): Operation(
+        "Queue a failed or cancelled job again", documents.JobDocument, refusals=(404, 409)
+    ),
+    ("POST", "/jobs/{job_id}/cancel"): Operation(
+        "Cancel a job; a queued one never starts afterwards", documents.JobDocument, refusals=(404, 409)
+    ),
+    ("GET", "/queues"): Operation("The queues and what waits in them", documents.QueueDocument, many=True),
+    ("POST", "/queues/{name}/pause"): Operation(
+        "Start no more jobs of a queue", documents.PausedDocument, refusals=(404,)
+    ),
+    ("POST", "/queues/{name}/resume"): Operation(
+        "Start the jobs of a queue again", documents.PausedDocument, refusals=(404,)
+    ),
+    ("GET", "/workers"): Operation("The worker processes", documents.WorkerDocument, many=True),
+    ("GET", "/types"): Operation("The declared job types", documents.TypeDocument, many=True),
+    ("GET", "/stats"): Operation("The service at a glance", documents.StatsDocument),
+    ("GET", "/health"): Operation("Whether the process answers", documents.HealthDocument),
+    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", documents.HealthDocument),
+    ("GET", "/openapi.json"): Operation("This document", None),
+}
+
+
+class OpenApiResource:
+    """The description of the API."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """The document, with the payloads of the declared types among its schemas."""
+        response.data = as_json(document(self._context))
+
+
+def document(context: Context) -> dict[str, Any]:
+    """The OpenAPI document of these declared types."""
+    paths: dict[str, dict[str, Any]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = _operation(method, path, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "GoQueue", "version": version("goqueue")},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas() | _payload_schemas(context),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"bearer": []}, {}],
+    }
+
+
+def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": "_".join(
+            [method.lower(), *path.replace("{", "").replace("}", "").strip("/").split("/")]
+        ),
+        "summary": operation.summary,
+        "parameters": _parameters(path, operation),
+        "responses": _responses(operation),
+    }
+    if operation.body:
+        described["requestBody"] = {
+            "required": True,
+            "content": {JSON: {"schema": _reference(operation.body)}},
+        }
+    return described
+
+
+def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = []
+    if "{job_id}" in path:
+        schema: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
+        parameters.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
+    if "{name}" in path:
+        parameters.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
+    if operation.idempotent:
+        parameters.append(_IDEMPOTENCY_KEY)
+    if operation.query:
+        properties = operation.query.model_json_schema(ref_template=_PREFIX + "{model}")["properties"]
+        parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+    return parameters
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    responses: dict[str, Any] = {str(operation.status): _success(operation)}
+    problem = {"application/problem+json": {"schema": _reference(documents.ProblemDocument)}}
+    for status in sorted({*operation.refusals, 401, 500, 503}):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
+    return responses
+
+
+def _success(operation: Operation) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
+    if operation.answer:
+        schema = _reference(operation.answer)
+        success["content"] = {
+            JSON: {"schema": {"type": "array", "items": schema} if operation.many else schema}
+        }
+    elif operation.status == 200:
+        success["content"] = {JSON: {"schema": {"type": "object"}}}
+    return success
+
+
+def _reference(model: Model) -> dict[str, str]:
+    return {"$ref": _PREFIX + model.__name__}
+
+
+def _schemas() -> dict[str, Any]:
+    requests = _models(operation.body or operation.query for operation in OPERATIONS.values())
+    answers = _models(operation.answer for operation in OPERATIONS.values())
+    answers.append((documents.ProblemDocument, "serialization"))
+    _, definitions = models_json_schema([*requests, *answers], ref_template=_PREFIX + "{model}")
+    return dict(definitions["$defs"])
+
+
+def _models(models: Iterable[Model | None]) -> list[Any]:
+    return [(model, "validation") for model in dict.fromkeys(models) if model]
+
+
+def _payload_schemas(context: Context) -> dict[str, Any]:
+    schemas_of_payloads: dict[str, Any] = {}
+    for job_type in context.broker.job_types.values():
+        schema = job_type.json_schema()
+        schemas_of_payloads |= schema.pop("$defs", {})
+        schemas_of_payloads[f"payload_of_{job_type.name}"] = schema
+    return schemas_of_payloads

@@ -1,0 +1,105 @@
+"""The one place where errors become answers: problem documents of RFC 9457.
+
+Beside its standard members a problem carries `error`, the detail as the original service named it, and, where
+single values are wrong, `fields`: path → what is wrong.
+"""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+import structlog
+
+from goqueue.api.documents import as_json
+from goqueue.errors import (
+    GoQueueError,
+    IdempotencyConflictError,
+    IllegalTransitionError,
+    InvalidJobError,
+    JobNotFoundError,
+    QueueNotFoundError,
+    UnavailableError,
+)
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+MAX_FIELDS = 100
+
+STATUS_OF: dict[type[GoQueueError], int] = {
+    InvalidJobError: 400,
+    JobNotFoundError: 404,
+    QueueNotFoundError: 404,
+    IllegalTransitionError: 409,
+    IdempotencyConflictError: 422,
+    UnavailableError: 503,
+}
+
+
+def add_error_handlers(app: falcon.App[falcon.Request, falcon.Response]) -> None:
+    """Answer every error with a problem document. A later handler is asked before an earlier one."""
+    app.add_error_handler(Exception, _answer_unexpected)
+    app.add_error_handler(falcon.HTTPError, _answer_http_error)
+    for kind in STATUS_OF:
+        app.add_error_handler(kind, _answer_domain_error)
+
+
+def _answer_domain_error(
+    _request: falcon.Request, response: falcon.Response, error: GoQueueError, _params: Mapping[str, Any]
+) -> None:
+    status = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+    if isinstance(error, UnavailableError):
+        response.set_header("Retry-After", str(error.retry_after_seconds))
+        log.warning("request_refused", reason=str(error))
+        # What PostgreSQL said may name hosts and users.
+        _answer(response, status, (type(error).__doc__ or "").strip())
+        return
+    fields = error.fields if isinstance(error, InvalidJobError) else None
+    _answer(response, status, "the request is not valid" if fields else str(error), fields)
+
+
+def _answer_http_error(
+    _request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Mapping[str, Any]
+) -> None:
+    if error.headers:
+        response.set_headers(error.headers)
+    status = error.status_code
+    _answer(response, status, error.description or http.HTTPStatus(status).description or error.title or "")
+
+
+def _answer_unexpected(
+    request: falcon.Request, response: falcon.Response, error: Exception, _params: Mapping[str, Any]
+) -> None:
+    # The text of an error may quote a payload (a driver's does): only its type is logged, and the frames.
+    log.error(
+        "request_failed", method=request.method, route=request.uri_template, exc_info=_without_text(error)
+    )
+    _answer(response, 500, "something went wrong on our side; the log knows it by the X-Request-ID")
+
+
+def _without_text(error: Exception) -> Exception:
+    return GoQueueError(f"{type(error).__module__}.{type(error).__qualname__}").with_traceback(
+        error.__traceback__
+    )
+
+
+def _answer(
+    response: falcon.Response, status: int, detail: str, fields: Mapping[str, str] | None = None
+) -> None:
+    phrase = http.HTTPStatus(status).phrase
+    document: dict[str, Any] = {
+        "type": f"urn:goqueue:problem:{phrase.lower().replace(' ', '-')}",
+        "title": phrase,
+        "status": status,
+        "detail": detail,
+        "error": detail,
+    }
+    if fields:
+        document["fields"] = dict(list(fields.items())[:MAX_FIELDS])
+    response.status = falcon.code_to_http_status(status)
+    response.content_type = CONTENT_TYPE
+    response.text = None
+    response.data = as_json(document)

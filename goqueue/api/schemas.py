@@ -1,0 +1,152 @@
+"""What requests and answers look like: the one description that validates the first and documents both."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from goqueue.api.json_reader import path_name
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import MAX_RETRIES_LIMIT, PRIORITY_RANGE, JobStatus
+
+BATCH_MAX_JOBS = 10_000
+TIME_LIMIT_MAX_SECONDS = 86_400
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise PydanticCustomError("moment", "expected a date and time with a zone, as RFC 3339 writes it")
+
+
+def _moment_of_query(value: Any) -> datetime:
+    # In a query a plus sign that was not encoded arrives as a space.
+    return _moment(re.sub(r" (?=\d\d:\d\d$)", "+", value) if isinstance(value, str) else value)
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]
+Status = Annotated[JobStatus, Field(strict=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Request(BaseModel):
+    """A request: unknown fields are wrong, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class CreateJob(Request):
+    """A job to create."""
+
+    queue: Name
+    payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
+    type: Annotated[Name | None, Field(description="Default: the type of the queue.")] = None
+    max_retries: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)] | None,
+        Field(description="Retries after the first run. Default: the type's."),
+    ] = None
+    available_at: Annotated[Moment | None, Field(description="Not before. Default: now.")] = None
+    priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
+    time_limit_seconds: Annotated[
+        Annotated[float, Field(gt=0, le=TIME_LIMIT_MAX_SECONDS, allow_inf_nan=False)] | None,
+        Field(description="The longest run of an attempt. Default: the type's."),
+    ] = None
+
+
+class CreateBatch(Request):
+    """Jobs to create, all or none."""
+
+    jobs: Annotated[list[CreateJob], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
+
+
+class SetStatus(Request):
+    """The status that a job shall have."""
+
+    status: Status
+
+
+class SaveResult(Request):
+    """What a client that runs a job itself keeps with it."""
+
+    result: dict[str, Any] | None = None
+    error: str = ""
+
+
+class _Selection(Request):
+    queue: Name | None = None
+    type: Name | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+
+    @model_validator(mode="after")
+    def _expect_a_filter(self) -> Self:
+        if not any((self.queue, self.type, self.created_after, self.created_before)):
+            raise PydanticCustomError(
+                "filter", "expected at least one of queue, type, created_after, created_before"
+            )
+        return self
+
+
+class RetrySelection(_Selection):
+    """Which failed or cancelled jobs to run again."""
+
+    status: Literal["failed", "cancelled"] = "failed"
+
+
+class CancelSelection(_Selection):
+    """Which unfinished jobs to cancel."""
+
+    status: Literal["queued", "blocked", "running"] = "queued"
+
+
+class ListQuery(BaseModel):
+    """The query of GET /jobs; at least one filter is needed."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    queue: Name | None = None
+    type: Name | None = None
+    status: JobStatus | None = None
+    created_after: QueryMoment | None = None
+    created_before: QueryMoment | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str | None, Field(description="From the Link header of the page before.")] = None
+
+    @model_validator(mode="after")
+    def _expect_a_filter(self) -> Self:
+        if not any((self.queue, self.type, self.status, self.created_after, self.created_before)):
+            raise PydanticCustomError(
+                "filter", "expected queue or another filter: type, status, created_after, created_before"
+            )
+        return self
+
+
+def validate(model: type[Model], document: Any) -> Model:
+    """The document as the model.
+
+    Raises:
+        InvalidJobError: each field is the path of a wrong value, or `body`.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise InvalidJobError(fields_of(error)) from None
+
+
+def fields_of(error: ValidationError) -> dict[str, str]:
+    """Path → what is wrong there."""
+    items = error.errors(include_url=False, include_input=False, include_context=False)
+    return {path_name(item["loc"]): item["msg"] for item in items}

@@ -1,0 +1,66 @@
+"""Bearer keys: who may use the API, and where it may be opened without them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+
+import falcon
+
+from goqueue.config import Settings
+from goqueue.errors import ConfigurationError
+
+#: What a load balancer and a code generator may read without a key.
+OPEN_PATHS = frozenset({"/health", "/openapi.json"})
+
+
+class BearerAuthentication:
+    """Falcon middleware: refuses requests without one of the configured keys.
+
+    Args:
+        key_hashes: SHA-256 of each key, in hexadecimal.
+    """
+
+    def __init__(self, key_hashes: tuple[str, ...]) -> None:
+        self._key_hashes = [key_hash.encode() for key_hash in key_hashes]
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Let the request pass, or answer 401."""
+        if request.path in OPEN_PATHS or self._accepts(request.get_header("Authorization", default="")):
+            return
+        raise falcon.HTTPUnauthorized(
+            description="expected Authorization: Bearer with a key that this service knows",
+            challenges=['Bearer realm="goqueue"'],
+        )
+
+    def _accepts(self, authorization: str) -> bool:
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        # A header is Latin-1; a key is compared as the bytes that were sent.
+        given = hashlib.sha256(key.strip().encode("latin-1", errors="replace")).hexdigest().encode()
+        # All are compared, whichever fits: the time tells nothing about the others.
+        return any([hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes])
+
+
+def refuse_open_bind(settings: Settings) -> None:
+    """An API that more than this machine reaches needs keys.
+
+    Raises:
+        ConfigurationError: `api_host` is not loopback and no keys are configured.
+    """
+    if not settings.api_keys and not _is_loopback(settings.api_host):
+        raise ConfigurationError(
+            [
+                "GOQUEUE_API_KEYS: expected at least one key (make one with `goqueue key`), because "
+                f"GOQUEUE_API_HOST is {settings.api_host}, which is not loopback"
+            ]
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,240 @@
+"""The `goqueue` command. Each subcommand is one function; what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import secrets
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goqueue.config import Settings, environment_of, load_settings
+from goqueue.errors import ConfigurationError, GoQueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_FAILED = 1
+EXIT_UNUSABLE = 2
+EXIT_INTERRUPTED = 130
+
+WAIT_SECONDS = 30.0
+DEV_FOLDER = Path(".goqueue")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code: 0, 1 (it failed), 2 (it cannot work like this), 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except ConfigurationError as error:
+        return _refuse(error.problems)
+    except GoQueueError as error:
+        return _refuse([str(error)])
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def migrate(options: argparse.Namespace) -> int:
+    """Bring the schema up to a revision, or one step down."""
+    from goqueue.db import Database  # noqa: PLC0415
+    from goqueue.logging import configure_logging  # noqa: PLC0415
+    from goqueue.migrations.upgrade import current_revision, downgrade, upgrade  # noqa: PLC0415
+
+    settings = load_settings()
+    configure_logging(settings)
+    database = Database(settings, application_name="goqueue-migrate")
+    try:
+        if options.down:
+            downgrade(database, "-1")
+        else:
+            upgrade(database, options.to)
+        with database.autocommit() as connection:
+            print(f"the schema is at {current_revision(connection) or 'nothing'}")
+    finally:
+        database.close()
+    return 0
+
+
+def check(_options: argparse.Namespace) -> int:
+    """Print every problem, then the effective values."""
+    from goqueue.checks import problems_of  # noqa: PLC0415
+
+    settings = load_settings()
+    problems = problems_of(settings)
+    _refuse(problems)
+    for name, value in settings.masked().items():
+        shown = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
+        print(f"GOQUEUE_{name.upper()}={shown}")
+    return EXIT_UNUSABLE if problems else 0
+
+
+def api(options: argparse.Namespace) -> int:
+    """Serve the REST API."""
+    from goqueue.api_process import serve  # noqa: PLC0415
+    from goqueue.checks import check_actors, check_bind, ensure_ready  # noqa: PLC0415
+
+    settings = _settings_for_serving(
+        api_host=options.host,
+        api_port=options.port,
+        api_processes=options.processes,
+        api_threads=options.threads,
+    )
+    ensure_ready(settings, [check_bind, check_actors], wait_seconds=options.wait)
+    if not options.check:
+        serve(settings)
+    return 0
+
+
+def worker(options: argparse.Namespace) -> int:
+    """Supervise worker processes."""
+    queues = tuple(options.queues.split(",")) if options.queues else None
+    settings = _settings_for_serving(
+        worker_processes=options.processes, worker_threads=options.threads, worker_queues=queues
+    )
+    if options.check:
+        from goqueue.checks import check_actors, ensure_ready  # noqa: PLC0415
+
+        ensure_ready(settings, [check_actors], wait_seconds=options.wait)
+        return 0
+    from goqueue.supervisor import StopRequest  # noqa: PLC0415
+    from goqueue.worker_supervisor import supervise_workers  # noqa: PLC0415
+
+    # In a process of its own: the supervisor stays small, and free of what users' modules do at import.
+    checking = [sys.executable, "-m", "goqueue", "worker", "--check", "--wait", str(options.wait)]
+    found = subprocess.run(checking, env=environment_of(settings), check=False).returncode  # noqa: S603
+    if found:
+        return found
+    with StopRequest().on_signals() as stop:
+        return 0 if supervise_workers(settings, stop) else EXIT_FAILED
+
+
+def scheduler(options: argparse.Namespace) -> int:
+    """Run the background services."""
+    from goqueue.checks import ensure_ready  # noqa: PLC0415
+    from goqueue.services.scheduler_process import SchedulerProcess  # noqa: PLC0415
+    from goqueue.supervisor import StopRequest  # noqa: PLC0415
+
+    settings = _settings_for_serving()
+    with StopRequest().on_signals() as stop:
+        ensure_ready(settings, [], wait_seconds=options.wait)
+        if not options.check:
+            SchedulerProcess(settings).run(stop.requested)
+    return 0
+
+
+def dev(options: argparse.Namespace) -> int:
+    """Run everything on this machine until Ctrl-C."""
+    from goqueue.dev import run_dev  # noqa: PLC0415
+
+    return run_dev(
+        options.data,
+        api_port=options.port,
+        worker_processes=options.processes,
+        worker_threads=options.threads,
+    )
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demo."""
+    from goqueue.demo import run_demo  # noqa: PLC0415
+
+    return run_demo(options.jobs, expect_mails_more=options.sabotage)
+
+
+def key(_options: argparse.Namespace) -> int:
+    """Make an API key."""
+    text = "gq_" + secrets.token_urlsafe(32)
+    print(f"key (give it to the client, it is not kept):  {text}")
+    print(f"hash (for GOQUEUE_API_KEYS):                  {hashlib.sha256(text.encode()).hexdigest()}")
+    return 0
+
+
+def _settings_for_serving(**overrides: Any) -> Settings:
+    from goqueue.logging import configure_logging  # noqa: PLC0415
+
+    settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    configure_logging(settings)
+    return settings
+
+
+def _refuse(problems: Sequence[str]) -> int:
+    for problem in problems:
+        print(f"goqueue: {problem}", file=sys.stderr)
+    return EXIT_UNUSABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="goqueue",
+        description="A job queue service: jobs are rows in PostgreSQL, workers are Dramatiq's.",
+        epilog="Settings are GOQUEUE_… environment variables; `goqueue check` prints them all.",
+    )
+    parser.add_argument("--version", action="version", version=f"goqueue {version('goqueue')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_local_commands(commands)
+    _add_serving_commands(commands)
+    _add_tools(commands)
+    return parser
+
+
+def _add_local_commands(commands: Any) -> None:
+    dev_command = _add(commands, dev, "run everything on this machine until Ctrl-C (needs goqueue[dev])")
+    dev_command.add_argument("--data", type=Path, default=DEV_FOLDER, metavar="DIR", help="kept between runs")
+    dev_command.add_argument("--port", type=_port, default=8000, help="of the API (8000); 0 takes a free one")
+    dev_command.add_argument("--processes", type=_positive, default=2, help="worker processes (2)")
+    dev_command.add_argument("--threads", type=_positive, default=8, help="threads of each (8)")
+    demo_command = _add(commands, demo, "run 1,000 jobs through a temporary stack and check every number")
+    demo_command.add_argument("--jobs", type=_positive, default=1000, help=argparse.SUPPRESS)
+    # For the test that a wrong count is noticed: expect so many mails more than there will be.
+    demo_command.add_argument("--sabotage", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def _add_serving_commands(commands: Any) -> None:
+    api_command = _add(commands, api, "serve the REST API under gunicorn")
+    api_command.add_argument("--host", help="instead of GOQUEUE_API_HOST")
+    api_command.add_argument("--port", type=_port, help="instead of GOQUEUE_API_PORT")
+    worker_command = _add(commands, worker, "keep worker processes alive")
+    worker_command.add_argument("--queues", metavar="A,B", help="instead of GOQUEUE_WORKER_QUEUES")
+    scheduler_command = _add(commands, scheduler, "run dispatcher, rescuer and cleaner; one of several leads")
+    for command, setting in ((api_command, "API"), (worker_command, "WORKER")):
+        command.add_argument("--processes", type=_positive, help=f"instead of GOQUEUE_{setting}_PROCESSES")
+        command.add_argument("--threads", type=_positive, help=f"instead of GOQUEUE_{setting}_THREADS")
+    for command in (api_command, worker_command, scheduler_command):
+        command.add_argument("--check", action="store_true", help="only make the checks made before serving")
+        wait_help = f"wait so long for PostgreSQL and its schema ({WAIT_SECONDS:g})"
+        command.add_argument("--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS", help=wait_help)
+
+
+def _add_tools(commands: Any) -> None:
+    migrate_command = _add(commands, migrate, "bring the database schema up to date")
+    step = migrate_command.add_mutually_exclusive_group()
+    step.add_argument("--to", default="head", metavar="REVISION", help="up to this revision only")
+    step.add_argument("--down", action="store_true", help="one revision down")
+    _add(commands, check, "print every problem, then the effective settings; exit 2 when there is one")
+    _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
+
+
+def _add(commands: Any, function: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        function.__name__, help=summary, description=function.__doc__
+    )
+    command.set_defaults(command=function)
+    return command
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:  # noqa: PLR2004  (the range of a port)
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
+    return number

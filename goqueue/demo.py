@@ -1,0 +1,137 @@
+"""`goqueue demo`: jobs of every kind through the REST API of a temporary stack, and every number checked."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from goqueue.demo_jobs import kinds_of
+from goqueue.demo_report import Facts, print_report, progress_bar
+from goqueue.embedded_stack import EmbeddedStack
+from goqueue.errors import StartupError
+from goqueue.supervisor import StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from goqueue.demo_jobs import Kind
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+CLIENTS = 4
+BATCH = 100
+POLL_SECONDS = 0.1
+PAGE = 1000
+
+#: Nothing ended for so long: something is broken.
+STALL_SECONDS = 60.0
+
+#: So many creates are sent again with the same Idempotency-Key.
+REPEATS = 10
+
+SETTINGS: dict[str, Any] = {
+    "worker_processes": 2,
+    "worker_threads": 8,
+    "min_backoff_seconds": 0.2,
+    "api_keys": (),
+    "log_format": "console",
+}
+
+
+def run_demo(jobs: int, *, more_mails_expected: int = 0) -> int:
+    """Run so many jobs; the exit code: 0 when every number is as expected, 1 when one is not.
+
+    Args:
+        jobs: at least 20, so that there is one of each kind.
+        more_mails_expected: for the test that a wrong number is noticed.
+
+    Raises:
+        StartupError: something cannot start; one line.
+        ConfigurationError: the environment is not usable.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="goqueue-demo-"))
+    log = folder / "processes.log"
+    with StopRequest().on_signals() as stop:
+        try:
+            with log.open("ab") as output:
+                passed = _run(EmbeddedStack(folder, output=output, **SETTINGS), kinds_of(jobs), stop, more_mails_expected)
+        except BaseException:
+            _say(f"The processes' log is {log}")
+            raise
+    if stop.requested.is_set():
+        shutil.rmtree(folder)
+        return EXIT_INTERRUPTED
+    if not passed:
+        _say(f"The processes' log is {log}")
+        return EXIT_FAILED
+    shutil.rmtree(folder)
+    return 0
+
+
+def _run(stack: EmbeddedStack, kinds: list[Kind], stop: StopRequest, more_mails_expected: int) -> bool:
+    _say("Starting PostgreSQL, Valkey, the API, two workers, a quarantine worker and the background services…")
+    started = time.monotonic()
+    try:
+        stack.start(stop)
+        _say(f"Ready after {time.monotonic() - started:.1f} s: {stack.api_url}")
+        with httpx.Client(base_url=stack.api_url, timeout=30, trust_env=False) as client:
+            replays = _Demo(stack, client, kinds, stop).run()
+            jobs = [] if stop.requested.is_set() else _all_jobs(client)
+    finally:
+        ended_well = stack.stop(stop.forced)
+    if stop.requested.is_set():
+        return False
+    facts = Facts(jobs, replays, stack.mail, stack.payments, stack.webhooks, ended_well=ended_well)
+    return print_report(facts, kinds, more_mails_expected=more_mails_expected)
+
+
+class _Demo:
+    """Creates the jobs and watches until all have ended."""
+
+    def __init__(
+        self, stack: EmbeddedStack, client: httpx.Client, kinds: list[Kind], stop: StopRequest
+    ) -> None:
+        self._stack = stack
+        self._client = client
+        self._stop = stop
+        requests = [request for kind in kinds for request in kind.requests(stack.webhooks.url)]
+        random.Random(1).shuffle(requests)  # noqa: S311  (the same mixture every time)
+        half = len(requests) // 2
+        self._single, self._batched = requests[:half], requests[half:]
+        self._total = len(requests)
+        self._created = 0
+        self._replays = 0
+
+    def run(self) -> int:
+        """Run the jobs; how many repeated creates were answered with the first one's job."""
+        with ThreadPoolExecutor(CLIENTS) as pool, progress_bar(self._total) as show:
+            futures = [pool.submit(self._create_batch, batch) for batch in _slices(self._batched, BATCH)]
+            futures += [pool.submit(self._create_one, *item) for item in enumerate(self._single)]
+            futures += [pool.submit(self._create_one, *item) for item in enumerate(self._single[:REPEATS])]
+            try:
+                self._watch(futures, show)
+            finally:
+                for future in futures:
+                    future.cancel()
+        return self._replays
+
+    def _watch(self, futures: list[Future[None]], show: Callable[[int, int], None]) -> None:
+        finished, changed_at = 0, time.monotonic()
+        while finished < self._total and not self._stop.requested.wait(POLL_SECONDS):
+            self._stack.tend()
+            created = sum(_is_successful(future) * size for future, size in self._sized(futures))
+            counts = _json(self._client.get("/stats"))["counts"]
+            unfinished = sum(counts[name] for name in ("ready", "waiting", "quarantined", "blocked", "running"))
+            if max(0, created - unfinished) > finished:
+                finished, changed_at = created - unfinished, time.monotonic()
+            if time.monotonic() - changed_at > STALL_SECONDS:
+                raise StartupError(f"nothing ended for {STALL_SECONDS:g} s: {counts}")
+            show(created, finished)

@@ -1,0 +1,73 @@
+"""`goqueue dev`: the whole stack on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from goqueue.config import load_settings
+from goqueue.embedded_stack import EmbeddedStack
+from goqueue.supervisor import TEND_SECONDS, StopRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXIT_FAILED = 1
+EXIT_FORCED = 130
+
+READY = """
+GoQueue is ready. Ctrl-C stops it; what it holds stays in {folder}.
+
+  API          {api}
+  PostgreSQL   {database}
+  Valkey       {redis}
+  mail         {mail}  (takes everything but refuse…@ and, at first, defer-once…@)
+  payments     {payments}  (ids that begin with decline, fail-once, throttle, lose-answer do so)
+  webhooks     {webhooks}/ok  (also /fail/1, /gone, /status/500, /slow/2, …)
+
+Try:
+
+  curl {api}/jobs/create -H 'Content-Type: application/json' -d '{{"queue": "email", "payload": \
+{{"to": "ada@example.com", "subject": "Hello", "body": "It works."}}}}'
+  curl '{api}/jobs?queue=email'
+"""
+
+
+def run_dev(folder: Path, **settings: Any) -> int:
+    """Run the stack in this folder; the exit code: 0 after a clean stop, 1 or (forced) 130 otherwise.
+
+    Raises:
+        StartupError: something cannot start; one line.
+        ConfigurationError: the environment is not usable.
+    """
+    if "log_format" not in load_settings().model_fields_set:
+        settings["log_format"] = "console"
+    stack = EmbeddedStack(folder.resolve(), **settings)
+    with StopRequest().on_signals() as stop:
+        try:
+            stack.start(stop)
+            if not stop.requested.is_set():
+                _say(_ready_text(stack, folder))
+            while not stop.requested.wait(TEND_SECONDS):
+                stack.tend()
+            _say("\nStopping; Ctrl-C again stops at once.")
+        finally:
+            clean = stack.stop(stop.forced)
+    if stop.forced.is_set():
+        return EXIT_FORCED
+    return 0 if clean else EXIT_FAILED
+
+
+def _ready_text(stack: EmbeddedStack, folder: Path) -> str:
+    return READY.format(
+        folder=folder,
+        api=stack.api_url,
+        database=stack.postgres.url,
+        redis=stack.valkey.url,
+        mail=stack.mail.url,
+        payments=stack.payments.charges_url,
+        webhooks=stack.webhooks.url,
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (a command prints)

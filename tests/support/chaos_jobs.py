@@ -1,0 +1,97 @@
+"""Job types of the chaos tests, loaded by `GOQUEUE_ACTORS`. Each run leaves lines in a side-effect log.
+
+The log is the file that the environment names: `job_id fence attempt pid start|end time`, one `write` of one
+line to a file opened for appending, so that a SIGKILL leaves whole lines only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+import goqueue
+
+LOG_VARIABLE = "CHAOS_SIDE_EFFECTS"
+
+#: A module that switches one of GoQueue's promises off, in the process that loads it: a mutation test's.
+SABOTAGE_VARIABLE = "CHAOS_SABOTAGE"
+
+QUEUE = "chaos"
+
+_log = os.open(os.environ.get(LOG_VARIABLE, os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    _write("start")
+    yield
+    _write("end")
+
+
+def _write(what: str) -> None:
+    job = goqueue.current_job()
+    os.write(_log, f"{job.id} {job.fence} {job.attempt} {os.getpid()} {what} {time.time():.6f}\n".encode())
+
+
+@goqueue.actor(queue=QUEUE)
+def quick(token: str) -> str:
+    """Return at once."""
+    with _logged():
+        return token
+
+
+@goqueue.actor(queue=QUEUE)
+def slow(token: str, seconds: float) -> str:
+    """Sleep once for so long: an interrupt from outside is delivered when the sleep is over."""
+    with _logged():
+        time.sleep(seconds)
+        return token
+
+
+@goqueue.actor(queue=QUEUE, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
+def fails_once(token: str) -> str:
+    """Fail the first attempt."""
+    with _logged():
+        if goqueue.current_job().attempt == 1:
+            raise RuntimeError("the first attempt fails")
+        return token
+
+
+@goqueue.actor(queue=QUEUE, max_retries=1, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
+def fails_always(token: str) -> str:
+    """Fail every attempt."""
+    with _logged():
+        raise RuntimeError(f"{token} always fails")
+
+
+@goqueue.actor(queue=QUEUE)
+def pill_sigkill(token: str) -> str:
+    """Kill its process."""
+    with _logged():
+        os.kill(os.getpid(), signal.SIGKILL)
+        return token
+
+
+@goqueue.actor(queue=QUEUE)
+def pill_segfault(token: str) -> str:
+    """Read address 0."""
+    with _logged():
+        ctypes.string_at(0)
+        return token
+
+
+@goqueue.actor(queue=QUEUE)
+def pill_exit(token: str) -> str:
+    """Leave without a goodbye."""
+    with _logged():
+        os._exit(3)
+        return token
+
+
+if os.environ.get(SABOTAGE_VARIABLE):
+    import_module(os.environ[SABOTAGE_VARIABLE])
