@@ -39,7 +39,9 @@ def drain(stack: Stack, system: System, *, job: str, count: int, payload: dict[s
     stack.clear()
     system.enqueue_many(job, count, payload)
     with system.running() as roles:
-        wait_until(lambda: _busy_processes(stack) >= PROCESSES, seconds=60, what="all workers work", poll=0.001)
+        wait_until(
+            lambda: _busy_processes(stack) >= PROCESSES, seconds=60, what="all workers work", poll=0.001
+        )
         begin = _moment(stack, roles)
         wait_until(lambda: sum(counts(stack.runs)) >= count, seconds=TIMEOUT_SECONDS, what=f"{count} runs")
         wait_until(lambda: system.all_recorded(count), seconds=TIMEOUT_SECONDS, what=f"{count} records")

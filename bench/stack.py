@@ -18,11 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 2
 THREADS = 8
 GUNICORN = ["-k", "gthread", "-w", str(PROCESSES), "--threads", str(THREADS), "--log-level", "warning"]
-_SCHEDULER = (
-    "import threading; from goqueue.config import get_settings as s; from goqueue.logging import configure_logging;"
-    "from goqueue.services.scheduler_process import SchedulerProcess;"
-    "configure_logging(s()); SchedulerProcess(s()).run(threading.Event())"
-)
+GUNICORN += ["--no-control-socket"]
 
 
 class Stack:
@@ -74,7 +70,7 @@ class Stack:
 
     def scheduler(self) -> Child:
         """GoQueue's background services."""
-        return self._child(["-c", _SCHEDULER])
+        return self._child(["-m", "goqueue", "scheduler"])
 
     def web(self, application: str) -> tuple[Child, int]:
         """A WSGI application under gunicorn, alike for both; and its port."""
@@ -85,6 +81,11 @@ class Stack:
         """The first column of the first row of a statement."""
         row = self.sql.execute(statement, parameters).fetchone()  # type: ignore[arg-type]  # our own constants
         return row[0] if row else None
+
+    def log_tail(self) -> str:
+        """The last lines that the processes of the run have written."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-20:])
 
     def clear(self) -> None:
         """Forget all jobs and counts, and begin the next round on freshly vacuumed tables."""

@@ -142,7 +142,7 @@ def demo(options: argparse.Namespace) -> int:
     """Run the demo."""
     from goqueue.demo import run_demo  # noqa: PLC0415
 
-    return run_demo(options.jobs, expect_mails_more=options.sabotage)
+    return run_demo(options.jobs, more_mails_expected=options.sabotage)
 
 
 def key(_options: argparse.Namespace) -> int:

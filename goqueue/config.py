@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"), description="PostgreSQL, as a libpq URL."
     )
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, 7.0 up.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, 7.0 up."
+    )
     namespace: str = Field("goqueue", pattern=r"^[a-zA-Z0-9_.-]+$", description="Prefix of every Redis key.")
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections kept by one process.")
     database_connect_timeout_seconds: int = Field(3, ge=1, description="Give up connecting after this.")
@@ -65,7 +67,9 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: Seconds = Field(
         30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."
     )
-    time_limit_seconds: Seconds = Field(600.0, description="The longest run of an attempt, where none is set.")
+    time_limit_seconds: Seconds = Field(
+        600.0, description="The longest run of an attempt, where none is set."
+    )
     fetch_block_seconds: Seconds = Field(1.0, description="How long one blocking fetch waits in Redis.")
     prefetch_seconds: float = Field(
         0.025, ge=0, description="Claim this much work ahead of free threads; jobs longer than it are never."
@@ -216,7 +220,9 @@ def _as_text(value: Any) -> str:
 def _expect_scheme(value: SecretStr, schemes: set[str]) -> SecretStr:
     scheme = urlsplit(value.get_secret_value()).scheme
     if scheme not in schemes:
-        raise ValueError(f"expected a URL with one of the schemes {', '.join(sorted(schemes))}, got {scheme!r}")
+        raise ValueError(
+            f"expected a URL with one of the schemes {', '.join(sorted(schemes))}, got {scheme!r}"
+        )
     return value
 
 

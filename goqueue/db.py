@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from goqueue.config import Settings
-from goqueue.errors import DatabaseUnavailableError
+from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
 
 __all__ = ["Connection", "Database", "retry_on_conflict"]
 
@@ -54,6 +54,7 @@ class Database:
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
+            DatabaseRefusedError: it refused a statement.
         """
         with _translated(), self.engine.connect() as connection, _discarded_when_broken(connection):
             yield connection
@@ -86,10 +87,11 @@ class Database:
 
 
 def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a whole transaction again when PostgreSQL ended it for a deadlock or a serialization failure.
+    """Run a statement again when PostgreSQL ended it for a deadlock or a serialization failure.
 
     Statements over many rows lock them in id order, so this is rare; it exists because an index scan and a
-    bitmap scan of the same rows may still meet in the middle.
+    bitmap scan of the same rows may still meet in the middle. Only on an autocommit connection: in a longer
+    transaction the conflict ended more than this statement, and whoever began it has to begin again.
     """
 
     @functools.wraps(function)
@@ -97,12 +99,19 @@ def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
         for _ in range(CONFLICT_TRIES - 1):
             try:
                 return function(*args, **kwargs)
-            except (DBAPIError, psycopg.Error) as error:
-                if not isinstance(_cause(error), CONFLICTS):
+            except CONFLICTS:
+                connection = args[0]
+                assert isinstance(connection, Connection)
+                if not _is_autocommit(connection):
                     raise
         return function(*args, **kwargs)
 
     return run
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    driver = connection.connection.driver_connection
+    return driver is not None and bool(driver.autocommit)
 
 
 @contextmanager
@@ -125,9 +134,9 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
     except (DBAPIError, psycopg.Error) as error:
         cause = _cause(error)
-        if isinstance(cause, OUTAGES) and not isinstance(cause, CONFLICTS):
-            raise DatabaseUnavailableError(f"PostgreSQL: {_first_line(cause)}") from error
-        raise
+        # psycopg files conflicts under its OperationalError: asking again helps there too.
+        kind = DatabaseUnavailableError if isinstance(cause, OUTAGES) else DatabaseRefusedError
+        raise kind(f"PostgreSQL: {_first_line(cause)}") from error
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -135,12 +144,13 @@ def _cause(error: BaseException) -> BaseException | None:
     return error.orig if isinstance(error, DBAPIError) else error
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException | None) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:
+    statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     engine = create_engine(
         _sqlalchemy_url(settings),
         isolation_level="AUTOCOMMIT",
@@ -151,7 +161,7 @@ def _create_engine(settings: Settings, pool_size: int, application_name: str) ->
             "connect_timeout": settings.database_connect_timeout_seconds,
             "application_name": application_name,
             # In UTC, so that every time that is read back is one that Python has, whatever the server's zone.
-            "options": f"-c timezone=UTC -c statement_timeout={int(settings.database_statement_timeout_seconds * 1000)}",
+            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}",
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,

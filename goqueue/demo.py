@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +63,12 @@ def run_demo(jobs: int, *, more_mails_expected: int = 0) -> int:
     with StopRequest().on_signals() as stop:
         try:
             with log.open("ab") as output:
-                passed = _run(EmbeddedStack(folder, output=output, **SETTINGS), kinds_of(jobs), stop, more_mails_expected)
+                passed = _run(
+                    EmbeddedStack(folder, output=output, **SETTINGS),
+                    kinds_of(jobs),
+                    stop,
+                    more_mails_expected,
+                )
         except BaseException:
             _say(f"The processes' log is {log}")
             raise
@@ -77,7 +83,9 @@ def run_demo(jobs: int, *, more_mails_expected: int = 0) -> int:
 
 
 def _run(stack: EmbeddedStack, kinds: list[Kind], stop: StopRequest, more_mails_expected: int) -> bool:
-    _say("Starting PostgreSQL, Valkey, the API, two workers, a quarantine worker and the background services…")
+    _say(
+        "Starting PostgreSQL, Valkey, the API, two workers, a quarantine worker and the background services…"
+    )
     started = time.monotonic()
     try:
         stack.start(stop)
@@ -107,15 +115,15 @@ class _Demo:
         half = len(requests) // 2
         self._single, self._batched = requests[:half], requests[half:]
         self._total = len(requests)
-        self._created = 0
-        self._replays = 0
+        self._counting = threading.Lock()
+        self._created = self._replays = 0
 
     def run(self) -> int:
-        """Run the jobs; how many repeated creates were answered with the first one's job."""
+        """Run the jobs; how many repeated creates were answered with the job of the first one."""
+        singles = list(enumerate(self._single))
         with ThreadPoolExecutor(CLIENTS) as pool, progress_bar(self._total) as show:
-            futures = [pool.submit(self._create_batch, batch) for batch in _slices(self._batched, BATCH)]
-            futures += [pool.submit(self._create_one, *item) for item in enumerate(self._single)]
-            futures += [pool.submit(self._create_one, *item) for item in enumerate(self._single[:REPEATS])]
+            futures = [pool.submit(self._create_many, batch) for batch in _slices(self._batched, BATCH)]
+            futures += [pool.submit(self._create_one, *item) for item in singles + singles[:REPEATS]]
             try:
                 self._watch(futures, show)
             finally:
@@ -125,13 +133,65 @@ class _Demo:
 
     def _watch(self, futures: list[Future[None]], show: Callable[[int, int], None]) -> None:
         finished, changed_at = 0, time.monotonic()
-        while finished < self._total and not self._stop.requested.wait(POLL_SECONDS):
-            self._stack.tend()
-            created = sum(_is_successful(future) * size for future, size in self._sized(futures))
-            counts = _json(self._client.get("/stats"))["counts"]
-            unfinished = sum(counts[name] for name in ("ready", "waiting", "quarantined", "blocked", "running"))
-            if max(0, created - unfinished) > finished:
-                finished, changed_at = created - unfinished, time.monotonic()
-            if time.monotonic() - changed_at > STALL_SECONDS:
-                raise StartupError(f"nothing ended for {STALL_SECONDS:g} s: {counts}")
+        while not self._stop.requested.wait(POLL_SECONDS):
+            for future in futures:
+                if future.done():
+                    future.result()  # raises what went wrong
+            created = self._created  # before the question: what is created meanwhile counts as unfinished
+            now_finished = created - self._unfinished()
+            if now_finished > finished:
+                finished, changed_at = now_finished, time.monotonic()
             show(created, finished)
+            if finished == self._total and all(future.done() for future in futures):
+                return
+            if time.monotonic() - changed_at > STALL_SECONDS:
+                raise StartupError(
+                    f"nothing ended for {STALL_SECONDS:g} s; {self._total - finished} are open"
+                )
+            self._stack.tend()
+
+    def _create_one(self, number: int, request: dict[str, Any]) -> None:
+        headers = {"Idempotency-Key": f"demo-{number}"}
+        self._count(_expect_success(self._client.post("/jobs/create", json=request, headers=headers)), 1)
+
+    def _create_many(self, requests: list[dict[str, Any]]) -> None:
+        answer = _expect_success(self._client.post("/jobs/batch", json={"jobs": requests}))
+        self._count(answer, answer.json()["count"])
+
+    def _count(self, answer: httpx.Response, jobs: int) -> None:
+        with self._counting:
+            if "Idempotent-Replayed" in answer.headers:
+                self._replays += 1
+            else:
+                self._created += jobs
+
+    def _unfinished(self) -> int:
+        counts = _expect_success(self._client.get("/stats")).json()["counts"]
+        return sum(counts[name] for name in ("ready", "waiting", "quarantined", "blocked", "running"))
+
+
+def _all_jobs(client: httpx.Client) -> list[dict[str, Any]]:
+    """Every job as the API tells it, page by page."""
+    jobs: list[dict[str, Any]] = []
+    for queue in ("email", "payment", "webhooks"):
+        page: str | None = f"/jobs?queue={queue}&limit={PAGE}"
+        while page:
+            answer = _expect_success(client.get(page))
+            jobs += answer.json()
+            page = answer.links.get("next", {}).get("url")
+    return jobs
+
+
+def _expect_success(answer: httpx.Response) -> httpx.Response:
+    if not answer.is_success:
+        request = answer.request
+        raise StartupError(f"{request.method} {request.url} was answered {answer.status_code}: {answer.text}")
+    return answer
+
+
+def _slices(items: list[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (a command prints)

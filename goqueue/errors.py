@@ -70,6 +70,10 @@ class DatabaseUnavailableError(UnavailableError):
     """PostgreSQL does not answer."""
 
 
+class DatabaseRefusedError(GoQueueError):
+    """PostgreSQL refused a statement: a constraint, or a value that it cannot keep."""
+
+
 class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
 

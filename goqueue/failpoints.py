@@ -41,7 +41,7 @@ def configure(text: str) -> None:
     """Arm the failpoints of this process, replacing those armed before.
 
     Raises:
-        ConfigurationError: a point or an action that does not exist, or a probability outside 0–1.
+        ConfigurationError: a point or an action that does not exist, or a probability outside 0 to 1.
     """
     armed = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
@@ -70,7 +70,7 @@ def _parse(item: str) -> tuple[str, Callable[[], None], float]:
         probability = -1.0
     if point not in POINTS or action is None or not 0 <= probability <= 1:
         raise ConfigurationError(
-            [f"GOQUEUE_FAILPOINTS: expected point:kill|raise|exit|stop|delay=S:0–1, got {item!r}"]
+            [f"GOQUEUE_FAILPOINTS: expected point:kill|raise|exit|stop|delay=S:PROBABILITY, got {item!r}"]
         )
     return point, action, probability
 

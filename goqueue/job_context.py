@@ -1,7 +1,7 @@
 """What every log record of a running job carries.
 
-One context variable that is set once a job, not a binding of four: structlog's binding cost each job more than
-all of its other hooks.
+One context variable that is set once a job, not a binding of four: structlog's binding cost each job more
+than all of its other hooks.
 """
 
 from __future__ import annotations

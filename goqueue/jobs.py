@@ -74,7 +74,7 @@ class RetryPolicy:
     """How often and how soon a failed job runs again.
 
     Attributes:
-        max_retries: retries after the first run, 0–20: a job runs at most `1 + max_retries` times.
+        max_retries: retries after the first run, 0 to 20: a job runs at most `1 + max_retries` times.
         min_backoff_seconds: the wait before the first retry; each further one doubles it.
         max_backoff_seconds: no wait is longer.
         jitter: spread each wait over up to twice its length, so that failures do not come back together.

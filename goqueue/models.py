@@ -159,6 +159,8 @@ workers = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("hostname", Text, nullable=False),
     Column("pid", Integer, nullable=False),
+    # Which process numbers mean the same: this boot of this host and its PID namespace. NULL: unknown.
+    Column("host_key", Text),
     Column("queues", ARRAY(Text), nullable=False),
     Column("threads", SmallInteger, nullable=False),
     Column("busy", SmallInteger, nullable=False, server_default="0"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import logging
 import ssl
 import threading
 from dataclasses import dataclass
@@ -149,13 +148,6 @@ def shared_caller(allow_networks: tuple[str, ...] | None = None) -> HttpCaller:
         return _callers[allow_networks]
 
 
-def close_shared_callers() -> None:
-    """Close the connections of every shared caller; the next use makes a new one."""
-    with _callers_lock:
-        while _callers:
-            _callers.popitem()[1].close()
-
-
 def tls_context() -> ssl.SSLContext:
     """A context that verifies certificates: by SSL_CERT_FILE or SSL_CERT_DIR if set, else by certifi."""
     return httpx.create_ssl_context()
@@ -165,7 +157,6 @@ class _Transport(httpx.HTTPTransport):
     """httpx's transport over a pool with our network backend, which its constructor cannot be given."""
 
     def __init__(self, tls: ssl.SSLContext, backend: httpcore.NetworkBackend) -> None:
-        logging.getLogger("httpcore").setLevel(logging.WARNING)  # its DEBUG lines show hosts and headers
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls,
             max_connections=None,  # the worker's threads are the limit

@@ -94,7 +94,11 @@ class Submitter:
         for queue, group in groupby(created, key=lambda pair: pair[0].queue):
             rows = list(group)
             metrics.JOBS_CREATED.labels(queue).inc(len(rows))
-            ready = [Message(job_id, 0) for job, job_id in rows if job.available_at is None or job.available_at <= now]
+            ready = [
+                Message(job_id, 0)
+                for job, job_id in rows
+                if job.available_at is None or job.available_at <= now
+            ]
             self.push(queue, ready)
 
     def push(self, queue: str, messages: list[Message]) -> None:
@@ -170,8 +174,12 @@ def enqueue(
         payload: the payload: a model, a dataclass or a mapping.
         session: the caller's own SQLAlchemy session or connection: the job is inserted in its transaction,
             and exists when that commits.
-        available_at, delay_seconds: when it may run; one of the two.
-        queue, priority, max_retries, time_limit_seconds: instead of the type's.
+        queue: instead of the type's.
+        priority: -100 to 100; one step is a head start of a minute.
+        max_retries: instead of the type's, 0 to 20.
+        available_at: from when it may run.
+        delay_seconds: the same, from now.
+        time_limit_seconds: instead of the type's.
 
     Raises:
         InvalidJobError: the payload does not fit the type.
@@ -222,11 +230,10 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
 
     Args:
         function: the handler, sync or async.
-        name: the type's name; the function's where it is not given.
-        queue: where its jobs go by default.
-        max_retries, min_backoff_seconds, max_backoff_seconds, jitter: the retry policy.
-        time_limit_seconds: the longest run of an attempt.
-        throws: exceptions after which a job is failed at once.
+        **options: `name` (the function's where it is not given); `queue`, where its jobs go by default; the
+            retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
+            `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
+            failed at once.
     """
     if function is None:
         return lambda handler: _declare(handler, options)
@@ -239,7 +246,9 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
-    plain = {name: options[name] for name in ("max_retries", "jitter", "throws") if options.get(name) is not None}
+    plain = {
+        name: options[name] for name in ("max_retries", "jitter", "throws") if options.get(name) is not None
+    }
     return dramatiq.actor(
         actor_name=options.get("name") or function.__name__,
         queue_name=options.get("queue") or "default",

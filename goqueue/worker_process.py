@@ -1,6 +1,6 @@
 """One worker process: Dramatiq's command, with what its parent half says in our log pipeline.
 
-`python -m goqueue.worker_process goqueue.actors …` is `dramatiq goqueue.actors --skip-logging …`, whose parent
+`python -m goqueue.worker_process goqueue.actors …` is `dramatiq goqueue.actors --skip-logging …`, which
 would print the death of its worker as bare text between lines of JSON.
 """
 
@@ -15,4 +15,4 @@ from goqueue.logging import configure_logging
 
 if __name__ == "__main__":
     configure_logging(get_settings())
-    sys.exit(main())
+    sys.exit(main())  # type: ignore[no-untyped-call]  # Dramatiq's

@@ -93,7 +93,7 @@ class JobIdConverter(BaseConverter):
 
 def _context(settings: Settings, database: Database, runway: Runway) -> Context:
     broker = current_broker()
-    queues = QueueDirectory(broker, database)
+    queues = QueueDirectory(broker, database, DEFAULT_TYPES)
     return Context(
         settings=settings,
         database=database,

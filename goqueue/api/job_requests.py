@@ -16,27 +16,28 @@ from goqueue.submit import new_job
 
 
 class QueueDirectory:
-    """Which queues exist: those of declared types, and those that have a row."""
+    """Which queues exist: those of declared types, those that have a type by default, and those with a row."""
 
-    def __init__(self, broker: JobBroker, database: Database) -> None:
+    def __init__(self, broker: JobBroker, database: Database, default_types: Mapping[str, str]) -> None:
         self._broker = broker
         self._database = database
+        self._default_types = default_types
         self._known: set[str] = set()
 
     def declared(self) -> set[str]:
-        """The queues of declared types."""
-        return {job_type.queue for job_type in self._broker.job_types.values()}
+        """The queues that exist without a row."""
+        return {job_type.queue for job_type in self._broker.job_types.values()} | set(self._default_types)
 
     def knows(self, name: str) -> bool:
         """Whether clients may use the queue. Queues are never deleted, so what was found once is kept."""
         return name in self._known or self._finds(name)
 
     def _finds(self, name: str) -> bool:
-        self._known |= self.declared()
-        if name not in self._known and name != QUARANTINE_QUEUE:
+        known = self.declared()
+        if name not in known:
             with self._database.autocommit() as connection:
-                self._known.update(queue.name for queue in queue_store.list_all(connection))
-        self._known.discard(QUARANTINE_QUEUE)
+                known |= {queue.name for queue in queue_store.list_all(connection)}
+        self._known = known - {QUARANTINE_QUEUE}
         return name in self._known
 
 
@@ -59,7 +60,7 @@ class JobRequests:
         job_max_bytes: int,
     ) -> None:
         self._broker = broker
-        self._default_types = default_types
+        self._default_types = dict(default_types)
         self._queues = queues
         self._job_max_bytes = job_max_bytes
 
@@ -84,10 +85,14 @@ class JobRequests:
 
     def default_type(self, queue: str) -> str | None:
         """The type of the queue's jobs that say none, or None where there is not exactly one."""
-        if queue in self._default_types:
-            return self._default_types[queue]
-        declared = [job_type.name for job_type in self._broker.job_types.values() if job_type.queue == queue]
-        return declared[0] if len(declared) == 1 else None
+        if queue not in self._default_types:
+            declared = [
+                job_type.name for job_type in self._broker.job_types.values() if job_type.queue == queue
+            ]
+            if len(declared) != 1:
+                return None
+            self._default_types[queue] = declared[0]
+        return self._default_types[queue]
 
     def _new_job(self, request: CreateJob) -> NewJob:
         if not self._queues.knows(request.queue):

@@ -97,6 +97,9 @@ class JobConsumer(Consumer):
         if broker.draining.is_set() or not may_fetch:
             time.sleep(NOT_FETCHING_SECONDS)
             return False
+        if self._alone and broker.holdings.quarantine_is_served:
+            time.sleep(OUTAGE_PAUSE_SECONDS)
+            return False
         if self._alone:
             return broker.slots.wait_for_idle(block)
         return broker.slots.wait_for_room(block) > 0
@@ -112,7 +115,9 @@ class JobConsumer(Consumer):
         messages, garbage = parse(entries)
         if garbage:
             metrics.GARBAGE_MESSAGES.inc(len(garbage))
-            log.warning("garbage_dropped", runway=self._queue, entries=len(garbage), sample=repr(garbage[0][:80]))
+            log.warning(
+                "garbage_dropped", runway=self._queue, entries=len(garbage), sample=repr(garbage[0][:80])
+            )
             self._broker.runway.acknowledge(self._queue, garbage)
         return messages
 

@@ -29,7 +29,7 @@ class ResultError(TypeError):
     """The handler's result cannot be kept: it is not JSON, or too large."""
 
 
-class RetryRequested(Retry):  # noqa: N818  (Dramatiq's Retry is a verdict, not an error)
+class RetryRequested(Retry):
     """A handler's RetryAfter in Dramatiq's words; what the handler raised is its cause."""
 
     goqueue_translated = True
@@ -86,7 +86,7 @@ class JobFunction:
         return result if current.claimed.options else None
 
     def _call_armed(self, current: CurrentJob) -> Any:
-        """The handler between arm and disarm, where an interrupt may land; nothing of ours is undone by it."""
+        """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
         try:
             self.interrupts.arm(current, limit)

@@ -1,4 +1,4 @@
-"""What this process holds: the jobs from their claim until their outcome is recorded, and under which lease."""
+"""What this process holds: jobs, from their claim until their outcome is recorded, and its lease."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class Holdings:
         self._jobs: dict[tuple[int, int], CurrentJob] = {}
         #: The id under which this process holds its lease; 0 before it has one.
         self.worker_id = 0
+        #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
+        self.quarantine_is_served = False
 
     def add(self, current: CurrentJob) -> None:
         """A job was claimed."""

@@ -1,9 +1,9 @@
 """Interrupting handlers from outside: time limits, cancels, lost leases, shutdowns.
 
-CPython can raise an exception in another thread, at its next bytecode. Dramatiq's own middleware does so while
-the thread may be anywhere, its hooks included, where the exception kills the thread. Here a thread is armed
-exactly around the handler; arming, raising and disarming happen under one lock, and an exception that was
-raised but not yet delivered is withdrawn. So it lands in the handler or not at all.
+CPython can raise an exception in another thread, at its next bytecode. Dramatiq's own middleware does so
+while the thread may be anywhere, its hooks included, where the exception kills the thread. Here a thread is
+armed exactly around the handler; arming, raising and disarming happen under one lock, and an exception that
+was raised but not yet delivered is withdrawn. So it lands in the handler or not at all.
 """
 
 from __future__ import annotations

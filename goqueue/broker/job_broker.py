@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from dramatiq import Message, Worker
 from dramatiq.actor import Actor
-from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import QueueJoinTimeout
 from dramatiq.middleware import Middleware, MiddlewareError
@@ -125,7 +124,12 @@ class JobBroker(RedisBroker):
         self._hooks = {}
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Run the before-hooks in order, as Dramatiq does; hooks that nobody overrides are not called."""
+        """Run the before-hooks in order; hooks that nobody overrides are not called.
+
+        Raises:
+            Exception: what a hook raised before a job was to run. Dramatiq would log it and run the job all
+                the same; here the attempt has failed, and `Retries` decides.
+        """
         for hook in self._hooks_of(f"before_{signal}"):
             try:
                 hook(self, *args, **kwargs)
@@ -133,6 +137,8 @@ class JobBroker(RedisBroker):
                 raise
             except Exception:
                 self.logger.critical("Unexpected failure in before_%s of %r.", signal, hook, exc_info=True)
+                if signal == "process_message":
+                    raise
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Run the after-hooks in reverse; what they enqueue about a claimed job becomes its follow-up."""
@@ -175,7 +181,7 @@ class JobBroker(RedisBroker):
         self.client.close()
 
     def _hooks_of(self, name: str) -> list[Callable[..., None]]:
-        """The hooks of this name that some middleware overrides: a job passes four signals of six middleware."""
+        """The hooks of this name that some middleware overrides: each job passes four signals."""
         hooks = self._hooks.get(name)
         if hooks is None:
             hooks = [
@@ -195,7 +201,8 @@ class JobBroker(RedisBroker):
             schema=schema,
             style=style,
             retry=self._retry_policy_of(actor.options),
-            time_limit_seconds=actor.options.get("time_limit", self.settings.time_limit_seconds * 1000) / 1000,
+            time_limit_seconds=actor.options.get("time_limit", self.settings.time_limit_seconds * 1000)
+            / 1000,
         )
 
     def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:

@@ -102,7 +102,9 @@ def plain(payload: Any) -> Any:
     return payload
 
 
-def schema_of(function: Callable[..., Any]) -> tuple[TypeAdapter[Any], typing.Literal["payload", "fields", "call"]]:
+def schema_of(
+    function: Callable[..., Any],
+) -> tuple[TypeAdapter[Any], typing.Literal["payload", "fields", "call"]]:
     """The payload's schema, read from the handler's annotations.
 
     One parameter annotated with a model, dataclass or TypedDict is the payload; several annotated ones are
@@ -120,13 +122,16 @@ def schema_of(function: Callable[..., Any]) -> tuple[TypeAdapter[Any], typing.Li
 
 def _is_object(annotation: Any) -> bool:
     return isinstance(annotation, type) and (
-        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation) or typing.is_typeddict(annotation)
+        issubclass(annotation, BaseModel)
+        or dataclasses.is_dataclass(annotation)
+        or typing.is_typeddict(annotation)
     )
 
 
 def _model_of(name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {
-        p.name: (hints[p.name], ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
+        p.name: (hints[p.name], ... if p.default is inspect.Parameter.empty else p.default)
+        for p in parameters
     }
     config = ConfigDict(extra="forbid", hide_input_in_errors=True)
     return create_model(f"{name}_payload", __config__=config, **fields)

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import structlog
 
@@ -14,7 +15,7 @@ from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.slots import WorkerSlots
 from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
 from goqueue.store import jobs as job_store
@@ -46,6 +47,7 @@ class Lease:
         self._interrupts = interrupts
         self._slots = slots
         self._queues = queues
+        self._host_key = host_key()
         self._renewed_at = 0.0
         self._unknown: set[tuple[int, int]] = set()
         self._stopping = threading.Event()
@@ -87,13 +89,17 @@ class Lease:
     def _register(self) -> None:
         started = time.monotonic()
         with self._database.autocommit() as connection:
-            self._holdings.worker_id = worker_store.register(
+            worker_id = worker_store.register(
                 connection,
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
+                host_key=self._host_key,
                 queues=self._queues,
                 threads=self._slots.threads,
             )
+            self._look_around(connection, worker_id)
+        # From here on the consumers fetch.
+        self._holdings.worker_id = worker_id
         self._renewed_at = started
         log.info("worker_registered", worker_id=self._holdings.worker_id, queues=self._queues)
 
@@ -104,6 +110,7 @@ class Lease:
         with self._database.autocommit() as connection:
             renewed = worker_store.renew(connection, worker_id, busy=self._slots.busy)
             held = worker_store.held(connection, worker_id) if renewed else set()
+            self._look_around(connection, worker_id)
         if renewed:
             self._renewed_at = started
             self._reconcile(set(known), held)
@@ -111,6 +118,17 @@ class Lease:
             log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
             self._register()
+
+    def _look_around(self, connection: Connection, worker_id: int) -> None:
+        """End the leases of processes of this host that are gone: their jobs need not wait for silence."""
+        if self._host_key is not None:
+            for neighbour, pid in worker_store.living(connection, self._host_key):
+                if neighbour != worker_id and (pid == os.getpid() or not is_running(pid)):
+                    log.warning("worker_gone", worker_id=neighbour, pid=pid)
+                    worker_store.stop(connection, neighbour)
+        self._holdings.quarantine_is_served = worker_store.is_quarantine_served(
+            connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
+        )
 
     def _reconcile(self, known: set[tuple[int, int]], held: set[tuple[int, int]]) -> None:
         for key in known - held:
@@ -146,3 +164,35 @@ class Lease:
     def _stop_orphans(self, why: AttemptOutcome) -> None:
         for current in self._interrupts.running():
             self._interrupts.interrupt(current, why)
+
+
+def host_key() -> str | None:
+    """What two processes share exactly if their process numbers mean the same; None where it cannot be told.
+
+    A host name is not enough: containers may be given the same.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return None
+    return f"{boot} {namespace}"
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; a number that was given to another one counts as running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A killed child whose parent has not asked for its end yet still has a number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False

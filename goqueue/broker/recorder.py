@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from goqueue import failpoints, metrics
 from goqueue.broker.holdings import Holdings
@@ -76,7 +75,12 @@ class Recorder:
         while not ending:
             batch, ending = self._next_batch()
             if batch:
-                self._record_batch(batch)
+                try:
+                    self._record_batch(batch)
+                except Exception:
+                    # The rows are still running and this process forgets them: its lease releases them.
+                    log.exception("recording_failed", jobs=len(batch))
+                    self._forget(batch)
 
     def _next_batch(self) -> tuple[list[JobMessage], bool]:
         """Whatever has piled up, at least one message; and whether the end was among it."""
@@ -98,9 +102,12 @@ class Recorder:
         recorded = self._write_patiently(list(outcomes.values()))
         failpoints.hit("after_record_before_ack")
         self._log_stale(batch, recorded)
+        self._forget(batch)
+        self._acknowledge(batch)
+
+    def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:
             self._holdings.remove(message.current)
-        self._acknowledge(batch)
 
     def _write_patiently(self, outcomes: Sequence[Outcome]) -> Recorded:
         """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
@@ -111,7 +118,7 @@ class Recorder:
             except DatabaseUnavailableError as error:
                 log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
                 self._giving_up.wait(RETRY_SECONDS)
-            except DBAPIError as error:
+            except Exception as error:  # noqa: BLE001  (one outcome that cannot be written must not hold up the others)
                 return self._write_apart(outcomes, error)
         return recorded
 
@@ -143,19 +150,19 @@ class Recorder:
             head_start_seconds=self._settings.priority_head_start_seconds,
         )
 
-    def _write_apart(self, outcomes: Sequence[Outcome], error: DBAPIError) -> Recorded:
+    def _write_apart(self, outcomes: Sequence[Outcome], error: Exception) -> Recorded:
         """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""
         if len(outcomes) > 1:
             middle = len(outcomes) // 2
             return self._write_patiently(outcomes[:middle]) | self._write_patiently(outcomes[middle:])
         outcome = outcomes[0]
-        log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error.orig))
+        log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
         refused = Outcome(
             job_id=outcome.job_id,
             fence=outcome.fence,
             status=JobStatus.FAILED,
             attempt_outcome=AttemptOutcome.FAILED,
-            error=f"PostgreSQL refused the outcome: {type(error.orig).__name__}",
+            error="PostgreSQL refused the outcome of this attempt",
             reason="refused",
             run_seconds=outcome.run_seconds,
         )

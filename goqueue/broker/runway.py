@@ -152,7 +152,9 @@ class Runway:
     def fetch(self, queue: str, count: int, *, block_seconds: float) -> list[bytes]:
         """Take up to `count` entries from the head, waiting up to `block_seconds` for the first."""
         with _translated():
-            answer = self._blocking.blmpop(block_seconds, 1, self._key(queue, "runway"), direction="LEFT", count=count)
+            answer = self._blocking.blmpop(
+                block_seconds, 1, self._key(queue, "runway"), direction="LEFT", count=count
+            )
         if answer is None:
             return []
         return cast("list[bytes]", answer[1])
@@ -161,7 +163,9 @@ class Runway:
         """Return fetched messages, unclaimed, to the head of the runway, in their order."""
         if messages:
             with _translated():
-                self._client.lpush(self._key(queue, "runway"), *(message.key for message in reversed(messages)))
+                self._client.lpush(
+                    self._key(queue, "runway"), *(message.key for message in reversed(messages))
+                )
 
     def acknowledge(self, queue: str, keys: Sequence[str | bytes]) -> None:
         """Forget messages: their attempt is recorded, or they stood for nothing."""
@@ -237,7 +241,9 @@ class Runway:
 
     def _run_push(self, queue: str, arguments: list[Any], messages: Sequence[Message]) -> Pushed:
         with _translated():
-            answer = self._push(keys=self._push_keys(queue), args=[*arguments, *(message.key for message in messages)])
+            answer = self._push(
+                keys=self._push_keys(queue), args=[*arguments, *(message.key for message in messages)]
+            )
         return Pushed(*cast("list[int]", answer))
 
     def _push_keys(self, queue: str) -> list[str]:

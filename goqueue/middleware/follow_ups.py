@@ -27,7 +27,7 @@ class JobCallbacks(Callbacks):
 
 
 class JobPipelines(Pipelines):
-    """`a.message() | b.message()`; the next job is inserted when the outcome of the one before is recorded."""
+    """`a.message() | b.message()`; the next job is inserted when the outcome of the first is recorded."""
 
     def after_process_message(
         self,

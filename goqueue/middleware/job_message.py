@@ -80,7 +80,7 @@ class CurrentJob:
 class JobMessage(MessageProxy):
     """A claimed job as a Dramatiq message.
 
-    `Retries` gives its verdict by `fail()` or by `broker.enqueue(message, delay=…)`; both are only noted here.
+    `Retries` gives its verdict by `fail()` or by `broker.enqueue(message, delay=…)`: both are only noted.
     The one argument is the CurrentJob, whose repr shows no payload: Dramatiq logs arguments.
     """
 
@@ -167,7 +167,7 @@ class JobMessage(MessageProxy):
         }
 
     def release(self, attempt_outcome: AttemptOutcome = AttemptOutcome.INTERRUPTED) -> None:
-        """Conclude that the job goes back unspent: it was never started here, or not by its own fault stopped."""
+        """Conclude that the job goes back unspent: it was not started, or stopped by no fault of its own."""
         self.conclude(JobStatus.QUEUED, attempt_outcome)
 
 

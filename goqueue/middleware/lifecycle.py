@@ -35,7 +35,12 @@ class Lifecycle(Middleware):
         if isinstance(message, JobMessage):
             claimed = message.current.claimed
             job_context.set(
-                {"job_id": claimed.id, "type": claimed.type, "queue": claimed.queue, "attempt": claimed.attempts}
+                {
+                    "job_id": claimed.id,
+                    "type": claimed.type,
+                    "queue": claimed.queue,
+                    "attempt": claimed.attempts,
+                }
             )
 
     def after_process_message(
@@ -90,7 +95,7 @@ def conclude_failure(message: JobMessage, exception: BaseException | None) -> No
 
 
 def describe(exception: BaseException | None) -> tuple[str, str | None]:
-    """An exception as the texts that are kept: one line or so, and the traceback without Dramatiq's frames."""
+    """An exception as the texts that are kept: its message, and the traceback without Dramatiq's frames."""
     if exception is None:
         return "the attempt was rejected", None
     cause = exception.__cause__ if _is_translated(exception) and exception.__cause__ else exception
@@ -100,7 +105,7 @@ def describe(exception: BaseException | None) -> tuple[str, str | None]:
 
 
 def storable(text: str, limit: int) -> str:
-    """Text that PostgreSQL takes: no NUL, no lone surrogates, and not longer than `limit` (its end is kept)."""
+    """Text that PostgreSQL takes: no NUL, no lone surrogates, at most `limit` long (its end is kept)."""
     if len(text) > limit:
         text = "… " + text[-limit:]
     return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")

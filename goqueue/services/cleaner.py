@@ -33,7 +33,9 @@ class Cleaner:
         counts = {}
         for status, age_seconds in self._retention.items():
             with self._database.autocommit() as connection:
-                counts[status.value] = cleaning.delete_jobs(connection, status, age_seconds=age_seconds, limit=BATCH)
+                counts[status.value] = cleaning.delete_jobs(
+                    connection, status, age_seconds=age_seconds, limit=BATCH
+                )
         with self._database.autocommit() as connection:
             counts["idempotency_keys"] = cleaning.delete_idempotency_keys(
                 connection, age_seconds=self._settings.idempotency_retention_seconds, limit=BATCH

@@ -1,7 +1,7 @@
 """The dispatcher: turns ready rows into pushes, by rank.
 
-Due run-ats and retries, the backlog, rows whose push was lost or whose Redis was wiped: for it they are all the
-same, rows that are queued, due, and not on the runway. It keeps no state that matters: a new leader starts
+Due run-ats and retries, the backlog, rows whose push was lost or whose Redis was wiped: for it they are all
+the same, rows that are queued, due, and not on the runway. It keeps no state that matters: a new leader starts
 with the next round.
 """
 
@@ -45,7 +45,7 @@ class RunwayLimit:
     value: int
 
     def adapt(self, length: int, *, backlog: bool) -> None:
-        """Learn from a refill that found `length` entries, with or without more rows waiting in PostgreSQL."""
+        """Learn from a refill that found `length` entries, with or without more rows waiting."""
         if backlog and length < self.value // 8:
             self.value *= 2
         elif not backlog or length > self.value * 3 // 8:
@@ -115,7 +115,9 @@ class Dispatcher:
 
     def _make_due(self) -> int:
         with self._database.autocommit() as connection:
-            return ready_store.make_due(connection, head_start_seconds=self._settings.priority_head_start_seconds)
+            return ready_store.make_due(
+                connection, head_start_seconds=self._settings.priority_head_start_seconds
+            )
 
     def _refill(self, counts: Counts) -> None:
         """Push to every runway that is less than half full."""
@@ -172,6 +174,6 @@ class Dispatcher:
 
     def _sweep(self) -> int:
         return sum(
-            self._runway.forget_older_than(queue, FORGET_SECONDS) for queue in [*self._queues, QUARANTINE_QUEUE]
+            self._runway.forget_older_than(queue, FORGET_SECONDS)
+            for queue in [*self._queues, QUARANTINE_QUEUE]
         )
-

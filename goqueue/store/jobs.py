@@ -295,7 +295,7 @@ def record(
 def rescue(
     connection: Connection, *, max_deaths: int, head_start_seconds: float, limit: int = 1000
 ) -> list[tuple[int, JobStatus]]:
-    """Take back the running jobs of ended workers: running → queued (quarantined), or failed when hopeless."""
+    """Take back the running jobs of ended workers: running → queued (quarantined), or failed."""
     parameters = {"max_deaths": max_deaths, "head_start": head_start_seconds, "limit": limit}
     return [(row[0], JobStatus(row[1])) for row in fetch_all(connection, _RESCUE, parameters)]
 

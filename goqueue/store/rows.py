@@ -7,7 +7,7 @@ element in Python, which cost more than the statement itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Connection

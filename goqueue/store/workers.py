@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.store.rows import fetch_all, fetch_one
 
 
@@ -31,13 +32,21 @@ class Worker:
     stopped_at: datetime | None
 
 
-def register(connection: Connection, *, hostname: str, pid: int, queues: Sequence[str], threads: int) -> int:
+def register(
+    connection: Connection,
+    *,
+    hostname: str,
+    pid: int,
+    queues: Sequence[str],
+    threads: int,
+    host_key: str | None = None,
+) -> int:
     """A new worker with a fresh lease; its id."""
     row = fetch_one(
         connection,
-        "INSERT INTO workers (hostname, pid, queues, threads) "
-        "VALUES (%(hostname)s, %(pid)s, %(queues)s, %(threads)s) RETURNING id",
-        {"hostname": hostname, "pid": pid, "queues": list(queues), "threads": threads},
+        "INSERT INTO workers (hostname, pid, host_key, queues, threads) "
+        "VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s) RETURNING id",
+        {"hostname": hostname, "pid": pid, "host_key": host_key, "queues": list(queues), "threads": threads},
     )
     assert row is not None
     return int(row[0])
@@ -55,6 +64,27 @@ def renew(connection: Connection, worker_id: int, *, busy: int) -> bool:
         {"id": worker_id, "busy": busy},
     )
     return row is not None
+
+
+def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
+    """The (id, pid) of workers of this host whose lease has not ended."""
+    rows = fetch_all(
+        connection,
+        "SELECT id, pid FROM workers WHERE host_key = %(host_key)s AND stopped_at IS NULL",
+        {"host_key": host_key},
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def is_quarantine_served(connection: Connection, *, except_worker_id: int, lease_seconds: float) -> bool:
+    """Whether some other live worker serves nothing but the quarantine."""
+    row = fetch_one(
+        connection,
+        "SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s "
+        "AND stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))",
+        {"queues": [QUARANTINE_QUEUE], "id": except_worker_id, "lease_seconds": lease_seconds},
+    )
+    return bool(row and row[0])
 
 
 def held(connection: Connection, worker_id: int) -> set[tuple[int, int]]:

@@ -126,7 +126,7 @@ class _Link:
                 self._proxy.wait_until_open()
                 self._doomed = self._proxy.wanted(data) or self._doomed
                 self._server.sendall(data)
-        self._end()
+        self._end(self._client)
 
     def _pass_answers(self) -> None:
         with suppress(OSError):
@@ -137,10 +137,12 @@ class _Link:
                     break
                 self._doomed = None
                 self._client.sendall(data)
-        self._end()
+        self._end(self._server)
 
-    def _end(self) -> None:
+    def _end(self, own: socket.socket) -> None:
+        """Both directions end together; each closes the end that only it reads."""
         self.close()
+        own.close()
         self._proxy.forget(self)
 
 

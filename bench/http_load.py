@@ -1,0 +1,127 @@
+"""A load generator for one kind of request: kept-alive connections, one thread, no more Python than it takes.
+
+Both sides of a comparison get the same one, so that its own cost (on the machine that it loads) is the same.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from dataclasses import dataclass
+
+TIMEOUT_SECONDS = 30.0
+
+
+def request(path: str, body: bytes) -> bytes:
+    """The bytes of a POST of JSON."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@dataclass(slots=True)
+class _Connection:
+    socket: socket.socket
+    received: bytes = b""
+
+
+def post_once(port: int, message: bytes) -> tuple[int, bytes]:
+    """One request on a connection of its own: status and body."""
+    with Client(port) as client:
+        return client.post(message)
+
+
+class Client:
+    """One kept-alive connection."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def post(self, message: bytes) -> tuple[int, bytes]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            ConnectionError: the server closed the connection.
+        """
+        self._socket.sendall(message)
+        received = b""
+        while (end := answer_length(received)) is None or len(received) < end:
+            part = self._socket.recv(65536)
+            if not part:
+                raise ConnectionError("the server closed the connection")
+            received += part
+        return status_of(received), received.partition(b"\r\n\r\n")[2]
+
+
+def load(port: int, message: bytes, *, connections: int, requests: int) -> float:
+    """Send so many requests over so many connections, each as soon as its last was answered; requests/s.
+
+    Raises:
+        RuntimeError: an answer was not a success.
+        ConnectionError: the server closed a connection.
+    """
+    selector = selectors.DefaultSelector()
+    for _ in range(connections):
+        opened = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(opened, selectors.EVENT_READ, _Connection(opened))
+    started = time.perf_counter()
+    for key in list(selector.get_map().values()):
+        key.data.socket.sendall(message)
+    sent, answered = connections, 0
+    while answered < requests:
+        ready = selector.select(TIMEOUT_SECONDS)
+        if not ready:
+            raise ConnectionError("no answer in time")
+        for key, _ in ready:
+            if not _is_answered(key.data):
+                continue
+            answered += 1
+            if sent < requests:
+                key.data.socket.sendall(message)
+                sent += 1
+    elapsed = time.perf_counter() - started
+    for key in list(selector.get_map().values()):
+        key.data.socket.close()
+    return requests / elapsed
+
+
+def _is_answered(connection: _Connection) -> bool:
+    part = connection.socket.recv(65536)
+    if not part:
+        raise ConnectionError("the server closed the connection")
+    connection.received += part
+    end = answer_length(connection.received)
+    if end is None or len(connection.received) < end:
+        return False
+    status = status_of(connection.received)
+    if not 200 <= status < 300:
+        raise RuntimeError(f"answered {status}: {connection.received[:500]!r}")
+    connection.received = connection.received[end:]
+    return True
+
+
+def answer_length(received: bytes) -> int | None:
+    """How many bytes the answer at the start of `received` has, head and body; None while the head is short."""
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    for line in received[:end].lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return end + 4 + int(line.partition(b":")[2])
+    return end + 4
+
+
+def status_of(received: bytes) -> int:
+    """The status of an answer."""
+    return int(received.split(b" ", 2)[1])

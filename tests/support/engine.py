@@ -1,0 +1,119 @@
+"""A whole engine in this process: the broker of `goqueue.submit`, a Dramatiq worker and a dispatcher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import dramatiq
+import pytest
+from dramatiq.broker import set_broker
+
+from goqueue import submit
+from goqueue.broker.job_broker import JobBroker
+from goqueue.config import Settings, environment_of, get_settings
+from goqueue.errors import UnavailableError
+from goqueue.jobs import Job, JobStatus
+from goqueue.services.dispatcher import Dispatcher
+from goqueue.services.service import run_loop
+from goqueue.store import jobs as job_store
+from goqueue.store import queues as queue_store
+from tests.support.waiting import wait_until
+
+#: Settings under which nothing takes longer than a test wants to wait.
+QUICK: dict[str, Any] = {
+    "worker_threads": 4,
+    "fetch_block_seconds": 0.1,
+    "heartbeat_seconds": 0.2,
+    "lease_seconds": 2.0,
+    "dispatch_idle_seconds": 0.02,
+    "lost_push_seconds": 0.2,
+    "min_backoff_seconds": 0.02,
+}
+
+
+@contextmanager
+def process_of(settings: Settings) -> Iterator[JobBroker]:
+    """Be a process that was started with these settings: `current_broker()` and its friends are theirs."""
+    caches = (get_settings, submit.current_broker, submit.current_submitter)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment_of(settings).items():
+            if name.startswith("GOQUEUE_"):
+                patch.setenv(name, value)
+        for cached in caches:
+            cached.cache_clear()
+        broker = submit.current_broker()
+        try:
+            yield broker
+        finally:
+            broker.close()
+            set_broker(None)  # type: ignore[arg-type]  # Dramatiq's own way back to none
+            for cached in caches:
+                cached.cache_clear()
+
+
+class Engine:
+    """Runs what was declared on the broker between `with` and its end."""
+
+    def __init__(self, broker: JobBroker, *, dispatches: bool = True) -> None:
+        self.broker = broker
+        self.settings = broker.settings
+        self.worker = dramatiq.Worker(broker, worker_timeout=20, worker_threads=broker.settings.worker_threads)
+        self._stopping = threading.Event()
+        self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
+
+    def __enter__(self) -> Self:
+        with self.broker.database.autocommit() as connection:
+            queue_store.ensure(connection, self.broker.get_declared_queues())
+        self.worker.start()
+        if self._dispatcher:
+            self._dispatcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        if self._dispatcher:
+            self._dispatcher.join()
+        self.worker.stop(timeout=5000)
+
+    def _dispatch(self) -> None:
+        service = Dispatcher(self.settings, self.broker.database, self.broker.runway)
+        run_loop(service, self._stopping)
+
+    def job(self, job_id: int) -> Job:
+        """The row as it is now."""
+        with self.broker.database.autocommit() as connection:
+            return job_store.get(connection, job_id)
+
+    def wait_for(
+        self, job_id: int, status: JobStatus | str = JobStatus.COMPLETED, *, attempts: int | None = None
+    ) -> Job:
+        """Wait until a job has this status (and so many attempts), and return its row."""
+        seen: list[Job] = []
+
+        def reached() -> bool:
+            try:
+                seen[:] = [self.job(job_id)]
+            except UnavailableError:
+                return False
+            return seen[0].status == status and attempts in {None, seen[0].attempts}
+
+        try:
+            wait_until(reached, what=f"job {job_id} to be {status}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}") from None
+        return seen[0]
+
+    def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with self.broker.database.autocommit() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(sql, parameters).fetchall()]
+
+    def attempts(self, job_id: int) -> list[tuple[Any, ...]]:
+        """The (attempt, outcome, error, traceback) of a job's attempt rows, the oldest first."""
+        return self.rows(
+            "SELECT attempt, outcome, error, traceback FROM attempts WHERE job_id = %(id)s ORDER BY fence",
+            id=job_id,
+        )

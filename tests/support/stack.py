@@ -1,0 +1,265 @@
+"""A whole GoQueue of real processes and servers of its own, for the system tests to harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx
+import structlog
+from pydantic import SecretStr
+
+from goqueue.broker.runway import Runway, connect
+from goqueue.config import Settings, environment_of
+from goqueue.db import Database
+from goqueue.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.errors import DatabaseUnavailableError
+from goqueue.migrations.upgrade import upgrade
+from goqueue.processes import ChildProcess, Command
+from goqueue.submit import Submitter
+from tests.support.chaos_jobs import LOG_VARIABLE, SABOTAGE_VARIABLE
+from tests.support.checker import Report, check
+from tests.support.history import Collector
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+ACTORS = "tests.support.chaos_jobs"
+GRACE_SECONDS = 20.0
+
+#: Where only the mechanism matters: a lost worker is noticed after two seconds instead of fifteen.
+FAST_LEASES: dict[str, Any] = {"heartbeat_seconds": 0.5, "lease_seconds": 2.0, "rescue_interval_seconds": 0.2}
+
+log = structlog.get_logger(__name__)
+
+
+class Stack:
+    """PostgreSQL, Valkey and whatever processes a test starts; everything ends with the block.
+
+    Args:
+        folder: for the servers' data, the log files and the side-effect log.
+        proxied: put a TcpProxy between the processes and Valkey.
+        sabotage: a module that switches a promise off in every process.
+        settings: GoQueue's settings, by their names.
+    """
+
+    def __init__(
+        self, folder: Path, *, proxied: bool = False, sabotage: str | None = None, **settings: Any
+    ) -> None:
+        self.folder = folder
+        self.postgres = EmbeddedPostgres(folder / "postgres", settings={"log_lock_waits": "on"})
+        self.valkey = EmbeddedValkey(folder / "valkey")
+        self.proxy: TcpProxy | None = None
+        self._proxied = proxied
+        self._sabotage = sabotage
+        self._overrides = settings
+        self._children: list[ChildProcess] = []
+        self._logs: list[IO[bytes]] = []
+        self._stopped_pids: set[int] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._end()
+        if kind is not None:
+            self.show_logs()
+
+    def _start(self) -> None:
+        self.postgres.start()
+        self.valkey.start()
+        port = self.valkey.port
+        if self._proxied:
+            self.proxy = TcpProxy(self.valkey.port)
+            port = self.proxy.port
+        self.settings = Settings(
+            database_url=SecretStr(self.postgres.url),
+            redis_url=SecretStr(f"redis://{HOST}:{port}/0"),
+            actors=(ACTORS,),
+            api_port=free_port(),
+            **{"api_processes": 1, "shutdown_grace_seconds": GRACE_SECONDS, "log_format": "json", **self._overrides},
+        )
+        self.database = Database(self.settings, application_name="chaos-test")
+        upgrade(self.database)
+        self.runway = Runway(self.settings)
+        self.redis = connect(Settings(redis_url=SecretStr(self.valkey.url)))
+        submitter = Submitter(self.settings, self.database, self.runway)
+        self.collector = Collector(self.database, submitter, self.effects)
+
+    def _end(self) -> None:
+        for pid in set(self._stopped_pids):
+            self.resume(pid)
+        for child in self._children:
+            child.kill()
+        if hasattr(self, "collector"):
+            self.collector.close()
+            self.runway.close()
+            self.redis.close()
+            self.database.close()
+        if self.proxy is not None:
+            self.proxy.close()
+        self.valkey.stop()
+        self.postgres.stop("immediate")
+        for file in self._logs:
+            file.close()
+
+    @property
+    def effects(self) -> Path:
+        """The side-effect log."""
+        return self.folder / "effects.log"
+
+    @property
+    def api_url(self) -> str:
+        """The root of the API."""
+        return f"http://{HOST}:{self.settings.api_port}"
+
+    def worker(self, threads: int = 4, **changes: Any) -> ChildProcess:
+        """Start one worker process, as Dramatiq's command starts it."""
+        grace_ms = str(int(self.settings.shutdown_grace_seconds * 1000))
+        arguments = ["-m", "dramatiq", "goqueue.actors", "-p", "1", "-t", str(threads), "--skip-logging"]
+        return self.run([*arguments, "--worker-shutdown-timeout", grace_ms], **changes)
+
+    def workers(self, count: int, threads: int = 4, **changes: Any) -> list[ChildProcess]:
+        """Start worker processes and wait until each has registered."""
+        before = len(self.worker_pids())
+        children = [self.worker(threads, **changes) for _ in range(count)]
+        wait_until(lambda: len(self.worker_pids()) >= before + count, 30, "the workers to register")
+        return children
+
+    def supervisor(self, processes: int, threads: int = 4, **changes: Any) -> ChildProcess:
+        """Start `goqueue worker`."""
+        options = ["--processes", str(processes), "--threads", str(threads)]
+        return self.run(["-m", "goqueue", "worker", *options], **changes)
+
+    def scheduler(self, **changes: Any) -> ChildProcess:
+        """Start `goqueue scheduler`."""
+        code = "import goqueue.actors, sys; from goqueue.cli import main; sys.exit(main(['scheduler']))"
+        return self.run(["-c", code], **changes)
+
+    def api(self, **changes: Any) -> ChildProcess:
+        """Start `goqueue api` and wait until it answers."""
+        child = self.run(["-m", "goqueue", "api"], **changes)
+        wait_until(self._api_answers, 30, "the API to answer")
+        return child
+
+    def run(self, arguments: Sequence[str], **changes: Any) -> ChildProcess:
+        """Start a Python process with this stack's settings, some changed."""
+        settings = self.settings.model_copy(update=changes)
+        path = self.folder / f"process-{len(self._logs)}.log"
+        output = path.open("ab")
+        self._logs.append(output)
+        command = Command(
+            name=path.stem,
+            arguments=(sys.executable, *arguments),
+            environment=self._environment(settings),
+            grace_seconds=0,
+            output=output,
+        )
+        child = ChildProcess(command)
+        self._children.append(child)
+        return child
+
+    def _environment(self, settings: Settings) -> Mapping[str, str] | Any:
+        environment = {k: v for k, v in environment_of(settings).items()}
+        environment |= {"PYTHONPATH": str(ROOT), LOG_VARIABLE: str(self.effects)}
+        if self._sabotage:
+            environment[SABOTAGE_VARIABLE] = self._sabotage
+        return environment
+
+    def _api_answers(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.api_url}/health/db", trust_env=False).is_success
+        return False
+
+    def worker_pids(self) -> list[int]:
+        """The processes that hold a lease, the newest last."""
+        return [row[0] for row in self.rows("SELECT pid FROM workers WHERE stopped_at IS NULL ORDER BY id")]
+
+    def kill(self, *pids: int, kind: str = "kill") -> None:
+        """SIGKILL processes of this stack, and remember what was running."""
+        self.collector.note_fault(kind, harmed_pids=pids)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def pause(self, pid: int) -> None:
+        """SIGSTOP a process of this stack."""
+        self.collector.note_fault("stop", harmed_pids=[pid])
+        self._stopped_pids.add(pid)
+        os.kill(pid, signal.SIGSTOP)
+
+    def resume(self, pid: int) -> None:
+        """SIGCONT a stopped process."""
+        self._stopped_pids.discard(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def rows(self, sql: str, parameters: Any = ()) -> Sequence[Any]:
+        """The rows of a query."""
+        with self.database.autocommit() as connection:
+            return connection.exec_driver_sql(sql, parameters).fetchall()
+
+    def count(self, *statuses: str) -> int:
+        """How many jobs are in one of these states."""
+        return int(self.rows("SELECT count(*) FROM jobs WHERE status = ANY(%s)", (list(statuses),))[0][0])
+
+    def unfinished(self) -> int:
+        """How many jobs have no final state; a great many while PostgreSQL is away."""
+        try:
+            return self.count("queued", "running", "blocked")
+        except DatabaseUnavailableError:
+            return sys.maxsize
+
+    def wait_until_finished(self, timeout_seconds: float) -> None:
+        """Wait until every job has a final state."""
+        wait_until(lambda: self.unfinished() == 0, timeout_seconds, "every job to finish")
+
+    def logged(self, event: str) -> int:
+        """How many lines of all processes' logs hold an event."""
+        return sum(path.read_text().count(f'"event": "{event}"') for path in self.folder.glob("process-*.log"))
+
+    def report(self) -> Report:
+        """The checker's report of the run so far, printed."""
+        report = check(self.collector.finished())
+        print(f"\n{self.folder.name}: {report}", flush=True)  # noqa: T201  (duplicates and recovery are always told)
+        return report
+
+    def show_logs(self, lines: int = 40) -> None:
+        """Print the ends of all log files: what somebody needs who looks at a failure."""
+        for path in sorted(self.folder.glob("**/*.log")):
+            if path != self.effects:
+                tail = path.read_text(errors="replace").splitlines()[-lines:]
+                print(f"--- {path}", *tail, sep="\n", flush=True)  # noqa: T201
+
+
+@contextmanager
+def load(stack: Stack, type_name: str = "quick", *, batch: int = 20, pause_seconds: float = 0.1, **payload: Any) -> Iterator[None]:
+    """Submit jobs in the background inside the block; while PostgreSQL is away they are only attempted."""
+    ended = threading.Event()
+
+    def submit() -> None:
+        while not ended.wait(pause_seconds):
+            with suppress(DatabaseUnavailableError):
+                stack.collector.submit(type_name, batch, **payload)
+
+    thread = threading.Thread(target=submit, name="load", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(30)
