@@ -1,1 +1,1 @@
-"""`python -m bench` measures GoQueue beside bare Dramatiq; `python -m bench.faults` breaks both on purpose."""
+"""`python -m bench` measures GoQueue beside bare Dramatiq; `python -m bench.faults` breaks both."""

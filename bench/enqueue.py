@@ -38,7 +38,7 @@ def bare_inserts(stack: Stack, count: int) -> float:
 def goqueue_enqueues(stack: Stack, count: int) -> float:
     """Jobs a second of `goqueue.enqueue` in a loop, each committed, and pushed when the clock stops."""
     import goqueue  # noqa: PLC0415  (its modules read the environment that the stack has set)
-    import goqueue.actors  # noqa: F401, PLC0415
+    import goqueue.actors  # noqa: PLC0415
     from bench.goqueue_jobs import noop  # noqa: PLC0415
     from goqueue.submit import current_submitter  # noqa: PLC0415
 

@@ -9,6 +9,7 @@ import selectors
 import socket
 import time
 from dataclasses import dataclass
+from typing import Self
 
 TIMEOUT_SECONDS = 30.0
 
@@ -41,7 +42,7 @@ class Client:
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +113,7 @@ def _is_answered(connection: _Connection) -> bool:
 
 
 def answer_length(received: bytes) -> int | None:
-    """How many bytes the answer at the start of `received` has, head and body; None while the head is short."""
+    """How many bytes the answer at the start of `received` has; None while its head is incomplete."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return None

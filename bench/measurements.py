@@ -149,7 +149,7 @@ def enqueue_call(stack: Stack, size: Size) -> list[Row]:
 def idle_memory(stack: Stack, size: Size) -> list[Row]:  # noqa: ARG001  (every measurement's signature)
     """Row 8: what an idle worker process occupies."""
     stack.clear()
-    mine, bare = _idle_worker(stack, GoQueue(stack)), _idle_worker(stack, BareDramatiq(stack))
+    mine, bare = _idle_worker(GoQueue(stack)), _idle_worker(BareDramatiq(stack))
     title = "idle worker process, its own memory"
     shared = "idle worker process, with its share of shared memory"
     return [
@@ -198,7 +198,7 @@ def _library_pickup(stack: Stack, system: System, size: Size) -> tuple[float, fl
     return pickup(stack, lambda n: system.enqueue("stamp", {"number": n}), samples=size.samples)
 
 
-def _idle_worker(stack: Stack, system: System) -> Memory:
+def _idle_worker(system: System) -> Memory:
     with system.running() as roles:
         time.sleep(2 * SETTLE_SECONDS)
         processes = roles["workers"].tree()[1:]

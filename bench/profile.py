@@ -51,11 +51,10 @@ def summary(name: str, lines: Iterable[str]) -> str:
         with_callees.update(dict.fromkeys(set(frames), int(samples)))
     total = max(1, alone.total())
     shown = [f"{name}: {total} samples that held the interpreter", "   self  with callees"]
-    for function, samples in alone.most_common(SHOWN):
-        shown.append(f"{samples / total:7.1%}  {with_callees[function] / total:7.1%}  {function}")
+    for function, hits in alone.most_common(SHOWN):
+        shown.append(f"{hits / total:7.1%}  {with_callees[function] / total:7.1%}  {function}")
     shown.append("   with callees")
-    for function, samples in with_callees.most_common(SHOWN):
-        shown.append(f"{samples / total:7.1%}  {function}")
+    shown += [f"{hits / total:7.1%}  {function}" for function, hits in with_callees.most_common(SHOWN)]
     return "\n".join(shown)
 
 

@@ -79,7 +79,7 @@ class Stack:
 
     def query(self, statement: str, *parameters: Any) -> Any:
         """The first column of the first row of a statement."""
-        row = self.sql.execute(statement, parameters).fetchone()  # type: ignore[arg-type]  # our own constants
+        row = self.sql.execute(statement, parameters).fetchone()
         return row[0] if row else None
 
     def log_tail(self) -> str:

@@ -92,11 +92,17 @@ def check_actors(settings: Settings) -> None:
     Raises:
         ConfigurationError: with a line for every module that cannot.
     """
+    failure: Exception | None = None
     try:
         import_module("goqueue.actors")
     except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
-        problems = [line for module in settings.actors for line in _import_problem(module)]
-        raise ConfigurationError(problems or _lines(error)) from None
+        failure = error
+    # It stopped at the first one that failed; tell the others, too.
+    problems = [line for module in settings.actors for line in _import_problem(module)]
+    if failure is not None:
+        problems = problems or _lines(failure)
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def check_bind(settings: Settings) -> None:

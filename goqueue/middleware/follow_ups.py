@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dramatiq import Broker
@@ -21,8 +22,7 @@ class JobCallbacks(Callbacks):
         exception: BaseException | None = None,
     ) -> None:
         """Send the callback that the message or its actor names."""
-        names = ("on_success", "on_failure")
-        if not message.options.keys().isdisjoint(names) or not _options(broker, message).isdisjoint(names):
+        if has_callback(message.options) or has_callback(broker.get_actor(message.actor_name).options):
             super().after_process_message(broker, message, result=result, exception=exception)  # type: ignore[no-untyped-call]  # Dramatiq's
 
 
@@ -42,6 +42,6 @@ class JobPipelines(Pipelines):
             super().after_process_message(broker, message, result=result, exception=exception)  # type: ignore[no-untyped-call]  # Dramatiq's
 
 
-def _options(broker: Broker, message: MessageProxy) -> set[str]:
-    actor = broker.actors.get(message.actor_name)
-    return set(actor.options) if actor is not None else set()
+def has_callback(options: Mapping[str, Any]) -> bool:
+    """Whether options of a message or an actor name a callback."""
+    return "on_success" in options or "on_failure" in options

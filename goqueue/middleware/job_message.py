@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -85,43 +87,44 @@ class JobMessage(MessageProxy):
     """
 
     def __init__(self, current: CurrentJob, *, throws: tuple[type[BaseException], ...]) -> None:
+        # Not the base's constructor: it wants the Message, which hardly any job needs (see `_message`), and
+        # its `__getattr__` would be called for every field that Dramatiq looks at.
         claimed = current.claimed
-        options: dict[str, Any] = {
-            **(claimed.options or {}),
+        self.failed = False
+        self._exception: BaseException | None = None
+        self.current = current
+        self.queue_name = current.runway
+        self.actor_name = claimed.type
+        self.args = (current,)
+        self.kwargs: dict[str, Any] = {}
+        self.options: dict[str, Any] = {
+            **(claimed.options or _NO_OPTIONS),
             "retries": claimed.attempts - 1,
             "max_retries": claimed.max_retries,
             "throws": throws,
         }
-        super().__init__(
-            Message(
-                queue_name=current.runway,
-                actor_name=claimed.type,
-                args=(current,),
-                kwargs={},
-                options=options,
-                message_id=f"{claimed.id}.{claimed.fence - 1}",
-                message_timestamp=0,
-            )
-        )
-        self.current = current
+        #: The text of the message in Redis: the job and the fence under which it was pushed.
+        self.message_id = f"{claimed.id}.{claimed.fence - 1}"
         self.retry_delay_ms: int | None = None
         self.outcome: Outcome | None = None
         self.follow_ups: list[NewJob] = []
 
-    @property
-    def retry_is_requested(self) -> bool:
-        """The handler itself said when to retry."""
-        return getattr(self._exception, "delay", None) is not None
+    @cached_property
+    def _message(self) -> Message[Any]:  # type: ignore[override]  # the base sets it; here it is made when asked for
+        return Message(
+            queue_name=self.queue_name,
+            actor_name=self.actor_name,
+            args=self.args,
+            kwargs=self.kwargs,
+            options=self.options,
+            message_id=self.message_id,
+            message_timestamp=0,
+        )
 
     @property
     def runway(self) -> str:
         """The runway that it was fetched from: its queue's, or the quarantine's."""
         return self.current.runway
-
-    @property
-    def key(self) -> str:
-        """The text of the message in Redis: the job and the fence under which it was pushed."""
-        return str(self.message_id)
 
     def conclude(
         self,
@@ -170,6 +173,8 @@ class JobMessage(MessageProxy):
         """Conclude that the job goes back unspent: it was not started, or stopped by no fault of its own."""
         self.conclude(JobStatus.QUEUED, attempt_outcome)
 
+
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 #: What was not the job's fault is not counted.
 _REFUNDED = frozenset({AttemptOutcome.SNOOZED, AttemptOutcome.INTERRUPTED})

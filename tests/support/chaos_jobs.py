@@ -53,10 +53,21 @@ def slow(token: str, seconds: float) -> str:
         return token
 
 
-@goqueue.actor(queue=QUEUE, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
-def fails_once(token: str) -> str:
-    """Fail the first attempt."""
+@goqueue.actor(queue=QUEUE)
+def slow_at_first(token: str, seconds: float) -> str:
+    """Take so long in the first run, in small steps, and no time in later ones."""
     with _logged():
+        deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else 0)
+        while time.monotonic() < deadline:
+            time.sleep(0.02)
+        return token
+
+
+@goqueue.actor(queue=QUEUE, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
+def fails_once(token: str, seconds: float = 0.0) -> str:
+    """Fail the first attempt, after so long."""
+    with _logged():
+        time.sleep(seconds)
         if goqueue.current_job().attempt == 1:
             raise RuntimeError("the first attempt fails")
         return token

@@ -1,0 +1,17 @@
+"""SABOTAGE, for mutation tests only: in the process that loads this, recording asks neither fence nor state."""
+
+from __future__ import annotations
+
+from goqueue.store import jobs
+
+_GUARDS = {
+    "JOIN outcome USING (id, fence)\n        WHERE jobs.status = 'running'": "JOIN outcome USING (id)",
+    " AND jobs.fence = o.fence AND jobs.status = 'running'": "",
+    "RETURNING jobs.id, jobs.fence,": "RETURNING jobs.id, o.fence,",
+    "RETURNING job_id, fence\n": "ON CONFLICT DO NOTHING RETURNING job_id, fence\n",
+}
+
+for guard, nothing in _GUARDS.items():
+    if guard not in jobs._RECORD:
+        raise RuntimeError(f"the mutation does not fit the statement any more: {guard!r}")
+    jobs._RECORD = jobs._RECORD.replace(guard, nothing)

@@ -1,0 +1,43 @@
+"""Runs that are made twice: as they are, where the checker must be content, and sabotaged, where it must not."""
+
+from __future__ import annotations
+
+from tests.support.stack import Stack
+from tests.support.waiting import wait_until
+
+
+def silent_worker(stack: Stack) -> None:
+    """A worker is stopped past its lease; others run its jobs to the end; then it goes on."""
+    stack.collector.history.harmed_workers = set()
+    stack.scheduler()
+    stack.workers(1)
+    stack.collector.submit("slow", 6, seconds=0.7)
+    wait_until(lambda: stack.count("running") >= 4, 10, "four jobs to run")
+    (pid,) = stack.worker_pids()
+    stack.pause(pid)
+    stack.workers(1)
+    stack.wait_until_finished(30)
+    stack.collector.sample()
+    stack.resume(pid)
+    # It notices that its lease has ended, and takes a new one; by then its late results are written or refused.
+    wait_until(lambda: stack.worker_pids().count(pid) == 1, 15, "the stopped worker to register again")
+
+
+def killed_worker(stack: Stack) -> None:
+    """A worker is killed with jobs in its hands, and another one goes on."""
+    stack.scheduler()
+    stack.workers(1)
+    stack.collector.submit("slow", 12, seconds=0.3)
+    wait_until(lambda: stack.count("running") >= 4, 10, "four jobs to run")
+    stack.kill(*stack.worker_pids())
+    stack.worker()
+
+
+def wiped_runway(stack: Stack) -> None:
+    """Redis forgets everything while all jobs wait in it."""
+    stack.collector.submit("quick", 40)
+    wait_until(lambda: stack.runway.lengths(["chaos"]) == [40], 10, "all jobs to be pushed")
+    stack.collector.note_fault("flushall")
+    stack.redis.flushall()
+    stack.scheduler()
+    stack.workers(1)
