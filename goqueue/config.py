@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     prefetch_seconds: float = Field(
         0.025, ge=0, description="Claim this much work ahead of free threads; jobs longer than it are never."
     )
-    prefetch_max: int = Field(128, ge=0, description="The most jobs claimed ahead by one process.")
+    prefetch_max: int = Field(256, ge=0, description="The most jobs claimed ahead by one process.")
     recorder_batch_max: int = Field(500, ge=1, le=5000, description="The most outcomes in one commit.")
     recorder_pending_max: int = Field(2000, ge=1, description="Unrecorded outcomes at which fetching stops.")
     max_retries: int = Field(3, ge=0, le=20, description="Retries after the first run, where none is set.")
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         60.0, ge=0, description="How much earlier one step of priority puts a job in the order."
     )
     runway_min: int = Field(64, ge=1, description="The shortest runway of a queue, in jobs.")
-    runway_max: int = Field(4096, ge=1, description="The longest runway of a queue, in jobs.")
+    runway_max: int = Field(2048, ge=1, description="The longest runway of a queue, in jobs.")
     dispatch_idle_seconds: Seconds = Field(0.1, description="How often an idle dispatcher looks.")
     dispatch_busy_seconds: float = Field(0.005, ge=0, description="Its pause while there is a backlog.")
     lost_push_seconds: Seconds = Field(

@@ -281,12 +281,24 @@ def _submit_message(
     broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None
 ) -> dramatiq.Message[Any]:
     """`actor.send(…)`: a message becomes a job; one that is sent from an after-hook, a follow-up."""
-    job = _job_of(broker, message, delay_ms)
     if broker.concluding is not None:
-        broker.concluding.follow_ups.append(job)
+        broker.concluding.follow_ups.append(_follow_up_of(broker, message, delay_ms))
         return message
-    row = current_submitter().one(job)
+    row = current_submitter().one(_job_of(broker, message, delay_ms))
     return message.copy(options={"job_id": row.id})
+
+
+def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
+    """The job of a follow-up. One that does not fit its type is created all the same, and ends as a dead letter.
+
+    Dramatiq swallows what a hook raises: the follow-up would vanish without a trace.
+    """
+    try:
+        return _job_of(broker, message, delay_ms)
+    except (InvalidJobError, KeyError):
+        called = {"args": message.args, "kwargs": message.kwargs}
+        payload = orjson.dumps(called, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        return NewJob(message.queue_name, message.actor_name, payload.replace("\\u0000", "\N{SYMBOL FOR NULL}"))
 
 
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:

@@ -24,7 +24,7 @@ class JobsResource(CreateJobResource):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List jobs, newest first; the next page is in the Link header."""
-        query = validate(ListQuery, request.params)
+        query = validate(ListQuery, request.params, whole="queue")
         wanted = JobFilter(query.queue, query.type, query.status, query.created_after, query.created_before)
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
         with self._context.database.autocommit() as connection:

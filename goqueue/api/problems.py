@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 MAX_FIELDS = 100
+FIELDS_IN_DETAIL = 3
 
 STATUS_OF: dict[type[GoQueueError], int] = {
     InvalidJobError: 400,
@@ -58,7 +59,13 @@ def _answer_domain_error(
         _answer(response, status, (type(error).__doc__ or "").strip())
         return
     fields = error.fields if isinstance(error, InvalidJobError) else None
-    _answer(response, status, "the request is not valid" if fields else str(error), fields)
+    _answer(response, status, _detail_of(fields) if fields else str(error), fields)
+
+
+def _detail_of(fields: Mapping[str, str]) -> str:
+    told = [f"{name}: {wrong}" for name, wrong in fields.items()]
+    more = len(told) - FIELDS_IN_DETAIL
+    return "; ".join(told[:FIELDS_IN_DETAIL]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _answer_http_error(

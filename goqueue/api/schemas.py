@@ -134,19 +134,20 @@ class ListQuery(BaseModel):
         return self
 
 
-def validate(model: type[Model], document: Any) -> Model:
+def validate(model: type[Model], document: Any, *, whole: str = "body") -> Model:
     """The document as the model.
 
+    Args:
+        model: what it has to be.
+        document: JSON values, or the parameters of a query.
+        whole: the field to name where the document as a whole is wrong.
+
     Raises:
-        InvalidJobError: each field is the path of a wrong value, or `body`.
+        InvalidJobError: each field is the path of a wrong value.
     """
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InvalidJobError(fields_of(error)) from None
-
-
-def fields_of(error: ValidationError) -> dict[str, str]:
-    """Path → what is wrong there."""
-    items = error.errors(include_url=False, include_input=False, include_context=False)
-    return {path_name(item["loc"]): item["msg"] for item in items}
+        items = error.errors(include_url=False, include_input=False, include_context=False)
+        fields = {path_name(item["loc"]) if item["loc"] else whole: item["msg"] for item in items}
+        raise InvalidJobError(fields) from None

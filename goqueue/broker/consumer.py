@@ -130,21 +130,26 @@ class JobConsumer(Consumer):
             granted = int(slots.take_all())
         else:
             granted = slots.take(len(messages)) if not self._broker.draining.is_set() else 0
-        self._broker.runway.put_back(self._queue, messages[granted:])
+        try:
+            self._broker.runway.put_back(self._queue, messages[granted:])
+        except UnavailableError:
+            slots.give_back(granted)
+            raise
         return messages[:granted]
 
     def _claim(self, messages: list[Message]) -> None:
         slots = self._broker.slots
         try:
             claimed = self._claim_rows(messages)
+            failpoints.hit("after_claim")
         except BaseException:
             slots.give_back(len(messages))
             raise
-        failpoints.hit("after_claim")
-        if len(claimed) < len(messages):
-            self._drop_stale(messages, claimed)
+        # Before anything that may fail: what is claimed here must not be forgotten.
         for job in self._in_order(messages, claimed):
             self._claimed.append(self._message_of(job))
+        if len(claimed) < len(messages):
+            self._drop_stale(messages, claimed)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker

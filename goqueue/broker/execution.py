@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
+from dramatiq.asyncio import async_to_sync
 from dramatiq.errors import Retry
 
-from goqueue.broker.interrupts import Interrupted, Interrupts
-from goqueue.broker.job_type import JobType, plain
+from goqueue.broker.interrupts import Interrupts
+from goqueue.broker.job_type import JobType, holds_nul, plain
 from goqueue.errors import Discard, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import CurrentJob
@@ -21,9 +22,6 @@ _current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_c
 # Not orjson: it writes NaN as null, and a result that is not JSON must fail, not change.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-# An escaped NUL: a backslash that is not itself escaped, and u0000.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-
 
 class ResultError(TypeError):
     """The handler's result cannot be kept: it is not JSON, or too large."""
@@ -31,6 +29,12 @@ class ResultError(TypeError):
 
 class RetryRequested(Retry):
     """A handler's RetryAfter in Dramatiq's words; what the handler raised is its cause."""
+
+    goqueue_translated = True
+
+
+class HandlerExited(Exception):  # noqa: N818  (a verdict in other words: its cause is the error)
+    """An async handler's SystemExit or KeyboardInterrupt: raised as such it would end the event loop."""
 
     goqueue_translated = True
 
@@ -55,7 +59,7 @@ class JobFunction:
         *,
         result_max_bytes: int,
     ) -> None:
-        self.function = function
+        self.function = _keeping_the_loop(function)
         self.job_type = job_type
         self.interrupts = interrupts
         self.result_max_bytes = result_max_bytes
@@ -77,8 +81,12 @@ class JobFunction:
             return None
         except RetryAfter as verdict:
             raise RetryRequested(str(verdict), delay=max(0, round(verdict.seconds * 1000))) from verdict
-        except Interrupted:
-            current.control = (current.interruption or AttemptOutcome.INTERRUPTED, 0.0)
+        except BaseException:
+            # Whatever a handler makes of its interrupt (an async one that is slow to end, a clean-up that
+            # fails), the attempt was stopped from outside.
+            if current.interruption is None:
+                raise
+            current.control = (current.interruption, 0.0)
             return None
         finally:
             current.end()
@@ -121,6 +129,26 @@ class JobFunction:
             raise ResultError(f"the result is not JSON: {error}") from None
         if size > self.result_max_bytes:
             raise ResultError(f"the result has {size} bytes; at most {self.result_max_bytes} are kept")
-        if _NUL.search(text):
+        if holds_nul(text):
             raise ResultError("the result is not JSON that PostgreSQL can keep: it holds a NUL character")
         return text
+
+
+def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; an async one such that nothing it raises ends the event loop of its process."""
+    if getattr(function, "__code__", None) is not _ASYNC_WRAPPER:
+        return function
+    handler = function.__wrapped__  # type: ignore[attr-defined]  # functools.wraps sets it
+
+    @functools.wraps(handler)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await handler(*args, **kwargs)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise HandlerExited from error
+
+    return async_to_sync(run)
+
+
+#: How Dramatiq's wrapper around an async function is told from a user's own decorators.
+_ASYNC_WRAPPER = async_to_sync(_keeping_the_loop).__code__  # type: ignore[arg-type]  # only its code is wanted

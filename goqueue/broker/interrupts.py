@@ -55,8 +55,14 @@ class Interrupts:
         self._stopping.set()
 
     def arm(self, current: CurrentJob, limit_seconds: float) -> None:
-        """From now on the calling thread may be interrupted on behalf of this job."""
+        """From now on the calling thread may be interrupted on behalf of this job.
+
+        Raises:
+            Interrupted: the job was stopped after its claim, before its handler started.
+        """
         with self._lock:
+            if current.interruption is not None:
+                raise Interrupted
             self._armed[threading.get_ident()] = _Armed(current, time.monotonic() + limit_seconds)
 
     def disarm(self) -> None:
@@ -69,7 +75,7 @@ class Interrupts:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
 
     def interrupt(self, current: CurrentJob, why: AttemptOutcome) -> bool:
-        """Stop the handler of this job, if it runs; whether it did."""
+        """Stop the handler of this job, or keep it from starting; whether it ran."""
         with self._lock:
             for thread_id, armed in self._armed.items():
                 if armed.current is current:
@@ -77,6 +83,7 @@ class Interrupts:
                         current.interruption = why
                         self._raise(thread_id, armed, Interrupted)
                     return True
+            current.interruption = why
         return False
 
     def running(self) -> list[CurrentJob]:

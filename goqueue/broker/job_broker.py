@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from dramatiq import Message, Worker
+from dramatiq import Message
 from dramatiq.actor import Actor
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import QueueJoinTimeout
@@ -22,14 +22,14 @@ from goqueue.broker.execution import JobFunction
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, schema_of
-from goqueue.broker.lease import Lease
 from goqueue.broker.recorder import Recorder
 from goqueue.broker.runway import Runway, connect
 from goqueue.broker.slots import WorkerSlots
+from goqueue.broker.worker_process import WorkerProcess
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import Discard
-from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, RetryPolicy
+from goqueue.jobs import QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.job_message import JobMessage
 
@@ -237,52 +237,6 @@ class JobBroker(RedisBroker):
             jitter=False,
         )
         return round(exact.backoff_seconds(message.current.attempt - 1) * 1000)
-
-
-class WorkerProcess(Middleware):
-    """Starts and stops what a worker process has besides Dramatiq's threads."""
-
-    def __init__(self) -> None:
-        self._lease: Lease | None = None
-
-    def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
-        """Take the lease before the first fetch."""
-        served = worker.consumer_whitelist or broker.get_declared_queues()
-        broker.slots.threads = worker.worker_threads
-        self._lease = Lease(
-            broker.settings, broker.database, broker.holdings, broker.interrupts, broker.slots, sorted(served)
-        )
-        self._lease.start()
-        broker.interrupts.start()
-        broker.recorder.start()
-
-    def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Stop fetching; what runs may finish."""
-        broker.draining.set()
-
-    def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Give back what did not finish in time, record everything, end the lease."""
-        release_unfinished(broker)
-        broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
-        broker.interrupts.stop()
-        if self._lease is not None:
-            self._lease.stop()
-
-
-def release_unfinished(broker: JobBroker) -> None:
-    """Interrupt the handlers that outlived the grace period and give their jobs back, unspent.
-
-    A handler that sits in a system call is not reached; its job goes back all the same, and the process ends
-    right after. Its late result would be refused: the row is not held any more.
-    """
-    unfinished = broker.interrupts.running()
-    for current in unfinished:
-        broker.interrupts.interrupt(current, AttemptOutcome.INTERRUPTED)
-    for current in broker.holdings.snapshot().values():
-        if current in unfinished:
-            message = JobMessage(current, throws=())
-            message.release()
-            broker.recorder.put(message)
 
 
 def _as_tuple(throws: Any) -> Throws:

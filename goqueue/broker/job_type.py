@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
+
+# An escaped NUL: a backslash that is not itself escaped, and u0000.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -52,9 +56,14 @@ class JobType:
         Raises:
             InvalidJobError: with the wrong fields, named `payload.…`.
         """
-        text = orjson.dumps(payload)
+        try:
+            text = orjson.dumps(payload).decode()
+        except TypeError as error:
+            raise InvalidJobError({"payload": f"it is not JSON: {error}"}) from None
+        if holds_nul(text):
+            raise InvalidJobError({"payload": "it holds a NUL character, which PostgreSQL cannot keep"})
         self.parse(text)
-        return text.decode()
+        return text
 
     def parse(self, text: str | bytes) -> Any:
         """The validated payload of a stored text.
@@ -84,13 +93,28 @@ class JobType:
         """
         if self.style == "call":
             return {"args": list(args), "kwargs": dict(kwargs)}
-        if args and (kwargs or len(args) > 1):
+        if len(args) == 1 and not kwargs and (self.style == "payload" or isinstance(plain(args[0]), Mapping)):
+            return plain(args[0])
+        if args and self.style == "payload":
             raise InvalidJobError({"payload": "expected one payload or its fields as keywords"})
-        return plain(args[0]) if args else plain(dict(kwargs))
+        return self._fields_of_call(args, kwargs)
+
+    def _fields_of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that positional and keyword arguments stand for, as Python binds them."""
+        names = list(self.json_schema().get("properties", {})) if args else []
+        if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
+            raise InvalidJobError({"payload": f"expected the arguments {', '.join(names)}, each once"})
+        called = {**dict(zip(names, args, strict=False)), **kwargs}
+        return {name: plain(value) for name, value in called.items()}
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON schema of the payload."""
         return self.schema.json_schema(ref_template="#/components/schemas/{model}")
+
+
+def holds_nul(text: str) -> bool:
+    """Whether a JSON text holds an escaped NUL, which PostgreSQL keeps in no text."""
+    return "\\u0000" in text and _NUL.search(text) is not None
 
 
 def plain(payload: Any) -> Any:

@@ -162,7 +162,8 @@ class Lease:
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
 
     def _stop_orphans(self, why: AttemptOutcome) -> None:
-        for current in self._interrupts.running():
+        """Stop the handlers that run, and those of claimed jobs that still wait for a thread."""
+        for current in self._holdings.snapshot().values():
             self._interrupts.interrupt(current, why)
 
 

@@ -14,7 +14,7 @@
 -- ARGV[5…] message ids, in order
 --
 -- Returns {how many were added, how many of them again because their push or their fetch was lost,
---          1 if this call closed the gate}.
+--          1 if this call closed the gate, how many of the given ids Redis knows now: the first so many}.
 -- All keys of a queue share a hash tag, so they live in one slot of a cluster.
 
 local runway, messages, gate = KEYS[1], KEYS[2], KEYS[3]
@@ -28,7 +28,7 @@ if dispatching then
 else
     local settings = redis.call("HMGET", gate, "limit", "closed")
     if settings[2] == "1" then
-        return {0, 0, 0}
+        return {0, 0, 0, 0}
     end
     limit = tonumber(settings[1] or ARGV[2])
 end
@@ -36,7 +36,7 @@ end
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local length = redis.call("LLEN", runway)
-local added, again, closed = 0, 0, 0
+local added, again, closed, known = 0, 0, 0, 0
 
 -- The list is read once, and only when some message has been waiting for suspiciously long.
 local listed = nil
@@ -59,6 +59,7 @@ for i = 5, #ARGV do
         end
         break
     end
+    known = known + 1
     if redis.call("HSETNX", messages, id, now) == 1 then
         redis.call("RPUSH", runway, id)
         length = length + 1
@@ -77,4 +78,4 @@ for i = 5, #ARGV do
     end
 end
 
-return {added, again, closed}
+return {added, again, closed, known}

@@ -22,6 +22,7 @@ from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.store import jobs as job_store
+from goqueue.store import queues as queue_store
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +116,7 @@ class Recorder:
         while not self._giving_up.is_set():
             try:
                 return recorded | self._write(outcomes)
-            except DatabaseUnavailableError as error:
+            except (DatabaseUnavailableError, failpoints.FailpointError) as error:
                 log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
                 self._giving_up.wait(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001  (one outcome that cannot be written must not hold up the others)
@@ -138,6 +139,7 @@ class Recorder:
             recorded = self._store(connection, outcomes)
             new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
             if new_jobs:
+                queue_store.ensure(connection, {job.queue for job in new_jobs})
                 head_start = self._settings.priority_head_start_seconds
                 job_store.insert_many(connection, new_jobs, head_start_seconds=head_start)
         return recorded
@@ -156,6 +158,8 @@ class Recorder:
             middle = len(outcomes) // 2
             return self._write_patiently(outcomes[:middle]) | self._write_patiently(outcomes[middle:])
         outcome = outcomes[0]
+        if outcome.reason == "refused":
+            raise error
         log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
         refused = Outcome(
             job_id=outcome.job_id,
@@ -166,8 +170,7 @@ class Recorder:
             reason="refused",
             run_seconds=outcome.run_seconds,
         )
-        with self._database.autocommit() as connection:
-            return self._store(connection, [refused])
+        return self._write_patiently([refused])
 
     def _log_stale(self, batch: Sequence[JobMessage], recorded: Recorded) -> None:
         if len(recorded) == len(batch):

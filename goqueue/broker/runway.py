@@ -46,11 +46,13 @@ class Pushed(NamedTuple):
         added: how many messages it added.
         again: how many of those were added again, after they were lost.
         closed: it found the runway full and closed the gate: the dispatcher has to take over.
+        known: the first so many of the given messages are in Redis now; the others did not fit.
     """
 
     added: int
     again: int
     closed: int
+    known: int
 
 
 def connect(settings: Settings, *, timeout_seconds: float | None = None) -> redis.Redis:

@@ -47,7 +47,7 @@ class WorkerSlots:
         of the places are free.
         """
         with self._changed:
-            self._wait(lambda: self._room() >= max(1, self._capacity() // 2), timeout_seconds)
+            self._wait(self._is_worth_a_fetch, timeout_seconds)
             return max(0, self._room())
 
     def wait_for_idle(self, timeout_seconds: float) -> bool:
@@ -91,6 +91,10 @@ class WorkerSlots:
 
     def _room(self) -> int:
         return 0 if self._alone else self._capacity() - self._held
+
+    def _is_worth_a_fetch(self) -> bool:
+        capacity = self._capacity()
+        return self._room() >= (max(1, capacity // 2) if capacity > self.threads else 1)
 
     def _capacity(self) -> int:
         average = self._average_run_seconds

@@ -122,6 +122,16 @@ class JobMessage(MessageProxy):
         )
 
     @property
+    def message(self) -> JobMessage:
+        """Itself: a job is its own item of Dramatiq's work queue."""
+        return self
+
+    @property
+    def retry_is_requested(self) -> bool:
+        """The handler itself said when to retry."""
+        return getattr(self._exception, "delay", None) is not None
+
+    @property
     def runway(self) -> str:
         """The runway that it was fetched from: its queue's, or the quarantine's."""
         return self.current.runway

@@ -17,6 +17,9 @@ from goqueue.middleware.job_message import JobMessage
 ERROR_MAX_CHARACTERS = 4_000
 TRACEBACK_MAX_CHARACTERS = 32_000
 
+#: Modules that stand between the worker and a handler, a coroutine's too.
+_FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "concurrent.futures.")
+
 
 class Lifecycle(Middleware):
     """Binds the log context of a job, and turns the end of its attempt into an outcome.
@@ -70,6 +73,8 @@ def conclude(message: JobMessage, exception: BaseException | None) -> None:
     current = message.current
     if current.control is not None:
         attempt_outcome, delay_seconds = current.control
+        # Nothing succeeded: what the hooks took for a result without a value leads to nothing.
+        message.follow_ups.clear()
         message.conclude(JobStatus.QUEUED, attempt_outcome, delay_seconds=delay_seconds)
     elif exception is None and not message.failed:
         message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
@@ -99,15 +104,25 @@ def describe(exception: BaseException | None) -> tuple[str, str | None]:
     if exception is None:
         return "the attempt was rejected", None
     cause = exception.__cause__ if _is_translated(exception) and exception.__cause__ else exception
-    error = storable(f"{type(cause).__name__}: {cause}", ERROR_MAX_CHARACTERS)
+    error = f"{type(cause).__name__}: {_text_of(cause)}".removesuffix(": ")
+    if len(error) > ERROR_MAX_CHARACTERS:
+        error = error[:ERROR_MAX_CHARACTERS] + " …"
     frames = "".join(traceback.format_exception(type(cause), cause, _own_frames(cause)))
-    return error, storable(frames, TRACEBACK_MAX_CHARACTERS)
+    if len(frames) > TRACEBACK_MAX_CHARACTERS:
+        half = TRACEBACK_MAX_CHARACTERS // 2
+        frames = f"{frames[:half]}\n…\n{frames[-half:]}"
+    return _storable(error), _storable(frames)
 
 
-def storable(text: str, limit: int) -> str:
-    """Text that PostgreSQL takes: no NUL, no lone surrogates, at most `limit` long (its end is kept)."""
-    if len(text) > limit:
-        text = "… " + text[-limit:]
+def _text_of(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception:  # noqa: BLE001  (a user's `__str__` may raise anything; a hook that raises loses the outcome)
+        return "its text cannot be had"
+
+
+def _storable(text: str) -> str:
+    """Text that PostgreSQL takes: no NUL, no lone surrogates."""
     return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -119,9 +134,8 @@ def _own_frames(exception: BaseException) -> Any:
     """The traceback from the handler on: what Dramatiq and the broker do around it explains nothing."""
     frame = exception.__traceback__
     while frame is not None:
-        package = frame.tb_frame.f_globals.get("__name__", "").partition(".")[0]
         module = frame.tb_frame.f_globals.get("__name__", "")
-        if package != "dramatiq" and not module.startswith("goqueue.broker."):
+        if not f"{module}.".startswith(_FOREIGN_FRAMES):
             return frame
         frame = frame.tb_next
     return exception.__traceback__

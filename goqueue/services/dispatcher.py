@@ -1,14 +1,15 @@
 """The dispatcher: turns ready rows into pushes, by rank.
 
 Due run-ats and retries, the backlog, rows whose push was lost or whose Redis was wiped: for it they are all
-the same, rows that are queued, due, and not on the runway. It keeps no state that matters: a new leader starts
-with the next round.
+the same, rows that are queued, due, and not on the runway. It keeps no state that matters: a new leader
+starts with the next round.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 
 from goqueue import failpoints
@@ -20,11 +21,14 @@ from goqueue.services.service import Counts
 from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from goqueue.store import workers as worker_store
+from goqueue.store.ready import ReadyJob, Wanted
 
 #: What not every round does, because with a backlog there are hundreds of rounds a second: count the worker
-#: threads of each queue, look for rows whose time has come and for suspects, sweep the message hashes.
+#: threads of each queue, look for rows whose time has come and for suspects, read a backlog from its first
+#: row again (for newcomers of a higher rank, and for lost pushes), sweep the message hashes.
 WORKERS_SECONDS = 1.0
 WAITING_SECONDS = 0.05
+FIRST_ROW_SECONDS = 0.2
 SWEEP_SECONDS = 60.0
 
 #: Entries of the message hash older than this belong to nobody; see `Runway.forget_older_than`.
@@ -32,25 +36,61 @@ FORGET_SECONDS = 600.0
 
 
 @dataclass(slots=True)
-class RunwayLimit:
-    """How long one queue's runway may be: long enough to last from round to round, and no longer.
+class QueueState:
+    """What the dispatcher remembers of a queue from round to round.
 
-    It starts at twice the worker threads that listen (at least the setting's minimum). A runway that was
-    nearly empty when it was refilled from a backlog was too short, and doubles; one that was still nearly
-    half full shrinks a little.
+    Attributes:
+        floor, ceiling: the shortest and longest that its runway may be.
+        limit: how long it may be now. A runway that was nearly empty when it was refilled from a backlog was
+            too short, and doubles; one that was still nearly half full shrinks a little.
+        backlog: more rows are ready than fit.
+        frontier: the (rank, id) of the last row that was pushed from the backlog.
     """
 
     floor: int
     ceiling: int
-    value: int
+    limit: int
+    backlog: bool = False
+    frontier: tuple[datetime, int] | None = None
+    first_row_at: float = 0.0
 
-    def adapt(self, length: int, *, backlog: bool) -> None:
-        """Learn from a refill that found `length` entries, with or without more rows waiting."""
-        if backlog and length < self.value // 8:
-            self.value *= 2
-        elif not backlog or length > self.value * 3 // 8:
-            self.value = self.value * 15 // 16
-        self.value = min(self.ceiling, max(self.floor, self.value))
+    def adapt(self, length: int) -> None:
+        """Learn from a refill that found `length` entries."""
+        if self.backlog and length < self.limit // 8:
+            self.limit *= 2
+        elif not self.backlog or length > self.limit * 3 // 8:
+            self.limit = self.limit * 15 // 16
+        self.limit = min(self.ceiling, max(self.floor, self.limit))
+
+    def wants(self, length: int, known: int) -> Wanted | None:
+        """What to read for a runway of `length` entries, while Redis knows `known` messages in all.
+
+        A runway that is more than half full has time. In a backlog the next rows are behind the frontier;
+        from the first row on there may stand as many as Redis knows already: those on the runway, and those
+        fetched a moment ago and not claimed yet.
+        """
+        half = self.limit // 2
+        if length <= half:
+            self.adapt(length)
+        elif self.backlog:
+            return None
+        room = max(0, self.limit - length) + 1
+        now = time.monotonic()
+        if self.frontier is not None and now < self.first_row_at:
+            return Wanted(room, self.frontier)
+        self.first_row_at = now + FIRST_ROW_SECONDS
+        return Wanted(room + known)
+
+    def note(self, rows: list[ReadyJob], wanted: Wanted, known: int) -> None:
+        """Remember how far a push came: the first `known` rows are in Redis."""
+        complete = len(rows) < wanted.count
+        if wanted.behind is None:
+            self.backlog = not complete
+        if known:
+            self.frontier = (rows[known - 1].rank, rows[known - 1].id)
+        if complete:
+            # Behind the frontier is nothing; before it there may be newcomers.
+            self.frontier = None
 
 
 class Dispatcher:
@@ -62,15 +102,13 @@ class Dispatcher:
         self._settings = settings
         self._database = database
         self._runway = runway
-        self._limits: dict[str, RunwayLimit] = {}
-        self._backlogs: set[str] = set()
-        self._queues: list[str] = []
+        self._queues: dict[str, QueueState] = {}
+        self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
         self._gates_are_fresh = False
         self._rest = settings.dispatch_busy_seconds
-        self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
 
     def run_once(self) -> Counts:
-        """One round: make due, refill the runways, send the suspects to the quarantine."""
+        """One round: make due, send the suspects to the quarantine, refill the runways."""
         failpoints.hit("in_dispatch")
         counts = {"due": 0, "pushed": 0, "again": 0, "suspects": 0, "forgotten": 0}
         if self._is_due("workers", WORKERS_SECONDS):
@@ -85,7 +123,7 @@ class Dispatcher:
 
     def pause(self, counts: Counts) -> None:
         """A moment while a backlog moves, longer while it stands; without one, until a submit asks."""
-        if not self._backlogs:
+        if not any(state.backlog for state in self._queues.values()):
             self._runway.wait_for_wake(self._settings.dispatch_idle_seconds)
             return
         moves = counts["pushed"] or counts["due"]
@@ -102,64 +140,58 @@ class Dispatcher:
         return True
 
     def _count_workers(self) -> None:
+        """Learn which queues there are, and how long the runway of each may be at least."""
         with self._database.autocommit() as connection:
             queues = queue_store.list_all(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
-        self._queues = [queue.name for queue in queues if queue.paused_at is None]
-        self._backlogs.intersection_update(self._queues)
+        known, self._queues = self._queues, {}
+        ceiling = self._settings.runway_max
+        for queue in queues:
+            if queue.paused_at is None:
+                floor = min(ceiling, max(self._settings.runway_min, 2 * threads.get(queue.name, 0)))
+                state = known.get(queue.name) or QueueState(floor, ceiling, floor)
+                state.floor = floor
+                self._queues[queue.name] = state
         self._gates_are_fresh = False
-        for queue in self._queues:
-            floor = max(self._settings.runway_min, 2 * threads.get(queue, 0))
-            limit = self._limits.setdefault(queue, RunwayLimit(floor, self._settings.runway_max, floor))
-            limit.floor = min(floor, limit.ceiling)
 
     def _make_due(self) -> int:
+        head_start = self._settings.priority_head_start_seconds
         with self._database.autocommit() as connection:
-            return ready_store.make_due(
-                connection, head_start_seconds=self._settings.priority_head_start_seconds
-            )
+            return ready_store.make_due(connection, head_start_seconds=head_start)
 
     def _refill(self, counts: Counts) -> None:
-        """Push to every runway that is less than half full."""
+        """Push to every runway that has room for it."""
         wanted = self._wanted()
         if not wanted:
             return
         with self._database.autocommit() as connection:
             rows = ready_store.next_ready(connection, wanted)
         ready = {queue: list(group) for queue, group in groupby(rows, key=lambda row: row.queue)}
-        for queue, count in wanted.items():
-            messages = [Message(row.id, row.fence) for row in ready.get(queue, ())]
-            self._push(queue, messages, backlog=len(messages) >= count, counts=counts)
+        for queue, want in wanted.items():
+            self._push(queue, want, ready.get(queue, []), counts)
         self._gates_are_fresh = True
 
-    def _wanted(self) -> dict[str, int]:
-        """How many rows to read for each queue: what fits, what Redis has already, and one to look ahead.
+    def _wanted(self) -> dict[str, Wanted]:
+        queues = list(self._queues)
+        lengths = self._runway.lengths(queues)
+        wants = {
+            queue: self._queues[queue].wants(length, known)
+            for queue, (length, known) in zip(queues, lengths, strict=True)
+        }
+        return {queue: want for queue, want in wants.items() if want is not None}
 
-        Rows that were fetched a moment ago and are not claimed yet are still the first in the order.
-        """
-        wanted = {}
-        for queue, (length, known) in zip(self._queues, self._runway.lengths(self._queues), strict=True):
-            limit = self._limits[queue]
-            backlog = queue in self._backlogs
-            if length <= limit.value // 2:
-                limit.adapt(length, backlog=backlog)
-            if length <= limit.value // 2 or not backlog:
-                wanted[queue] = max(0, limit.value - length) + known + 1
-        return wanted
-
-    def _push(self, queue: str, messages: list[Message], *, backlog: bool, counts: Counts) -> None:
+    def _push(self, queue: str, wanted: Wanted, rows: list[ReadyJob], counts: Counts) -> None:
         """Push, and keep the gate as the record is: closed exactly while there is a backlog.
 
         Also without a message now and then, so that a gate that something else closed or wiped is set right.
         """
-        was_backlog = queue in self._backlogs
-        if not messages and not was_backlog and self._gates_are_fresh:
+        state = self._queues[queue]
+        if not rows and not state.backlog and self._gates_are_fresh:
             return
-        self._backlogs.discard(queue)
-        if backlog:
-            self._backlogs.add(queue)
-        limit = self._limits[queue].value
-        pushed = self._runway.dispatch(queue, messages, limit=limit, closed=backlog)
+        closed = len(rows) >= wanted.count or (state.backlog and wanted.behind is not None)
+        messages = [Message(row.id, row.fence) for row in rows]
+        pushed = self._runway.dispatch(queue, messages, limit=state.limit, closed=closed)
+        state.note(rows, wanted, pushed.known)
         counts["pushed"] += pushed.added
         counts["again"] += pushed.again
 
@@ -173,7 +205,6 @@ class Dispatcher:
         return self._runway.dispatch(QUARANTINE_QUEUE, messages, limit=limit, closed=True).added
 
     def _sweep(self) -> int:
-        return sum(
-            self._runway.forget_older_than(queue, FORGET_SECONDS)
-            for queue in [*self._queues, QUARANTINE_QUEUE]
-        )
+        """Drop what dead workers could not acknowledge; a paused queue's entries went with its pause."""
+        queues = [*self._queues, QUARANTINE_QUEUE]
+        return sum(self._runway.forget_older_than(queue, FORGET_SECONDS) for queue in queues)

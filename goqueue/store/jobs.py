@@ -68,7 +68,8 @@ _INSERT_MANY = f"""
 """
 
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
-# stopped and goes on must not take new jobs under an old lease.
+# stopped and goes on must not take new jobs under an old lease. The paused queues are an array, so that they
+# are read once a statement and not once a row.
 _CLAIM = """
     UPDATE jobs
     SET status = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1,
@@ -78,7 +79,7 @@ _CLAIM = """
       AND jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
       AND EXISTS (SELECT FROM workers WHERE workers.id = %(worker_id)s AND stopped_at IS NULL
                   AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))
-      AND NOT EXISTS (SELECT FROM queues WHERE queues.name = jobs.queue AND queues.paused_at IS NOT NULL)
+      AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE paused_at IS NOT NULL))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
               time_limit_seconds, options, started_at
 """

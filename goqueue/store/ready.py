@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 import orjson
@@ -22,21 +24,23 @@ _MAKE_DUE = """
     RETURNING jobs.queue
 """
 
-# One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog.
+# One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
+# row comparison starts the scan behind what was read before.
 _NEXT_READY = """
-    SELECT wanted.queue, ready.id, ready.fence
-    FROM json_to_recordset(%(limits)s::json) AS wanted (queue text, count int)
+    SELECT wanted.queue, ready.id, ready.fence, ready.rank
+    FROM json_to_recordset(%(wanted)s::json) AS wanted (queue text, count int, rank timestamptz, id bigint)
     JOIN queues ON queues.name = wanted.queue AND queues.paused_at IS NULL
     CROSS JOIN LATERAL (
         SELECT id, fence, rank FROM jobs
         WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+          AND (rank, id) > (wanted.rank, wanted.id)
         ORDER BY rank, id LIMIT wanted.count
     ) AS ready
     ORDER BY wanted.queue, ready.rank, ready.id
 """
 
 _NEXT_QUARANTINED = """
-    SELECT jobs.queue, jobs.id, jobs.fence
+    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
     WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND queues.paused_at IS NULL
     ORDER BY rank, jobs.id LIMIT %(limit)s
@@ -49,6 +53,15 @@ class ReadyJob(NamedTuple):
     queue: str
     id: int
     fence: int
+    rank: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many rows are wanted of a queue, and behind which (rank, id); None is from the first on."""
+
+    count: int
+    behind: tuple[datetime, int] | None = None
 
 
 @retry_on_conflict
@@ -57,12 +70,20 @@ def make_due(connection: Connection, *, head_start_seconds: float, limit: int = 
     return len(fetch_all(connection, _MAKE_DUE, {"head_start": head_start_seconds, "limit": limit}))
 
 
-def next_ready(connection: Connection, limits: Mapping[str, int]) -> list[ReadyJob]:
-    """The first `limits[queue]` ready rows of each queue that is not paused, by rank."""
-    wanted = [{"queue": queue, "count": count} for queue, count in limits.items()]
+def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[ReadyJob]:
+    """The wanted ready rows of each queue that is not paused, by rank."""
+    records = [
+        {
+            "queue": queue,
+            "count": want.count,
+            "rank": want.behind[0] if want.behind else "-infinity",
+            "id": want.behind[1] if want.behind else 0,
+        }
+        for queue, want in wanted.items()
+    ]
     return [
         ReadyJob(*row)
-        for row in fetch_all(connection, _NEXT_READY, {"limits": orjson.dumps(wanted).decode()})
+        for row in fetch_all(connection, _NEXT_READY, {"wanted": orjson.dumps(records).decode()})
     ]
 
 

@@ -190,7 +190,7 @@ def create(engine: Engine, name: str, payload: Any, **values: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 0, False, "", "ü", {"a": [1, None, {"b": 2.5}]}, [], 2**70], ids=repr
+    "value", [None, 0, False, "", "ü", {"a": [1, None, {"b": 2.5}]}, []], ids=repr
 )
 def test_a_result_is_kept(engine: Engine, value: Any) -> None:
     """What a handler returns is the job's result."""
@@ -431,7 +431,7 @@ def test_an_unknown_actor_is_a_failed_attempt(engine: Engine) -> None:
     assert [row[:2] for row in engine.attempts(job.id)] == [(1, "failed")]
 
 
-@pytest.mark.parametrize("payload", ["{}", '{"text": 1}', '{"text": "a", "times": "many"}', "[]", "null"])
+@pytest.mark.parametrize("payload", ["{}", '{"text": 1}', '{"text": "a", "times": "many"}', "[]"])
 def test_a_payload_that_no_longer_fits_is_discarded(engine: Engine, payload: str) -> None:
     """A payload that its type refuses at the run is a dead letter at once, naming the fields."""
     job = engine.wait_for(insert_as_is(engine, "greet", payload), "failed")
@@ -469,12 +469,11 @@ def test_garbage_hurts_nobody(engine: Engine) -> None:
         assert engine.wait_for(mate).attempts == 1
     assert engine.rows("SELECT count(*) FROM attempts WHERE job_id = ANY(%(ids)s)", ids=mates) == [(10,)]
     assert engine.job(done.id) == done
-    wait_until(lambda: broker.runway.lengths(["default"]) == [0], what="an empty runway")
+    wait_until(lambda: broker.runway.lengths(["default"]) == [(0, 0)], what="an empty runway and hash")
     wait_until(
         lambda: metrics.GARBAGE_MESSAGES._value.get() - before == len(GARBAGE) * 5 * 10, what="the count"
     )
     wait_until(lambda: broker.slots.held == 0, what="free places")
-    wait_until(lambda: broker.runway._client.hlen("broker:{default}:messages") == 0, what="an empty hash")
 
 
 # Stopped from outside

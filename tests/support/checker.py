@@ -190,7 +190,9 @@ def _impossible_attempts(history: History) -> Iterator[str]:
             yield f"job {job_id} has {count} completed attempts"
     for job in history.jobs:
         row = last.get(job.id)
-        if job.status == "completed" and (row is None or row.outcome != "completed" or row.fence != job.fence):
+        if job.status == "completed" and (
+            row is None or row.outcome != "completed" or row.fence != job.fence
+        ):
             yield f"job {job.id} is completed at fence {job.fence}, its last attempt is {row}"
         elif job.status != "completed" and completions.get(job.id):
             yield f"job {job.id} has a completed attempt and is {job.status}"

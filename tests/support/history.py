@@ -79,8 +79,10 @@ class Collector:
         """Remember that something is being done to the stack now, and what is running."""
         self._harmed_pids.update(harmed_pids)
         try:
-            rows = self._rows("SELECT extract(epoch FROM clock_timestamp())::float, id FROM jobs "
-                              "RIGHT JOIN (VALUES (1)) AS one ON status = 'running'")
+            rows = self._rows(
+                "SELECT extract(epoch FROM clock_timestamp())::float, id FROM jobs "
+                "RIGHT JOIN (VALUES (1)) AS one ON status = 'running'"
+            )
         except DatabaseUnavailableError:
             return
         running = frozenset(row[1] for row in rows if row[1] is not None)

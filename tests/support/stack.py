@@ -24,7 +24,7 @@ from goqueue.errors import DatabaseUnavailableError
 from goqueue.migrations.upgrade import upgrade
 from goqueue.processes import ChildProcess, Command
 from goqueue.submit import Submitter
-from tests.support.chaos_jobs import LOG_VARIABLE, SABOTAGE_VARIABLE
+from tests.support.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
 from tests.support.checker import Report, check
 from tests.support.history import Collector
 from tests.support.tcp_proxy import TcpProxy
@@ -91,14 +91,19 @@ class Stack:
             redis_url=SecretStr(f"redis://{HOST}:{port}/0"),
             actors=(ACTORS,),
             api_port=free_port(),
-            **{"api_processes": 1, "shutdown_grace_seconds": GRACE_SECONDS, "log_format": "json", **self._overrides},
+            **{
+                "api_processes": 1,
+                "shutdown_grace_seconds": GRACE_SECONDS,
+                "log_format": "json",
+                **self._overrides,
+            },
         )
         self.database = Database(self.settings, application_name="chaos-test")
         upgrade(self.database)
         self.runway = Runway(self.settings)
         self.redis = connect(Settings(redis_url=SecretStr(self.valkey.url)))
-        submitter = Submitter(self.settings, self.database, self.runway)
-        self.collector = Collector(self.database, submitter, self.effects)
+        self.submitter = Submitter(self.settings, self.database, self.runway)
+        self.collector = Collector(self.database, self.submitter, self.effects)
 
     def _end(self) -> None:
         for pid in set(self._stopped_pids):
@@ -135,9 +140,10 @@ class Stack:
 
     def workers(self, count: int, threads: int = 4, **changes: Any) -> list[ChildProcess]:
         """Start worker processes and wait until each has registered."""
-        before = len(self.worker_pids())
+        newer = "SELECT count(*) FROM workers WHERE id > %s"
+        ((last,),) = self.rows("SELECT coalesce(max(id), 0) FROM workers")
         children = [self.worker(threads, **changes) for _ in range(count)]
-        wait_until(lambda: len(self.worker_pids()) >= before + count, 30, "the workers to register")
+        wait_until(lambda: self.rows(newer, (last,))[0][0] >= count, 30, "the workers to register")
         return children
 
     def supervisor(self, processes: int, threads: int = 4, **changes: Any) -> ChildProcess:
@@ -217,6 +223,14 @@ class Stack:
         """How many jobs are in one of these states."""
         return int(self.rows("SELECT count(*) FROM jobs WHERE status = ANY(%s)", (list(statuses),))[0][0])
 
+    def runway_length(self) -> int:
+        """How many messages lie on the runway of the chaos queue."""
+        return int(self.redis.llen(self.redis_key("runway")))  # type: ignore[arg-type]  # redis-py types both clients
+
+    def redis_key(self, name: str) -> str:
+        """A key of the chaos queue."""
+        return f"{self.settings.namespace}:{{{QUEUE}}}:{name}"
+
     def unfinished(self) -> int:
         """How many jobs have no final state; a great many while PostgreSQL is away."""
         try:
@@ -230,7 +244,9 @@ class Stack:
 
     def logged(self, event: str) -> int:
         """How many lines of all processes' logs hold an event."""
-        return sum(path.read_text().count(f'"event": "{event}"') for path in self.folder.glob("process-*.log"))
+        return sum(
+            path.read_text().count(f'"event": "{event}"') for path in self.folder.glob("process-*.log")
+        )
 
     def report(self) -> Report:
         """The checker's report of the run so far, printed."""
@@ -247,7 +263,9 @@ class Stack:
 
 
 @contextmanager
-def load(stack: Stack, type_name: str = "quick", *, batch: int = 20, pause_seconds: float = 0.1, **payload: Any) -> Iterator[None]:
+def load(
+    stack: Stack, type_name: str = "quick", *, batch: int = 20, pause_seconds: float = 0.1, **payload: Any
+) -> Iterator[None]:
     """Submit jobs in the background inside the block; while PostgreSQL is away they are only attempted."""
     ended = threading.Event()
 

@@ -36,7 +36,7 @@ def killed_worker(stack: Stack) -> None:
 def wiped_runway(stack: Stack) -> None:
     """Redis forgets everything while all jobs wait in it."""
     stack.collector.submit("quick", 40)
-    wait_until(lambda: stack.runway.lengths(["chaos"]) == [40], 10, "all jobs to be pushed")
+    wait_until(lambda: stack.runway_length() == 40, 10, "all jobs to be pushed")
     stack.collector.note_fault("flushall")
     stack.redis.flushall()
     stack.scheduler()

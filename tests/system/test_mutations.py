@@ -23,8 +23,12 @@ def test_without_the_fence_a_silent_worker_is_noticed(data_folder: Path) -> None
         assert any("after its end" in text or "again" in text for text in report.unexpected)
 
 
-@pytest.mark.parametrize("sabotage", [None, f"{SABOTAGE}.no_rescuer"], ids=["as it is", "MUTATION: no rescuer"])
-def test_without_the_rescuer_jobs_of_a_killed_worker_are_lost(data_folder: Path, sabotage: str | None) -> None:
+@pytest.mark.parametrize(
+    "sabotage", [None, f"{SABOTAGE}.no_rescuer"], ids=["as it is", "MUTATION: no rescuer"]
+)
+def test_without_the_rescuer_jobs_of_a_killed_worker_are_lost(
+    data_folder: Path, sabotage: str | None
+) -> None:
     """Jobs of a killed worker complete; when the rescuer does nothing, the checker calls them lost."""
     with Stack(data_folder, sabotage=sabotage, **FAST_LEASES) as stack:
         killed_worker(stack)
@@ -34,7 +38,9 @@ def test_without_the_rescuer_jobs_of_a_killed_worker_are_lost(data_folder: Path,
         assert any("is running" in text for text in report.lost) is (sabotage is not None)
 
 
-@pytest.mark.parametrize("sabotage", [None, f"{SABOTAGE}.no_dispatcher"], ids=["as it is", "MUTATION: no re-push"])
+@pytest.mark.parametrize(
+    "sabotage", [None, f"{SABOTAGE}.no_dispatcher"], ids=["as it is", "MUTATION: no re-push"]
+)
 def test_without_the_re_push_jobs_of_a_wiped_redis_are_lost(data_folder: Path, sabotage: str | None) -> None:
     """Jobs whose messages were wiped complete; when nothing is pushed again, the checker calls them lost."""
     with Stack(data_folder, sabotage=sabotage, **FAST_LEASES) as stack:

@@ -73,7 +73,7 @@ def test_a_standby_takes_the_lead_when_the_leading_scheduler_is_killed(data_fold
         before = _leaders(stack)
         stack.scheduler()
         stack.workers(1)
-        wait_until(lambda: len(_scheduler_sessions(stack)) == 2, 20, "the standby to connect")
+        wait_until(lambda: _standbys(stack), 20, "the standby to ask for the lock")
         stack.kill(leading.pid)
         wait_until(lambda: _leaders(stack) not in ([], before), 5, "the standby to lead")
         stack.collector.submit("quick", 300)
@@ -101,10 +101,10 @@ def _leaders(stack: Stack) -> list[int]:
     return [row[0] for row in rows]
 
 
-def _scheduler_sessions(stack: Stack) -> set[int]:
-    """The client ports' owners are not known to PostgreSQL; sessions that asked for the lock are."""
+def _standbys(stack: Stack) -> set[int]:
+    """The PostgreSQL sessions that asked for the leader's lock and did not get it."""
     rows = stack.rows(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'goqueue-scheduler' "
-        "AND query LIKE '%%advisory%%'"
+        "AND query LIKE 'SELECT pg_try_advisory%%'"
     )
-    return {row[0] for row in rows}
+    return {row[0] for row in rows} - set(_leaders(stack))

@@ -1,0 +1,148 @@
+"""Random faults for so many minutes, and the checker's verdict: `python -m tests.system.chaos --minutes 10`."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from goqueue.errors import DatabaseUnavailableError
+from tests.support.checker import Report
+from tests.support.stack import FAST_LEASES, Stack, load
+from tests.support.waiting import wait_until
+
+#: How long a fault rests before the next: long enough to recover from some, not from all.
+PAUSE_SECONDS = (0.2, 3.0)
+
+SETTLE_SECONDS = 120.0
+
+
+class Nemesis:
+    """Does random harm to a stack; what it stopped it also starts again.
+
+    Args:
+        dice: decides what, whom and when.
+    """
+
+    def __init__(self, stack: Stack, dice: random.Random) -> None:
+        self._stack = stack
+        self._dice = dice
+        self.faults: Counter[str] = Counter()
+
+    def strike(self) -> None:
+        """Do one thing, and wait a while."""
+        faults: list[Callable[[], None]] = [
+            self.kill_worker,
+            self.kill_worker,
+            self.pause_worker,
+            self.wipe_redis,
+            self.restart_valkey,
+            self.restart_postgres,
+            self.cut_answers,
+            self.hang_redis,
+        ]
+        fault = self._dice.choice(faults)
+        self.faults[fault.__name__] += 1
+        with suppress(DatabaseUnavailableError):
+            fault()
+        self.rest(self._dice.uniform(*PAUSE_SECONDS))
+
+    def rest(self, seconds: float) -> None:
+        """Let some time pass, in which the stack is tended."""
+        ends_at = time.monotonic() + seconds
+        wait_until(lambda: time.monotonic() >= ends_at, seconds + 60, "the time to pass")
+
+    def kill_worker(self) -> None:
+        """SIGKILL."""
+        pids = self._stack.worker_pids()
+        if pids:
+            self._stack.kill(self._dice.choice(pids))
+
+    def pause_worker(self) -> None:
+        """SIGSTOP for up to two leases, then SIGCONT."""
+        pids = self._stack.worker_pids()
+        if pids:
+            pid = self._dice.choice(pids)
+            self._stack.pause(pid)
+            self.rest(self._dice.uniform(0.5, 4.0))
+            self._stack.resume(pid)
+
+    def wipe_redis(self) -> None:
+        """FLUSHALL."""
+        self._stack.collector.note_fault("flushall")
+        self._stack.redis.flushall()
+
+    def restart_valkey(self) -> None:
+        """Crash, a while without, and back."""
+        self._stack.collector.note_fault("valkey")
+        self._stack.valkey.kill()
+        self.rest(self._dice.uniform(0, 2))
+        self._stack.valkey.start()
+
+    def restart_postgres(self) -> None:
+        """In order or by a crash."""
+        self._stack.collector.note_fault("postgresql")
+        self._stack.postgres.restart(self._dice.choice(("fast", "immediate")))
+
+    def cut_answers(self) -> None:
+        """Answers of Redis get lost after it did what was asked."""
+        assert self._stack.proxy is not None
+        command = self._dice.choice(("BLMPOP", "EVALSHA", "HDEL"))
+        self._stack.collector.note_fault(f"cut {command}")
+        self._stack.proxy.cut(command, times=self._dice.randint(1, 5))
+
+    def hang_redis(self) -> None:
+        """Nothing passes for a moment."""
+        assert self._stack.proxy is not None
+        self._stack.collector.note_fault("hang")
+        self._stack.proxy.black_hole()
+        self.rest(self._dice.uniform(0.5, 3))
+        self._stack.proxy.heal()
+
+
+def run(folder: Path, seconds: float, seed: int) -> Report:
+    """Run a whole stack under load and faults for so long, let it settle, and judge."""
+    with Stack(folder, proxied=True, **FAST_LEASES) as stack:
+        stack.scheduler()
+        stack.scheduler()
+        stack.supervisor(2)
+        stack.supervisor(1, threads=1, worker_queues=("quarantine",))
+        wait_until(lambda: len(stack.worker_pids()) >= 3, 30, "the workers to register")
+        nemesis = Nemesis(stack, random.Random(seed))
+        ends_at = time.monotonic() + seconds
+        with load(stack, batch=5), load(stack, "fails_once", batch=2), load(stack, "slow", batch=2, seconds=0.2):
+            while time.monotonic() < ends_at:
+                nemesis.strike()
+        assert stack.proxy is not None
+        stack.proxy.heal()
+        stack.wait_until_finished(SETTLE_SECONDS)
+        report = stack.report()
+        say = f"seed {seed}; faults: {dict(nemesis.faults)}; stale results refused: {stack.logged('stale_result')}"
+        print(say, flush=True)  # noqa: T201  (a command prints)
+        if not report.valid:
+            stack.show_logs()
+        return report
+
+
+def main() -> int:
+    """The command; its exit code is 1 when the run is not valid."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long faults go on (10)")
+    parser.add_argument("--seed", type=int, default=None, help="of the dice; a random one is printed")
+    parser.add_argument("--folder", type=Path, default=None, help="keeps servers' data and logs; else temporary")
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+    if options.folder is not None:
+        return 0 if run(options.folder, options.minutes * 60, seed).valid else 1
+    with tempfile.TemporaryDirectory(prefix="goqueue-chaos-") as folder:
+        return 0 if run(Path(folder), options.minutes * 60, seed).valid else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""A hundred thousand queued jobs, and every bulk operation at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.jobs import JobStatus, NewJob
+from goqueue.services.dispatcher import Dispatcher
+from goqueue.services.rescuer import Rescuer
+from goqueue.store import cleaning, job_lists
+from goqueue.store import jobs as job_store
+from goqueue.store import workers as worker_store
+from tests.support.stack import Stack
+from tests.support.waiting import wait_until
+
+JOBS = 100_000
+CHUNK = 10_000
+REDIS_MAX_BYTES = 32 * 1024 * 1024
+START_SECONDS = 1.0
+
+BULK_JOBS = 2_000
+BULK_SECONDS = 8.0
+
+
+def test_a_hundred_thousand_jobs_wait_in_postgresql_alone(data_folder: Path) -> None:
+    """Redis stays under 32 MB, a page reads as little as with 1,000 jobs, and an urgent job starts within 1 s."""
+    with Stack(data_folder) as stack:
+        stack.collector.close()
+        stack.collector.submit("slow", 1_000, seconds=0.02)
+        blocks_of_a_few = _blocks_of_a_page(stack)
+        for _ in range(JOBS // CHUNK):
+            stack.collector.submit("slow", CHUNK, seconds=0.02)
+        assert _blocks_of_a_page(stack) <= blocks_of_a_few + 20
+        stack.scheduler()
+        stack.workers(1, threads=8)
+        wait_until(lambda: stack.count("completed") >= 100, 20, "the workers to be at it")
+        (urgent,) = stack.collector.submit("quick", priority=100)
+        is_done = "SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE id = %s AND status = 'completed'"
+        wait_until(lambda: stack.rows(is_done, (urgent,)), 10, "the urgent job to complete")
+        assert stack.rows(is_done, (urgent,))[0][0] <= START_SECONDS
+        assert stack.count("queued") >= JOBS - 5_000
+        assert stack.redis.info("memory")["used_memory"] < REDIS_MAX_BYTES  # type: ignore[index]  # redis-py types both clients
+
+
+def test_bulk_work_of_every_kind_at_once_deadlocks_nobody(
+    settings: Settings, database: Database, runway: Runway
+) -> None:
+    """Retry, cancel, clean-up, claim, rescue and dispatch of the same 2,000 rows: no error reaches a caller."""
+    jobs = [NewJob(queue="default", type="noop", payload="{}", max_retries=20) for _ in range(BULK_JOBS)]
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('default') ON CONFLICT DO NOTHING")
+        ids = job_store.insert_many(connection, jobs, head_start_seconds=60)
+    bulk = _BulkWork(settings, database, ids)
+    dispatcher = Dispatcher(settings, database, runway)
+    rescuer = Rescuer(settings, database, lambda _seconds: None)
+    steps: list[Callable[[], object]] = [
+        bulk.retry,
+        bulk.retry,
+        bulk.cancel,
+        bulk.cancel,
+        bulk.clean,
+        bulk.claim_and_vanish,
+        dispatcher.run_once,
+        rescuer.run_once,
+    ]
+    rounds, errors = _at_once(steps, BULK_SECONDS)
+    with database.autocommit() as connection:
+        deadlocks = _deadlocks(connection)
+    print(f"\nbulk rounds {rounds}, deadlocks settled by a repeat {deadlocks}")  # noqa: T201  (always told)
+    assert errors == []
+    assert min(rounds) > 0
+
+
+class _BulkWork:
+    """What clients and workers do to the same rows."""
+
+    def __init__(self, settings: Settings, database: Database, ids: list[int]) -> None:
+        self._settings = settings
+        self._database = database
+        self._ids = ids
+        self._forwards = False
+
+    def _some(self) -> list[int]:
+        """All rows, in one order and then in the other."""
+        self._forwards = not self._forwards
+        return self._ids if self._forwards else self._ids[::-1]
+
+    def retry(self) -> None:
+        with self._database.autocommit() as connection:
+            job_store.retry(connection, self._some(), head_start_seconds=60)
+
+    def cancel(self) -> None:
+        with self._database.autocommit() as connection:
+            job_store.cancel(connection, self._some()[: BULK_JOBS // 2])
+
+    def clean(self) -> None:
+        with self._database.autocommit() as connection:
+            cleaning.delete_jobs(connection, JobStatus.CANCELLED, age_seconds=0.5, limit=5)
+
+    def claim_and_vanish(self) -> None:
+        """A worker takes what it gets and is gone."""
+        with self._database.autocommit() as connection:
+            worker = worker_store.register(connection, hostname="test", pid=1, queues=["default"], threads=8)
+            rows = connection.exec_driver_sql("SELECT id, fence FROM jobs WHERE status = 'queued'").fetchall()
+            messages = [(row[0], row[1]) for row in reversed(rows)]
+            job_store.claim(connection, messages, worker_id=worker, lease_seconds=15)
+            worker_store.stop(connection, worker)
+
+
+def _at_once(steps: list[Callable[[], object]], seconds: float) -> tuple[list[int], list[BaseException]]:
+    """Run each step again and again in a thread of its own; how often, and what they raised."""
+    rounds = [0] * len(steps)
+    errors: list[BaseException] = []
+    ends_at = time.monotonic() + seconds
+
+    def repeat(number: int, step: Callable[[], object]) -> None:
+        while time.monotonic() < ends_at and not errors:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  (any error is the test's failure)
+                errors.append(error)
+            rounds[number] += 1
+
+    threads = [threading.Thread(target=repeat, args=pair) for pair in enumerate(steps)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return rounds, errors
+
+
+def _blocks_of_a_page(stack: Stack) -> int:
+    """How many blocks of the table and its indexes PostgreSQL touches for the first page of `GET /jobs`."""
+    with stack.database.autocommit() as connection:
+        before = _touched(connection)
+        jobs, more = job_lists.page(connection, job_lists.JobFilter(queue="chaos"), limit=50)
+        touched = _touched(connection) - before
+    assert len(jobs) == 50
+    assert more
+    return touched
+
+
+def _touched(connection: Connection) -> int:
+    connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+    row = connection.exec_driver_sql(
+        "SELECT coalesce(heap_blks_hit, 0) + coalesce(heap_blks_read, 0) + coalesce(idx_blks_hit, 0) "
+        "+ coalesce(idx_blks_read, 0) FROM pg_statio_user_tables WHERE relname = 'jobs'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _deadlocks(connection: Connection) -> int:
+    sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    return int(connection.exec_driver_sql(sql).scalar_one())
+
+
+@pytest.fixture
+def overrides() -> dict[str, object]:
+    """More connections than threads."""
+    return {"database_pool_size": 16}
