@@ -95,7 +95,7 @@ def _become_event(record: logging.LogRecord, verdict: str) -> None:
     error = sys.exc_info()[1]
     if error is not None and getattr(error, "goqueue_translated", False):
         error = error.__cause__ or error
-    record.msg, record.args = "attempt_failed", ()
+    record.name, record.msg, record.args = "goqueue.attempts", "attempt_failed", ()
     record.levelno, record.levelname = logging.WARNING, "WARNING"
     record.verdict = verdict
     if error is not None:

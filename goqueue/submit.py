@@ -8,6 +8,7 @@ is no error: the dispatcher pushes what was not pushed.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from goqueue import failpoints, metrics
 from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.job_type import without_nul
 from goqueue.broker.pusher import Pusher
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
@@ -289,7 +291,7 @@ def _submit_message(
 
 
 def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
-    """The job of a follow-up. One that does not fit its type is created all the same, and ends as a dead letter.
+    """The job of a follow-up. One that does not fit its type is created all the same, a dead letter to be.
 
     Dramatiq swallows what a hook raises: the follow-up would vanish without a trace.
     """
@@ -297,8 +299,8 @@ def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: i
         return _job_of(broker, message, delay_ms)
     except (InvalidJobError, KeyError):
         called = {"args": message.args, "kwargs": message.kwargs}
-        payload = orjson.dumps(called, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
-        return NewJob(message.queue_name, message.actor_name, payload.replace("\\u0000", "\N{SYMBOL FOR NULL}"))
+        text = json.dumps(called, default=repr, ensure_ascii=False).encode("utf-8", "replace").decode()
+        return NewJob(message.queue_name, message.actor_name, without_nul(text))
 
 
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:

@@ -26,8 +26,8 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
     """
     arguments = [sys.executable, "-m", "goqueue.worker_process", "goqueue.actors", "--skip-logging"]
     arguments += ["--processes", "1"]
-    # Until its worker has booted, or this time is over, Dramatiq's parent neither sees it die nor takes signals.
-    # The default of 30 s is how long a worker that died while it booted would not be replaced.
+    # Until its worker has booted, or this time is over, Dramatiq's parent takes no signal and does not see the
+    # worker die: with its default of 30 s a worker that died at its start would be missing for that long.
     arguments += ["--worker-fork-timeout", "100"]
     arguments += ["--threads", str(settings.worker_threads)]
     arguments += ["--worker-shutdown-timeout", str(round(settings.shutdown_grace_seconds * 1000))]

@@ -41,8 +41,9 @@ def _read(request: falcon.Request, max_bytes: int) -> bytes:
             return bytes(request.bounded_stream.read())
         if "chunked" in request.get_header("Transfer-Encoding", default="").lower():
             return _read_chunked(request, max_bytes)
-    except OSError:
-        # gunicorn's errors of a wrong chunk or a lost client.
+    except falcon.HTTPError:
+        raise
+    except Exception:  # noqa: BLE001  (each WSGI server has errors of its own for a wrong chunk or a lost client)
         raise InvalidJobError({"body": "the body could not be read to its end"}) from None
     return b""
 

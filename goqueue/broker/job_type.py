@@ -117,6 +117,11 @@ def holds_nul(text: str) -> bool:
     return "\\u0000" in text and _NUL.search(text) is not None
 
 
+def without_nul(text: str) -> str:
+    """A JSON text with its NULs made visible."""
+    return _NUL.sub(lambda match: match[0].removesuffix("\\u0000") + "\N{SYMBOL FOR NULL}", text)
+
+
 def plain(payload: Any) -> Any:
     """A payload as JSON values: models and dataclasses become objects."""
     if isinstance(payload, BaseModel):

@@ -84,9 +84,9 @@ _CLAIM = """
               time_limit_seconds, options, started_at
 """
 
-# The rows are locked in id order before they change; what is not ours any more is simply not in `held`. A retry
-# that no claim could take any more (a client counted attempts meanwhile, an actor's own `retry_when` wants more
-# than it may have) ends the job: queued, it would be pushed and refused for ever.
+# The rows are locked in id order before they change; what is not ours any more is simply not in `held`.
+# A retry that no claim could take any more (a client counted attempts meanwhile, an actor's `retry_when`
+# wants more than it may have) ends the job: queued, it would be pushed and refused for ever.
 _RECORD = """
     WITH outcome AS (
         SELECT * FROM json_to_recordset(%(outcomes)s::json) AS o (

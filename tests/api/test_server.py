@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -57,7 +58,7 @@ def post(port: int, path: str, chunks: list[bytes]) -> tuple[int, Any, dict[str,
             "POST", path, body=iter(chunks), headers={"Content-Type": "application/json"}, encode_chunked=True
         )
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read()), dict(answer.headers)
+        return answer.status, json.loads(answer.read()), {name.lower(): value for name, value in answer.headers.items()}
     finally:
         connection.close()
 
@@ -67,22 +68,22 @@ def test_a_chunked_body_is_read_and_counted(port: int) -> None:
     text = json.dumps(EMAIL).encode()
     status, document, headers = post(port, "/jobs", [text[:10], text[10:]])
     assert (status, document["type"]) == (201, "send_email")
-    assert headers["Location"] == f"/jobs/{document['id']}"
+    assert headers["location"] == f"/jobs/{document['id']}"
     status, document, headers = post(port, "/jobs", [b" " * MIB, b" "])
     assert (status, document["status"]) == (413, 413)
-    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["content-type"] == "application/problem+json"
     assert post(port, "/jobs/batch", [b" " * MIB, b'{"jobs": [', text, b"]}"])[0] == 201
 
 
 def test_a_request_that_is_no_http_is_no_job(port: int) -> None:
     """A chunk with a wrong size is refused, and the server goes on."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.putrequest("POST", "/jobs")
-    connection.putheader("Content-Type", "application/json")
-    connection.putheader("Transfer-Encoding", "chunked")
-    connection.endheaders(b"nonsense\r\n")
-    assert connection.getresponse().status == 400
-    connection.close()
+    with contextlib.closing(connection):
+        connection.putrequest("POST", "/jobs")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders(b"nonsense\r\n")
+        assert connection.getresponse().status == 400
     assert answers(port)
 
 

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a small demo whose temporary folder is inside `folder`."""
@@ -31,10 +29,9 @@ def test_every_number_is_as_expected(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("more", [1, -1])
-def test_a_wrong_count_is_exit_one(tmp_path: Path, more: int) -> None:
+def test_a_wrong_count_is_exit_one(tmp_path: Path) -> None:
     """A number that differs from what is expected is named, and is exit 1."""
-    done = run_demo(tmp_path, f"--sabotage={more}")
+    done = run_demo(tmp_path, "--sabotage=1")
     assert done.returncode == 1
     assert "wrong: mails received: expected" in done.stdout
     assert "✗" in done.stdout
