@@ -45,7 +45,7 @@ faults: $(READY) ## Give stock Dramatiq and GoQueue the same faults: a table (un
 	@$(BIN)/python -m bench.faults
 
 chaos: $(READY) ## Kill, stop and cut at random for ten minutes, then count what was lost (nothing may be)
-	@$(BIN)/python -m bench.chaos
+	@$(BIN)/python -m tests.system.chaos --minutes 10
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows, and install them
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import secrets
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goqueue.config import Settings, environment_of, load_settings
+from goqueue.config import Settings, load_settings
 from goqueue.errors import ConfigurationError, GoQueueError
 
 if TYPE_CHECKING:
@@ -28,6 +27,9 @@ DEV_FOLDER = Path(".goqueue")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0, 1 (it failed), 2 (it cannot work like this), 130 (interrupted)."""
     options = _parser().parse_args(arguments)
+    # As Dramatiq and gunicorn do: the modules of GOQUEUE_ACTORS may lie where the command is run.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         return int(options.command(options))
     except ConfigurationError as error:
@@ -100,28 +102,30 @@ def worker(options: argparse.Namespace) -> int:
 
         ensure_ready(settings, [check_actors], wait_seconds=options.wait)
         return 0
+    from goqueue.processes import goqueue_command, run_to_end  # noqa: PLC0415
     from goqueue.supervisor import StopRequest  # noqa: PLC0415
     from goqueue.worker_supervisor import supervise_workers  # noqa: PLC0415
 
     # In a process of its own: the supervisor stays small, and free of what users' modules do at import.
-    checking = [sys.executable, "-m", "goqueue", "worker", "--check", "--wait", str(options.wait)]
-    found = subprocess.run(checking, env=environment_of(settings), check=False).returncode  # noqa: S603
-    if found:
-        return found
+    refusal = run_to_end(goqueue_command(settings, "worker", "--check", "--wait", str(options.wait)))
+    if refusal:
+        return refusal
     with StopRequest().on_signals() as stop:
         return 0 if supervise_workers(settings, stop) else EXIT_FAILED
 
 
 def scheduler(options: argparse.Namespace) -> int:
     """Run the background services."""
+    from goqueue import failpoints  # noqa: PLC0415
     from goqueue.checks import ensure_ready  # noqa: PLC0415
     from goqueue.services.scheduler_process import SchedulerProcess  # noqa: PLC0415
     from goqueue.supervisor import StopRequest  # noqa: PLC0415
 
     settings = _settings_for_serving()
-    with StopRequest().on_signals() as stop:
-        ensure_ready(settings, [], wait_seconds=options.wait)
-        if not options.check:
+    failpoints.configure(settings.failpoints)
+    ensure_ready(settings, [], wait_seconds=options.wait)
+    if not options.check:
+        with StopRequest().on_signals() as stop:
             SchedulerProcess(settings).run(stop.requested)
     return 0
 

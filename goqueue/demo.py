@@ -83,9 +83,7 @@ def run_demo(jobs: int, *, more_mails_expected: int = 0) -> int:
 
 
 def _run(stack: EmbeddedStack, kinds: list[Kind], stop: StopRequest, more_mails_expected: int) -> bool:
-    _say(
-        "Starting PostgreSQL, Valkey, the API, two workers, a quarantine worker and the background services…"
-    )
+    _say("Starting PostgreSQL, Valkey, the API, the workers, and local mail, webhook and payment servers…")
     started = time.monotonic()
     try:
         stack.start(stop)

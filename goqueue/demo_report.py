@@ -119,8 +119,8 @@ def _numbers_of_jobs(facts: Facts, kinds: list[Kind]) -> list[Number]:
         Number("jobs created", len(facts.jobs), total),
         Number("creates repeated with the same key", facts.replays, min(10, total // 2)),
         Number("completed", statuses["completed"], total - failed),
-        Number("retried", retried, sum(kind.count for kind in kinds if kind.runs > 1)),
-        Number("retries", retries, sum(kind.count * (kind.runs - 1) for kind in kinds)),
+        Number("jobs retried", retried, sum(kind.count for kind in kinds if kind.runs > 1)),
+        Number("retries in all", retries, sum(kind.count * (kind.runs - 1) for kind in kinds)),
         Number("failed for good (dead letters)", statuses["failed"], failed),
     ]
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import structlog
 from pydantic import SecretStr
 
-from goqueue.config import Settings, environment_of, load_settings
+from goqueue.config import Settings, load_settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.embedded_process import HOST, free_port, refuse_taken_port
 from goqueue.errors import StartupError
 from goqueue.logging import configure_logging
 from goqueue.migrations.upgrade import upgrade
-from goqueue.processes import Command
+from goqueue.processes import Command, goqueue_command
 from goqueue.store import workers as worker_store
 from goqueue.supervisor import Supervisor
 from goqueue.worker_supervisor import worker_commands
@@ -34,6 +34,7 @@ except ModuleNotFoundError as missing:
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from pathlib import Path
 
     from goqueue.supervisor import StopRequest
@@ -42,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
+
+SERVICES = ("api", "scheduler")
 
 #: After this a child of the stack that does not end is killed; it is a developer's machine.
 GRACE_SECONDS = 10.0
@@ -55,6 +58,9 @@ class EmbeddedStack:
         api_port: 0 takes a free one.
         output: where the processes write their logs; None is where ours go.
         overrides: settings of every process, over the environment's.
+
+    Raises:
+        ConfigurationError: the environment is not usable.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class EmbeddedStack:
         self.mail = SmtpSink()
         self.payments = PaymentSandbox()
         self.webhooks = WebhookReceiver(secret)
-        self.settings = Settings()
+        self.settings = load_settings(**overrides)
         self._supervisor = Supervisor([])
 
     @property
@@ -84,9 +90,7 @@ class EmbeddedStack:
 
         Raises:
             StartupError: something cannot start; one line.
-            ConfigurationError: the environment is not usable.
         """
-        self.settings = load_settings(**self._overrides)  # a wrong environment is told before anything starts
         if self._api_port:
             refuse_taken_port("the API", self._api_port)
         self._start_servers()
@@ -98,8 +102,7 @@ class EmbeddedStack:
         try:
             upgrade(database)
             self._supervisor = Supervisor(_commands(self.settings, self._output))
-            self._supervisor.start()
-            self._wait_until_ready(database, stop)
+            self._start_processes(database, stop)
         finally:
             database.close()
 
@@ -118,7 +121,7 @@ class EmbeddedStack:
             Whether every process ended by itself and without an error.
         """
         clean = True
-        for names in (["api"], self._supervisor.names_starting_with("worker", "quarantine"), ["scheduler"]):
+        for names in (["api"], self._worker_names, ["scheduler"]):
             clean &= self._supervisor.stop(forced, names)
         for counterpart in (self.mail, self.payments, self.webhooks):
             counterpart.stop()
@@ -126,12 +129,24 @@ class EmbeddedStack:
         self.postgres.stop("immediate" if forced.is_set() else "fast")
         return clean
 
+    @property
+    def _worker_names(self) -> list[str]:
+        return [name for name in self._supervisor.names if name not in SERVICES]
+
     def _start_servers(self) -> None:
         self.postgres = EmbeddedPostgres(self.postgres.folder, port=self._ports.of("postgresql"))
         self.postgres.start()
         self.valkey = EmbeddedValkey(self.valkey.folder, port=self._ports.of("valkey"))
         self.valkey.start()
         self._ports.keep()
+
+    def _start_processes(self, database: Database, stop: StopRequest) -> None:
+        """Start the API first: it checks the users' modules, and tells in a line what is wrong with them."""
+        self._supervisor.start(SERVICES)
+        self._wait_until(self._api_answers, stop)
+        if not stop.requested.is_set():
+            self._supervisor.start(self._worker_names)
+            self._wait_until(lambda: self._workers_are_registered(database), stop)
 
     def _addresses(self) -> dict[str, Any]:
         return {
@@ -146,14 +161,14 @@ class EmbeddedStack:
             "shutdown_grace_seconds": GRACE_SECONDS,
         }
 
-    def _wait_until_ready(self, database: Database, stop: StopRequest) -> None:
+    def _wait_until(self, condition: Callable[[], bool], stop: StopRequest) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not (self._workers_are_registered(database) and self._api_answers()):
-            if stop.requested.wait(POLL_SECONDS):
-                return
+        while not condition() and not stop.requested.wait(POLL_SECONDS):
+            self.tend()
+            if self._supervisor.refused:
+                raise StartupError(f"{self._supervisor.refused[0]} cannot start; it has said why")
             if time.monotonic() > deadline:
                 raise StartupError(f"the API and the workers were not ready after {READY_SECONDS:g} s")
-            self.tend()
 
     def _workers_are_registered(self, database: Database) -> bool:
         with database.autocommit() as connection:
@@ -196,16 +211,9 @@ def _commands(settings: Settings, output: IO[bytes] | None) -> list[Command]:
         update={"worker_processes": 1, "worker_threads": 1, "worker_queues": ("quarantine",)}
     )
     commands = [
-        _goqueue(settings, "api"),
-        _goqueue(settings, "scheduler"),
+        goqueue_command(settings, "api"),
+        goqueue_command(settings, "scheduler"),
         *worker_commands(settings),
         *worker_commands(quarantine, name="quarantine"),
     ]
-    return [
-        Command(each.name, each.arguments, each.environment, each.grace_seconds, output) for each in commands
-    ]
-
-
-def _goqueue(settings: Settings, name: str) -> Command:
-    arguments = (sys.executable, "-m", "goqueue", name)
-    return Command(name, arguments, environment_of(settings), settings.shutdown_grace_seconds + GRACE_SECONDS)
+    return [replace(command, output=output) for command in commands]

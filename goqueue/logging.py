@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from structlog.types import Processor
 
     from goqueue.config import Settings
-
-_SHARED: list[Processor] = [
-    structlog.contextvars.merge_contextvars,
-    add_job_context,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.StackInfoRenderer(),
-]
 
 #: They say for every request and message what our own events say better.
 _CHATTY = ("httpx", "httpcore", "alembic", "asyncio")
@@ -37,8 +27,10 @@ def configure_logging(settings: Settings) -> None:
     Replaces root handlers that are there already: Dramatiq's command installs its own before it imports the
     actors.
     """
+    is_console = _is_console(settings.log_format)
+    shared = _shared_processors(timestamp="%H:%M:%S" if is_console else "iso")
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level]
@@ -49,10 +41,10 @@ def configure_logging(settings: Settings) -> None:
     handler.addFilter(retell_dramatiq)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
+            foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(settings.log_format),
+                *_renderers(is_console=is_console),
             ],
         )
     )
@@ -112,14 +104,30 @@ class _StandardError:
         sys.stderr.flush()
 
 
-def _renderers(log_format: str) -> list[Any]:
+def _shared_processors(*, timestamp: str) -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        add_job_context,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        # A person looks at the clock on the wall; machines compare machines.
+        structlog.processors.TimeStamper(fmt=timestamp, utc=timestamp == "iso"),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _is_terminal() -> bool:
     # Dramatiq's worker processes write through a pipe to their parent, whose standard error decides.
-    original = sys.__stderr__
-    is_terminal = original is not None and original.isatty()
-    if log_format == "console" or (log_format == "auto" and is_terminal):
-        return [
-            structlog.dev.ConsoleRenderer(
-                colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
+    return sys.__stderr__ is not None and sys.__stderr__.isatty()
+
+
+def _is_console(log_format: str) -> bool:
+    return log_format == "console" or (log_format == "auto" and _is_terminal())
+
+
+def _renderers(*, is_console: bool) -> list[Processor]:
+    if is_console:
+        colors, formatter = _is_terminal(), structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=formatter)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

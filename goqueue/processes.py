@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIGKILL, SIGTERM, Signals
 from typing import IO
+
+from goqueue.config import Settings, environment_of
 
 #: Waits on a pipe that only the owner holds, which the kernel closes when the owner is gone, however it died.
 #: Then: SIGTERM to the child alone, because Dramatiq's command passes it on and its worker takes a second one
@@ -24,6 +27,10 @@ kill -s KILL -- "-$1"
 """
 
 POLL_SECONDS = 0.02
+
+#: What a process does after its grace period (interrupt, record, give back its lease), with time to spare for
+#: a machine that is busy.
+MARGIN_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,13 @@ class Command:
     environment: dict[str, str]
     grace_seconds: float
     output: IO[bytes] | None = None
+
+
+def goqueue_command(settings: Settings, name: str, *options: str) -> Command:
+    """A `goqueue` command as a child of this process, with these settings."""
+    arguments = (sys.executable, "-m", "goqueue", name, *options)
+    grace_seconds = settings.shutdown_grace_seconds + MARGIN_SECONDS
+    return Command(name, arguments, environment_of(settings), grace_seconds)
 
 
 class ChildProcess:
@@ -110,3 +124,14 @@ class ChildProcess:
     def _signal_group(self, number: Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, number)
+
+
+def run_to_end(command: Command) -> int:
+    """Run a command and wait for it; its exit code. It ends with this process, whatever ends that."""
+    child = ChildProcess(command)
+    try:
+        while not child.has_ended():
+            time.sleep(POLL_SECONDS)
+    finally:
+        child.kill()
+    return child.exit_code or 0

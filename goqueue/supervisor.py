@@ -28,6 +28,9 @@ STABLE_SECONDS = 10.0
 
 TEND_SECONDS = 0.1
 
+#: What a GoQueue command exits with when it cannot work like this, and has said why.
+EXIT_UNUSABLE = 2
+
 
 class StopRequest:
     """What SIGINT and SIGTERM ask of this process: the first to stop in order, the second to stop now."""
@@ -64,13 +67,19 @@ class Supervisor:
         """The process ids of what runs now, by the name of its command."""
         return {kept.command.name: kept.child.pid for kept in self._kept if kept.child is not None}
 
-    def names_starting_with(self, *prefixes: str) -> list[str]:
-        """The names of commands, by their beginning."""
-        return [kept.command.name for kept in self._kept if kept.command.name.startswith(prefixes)]
+    @property
+    def refused(self) -> list[str]:
+        """The names of commands whose last run ended with exit code 2: they cannot work like this."""
+        return [kept.command.name for kept in self._kept if kept.exit_code == EXIT_UNUSABLE]
 
-    def start(self) -> None:
-        """Start every command."""
-        for kept in self._kept:
+    @property
+    def names(self) -> list[str]:
+        """The names of all commands."""
+        return [kept.command.name for kept in self._kept]
+
+    def start(self, names: Iterable[str] | None = None) -> None:
+        """Start these commands (None: all)."""
+        for kept in self._named(names):
             kept.start()
 
     def tend(self) -> None:
@@ -94,9 +103,12 @@ class Supervisor:
         Returns:
             Whether all of them ended by themselves and without an error.
         """
-        wanted = None if names is None else set(names)
-        children = [kept.let_go() for kept in self._kept if wanted is None or kept.command.name in wanted]
+        children = [kept.let_go() for kept in self._named(names)]
         return _end([child for child in children if child is not None], forced)
+
+    def _named(self, names: Iterable[str] | None) -> list[_KeptCommand]:
+        wanted = None if names is None else set(names)
+        return [kept for kept in self._kept if wanted is None or kept.command.name in wanted]
 
 
 class _KeptCommand:
@@ -105,6 +117,7 @@ class _KeptCommand:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.child: ChildProcess | None = None
+        self.exit_code: int | None = None
         self._backoff_seconds = BACKOFF_MIN_SECONDS
         self._start_at: float | None = None
 
@@ -135,7 +148,7 @@ class _KeptCommand:
             restart_in_seconds=self._backoff_seconds,
             **_how_it_ended(child.exit_code),
         )
-        self.child = None
+        self.child, self.exit_code = None, child.exit_code
         self._start_at = time.monotonic() + self._backoff_seconds
         self._backoff_seconds = min(2 * self._backoff_seconds, BACKOFF_MAX_SECONDS)
 

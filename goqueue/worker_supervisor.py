@@ -9,12 +9,8 @@ from __future__ import annotations
 import sys
 
 from goqueue.config import Settings, environment_of
-from goqueue.processes import Command
+from goqueue.processes import MARGIN_SECONDS, Command
 from goqueue.supervisor import StopRequest, Supervisor
-
-#: What a worker does after the grace period: interrupt, record, give back its lease; with time to spare for a
-#: machine that is busy.
-MARGIN_SECONDS = 15.0
 
 
 def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command]:
@@ -26,8 +22,8 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
     """
     arguments = [sys.executable, "-m", "goqueue.worker_process", "goqueue.actors", "--skip-logging"]
     arguments += ["--processes", "1"]
-    # Until its worker has booted, or this time is over, Dramatiq's parent takes no signal and does not see the
-    # worker die: with its default of 30 s a worker that died at its start would be missing for that long.
+    # Until its worker has booted, or this time is over, Dramatiq's parent takes no signal and does not see
+    # the worker die: with its default of 30 s one that died at its start would be missing for that long.
     arguments += ["--worker-fork-timeout", "100"]
     arguments += ["--threads", str(settings.worker_threads)]
     arguments += ["--worker-shutdown-timeout", str(round(settings.shutdown_grace_seconds * 1000))]

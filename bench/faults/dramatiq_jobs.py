@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
@@ -14,9 +15,13 @@ for middleware in work.added_middleware():
     broker.add_middleware(middleware)
 dramatiq.set_broker(broker)
 
-_OPTIONS = {"queue_name": "bench", "max_retries": work.MAX_RETRIES, "min_backoff": work.RETRY_MS}
+_OPTIONS: dict[str, Any] = {
+    "queue_name": "bench",
+    "max_retries": work.MAX_RETRIES,
+    "min_backoff": work.RETRY_MS,
+}
 
-simple = dramatiq.actor(work.simple, **_OPTIONS)
-slow = dramatiq.actor(work.slow, **_OPTIONS)
-fail_in_outage = dramatiq.actor(work.fail_in_outage, **_OPTIONS)
-fail_late = dramatiq.actor(work.fail_late, **_OPTIONS, time_limit=work.TIME_LIMIT_MS)
+simple = dramatiq.actor(**_OPTIONS)(work.simple)
+slow = dramatiq.actor(**_OPTIONS)(work.slow)
+fail_in_outage = dramatiq.actor(**_OPTIONS)(work.fail_in_outage)
+fail_late = dramatiq.actor(**_OPTIONS, time_limit=work.TIME_LIMIT_MS)(work.fail_late)

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-#: Answers that say "nothing there": losing them would lose nothing.
+#: Answers to a fetch that say "nothing there": losing them would lose nothing.
 EMPTY_ANSWERS = (b"*0\r\n", b"*-1\r\n", b"$-1\r\n", b"_\r\n")
 
 
@@ -19,7 +19,7 @@ class RedisProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._cuts: dict[bytes, int] = {}
+        self._cuts: dict[bytes, tuple[bytes, ...]] = {}
         self._down = False
         self.cut = 0
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -32,14 +32,23 @@ class RedisProxy:
         self.go_down()
 
     @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    @property
     def url(self) -> str:
         """The URL of database 0 through this proxy."""
-        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        return f"redis://127.0.0.1:{self.port}/0"
 
-    def cut_answers(self, command: bytes, times: int = 1) -> None:
-        """Lose the next answers to requests that contain these bytes, except empty ones; `cut` counts them."""
+    def cut_answer(self, command: bytes, *, spare: tuple[bytes, ...] = ()) -> None:
+        """Lose the next answer to a request that contains these bytes; it is counted in `cut`.
+
+        Errors are spared (such as that a script is not loaded yet: then nothing was done), and what else is
+        told.
+        """
         with self._lock:
-            self._cuts[command] = times
+            self._cuts[command] = spare
 
     def go_down(self) -> None:
         """Close every connection, and each new one at once: Redis is not there, but keeps what it has."""
@@ -93,14 +102,12 @@ class RedisProxy:
         self._end(link)
 
     def _is_lost(self, command: bytes | None, answer: bytes) -> bool:
-        if command is None or answer in EMPTY_ANSWERS:
-            return False
         with self._lock:
-            left = self._cuts.pop(command, 0)
-            if left > 1:
-                self._cuts[command] = left - 1
-            self.cut += left > 0
-            return left > 0
+            if command not in self._cuts or answer.startswith(b"-") or answer in self._cuts[command]:
+                return False
+            del self._cuts[command]
+            self.cut += 1
+            return True
 
     def _end(self, link: _Link) -> None:
         with self._lock:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
+from bench.faults.proxy import EMPTY_ANSWERS
 from bench.faults.side_effects import CHECKED, ENDED, STARTED
 from bench.faults.stands import THREADS, Stand
 from bench.processes import Child, wait_until
@@ -24,8 +25,8 @@ REPEAT_SECONDS = 1.5
 #: GoQueue promises that what a dead worker held runs again within this.
 RESCUE_SECONDS = 20.0
 
-#: redis-py repeats a command that fails, with growing pauses; stock Dramatiq gives up after all of them.
-OUTAGE_SECONDS = 7.0
+#: Long enough for every worker thread to fail, and to try to say so.
+OUTAGE_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,16 @@ def time_limit_in_a_hook(stand: Stand) -> Tally:
     stand.start_worker()
     stand.enqueue("fail_late", range(1, JOBS + 1))
     _wait_for_starts(stand, THREADS)
-    return _tally(stand, JOBS, seconds=10)
+    return _tally(stand, JOBS, seconds=15)
 
 
 def lost_answer_of_a_fetch(stand: Stand) -> Tally:
     """Redis hands messages out, and the connection breaks before they arrive."""
     stand.enqueue("simple", range(1, JOBS + 1))
-    stand.proxy.cut_answers(stand.fetch_command)
+    stand.proxy.cut_answer(stand.fetch_command, spare=EMPTY_ANSWERS)
     stand.start_services()
     stand.start_worker()
-    _wait_for_cuts(stand, 1)
+    wait_until(lambda: stand.proxy.cut, seconds=BOOT_SECONDS, what="an answer is cut", poll=0.02)
     return _tally(stand, JOBS, seconds=10)
 
 
@@ -92,7 +93,7 @@ def lost_answer_of_an_enqueue(stand: Stand) -> Tally:
     """Redis takes a message, and the connection breaks before it says so."""
     for number in range(1, JOBS + 1):
         before = stand.proxy.cut
-        stand.proxy.cut_answers(stand.enqueue_command)
+        stand.proxy.cut_answer(stand.enqueue_command)
         stand.enqueue("simple", [number])
         if stand.proxy.cut == before:
             raise RuntimeError("no answer of an enqueue was cut")
@@ -111,14 +112,7 @@ def hook_that_raises(stand: Stand) -> Tally:
     _wait_for_starts(stand, JOBS)
     tally = _tally(stand, JOBS, seconds=10)
     unchecked = stand.effects.counted(STARTED).total() - stand.effects.counted(CHECKED).total()
-    return Tally(
-        tally.jobs,
-        tally.lost,
-        tally.stuck,
-        tally.run_twice,
-        note=f"{unchecked} ran although the hook had raised",
-        broken=unchecked > 0,
-    )
+    return replace(tally, note=f"{unchecked} ran although the hook had raised", broken=unchecked > 0)
 
 
 def undecodable_message(stand: Stand) -> Tally:
@@ -140,10 +134,8 @@ def dead_child(stand: Stand) -> Tally:
     _wait_for_starts(stand, 2 * THREADS)
     _worker_processes(command)[0].kill()
     tally = _tally(stand, jobs, seconds=RESCUE_SECONDS + 5, over=lambda: command.exit_code is not None)
-    alive = "goes on" if command.exit_code is None else "has stopped"
-    return Tally(
-        tally.jobs, tally.lost, tally.stuck, tally.run_twice, note=f"the command {alive}; {tally.note}"
-    )
+    note = f"the command goes on; {tally.note}" if command.exit_code is None else "the command has stopped"
+    return replace(tally, note=note)
 
 
 def killed_worker(stand: Stand) -> Tally:
@@ -200,10 +192,6 @@ def _wait_for_starts(stand: Stand, count: int) -> None:
         what=f"{count} jobs start",
         poll=0.02,
     )
-
-
-def _wait_for_cuts(stand: Stand, count: int) -> None:
-    wait_until(lambda: stand.proxy.cut >= count, seconds=BOOT_SECONDS, what="an answer is cut", poll=0.02)
 
 
 def _worker_processes(command: Child) -> list[psutil.Process]:

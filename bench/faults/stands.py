@@ -134,8 +134,8 @@ class DramatiqStand(Stand):
         return self.start_worker(processes=processes)
 
     def enqueue(self, job: str, numbers: Iterable[int]) -> None:
-        """Send messages."""
-        broker = RedisBroker(url=self.proxy.url)  # type: ignore[no-untyped-call]  # Dramatiq's
+        """Send messages; by host and port, as in Dramatiq's guide: then redis-py repeats what failed."""
+        broker = RedisBroker(host="127.0.0.1", port=self.proxy.port)  # type: ignore[no-untyped-call]  # Dramatiq's
         for number in numbers:
             broker.enqueue(dramatiq.Message(QUEUE, job, (), {"number": number}, {}))
         broker.client.close()

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dramatiq import Middleware
+from dramatiq import Broker, Middleware
+from dramatiq.broker import MessageProxy
 
 from bench.faults.side_effects import CHECKED, ENDED, STARTED, SideEffects
 
@@ -63,7 +64,12 @@ class SlowHook(Middleware):
     """Reports failures to somebody slow, so that the time limit passes while the hook runs."""
 
     def after_process_message(
-        self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
+        self,
+        broker: Broker,  # noqa: ARG002  (Dramatiq's signature)
+        message: MessageProxy,  # noqa: ARG002  (Dramatiq's signature)
+        *,
+        result: Any = None,  # noqa: ARG002  (Dramatiq's signature)
+        exception: BaseException | None = None,
     ) -> None:
         """Take longer than the time limit."""
         if isinstance(exception, JobFailedError):
@@ -78,7 +84,7 @@ class Guard(Middleware):
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def before_process_message(self, broker: Any, message: Any) -> None:
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """Refuse the first attempt."""
         key = str(_number_of(message))
         if key not in self._seen:
@@ -90,8 +96,10 @@ class Guard(Middleware):
 def added_middleware() -> list[Middleware]:
     """The middleware that this scenario adds to its broker."""
     name = os.environ.get("FAULTS_MIDDLEWARE", "")
-    return {"slow_hook": [SlowHook()], "guard": [Guard()]}.get(name, [])
+    choices: dict[str, list[Middleware]] = {"slow_hook": [SlowHook()], "guard": [Guard()]}
+    return choices.get(name, [])
 
 
 def _number_of(message: Any) -> int:
-    return int(message.asdict()["kwargs"].get("number", 0) or message.asdict()["args"][0]["number"])
+    call = message.asdict()
+    return int(call["kwargs"]["number"] if call["kwargs"] else call["args"][0]["number"])

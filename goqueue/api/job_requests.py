@@ -16,7 +16,7 @@ from goqueue.submit import new_job
 
 
 class QueueDirectory:
-    """Which queues exist: those of declared types, those that have a type by default, and those with a row."""
+    """Which queues exist: those of declared types, those with a default type, and those with a row."""
 
     def __init__(self, broker: JobBroker, database: Database, default_types: Mapping[str, str]) -> None:
         self._broker = broker

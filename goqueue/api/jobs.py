@@ -10,8 +10,8 @@ import orjson
 
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.cursors import read_cursor, write_cursor
 from goqueue.api.create import CreateJobResource
+from goqueue.api.cursors import read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
 from goqueue.store import job_lists

@@ -203,7 +203,7 @@ def _success(operation: Operation) -> dict[str, Any]:
         success["content"] = {
             JSON: {"schema": {"type": "array", "items": schema} if operation.many else schema}
         }
-    elif operation.status == 200:
+    elif operation.status == HTTPStatus.OK:
         success["content"] = {JSON: {"schema": {"type": "object"}}}
     return success
 

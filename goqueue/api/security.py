@@ -40,8 +40,8 @@ class BearerAuthentication:
             return False
         # A header is Latin-1; a key is compared as the bytes that were sent.
         given = hashlib.sha256(key.strip().encode("latin-1", errors="replace")).hexdigest().encode()
-        # All are compared, whichever fits: the time tells nothing about the others.
-        return any([hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes])
+        matches = [hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes]
+        return any(matches)  # after all were compared: the time does not tell which one fits
 
 
 def refuse_open_bind(settings: Settings) -> None:
@@ -51,12 +51,11 @@ def refuse_open_bind(settings: Settings) -> None:
         ConfigurationError: `api_host` is not loopback and no keys are configured.
     """
     if not settings.api_keys and not _is_loopback(settings.api_host):
-        raise ConfigurationError(
-            [
-                "GOQUEUE_API_KEYS: expected at least one key (make one with `goqueue key`), because "
-                f"GOQUEUE_API_HOST is {settings.api_host}, which is not loopback"
-            ]
+        problem = (
+            "GOQUEUE_API_KEYS: expected at least one key (make one with `goqueue key`), because "
+            f"GOQUEUE_API_HOST is {settings.api_host}, which is not loopback"
         )
+        raise ConfigurationError([problem])
 
 
 def _is_loopback(host: str) -> bool:

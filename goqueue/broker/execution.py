@@ -58,11 +58,13 @@ class JobFunction:
         interrupts: Interrupts,
         *,
         result_max_bytes: int,
+        has_callback: bool,
     ) -> None:
         self.function = _keeping_the_loop(function)
         self.job_type = job_type
         self.interrupts = interrupts
         self.result_max_bytes = result_max_bytes
+        self.has_callback = has_callback
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
@@ -75,7 +77,7 @@ class JobFunction:
         token = _current.set(current)
         current.begin()
         try:
-            result = self._call_armed(current)
+            self._call_armed(current)
         except Snooze as snooze:
             current.control = (AttemptOutcome.SNOOZED, snooze.seconds)
             return None
@@ -91,19 +93,19 @@ class JobFunction:
         finally:
             current.end()
             _current.reset(token)
-        return result if current.claimed.options else None
+        if current.result is not None and (self.has_callback or current.claimed.options):
+            return json.loads(current.result)
+        return None
 
-    def _call_armed(self, current: CurrentJob) -> Any:
+    def _call_armed(self, current: CurrentJob) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
         try:
             self.interrupts.arm(current, limit)
             args, kwargs = self._arguments(current)
-            result = self.function(*args, **kwargs)
-            current.result = self._encoded(result)
+            current.result = self._encoded(self.function(*args, **kwargs))
         finally:
             self._disarm()
-        return result
 
     def _disarm(self) -> None:
         # The interrupt may land in here, before the lock is taken: then the thread is still armed.

@@ -31,6 +31,7 @@ from goqueue.db import Database
 from goqueue.errors import Discard
 from goqueue.jobs import QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
+from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
 
 Throws = tuple[type[BaseException], ...]
@@ -82,7 +83,11 @@ class JobBroker(RedisBroker):
         self.job_types[actor.actor_name] = job_type
         self._throws[actor.actor_name] = (Discard, *_as_tuple(actor.options.get("throws")))
         actor.fn = JobFunction(
-            function, job_type, self.interrupts, result_max_bytes=self.settings.result_max_bytes
+            function,
+            job_type,
+            self.interrupts,
+            result_max_bytes=self.settings.result_max_bytes,
+            has_callback=has_callback(actor.options),
         )
         super().declare_actor(actor)
 

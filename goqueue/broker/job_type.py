@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from typing_extensions import is_typeddict
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
@@ -153,7 +154,7 @@ def _is_object(annotation: Any) -> bool:
     return isinstance(annotation, type) and (
         issubclass(annotation, BaseModel)
         or dataclasses.is_dataclass(annotation)
-        or typing.is_typeddict(annotation)
+        or is_typeddict(annotation)
     )
 
 

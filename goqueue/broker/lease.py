@@ -17,7 +17,7 @@ from goqueue.broker.slots import WorkerSlots
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
+from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, JobStatus, Outcome
 from goqueue.store import jobs as job_store
 from goqueue.store import workers as worker_store
 
@@ -126,8 +126,13 @@ class Lease:
                 if neighbour != worker_id and (pid == os.getpid() or not is_running(pid)):
                     log.warning("worker_gone", worker_id=neighbour, pid=pid)
                     worker_store.stop(connection, neighbour)
-        self._holdings.quarantine_is_served = worker_store.is_quarantine_served(
-            connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
+        # Who serves nothing else never leaves it to another: two of them would leave it to each other.
+        serves_only_quarantine = self._queues == [QUARANTINE_QUEUE]
+        self._holdings.quarantine_is_served = (
+            not serves_only_quarantine
+            and worker_store.is_quarantine_served(
+                connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
+            )
         )
 
     def _reconcile(self, known: set[tuple[int, int]], held: set[tuple[int, int]]) -> None:

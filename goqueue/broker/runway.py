@@ -127,9 +127,11 @@ class Runway:
         self._default_limit = settings.runway_min
         self._lost_push_ms = int(settings.lost_push_seconds * 1000)
         self._client = connect(settings)
-        # A blocking fetch is silent for as long as it blocks, so its time-out is longer by that.
+        # A blocking call is silent for as long as it blocks, so its time-out is longer by that.
         self._blocking = connect(
-            settings, timeout_seconds=settings.fetch_block_seconds + settings.redis_timeout_seconds
+            settings,
+            timeout_seconds=max(settings.fetch_block_seconds, settings.dispatch_idle_seconds)
+            + settings.redis_timeout_seconds,
         )
         self._push = self._client.register_script(PUSH_SCRIPT)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import structlog
-from sqlalchemy import Connection
 
-from goqueue.db import Database
+from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError
 
 log = structlog.get_logger(__name__)

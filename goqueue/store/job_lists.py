@@ -7,15 +7,14 @@ a status is written into the text, because the planner uses a partial index only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
-from goqueue.store.rows import JOB_COLUMNS, Values, fetch_all, fetch_one, job_from_row
+from goqueue.store.rows import JOB_COLUMNS, fetch_all, fetch_one, job_from_row
 
 __all__ = ["Attempt", "JobFilter", "attempts_of", "chunk", "newest_id", "page"]
 
@@ -25,6 +24,15 @@ PAGE_MAX_BYTES = 8 * 1024 * 1024
 #: Ids are given out in the order of time, except that a transaction gives its rows the time of its start.
 #: The rows of one that stayed open for longer than this may be missed by the filters on `created_at`.
 LONGEST_TRANSACTION = "interval '1 hour'"
+
+
+class _Range(NamedTuple):
+    """A condition on ids, and the order in which its index has them."""
+
+    condition: str
+    newest_first: str
+    oldest_first: str
+
 
 # The first id whose row, and so every later one, was created at a time or later: about twenty steps down the
 # primary key instead of an index that every insert would pay for.
@@ -41,6 +49,34 @@ _FIRST_ID_SINCE = """
     )
     SELECT max(low) FROM bisection
 """
+
+# What is too much for one page is cut where PostgreSQL has the rows in its hands anyway.
+_PAGE = f"""
+    SELECT {JOB_COLUMNS}, found FROM (
+        SELECT *, count(*) OVER () AS found,
+               sum(octet_length(payload::text) + coalesce(octet_length(result::text), 0))
+                   OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_above
+        FROM (SELECT * FROM jobs WHERE {{conditions}} ORDER BY {{newest_first}} LIMIT %(limit)s) AS newest
+    ) AS sized
+    WHERE coalesce(bytes_above, 0) <= %(bytes)s ORDER BY id DESC
+"""
+
+_CHUNK = "SELECT id FROM jobs WHERE {conditions} ORDER BY {oldest_first} LIMIT %(limit)s"
+
+# Ids in a range, in their order: by the primary key, or inside one queue by jobs_queue_id_idx. To say it as
+# rows is to insist on that index. With `queue = …` the planner often walks the primary key and expects a job
+# of the queue every few steps; a million newer jobs of other queues would stand before the first.
+_BY_ID = _Range("id > %(above)s AND id < %(below)s", "id DESC", "id")
+_BY_QUEUE_AND_ID = _Range(
+    "(queue, id) > (%(queue)s, %(above)s) AND (queue, id) < (%(queue)s, %(below)s)",
+    "queue DESC, id DESC",
+    "queue, id",
+)
+
+# These have indexes of their own, and are rare.
+_INDEXED_STATUSES = frozenset(
+    {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.BLOCKED, JobStatus.RUNNING}
+)
 
 _ATTEMPTS = """
     SELECT attempt, fence, outcome, worker_id, error, traceback, started_at, finished_at, run_seconds
@@ -82,20 +118,10 @@ def page(
     connection: Connection, wanted: JobFilter, *, limit: int, before_id: int | None = None
 ) -> tuple[list[Job], bool]:
     """The newest jobs below an id, newest first, and whether there are more below them."""
-    conditions, parameters = _conditions(connection, wanted)
-    parameters |= {"before": before_id or MAX_JOB_ID, "limit": limit + 1, "bytes": PAGE_MAX_BYTES}
-    # The page is cut before it is sent, where PostgreSQL has each row in its hands anyway.
-    rows = fetch_all(
-        connection,
-        f"SELECT * FROM (SELECT {JOB_COLUMNS}, coalesce(sum(octet_length(payload::text) "
-        "+ coalesce(octet_length(result::text), 0)) OVER above, 0) AS bytes_before "
-        f"FROM (SELECT * FROM jobs WHERE {conditions} AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s) AS newest "
-        "WINDOW above AS (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS sized "
-        "ORDER BY id DESC",
-        parameters,
-    )
-    kept = _within_bytes(rows)[:limit]
-    return [job_from_row(row[:-1]) for row in kept], len(kept) < len(rows)
+    sql, parameters = _statement(connection, _PAGE, wanted, above=0, below=before_id or MAX_JOB_ID)
+    rows = fetch_all(connection, sql, parameters | {"limit": limit + 1, "bytes": PAGE_MAX_BYTES})
+    jobs = [job_from_row(row[:-1]) for row in rows[:limit]]
+    return jobs, bool(rows) and rows[0][-1] > len(jobs)
 
 
 def newest_id(connection: Connection) -> int:
@@ -109,14 +135,8 @@ def chunk(
     connection: Connection, wanted: JobFilter, *, after_id: int, up_to_id: int, limit: int
 ) -> list[int]:
     """The next ids of the jobs above an id, oldest first."""
-    conditions, parameters = _conditions(connection, wanted)
-    parameters |= {"after": after_id, "up_to": up_to_id, "limit": limit}
-    rows = fetch_all(
-        connection,
-        f"SELECT id FROM jobs WHERE {conditions} AND id > %(after)s AND id <= %(up_to)s ORDER BY id LIMIT %(limit)s",
-        parameters,
-    )
-    return [row[0] for row in rows]
+    sql, parameters = _statement(connection, _CHUNK, wanted, above=after_id, below=up_to_id + 1)
+    return [row[0] for row in fetch_all(connection, sql, parameters | {"limit": limit})]
 
 
 def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
@@ -124,35 +144,40 @@ def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
     return [Attempt(*row) for row in fetch_all(connection, _ATTEMPTS, {"id": job_id})]
 
 
-def _within_bytes(rows: Sequence[Values]) -> Sequence[Values]:
-    return [row for row in rows if row[-1] <= PAGE_MAX_BYTES]
-
-
-def _conditions(connection: Connection, wanted: JobFilter) -> tuple[str, dict[str, Any]]:
-    conditions, parameters = ["true"], dict[str, Any]()
+def _statement(
+    connection: Connection, template: str, wanted: JobFilter, *, above: int, below: int
+) -> tuple[str, dict[str, Any]]:
+    by_queue = wanted.queue is not None and wanted.status not in _INDEXED_STATUSES
+    ids = _BY_QUEUE_AND_ID if by_queue else _BY_ID
+    conditions = [ids.condition]
+    if wanted.queue is not None and not by_queue:
+        conditions.append("queue = %(queue)s")
+    if wanted.type is not None:
+        conditions.append("type = %(type)s")
     if wanted.status is not None:
         conditions.append(f"status = '{wanted.status.value}'")
-    for column in ("queue", "type"):
-        value = getattr(wanted, column)
-        if value is not None:
-            conditions.append(f"{column} = %({column})s")
-            parameters[column] = value
     if wanted.created_after is not None:
-        conditions.append("created_at >= %(created_after)s AND id >= %(first_id)s")
-        parameters["created_after"] = wanted.created_after
-        parameters["first_id"] = _first_id(
-            connection, wanted.created_after, f"%(moment)s - {LONGEST_TRANSACTION}"
-        )
+        conditions.append("created_at >= %(after)s")
+        above = max(above, _first_id(connection, wanted.created_after, f"- {LONGEST_TRANSACTION}") - 1)
     if wanted.created_before is not None:
-        conditions.append("created_at < %(created_before)s AND id < %(end_id)s")
-        parameters["created_before"] = wanted.created_before
-        parameters["end_id"] = _first_id(
-            connection, wanted.created_before, f"%(moment)s + {LONGEST_TRANSACTION}"
-        )
-    return " AND ".join(conditions), parameters
+        conditions.append("created_at < %(before)s")
+        below = min(below, _first_id(connection, wanted.created_before, f"+ {LONGEST_TRANSACTION}"))
+    sql = template.format(
+        conditions=" AND ".join(conditions), newest_first=ids.newest_first, oldest_first=ids.oldest_first
+    )
+    return sql, {
+        "queue": wanted.queue,
+        "type": wanted.type,
+        "after": wanted.created_after,
+        "before": wanted.created_before,
+        "above": above,
+        "below": below,
+    }
 
 
-def _first_id(connection: Connection, moment: datetime, expression: str) -> int:
-    row = fetch_one(connection, _FIRST_ID_SINCE.format(moment=f"({expression})"), {"moment": moment})
+def _first_id(connection: Connection, moment: datetime, shift: str) -> int:
+    """The first id since a moment that is shifted by an interval."""
+    sql = _FIRST_ID_SINCE.format(moment=f"(%(moment)s::timestamptz {shift})")
+    row = fetch_one(connection, sql, {"moment": moment})
     assert row is not None
     return int(row[0])

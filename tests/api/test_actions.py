@@ -144,9 +144,7 @@ def test_a_paused_queue_accepts_jobs(client: testing.TestClient, create: Create,
 
 def test_a_pause_may_be_repeated(client: testing.TestClient) -> None:
     """A second pause keeps the time of the first."""
-    assert (
-        client.simulate_post("/queues/noop/pause").json == client.simulate_post("/queues/noop/pause").json
-    )
+    assert client.simulate_post("/queues/noop/pause").json == client.simulate_post("/queues/noop/pause").json
 
 
 def test_a_queue_with_a_row_may_be_used_without_a_type_of_its_own(

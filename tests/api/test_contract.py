@@ -211,6 +211,8 @@ def test_attempts_are_listed_in_their_order(
 
 def test_each_answer_names_its_request(client: testing.TestClient) -> None:
     """X-Request-ID comes back as it was sent, or made where it is missing or odd."""
-    assert client.simulate_get("/health", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert (
+        client.simulate_get("/health", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    )
     made = client.simulate_get("/health", headers={"X-Request-ID": "no spaces"}).headers["x-request-id"]
     assert len(made) == 32

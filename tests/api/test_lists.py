@@ -12,6 +12,7 @@ from falcon import testing
 
 from goqueue.db import Database
 from goqueue.store import job_lists
+from goqueue.store.rows import fetch_all
 from tests.support.factories import JobFactory
 
 Create = Callable[..., dict[str, Any]]
@@ -76,12 +77,16 @@ def test_filters_are_combined(client: testing.TestClient, make_job: JobFactory) 
     make_job("failed", queue="email", type="noop")
     make_job("failed", queue="noop", type="send_email")
     make_job("completed", queue="email", type="send_email")
-    assert ids(client.simulate_get("/jobs", query_string="queue=email&type=send_email&status=failed")) == [wanted]
+    assert ids(client.simulate_get("/jobs", query_string="queue=email&type=send_email&status=failed")) == [
+        wanted
+    ]
     assert len(ids(client.simulate_get("/jobs", query_string="status=failed"))) == 3
     assert len(ids(client.simulate_get("/jobs", query_string="type=send_email"))) == 3
 
 
-@pytest.mark.parametrize("status", ["queued", "blocked", "running", "completed", "failed", "cancelled", "expired"])
+@pytest.mark.parametrize(
+    "status", ["queued", "blocked", "running", "completed", "failed", "cancelled", "expired"]
+)
 def test_every_status_can_be_listed(client: testing.TestClient, make_job: JobFactory, status: str) -> None:
     """Each status filters to exactly its jobs."""
     made = {name: make_job(name).id for name in ["queued", "running", "failed"] if name != status}
@@ -130,11 +135,13 @@ def test_a_page_of_large_jobs_is_cut(
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        pytest.param("queue=noop", "jobs_queue_id_idx|jobs_pkey", id="queue"),
+        pytest.param("queue=noop", "jobs_queue_id_idx", id="queue"),
         pytest.param("queue=rare", "jobs_queue_id_idx", id="rare queue"),
         pytest.param("status=queued", "jobs_pkey|jobs_ready_idx", id="queued"),
         pytest.param("status=failed", "jobs_unsuccessful_idx", id="failed"),
-        pytest.param("queue=noop&status=failed", "jobs_unsuccessful_idx|jobs_queue_id_idx", id="failed of a queue"),
+        pytest.param(
+            "queue=noop&status=failed", "jobs_unsuccessful_idx|jobs_queue_id_idx", id="failed of a queue"
+        ),
         pytest.param("status=running", "jobs_running_idx", id="running"),
         pytest.param("created_after=2020-01-01T00:00:00Z", "jobs_pkey", id="time"),
     ],
@@ -152,7 +159,7 @@ def test_no_list_reads_the_whole_table(
         )
         connection.exec_driver_sql("ANALYZE jobs")
     plans: list[str] = []
-    original = job_lists.fetch_all
+    original = fetch_all
 
     def explain(connection: Any, sql: str, parameters: Any) -> Any:
         plans.append("\n".join(row[0] for row in original(connection, f"EXPLAIN {sql}", parameters)))

@@ -58,7 +58,11 @@ def post(port: int, path: str, chunks: list[bytes]) -> tuple[int, Any, dict[str,
             "POST", path, body=iter(chunks), headers={"Content-Type": "application/json"}, encode_chunked=True
         )
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read()), {name.lower(): value for name, value in answer.headers.items()}
+        return (
+            answer.status,
+            json.loads(answer.read()),
+            {name.lower(): value for name, value in answer.headers.items()},
+        )
     finally:
         connection.close()
 
@@ -101,7 +105,7 @@ def own_postgres(data_folder: Path) -> Iterator[EmbeddedPostgres]:
 def test_without_postgresql_the_answer_is_503(
     own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey, mode: Any
 ) -> None:
-    """While PostgreSQL is away every route that needs it answers 503 with Retry-After, and then works again."""
+    """While PostgreSQL is away what needs it answers 503 with Retry-After, and then works again."""
     settings = Settings(
         database_url=SecretStr(own_postgres.url), redis_url=SecretStr(valkey.url), namespace=f"outage_{mode}"
     )

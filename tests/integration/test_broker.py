@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import dramatiq
 import pytest
 from pydantic import BaseModel, SecretStr
 
@@ -87,7 +86,7 @@ def results() -> dict[str, Any]:
     }
 
 
-def declare() -> None:
+def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
     """Declare the actors of these tests on the present broker."""
 
     @goqueue.actor(max_retries=0)
@@ -189,9 +188,7 @@ def create(engine: Engine, name: str, payload: Any, **values: Any) -> int:
 # Success
 
 
-@pytest.mark.parametrize(
-    "value", [None, 0, False, "", "ü", {"a": [1, None, {"b": 2.5}]}, []], ids=repr
-)
+@pytest.mark.parametrize("value", [None, 0, False, "", "ü", {"a": [1, None, {"b": 2.5}]}, []], ids=repr)
 def test_a_result_is_kept(engine: Engine, value: Any) -> None:
     """What a handler returns is the job's result."""
     job = engine.wait_for(create(engine, "give", {"value": value}))
@@ -384,7 +381,7 @@ def test_an_async_handler_has_a_time_limit(engine: Engine) -> None:
 def test_limits_that_strike_at_the_last_moment_land_in_the_handler(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However close to its end a handler is stopped, it completed or failed, no hook was hit, all threads live."""
+    """However close to its end a handler is stopped: it completed or failed, no hook is hit, threads live."""
     monkeypatch.setattr(interrupts, "CHECK_SECONDS", 0.0002)
     jobs = [
         NewJob("default", "spin", f'{{"seconds": {0.0005 + number % 7 * 0.0002}}}', 0, 0, None, 0.001)
@@ -417,7 +414,7 @@ def test_a_result_that_cannot_be_kept_is_a_failed_attempt(engine: Engine, how: s
 # Jobs that cannot run
 
 
-def insert_as_is(engine: Engine, name: str, payload: str, **values: Any) -> int:
+def insert_as_is(name: str, payload: str, **values: Any) -> int:
     """Insert a row past every validation, as an older release may have."""
     (job_id,) = submit.current_submitter().many([NewJob("default", name, payload, **values)])
     return job_id
@@ -425,7 +422,7 @@ def insert_as_is(engine: Engine, name: str, payload: str, **values: Any) -> int:
 
 def test_an_unknown_actor_is_a_failed_attempt(engine: Engine) -> None:
     """A claimed job whose type this worker does not know fails with a clear error."""
-    job = engine.wait_for(insert_as_is(engine, "gone", "{}"), "failed")
+    job = engine.wait_for(insert_as_is("gone", "{}"), "failed")
     assert job.error is not None
     assert job.error.startswith("ActorNotFound")
     assert [row[:2] for row in engine.attempts(job.id)] == [(1, "failed")]
@@ -434,7 +431,7 @@ def test_an_unknown_actor_is_a_failed_attempt(engine: Engine) -> None:
 @pytest.mark.parametrize("payload", ["{}", '{"text": 1}', '{"text": "a", "times": "many"}', "[]"])
 def test_a_payload_that_no_longer_fits_is_discarded(engine: Engine, payload: str) -> None:
     """A payload that its type refuses at the run is a dead letter at once, naming the fields."""
-    job = engine.wait_for(insert_as_is(engine, "greet", payload), "failed")
+    job = engine.wait_for(insert_as_is("greet", payload), "failed")
     assert (job.reason, job.attempts) == ("discarded", 1)
     assert job.error is not None
     assert "payload" in job.error
@@ -496,7 +493,7 @@ def test_a_cancelled_running_job_is_interrupted(engine: Engine) -> None:
 
 
 def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> None:
-    """A worker whose lease was ended stops what it runs, counts the late results, and works on as a new one."""
+    """A worker whose lease was ended stops what it runs, counts the late results, and goes on as another."""
     runs.clear()
     gate.clear()
     job_id = create(engine, "hold", {}, max_retries=3)
@@ -518,7 +515,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
 
 
 def test_lost_claims_are_released(engine: Engine) -> None:
-    """A row that runs under this worker, which knows nothing of it, goes back unspent after two heartbeats."""
+    """A row that runs under this worker, unknown to it, goes back unspent after two heartbeats."""
     with engine.broker.database.autocommit() as connection:
         row = connection.exec_driver_sql(
             "INSERT INTO jobs (queue, type, payload, status, attempts, fence, worker_id, started_at) "

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN202  (plain Dramatiq code has no annotations)
 """Plain Dramatiq code on this broker: sends make rows, callbacks and pipelines make follow-up jobs."""
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
 
-def declare() -> None:
+def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
     """Declare actors as plain Dramatiq code does."""
 
     @dramatiq.actor(max_retries=0)
-    def add(x, y=10):  # type: ignore[no-untyped-def]  # plain code has no annotations
+    def add(x, y=10):  # type: ignore[no-untyped-def]
         return x + y
 
     @dramatiq.actor(max_retries=0)
@@ -97,9 +98,7 @@ def sent(message: dramatiq.Message[Any]) -> int:
 
 def follow_ups(engine: Engine, name: str, least: int = 1) -> list[Any]:
     """Results of the finished jobs of a type, when there are so many."""
-    sql = (
-        "SELECT result, status, payload FROM jobs WHERE type = %(name)s AND finished_at IS NOT NULL ORDER BY id"
-    )
+    sql = "SELECT result FROM jobs WHERE type = %(name)s AND finished_at IS NOT NULL ORDER BY id"
     wait_until(lambda: len(engine.rows(sql, name=name)) >= least, what=f"{least} jobs of {name}")
     return [row[0] for row in engine.rows(sql, name=name)]
 
@@ -230,7 +229,9 @@ def test_a_callback_with_unstorable_text_hinders_nothing(
     engine: Engine, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception text that no row can hold spoils neither the retry nor the callback."""
-    monkeypatch.setattr(actor(engine, "collapse").fn, "function", lambda _: (_ for _ in ()).throw(ValueError(text)))
+    monkeypatch.setattr(
+        actor(engine, "collapse").fn, "function", lambda _: (_ for _ in ()).throw(ValueError(text))
+    )
     job = engine.wait_for(sent(actor(engine, "collapse").send("x")), "failed")
     assert (job.attempts, job.reason) == (2, "failed")
     assert len(follow_ups(engine, "told", 2)) == 2

@@ -124,7 +124,7 @@ def test_set_status_follows_the_state_machine(
 def test_set_status_does_not_requeue_a_job_out_of_attempts(
     make_job: JobFactory, database: Database, current: JobStatus
 ) -> None:
-    """A job whose attempts are all spent cannot be queued again by status alone: it would never be claimed."""
+    """A job whose attempts are all spent is not queued again by status alone: no claim would take it."""
     job = make_job(current, attempts=4, max_retries=3)
     with pytest.raises(IllegalTransitionError):
         set_status(database, job.id, JobStatus.QUEUED)
@@ -137,7 +137,7 @@ def test_set_status_of_a_missing_job_says_so(database: Database) -> None:
 
 
 def test_a_job_held_over_rest_is_never_claimed_or_rescued(make_job: JobFactory, database: Database) -> None:
-    """A running job without a worker belongs to a client: neither a message nor the rescuer takes it."""
+    """A running job without a worker belongs to a client: no message and no rescuer takes it."""
     job = make_job()
     set_status(database, job.id, JobStatus.RUNNING)
     assert claim(database, make_job.worker_id, (job.id, 0), (job.id, 1)) == []

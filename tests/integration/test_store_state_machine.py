@@ -1,13 +1,20 @@
-"""Any functions of the store, in any order, by three workers that forget nothing: the rows follow a small model."""
+"""Any functions of the store, in any order, by three workers that forget nothing: rows follow a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from hypothesis import HealthCheck, settings as hypothesis_settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
@@ -84,16 +91,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.jobs[job.id] = ModelJob(max_retries)
 
     @precondition(lambda self: self.jobs)
-    @rule(number=st.integers(0, 99), worker=st.integers(0, WORKERS - 1), age=st.sampled_from([0, 0, 0, 1, -1]))
+    @rule(
+        number=st.integers(0, 99), worker=st.integers(0, WORKERS - 1), age=st.sampled_from([0, 0, 0, 1, -1])
+    )
     def claim(self, number: int, worker: int, age: int) -> None:
         """A worker claims a message, a fresh or a stale one."""
         job_id, job = self._pick(number)
         worker_id = self.workers[worker]
         fence = max(0, job.fence - age)
         with self.database.autocommit() as connection:
-            claimed = job_store.claim(
-                connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=LEASE
-            )
+            claimed = job_store.claim(connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=LEASE)
         expected = (
             job.status is Q and fence == job.fence and job.due and job.attempts <= job.max_retries
         ) and worker_id not in self.ended
@@ -106,7 +113,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.claims.append((job_id, job.fence, worker_id))
 
     @precondition(lambda self: self.claims)
-    @rule(picks=st.lists(st.tuples(st.integers(0, 999), st.sampled_from(END_CASES), st.booleans()), max_size=4))
+    @rule(
+        picks=st.lists(st.tuples(st.integers(0, 999), st.sampled_from(END_CASES), st.booleans()), max_size=4)
+    )
     def record(self, picks: list[tuple[int, tuple[AttemptOutcome, JobStatus, bool], bool]]) -> None:
         """Workers record how claims of any age ended, several in one statement."""
         outcomes: dict[tuple[int, int], Outcome] = {}
@@ -142,9 +151,7 @@ class StoreMachine(RuleBasedStateMachine):
         chosen = dict(self._pick(number) for number in numbers)
         with self.database.autocommit() as connection:
             retried = job_store.retry(connection, chosen, head_start_seconds=HEAD_START)
-        legal = {
-            key for key, job in chosen.items() if job.status in {JobStatus.FAILED, JobStatus.CANCELLED}
-        }
+        legal = {key for key, job in chosen.items() if job.status in {JobStatus.FAILED, JobStatus.CANCELLED}}
         assert {row[0] for row in retried} == legal
         for key in legal:
             job = self.jobs[key]
@@ -170,7 +177,9 @@ class StoreMachine(RuleBasedStateMachine):
     def set_status(self, number: int, wanted: JobStatus) -> None:
         """A client of the REST contract moves a job."""
         job_id, job = self._pick(number)
-        legal = wanted in LEGAL_TRANSITIONS[job.status] and (wanted is not Q or job.attempts <= job.max_retries)
+        legal = wanted in LEGAL_TRANSITIONS[job.status] and (
+            wanted is not Q or job.attempts <= job.max_retries
+        )
         try:
             with self.database.autocommit() as connection:
                 job_store.set_status(connection, job_id, wanted, head_start_seconds=HEAD_START)
@@ -199,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
         job.attempts += 1
 
     @rule(worker=st.integers(0, WORKERS - 1), comes_back=st.booleans())
-    def lose(self, worker: int, comes_back: bool) -> None:  # noqa: FBT001  (hypothesis passes it by name)
+    def lose(self, worker: int, comes_back: bool) -> None:
         """A worker falls silent past its lease, and perhaps registers again later."""
         worker_id = self.workers[worker]
         with self.database.autocommit() as connection:
@@ -219,12 +228,8 @@ class StoreMachine(RuleBasedStateMachine):
     def rescue(self) -> None:
         """The rescuer takes the jobs of ended workers back."""
         with self.database.autocommit() as connection:
-            rescued = dict(
-                job_store.rescue(connection, max_deaths=MAX_DEATHS, head_start_seconds=HEAD_START)
-            )
-        lost = {
-            key for key, job in self.jobs.items() if job.status is R and job.worker_id in self.ended
-        }
+            rescued = dict(job_store.rescue(connection, max_deaths=MAX_DEATHS, head_start_seconds=HEAD_START))
+        lost = {key for key, job in self.jobs.items() if job.status is R and job.worker_id in self.ended}
         assert rescued.keys() == lost
         for key in lost:
             job = self.jobs[key]
@@ -254,8 +259,8 @@ class StoreMachine(RuleBasedStateMachine):
         """Every row and every attempt row is what the model says: nothing else changed."""
         with self.database.autocommit() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT id, status, attempts, fence, deaths, quarantined, worker_id, finished_at IS NOT NULL, "
-                "available_at <= now() FROM jobs"
+                "SELECT id, status, attempts, fence, deaths, quarantined, worker_id, "
+                "finished_at IS NOT NULL, available_at <= now() FROM jobs"
             ).fetchall()
             attempts = connection.exec_driver_sql("SELECT job_id, fence, outcome FROM attempts").fetchall()
         assert {row[0] for row in rows} == set(self.jobs)

@@ -54,12 +54,12 @@ def slow(token: str, seconds: float) -> str:
 
 
 @goqueue.actor(queue=QUEUE)
-def slow_at_first(token: str, seconds: float) -> str:
-    """Take so long in the first run, in small steps, and no time in later ones."""
+def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02) -> str:
+    """Take so long in the first run, and no time in later ones; an interrupt lands between two steps."""
     with _logged():
         deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else 0)
         while time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(step_seconds)
         return token
 
 

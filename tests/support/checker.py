@@ -1,4 +1,4 @@
-"""Judges a run in Jepsen's words: what was attempted, acknowledged, ok, lost, unexpected, duplicated, recovered.
+"""Judges a run in Jepsen's words: attempted, acknowledged, ok, lost, unexpected, duplicated, recovered.
 
 Pure: it gets a `History` and knows no server. A run is valid when nothing was lost and nothing unexpected
 happened; duplicates and recovery times are reported in any case.
@@ -114,14 +114,21 @@ class Report:
         """The report, as it is printed."""
         times = sorted(self.recovery_seconds)
         slowest = f"{times[-1]:.2f} s at most, {times[len(times) // 2]:.2f} s median" if times else "none"
-        lines = [
-            f"{'valid' if self.valid else 'INVALID'}: attempts {self.attempts}, acknowledged "
-            f"{self.acknowledged}, ok {self.ok}, failed {self.failed}, lost {len(self.lost)}, unexpected "
-            f"{len(self.unexpected)}, duplicated {sum(self.duplicated.values())} {self.duplicated or ''}",
-            f"recovered {self.recovered}; running again after {slowest}",
-            *(f"  lost: {text}" for text in self.lost[:10]),
-            *(f"  unexpected: {text}" for text in self.unexpected[:10]),
-        ]
+        counts = {
+            "attempts": self.attempts,
+            "acknowledged": self.acknowledged,
+            "ok": self.ok,
+            "failed": self.failed,
+            "lost": len(self.lost),
+            "unexpected": len(self.unexpected),
+            "duplicated": f"{sum(self.duplicated.values())} {self.duplicated or ''}".strip(),
+            "recovered": self.recovered,
+        }
+        verdict = "valid" if self.valid else "INVALID"
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        lines = [f"{verdict}: {told}; running again after: {slowest}"]
+        lines += [f"  lost: {text}" for text in self.lost[:10]]
+        lines += [f"  unexpected: {text}" for text in self.unexpected[:10]]
         return "\n".join(lines)
 
 
@@ -149,7 +156,7 @@ def check(history: History) -> Report:
 
 
 def _lost(history: History) -> Iterator[str]:
-    """What was acknowledged and has no row or no end, and what nobody acknowledged but exists and has no end."""
+    """What was acknowledged and has no row, and what exists, acknowledged or not, and has no end."""
     by_id = {job.id: job for job in history.jobs}
     for token, job_id in history.acknowledged.items():
         if job_id not in by_id:

@@ -60,7 +60,9 @@ class Engine:
     def __init__(self, broker: JobBroker, *, dispatches: bool = True) -> None:
         self.broker = broker
         self.settings = broker.settings
-        self.worker = dramatiq.Worker(broker, worker_timeout=20, worker_threads=broker.settings.worker_threads)
+        self.worker = dramatiq.Worker(
+            broker, worker_timeout=20, worker_threads=broker.settings.worker_threads
+        )
         self._stopping = threading.Event()
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
 

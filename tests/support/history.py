@@ -1,4 +1,4 @@
-"""Collects a run's history: what clients tried, what the record and the side-effect log say, what was harmed."""
+"""Collects a run's history: what clients tried, what the record and the side effects say, what was harmed."""
 
 from __future__ import annotations
 

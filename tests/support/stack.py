@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import httpx
-import structlog
+import psutil
 from pydantic import SecretStr
 
 from goqueue.broker.runway import Runway, connect
@@ -21,11 +20,11 @@ from goqueue.config import Settings, environment_of
 from goqueue.db import Database
 from goqueue.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.migrations.upgrade import upgrade
 from goqueue.processes import ChildProcess, Command
 from goqueue.submit import Submitter
 from tests.support.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
 from tests.support.checker import Report, check
+from tests.support.clusters import copy_cluster
 from tests.support.history import Collector
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
@@ -36,8 +35,6 @@ GRACE_SECONDS = 20.0
 
 #: Where only the mechanism matters: a lost worker is noticed after two seconds instead of fifteen.
 FAST_LEASES: dict[str, Any] = {"heartbeat_seconds": 0.5, "lease_seconds": 2.0, "rescue_interval_seconds": 0.2}
-
-log = structlog.get_logger(__name__)
 
 
 class Stack:
@@ -80,6 +77,7 @@ class Stack:
             self.show_logs()
 
     def _start(self) -> None:
+        copy_cluster(self.postgres.folder)
         self.postgres.start()
         self.valkey.start()
         port = self.valkey.port
@@ -99,7 +97,6 @@ class Stack:
             },
         )
         self.database = Database(self.settings, application_name="chaos-test")
-        upgrade(self.database)
         self.runway = Runway(self.settings)
         self.redis = connect(Settings(redis_url=SecretStr(self.valkey.url)))
         self.submitter = Submitter(self.settings, self.database, self.runway)
@@ -152,7 +149,9 @@ class Stack:
         return self.run(["-m", "goqueue", "worker", *options], **changes)
 
     def scheduler(self, **changes: Any) -> ChildProcess:
-        """Start `goqueue scheduler`."""
+        """Start `goqueue scheduler`; sabotage comes with the actors, which it does not load by itself."""
+        if not self._sabotage:
+            return self.run(["-m", "goqueue", "scheduler"], **changes)
         code = "import goqueue.actors, sys; from goqueue.cli import main; sys.exit(main(['scheduler']))"
         return self.run(["-c", code], **changes)
 
@@ -179,8 +178,8 @@ class Stack:
         self._children.append(child)
         return child
 
-    def _environment(self, settings: Settings) -> Mapping[str, str] | Any:
-        environment = {k: v for k, v in environment_of(settings).items()}
+    def _environment(self, settings: Settings) -> dict[str, str]:
+        environment = environment_of(settings)
         environment |= {"PYTHONPATH": str(ROOT), LOG_VARIABLE: str(self.effects)}
         if self._sabotage:
             environment[SABOTAGE_VARIABLE] = self._sabotage
@@ -199,20 +198,25 @@ class Stack:
         """SIGKILL processes of this stack, and remember what was running."""
         self.collector.note_fault(kind, harmed_pids=pids)
         for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            self.signal(pid, signal.SIGKILL)
 
     def pause(self, pid: int) -> None:
         """SIGSTOP a process of this stack."""
         self.collector.note_fault("stop", harmed_pids=[pid])
         self._stopped_pids.add(pid)
-        os.kill(pid, signal.SIGSTOP)
+        self.signal(pid, signal.SIGSTOP)
 
     def resume(self, pid: int) -> None:
         """SIGCONT a stopped process."""
         self._stopped_pids.discard(pid)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+        self.signal(pid, signal.SIGCONT)
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Signal a process, unless it is gone: its number may be somebody else's by now."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if process.environ().get(LOG_VARIABLE) == str(self.effects):
+                process.send_signal(number)
 
     def rows(self, sql: str, parameters: Any = ()) -> Sequence[Any]:
         """The rows of a query."""
@@ -225,7 +229,7 @@ class Stack:
 
     def runway_length(self) -> int:
         """How many messages lie on the runway of the chaos queue."""
-        return int(self.redis.llen(self.redis_key("runway")))  # type: ignore[arg-type]  # redis-py types both clients
+        return int(self.redis.llen(self.redis_key("runway")))
 
     def redis_key(self, name: str) -> str:
         """A key of the chaos queue."""

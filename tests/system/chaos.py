@@ -1,9 +1,10 @@
-"""Random faults for so many minutes, and the checker's verdict: `python -m tests.system.chaos --minutes 10`."""
+"""Random faults, and the checker's verdict: `python -m tests.system.chaos --minutes 10`."""
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -18,9 +19,11 @@ from tests.support.stack import FAST_LEASES, Stack, load
 from tests.support.waiting import wait_until
 
 #: How long a fault rests before the next: long enough to recover from some, not from all.
-PAUSE_SECONDS = (0.2, 3.0)
+PAUSE_SECONDS = (0.1, 1.5)
 
 SETTLE_SECONDS = 120.0
+
+PILLS = ("pill_sigkill", "pill_segfault", "pill_exit")
 
 
 class Nemesis:
@@ -32,6 +35,7 @@ class Nemesis:
 
     def __init__(self, stack: Stack, dice: random.Random) -> None:
         self._stack = stack
+        self._schedulers = [stack.scheduler() for _ in range(2)]
         self._dice = dice
         self.faults: Counter[str] = Counter()
 
@@ -41,6 +45,9 @@ class Nemesis:
             self.kill_worker,
             self.kill_worker,
             self.pause_worker,
+            self.drain_worker,
+            self.kill_scheduler,
+            self.feed_a_pill,
             self.wipe_redis,
             self.restart_valkey,
             self.restart_postgres,
@@ -72,6 +79,24 @@ class Nemesis:
             self._stack.pause(pid)
             self.rest(self._dice.uniform(0.5, 4.0))
             self._stack.resume(pid)
+
+    def drain_worker(self) -> None:
+        """SIGTERM: it gives back what it cannot finish in time, and a new one takes its place."""
+        pids = self._stack.worker_pids()
+        if pids:
+            self._stack.collector.history.drained = True
+            self._stack.collector.note_fault("drain")
+            self._stack.signal(self._dice.choice(pids), signal.SIGTERM)
+
+    def kill_scheduler(self) -> None:
+        """SIGKILL the leader or the standby; a new standby takes its place."""
+        number = self._dice.randrange(len(self._schedulers))
+        self._stack.kill(self._schedulers[number].pid, kind="kill scheduler")
+        self._schedulers[number] = self._stack.scheduler()
+
+    def feed_a_pill(self) -> None:
+        """A job that kills whatever process runs it."""
+        self._stack.collector.submit(self._dice.choice(PILLS))
 
     def wipe_redis(self) -> None:
         """FLUSHALL."""
@@ -109,22 +134,21 @@ class Nemesis:
 def run(folder: Path, seconds: float, seed: int) -> Report:
     """Run a whole stack under load and faults for so long, let it settle, and judge."""
     with Stack(folder, proxied=True, **FAST_LEASES) as stack:
-        stack.scheduler()
-        stack.scheduler()
+        nemesis = Nemesis(stack, random.Random(seed))
         stack.supervisor(2)
         stack.supervisor(1, threads=1, worker_queues=("quarantine",))
         wait_until(lambda: len(stack.worker_pids()) >= 3, 30, "the workers to register")
-        nemesis = Nemesis(stack, random.Random(seed))
         ends_at = time.monotonic() + seconds
-        with load(stack, batch=5), load(stack, "fails_once", batch=2), load(stack, "slow", batch=2, seconds=0.2):
+        slow = load(stack, "slow", batch=2, seconds=0.2)
+        with load(stack, batch=5), load(stack, "fails_once", batch=2), slow:
             while time.monotonic() < ends_at:
                 nemesis.strike()
         assert stack.proxy is not None
         stack.proxy.heal()
         stack.wait_until_finished(SETTLE_SECONDS)
         report = stack.report()
-        say = f"seed {seed}; faults: {dict(nemesis.faults)}; stale results refused: {stack.logged('stale_result')}"
-        print(say, flush=True)  # noqa: T201  (a command prints)
+        refused = stack.logged("stale_result")
+        print(f"seed {seed}; {dict(nemesis.faults)}; stale results refused: {refused}", flush=True)  # noqa: T201
         if not report.valid:
             stack.show_logs()
         return report
@@ -135,7 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults go on (10)")
     parser.add_argument("--seed", type=int, default=None, help="of the dice; a random one is printed")
-    parser.add_argument("--folder", type=Path, default=None, help="keeps servers' data and logs; else temporary")
+    parser.add_argument("--folder", type=Path, default=None, help="keeps data and logs")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     if options.folder is not None:

@@ -1,4 +1,4 @@
-"""Runs that are made twice: as they are, where the checker must be content, and sabotaged, where it must not."""
+"""Runs that are made twice: as they are, and sabotaged; the checker must accept the first only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def silent_worker(stack: Stack) -> None:
     stack.wait_until_finished(30)
     stack.collector.sample()
     stack.resume(pid)
-    # It notices that its lease has ended, and takes a new one; by then its late results are written or refused.
+    # It notices that its lease has ended, and takes a new one.
     wait_until(lambda: stack.worker_pids().count(pid) == 1, 15, "the stopped worker to register again")
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import Connection
@@ -32,29 +33,34 @@ BULK_SECONDS = 8.0
 
 
 def test_a_hundred_thousand_jobs_wait_in_postgresql_alone(data_folder: Path) -> None:
-    """Redis stays under 32 MB, a page reads as little as with 1,000 jobs, and an urgent job starts within 1 s."""
+    """Redis stays under 32 MB, a page costs what it did, and an urgent job starts within 1 s."""
     with Stack(data_folder) as stack:
         stack.collector.close()
         stack.collector.submit("slow", 1_000, seconds=0.02)
-        blocks_of_a_few = _blocks_of_a_page(stack)
+        blocks = [_blocks_of_a_page(stack)]
         for _ in range(JOBS // CHUNK):
             stack.collector.submit("slow", CHUNK, seconds=0.02)
-        assert _blocks_of_a_page(stack) <= blocks_of_a_few + 20
+        blocks.append(_blocks_of_a_page(stack))
+        assert blocks[1] <= blocks[0] + 20
         stack.scheduler()
         stack.workers(1, threads=8)
         wait_until(lambda: stack.count("completed") >= 100, 20, "the workers to be at it")
         (urgent,) = stack.collector.submit("quick", priority=100)
-        is_done = "SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE id = %s AND status = 'completed'"
+        wait = "SELECT extract(epoch FROM started_at - created_at) FROM jobs"
+        is_done = f"{wait} WHERE id = %s AND status = 'completed'"
         wait_until(lambda: stack.rows(is_done, (urgent,)), 10, "the urgent job to complete")
-        assert stack.rows(is_done, (urgent,))[0][0] <= START_SECONDS
+        waited = float(stack.rows(is_done, (urgent,))[0][0])
+        assert waited <= START_SECONDS
         assert stack.count("queued") >= JOBS - 5_000
-        assert stack.redis.info("memory")["used_memory"] < REDIS_MAX_BYTES  # type: ignore[index]  # redis-py types both clients
+        memory = _used_memory(stack)
+        print(f"\nused_memory {memory:,}; blocks of a page {blocks}; the urgent job waited {waited:.3f} s")  # noqa: T201
+        assert memory < REDIS_MAX_BYTES
 
 
 def test_bulk_work_of_every_kind_at_once_deadlocks_nobody(
     settings: Settings, database: Database, runway: Runway
 ) -> None:
-    """Retry, cancel, clean-up, claim, rescue and dispatch of the same 2,000 rows: no error reaches a caller."""
+    """Retry, cancel, clean-up, claim, rescue, dispatch of the same 2,000 rows: no error reaches a caller."""
     jobs = [NewJob(queue="default", type="noop", payload="{}", max_retries=20) for _ in range(BULK_JOBS)]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('default') ON CONFLICT DO NOTHING")
@@ -136,6 +142,11 @@ def _at_once(steps: list[Callable[[], object]], seconds: float) -> tuple[list[in
     for thread in threads:
         thread.join()
     return rounds, errors
+
+
+def _used_memory(stack: Stack) -> int:
+    memory = cast("dict[str, int]", stack.redis.info("memory"))
+    return memory["used_memory"]
 
 
 def _blocks_of_a_page(stack: Stack) -> int:

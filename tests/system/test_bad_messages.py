@@ -60,7 +60,7 @@ def test_a_job_of_an_unknown_type_fails_with_a_clear_error(data_folder: Path) ->
         (job_id,) = stack.submitter.many([unknown])
         stack.collector.submit("quick", 20)
         stack.wait_until_finished(20)
-        assert stack.report().ok == 20
+        assert stack.count("completed") == 20
         ((status, error),) = stack.rows("SELECT status, error FROM jobs WHERE id = %s", (job_id,))
         assert status == "failed"
         assert "nobody_knows_it" in error
@@ -73,5 +73,5 @@ def _litter(stack: Stack, done: list[int], waiting: list[int]) -> None:
     entries += [Message(job_id, fence).key for job_id in done for fence in (0, 1, 7)]
     entries += [Message(job_id, 0).key for job_id in waiting] * 5
     runway, messages = stack.redis_key("runway"), stack.redis_key("messages")
-    stack.redis.hset(messages, mapping={entry: "0" for entry in entries})  # type: ignore[arg-type]  # bytes are keys, too
+    stack.redis.hset(messages, mapping=dict.fromkeys(entries, "0"))
     stack.redis.rpush(runway, *entries)

@@ -108,7 +108,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_a_developers_session(tmp_path: Path) -> None:
-    """Jobs run; a second dev there is refused; Ctrl-C leaves no process and no socket, and exit 0; data stays."""
+    """Jobs run; a second dev there is refused; Ctrl-C exits with 0 and leaves nothing running; data stays."""
     folder = tmp_path / "data"
     with running_dev(folder, tmp_path / "first.log") as dev:
         job_id = create_mail(dev)

@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.support.chaos_jobs import QUEUE
 from tests.support.stack import Stack, load
 from tests.support.waiting import wait_until
 
 OUTAGE_SECONDS = 10.0
+COMMANDS = ("BLMPOP", "EVALSHA", "HDEL")
 
 
 def test_a_wiped_redis_loses_nothing(data_folder: Path) -> None:
@@ -49,14 +49,14 @@ def test_an_outage_of_redis_loses_nothing(data_folder: Path) -> None:
 
 
 def test_lost_answers_of_redis_lose_nothing(data_folder: Path) -> None:
-    """Answers of fetch, push and acknowledge are cut after the server did its part: each job completes once."""
+    """Answers of fetch, push and acknowledge are cut after the fact: each job completes once."""
     with Stack(data_folder, proxied=True) as stack:
         assert stack.proxy is not None
         stack.scheduler()
         stack.workers(2)
         pids = stack.worker_pids()
         with load(stack, batch=1, pause_seconds=0.01):
-            for command in ("BLMPOP", "EVALSHA", "HDEL") * 2:
+            for command in COMMANDS * 2:
                 done = stack.proxy.cuts_done(command)
                 stack.collector.note_fault(f"cut {command}")
                 stack.proxy.cut(command, times=2)

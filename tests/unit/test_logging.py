@@ -57,7 +57,7 @@ def fail_in_dramatiq(exception: Exception, *, max_retries: int) -> None:
     def fail() -> None:
         raise exception
 
-    actor = dramatiq.actor(fail, broker=broker, actor_name="fail", max_retries=max_retries, throws=Discard)
+    actor = dramatiq.actor(broker=broker, actor_name="fail", max_retries=max_retries, throws=Discard)(fail)
     worker = Worker(broker, worker_timeout=10, worker_threads=1)
     worker.start()
     actor.send()

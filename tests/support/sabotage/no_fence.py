@@ -1,4 +1,4 @@
-"""SABOTAGE, for mutation tests only: in the process that loads this, recording asks neither fence nor state."""
+"""SABOTAGE, for mutation tests only: in this process recording asks neither fence nor state."""
 
 from __future__ import annotations
 

@@ -10,4 +10,4 @@ def _do_nothing(_self: Rescuer) -> Counts:
     return {"expired": 0, "rescued": 0, "failed": 0}
 
 
-Rescuer.run_once = _do_nothing  # type: ignore[method-assign]
+Rescuer.run_once = _do_nothing  # type: ignore[method-assign, assignment]

@@ -1,0 +1,282 @@
+"""The recorder: batches, poison outcomes, outages, and the end of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from goqueue import failpoints, metrics
+from goqueue.broker.holdings import Holdings
+from goqueue.broker.recorder import Recorder
+from goqueue.broker.runway import Message, Runway
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.embedded import EmbeddedPostgres
+from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob
+from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.migrations.upgrade import upgrade
+from goqueue.store import jobs as job_store
+from tests.support.factories import JobFactory
+from tests.support.waiting import wait_until
+
+
+class Desk:
+    """A recorder with its holdings, and jobs that are claimed for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.database = Database(settings)
+        self.runway = Runway(settings)
+        self.holdings = Holdings()
+        self.make_job = JobFactory(self.database)
+        self.holdings.worker_id = self.make_job.worker_id
+        self.recorder = Recorder(settings, self.database, self.runway, self.holdings)
+
+    def claimed(self, count: int) -> list[JobMessage]:
+        """Messages of jobs that this process holds, their keys in Redis."""
+        jobs = [self.make_job() for _ in range(count)]
+        self.runway.submit("default", [Message(job.id, 0) for job in jobs])
+        with self.database.autocommit() as connection:
+            rows = job_store.claim(
+                connection,
+                [(job.id, 0) for job in jobs],
+                worker_id=self.holdings.worker_id,
+                lease_seconds=900,
+            )
+        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
+        for message in messages:
+            self.holdings.add(message.current)
+        return sorted(messages, key=lambda message: message.current.id)
+
+    def job(self, message: JobMessage) -> Job:
+        """The row of a message."""
+        with self.database.autocommit() as connection:
+            return job_store.get(connection, message.current.id)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.runway.close()
+        self.database.close()
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """A runway that takes all messages of a test."""
+    return {"runway_min": 1000}
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Iterator[Desk]:
+    """A desk whose recorder is not started yet."""
+    desk = Desk(settings)
+    yield desk
+    desk.close()
+
+
+def complete(message: JobMessage, result: str = "1") -> JobMessage:
+    """Conclude a message as a success."""
+    message.current.result = result
+    message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
+    return message
+
+
+def acknowledged(desk: Desk) -> bool:
+    """Whether Redis has forgotten every message."""
+    return desk.runway._client.hlen(desk.runway._key("default", "messages")) == 0
+
+
+def test_what_is_put_is_recorded_forgotten_and_acknowledged(desk: Desk) -> None:
+    """Every outcome ends in its row; then the job leaves the holdings and its message leaves Redis."""
+    messages = desk.claimed(20)
+    desk.recorder.start()
+    for message in messages:
+        desk.recorder.put(complete(message))
+    assert desk.recorder.stop(10)
+    assert {desk.job(message).status for message in messages} == {"completed"}
+    assert desk.holdings.snapshot() == {}
+    assert acknowledged(desk)
+
+
+POISONS: dict[str, dict[str, Any]] = {
+    "not json": {"result": "{"},
+    "nul in json": {"result": '"\\u0000"'},
+    "nul in text": {"error": "a\0b"},
+    "surrogate": {"error": "a\ud800b"},
+    "endless wait": {"delay_seconds": 1e300, "status": JobStatus.QUEUED},
+    "no wait at all": {"delay_seconds": float("nan"), "status": JobStatus.QUEUED},
+    "a wait in words": {"delay_seconds": "soon", "status": JobStatus.QUEUED},
+    "bad follow-up": {"follow_ups": (NewJob("q", "t", "{}", priority=1000),)},
+    "broken follow-up": {"follow_ups": (NewJob("q", "t", "{"),)},
+}
+
+
+@pytest.mark.parametrize("how", POISONS)
+def test_a_poison_outcome_spoils_nobody_else(desk: Desk, how: str) -> None:
+    """An outcome that PostgreSQL refuses is a failed attempt that says so; its batch-mates are recorded."""
+    messages = desk.claimed(9)
+    for message in messages:
+        complete(message)
+    poisoned = messages[4]
+    assert poisoned.outcome is not None
+    for name, value in POISONS[how].items():
+        setattr(poisoned.outcome, name, value)
+    desk.recorder._record_batch(messages)
+    for message in messages:
+        if message is not poisoned:
+            assert desk.job(message).status == "completed"
+    job = desk.job(poisoned)
+    assert (job.status, job.worker_id) == ("failed", None)
+    assert (job.reason, job.finished_at is not None) == ("refused", True)
+    with desk.database.autocommit() as connection:
+        kinds = connection.exec_driver_sql(
+            "SELECT outcome FROM attempts WHERE job_id = %(id)s", {"id": job.id}
+        ).scalars()
+        assert list(kinds) == ["failed"]
+    assert desk.holdings.snapshot() == {}
+    assert acknowledged(desk)
+
+
+def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
+    """A result whose job somebody else holds is counted, acknowledged, and not kept."""
+    messages = [complete(message) for message in desk.claimed(3)]
+    with desk.database.autocommit() as connection:
+        job_store.cancel(connection, [messages[1].current.id])
+    before = metrics.STALE_RESULTS._value.get()
+    desk.recorder._record_batch(messages)
+    assert metrics.STALE_RESULTS._value.get() == before + 1
+    assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
+    assert desk.holdings.snapshot() == {}
+    assert acknowledged(desk)
+
+
+def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
+    """A job that a shutdown gave back while it concluded by itself has one attempt row, and is not stale."""
+    (message,) = desk.claimed(1)
+    again = JobMessage(message.current, throws=())
+    again.release()
+    before = metrics.STALE_RESULTS._value.get()
+    desk.recorder._record_batch([again, complete(message)])
+    assert desk.job(message).status == "completed"
+    assert metrics.STALE_RESULTS._value.get() == before
+
+
+@pytest.mark.parametrize("point", ["before_record_commit", "after_record_before_ack"])
+def test_the_recorder_outlives_a_failpoint(desk: Desk, point: str) -> None:
+    """An error in the middle of recording ends neither the thread nor a job's success."""
+    messages = desk.claimed(30)
+    desk.recorder.start()
+    failpoints.configure(f"{point}:raise:0.5")
+    try:
+        for message in messages:
+            desk.recorder.put(complete(message))
+        wait_until(lambda: desk.holdings.snapshot() == {}, what="empty holdings")
+    finally:
+        failpoints.configure("")
+    assert desk.recorder.stop(10)
+    assert {desk.job(message).status for message in messages} == {"completed"}
+
+
+def test_a_full_recorder_stops_fetching(desk: Desk, settings: Settings) -> None:
+    """While as many outcomes wait as the setting allows there is no room for more."""
+    small = Recorder(
+        settings.model_copy(update={"recorder_pending_max": 2}), desk.database, desk.runway, desk.holdings
+    )
+    assert small.has_room()
+    for message in desk.claimed(2):
+        small.put(complete(message))
+    assert not small.has_room()
+
+
+def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
+    """One commit takes at most the setting's number of outcomes; the rest follow, to the last."""
+    small = Recorder(
+        settings.model_copy(update={"recorder_batch_max": 4}), desk.database, desk.runway, desk.holdings
+    )
+    messages = desk.claimed(10)
+    for message in messages:
+        small.put(complete(message))
+    small._pending.put(None)
+    sizes = []
+    ending = False
+    while not ending:
+        batch, ending = small._next_batch()
+        sizes.append(len(batch))
+    assert sizes == [4, 4, 2]
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that the tests stop."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("own")) as server:
+        own = Database(Settings(database_url=SecretStr(server.url)))
+        upgrade(own)
+        own.close()
+        yield server
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_an_outage_holds_the_outcomes_and_ends_by_itself(
+    own_postgres: EmbeddedPostgres, settings: Settings, mode: Any
+) -> None:
+    """What concludes while PostgreSQL is away is pending, and recorded once it is back."""
+    desk = Desk(settings.model_copy(update={"database_url": SecretStr(own_postgres.url)}))
+    messages = desk.claimed(5)
+    desk.recorder.start()
+    own_postgres.stop(mode)
+    for message in messages:
+        desk.recorder.put(complete(message))
+    wait_until(lambda: desk.recorder._pending.qsize() == 0, what="the recorder to take them")
+    assert len(desk.holdings.snapshot()) == 5
+    own_postgres.start()
+    wait_until(lambda: desk.holdings.snapshot() == {}, what="the record")
+    assert {desk.job(message).status for message in messages} == {"completed"}
+    assert desk.recorder.stop(10)
+    desk.close()
+
+
+def test_a_poison_outcome_and_an_outage_lose_nothing(
+    own_postgres: EmbeddedPostgres, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL going away while a batch is taken apart costs none of its outcomes."""
+    desk = Desk(settings.model_copy(update={"database_url": SecretStr(own_postgres.url)}))
+    messages = [complete(message) for message in desk.claimed(5)]
+    assert messages[2].outcome is not None
+    messages[2].outcome.result = "{"
+    store, tries = desk.recorder._store, []
+
+    def store_with_an_outage(connection: Any, outcomes: Any) -> Any:
+        tries.append(len(outcomes))
+        if outcomes[0].reason == "refused" and not own_postgres_was_away:
+            own_postgres_was_away.append(True)
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return store(connection, outcomes)
+
+    own_postgres_was_away: list[bool] = []
+    monkeypatch.setattr(desk.recorder, "_store", store_with_an_outage)
+    desk.recorder._record_batch(messages)
+    assert own_postgres_was_away
+    assert [desk.job(message).status for message in messages] == [
+        "completed",
+        "completed",
+        "failed",
+        "completed",
+        "completed",
+    ]
+    desk.close()
+
+
+def test_stopping_without_postgresql_gives_up(own_postgres: EmbeddedPostgres, settings: Settings) -> None:
+    """A process that must end while PostgreSQL is away says that it could not record everything."""
+    desk = Desk(settings.model_copy(update={"database_url": SecretStr(own_postgres.url)}))
+    (message,) = desk.claimed(1)
+    desk.recorder.start()
+    own_postgres.stop()
+    desk.recorder.put(complete(message))
+    assert not desk.recorder.stop(0.5)
+    desk.recorder._thread.join(10)
+    assert not desk.recorder._thread.is_alive()
+    own_postgres.start()
+    wait_until(lambda: desk.job(message).status == "running", what="the row")
+    desk.close()

@@ -1,0 +1,221 @@
+"""The dispatcher's questions: the order among ready rows, and what answering costs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from goqueue.db import Database
+from goqueue.jobs import NewJob
+from goqueue.store import jobs as job_store
+from goqueue.store import queues as queue_store
+from goqueue.store import ready as ready_store
+from goqueue.store.ready import Wanted
+from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
+
+HEAD_START = 60.0
+ROWS = 100_000
+
+
+def ready(database: Database, **counts: int) -> list[tuple[str, int]]:
+    """The (queue, id) of the next ready rows."""
+    with database.autocommit() as connection:
+        rows = ready_store.next_ready(connection, {name: Wanted(count) for name, count in counts.items()})
+    return [(row.queue, row.id) for row in rows]
+
+
+def create(database: Database, queue: str = "a", **values: Any) -> int:
+    """A new job, as the API makes it."""
+    with database.autocommit() as connection:
+        queue_store.ensure(connection, [queue])
+        job = NewJob(queue, "t", "{}", **values)
+        return job_store.insert(connection, job, head_start_seconds=HEAD_START).id
+
+
+def shift(database: Database, job_id: int, seconds: float) -> None:
+    """Make a ready job older."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET rank = rank - make_interval(secs => %(s)s) WHERE id = %(id)s",
+            {"s": seconds, "id": job_id},
+        )
+
+
+def test_equal_jobs_are_first_come_first_served(database: Database) -> None:
+    """Jobs of one priority start in the order of their creation."""
+    ids = [create(database) for _ in range(5)]
+    assert ready(database, a=9) == [("a", job_id) for job_id in ids]
+
+
+def test_priority_is_a_head_start_and_nothing_starves(database: Database) -> None:
+    """One step of priority is worth a minute of waiting: it overtakes younger jobs, not older ones."""
+    plain, low, high, top = (create(database, priority=step) for step in (0, -1, 1, 100))
+    assert ready(database, a=9) == [("a", top), ("a", high), ("a", plain), ("a", low)]
+    shift(database, low, 180)
+    assert ready(database, a=9) == [("a", top), ("a", low), ("a", high), ("a", plain)]
+
+
+def test_a_run_at_is_not_in_the_order_before_its_time(database: Database) -> None:
+    """A job for later waits outside the order, whatever its priority; when due, it ranks by its own time."""
+    later = create(database, available_at=datetime(2999, 1, 1, tzinfo=UTC), priority=100)
+    now = create(database)
+    with database.autocommit() as connection:
+        assert ready_store.make_due(connection, head_start_seconds=HEAD_START) == 0
+        assert ready(database, a=9) == [("a", now)]
+        connection.exec_driver_sql(
+            "UPDATE jobs SET available_at = now() - interval '1 second', priority = 2 WHERE id = %(id)s",
+            {"id": later},
+        )
+        assert ready_store.make_due(connection, head_start_seconds=HEAD_START) == 1
+        assert ready_store.make_due(connection, head_start_seconds=HEAD_START) == 0
+        rank = "SELECT rank = available_at - interval '2 minutes' FROM jobs WHERE id = %(id)s"
+        assert connection.exec_driver_sql(rank, {"id": later}).scalar()
+    assert ready(database, a=9) == [("a", later), ("a", now)]
+
+
+def test_a_past_run_at_is_ready_at_once(database: Database) -> None:
+    """A job whose time is past when it is created ranks by that time."""
+    now = create(database)
+    past = create(database, available_at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert ready(database, a=9) == [("a", past), ("a", now)]
+
+
+def test_make_due_is_bounded_and_takes_the_oldest(make_job: JobFactory, database: Database) -> None:
+    """One statement makes at most its limit due, the longest waiting first."""
+    times = [datetime(2020, 1, day, tzinfo=UTC) for day in (3, 1, 2)]
+    jobs = [make_job(queue="a", available_at=time) for time in times]
+    with database.autocommit() as connection:
+        assert ready_store.make_due(connection, head_start_seconds=HEAD_START, limit=2) == 2
+    assert ready(database, a=9) == [("a", jobs[1].id), ("a", jobs[2].id)]
+
+
+def test_each_queue_has_its_own_limit(database: Database) -> None:
+    """At most the wanted number comes back for a queue; a queue that is not asked for stays out."""
+    a = [create(database, "a") for _ in range(3)]
+    b = [create(database, "b") for _ in range(3)]
+    create(database, "c")
+    assert ready(database, a=2, b=9) == [("a", i) for i in a[:2]] + [("b", i) for i in b]
+    assert ready(database, a=0, missing=5) == []
+    assert ready(database) == []
+
+
+def test_the_next_rows_are_behind_the_last(database: Database) -> None:
+    """Reading goes on behind a (rank, id), without repeats and without gaps, equal ranks included."""
+    ids = [create(database) for _ in range(7)]
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET rank = '2020-01-01'")
+        seen: list[int] = []
+        behind = None
+        while rows := ready_store.next_ready(connection, {"a": Wanted(3, behind)}):
+            seen += [row.id for row in rows]
+            behind = (rows[-1].rank, rows[-1].id)
+    assert seen == ids
+
+
+@pytest.mark.parametrize(
+    ("status", "columns"),
+    [
+        pytest.param("running", {}, id="running"),
+        pytest.param("completed", {}, id="completed"),
+        pytest.param("blocked", {}, id="blocked"),
+        pytest.param("queued", {"rank": None}, id="waiting"),
+        pytest.param("queued", {"quarantined": True}, id="suspect"),
+        pytest.param("queued", {"queue": "paused"}, id="paused"),
+    ],
+)
+def test_what_is_not_ready_is_absent(
+    make_job: JobFactory, database: Database, status: str, columns: dict[str, Any]
+) -> None:
+    """Only queued, due, unsuspected rows of queues that are not paused are ready."""
+    job = make_job(status, **{"queue": "a", **columns})
+    with database.autocommit() as connection:
+        queue_store.ensure(connection, ["paused"])
+        queue_store.set_paused(connection, "paused", paused=True)
+    assert ready(database, **{job.queue: 9}) == []
+
+
+def test_suspects_come_apart_by_rank(make_job: JobFactory, database: Database) -> None:
+    """Suspects of all queues that are not paused wait in one order of their own."""
+    first = make_job(queue="a", quarantined=True)
+    second = make_job(queue="b", quarantined=True)
+    make_job(queue="paused", quarantined=True)
+    make_job(queue="a")
+    with database.autocommit() as connection:
+        queue_store.set_paused(connection, "paused", paused=True)
+        rows = ready_store.next_quarantined(connection, 9)
+        assert [(row.queue, row.id) for row in rows] == [("a", first.id), ("b", second.id)]
+        assert len(ready_store.next_quarantined(connection, 1)) == 1
+
+
+@pytest.fixture
+def backlog(database: Database) -> Database:
+    """A hundred thousand rows: most ready in one queue, some waiting, some suspects, many finished."""
+    with database.autocommit() as connection:
+        queue_store.ensure(connection, ["a", "b"])
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (queue, type, payload, status, available_at, rank, quarantined, finished_at) "
+            "SELECT CASE WHEN mod(n, 100) = 0 THEN 'b' ELSE 'a' END, 't', '{}', "
+            "CASE WHEN mod(n, 3) = 0 THEN 'completed' ELSE 'queued' END, "
+            "now() - make_interval(secs => mod(n, 1000)) "
+            "+ CASE WHEN mod(n, 7) = 0 THEN interval '1 day' ELSE '0' END, "
+            "CASE WHEN mod(n, 7) > 0 THEN now() - make_interval(secs => mod(n, 1000)) END, mod(n, 5000) = 1, "
+            "CASE WHEN mod(n, 3) = 0 THEN now() END FROM generate_series(1, %(rows)s) AS n",
+            {"rows": ROWS},
+        )
+        connection.exec_driver_sql("VACUUM ANALYZE jobs")
+    return database
+
+
+QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "next ready": (
+        ready_store._NEXT_READY,
+        {
+            "wanted": '[{"queue":"a","count":100,"rank":"-infinity","id":0},'
+            '{"queue":"b","count":100,"rank":"-infinity","id":0}]'
+        },
+        "jobs_ready_idx",
+    ),
+    "suspects": (ready_store._NEXT_QUARANTINED, {"limit": 10}, "jobs_quarantined_idx"),
+    "make due": (ready_store._MAKE_DUE, {"limit": 100, "head_start": 60.0}, "jobs_waiting_idx"),
+}
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every node of a plan."""
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
+
+
+def test_questions_are_answered_from_their_indexes(backlog: Database) -> None:
+    """With 100,000 rows each question descends its partial index, and touches few pages."""
+    for name, (sql, parameters, index) in QUERIES.items():
+        with backlog.autocommit() as connection:
+            (plans,) = connection.exec_driver_sql(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", parameters
+            ).one()
+        found = nodes(plans[0]["Plan"])
+        scans = {node["Index Name"] for node in found if "Index Name" in node}
+        assert index in scans, name
+        assert not [n for n in found if n["Node Type"] == "Seq Scan" and n["Relation Name"] == "jobs"], name
+        root = plans[0]["Plan"]
+        assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 700, name
+
+
+def test_a_deep_frontier_costs_no_more_than_the_first_row(backlog: Database) -> None:
+    """Reading on from the middle of the backlog starts there, instead of walking over what was read."""
+    with backlog.autocommit() as connection:
+        rank, job_id = connection.exec_driver_sql(
+            "SELECT rank, id FROM jobs WHERE queue = 'a' AND status = 'queued' AND rank IS NOT NULL "
+            "AND NOT quarantined ORDER BY rank, id OFFSET 40000 LIMIT 1"
+        ).one()
+        wanted = f'[{{"queue":"a","count":100,"rank":"{rank.isoformat()}","id":{job_id}}}]'
+        (plans,) = connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready_store._NEXT_READY}", {"wanted": wanted}
+        ).one()
+    root = plans[0]["Plan"]
+    assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 350

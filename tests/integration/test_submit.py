@@ -1,0 +1,196 @@
+"""The one way in: rows first, then the push; in one's own transaction; and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+import goqueue
+from goqueue import submit
+from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.runway import Runway, parse
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import Job, NewJob
+from goqueue.services.dispatcher import Dispatcher
+from goqueue.store import jobs as job_store
+from goqueue.submit import Submitter
+from tests.support.engine import process_of
+from tests.support.waiting import wait_until
+
+LATER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+class Order(BaseModel):
+    """A payload."""
+
+    number: int
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Iterator[JobBroker]:
+    """A process with one declared type."""
+    with process_of(settings) as broker:
+
+        @goqueue.actor(queue="orders", max_retries=5)
+        def ship(order: Order) -> int:
+            return order.number
+
+        yield broker
+
+
+@pytest.fixture
+def submitter(settings: Settings, database: Database, runway: Runway) -> Submitter:
+    """A submitter of its own."""
+    return Submitter(settings, database, runway)
+
+
+def on_runway(runway: Runway, queue: str) -> list[int]:
+    """The ids on a runway, taken off it, once there are some."""
+    found: list[bytes] = []
+
+    def arrived() -> bool:
+        found.extend(runway.fetch(queue, 100, block_seconds=0.05))
+        return bool(found)
+
+    wait_until(arrived, what="a push")
+    messages, _ = parse(found)
+    return [message.job_id for message in messages]
+
+
+def read(database: Database, job_id: int) -> Job:
+    """The row as it is now."""
+    with database.autocommit() as connection:
+        return job_store.get(connection, job_id)
+
+
+def number_of_jobs(database: Database) -> int:
+    """How many rows there are."""
+    with database.autocommit() as connection:
+        number: Any = connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar()
+    return int(number)
+
+
+def test_one_job_is_a_row_and_a_message(submitter: Submitter, database: Database, runway: Runway) -> None:
+    """A created job is committed when the call returns, and its id is on the runway."""
+    job = submitter.one(NewJob("q", "t", '{"a":1}'))
+    assert read(database, job.id) == job
+    assert on_runway(runway, "q") == [job.id]
+
+
+def test_many_jobs_are_all_or_none(submitter: Submitter, database: Database, runway: Runway) -> None:
+    """One bad job of a batch leaves no row and no message of any."""
+    with pytest.raises(goqueue.errors.DatabaseRefusedError):
+        submitter.many([NewJob("q", "t", "{}"), NewJob("q", "t", "{}", priority=1000)])
+    assert number_of_jobs(database) == 0
+    ids = submitter.many([NewJob("q", "t", "{}") for _ in range(30)])
+    assert number_of_jobs(database) == 30
+    assert on_runway(runway, "q") == ids
+
+
+def test_a_run_at_is_not_pushed(submitter: Submitter, runway: Runway) -> None:
+    """A job for later stays in PostgreSQL alone."""
+    submitter.one(NewJob("q", "t", "{}", available_at=LATER))
+    submitter.many([NewJob("q", "t", "{}", available_at=LATER)])
+    now = submitter.one(NewJob("q", "t", "{}"))
+    assert on_runway(runway, "q") == [now.id]
+
+
+def test_without_redis_a_job_exists_all_the_same(settings: Settings, database: Database) -> None:
+    """A push that fails is no error to the client; the dispatcher pushes later."""
+    lost = Runway(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
+    job = Submitter(settings, database, lost).one(NewJob("q", "t", "{}"))
+    lost.close()
+    runway = Runway(settings)
+    Dispatcher(settings, database, runway).run_once()
+    assert on_runway(runway, "q") == [job.id]
+    runway.close()
+
+
+def test_within_only_inserts(submitter: Submitter, database: Database) -> None:
+    """In a caller's transaction nothing exists before the commit."""
+    with database.transaction() as connection:
+        (job_id,) = submitter.within(connection, [NewJob("q", "t", "{}")])
+        assert number_of_jobs(database) == 0
+    assert read(database, job_id).status == "queued"
+
+
+@pytest.mark.parametrize("door", ["session", "connection"])
+@pytest.mark.parametrize("commits", [True, False], ids=["commit", "rollback"])
+def test_enqueue_joins_the_callers_transaction(
+    broker: JobBroker, settings: Settings, database: Database, runway: Runway, door: str, commits: Any
+) -> None:
+    """With the caller's commit the job exists and is dispatched; with its rollback nothing is left."""
+    url = settings.database_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://")
+    engine = create_engine(url)
+    ship = broker.actors["ship"]
+    with Session(engine) as session, engine.connect() as connection:
+        own: Session | Any = session if door == "session" else connection
+        job_id = goqueue.enqueue(ship, Order(number=1), session=own)
+        assert number_of_jobs(database) == 0
+        if commits:
+            own.commit()
+        else:
+            own.rollback()
+    engine.dispose()
+    assert number_of_jobs(database) == int(commits)
+    Dispatcher(settings, database, runway).run_once()
+    if commits:
+        assert on_runway(runway, "orders") == [job_id]
+    assert runway.lengths(["orders"])[0][0] == 0
+
+
+def test_enqueue_takes_everything_from_the_type_or_the_call(broker: JobBroker, database: Database) -> None:
+    """Queue, retries, priority and times come from the type unless the call says otherwise."""
+    ship = broker.actors["ship"]
+    plain = read(database, goqueue.enqueue(ship, {"number": 1}))
+    assert (plain.queue, plain.max_retries, plain.priority, plain.payload) == ("orders", 5, 0, {"number": 1})
+    own = read(
+        database,
+        goqueue.enqueue(
+            ship,
+            Order(number=2),
+            queue="express",
+            priority=7,
+            max_retries=0,
+            available_at=LATER,
+            time_limit_seconds=1.5,
+        ),
+    )
+    assert (own.queue, own.max_retries, own.priority) == ("express", 0, 7)
+    assert (own.available_at, own.time_limit_seconds) == (LATER, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        pytest.param({"number": "many"}, "payload.number", id="wrong type"),
+        pytest.param({}, "payload.number", id="missing"),
+        pytest.param({"number": object()}, "payload", id="not json"),
+        pytest.param({"number": 1, "text": "a\0b"}, "payload", id="nul"),
+        pytest.param({"number": 1, "text": "\ud800"}, "payload", id="surrogate"),
+        pytest.param([1], "payload", id="no object"),
+        pytest.param(None, "payload", id="nothing"),
+    ],
+)
+def test_what_does_not_fit_makes_no_row(
+    broker: JobBroker, database: Database, payload: Any, field: str
+) -> None:
+    """A payload that its type refuses is an error that names the field, and no row."""
+    with pytest.raises(InvalidJobError) as caught:
+        goqueue.enqueue(broker.actors["ship"], payload)
+    assert field in caught.value.fields
+    assert number_of_jobs(database) == 0
+
+
+def test_an_unknown_type_is_refused(broker: JobBroker) -> None:
+    """A type that nobody declared has no jobs."""
+    with pytest.raises(InvalidJobError, match="unknown job type 'nobody'"):
+        submit.new_job(broker, "nobody", {})

@@ -1,0 +1,225 @@
+"""Leases, the rescuer and the leader: who lives, who is taken back, who leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.embedded import EmbeddedPostgres
+from goqueue.errors import DatabaseUnavailableError
+from goqueue.migrations.upgrade import upgrade
+from goqueue.services.leader import Leader
+from goqueue.services.rescuer import Rescuer
+from goqueue.store import jobs as job_store
+from goqueue.store import workers as worker_store
+from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+from tests.support.waiting import wait_until
+
+settings = module_settings
+database = emptied_database
+
+LEASE = 15.0
+
+
+def quick(settings: Settings, **values: Any) -> Settings:
+    """The settings with short waits."""
+    return settings.model_copy(update={"heartbeat_seconds": 0.05, "rescue_interval_seconds": 0.01, **values})
+
+
+def rescuer(settings: Settings, database: Database) -> Rescuer:
+    """A rescuer that needs not wait for heartbeats any more."""
+    service = Rescuer(quick(settings), database, lambda _seconds: None)
+    service._judges_from = 0.0
+    return service
+
+
+# Leases
+
+
+def test_a_renewal_is_refused_once_the_lease_ended(make_job: JobFactory, database: Database) -> None:
+    """A late renewal is good while nobody ended the lease; afterwards it never is."""
+    late, ended = make_job.worker(silent_seconds=600), make_job.worker()
+    with database.autocommit() as connection:
+        worker_store.stop(connection, ended)
+        assert worker_store.renew(connection, late, busy=2)
+        assert not worker_store.renew(connection, ended, busy=0)
+        assert not worker_store.renew(connection, 10**9, busy=0)
+        assert worker_store.end_lost(connection, lease_seconds=LEASE) == []
+
+
+@pytest.mark.parametrize("silent", [0.0, LEASE - 1])
+def test_a_worker_within_its_lease_is_left_alone(
+    make_job: JobFactory, database: Database, silent: float
+) -> None:
+    """Nobody's lease ends before its time."""
+    make_job.worker(silent_seconds=silent)
+    with database.autocommit() as connection:
+        assert worker_store.end_lost(connection, lease_seconds=LEASE) == []
+
+
+def test_a_worker_holds_what_runs_under_its_id(make_job: JobFactory, database: Database) -> None:
+    """`held` is the (id, fence) of the running jobs of this worker, and of nobody else's."""
+    mine, other = make_job.worker(), make_job.worker()
+    job = make_job("running", worker_id=mine, fence=3)
+    make_job("running", worker_id=other)
+    make_job("queued")
+    with database.autocommit() as connection:
+        assert worker_store.held(connection, mine) == {(job.id, 3)}
+
+
+def test_threads_are_counted_by_queue(make_job: JobFactory, database: Database) -> None:
+    """Only threads of live workers count, for each queue that they listen to."""
+    make_job.worker(queues=["a", "b"], threads=4)
+    make_job.worker(queues=["b"], threads=2)
+    make_job.worker(queues=["a"], threads=8, silent_seconds=LEASE + 1)
+    with database.autocommit() as connection:
+        worker_store.stop(connection, make_job.worker(queues=["c"]))
+        assert worker_store.threads_by_queue(connection, lease_seconds=LEASE) == {"a": 4, "b": 6}
+
+
+# The rescuer
+
+
+def test_jobs_of_a_silent_worker_are_taken_back(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """One round ends the lease and takes the jobs back; the next has nothing to do."""
+    silent = make_job.worker(silent_seconds=LEASE + 1)
+    jobs = [make_job("running", worker_id=silent), make_job("running", worker_id=silent, attempts=4)]
+    kept = make_job("running")
+    service = rescuer(settings, database)
+    assert service.run_once() == {"expired": 1, "rescued": 1, "failed": 1}
+    assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0}
+    with database.autocommit() as connection:
+        states = [job_store.get(connection, job.id).status for job in (*jobs, kept)]
+    assert states == ["queued", "failed", "running"]
+
+
+def test_a_new_rescuer_waits_before_it_judges(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """It cannot know whether PostgreSQL was away: it ends no lease for two heartbeats, and then it does."""
+    make_job.worker(silent_seconds=LEASE + 1)
+    service = Rescuer(quick(settings, heartbeat_seconds=3600.0), database, lambda _seconds: None)
+    assert service.run_once()["expired"] == 0
+    service = Rescuer(quick(settings), database, lambda _seconds: None)
+    wait_until(lambda: service.run_once()["expired"] == 1, what="the end of the lease")
+
+
+def test_a_worker_that_said_goodbye_is_rescued_at_once(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """What a stopped worker left behind needs no waiting."""
+    stopped = make_job.worker()
+    job = make_job("running", worker_id=stopped)
+    with database.autocommit() as connection:
+        worker_store.stop(connection, stopped)
+    service = Rescuer(quick(settings, heartbeat_seconds=3600.0), database, lambda _seconds: None)
+    assert service.run_once()["rescued"] == 1
+    with database.autocommit() as connection:
+        assert job_store.get(connection, job.id).quarantined
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that the tests stop."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("own")) as server:
+        own = Database(Settings(database_url=SecretStr(server.url)))
+        upgrade(own)
+        own.close()
+        yield server
+
+
+def test_after_an_outage_nobody_is_judged_by_silence(
+    own_postgres: EmbeddedPostgres, settings: Settings
+) -> None:
+    """Workers could not renew while PostgreSQL was away: the rescuer gives them two heartbeats first."""
+    own = settings.model_copy(
+        update={"database_url": SecretStr(own_postgres.url), "heartbeat_seconds": 3600.0}
+    )
+    database = Database(own)
+    service = rescuer(own, database)
+    service._settings = own
+    make_job = JobFactory(database)
+    silent = make_job.worker(silent_seconds=LEASE + 1)
+    make_job("running", worker_id=silent)
+    own_postgres.stop()
+    with pytest.raises(DatabaseUnavailableError):
+        service.run_once()
+    own_postgres.start()
+    assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0}
+    with database.autocommit() as connection:
+        assert worker_store.renew(connection, silent, busy=1)
+    service._judges_from = 0.0
+    assert service.run_once()["expired"] == 0
+    database.close()
+
+
+# The leader
+
+
+@pytest.fixture
+def leaders(settings: Settings) -> Iterator[tuple[Leader, Leader]]:
+    """Two that want to lead, each with connections of its own."""
+    databases = [Database(settings, application_name=f"leader {number}") for number in range(2)]
+    first, second = (Leader(database) for database in databases)
+    yield first, second
+    for leader, database in zip((first, second), databases, strict=True):
+        leader.resign()
+        database.close()
+
+
+def test_one_leads_and_stays(leaders: tuple[Leader, Leader]) -> None:
+    """Of two exactly one leads, however often both try."""
+    first, second = leaders
+    for _ in range(3):
+        assert first.try_to_lead()
+        assert not second.try_to_lead()
+    assert (first.leads, second.leads) == (True, False)
+
+
+def test_the_other_takes_over_when_one_resigns(leaders: tuple[Leader, Leader]) -> None:
+    """Resigning frees the lock at once; resigning again does nothing."""
+    first, second = leaders
+    assert first.try_to_lead()
+    first.resign()
+    first.resign()
+    wait_until(second.try_to_lead, what="the other to lead")
+    assert not first.try_to_lead()
+
+
+def test_the_other_takes_over_when_the_connection_is_cut(
+    leaders: tuple[Leader, Leader], database: Database
+) -> None:
+    """The lock goes with the session: the other leads, the first notices, and may lead again later."""
+    first, second = leaders
+    assert first.try_to_lead()
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'leader 0'"
+        )
+    wait_until(second.try_to_lead, what="the other to lead")
+    assert not first.try_to_lead()
+    assert not first.leads
+    second.resign()
+    wait_until(first.try_to_lead, what="the first to lead again")
+
+
+def test_nobody_leads_without_postgresql(own_postgres: EmbeddedPostgres, settings: Settings) -> None:
+    """A leader that loses PostgreSQL stops leading, and leads again when it is back."""
+    database = Database(settings.model_copy(update={"database_url": SecretStr(own_postgres.url)}))
+    leader = Leader(database)
+    assert leader.try_to_lead()
+    own_postgres.stop()
+    assert not leader.try_to_lead()
+    assert not leader.try_to_lead()
+    own_postgres.start()
+    wait_until(leader.try_to_lead, what="leading again")
+    leader.resign()
+    database.close()

@@ -1,0 +1,179 @@
+"""The settings: every problem at once, secrets masked, and the way to a child process and back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from goqueue.config import Settings, environment_of, load_settings
+from goqueue.errors import ConfigurationError
+
+HASH = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine that runs the tests."""
+    for name in list(os.environ):
+        if name.startswith("GOQUEUE_"):
+            monkeypatch.delenv(name)
+
+
+def problems(**environment: str) -> list[str]:
+    """What is wrong with an environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(f"GOQUEUE_{name}", value)
+        with pytest.raises(ConfigurationError) as caught:
+            load_settings()
+    return caught.value.problems
+
+
+def test_the_defaults_are_usable() -> None:
+    """Without any setting there is no problem."""
+    assert load_settings().worker_threads >= 1
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_described(name: str) -> None:
+    """Each setting has one line that says what it is, and a time or size says its unit in its name."""
+    description = Settings.model_fields[name].description
+    assert description is not None
+    assert description.endswith(".")
+    assert "\n" not in description
+    for word in ("timeout", "retention", "interval", "backoff", "heartbeat", "lease", "grace"):
+        assert word not in name or name.endswith("_seconds")
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    """Several wrong values and an unknown name are one error with a line for each."""
+    found = problems(
+        API_PORT="70000",
+        WORKER_THREADS="none",
+        DATABASE_URL="mysql://localhost/x",
+        REDIS_URL="http://localhost",
+        API_KEYS="secret",
+        LOG_LEVEL="LOUD",
+        NAMESPACE="with spaces",
+        LEASE_SECONDS="0",
+        WEBHOOK_ALLOW_NETWORKS="10.0.0.0/99",
+        WORKER_THRAEDS="4",
+    )
+    named = {problem.partition(":")[0].removeprefix("GOQUEUE_") for problem in found}
+    assert named == {
+        "API_PORT",
+        "WORKER_THREADS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "API_KEYS",
+        "LOG_LEVEL",
+        "NAMESPACE",
+        "LEASE_SECONDS",
+        "WEBHOOK_ALLOW_NETWORKS",
+        "WORKER_THRAEDS",
+    }
+    assert "GOQUEUE_WORKER_THRAEDS: there is no such setting" in found
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"LEASE_SECONDS": "5", "HEARTBEAT_SECONDS": "3"}, "GOQUEUE_LEASE_SECONDS"),
+        ({"RUNWAY_MIN": "10", "RUNWAY_MAX": "5"}, "GOQUEUE_RUNWAY_MAX"),
+        ({"MIN_BACKOFF_SECONDS": "10", "MAX_BACKOFF_SECONDS": "5"}, "GOQUEUE_MAX_BACKOFF_SECONDS"),
+    ],
+    ids=["lease", "runway", "backoff"],
+)
+def test_contradictions_are_problems(environment: dict[str, str], named: str) -> None:
+    """Values that are fine alone and not together are named."""
+    (problem,) = problems(**environment)
+    assert problem.startswith(f"{named}: expected at least")
+
+
+def test_no_problem_shows_a_secret() -> None:
+    """A wrong URL is not repeated with its password."""
+    text = " ".join(problems(DATABASE_URL="mysql://user:hunter2@host/db", SMTP_URL="ftp://user:hunter2@host"))
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("database_url", "postgresql://user:hunter2@db:5432/x", "postgresql://user:**********@db:5432/x"),
+        ("database_url", "postgresql://user@db/x", "postgresql://user@db/x"),
+        ("redis_url", "redis://:hunter2@cache:6379/1", "redis://:**********@cache:6379/1"),
+        ("redis_url", "rediss://u:p%40hunter2@cache/1", "rediss://u:**********@cache/1"),
+        ("smtp_url", "smtps://u:hunter2@[::1]:465", "smtps://u:**********@[::1]:465"),
+        ("webhook_secret", "whsec_hunter2", "**********"),
+        pytest.param(
+            "database_url",
+            "postgresql://db/x?user=u&password=hunter2",
+            None,
+            marks=pytest.mark.xfail(reason="a password in the query is shown", strict=True),
+        ),
+    ],
+)
+def test_secrets_are_masked(name: str, value: str, shown: str | None) -> None:
+    """What `goqueue check` prints hides passwords and keeps the rest readable."""
+    values: dict[str, Any] = {name: SecretStr(value)}
+    masked = Settings(**values).masked()[name]
+    assert "hunter2" not in str(masked)
+    assert shown is None or masked == shown
+
+
+def test_nothing_masked_gives_a_secret_away() -> None:
+    """Neither the settings' own text nor the masked values hold a secret."""
+    settings = Settings(
+        database_url=SecretStr("postgresql://u:hunter2@h/d"), webhook_secret=SecretStr("whsec_hunter2")
+    )
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings.masked())
+
+
+ROUND_TRIPS: dict[str, dict[str, Any]] = {
+    "urls": {
+        "database_url": SecretStr("postgresql://u:p%2Fw@h:1/d"),
+        "redis_url": SecretStr("unix:///tmp/x.sock"),
+    },
+    "numbers": {"worker_threads": 3, "heartbeat_seconds": 0.125, "fetch_block_seconds": 1e-05},
+    "lists": {"actors": ("a.b", "c"), "api_keys": (HASH, "f" * 64), "worker_queues": ()},
+    "networks": {"webhook_allow_networks": ("10.0.0.0/8", "::1/128")},
+    "texts": {"log_format": "json", "failpoints": "after_push:kill:0.5,in_heartbeat:stop"},
+    "a secret": {"webhook_secret": SecretStr("whsec_x")},
+}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(pytest.param(values, id=name) for name, values in ROUND_TRIPS.items()),
+        pytest.param(
+            {"webhook_secret": None},
+            id="no secret",
+            marks=pytest.mark.xfail(reason="None becomes the text 'None'", strict=True),
+        ),
+    ],
+)
+def test_a_child_process_gets_the_same_settings(values: dict[str, Any]) -> None:
+    """Settings written to an environment and read from it are the same."""
+    settings = Settings(**values)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment_of(settings).items():
+            patch.setenv(name, value)
+        assert load_settings() == settings
+
+
+def test_overrides_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value given in the program replaces the one in the environment, which replaces the default."""
+    monkeypatch.setenv("GOQUEUE_WORKER_THREADS", "5")
+    assert load_settings().worker_threads == 5
+    assert load_settings(worker_threads=6).worker_threads == 6
+
+
+def test_lists_are_split_and_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comma separated values lose their spaces and their empty parts."""
+    monkeypatch.setenv("GOQUEUE_ACTORS", " shop.jobs, ,mail.jobs,")
+    assert load_settings().actors == ("shop.jobs", "mail.jobs")

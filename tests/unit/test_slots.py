@@ -1,0 +1,129 @@
+"""Worker slots: how many jobs a process may hold, alone or ahead."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goqueue.broker.slots import WorkerSlots
+from tests.support.waiting import wait_until
+
+
+def slots(threads: int = 4, ahead_seconds: float = 0.025, ahead_max: int = 128) -> WorkerSlots:
+    """The slots of one process."""
+    return WorkerSlots(threads, ahead_seconds=ahead_seconds, ahead_max=ahead_max)
+
+
+def test_as_many_as_threads_at_first() -> None:
+    """Before any job ran, exactly the threads are places."""
+    place = slots(4)
+    assert place.take(10) == 4
+    assert place.take(1) == 0
+    assert (place.busy, place.held) == (4, 4)
+    place.give_back(3)
+    assert place.take(10) == 3
+
+
+@pytest.mark.parametrize(
+    ("run_seconds", "capacity"),
+    [
+        pytest.param(1.0, 4, id="long jobs: none ahead"),
+        pytest.param(0.026, 4, id="just too long"),
+        pytest.param(0.025, 8, id="one each"),
+        pytest.param(0.01, 14, id="some"),
+        pytest.param(0.0, 132, id="no-ops: the most"),
+    ],
+)
+def test_short_jobs_are_claimed_ahead(run_seconds: float, capacity: int) -> None:
+    """As much work as the setting says is claimed ahead of free threads, of long jobs none."""
+    place = slots(4)
+    place.observe(run_seconds)
+    assert place.take(1000) == capacity
+
+
+def test_one_long_job_ends_claiming_ahead() -> None:
+    """A longer run counts at once, shorter ones little by little."""
+    place = slots(4)
+    for _ in range(100):
+        place.observe(0.001)
+    place.observe(5.0)
+    assert place.take(1000) == 4
+    place.give_back(4)
+    for _ in range(100):
+        place.observe(0.001)
+    assert place.take(1000) > 4
+
+
+def test_a_free_thread_is_worth_a_fetch_when_jobs_are_long() -> None:
+    """With long jobs a single free thread is room at once; it does not wait for half of them."""
+    place = slots(4)
+    place.observe(10.0)
+    place.take(3)
+    answers: list[int] = []
+    waiting = threading.Thread(target=lambda: answers.append(place.wait_for_room(60)), daemon=True)
+    waiting.start()
+    wait_until(lambda: answers == [1], what="the free thread")
+
+
+def test_short_jobs_wait_for_half_of_the_places() -> None:
+    """With short jobs a fetch waits until it is worth it."""
+    place = slots(4)
+    place.observe(0.0)
+    taken = place.take(1000)
+    answers: list[int] = []
+    waiting = threading.Thread(target=lambda: answers.append(place.wait_for_room(60)), daemon=True)
+    waiting.start()
+    place.give_back(taken // 2 - 1)
+    assert answers == []
+    place.give_back()
+    wait_until(lambda: answers == [taken // 2], what="half of the places")
+
+
+def test_waiting_ends_with_its_time() -> None:
+    """Without room the answer is 0 when the time is over, and what there is otherwise."""
+    place = slots(2)
+    place.take(2)
+    assert place.wait_for_room(0.01) == 0
+    assert not place.wait_for_idle(0.01)
+    place.give_back(2)
+    assert place.wait_for_room(0) == 2
+    assert place.wait_for_idle(0)
+
+
+def test_alone_is_alone() -> None:
+    """A process is taken whole only while it holds nothing, has no other room then, and is free again."""
+    place = slots(4)
+    place.take(1)
+    assert not place.take_all()
+    place.give_back()
+    assert place.take_all()
+    assert not place.take_all()
+    assert (place.take(1), place.wait_for_room(0), place.held) == (0, 0, 1)
+    place.give_back()
+    assert place.take(10) == 4
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "all", "back"]), st.integers(0, 10))))
+def test_never_more_than_the_capacity(steps: list[tuple[str, int]]) -> None:
+    """Whatever is taken and given back in any order, the count stays between nothing and the capacity."""
+    place = slots(4)
+    for step, count in steps:
+        if step == "take":
+            place.take(count)
+        elif step == "all":
+            place.take_all()
+        else:
+            place.give_back(min(count, place.held))
+        assert 0 <= place.held <= 4
+
+
+def test_threads_at_once_never_take_too_much() -> None:
+    """Places are handed out once, however many threads ask at the same moment."""
+    place = slots(8)
+    with ThreadPoolExecutor(16) as pool:
+        granted = sum(pool.map(lambda _: place.take(1), range(200)))
+    assert granted == place.held == 8
