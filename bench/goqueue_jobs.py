@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import goqueue
 from bench import work
+from goqueue.submit import current_broker
 
 
 @goqueue.actor(queue="bench")
@@ -22,3 +25,8 @@ def nap(seconds: float) -> None:
 def stamp(number: int) -> None:
     """Write down when this began."""
     work.stamp(number)
+
+
+# Further queues that the workers listen to, where a measurement spreads its jobs.
+for number in range(1, int(os.environ.get("BENCH_QUEUES", "1"))):
+    current_broker().declare_queue(f"bench{number}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import select
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -20,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from goqueue.config import Settings
-from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
+from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 
 __all__ = ["Connection", "Database", "retry_on_conflict"]
 
@@ -47,43 +48,95 @@ class Database:
         self, settings: Settings, *, pool_size: int | None = None, application_name: str = "goqueue"
     ) -> None:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
+        # Checked out and open, for the next statement: going through the pool costs a single INSERT a tenth.
+        self._idle: deque[Connection] = deque()
 
-    @contextmanager
-    def autocommit(self) -> Iterator[Connection]:
+    def autocommit(self) -> AbstractContextManager[Connection]:
         """A connection on which every statement is its own transaction.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
             DatabaseRefusedError: it refused a statement.
         """
-        with _translated(), self.engine.connect() as connection, _discarded_when_broken(connection):
-            yield connection
+        return _Autocommit(self._idle, self.engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A connection in a READ COMMITTED transaction, committed at the end, rolled back on an error.
 
         Raises:
-            DatabaseUnavailableError: as `autocommit`.
+            DatabaseUnavailableError: as `autocommit`; also for a deadlock, which ended the transaction.
         """
-        with _translated(), self.engine.connect() as connection, _discarded_when_broken(connection):
+        with self.connection() as connection, _discarded_when_broken(connection):
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 yield connection
 
     @contextmanager
-    def connection_for_migration(self) -> Iterator[Connection]:
-        """A connection that leaves the transactions to Alembic.
+    def connection(self) -> Iterator[Connection]:
+        """A connection of the pool, for a longer time.
 
         Raises:
             DatabaseUnavailableError: as `autocommit`.
         """
-        with _translated(), self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="READ COMMITTED")
+        with _translated(), self.checkout() as connection:
+            yield connection
+
+    def checkout(self) -> Connection:
+        """A connection of the pool that the caller closes; errors are the driver's."""
+        with suppress(IndexError):
+            # The pool counts idle ones as used.
+            self._idle.pop().close()
+        return self.engine.connect()
 
     def close(self) -> None:
         """Close every pooled connection; the next use opens new ones."""
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
         self.engine.dispose()
+
+
+class _Autocommit:
+    """What `Database.autocommit` enters: an idle connection, or one of the pool."""
+
+    __slots__ = ("_connection", "_engine", "_idle")
+
+    def __init__(self, idle: deque[Connection], engine: Engine) -> None:
+        self._idle = idle
+        self._engine = engine
+
+    def __enter__(self) -> Connection:
+        with _translated():
+            self._connection = self._take()
+        return self._connection
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self._idle.append(self._connection)
+            return
+        self._give_up(self._connection)
+        if isinstance(error, (DBAPIError, psycopg.Error)):
+            raise _translation_of(error) from error
+
+    def _take(self) -> Connection:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._engine.connect()
+            driver = connection.connection.driver_connection
+            if driver is not None and not _was_closed_by_server(driver):
+                return connection
+            self._give_up(connection)
+
+    @staticmethod
+    def _give_up(connection: Connection) -> None:
+        """Back to the pool, which resets it; or away with it, when the server closed it."""
+        driver = connection.connection.driver_connection
+        if driver is None or driver.closed or _was_closed_by_server(driver):
+            connection.invalidate()
+        connection.close()
 
 
 def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
@@ -133,10 +186,14 @@ def _translated() -> Iterator[None]:
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
     except (DBAPIError, psycopg.Error) as error:
-        cause = _cause(error)
-        # psycopg files conflicts under its OperationalError: asking again helps there too.
-        kind = DatabaseUnavailableError if isinstance(cause, OUTAGES) else DatabaseRefusedError
-        raise kind(f"PostgreSQL: {_first_line(cause)}") from error
+        raise _translation_of(error) from error
+
+
+def _translation_of(error: DBAPIError | psycopg.Error) -> GoQueueError:
+    cause = _cause(error)
+    # psycopg files conflicts under its OperationalError: asking again helps there too.
+    kind = DatabaseUnavailableError if isinstance(cause, OUTAGES) else DatabaseRefusedError
+    return kind(f"PostgreSQL: {_first_line(cause)}")
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -180,13 +237,19 @@ def _prepare_connection(connection: psycopg.Connection[Any], _record: object) ->
     set_json_loads(orjson.loads, connection)
 
 
-def _refuse_closed_connection(connection: Any, _record: object, _proxy: object) -> None:
-    """Notice a server that went away while the connection lay in the pool, without a round trip.
+def _refuse_closed_connection(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
+    """Raising DisconnectionError makes the pool open a new one."""
+    if _was_closed_by_server(connection):
+        raise DisconnectionError
+
+
+def _was_closed_by_server(connection: psycopg.Connection[Any]) -> bool:
+    """Notice a server that went away while the connection lay idle, without a round trip.
 
     An idle connection has nothing to read, unless the server said goodbye: then the socket is readable.
-    Raising DisconnectionError makes the pool open a new one.
     """
+    if connection.closed:
+        return True
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
-    if poller.poll(0):
-        raise DisconnectionError
+    return bool(poller.poll(0))

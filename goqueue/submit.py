@@ -86,8 +86,8 @@ class Submitter:
         """Only insert, in the caller's transaction; the dispatcher picks the rows up after its commit."""
         self._ensure_queues({job.queue for job in jobs})
         if not connection.in_transaction():
-            # As SQLAlchemy does at a first statement. The store runs its statements on the driver's connection,
-            # which SQLAlchemy does not see: without this the caller's commit would commit nothing.
+            # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
+            # connection: without this the caller's commit would commit nothing.
             connection.begin()
         ids = job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
         failpoints.hit("after_insert")

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from queue import SimpleQueue
 from signal import SIGTERM, Signals
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +34,37 @@ EXIT_UNUSABLE = 2
 
 
 class StopRequest:
-    """What SIGINT and SIGTERM ask of this process: the first to stop in order, the second to stop now."""
+    """What SIGINT and SIGTERM ask of this process: the first to stop in order, the second to stop now.
+
+    The handler only puts the signal into a queue that may be interrupted anywhere, and a thread sets the
+    events: `Event.set` in a handler waits for ever when the interrupted code is just inside `Event.wait`.
+    """
 
     def __init__(self) -> None:
         self.requested = threading.Event()
         self.forced = threading.Event()
+        self._signals: SimpleQueue[int | None] = SimpleQueue()
 
     @contextmanager
     def on_signals(self) -> Iterator[StopRequest]:
         """Listen to both signals inside the block; afterwards they do what they did before."""
+        thread = threading.Thread(target=self._set_events, name="signals", daemon=True)
+        thread.start()
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._signals.put(None)
+            thread.join()
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        (self.forced if self.requested.is_set() else self.requested).set()
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.put(number)
+
+    def _set_events(self) -> None:
+        while self._signals.get() is not None:
+            (self.forced if self.requested.is_set() else self.requested).set()
 
 
 class Supervisor:

@@ -23,6 +23,9 @@ configure_logging(settings)
 failpoints.configure(settings.failpoints)
 broker = current_broker()
 
+for queue in DEFAULT_TYPES:
+    broker.declare_queue(queue)  # no type is declared on it, so workers would not serve it otherwise
+
 for module in ("send_email", "process_payment", "send_webhook"):
     import_module(f"goqueue.actors.{module}")
 

@@ -39,7 +39,8 @@ def head_revision() -> str | None:
 
 
 def _run(database: Database, step: Callable[[Config], None]) -> None:
-    with database.connection_for_migration() as connection:
+    with database.connection() as connection:
+        connection.execution_options(isolation_level="READ COMMITTED")
         config = _config()
         config.attributes["connection"] = connection
         step(config)

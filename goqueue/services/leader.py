@@ -49,7 +49,7 @@ class Leader:
 
     def _acquire(self) -> Connection | None:
         try:
-            connection = self._database.engine.connect()
+            connection = self._database.checkout()
         except Exception as error:
             raise DatabaseUnavailableError from error
         if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LEADER_LOCK})").scalar():

@@ -15,6 +15,10 @@ from hypothesis import strategies as st
 from goqueue.jobs import QUARANTINE_QUEUE
 from tests.api.conftest import NOOP
 from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
 
 PROBLEM = "application/problem+json"
 EMAIL = {"to": "a@example.com", "subject": "Hello", "body": "World"}

@@ -12,6 +12,10 @@ from falcon import testing
 from goqueue.db import Database
 from goqueue.jobs import JobStatus
 from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
 
 EMAIL = {"to": "a@example.com", "subject": "Hello", "body": "World"}
 ORIGINAL_FIELDS = {

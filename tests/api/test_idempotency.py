@@ -14,6 +14,10 @@ from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.store import jobs as job_store
 from tests.api.conftest import NOOP
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
 
 KEY = {"Idempotency-Key": "order-1"}
 BATCH = {"jobs": [NOOP, NOOP | {"payload": {"number": 1}}]}

@@ -14,6 +14,10 @@ from goqueue.db import Database
 from goqueue.store import job_lists
 from goqueue.store.rows import fetch_all
 from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
 
 Create = Callable[..., dict[str, Any]]
 

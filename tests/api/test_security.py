@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import pytest
 from falcon import testing
@@ -11,15 +10,18 @@ from falcon import testing
 from goqueue.api.security import refuse_open_bind
 from goqueue.config import Settings
 from goqueue.errors import ConfigurationError
+from tests.support import shared_database
+
+module_settings = shared_database.module_settings
 
 KEYS = ["first key", "second"]
 HASHES = tuple(hashlib.sha256(key.encode()).hexdigest() for key in KEYS)
 
 
 @pytest.fixture
-def overrides() -> dict[str, Any]:
+def settings(module_settings: Settings) -> Settings:
     """Two keys are configured."""
-    return {"api_keys": HASHES}
+    return module_settings.model_copy(update={"api_keys": HASHES})
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 FINAL = frozenset({"completed", "failed", "cancelled", "expired"})
 
@@ -92,7 +93,8 @@ class Report:
 
     Attributes:
         duplicated: how many side-effect starts were repeats that no retry explains, by why.
-        recovery_seconds: of each job that was running at a fault: from the fault to its next start.
+        recovered: how many jobs lost a worker and completed later.
+        recovery_seconds: how long it took each time until they ran again.
     """
 
     attempts: int
@@ -134,7 +136,7 @@ class Report:
 
 def check(history: History) -> Report:
     """Judge a run that is over: every job that can end has ended."""
-    recovery = dict(_recoveries(history))
+    recoveries = list(_recoveries(history))
     return Report(
         attempts=len(history.attempted),
         acknowledged=len(history.acknowledged),
@@ -150,8 +152,8 @@ def check(history: History) -> Report:
             *_unexplained_repeats(history),
         ],
         duplicated=dict(Counter(repeat.outcome for repeat in _repeats(history))),
-        recovered=len({job_id for _, job_id in recovery}),
-        recovery_seconds=list(recovery.values()),
+        recovered=len({job_id for job_id, _ in recoveries}),
+        recovery_seconds=[seconds for _, seconds in recoveries],
     )
 
 
@@ -256,18 +258,25 @@ def _unexplained_repeats(history: History) -> Iterator[str]:
             yield f"ran again although its worker was well: {row}"
 
 
-def _recoveries(history: History) -> Iterator[tuple[tuple[int, int], float]]:
-    """For each fault and each job that it took from its worker: how long until the job ran again."""
-    rows = defaultdict(list)
-    for row in history.attempts:
-        rows[row.job_id].append(row)
+def _recoveries(history: History) -> Iterator[tuple[int, float]]:
+    """For each attempt that a worker took with it, of a job that completed: how long until the job ran again.
+
+    It counts from the fault; where none was noted (the job itself was the fault) from the lost start.
+    """
     completed = {job.id for job in history.jobs if job.status == "completed"}
-    for number, fault in enumerate(history.faults):
-        for job_id in fault.running & completed:
-            hit = any(
-                row.outcome == "worker_died" and row.started_at <= fault.time <= row.finished_at
-                for row in rows[job_id]
-            )
-            again = [row.started_at for row in rows[job_id] if row.started_at > fault.time]
-            if hit and again:
-                yield (number, job_id), min(again) - fault.time
+    rows = defaultdict(list)
+    for row in sorted(history.attempts, key=lambda row: row.fence):
+        rows[row.job_id].append(row)
+    for job_id in completed:
+        for lost, again in pairwise(rows[job_id]):
+            if lost.outcome == "worker_died":
+                yield job_id, again.started_at - _lost_at(history, lost)
+
+
+def _lost_at(history: History, lost: AttemptRow) -> float:
+    times = (
+        fault.time
+        for fault in history.faults
+        if lost.job_id in fault.running and lost.started_at <= fault.time <= lost.finished_at
+    )
+    return min(times, default=lost.started_at)

@@ -29,7 +29,7 @@ class JobFactory:
 
     def worker(self, *, silent_seconds: float = 0.0, **columns: Any) -> int:
         """Register a worker whose last heartbeat was so long ago."""
-        values = {"hostname": "test", "pid": 1, "queues": ["default"], "threads": 8} | columns
+        values: dict[str, Any] = {"hostname": "test", "pid": 1, "queues": ["default"], "threads": 8} | columns
         with self.database.autocommit() as connection:
             worker_id = worker_store.register(connection, **values)
             connection.exec_driver_sql(

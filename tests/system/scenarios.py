@@ -30,7 +30,7 @@ def killed_worker(stack: Stack) -> None:
     stack.collector.submit("slow", 12, seconds=0.3)
     wait_until(lambda: stack.count("running") >= 4, 10, "four jobs to run")
     stack.kill(*stack.worker_pids())
-    stack.worker()
+    stack.workers(1)
 
 
 def wiped_runway(stack: Stack) -> None:

@@ -196,6 +196,13 @@ def test_what_is_unexpected_is_detected(break_it: Callable[[History], None]) -> 
     assert not report.valid
 
 
+def test_a_recovery_without_a_fault_counts_from_the_lost_start() -> None:
+    """Nobody notes when a job kills its own worker: its time starts with the attempt that was lost."""
+    history = _good_history()
+    history.faults.clear()
+    assert check(history).recovery_seconds == [22.0]
+
+
 def test_a_drained_worker_explains_an_interrupted_repeat() -> None:
     """Where the test told a worker to stop, its unfinished jobs may _run again."""
     history = _good_history()

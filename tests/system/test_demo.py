@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+#: These start many processes; on two busy cores that takes its time.
+pytestmark = pytest.mark.timeout(300)
+
 
 def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a small demo whose temporary folder is inside `folder`."""

@@ -21,6 +21,9 @@ from tests.support.waiting import wait_until
 READY_SECONDS = 60  # on two busy cores
 STOP_SECONDS = 40
 
+#: These start many processes; on two busy cores that takes its time.
+pytestmark = pytest.mark.timeout(300)
+
 
 class Dev:
     """One `goqueue dev` of a test, and what it has printed."""
@@ -107,8 +110,8 @@ def refused(*arguments: str) -> str:
     return line
 
 
-def test_a_developers_session(tmp_path: Path) -> None:
-    """Jobs run; a second dev there is refused; Ctrl-C exits with 0 and leaves nothing running; data stays."""
+def test_a_developers_two_days(tmp_path: Path) -> None:
+    """Jobs run, and Ctrl-C ends all; the next dev has the data, heals, and when killed takes all along."""
     folder = tmp_path / "data"
     with running_dev(folder, tmp_path / "first.log") as dev:
         job_id = create_mail(dev)
@@ -117,29 +120,35 @@ def test_a_developers_session(tmp_path: Path) -> None:
         assert re.fullmatch(
             rf"goqueue: PostgreSQL in .* belongs to the running process {dev.process.pid}", in_use
         )
-        family, ports = dev.family(), dev.ports()
-        assert len(ports) >= 6
-        dev.process.send_signal(signal.SIGINT)
-        assert dev.process.wait(STOP_SECONDS) == 0, dev.printed
-        assert all(ended(process) for process in family)
-        assert not [port for port in ports if is_open(port)]
-        assert "Traceback" not in dev.printed
+        expect_clean_stop(dev)
     with running_dev(folder, tmp_path / "second.log") as dev:
         assert httpx.get(f"{dev.api}/jobs/{job_id}").json()["status"] == "completed"
-
-
-def test_dev_heals_and_dies_whole(tmp_path: Path) -> None:
-    """A killed API and a killed Valkey come back; when dev itself is killed, everything ends with it."""
-    with running_dev(tmp_path / "data", tmp_path / "dev.log") as dev:
-        for process in dev.family():
-            if {"api", "bind"} & {part.strip("-") for part in process.cmdline()}:
-                process.kill()
-        wait_until(lambda: "process_restarted" in dev.printed, 20, "the restart")
-        wait_until(lambda: is_open(httpx.URL(dev.api).port or 0), READY_SECONDS, "the API")
-        wait_until_completed(dev, create_mail(dev))
+        expect_healing(dev)
         family = dev.family()
         dev.process.kill()
         wait_until(lambda: all(ended(process) for process in family), STOP_SECONDS, "all to end")
+
+
+def expect_clean_stop(dev: Dev) -> None:
+    """Ctrl-C ends every process and closes every port that was printed; exit 0."""
+    family, ports = dev.family(), dev.ports()
+    assert len(ports) >= 6
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(STOP_SECONDS) == 0, dev.printed
+    assert all(ended(process) for process in family)
+    assert not [port for port in ports if is_open(port)]
+    assert "Traceback" not in dev.printed
+
+
+def expect_healing(dev: Dev) -> None:
+    """A killed API and a killed Valkey come back, and jobs run again."""
+    for process in dev.family():
+        if {"api", "--bind"} & set(process.cmdline()):
+            process.kill()
+    wait_until(lambda: "process_restarted" in dev.printed, 20, "the restart of the API")
+    wait_until(lambda: "server_restarted" in dev.printed, 20, "the restart of Valkey")
+    wait_until(lambda: is_open(httpx.URL(dev.api).port or 0), READY_SECONDS, "the API")
+    wait_until_completed(dev, create_mail(dev))
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ from tests.support.waiting import wait_until
 START_SECONDS = 40  # two busy cores start a worker slowly
 NOT_FORCED = threading.Event()
 
+#: These start many processes; on two busy cores that takes its time.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def worker(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:

@@ -84,7 +84,7 @@ def test_wrong_values_are_named(text: str, fields: set[str]) -> None:
 
 
 def test_an_escaped_backslash_is_no_nul() -> None:
-    """Six characters that look like the escape of NUL are only six characters; pairs of surrogates are one."""
+    """Six characters that look like an escaped NUL are only that; a pair of surrogates is one character."""
     assert read_json(rb'["\\u0000", "\ud83d\ude00"]') == ["\\u0000", "\N{GRINNING FACE}"]
 
 
