@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from goqueue.broker.execution import current_job
+    from goqueue.declare import actor
     from goqueue.errors import Discard, RetryAfter, Snooze
-    from goqueue.submit import actor, enqueue
+    from goqueue.submit import enqueue
 
 __all__ = ["Discard", "RetryAfter", "Snooze", "actor", "current_job", "enqueue"]
 
@@ -16,7 +17,7 @@ _HOMES = {
     "Discard": "goqueue.errors",
     "RetryAfter": "goqueue.errors",
     "Snooze": "goqueue.errors",
-    "actor": "goqueue.submit",
+    "actor": "goqueue.declare",
     "current_job": "goqueue.broker.execution",
     "enqueue": "goqueue.submit",
 }

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from goqueue.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0)]
+MASK = "**********"
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -205,7 +206,10 @@ def environment_of(settings: Settings) -> dict[str, str]:
     environment = dict(os.environ)
     for name in settings.model_fields_set:
         value = getattr(settings, name)
-        environment[f"GOQUEUE_{name.upper()}"] = _as_text(value)
+        if value is None:
+            environment.pop(f"GOQUEUE_{name.upper()}", None)
+        else:
+            environment[f"GOQUEUE_{name.upper()}"] = _as_text(value)
     return environment
 
 
@@ -260,8 +264,10 @@ def _mask(value: Any) -> Any:
     text = value.get_secret_value()
     parts = urlsplit(text)
     if not parts.scheme or not parts.netloc:
-        return "**********"
-    if parts.password is None:
-        return text
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:**********@{host}"))
+        return MASK
+    netloc = parts.netloc
+    if parts.password is not None:
+        netloc = f"{parts.username}:{MASK}@{netloc.rpartition('@')[2]}"
+    # libpq and redis-py take a password in the query as well.
+    query = re.sub(r"(?i)((?:ssl)?password=)[^&]*", rf"\g<1>{MASK}", parts.query)
+    return urlunsplit(parts._replace(netloc=netloc, query=query))

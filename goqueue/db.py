@@ -133,9 +133,10 @@ class _Autocommit:
     @staticmethod
     def _give_up(connection: Connection) -> None:
         """Back to the pool, which resets it; or away with it, when the server closed it."""
-        driver = connection.connection.driver_connection
-        if driver is None or driver.closed or _was_closed_by_server(driver):
-            connection.invalidate()
+        if not connection.invalidated:
+            driver = connection.connection.driver_connection
+            if driver is None or _was_closed_by_server(driver):
+                connection.invalidate()
         connection.close()
 
 
@@ -213,12 +214,17 @@ def _create_engine(settings: Settings, pool_size: int, application_name: str) ->
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
+        # An error's text must not carry a payload into a log.
+        hide_parameters=True,
         pool_timeout=settings.database_connect_timeout_seconds,
         connect_args={
             "connect_timeout": settings.database_connect_timeout_seconds,
             "application_name": application_name,
             # In UTC, so that every time that is read back is one that Python has, whatever the server's zone.
             "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}",
+            # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
+            # goes on sending.
+            "tcp_user_timeout": 10_000,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def _parse(item: str) -> tuple[str, Callable[[], None], float]:
 
 
 def _action(name: str) -> Callable[[], None] | None:
-    if name.startswith("delay="):
+    if re.fullmatch(r"delay=\d+(\.\d+)?", name):
         seconds = float(name.removeprefix("delay="))
         return lambda: time.sleep(seconds)
     return {"kill": _kill, "raise": _raise, "exit": _exit, "stop": _stop}.get(name)

@@ -11,6 +11,8 @@ from typing import Any
 MAX_JOB_ID = 2**63 - 1
 MAX_RETRIES_LIMIT = 20
 PRIORITY_RANGE = (-100, 100)
+MAX_TIME_LIMIT_SECONDS = 86_400
+MAX_DELAY_SECONDS = 10 * 366 * 86_400
 QUARANTINE_QUEUE = "quarantine"
 
 
@@ -102,7 +104,8 @@ class NewJob:
 
     Attributes:
         payload: the payload as JSON text, already canonical and within its size limit.
-        available_at: from when it may run; None is now.
+        available_at: from when it may run; None is now, or after the delay.
+        delay_seconds: how long from its insertion until it may run, where `available_at` is None.
         options: per-job overrides of the retry policy and Dramatiq options, as JSON text, or None.
     """
 
@@ -112,6 +115,7 @@ class NewJob:
     priority: int = 0
     max_retries: int = 3
     available_at: datetime | None = None
+    delay_seconds: float = 0.0
     time_limit_seconds: float | None = None
     options: str | None = None
 

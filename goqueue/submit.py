@@ -1,18 +1,17 @@
 """The one way in: how jobs become rows, and ids reach the runway.
 
-`Submitter` inserts and pushes; `actor` declares a job type; `enqueue` creates a job from Python; and
-`actor.send()` of plain Dramatiq code ends here too. A job exists when its row is committed. A push that fails
+`Submitter` inserts and pushes; `enqueue` creates a job from Python; and `actor.send()` of plain Dramatiq code
+ends here too. A job exists when its row is committed. A push that fails
 is no error: the dispatcher pushes what was not pushed.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import dramatiq
 import orjson
@@ -28,13 +27,19 @@ from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import Job, NewJob
-from goqueue.store import jobs as job_store
+from goqueue.jobs import (
+    MAX_DELAY_SECONDS,
+    MAX_RETRIES_LIMIT,
+    MAX_TIME_LIMIT_SECONDS,
+    PRIORITY_RANGE,
+    QUARANTINE_QUEUE,
+    Job,
+    NewJob,
+)
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 
-__all__ = ["Submitter", "actor", "current_broker", "current_submitter", "enqueue"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job"]
 
 #: Options of a Dramatiq message that are columns of the job; the others are kept as they are.
 _COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay"})
@@ -62,7 +67,7 @@ class Submitter:
         """
         self._ensure_queues([job.queue])
         with self._database.autocommit() as connection:
-            row = job_store.insert(connection, job, head_start_seconds=self._head_start)
+            row = new_job_store.insert(connection, job, head_start_seconds=self._head_start)
         failpoints.hit("after_commit_before_push")
         if row.available_at <= row.created_at:
             self.push(row.queue, [Message(row.id, row.fence)])
@@ -77,7 +82,7 @@ class Submitter:
         """
         self._ensure_queues({job.queue for job in jobs})
         with self._database.autocommit() as connection:
-            ids = job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
+            ids = new_job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
         failpoints.hit("after_commit_before_push")
         self.announce(jobs, ids)
         return ids
@@ -89,7 +94,7 @@ class Submitter:
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
             # connection: without this the caller's commit would commit nothing.
             connection.begin()
-        ids = job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
+        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
         failpoints.hit("after_insert")
         return ids
 
@@ -103,7 +108,7 @@ class Submitter:
             ready = [
                 Message(job_id, 0)
                 for job, job_id in rows
-                if job.available_at is None or job.available_at <= now
+                if not job.delay_seconds and (job.available_at is None or job.available_at <= now)
             ]
             self.push(queue, ready)
 
@@ -138,17 +143,19 @@ def new_job(
     priority: int = 0,
     max_retries: int | None = None,
     available_at: datetime | None = None,
+    delay_seconds: float = 0.0,
     time_limit_seconds: float | None = None,
     options: dict[str, Any] | None = None,
 ) -> NewJob:
     """A validated job of a declared type.
 
     Raises:
-        InvalidJobError: the type is unknown, or the payload does not fit it.
+        InvalidJobError: the type is unknown, the payload does not fit it, or a number is out of its range.
     """
     job_type = broker.job_types.get(type_name)
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
+    _refuse_out_of_range(queue, priority, max_retries, available_at, delay_seconds, time_limit_seconds)
     return NewJob(
         queue=queue or job_type.queue,
         type=type_name,
@@ -156,9 +163,38 @@ def new_job(
         priority=priority,
         max_retries=job_type.retry.max_retries if max_retries is None else max_retries,
         available_at=available_at,
+        delay_seconds=delay_seconds,
         time_limit_seconds=time_limit_seconds,
         options=orjson.dumps(options).decode() if options else None,
     )
+
+
+def _refuse_out_of_range(
+    queue: str | None,
+    priority: int,
+    max_retries: int | None,
+    available_at: datetime | None,
+    delay_seconds: float,
+    time_limit_seconds: float | None,
+) -> None:
+    """What the API's models check for its clients, for those that call from Python."""
+    lowest, highest = PRIORITY_RANGE
+    wrong = {
+        "queue": queue == QUARANTINE_QUEUE and f"{QUARANTINE_QUEUE} is not a queue to create jobs in",
+        "priority": not lowest <= priority <= highest and f"expected {lowest} to {highest}",
+        "max_retries": not 0 <= (max_retries or 0) <= MAX_RETRIES_LIMIT
+        and f"expected 0 to {MAX_RETRIES_LIMIT}",
+        "available_at": available_at is not None
+        and available_at.tzinfo is None
+        and "expected a time with a zone",
+        "delay_seconds": not 0 <= delay_seconds <= MAX_DELAY_SECONDS and f"expected 0 to {MAX_DELAY_SECONDS}",
+        "time_limit_seconds": time_limit_seconds is not None
+        and not 0 < time_limit_seconds <= MAX_TIME_LIMIT_SECONDS
+        and f"expected more than 0, at most {MAX_TIME_LIMIT_SECONDS}",
+    }
+    fields = {name: text for name, text in wrong.items() if isinstance(text, str)}
+    if fields:
+        raise InvalidJobError(fields)
 
 
 def enqueue(
@@ -170,7 +206,7 @@ def enqueue(
     priority: int = 0,
     max_retries: int | None = None,
     available_at: datetime | None = None,
-    delay_seconds: float | None = None,
+    delay_seconds: float = 0.0,
     time_limit_seconds: float | None = None,
 ) -> int:
     """Create a job of a declared actor; its id.
@@ -183,16 +219,14 @@ def enqueue(
         queue: instead of the type's.
         priority: -100 to 100; one step is a head start of a minute.
         max_retries: instead of the type's, 0 to 20.
-        available_at: from when it may run.
-        delay_seconds: the same, from now.
+        available_at: from when it may run, with its zone.
+        delay_seconds: how long from its insertion until it may run, by PostgreSQL's clock.
         time_limit_seconds: instead of the type's.
 
     Raises:
-        InvalidJobError: the payload does not fit the type.
+        InvalidJobError: the payload does not fit the type, or a number is out of its range.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    if delay_seconds is not None:
-        available_at = datetime.now(UTC) + timedelta(seconds=delay_seconds)
     job_type = current_broker().job_types[declared.actor_name]
     job = new_job(
         current_broker(),
@@ -202,6 +236,7 @@ def enqueue(
         priority=priority,
         max_retries=max_retries,
         available_at=available_at,
+        delay_seconds=delay_seconds,
         time_limit_seconds=time_limit_seconds,
     )
     if session is None:
@@ -210,77 +245,34 @@ def enqueue(
     return current_submitter().within(connection, [job])[0]
 
 
-@overload
-def actor(function: F, /) -> Actor[..., Any]: ...
+class _Process:
+    """What this process made at its first use."""
+
+    broker: JobBroker | None = None
+    submitter: Submitter | None = None
 
 
-@overload
-def actor(
-    *,
-    name: str | None = None,
-    queue: str = "default",
-    max_retries: int | None = None,
-    min_backoff_seconds: float | None = None,
-    max_backoff_seconds: float | None = None,
-    jitter: bool | None = None,
-    time_limit_seconds: float | None = None,
-    throws: tuple[type[BaseException], ...] | None = None,
-) -> Callable[[F], Actor[..., Any]]: ...
+_process = _Process()
 
 
-def actor(function: F | None = None, /, **options: Any) -> Any:
-    """Declare a job type: a Dramatiq actor whose jobs are rows with a validated payload.
-
-    The payload's schema comes from the annotations: one parameter annotated with a pydantic model, a
-    dataclass or a TypedDict is the payload; several annotated parameters are its fields.
-
-    Args:
-        function: the handler, sync or async.
-        **options: `name` (the function's where it is not given); `queue`, where its jobs go by default; the
-            retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
-            `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
-            failed at once.
-    """
-    if function is None:
-        return lambda handler: _declare(handler, options)
-    return _declare(function, {})
-
-
-def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
-    milliseconds = {
-        name.removesuffix("_seconds"): round(value * 1000)
-        for name, value in options.items()
-        if name.endswith("_seconds") and value is not None
-    }
-    plain = {
-        name: options[name] for name in ("max_retries", "jitter", "throws") if options.get(name) is not None
-    }
-    return dramatiq.actor(
-        actor_name=options.get("name") or function.__name__,
-        queue_name=options.get("queue") or "default",
-        broker=current_broker(),
-        **milliseconds,
-        **plain,
-    )(function)
-
-
-@functools.cache
 def current_broker() -> JobBroker:
     """This process's broker, made from its settings at the first use, and Dramatiq's global one from then on.
 
     Raises:
         ConfigurationError: the settings are not usable.
     """
-    broker = JobBroker(get_settings(), submit=_submit_message)
-    dramatiq.set_broker(broker)
-    return broker
+    if _process.broker is None:
+        _process.broker = JobBroker(get_settings(), submit=_submit_message)
+        dramatiq.set_broker(_process.broker)
+    return _process.broker
 
 
-@functools.cache
 def current_submitter() -> Submitter:
     """This process's submitter."""
-    broker = current_broker()
-    return Submitter(broker.settings, broker.database, broker.runway)
+    if _process.submitter is None:
+        broker = current_broker()
+        _process.submitter = Submitter(broker.settings, broker.database, broker.runway)
+    return _process.submitter
 
 
 def _submit_message(
@@ -317,7 +309,7 @@ def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | N
         job_type.payload_of_call(message.args, message.kwargs),
         queue=message.queue_name,
         max_retries=options.get("max_retries"),
-        available_at=datetime.now(UTC) + timedelta(milliseconds=delay) if delay else None,
+        delay_seconds=(delay or 0) / 1000,
         time_limit_seconds=options["time_limit"] / 1000 if "time_limit" in options else None,
         options={name: value for name, value in options.items() if name not in _COLUMN_OPTIONS},
     )

@@ -20,7 +20,7 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
         settings: how many, how many threads each, which queues, and the grace period.
         name: what log lines call them; a number follows where there are several.
     """
-    arguments = [sys.executable, "-m", "goqueue.worker_process", "goqueue.actors", "--skip-logging"]
+    arguments = [sys.executable, "-m", "goqueue.worker_command", "goqueue.actors", "--skip-logging"]
     arguments += ["--processes", "1"]
     # Until its worker has booted, or this time is over, Dramatiq's parent takes no signal and does not see
     # the worker die: with its default of 30 s one that died at its start would be missing for that long.

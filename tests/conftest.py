@@ -68,7 +68,9 @@ def overrides() -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, overrides: dict[str, Any]) -> Iterator[Settings]:
+def settings(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, overrides: dict[str, Any]
+) -> Iterator[Settings]:
     """Settings of an empty database and an unused namespace."""
     name = f"test_{next(_numbers)}"
     postgres.create_database(name, template=TEMPLATE)

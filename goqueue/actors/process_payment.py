@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.broker.execution import current_job
 from goqueue.config import Settings, get_settings
+from goqueue.declare import actor
 from goqueue.errors import Discard
 from goqueue.outgoing import Answer, CallFailedError, expect_success, shared_caller
-from goqueue.submit import actor
 
 PAYMENT_REQUIRED = 402
 

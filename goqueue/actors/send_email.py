@@ -20,9 +20,9 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.broker.execution import current_job
 from goqueue.config import Settings, get_settings
+from goqueue.declare import actor
 from goqueue.errors import Discard, GoQueueError
 from goqueue.outgoing import tls_context
-from goqueue.submit import actor
 
 if TYPE_CHECKING:
     import ssl

@@ -19,9 +19,9 @@ from pydantic_core import PydanticCustomError
 from goqueue.broker.execution import current_job
 from goqueue.checked_connections import AddressRefusedError
 from goqueue.config import Settings, get_settings
+from goqueue.declare import actor
 from goqueue.errors import ConfigurationError, Discard
 from goqueue.outgoing import Answer, expect_success, shared_caller
-from goqueue.submit import actor
 
 RESULT_BODY_MAX_BYTES = 1024
 URL_MAX_LENGTH = 2048

@@ -9,16 +9,16 @@ from typing import Any
 
 import falcon
 import orjson
-from sqlalchemy import Connection
 
 from goqueue import failpoints
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
+from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import NewJob
 from goqueue.store import idempotency
-from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -44,7 +44,7 @@ class CreateJobResource:
             return
 
         def insert(connection: Connection) -> tuple[list[int], dict[str, Any]]:
-            row = job_store.insert(
+            row = new_job_store.insert(
                 connection, job, head_start_seconds=context.settings.priority_head_start_seconds
             )
             return [row.id], job_document(row)
@@ -69,7 +69,7 @@ class CreateBatchResource:
             return
 
         def insert(connection: Connection) -> tuple[list[int], dict[str, Any]]:
-            ids = job_store.insert_many(
+            ids = new_job_store.insert_many(
                 connection, jobs, head_start_seconds=context.settings.priority_head_start_seconds
             )
             return ids, _batch_document(ids)

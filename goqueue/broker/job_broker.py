@@ -76,7 +76,7 @@ class JobBroker(RedisBroker):
         """Declare an actor and with it a job type; its function is wrapped to run attempts.
 
         Raises:
-            ValueError: its retry policy or time limit is out of range.
+            ValueError: its retry policy is out of range.
         """
         function = actor.fn
         job_type = self._job_type_of(actor)

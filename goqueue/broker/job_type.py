@@ -152,9 +152,7 @@ def schema_of(
 
 def _is_object(annotation: Any) -> bool:
     return isinstance(annotation, type) and (
-        issubclass(annotation, BaseModel)
-        or dataclasses.is_dataclass(annotation)
-        or is_typeddict(annotation)
+        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation) or is_typeddict(annotation)
     )
 
 

@@ -16,7 +16,7 @@ from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.slots import WorkerSlots
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
-from goqueue.errors import DatabaseUnavailableError
+from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, JobStatus, Outcome
 from goqueue.store import jobs as job_store
 from goqueue.store import workers as worker_store
@@ -57,7 +57,7 @@ class Lease:
         """Register and keep renewing. Without PostgreSQL there is no lease yet, and nothing is fetched."""
         try:
             self._register()
-        except DatabaseUnavailableError as error:
+        except GoQueueError as error:
             log.warning("registration_postponed", error=str(error))
         self._thread.start()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import structlog
@@ -22,6 +22,7 @@ from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 
 log = structlog.get_logger(__name__)
@@ -103,6 +104,7 @@ class Recorder:
         recorded = self._write_patiently(list(outcomes.values()))
         failpoints.hit("after_record_before_ack")
         self._log_stale(batch, recorded)
+        self._count(batch)
         self._forget(batch)
         self._acknowledge(batch)
 
@@ -141,7 +143,7 @@ class Recorder:
             if new_jobs:
                 queue_store.ensure(connection, {job.queue for job in new_jobs})
                 head_start = self._settings.priority_head_start_seconds
-                job_store.insert_many(connection, new_jobs, head_start_seconds=head_start)
+                new_job_store.insert_many(connection, new_jobs, head_start_seconds=head_start)
         return recorded
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
@@ -179,6 +181,17 @@ class Recorder:
             if (message.current.id, message.current.fence) not in recorded:
                 metrics.STALE_RESULTS.inc()
                 log.warning("stale_result", job_id=message.current.id, fence=message.current.fence)
+
+    @staticmethod
+    def _count(batch: Sequence[JobMessage]) -> None:
+        """Count by queue and status; a counter a batch and label costs less than one a job."""
+        ended: Counter[tuple[str, str]] = Counter()
+        for message in batch:
+            if message.outcome is not None:
+                ended[message.current.queue, message.outcome.status.value] += 1
+                metrics.JOB_DURATION.labels(message.current.queue).observe(message.outcome.run_seconds)
+        for (queue_name, status), count in ended.items():
+            metrics.JOBS_PROCESSED.labels(queue_name, status).inc(count)
 
     def _acknowledge(self, batch: Sequence[JobMessage]) -> None:
         by_runway = defaultdict(list)

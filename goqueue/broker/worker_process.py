@@ -41,9 +41,9 @@ class WorkerProcess(Middleware):
         self._lease = Lease(
             broker.settings, broker.database, broker.holdings, broker.interrupts, broker.slots, sorted(served)
         )
-        self._lease.start()
         broker.interrupts.start()
         broker.recorder.start()
+        self._lease.start()
 
     def after_consumer_thread_boot(self, broker: JobBroker, thread: ConsumerThread) -> None:  # type: ignore[override]
         """Hand claimed jobs straight to the worker threads.

@@ -29,8 +29,8 @@ def job_middleware(settings: Settings) -> list[Middleware]:
         Lifecycle(),
         Retries(
             max_retries=settings.max_retries,
-            min_backoff=int(settings.min_backoff_seconds * 1000),
-            max_backoff=int(settings.max_backoff_seconds * 1000),
+            min_backoff=max(1, round(settings.min_backoff_seconds * 1000)),
+            max_backoff=max(1, round(settings.max_backoff_seconds * 1000)),
         ),
         JobCallbacks(),
         JobPipelines(),

@@ -8,7 +8,6 @@ many, so that two such statements queue up instead of deadlocking. Times are Pos
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,7 +15,7 @@ from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
-from goqueue.jobs import LEGAL_TRANSITIONS, ClaimedJob, Job, JobStatus, NewJob, Outcome
+from goqueue.jobs import LEGAL_TRANSITIONS, ClaimedJob, Job, JobStatus, Outcome
 from goqueue.store.rows import JOB_COLUMNS, array, fetch_all, fetch_one, job_from_row
 
 __all__ = [
@@ -24,48 +23,12 @@ __all__ = [
     "claim",
     "get",
     "increment_attempts",
-    "insert",
-    "insert_many",
     "record",
     "rescue",
     "retry",
     "save",
     "set_status",
 ]
-
-# A row whose time has come gets its place in the order at once; the others get it when they are due.
-_RANK = """
-    CASE WHEN coalesce(n.available_at, now()) <= now()
-         THEN coalesce(n.available_at, now()) - make_interval(secs => n.priority * %(head_start)s) END
-"""
-
-_INSERT_ONE = f"""
-    INSERT INTO jobs (queue, type, payload, priority, max_retries, available_at, rank, time_limit_seconds,
-                      options)
-    SELECT %(queue)s, %(type)s, %(payload)s::json, n.priority, %(max_retries)s,
-           coalesce(n.available_at, now()), {_RANK}, %(time_limit_seconds)s, %(options)s::json
-    FROM (SELECT %(priority)s::smallint AS priority, %(available_at)s::timestamptz AS available_at) AS n
-    RETURNING id, available_at, created_at
-"""
-
-# Most jobs say no more than this, and every parameter and expression left out is time saved.
-_INSERT_PLAIN = """
-    INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
-    VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
-            now() - make_interval(secs => %(head_start)s))
-    RETURNING id, available_at, created_at
-"""
-
-_INSERT_MANY = f"""
-    INSERT INTO jobs (queue, type, payload, priority, max_retries, available_at, rank, time_limit_seconds,
-                      options)
-    SELECT n.queue, n.type, n.payload, n.priority, n.max_retries, coalesce(n.available_at, now()), {_RANK},
-           n.time_limit_seconds, n.options
-    FROM json_to_recordset(%(jobs)s::json) AS n (
-        queue text, type text, payload json, priority smallint, max_retries smallint,
-        available_at timestamptz, time_limit_seconds float, options json)
-    RETURNING id
-"""
 
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
 # stopped and goes on must not take new jobs under an old lease. The paused queues are an array, so that they
@@ -226,37 +189,6 @@ def get(connection: Connection, job_id: int) -> Job:
     return job_from_row(row)
 
 
-def insert(connection: Connection, job: NewJob, *, head_start_seconds: float) -> Job:
-    """Insert one job, queued, and return its row."""
-    parameters: dict[str, Any] = {
-        "queue": job.queue,
-        "type": job.type,
-        "payload": job.payload,
-        "priority": job.priority,
-        "max_retries": job.max_retries,
-    }
-    if job.available_at is None and job.time_limit_seconds is None and job.options is None:
-        parameters["head_start"] = job.priority * head_start_seconds
-        row = fetch_one(connection, _INSERT_PLAIN, parameters)
-    else:
-        parameters |= {
-            "available_at": job.available_at,
-            "time_limit_seconds": job.time_limit_seconds,
-            "options": job.options,
-            "head_start": head_start_seconds,
-        }
-        row = fetch_one(connection, _INSERT_ONE, parameters)
-    assert row is not None
-    return _new_row(job, *row)
-
-
-def insert_many(connection: Connection, jobs: Sequence[NewJob], *, head_start_seconds: float) -> list[int]:
-    """Insert many jobs, queued, in one statement; their ids, in the order of the jobs."""
-    text = orjson.dumps([_new_job_record(job) for job in jobs]).decode()
-    rows = fetch_all(connection, _INSERT_MANY, {"jobs": text, "head_start": head_start_seconds})
-    return [row[0] for row in rows]
-
-
 @retry_on_conflict
 def claim(
     connection: Connection, messages: Iterable[tuple[int, int]], *, worker_id: int, lease_seconds: float
@@ -354,46 +286,6 @@ def save(connection: Connection, job_id: int, *, result: str | None, error: str)
     """
     if fetch_one(connection, _SAVE, {"id": job_id, "result": result, "error": error}) is None:
         raise JobNotFoundError(job_id)
-
-
-def _new_row(job: NewJob, job_id: int, available_at: datetime, created_at: datetime) -> Job:
-    """The row that was just inserted; only what PostgreSQL decided has to come back."""
-    return Job(
-        id=job_id,
-        queue=job.queue,
-        type=job.type,
-        status=JobStatus.QUEUED,
-        payload=orjson.loads(job.payload),
-        priority=job.priority,
-        attempts=0,
-        max_retries=job.max_retries,
-        fence=0,
-        deaths=0,
-        quarantined=False,
-        available_at=available_at,
-        time_limit_seconds=job.time_limit_seconds,
-        worker_id=None,
-        result=None,
-        error=None,
-        reason=None,
-        created_at=created_at,
-        updated_at=created_at,
-        started_at=None,
-        finished_at=None,
-    )
-
-
-def _new_job_record(job: NewJob) -> dict[str, Any]:
-    return {
-        "queue": job.queue,
-        "type": job.type,
-        "payload": orjson.Fragment(job.payload),
-        "priority": job.priority,
-        "max_retries": job.max_retries,
-        "available_at": job.available_at,
-        "time_limit_seconds": job.time_limit_seconds,
-        "options": None if job.options is None else orjson.Fragment(job.options),
-    }
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:

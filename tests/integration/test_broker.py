@@ -20,6 +20,8 @@ from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.jobs import AttemptOutcome, NewJob
+from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
@@ -384,7 +386,13 @@ def test_limits_that_strike_at_the_last_moment_land_in_the_handler(
     """However close to its end a handler is stopped: it completed or failed, no hook is hit, threads live."""
     monkeypatch.setattr(interrupts, "CHECK_SECONDS", 0.0002)
     jobs = [
-        NewJob("default", "spin", f'{{"seconds": {0.0005 + number % 7 * 0.0002}}}', 0, 0, None, 0.001)
+        NewJob(
+            "default",
+            "spin",
+            f'{{"seconds": {0.0005 + number % 7 * 0.0002}}}',
+            max_retries=0,
+            time_limit_seconds=0.001,
+        )
         for number in range(1500)
     ]
     ids = submit.current_submitter().many(jobs)
@@ -450,10 +458,10 @@ def test_garbage_hurts_nobody(engine: Engine) -> None:
     before = metrics.GARBAGE_MESSAGES._value.get()
     broker = engine.broker
     with broker.database.autocommit() as connection:
-        from goqueue.store import jobs as job_store  # noqa: PLC0415
-
         mates = [
-            job_store.insert(connection, NewJob("default", "give", '{"value": 1}'), head_start_seconds=0).id
+            new_job_store.insert(
+                connection, NewJob("default", "give", '{"value": 1}'), head_start_seconds=0
+            ).id
             for _ in range(10)
         ]
     entries = [
@@ -483,8 +491,6 @@ def test_a_cancelled_running_job_is_interrupted(engine: Engine) -> None:
     job_id = create(engine, "hold", {})
     wait_until(lambda: runs["hold"] == 1, what="the handler")
     with engine.broker.database.autocommit() as connection:
-        from goqueue.store import jobs as job_store  # noqa: PLC0415
-
         assert job_store.cancel(connection, [job_id]) == [job_id]
     wait_until(lambda: not engine.broker.interrupts.running(), what="the interrupt")
     wait_until(lambda: engine.broker.slots.held == 0, what="the place")
@@ -549,9 +555,9 @@ def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
 def test_a_lost_fetch_recovers(engine: Engine) -> None:
     """A message that was popped, and never claimed, is pushed again after `lost_push_seconds`."""
     with engine.broker.database.autocommit() as connection:
-        from goqueue.store import jobs as job_store  # noqa: PLC0415
-
-        job = job_store.insert(connection, NewJob("default", "give", '{"value": 9}'), head_start_seconds=0)
+        job = new_job_store.insert(
+            connection, NewJob("default", "give", '{"value": 9}'), head_start_seconds=0
+        )
         client = engine.broker.runway._client
         client.hset("broker:{default}:messages", f"{job.id}.0", str(client.time()[0] * 1000))
     assert engine.wait_for(job.id).attempts == 1

@@ -14,6 +14,7 @@ from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from goqueue.services import dispatcher as dispatcher_module
 from goqueue.services.dispatcher import Dispatcher
 from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 from goqueue.submit import Submitter
 from tests.support.factories import JobFactory
@@ -94,7 +95,7 @@ def test_an_urgent_newcomer_overtakes_a_backlog(
         make_job()
     dispatcher.run_once()
     with database.autocommit() as connection:
-        urgent = job_store.insert(
+        urgent = new_job_store.insert(
             connection, NewJob("default", "noop", "{}", priority=100), head_start_seconds=60
         )
     claim(make_job, runway, fetch(runway))

@@ -25,6 +25,7 @@ from goqueue.jobs import (
     Outcome,
 )
 from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 from goqueue.store import workers as worker_store
 from tests.support.factories import JobFactory
@@ -547,8 +548,8 @@ def test_insert_and_insert_many_make_the_same_rows(database: Database) -> None:
         options='{"o":1}',
     )
     with database.autocommit() as connection:
-        one = job_store.insert(connection, job, head_start_seconds=HEAD_START)
-        (many_id,) = job_store.insert_many(connection, [job], head_start_seconds=HEAD_START)
+        one = new_job_store.insert(connection, job, head_start_seconds=HEAD_START)
+        (many_id,) = new_job_store.insert_many(connection, [job], head_start_seconds=HEAD_START)
     many = read(database, many_id)
     for name in ("queue", "type", "status", "payload", "priority", "max_retries", "available_at", "fence"):
         assert getattr(one, name) == getattr(many, name), name
@@ -560,7 +561,7 @@ def test_insert_many_answers_in_the_order_of_the_jobs(database: Database) -> Non
     """The ids that come back belong to the jobs in their order."""
     jobs = [NewJob("q", "t", f'{{"n":{number}}}') for number in range(2000)]
     with database.autocommit() as connection:
-        ids = job_store.insert_many(connection, jobs, head_start_seconds=HEAD_START)
+        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=HEAD_START)
         rows = connection.exec_driver_sql("SELECT id, payload->>'n' FROM jobs").fetchall()
     assert {row[0]: int(row[1]) for row in rows} == {job_id: number for number, job_id in enumerate(ids)}
     assert ids == sorted(ids)

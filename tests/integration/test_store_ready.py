@@ -9,7 +9,7 @@ import pytest
 
 from goqueue.db import Database
 from goqueue.jobs import NewJob
-from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from goqueue.store.ready import Wanted
@@ -35,7 +35,7 @@ def create(database: Database, queue: str = "a", **values: Any) -> int:
     with database.autocommit() as connection:
         queue_store.ensure(connection, [queue])
         job = NewJob(queue, "t", "{}", **values)
-        return job_store.insert(connection, job, head_start_seconds=HEAD_START).id
+        return new_job_store.insert(connection, job, head_start_seconds=HEAD_START).id
 
 
 def shift(database: Database, job_id: int, seconds: float) -> None:

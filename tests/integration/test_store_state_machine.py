@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import ready as ready_store
 from goqueue.store import workers as worker_store
 
@@ -88,7 +89,7 @@ class StoreMachine(RuleBasedStateMachine):
     def insert(self, max_retries: int) -> None:
         """A client creates a job."""
         with self.database.autocommit() as connection:
-            job = job_store.insert(
+            job = new_job_store.insert(
                 connection, NewJob("q", "t", "{}", max_retries=max_retries), head_start_seconds=HEAD_START
             )
         self.jobs[job.id] = ModelJob(max_retries)

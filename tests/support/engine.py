@@ -37,21 +37,21 @@ QUICK: dict[str, Any] = {
 @contextmanager
 def process_of(settings: Settings) -> Iterator[JobBroker]:
     """Be a process that was started with these settings: `current_broker()` and its friends are theirs."""
-    caches = (get_settings, submit.current_broker, submit.current_submitter)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment_of(settings).items():
             if name.startswith("GOQUEUE_"):
                 patch.setenv(name, value)
-        for cached in caches:
-            cached.cache_clear()
+        get_settings.cache_clear()
+        # What the test session's own process made, built-in types and all, comes back afterwards.
+        patch.setattr(submit._process, "broker", None)
+        patch.setattr(submit._process, "submitter", None)
         broker = submit.current_broker()
         try:
             yield broker
         finally:
             broker.close()
-            set_broker(None)  # type: ignore[arg-type]  # Dramatiq's own way back to none
-            for cached in caches:
-                cached.cache_clear()
+    get_settings.cache_clear()
+    set_broker(submit._process.broker)  # type: ignore[arg-type]  # None is Dramatiq's own way back to none
 
 
 class Engine:

@@ -55,9 +55,9 @@ class JobFactory:
             sql_values["rank"] = "now()"
         with self.database.autocommit() as connection:
             queue_store.ensure(connection, [values["queue"]])
+            names, expressions = ", ".join(sql_values), ", ".join(sql_values.values())
             row = connection.exec_driver_sql(
-                f"INSERT INTO jobs ({', '.join(sql_values)}) VALUES ({', '.join(sql_values.values())}) RETURNING id",
-                values,
+                f"INSERT INTO jobs ({names}) VALUES ({expressions}) RETURNING id", values
             ).fetchone()
             assert row is not None
             return job_store.get(connection, row[0])

@@ -19,8 +19,8 @@ def silent_worker(stack: Stack) -> None:
     stack.wait_until_finished(30)
     stack.collector.sample()
     stack.resume(pid)
-    # It notices that its lease has ended, and takes a new one.
-    wait_until(lambda: stack.worker_pids().count(pid) == 1, 15, "the stopped worker to register again")
+    # Logged after the statement that wrote them, or refused to.
+    wait_until(lambda: stack.logged("stale_result") >= 1, 15, "a late result")
 
 
 def killed_worker(stack: Stack) -> None:

@@ -19,6 +19,7 @@ from goqueue.services.dispatcher import Dispatcher
 from goqueue.services.rescuer import Rescuer
 from goqueue.store import cleaning, job_lists
 from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from goqueue.store import workers as worker_store
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
@@ -64,7 +65,7 @@ def test_bulk_work_of_every_kind_at_once_deadlocks_nobody(
     jobs = [NewJob(queue="default", type="noop", payload="{}", max_retries=20) for _ in range(BULK_JOBS)]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('default') ON CONFLICT DO NOTHING")
-        ids = job_store.insert_many(connection, jobs, head_start_seconds=60)
+        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=60)
     bulk = _BulkWork(settings, database, ids)
     dispatcher = Dispatcher(settings, database, runway)
     rescuer = Rescuer(settings, database, lambda _seconds: None)

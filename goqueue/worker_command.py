@@ -1,6 +1,6 @@
 """One worker process: Dramatiq's command, with what its parent half says in our log pipeline.
 
-`python -m goqueue.worker_process goqueue.actors …` is `dramatiq goqueue.actors --skip-logging …`, which
+`python -m goqueue.worker_command goqueue.actors …` is `dramatiq goqueue.actors --skip-logging …`, which
 would print the death of its worker as bare text between lines of JSON.
 """
 
