@@ -100,9 +100,10 @@ jobs = Table(
         "id",
         postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND NOT quarantined"),
     ),
-    # The dispatcher: suspects that wait to run alone.
+    # The dispatcher: suspects that wait to run alone, the least suspicious first.
     Index(
         "jobs_quarantined_idx",
+        "deaths",
         "rank",
         "id",
         postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined"),

@@ -147,7 +147,7 @@ class JobConsumer(Consumer):
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
         for job in self._in_order(messages, claimed):
-            self._claimed.append(self._message_of(job))
+            self._keep(job)
         if len(claimed) < len(messages):
             self._drop_stale(messages, claimed)
 
@@ -175,10 +175,13 @@ class JobConsumer(Consumer):
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _message_of(self, job: ClaimedJob) -> JobMessage:
+    def _keep(self, job: ClaimedJob) -> None:
         current = CurrentJob(job, self._queue)
-        self._broker.holdings.add(current)
-        return JobMessage(current, throws=self._broker.throws_of(job.type))
+        if self._broker.holdings.add(current):
+            self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
+        else:
+            self._broker.slots.give_back()
+            log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
 
     def _note_outage(self, error: UnavailableError) -> None:
         if not self._outage:

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+import threading
+
 from goqueue.middleware.job_message import CurrentJob
+
+#: A job, and the fence under which it was claimed.
+Key = tuple[int, int]
 
 
 class Holdings:
-    """The jobs that this process claimed and has not recorded yet.
+    """The jobs that this process claimed and has not recorded yet. Thread-safe.
 
-    Thread-safe without a lock: each method is one operation of a dict, which CPython does not interrupt.
+    `remove` and `snapshot` are one operation of a dict each, which CPython does not interrupt; the lock is
+    for a claim whose answer arrives while the lease gives it up as lost.
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[tuple[int, int], CurrentJob] = {}
+        self._jobs: dict[Key, CurrentJob] = {}
+        self._given_up: set[Key] = set()
+        self._lock = threading.Lock()
         #: The id under which this process holds its lease; 0 before it has one.
         self.worker_id = 0
         #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
         self.quarantine_is_served = False
 
-    def add(self, current: CurrentJob) -> None:
-        """A job was claimed."""
-        self._jobs[current.id, current.fence] = current
+    def add(self, current: CurrentJob) -> bool:
+        """A job was claimed; False: too late, its claim was given up as lost and must not run here."""
+        key = current.id, current.fence
+        with self._lock:
+            if key in self._given_up:
+                return False
+            self._jobs[key] = current
+        return True
+
+    def give_up(self, keys: set[Key]) -> set[Key]:
+        """Give up claims whose answer never came; those that are not here after all."""
+        with self._lock:
+            lost = keys - self._jobs.keys()
+            self._given_up |= lost
+        return lost
 
     def remove(self, current: CurrentJob) -> None:
         """Its outcome was recorded, or refused."""
         self._jobs.pop((current.id, current.fence), None)
 
-    def snapshot(self) -> dict[tuple[int, int], CurrentJob]:
+    def snapshot(self) -> dict[Key, CurrentJob]:
         """What is held now, by (id, fence)."""
         return self._jobs.copy()

@@ -145,7 +145,8 @@ class Lease:
         self._release(unknown & self._unknown)
         self._unknown = unknown
 
-    def _release(self, lost: set[tuple[int, int]]) -> None:
+    def _release(self, unknown: set[tuple[int, int]]) -> None:
+        lost = self._holdings.give_up(unknown)
         if not lost:
             return
         log.warning("lost_claims_released", jobs=len(lost))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any, NamedTuple, cast
+from weakref import WeakSet
 
 import redis
 from redis.backoff import NoBackoff
@@ -126,6 +127,7 @@ class Runway:
         self._namespace = settings.namespace
         self._default_limit = settings.runway_min
         self._lost_push_ms = int(settings.lost_push_seconds * 1000)
+        self._push_connections: WeakSet[PushConnection] = WeakSet()
         self._client = connect(settings)
         # A blocking call is silent for as long as it blocks, so its time-out is longer by that.
         self._blocking = connect(
@@ -142,7 +144,9 @@ class Runway:
     def push_connection(self) -> PushConnection:
         """A connection for submits whose answers are read later."""
         with _translated():
-            return PushConnection(self._client, self._push_keys, self._default_limit)
+            connection = PushConnection(self._client, self._push_keys, self._default_limit)
+        self._push_connections.add(connection)
+        return connection
 
     def dispatch(self, queue: str, messages: Sequence[Message], *, limit: int, closed: bool) -> Pushed:
         """Push messages in rank order up to the runway's limit, and open or close the gate for submits.
@@ -239,7 +243,9 @@ class Runway:
         return answer.get("maxmemory-policy")
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, those for pushes included."""
+        for connection in list(self._push_connections):
+            connection.close()
         self._client.close()
         self._blocking.close()
 

@@ -43,7 +43,7 @@ _NEXT_QUARANTINED = """
     SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
     WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND queues.paused_at IS NULL
-    ORDER BY rank, jobs.id LIMIT %(limit)s
+    ORDER BY deaths, rank, jobs.id LIMIT %(limit)s
 """
 
 
@@ -88,5 +88,5 @@ def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[Rea
 
 
 def next_quarantined(connection: Connection, limit: int) -> list[ReadyJob]:
-    """The first `limit` suspects that wait to run alone, by rank."""
+    """The first `limit` suspects that wait to run alone: the fewest deaths first, then by rank."""
     return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_QUARANTINED, {"limit": limit})]

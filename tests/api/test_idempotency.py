@@ -12,7 +12,7 @@ from falcon import testing
 
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.store import jobs as job_store
+from goqueue.store import new_jobs as new_job_store
 from tests.api.conftest import NOOP
 from tests.support.shared_database import emptied_database, module_settings
 
@@ -94,7 +94,7 @@ def test_a_failed_insert_does_not_use_the_key(
         raise DatabaseUnavailableError
 
     with monkeypatch.context() as patch:
-        patch.setattr(job_store, "insert", fail)
+        patch.setattr(new_job_store, "insert", fail)
         assert client.simulate_post("/jobs", json=NOOP, headers=KEY).status_code == 503
     answer = client.simulate_post("/jobs", json=NOOP, headers=KEY)
     assert answer.status_code == 201

@@ -53,7 +53,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_queue_id_idx ON jobs (queue, id);
 CREATE INDEX jobs_ready_idx ON jobs (queue, rank, id)
     WHERE status = 'queued' AND rank IS NOT NULL AND NOT quarantined;
-CREATE INDEX jobs_quarantined_idx ON jobs (rank, id)
+CREATE INDEX jobs_quarantined_idx ON jobs (deaths, rank, id)
     WHERE status = 'queued' AND rank IS NOT NULL AND quarantined;
 CREATE INDEX jobs_waiting_idx ON jobs (available_at) WHERE status = 'queued' AND rank IS NULL;
 CREATE INDEX jobs_running_idx ON jobs (worker_id) WHERE status = 'running';
