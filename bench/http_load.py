@@ -71,11 +71,7 @@ def load(port: int, message: bytes, *, connections: int, requests: int) -> float
         RuntimeError: an answer was not a success.
         ConnectionError: the server closed a connection.
     """
-    selector = selectors.DefaultSelector()
-    for _ in range(connections):
-        opened = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(opened, selectors.EVENT_READ, _Connection(opened))
+    selector = _opened(port, connections)
     started = time.perf_counter()
     for key in list(selector.get_map().values()):
         key.data.socket.sendall(message)
@@ -95,6 +91,15 @@ def load(port: int, message: bytes, *, connections: int, requests: int) -> float
     for key in list(selector.get_map().values()):
         key.data.socket.close()
     return requests / elapsed
+
+
+def _opened(port: int, connections: int) -> selectors.BaseSelector:
+    selector = selectors.DefaultSelector()
+    for _ in range(connections):
+        opened = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(opened, selectors.EVENT_READ, _Connection(opened))
+    return selector
 
 
 def _is_answered(connection: _Connection) -> bool:

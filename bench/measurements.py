@@ -20,6 +20,7 @@ from bench.systems import BareDramatiq, GoQueue, System
 NAP_SECONDS = 0.01
 SETTLE_SECONDS = 3.0
 CPU_UNIT = "CPU s / 1,000"
+ROLES = {"workers": "workers", "postgres": "PostgreSQL", "valkey": "Redis", "scheduler": "scheduler"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,6 @@ def noop_drain(stack: Stack, size: Size) -> list[Row]:
     mine, bare = _drains(stack, size.rounds, job="noop", count=size.drain_jobs, payload={})
     title = f"drain of {size.drain_jobs:,} no-op jobs, recorded"
     rate = _against_dramatiq("drain", title, "jobs/s", _rates(mine), _rates(bare), ratio=2.2)
-    roles = [
-        ("workers", "workers"),
-        ("postgres", "PostgreSQL"),
-        ("valkey", "Redis"),
-        ("scheduler", "scheduler"),
-    ]
     costs = [
         Row(
             f"cpu_{role}",
@@ -57,7 +52,7 @@ def noop_drain(stack: Stack, size: Size) -> list[Row]:
             median([one.cpu[role] for one in bare]) if role in ("workers", "valkey") else None,
             "Dramatiq",
         )
-        for role, title in roles
+        for role, title in ROLES.items()
     ]
     total = Row(
         "cpu_total",

@@ -181,8 +181,15 @@ def _tally(stand: Stand, jobs: int, *, seconds: float, over: Callable[[], bool] 
         lost=len(unfinished - pending - failed),
         stuck=len(pending),
         run_twice=sum(count > 1 for count in ended.values()),
-        note=f"the last job ended after {last:.1f} s" if not unfinished else "",
+        note=_ending(time.monotonic() - began, last, unfinished, pending),
     )
+
+
+def _ending(seconds: float, last: float, unfinished: set[int], pending: set[int]) -> str:
+    """How long it took, or how long was waited for what is stuck."""
+    if not unfinished:
+        return f"the last job ended after {last:.1f} s"
+    return f"not redelivered within {seconds:.0f} s" if unfinished & pending else ""
 
 
 def _wait_for_starts(stand: Stand, count: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from goqueue.store import jobs
 
 _GUARDS = {
-    "JOIN outcome USING (id, fence)\n        WHERE jobs.status = 'running'": "JOIN outcome USING (id)",
     " AND jobs.fence = o.fence AND jobs.status = 'running'": "",
     "RETURNING jobs.id, jobs.fence,": "RETURNING jobs.id, o.fence,",
     "RETURNING job_id, fence\n": "ON CONFLICT DO NOTHING RETURNING job_id, fence\n",
