@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import dramatiq
 import pytest
 from pydantic import BaseModel, SecretStr
 
@@ -561,3 +562,21 @@ def test_a_lost_fetch_recovers(engine: Engine) -> None:
         client = engine.broker.runway._client
         client.hset("broker:{default}:messages", f"{job.id}.0", str(client.time()[0] * 1000))
     assert engine.wait_for(job.id).attempts == 1
+
+
+def test_a_hook_that_raises_before_a_job_fails_it(engine: Engine) -> None:
+    """A guard of somebody's own that raises stops the handler: stock Dramatiq logs it and runs the job."""
+
+    class Guard(dramatiq.Middleware):
+        def before_process_message(self, _broker: dramatiq.Broker, _message: Any) -> None:
+            raise PermissionError("not today")
+
+    before, guard = runs["fail plain"], Guard()
+    engine.broker.add_middleware(guard)
+    try:
+        job_id = create(engine, "fail", {"how": "plain"}, max_retries=0)
+        assert engine.wait_for(job_id, "failed").error == "PermissionError: not today"
+    finally:
+        engine.broker.middleware.remove(guard)
+        engine.broker._hooks.clear()
+    assert runs["fail plain"] == before
