@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from redis.connection import AbstractConnection
 
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
@@ -111,3 +113,11 @@ def make_job(database: Database) -> JobFactory:
 def data_folder(tmp_path: Path) -> Path:
     """A folder for servers that a test starts itself."""
     return tmp_path
+
+
+def pytest_unconfigure() -> None:
+    """Close what tests of ended servers left open: Python would say so after pytest's closing line."""
+    gc.collect()
+    for found in gc.get_objects():
+        if isinstance(found, AbstractConnection):
+            found.disconnect()  # type: ignore[no-untyped-call]

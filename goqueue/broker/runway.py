@@ -83,6 +83,7 @@ class PushConnection:
     def __init__(self, client: redis.Redis, keys: Callable[[str], list[str]], default_limit: int) -> None:
         self._keys = keys
         self._default_limit = default_limit
+        self._closed = False
         self._connection = client.connection_pool.make_connection()
         self._connection.connect()  # type: ignore[no-untyped-call]
         self._connection.send_command("SCRIPT", "LOAD", PUSH_SCRIPT)  # type: ignore[no-untyped-call]
@@ -90,6 +91,9 @@ class PushConnection:
 
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """Send a submit of these messages."""
+        if self._closed:
+            # redis-py would connect again by itself.
+            raise redis.ConnectionError("the connection is closed")
         self._connection.send_command(  # type: ignore[no-untyped-call]
             "EVALSHA",
             self._script,
@@ -112,7 +116,8 @@ class PushConnection:
         return Pushed(*self._connection.read_response())
 
     def close(self) -> None:
-        """Close it; what was sent may or may not have been done."""
+        """Close it for good; what was sent may or may not have been done."""
+        self._closed = True
         self._connection.disconnect()  # type: ignore[no-untyped-call]
 
 
