@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from goqueue.broker.execution import current_job
     from goqueue.declare import actor
     from goqueue.errors import Discard, RetryAfter, Snooze
+    from goqueue.jobs import RetryPolicy
     from goqueue.submit import enqueue
 
-__all__ = ["Discard", "RetryAfter", "Snooze", "actor", "current_job", "enqueue"]
+__all__ = ["Discard", "RetryAfter", "RetryPolicy", "Snooze", "actor", "current_job", "enqueue"]
 
 _HOMES = {
     "Discard": "goqueue.errors",
     "RetryAfter": "goqueue.errors",
+    "RetryPolicy": "goqueue.jobs",
     "Snooze": "goqueue.errors",
     "actor": "goqueue.declare",
     "current_job": "goqueue.broker.execution",

@@ -35,6 +35,7 @@ from goqueue.jobs import (
     QUARANTINE_QUEUE,
     Job,
     NewJob,
+    RetryPolicy,
 )
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
@@ -205,6 +206,7 @@ def enqueue(
     queue: str | None = None,
     priority: int = 0,
     max_retries: int | None = None,
+    retry: RetryPolicy | None = None,
     available_at: datetime | None = None,
     delay_seconds: float = 0.0,
     time_limit_seconds: float | None = None,
@@ -219,6 +221,7 @@ def enqueue(
         queue: instead of the type's.
         priority: -100 to 100; one step is a head start of a minute.
         max_retries: instead of the type's, 0 to 20.
+        retry: the whole retry policy, instead of the type's.
         available_at: from when it may run, with its zone.
         delay_seconds: how long from its insertion until it may run, by PostgreSQL's clock.
         time_limit_seconds: instead of the type's.
@@ -228,6 +231,8 @@ def enqueue(
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
     job_type = current_broker().job_types[declared.actor_name]
+    if max_retries is None and retry is not None:
+        max_retries = retry.max_retries
     job = new_job(
         current_broker(),
         declared.actor_name,
@@ -238,11 +243,21 @@ def enqueue(
         available_at=available_at,
         delay_seconds=delay_seconds,
         time_limit_seconds=time_limit_seconds,
+        options=None if retry is None else _backoff_options(retry),
     )
     if session is None:
         return current_submitter().one(job).id
     connection = session.connection() if isinstance(session, Session) else session
     return current_submitter().within(connection, [job])[0]
+
+
+def _backoff_options(retry: RetryPolicy) -> dict[str, Any]:
+    """A policy's backoff as the options of a Dramatiq message, which `Retries` reads."""
+    return {
+        "min_backoff": max(1, round(retry.min_backoff_seconds * 1000)),
+        "max_backoff": max(1, round(retry.max_backoff_seconds * 1000)),
+        "jitter": retry.jitter,
+    }
 
 
 class _Process:

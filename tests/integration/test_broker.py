@@ -253,6 +253,16 @@ def test_backoff_doubles_and_is_a_column(engine: Engine) -> None:
     assert [gap[0] >= least for gap, least in zip(gaps[1:], (0.1, 0.2), strict=True)] == [True, True]
 
 
+def test_a_job_may_have_a_retry_policy_of_its_own(engine: Engine) -> None:
+    """Count, backoff and jitter given with a job win over its type's."""
+    retry = goqueue.RetryPolicy(max_retries=1, min_backoff_seconds=40, max_backoff_seconds=60, jitter=False)
+    job_id = create(engine, "fail", {"how": "plain"}, retry=retry)
+    wait_until(lambda: engine.job(job_id).reason == "retry", what="the first failure")
+    job = engine.job(job_id)
+    assert (job.max_retries, job.attempts) == (1, 1)
+    assert job.available_at - job.updated_at == timedelta(seconds=40)
+
+
 @pytest.mark.parametrize("how", ways_to_fail())
 @pytest.mark.parametrize("name", ["fail", "fail_async"])
 def test_whatever_a_handler_raises_is_a_failed_attempt(engine: Engine, name: str, how: str) -> None:
