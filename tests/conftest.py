@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import socket
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -121,3 +122,5 @@ def pytest_unconfigure() -> None:
     for found in gc.get_objects():
         if isinstance(found, AbstractConnection):
             found.disconnect()  # type: ignore[no-untyped-call]
+        elif isinstance(found, socket.socket):
+            found.close()
