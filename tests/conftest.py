@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
-import socket
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
