@@ -67,7 +67,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: as `autocommit`; also for a deadlock, which ended the transaction.
         """
-        with self.connection() as connection, _discarded_when_broken(connection):
+        with self.connection() as connection:
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 yield connection
@@ -79,8 +79,12 @@ class Database:
         Raises:
             DatabaseUnavailableError: as `autocommit`.
         """
-        with _translated(), self.checkout() as connection:
-            yield connection
+        with _translated():
+            connection = self.checkout()
+            try:
+                yield connection
+            finally:
+                _give_back(connection)
 
     def checkout(self) -> Connection:
         """A connection of the pool that the caller closes; errors are the driver's."""
@@ -115,7 +119,7 @@ class _Autocommit:
         if error is None:
             self._idle.append(self._connection)
             return
-        self._give_up(self._connection)
+        _give_back(self._connection)
         if isinstance(error, (DBAPIError, psycopg.Error)):
             raise _translation_of(error) from error
 
@@ -128,16 +132,7 @@ class _Autocommit:
             driver = connection.connection.driver_connection
             if driver is not None and not _was_closed_by_server(driver):
                 return connection
-            self._give_up(connection)
-
-    @staticmethod
-    def _give_up(connection: Connection) -> None:
-        """Back to the pool, which resets it; or away with it, when the server closed it."""
-        if not connection.invalidated:
-            driver = connection.connection.driver_connection
-            if driver is None or _was_closed_by_server(driver):
-                connection.invalidate()
-        connection.close()
+            _give_back(connection)
 
 
 def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
@@ -168,16 +163,16 @@ def _is_autocommit(connection: Connection) -> bool:
     return driver is not None and bool(driver.autocommit)
 
 
-@contextmanager
-def _discarded_when_broken(connection: Connection) -> Iterator[None]:
-    """Statements run on psycopg's connection, so SQLAlchemy does not see when it breaks."""
-    try:
-        yield
-    except psycopg.Error:
+def _give_back(connection: Connection) -> None:
+    """Back to the pool, which resets it; or away with it, when the server closed it.
+
+    Statements run on psycopg's connection, so SQLAlchemy does not see by itself when it breaks.
+    """
+    if not connection.invalidated:
         driver = connection.connection.driver_connection
-        if driver is not None and driver.closed:
+        if driver is None or _was_closed_by_server(driver):
             connection.invalidate()
-        raise
+    connection.close()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The one way in: how jobs become rows, and ids reach the runway.
 
 `Submitter` inserts and pushes; `enqueue` creates a job from Python; and `actor.send()` of plain Dramatiq code
-ends here too. A job exists when its row is committed. A push that fails
-is no error: the dispatcher pushes what was not pushed.
+ends here too. A job exists when its row is committed. A push that fails is no error: the dispatcher pushes
+what was not pushed.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.api.json_reader import path_name
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import MAX_RETRIES_LIMIT, PRIORITY_RANGE, JobStatus
+from goqueue.jobs import MAX_RETRIES_LIMIT, MAX_TIME_LIMIT_SECONDS, PRIORITY_RANGE, JobStatus
 
 BATCH_MAX_JOBS = 10_000
-TIME_LIMIT_MAX_SECONDS = 86_400
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -61,7 +60,7 @@ class CreateJob(Request):
     available_at: Annotated[Moment | None, Field(description="Not before. Default: now.")] = None
     priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
     time_limit_seconds: Annotated[
-        Annotated[float, Field(gt=0, le=TIME_LIMIT_MAX_SECONDS, allow_inf_nan=False)] | None,
+        Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
         Field(description="The longest run of an attempt. Default: the type's."),
     ] = None
 

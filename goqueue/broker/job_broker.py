@@ -29,7 +29,7 @@ from goqueue.broker.worker_process import WorkerProcess
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import Discard
-from goqueue.jobs import QUARANTINE_QUEUE, RetryPolicy
+from goqueue.jobs import MAX_RETRIES_LIMIT, QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
@@ -225,8 +225,8 @@ class JobBroker(RedisBroker):
                 if name in options
             },
         )
-        if not 0 <= policy.max_retries <= 20:  # noqa: PLR2004  (the range is the contract's)
-            raise ValueError(f"max_retries: expected 0 to 20, got {policy.max_retries}")
+        if not 0 <= policy.max_retries <= MAX_RETRIES_LIMIT:
+            raise ValueError(f"max_retries: expected 0 to {MAX_RETRIES_LIMIT}, got {policy.max_retries}")
         return policy
 
     def _retry_delay(self, message: JobMessage, delay_ms: int) -> int:

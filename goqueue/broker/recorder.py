@@ -46,7 +46,6 @@ class Recorder:
         self._runway = runway
         self._holdings = holdings
         self._pending: queue.SimpleQueue[JobMessage | None] = queue.SimpleQueue()
-        self._stopped = threading.Event()
         self._giving_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
@@ -114,16 +113,15 @@ class Recorder:
 
     def _write_patiently(self, outcomes: Sequence[Outcome]) -> Recorded:
         """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
-        recorded: Recorded = set()
         while not self._giving_up.is_set():
             try:
-                return recorded | self._write(outcomes)
+                return self._write(outcomes)
             except (DatabaseUnavailableError, failpoints.FailpointError) as error:
                 log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
                 self._giving_up.wait(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001  (one outcome that cannot be written must not hold up the others)
                 return self._write_apart(outcomes, error)
-        return recorded
+        return set()
 
     def _write(self, outcomes: Sequence[Outcome]) -> Recorded:
         follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}
