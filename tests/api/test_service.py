@@ -12,7 +12,7 @@ import pytest
 from falcon import testing
 from openapi_spec_validator import validate as validate_openapi
 
-from goqueue.api.openapi import OPERATIONS
+from goqueue.api.operations import OPERATIONS
 from goqueue.db import Database
 from tests.api.conftest import NOOP
 from tests.support.factories import JobFactory
