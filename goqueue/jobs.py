@@ -13,6 +13,8 @@ MAX_RETRIES_LIMIT = 20
 PRIORITY_RANGE = (-100, 100)
 MAX_TIME_LIMIT_SECONDS = 86_400
 MAX_DELAY_SECONDS = 10 * 366 * 86_400
+MAX_RATE_COST = 10_000
+MAX_PARENTS = 1_000
 QUARANTINE_QUEUE = "quarantine"
 
 
@@ -98,6 +100,45 @@ class RetryPolicy:
         return backoff
 
 
+class OnParentFailure(enum.StrEnum):
+    """What becomes of a blocked job when a job that it waits for does not complete."""
+
+    FAIL = "fail"
+    CANCEL = "cancel"
+    RUN = "run"
+
+
+class UniqueMode(enum.StrEnum):
+    """What a create does that meets the holder of its unique key.
+
+    reject: nothing; the answer is the holder.
+    replace_payload: the holder gets the new payload, while it is queued.
+    debounce: the holder's start is pushed out to the new job's, while it is queued and up to a maximum.
+    """
+
+    REJECT = "reject"
+    REPLACE_PAYLOAD = "replace_payload"
+    DEBOUNCE = "debounce"
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueRule:
+    """That at most one job may have a key.
+
+    Attributes:
+        key: the whole key; jobs of any queue and type that name it are alike.
+        states: the key is taken while its holder is in one of these.
+        window_seconds: and only for so long after the holder was created; None is for ever.
+        debounce_max_seconds: a debounced start is at most so long after the holder's creation.
+    """
+
+    key: str
+    states: tuple[JobStatus, ...]
+    window_seconds: float | None = None
+    mode: UniqueMode = UniqueMode.REJECT
+    debounce_max_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A validated job that is about to be inserted.
@@ -107,6 +148,12 @@ class NewJob:
         available_at: from when it may run; None is now, or after the delay.
         delay_seconds: how long from its insertion until it may run, where `available_at` is None.
         options: per-job overrides of the retry policy and Dramatiq options, as JSON text, or None.
+        concurrency_key: whose turn it is among the jobs of the queue: a tenant, an account.
+        rate_cost: what one start costs the rate limits of the queue.
+        expires_at: no attempt starts after it; or `ttl_seconds` after the insertion.
+        deadline_at: no attempt starts or goes on after it; or `deadline_seconds` after the insertion.
+        unique: at most one job may have its key.
+        depends_on: ids of jobs that must have completed before.
     """
 
     queue: str
@@ -118,6 +165,15 @@ class NewJob:
     delay_seconds: float = 0.0
     time_limit_seconds: float | None = None
     options: str | None = None
+    concurrency_key: str | None = None
+    rate_cost: int = 1
+    expires_at: datetime | None = None
+    ttl_seconds: float | None = None
+    deadline_at: datetime | None = None
+    deadline_seconds: float | None = None
+    unique: UniqueRule | None = None
+    depends_on: tuple[int, ...] = ()
+    on_parent_failure: OnParentFailure = OnParentFailure.FAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +201,16 @@ class Job:
     updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    concurrency_key: str | None = None
+    rate_cost: int = 1
+    admitted: bool = False
+    expires_at: datetime | None = None
+    deadline_at: datetime | None = None
+    unique_key: str | None = None
+    has_dependants: bool = False
+    cancel_requested_at: datetime | None = None
+    cancel_acknowledged_at: datetime | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(slots=True)
@@ -156,6 +222,7 @@ class ClaimedJob:
     Attributes:
         payload: JSON text; it is parsed once, by the schema of its type.
         attempts: runs so far, this one included.
+        deadline_seconds: how long the job may still run before its deadline; None: it has none.
     """
 
     id: int
@@ -169,6 +236,7 @@ class ClaimedJob:
     time_limit_seconds: float | None
     options: dict[str, Any] | None
     started_at: datetime
+    deadline_seconds: float | None = None
 
     @property
     def attempt(self) -> int:
@@ -188,6 +256,7 @@ class Outcome:
         refund: the attempt was not the job's fault: it is not counted.
         delay_seconds: for `queued`, how long from the recording until it may run again.
         reason: a short machine-readable word beside the error (`discarded`, `worker_died`, …), or None.
+        fingerprint: which kind of failure it was, or None.
     """
 
     job_id: int
@@ -201,4 +270,5 @@ class Outcome:
     delay_seconds: float = 0.0
     refund: bool = False
     run_seconds: float = 0.0
+    fingerprint: str | None = None
     follow_ups: tuple[NewJob, ...] = ()

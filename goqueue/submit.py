@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, Unpack
 
 import dramatiq
 import orjson
@@ -27,16 +27,8 @@ from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import (
-    MAX_DELAY_SECONDS,
-    MAX_RETRIES_LIMIT,
-    MAX_TIME_LIMIT_SECONDS,
-    PRIORITY_RANGE,
-    QUARANTINE_QUEUE,
-    Job,
-    NewJob,
-    RetryPolicy,
-)
+from goqueue.job_settings import JobSettings, refuse_wrong
+from goqueue.jobs import Job, NewJob, RetryPolicy
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 
@@ -140,62 +132,27 @@ def new_job(
     type_name: str,
     payload: Any,
     *,
-    queue: str | None = None,
-    priority: int = 0,
-    max_retries: int | None = None,
-    available_at: datetime | None = None,
-    delay_seconds: float = 0.0,
-    time_limit_seconds: float | None = None,
     options: dict[str, Any] | None = None,
+    **settings: Unpack[JobSettings],
 ) -> NewJob:
     """A validated job of a declared type.
 
     Raises:
-        InvalidJobError: the type is unknown, the payload does not fit it, or a number is out of its range.
+        InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
     """
     job_type = broker.job_types.get(type_name)
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
-    _refuse_out_of_range(queue, priority, max_retries, available_at, delay_seconds, time_limit_seconds)
+    refuse_wrong(settings)
+    said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    said.setdefault("queue", job_type.queue)
+    said.setdefault("max_retries", job_type.retry.max_retries)
     return NewJob(
-        queue=queue or job_type.queue,
         type=type_name,
         payload=job_type.validated(payload),
-        priority=priority,
-        max_retries=job_type.retry.max_retries if max_retries is None else max_retries,
-        available_at=available_at,
-        delay_seconds=delay_seconds,
-        time_limit_seconds=time_limit_seconds,
         options=orjson.dumps(options).decode() if options else None,
+        **said,
     )
-
-
-def _refuse_out_of_range(
-    queue: str | None,
-    priority: int,
-    max_retries: int | None,
-    available_at: datetime | None,
-    delay_seconds: float,
-    time_limit_seconds: float | None,
-) -> None:
-    """What the API's models check for its clients, for those that call from Python."""
-    lowest, highest = PRIORITY_RANGE
-    wrong = {
-        "queue": queue == QUARANTINE_QUEUE and f"{QUARANTINE_QUEUE} is not a queue to create jobs in",
-        "priority": not lowest <= priority <= highest and f"expected {lowest} to {highest}",
-        "max_retries": not 0 <= (max_retries or 0) <= MAX_RETRIES_LIMIT
-        and f"expected 0 to {MAX_RETRIES_LIMIT}",
-        "available_at": available_at is not None
-        and available_at.tzinfo is None
-        and "expected a time with a zone",
-        "delay_seconds": not 0 <= delay_seconds <= MAX_DELAY_SECONDS and f"expected 0 to {MAX_DELAY_SECONDS}",
-        "time_limit_seconds": time_limit_seconds is not None
-        and not 0 < time_limit_seconds <= MAX_TIME_LIMIT_SECONDS
-        and f"expected more than 0, at most {MAX_TIME_LIMIT_SECONDS}",
-    }
-    fields = {name: text for name, text in wrong.items() if isinstance(text, str)}
-    if fields:
-        raise InvalidJobError(fields)
 
 
 def enqueue(
@@ -203,13 +160,8 @@ def enqueue(
     payload: Any,
     *,
     session: Session | Connection | None = None,
-    queue: str | None = None,
-    priority: int = 0,
-    max_retries: int | None = None,
     retry: RetryPolicy | None = None,
-    available_at: datetime | None = None,
-    delay_seconds: float = 0.0,
-    time_limit_seconds: float | None = None,
+    **settings: Unpack[JobSettings],
 ) -> int:
     """Create a job of a declared actor; its id.
 
@@ -218,32 +170,22 @@ def enqueue(
         payload: the payload: a model, a dataclass or a mapping.
         session: the caller's own SQLAlchemy session or connection: the job is inserted in its transaction,
             and exists when that commits.
-        queue: instead of the type's.
-        priority: -100 to 100; one step is a head start of a minute.
-        max_retries: instead of the type's, 0 to 20.
         retry: the whole retry policy, instead of the type's.
-        available_at: from when it may run, with its zone.
-        delay_seconds: how long from its insertion until it may run, by PostgreSQL's clock.
-        time_limit_seconds: instead of the type's.
+        **settings: see `JobSettings`.
 
     Raises:
-        InvalidJobError: the payload does not fit the type, or a number is out of its range.
+        InvalidJobError: the payload does not fit the type, or a setting is wrong.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
     job_type = current_broker().job_types[declared.actor_name]
-    if max_retries is None and retry is not None:
-        max_retries = retry.max_retries
+    if retry is not None and settings.get("max_retries") is None:
+        settings["max_retries"] = retry.max_retries
     job = new_job(
         current_broker(),
         declared.actor_name,
         job_type.payload_of_call((payload,), {}),
-        queue=queue,
-        priority=priority,
-        max_retries=max_retries,
-        available_at=available_at,
-        delay_seconds=delay_seconds,
-        time_limit_seconds=time_limit_seconds,
         options=None if retry is None else _backoff_options(retry),
+        **settings,
     )
     if session is None:
         return current_submitter().one(job).id

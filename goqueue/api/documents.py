@@ -47,6 +47,15 @@ class JobDocument(Document):
     updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    concurrency_key: str | None
+    rate_cost: int
+    admitted: Annotated[bool, Field(description="The limits of its queue let it in: it holds a slot.")]
+    expires_at: datetime | None
+    deadline_at: datetime | None
+    unique_key: str | None
+    cancel_requested_at: datetime | None
+    cancel_acknowledged_at: Annotated[datetime | None, Field(description="Its worker stops it.")]
+    fingerprint: Annotated[str | None, Field(description="Which kind of failure: GET /failures.")]
 
 
 class AttemptDocument(Document):
@@ -219,4 +228,13 @@ def job_document(job: Job) -> dict[str, Any]:
         "updated_at": job.updated_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "concurrency_key": job.concurrency_key,
+        "rate_cost": job.rate_cost,
+        "admitted": job.admitted,
+        "expires_at": job.expires_at,
+        "deadline_at": job.deadline_at,
+        "unique_key": job.unique_key,
+        "cancel_requested_at": job.cancel_requested_at,
+        "cancel_acknowledged_at": job.cancel_acknowledged_at,
+        "fingerprint": job.fingerprint,
     }

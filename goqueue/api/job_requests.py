@@ -104,11 +104,7 @@ class JobRequests:
             self._broker,
             type_name,
             request.payload,
-            queue=request.queue,
-            priority=request.priority,
-            max_retries=request.max_retries,
-            available_at=request.available_at,
-            time_limit_seconds=request.time_limit_seconds,
+            **request.settings(),
         )
         if len(job.payload) > self._job_max_bytes // 4 and len(job.payload.encode()) > self._job_max_bytes:
             raise InvalidJobError({"payload": f"expected at most {self._job_max_bytes} bytes"})

@@ -1,4 +1,4 @@
-"""GET /openapi.json: the description of the API (OpenAPI 3.1), made of the models and the table of operations."""
+"""GET /openapi.json: the description of the API (OpenAPI 3.1), made of the models and the operations."""
 
 from __future__ import annotations
 

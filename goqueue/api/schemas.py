@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.json_reader import path_name
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import MAX_RETRIES_LIMIT, MAX_TIME_LIMIT_SECONDS, PRIORITY_RANGE, JobStatus
+from goqueue.job_settings import KEY_MAX_CHARACTERS, JobSettings
+from goqueue.jobs import (
+    MAX_DELAY_SECONDS,
+    MAX_RATE_COST,
+    MAX_RETRIES_LIMIT,
+    MAX_TIME_LIMIT_SECONDS,
+    PRIORITY_RANGE,
+    JobStatus,
+)
 
 BATCH_MAX_JOBS = 10_000
 
@@ -39,6 +47,8 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]
 Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]
+Key = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Span = Annotated[float, Field(gt=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False)]
 
 
 class Request(BaseModel):
@@ -63,6 +73,29 @@ class CreateJob(Request):
         Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
         Field(description="The longest run of an attempt. Default: the type's."),
     ] = None
+    delay_seconds: Annotated[
+        float,
+        Field(ge=0, le=MAX_DELAY_SECONDS, description="Instead of available_at: so long after now."),
+    ] = 0
+    expires_at: Annotated[Moment | None, Field(description="No attempt starts after it.")] = None
+    ttl_seconds: Annotated[Span | None, Field(description="Instead of expires_at: so long after now.")] = None
+    deadline_at: Annotated[
+        Moment | None, Field(description="Over all retries: no attempt starts or goes on after it.")
+    ] = None
+    deadline_seconds: Annotated[
+        Span | None, Field(description="Instead of deadline_at: so long after now.")
+    ] = None
+    concurrency_key: Annotated[
+        Key | None, Field(description="Whose turn it is among the jobs of the queue: a tenant, an account.")
+    ] = None
+    rate_cost: Annotated[
+        int, Field(ge=1, le=MAX_RATE_COST, description="What a start costs the queue's rate limits.")
+    ] = 1
+
+    def settings(self) -> JobSettings:
+        """What it says beside type and payload."""
+        said = self.model_dump(include=set(JobSettings.__optional_keys__), exclude_none=True)
+        return cast("JobSettings", said)
 
 
 class CreateBatch(Request):

@@ -16,7 +16,7 @@ from goqueue.errors import UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
-from goqueue.store import jobs as job_store
+from goqueue.store import attempts as attempt_store
 
 if TYPE_CHECKING:
     from goqueue.broker.job_broker import JobBroker
@@ -154,7 +154,7 @@ class JobConsumer(Consumer):
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
         with broker.database.autocommit() as connection:
-            return job_store.claim(
+            return attempt_store.claim(
                 connection,
                 messages,
                 worker_id=broker.holdings.worker_id,

@@ -18,7 +18,7 @@ from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, JobStatus, Outcome
-from goqueue.store import jobs as job_store
+from goqueue.store import attempts as attempt_store
 from goqueue.store import workers as worker_store
 
 log = structlog.get_logger(__name__)
@@ -155,7 +155,7 @@ class Lease:
             for job_id, fence in sorted(lost)
         ]
         with self._database.autocommit() as connection:
-            job_store.record(
+            attempt_store.record(
                 connection,
                 outcomes,
                 worker_id=self._holdings.worker_id,

@@ -21,7 +21,7 @@ from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
-from goqueue.store import jobs as job_store
+from goqueue.store import attempts as attempt_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 
@@ -145,7 +145,7 @@ class Recorder:
         return recorded
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
-        return job_store.record(
+        return attempt_store.record(
             connection,
             outcomes,
             worker_id=self._holdings.worker_id,

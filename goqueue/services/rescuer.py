@@ -12,7 +12,7 @@ from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.services.service import Counts, Pause
-from goqueue.store import jobs as job_store
+from goqueue.store import attempts as attempt_store
 from goqueue.store import workers as worker_store
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class Rescuer:
 
     def _rescue(self) -> list[tuple[int, JobStatus]]:
         with self._database.autocommit() as connection:
-            rescued = job_store.rescue(
+            rescued = attempt_store.rescue(
                 connection,
                 max_deaths=self._settings.max_deaths,
                 head_start_seconds=self._settings.priority_head_start_seconds,

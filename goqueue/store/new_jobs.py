@@ -17,33 +17,40 @@ __all__ = ["insert", "insert_many"]
 # A row whose time has come gets its place in the order at once; the others get it when they are due.
 # The times are PostgreSQL's: a delay counts from the insertion, whatever the client's clock says.
 _INSERT = """
-    INSERT INTO jobs (queue, type, payload, priority, max_retries, available_at, rank, time_limit_seconds,
-                      options)
-    SELECT n.queue, n.type, n.payload, n.priority, n.max_retries, n.start,
-           CASE WHEN n.start <= now() THEN n.start - make_interval(secs => n.priority * %(head_start)s) END,
-           n.time_limit_seconds, n.options
+    INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
+                      time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
+                      unique_key)
+    SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
+           n.max_retries, n.start,
+           CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
+               THEN n.start - make_interval(secs => n.priority * %(head_start)s) END,
+           n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
+           coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
+           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key
     FROM (
         SELECT *, coalesce(available_at, now() + make_interval(secs => coalesce(delay, 0))) AS start
         FROM json_to_recordset(%(jobs)s::json) AS record (
-            queue text, type text, payload json, priority smallint, max_retries smallint,
-            available_at timestamptz, delay float, time_limit_seconds float, options json)
+            queue text, type text, blocked boolean, payload json, priority smallint, max_retries smallint,
+            available_at timestamptz, delay float, time_limit_seconds float, options json,
+            concurrency_key text, rate_cost smallint, expires_at timestamptz, ttl float,
+            deadline_at timestamptz, deadline float, unique_key text)
     ) AS n
 """
 _INSERT_MANY = f"{_INSERT} RETURNING id"
-_INSERT_ONE = f"{_INSERT} RETURNING id, available_at, created_at"
+_INSERT_ONE = f"{_INSERT} RETURNING id, available_at, created_at, expires_at, deadline_at"
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved.
 _INSERT_PLAIN = """
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
             now() - make_interval(secs => %(head_start)s))
-    RETURNING id, available_at, created_at
+    RETURNING id, available_at, created_at, NULL, NULL
 """
 
 
-def insert(connection: Connection, job: NewJob, *, head_start_seconds: float) -> Job:
-    """Insert one job, queued, and return its row."""
-    if _is_plain(job):
+def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, blocked: bool = False) -> Job:
+    """Insert one job, queued or blocked, and return its row."""
+    if _is_plain(job) and not blocked:
         parameters = {
             "queue": job.queue,
             "type": job.type,
@@ -54,39 +61,60 @@ def insert(connection: Connection, job: NewJob, *, head_start_seconds: float) ->
         }
         row = fetch_one(connection, _INSERT_PLAIN, parameters)
     else:
-        row = fetch_one(connection, _INSERT_ONE, _parameters([job], head_start_seconds))
+        record = _new_job_record(job) | ({"blocked": True} if blocked else {})
+        row = fetch_one(connection, _INSERT_ONE, _parameters([record], head_start_seconds))
     assert row is not None
-    return _new_row(job, *row)
+    return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, *row)
 
 
 def insert_many(connection: Connection, jobs: Sequence[NewJob], *, head_start_seconds: float) -> list[int]:
     """Insert many jobs, queued, in one statement; their ids, in the order of the jobs."""
-    rows = fetch_all(connection, _INSERT_MANY, _parameters(jobs, head_start_seconds))
+    records = [_new_job_record(job) for job in jobs]
+    rows = fetch_all(connection, _INSERT_MANY, _parameters(records, head_start_seconds))
     return [row[0] for row in rows]
 
 
 def _is_plain(job: NewJob) -> bool:
-    """Whether it may run at once and overrides nothing."""
-    return (
-        job.available_at is None
-        and not job.delay_seconds
-        and job.time_limit_seconds is None
-        and job.options is None
-    )
+    """Whether it may run at once and says nothing but what every job says."""
+    return not _extras_of(job) and not job.delay_seconds
 
 
-def _parameters(jobs: Sequence[NewJob], head_start_seconds: float) -> dict[str, Any]:
-    text = orjson.dumps([_new_job_record(job) for job in jobs]).decode()
-    return {"jobs": text, "head_start": head_start_seconds}
+def _extras_of(job: NewJob) -> dict[str, Any]:
+    """What a job says beyond what every job says: only that is written, so that it costs only who uses it."""
+    extras = {
+        "available_at": job.available_at,
+        "time_limit_seconds": job.time_limit_seconds,
+        "options": None if job.options is None else orjson.Fragment(job.options),
+        "concurrency_key": job.concurrency_key,
+        "rate_cost": None if job.rate_cost == 1 else job.rate_cost,
+        "expires_at": job.expires_at,
+        "ttl": job.ttl_seconds,
+        "deadline_at": job.deadline_at,
+        "deadline": job.deadline_seconds,
+        "unique_key": None if job.unique is None else job.unique.key,
+    }
+    return {name: value for name, value in extras.items() if value is not None}
 
 
-def _new_row(job: NewJob, job_id: int, available_at: datetime, created_at: datetime) -> Job:
+def _parameters(records: Sequence[dict[str, Any]], head_start_seconds: float) -> dict[str, Any]:
+    return {"jobs": orjson.dumps(records).decode(), "head_start": head_start_seconds}
+
+
+def _new_row(
+    job: NewJob,
+    status: JobStatus,
+    job_id: int,
+    available_at: datetime,
+    created_at: datetime,
+    expires_at: datetime | None,
+    deadline_at: datetime | None,
+) -> Job:
     """The row that was just inserted; only what PostgreSQL decided has to come back."""
     return Job(
         id=job_id,
         queue=job.queue,
         type=job.type,
-        status=JobStatus.QUEUED,
+        status=status,
         payload=orjson.loads(job.payload),
         priority=job.priority,
         attempts=0,
@@ -104,6 +132,11 @@ def _new_row(job: NewJob, job_id: int, available_at: datetime, created_at: datet
         updated_at=created_at,
         started_at=None,
         finished_at=None,
+        concurrency_key=job.concurrency_key,
+        rate_cost=job.rate_cost,
+        expires_at=expires_at,
+        deadline_at=deadline_at,
+        unique_key=None if job.unique is None else job.unique.key,
     )
 
 
@@ -114,8 +147,6 @@ def _new_job_record(job: NewJob) -> dict[str, Any]:
         "payload": orjson.Fragment(job.payload),
         "priority": job.priority,
         "max_retries": job.max_retries,
-        "available_at": job.available_at,
         "delay": job.delay_seconds,
-        "time_limit_seconds": job.time_limit_seconds,
-        "options": None if job.options is None else orjson.Fragment(job.options),
+        **_extras_of(job),
     }

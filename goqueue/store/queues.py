@@ -11,6 +11,15 @@ from sqlalchemy import Connection
 from goqueue.errors import QueueNotFoundError
 from goqueue.store.rows import fetch_all, fetch_one
 
+#: Nothing of such a queue starts: it is paused, until its end if it has one, or was told to slow down.
+CLOSED = (
+    "((queues.paused_at IS NOT NULL AND (queues.paused_until > now()) IS NOT FALSE) "
+    "OR queues.throttled_until > now())"
+)
+
+#: Jobs of such a queue start only when the dispatcher has let them in (`jobs.admitted`).
+GOVERNED = "(queues.governed OR queues.ramping_since > now() - make_interval(secs => queues.ramp_seconds))"
+
 
 class Queue(NamedTuple):
     """One row of `queues`."""

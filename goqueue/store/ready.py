@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
+from goqueue.store.queues import CLOSED
 from goqueue.store.rows import fetch_all
 
 # The inner select walks jobs_waiting_idx and stops at the first row whose time has not come.
@@ -26,10 +27,10 @@ _MAKE_DUE = """
 
 # One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
 # row comparison starts the scan behind what was read before.
-_NEXT_READY = """
+_NEXT_READY = f"""
     SELECT wanted.queue, ready.id, ready.fence, ready.rank
     FROM json_to_recordset(%(wanted)s::json) AS wanted (queue text, count int, rank timestamptz, id bigint)
-    JOIN queues ON queues.name = wanted.queue AND queues.paused_at IS NULL
+    JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT id, fence, rank FROM jobs
         WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
@@ -39,10 +40,10 @@ _NEXT_READY = """
     ORDER BY wanted.queue, ready.rank, ready.id
 """
 
-_NEXT_QUARANTINED = """
+_NEXT_QUARANTINED = f"""
     SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
-    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND queues.paused_at IS NULL
+    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND {CLOSED} IS NOT TRUE
     ORDER BY deaths, rank, jobs.id LIMIT %(limit)s
 """
 

@@ -12,7 +12,7 @@ from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import JobStatus
-from goqueue.store import jobs as job_store
+from goqueue.store import attempts as attempt_store
 from tests.support.factories import JobFactory
 
 Create = Callable[..., dict[str, Any]]
@@ -22,7 +22,7 @@ def claim(database: Database, settings: Settings, worker_id: int, job_id: int, f
     """How many jobs a worker gets for this message."""
     with database.autocommit() as connection:
         return len(
-            job_store.claim(
+            attempt_store.claim(
                 connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=settings.lease_seconds
             )
         )

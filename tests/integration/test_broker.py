@@ -21,6 +21,7 @@ from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.jobs import AttemptOutcome, NewJob
+from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
 from tests.support.engine import QUICK, Engine, process_of
@@ -517,12 +518,11 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
     wait_until(lambda: runs["hold"] == 1, what="the handler")
     worker_id = engine.broker.holdings.worker_id
     stale = metrics.STALE_RESULTS._value.get()
-    from goqueue.store import jobs as job_store  # noqa: PLC0415
     from goqueue.store import workers as worker_store  # noqa: PLC0415
 
     with engine.broker.database.autocommit() as connection:
         worker_store.stop(connection, worker_id)
-        assert job_store.rescue(connection, max_deaths=3, head_start_seconds=60) == [(job_id, "queued")]
+        assert attempt_store.rescue(connection, max_deaths=3, head_start_seconds=60) == [(job_id, "queued")]
     wait_until(lambda: engine.broker.holdings.worker_id != worker_id, what="another registration")
     wait_until(lambda: metrics.STALE_RESULTS._value.get() == stale + 1, what="a stale result")
     gate.set()

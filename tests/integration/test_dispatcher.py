@@ -13,7 +13,7 @@ from goqueue.db import Database
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from goqueue.services import dispatcher as dispatcher_module
 from goqueue.services.dispatcher import Dispatcher
-from goqueue.store import jobs as job_store
+from goqueue.store import attempts as attempt_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
 from goqueue.submit import Submitter
@@ -50,7 +50,7 @@ def fetch(runway: Runway, queue: str = "default", count: int = 100) -> list[int]
 def claim(make_job: JobFactory, runway: Runway, ids: list[int]) -> None:
     """Do what a worker does with what it fetched."""
     with make_job.database.autocommit() as connection:
-        claimed = job_store.claim(
+        claimed = attempt_store.claim(
             connection, [(job_id, 0) for job_id in ids], worker_id=make_job.worker_id, lease_seconds=15
         )
     assert len(claimed) == len(ids)

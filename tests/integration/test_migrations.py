@@ -60,7 +60,7 @@ def catalog(database: Database) -> dict[str, set[tuple[Any, ...]]]:
 
 def plain_default(value: Any) -> Any:
     """A column's default however it is written: `'0'::smallint` is `0`."""
-    return re.sub(r"^'([a-z0-9]*)'::\w+$", r"\1", value) if isinstance(value, str) else value
+    return re.sub(r"^'([a-z0-9]*)'::[\w ]+$", r"\1", value) if isinstance(value, str) else value
 
 
 def revision(database: Database) -> str | None:

@@ -18,6 +18,7 @@ from goqueue.embedded import EmbeddedPostgres
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
+from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -39,7 +40,7 @@ class Desk:
         jobs = [self.make_job() for _ in range(count)]
         self.runway.submit("default", [Message(job.id, 0) for job in jobs])
         with self.database.autocommit() as connection:
-            rows = job_store.claim(
+            rows = attempt_store.claim(
                 connection,
                 [(job.id, 0) for job in jobs],
                 worker_id=self.holdings.worker_id,

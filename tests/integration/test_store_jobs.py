@@ -24,6 +24,7 @@ from goqueue.jobs import (
     NewJob,
     Outcome,
 )
+from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
@@ -42,13 +43,13 @@ PAIRS = list(itertools.product(JobStatus, JobStatus))
 def claim(database: Database, worker_id: int, *messages: tuple[int, int]) -> list[ClaimedJob]:
     """Claim these (id, fence) messages."""
     with database.autocommit() as connection:
-        return job_store.claim(connection, messages, worker_id=worker_id, lease_seconds=LEASE)
+        return attempt_store.claim(connection, messages, worker_id=worker_id, lease_seconds=LEASE)
 
 
 def record(database: Database, *outcomes: Outcome, worker_id: int = 1) -> set[tuple[int, int]]:
     """Record these outcomes."""
     with database.autocommit() as connection:
-        return job_store.record(connection, outcomes, worker_id=worker_id, head_start_seconds=HEAD_START)
+        return attempt_store.record(connection, outcomes, worker_id=worker_id, head_start_seconds=HEAD_START)
 
 
 def outcome(job: Job, status: str = "completed", outcome: str | None = None, **values: Any) -> Outcome:
@@ -61,7 +62,7 @@ def outcome(job: Job, status: str = "completed", outcome: str | None = None, **v
 def rescue(database: Database, *, max_deaths: int = 3, limit: int = 1000) -> dict[int, JobStatus]:
     """Take back the jobs of ended workers."""
     with database.autocommit() as connection:
-        rescued = job_store.rescue(
+        rescued = attempt_store.rescue(
             connection, max_deaths=max_deaths, head_start_seconds=HEAD_START, limit=limit
         )
     return dict(rescued)
@@ -239,7 +240,7 @@ def test_sixteen_threads_claim_one_job_and_one_wins(
                 with wide.autocommit() as connection:
                     start.wait(10)
                     return len(
-                        job_store.claim(
+                        attempt_store.claim(
                             connection, [(job.id, job.fence)], worker_id=worker_id, lease_seconds=LEASE
                         )
                     )

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
+from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import ready as ready_store
@@ -104,7 +105,9 @@ class StoreMachine(RuleBasedStateMachine):
         worker_id = self.workers[worker]
         fence = max(0, job.fence - age)
         with self.database.autocommit() as connection:
-            claimed = job_store.claim(connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=LEASE)
+            claimed = attempt_store.claim(
+                connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=LEASE
+            )
         expected = (
             job.status is Q and fence == job.fence and job.due and job.attempts <= job.max_retries
         ) and worker_id not in self.ended
@@ -129,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
                 job_id, fence, status, kind, refund=refund, delay_seconds=900.0 if waits else 0.0
             )
         with self.database.autocommit() as connection:
-            recorded = job_store.record(
+            recorded = attempt_store.record(
                 connection, list(outcomes.values()), worker_id=1, head_start_seconds=HEAD_START
             )
         held = {
@@ -232,7 +235,9 @@ class StoreMachine(RuleBasedStateMachine):
     def rescue(self) -> None:
         """The rescuer takes the jobs of ended workers back."""
         with self.database.autocommit() as connection:
-            rescued = dict(job_store.rescue(connection, max_deaths=MAX_DEATHS, head_start_seconds=HEAD_START))
+            rescued = dict(
+                attempt_store.rescue(connection, max_deaths=MAX_DEATHS, head_start_seconds=HEAD_START)
+            )
         lost = {key for key, job in self.jobs.items() if job.status is R and job.worker_id in self.ended}
         assert rescued.keys() == lost
         for key in lost:

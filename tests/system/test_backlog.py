@@ -17,6 +17,7 @@ from goqueue.db import Database
 from goqueue.jobs import JobStatus, NewJob
 from goqueue.services.dispatcher import Dispatcher
 from goqueue.services.rescuer import Rescuer
+from goqueue.store import attempts as attempt_store
 from goqueue.store import cleaning, job_lists
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
@@ -119,7 +120,7 @@ class _BulkWork:
             worker = worker_store.register(connection, hostname="test", pid=1, queues=["default"], threads=8)
             rows = connection.exec_driver_sql("SELECT id, fence FROM jobs WHERE status = 'queued'").fetchall()
             messages = [(row[0], row[1]) for row in reversed(rows)]
-            job_store.claim(connection, messages, worker_id=worker, lease_seconds=15)
+            attempt_store.claim(connection, messages, worker_id=worker, lease_seconds=15)
             worker_store.stop(connection, worker)
 
 

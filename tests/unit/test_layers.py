@@ -16,6 +16,7 @@ LAYERS = [
     ("errors",),
     ("config",),
     ("jobs",),
+    ("job_settings", "limits"),
     ("failpoints", "logging", "metrics", "tracing", "models"),
     ("db",),
     ("store",),

@@ -1,6 +1,6 @@
 """The engine: jobs, attempts, queues, workers, idempotency keys.
 
-The reasons for each column, constraint and index stand in `goqueue/models.py`.
+The reasons for each column, constraint and index stand in `goqueue/models/`.
 
 Revision: 0001, the first
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goqueue.store import jobs
+from goqueue.store import attempts
 
 _GUARDS = {
     " AND jobs.fence = o.fence AND jobs.status = 'running'": "",
@@ -11,6 +11,6 @@ _GUARDS = {
 }
 
 for guard, nothing in _GUARDS.items():
-    if guard not in jobs._RECORD:
+    if guard not in attempts._RECORD:
         raise RuntimeError(f"the mutation does not fit the statement any more: {guard!r}")
-    jobs._RECORD = jobs._RECORD.replace(guard, nothing)
+    attempts._RECORD = attempts._RECORD.replace(guard, nothing)

@@ -1,6 +1,6 @@
-"""The tables. The migrations build them; a test holds both together.
+"""The table of jobs.
 
-`jobs` is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). Each
+It is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). Each
 index on it is paid for three times a job, so each says what it is for. Indexes of rare states are partial.
 """
 
@@ -11,35 +11,19 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Float,
     Identity,
     Index,
     Integer,
-    MetaData,
-    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql import JSON
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    },
-)
-
-Timestamp = DateTime(timezone=True)
-
-
-def _now(name: str) -> Column[object]:
-    return Column(name, Timestamp, nullable=False, server_default=func.now())
-
+from goqueue.models.base import Timestamp, metadata, now
 
 jobs = Table(
     "jobs",
@@ -71,10 +55,28 @@ jobs = Table(
     Column("result", JSON),
     Column("error", Text),
     Column("reason", Text),
-    _now("created_at"),
-    _now("updated_at"),
+    now("created_at"),
+    now("updated_at"),
     Column("started_at", Timestamp),
     Column("finished_at", Timestamp),
+    # Whose turn it is among the jobs of a queue: a tenant, an account. What one start costs its rate limits.
+    Column("concurrency_key", Text),
+    Column("rate_cost", SmallInteger, nullable=False, server_default="1"),
+    # The limits of its queue and type let it in: it may be claimed, and holds a slot. A running job holds one
+    # as well; so slots are rows, and what frees the row frees the slot.
+    Column("admitted", Boolean, nullable=False, server_default=text("false")),
+    # No attempt starts after either; after the deadline none is retried, and none goes on.
+    Column("expires_at", Timestamp),
+    Column("deadline_at", Timestamp),
+    # The key in `unique_keys` that it was created with.
+    Column("unique_key", Text),
+    # Other jobs wait for its end, so its end is recorded together with what follows for them.
+    Column("has_dependants", Boolean, nullable=False, server_default=text("false")),
+    # Someone wants it stopped; its worker knows.
+    Column("cancel_requested_at", Timestamp),
+    Column("cancel_acknowledged_at", Timestamp),
+    # Which kind of failure its last error is (`failure_kinds`).
+    Column("fingerprint", Text),
     CheckConstraint(
         "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
     ),
@@ -85,6 +87,8 @@ jobs = Table(
     ),
     # Only a running job has a holder. (A running job without one is held by a client of the REST API.)
     CheckConstraint("worker_id IS NULL OR status = 'running'", name="worker_id"),
+    # Who is let in waits to be claimed; who was claimed holds its slot by running.
+    CheckConstraint("NOT admitted OR status = 'queued'", name="admitted"),
     # A job runs at most 1 + max_retries times, whatever asks for more.
     CheckConstraint("attempts BETWEEN 0 AND max_retries + 1", name="attempts"),
     CheckConstraint("max_retries BETWEEN 0 AND 20", name="max_retries"),
@@ -121,64 +125,42 @@ jobs = Table(
     ),
     # The cleaner: final rows by age.
     Index("jobs_finished_idx", "status", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-)
-
-# One row an attempt, written once, when it ends. No foreign key: its check would lock the job row again for
-# every attempt; the cleaner deletes both in one statement.
-attempts = Table(
-    "attempts",
-    metadata,
-    Column("job_id", BigInteger, nullable=False),
-    Column("fence", Integer, nullable=False),
-    Column("attempt", SmallInteger, nullable=False),
-    Column("worker_id", BigInteger),
-    Column("outcome", Text, nullable=False),
-    Column("error", Text),
-    Column("traceback", Text),
-    Column("started_at", Timestamp, nullable=False),
-    _now("finished_at"),
-    Column("run_seconds", Float, nullable=False),
-    # Two records of one claim are impossible, whatever else fails.
-    PrimaryKeyConstraint("job_id", "fence"),
-    CheckConstraint(
-        "outcome IN ('completed','failed','snoozed','interrupted','worker_died','cancelled')", name="outcome"
+    # Admission: the next ready rows of a key, and the next key that has one.
+    Index(
+        "jobs_key_ready_idx",
+        "queue",
+        "concurrency_key",
+        "rank",
+        "id",
+        postgresql_where=text(
+            "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted "
+            "AND concurrency_key IS NOT NULL"
+        ),
     ),
-)
-
-queues = Table(
-    "queues",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("paused_at", Timestamp),
-    _now("created_at"),
-)
-
-# One row a worker process; its heartbeat is the lease of every job it holds.
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("hostname", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    # Which process numbers mean the same: this boot of this host and its PID namespace. NULL: unknown.
-    Column("host_key", Text),
-    Column("queues", ARRAY(Text), nullable=False),
-    Column("threads", SmallInteger, nullable=False),
-    Column("busy", SmallInteger, nullable=False, server_default="0"),
-    _now("started_at"),
-    _now("heartbeat_at"),
-    # Set when it said goodbye, or when the rescuer took its jobs: it can never renew again.
-    Column("stopped_at", Timestamp),
-    Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
-)
-
-# One row a used Idempotency-Key, in the transaction that creates its jobs.
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    Column("key", Text, primary_key=True),
-    Column("request_hash", Text, nullable=False),
-    Column("response", JSON),
-    _now("created_at"),
-    Index("idempotency_keys_created_idx", "created_at"),
+    # Admission in strict order: the oldest unfinished job of a key.
+    Index(
+        "jobs_key_unfinished_idx",
+        "queue",
+        "concurrency_key",
+        "id",
+        postgresql_where=text("finished_at IS NULL AND concurrency_key IS NOT NULL"),
+    ),
+    # Admission: who was let in and has not started.
+    Index("jobs_admitted_idx", "queue", "rank", "id", postgresql_where=text("admitted")),
+    # The expirer: whose time to start is over.
+    Index(
+        "jobs_expiring_idx",
+        text("LEAST(expires_at, deadline_at)"),
+        postgresql_where=text(
+            "status IN ('queued','blocked') AND LEAST(expires_at, deadline_at) IS NOT NULL"
+        ),
+    ),
+    # What a worker, and the rescuer, are asked to stop.
+    Index(
+        "jobs_cancelling_idx",
+        "worker_id",
+        postgresql_where=text("status = 'running' AND cancel_requested_at IS NOT NULL"),
+    ),
+    # Dead letters in groups.
+    Index("jobs_fingerprint_idx", "fingerprint", "id", postgresql_where=text("status = 'failed'")),
 )

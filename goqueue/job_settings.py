@@ -1,0 +1,108 @@
+"""What may be said of a job when it is created, beside its type and payload, and what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, TypedDict
+
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import (
+    MAX_DELAY_SECONDS,
+    MAX_RATE_COST,
+    MAX_RETRIES_LIMIT,
+    MAX_TIME_LIMIT_SECONDS,
+    PRIORITY_RANGE,
+    QUARANTINE_QUEUE,
+)
+
+#: Keys are shown in lists and paths.
+KEY_MAX_CHARACTERS = 200
+
+
+class JobSettings(TypedDict, total=False):
+    """The settings of a new job. What is absent is the type's, or means: at once, no limit, nobody's.
+
+    Attributes:
+        queue: instead of the type's.
+        priority: -100 to 100; one step is a head start of a minute.
+        max_retries: retries after the first run, 0 to 20.
+        available_at: from when it may run, with its zone; or `delay_seconds` after its insertion, by
+            PostgreSQL's clock.
+        time_limit_seconds: the longest run of an attempt.
+        expires_at: no attempt starts after it; or `ttl_seconds` after the insertion.
+        deadline_at: over all retries: no attempt starts or goes on after it; or `deadline_seconds` after the
+            insertion.
+        concurrency_key: whose turn it is among the jobs of the queue: a tenant, an account.
+        rate_cost: what one start costs the rate limits of its queue, 1 to 10,000.
+    """
+
+    queue: str | None
+    priority: int
+    max_retries: int | None
+    available_at: datetime | None
+    delay_seconds: float
+    time_limit_seconds: float | None
+    expires_at: datetime | None
+    ttl_seconds: float | None
+    deadline_at: datetime | None
+    deadline_seconds: float | None
+    concurrency_key: str | None
+    rate_cost: int
+
+
+#: A number, the least and the most that it may be, and whether the least itself is too little.
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "priority": (*PRIORITY_RANGE, False),
+    "max_retries": (0, MAX_RETRIES_LIMIT, False),
+    "delay_seconds": (0, MAX_DELAY_SECONDS, False),
+    "time_limit_seconds": (0, MAX_TIME_LIMIT_SECONDS, True),
+    "ttl_seconds": (0, MAX_DELAY_SECONDS, True),
+    "deadline_seconds": (0, MAX_DELAY_SECONDS, True),
+    "rate_cost": (1, MAX_RATE_COST, False),
+}
+
+#: Two ways to say the same: a moment, or how long after the insertion.
+_EITHER = (
+    ("available_at", "delay_seconds"),
+    ("expires_at", "ttl_seconds"),
+    ("deadline_at", "deadline_seconds"),
+)
+
+
+def refuse_wrong(settings: JobSettings) -> None:
+    """Check what callers from Python say, as the API's models check its clients.
+
+    Raises:
+        InvalidJobError: with every setting that is wrong.
+    """
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    wrong = dict(_problems(given))
+    if wrong:
+        raise InvalidJobError(wrong)
+
+
+def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if given.get("queue") == QUARANTINE_QUEUE:
+        yield "queue", f"{QUARANTINE_QUEUE} is not a queue to create jobs in"
+    for name, (least, most, beyond) in _RANGES.items():
+        if name in given and not _within(given[name], least, most, beyond=beyond):
+            yield (
+                name,
+                f"expected more than {least:g}, at most {most:g}"
+                if beyond
+                else (f"expected {least:g} to {most:g}"),
+            )
+    for moment, seconds in _EITHER:
+        if moment in given and given[moment].tzinfo is None:
+            yield moment, "expected a time with a zone"
+        if moment in given and given.get(seconds):
+            yield seconds, f"expected only one of {moment} and {seconds}"
+    key = given.get("concurrency_key", "-")
+    if not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
+        yield "concurrency_key", f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
+
+
+def _within(value: float, least: float, most: float, *, beyond: bool) -> bool:
+    return math.isfinite(value) and (least < value if beyond else least <= value) and value <= most

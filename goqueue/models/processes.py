@@ -1,0 +1,38 @@
+"""Worker processes, and what API processes remember of their clients."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, SmallInteger, Table, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
+
+from goqueue.models.base import Timestamp, metadata, now
+
+# One row a worker process; its heartbeat is the lease of every job it holds.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("hostname", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    # Which process numbers mean the same: this boot of this host and its PID namespace. NULL: unknown.
+    Column("host_key", Text),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("threads", SmallInteger, nullable=False),
+    Column("busy", SmallInteger, nullable=False, server_default="0"),
+    now("started_at"),
+    now("heartbeat_at"),
+    # Set when it said goodbye, or when the rescuer took its jobs: it can never renew again.
+    Column("stopped_at", Timestamp),
+    Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
+)
+
+# One row a used Idempotency-Key, in the transaction that creates its jobs.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request_hash", Text, nullable=False),
+    Column("response", JSON),
+    now("created_at"),
+    Index("idempotency_keys_created_idx", "created_at"),
+)
