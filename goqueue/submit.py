@@ -28,9 +28,11 @@ from goqueue.config import Settings, get_settings
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
 from goqueue.job_settings import JobSettings, refuse_wrong
-from goqueue.jobs import Job, NewJob, RetryPolicy
+from goqueue.jobs import Job, JobStatus, NewJob, RetryPolicy
+from goqueue.store import creation as creation_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
+from goqueue.store.creation import Created
 
 __all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job"]
 
@@ -52,20 +54,28 @@ class Submitter:
         self._known_queues: set[str] = set()
 
     def one(self, job: NewJob) -> Job:
-        """Create one job; it is committed when this returns.
+        """Create one job; it is committed when this returns. See `create`."""
+        return self.create(job).job
+
+    def create(self, job: NewJob) -> Created:
+        """Create one job, or find the holder of its unique key; it is committed when this returns.
 
         Raises:
             DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
                 not known whether it was; an idempotency key makes asking again safe.
         """
         self._ensure_queues([job.queue])
-        with self._database.autocommit() as connection:
-            row = new_job_store.insert(connection, job, head_start_seconds=self._head_start)
+        begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
+        with begin() as connection:
+            created = creation_store.create(connection, job, head_start_seconds=self._head_start)
         failpoints.hit("after_commit_before_push")
-        if row.available_at <= row.created_at:
+        row = created.job
+        if created.deduplicated:
+            return created
+        if row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
             self.push(row.queue, [Message(row.id, row.fence)])
         metrics.JOBS_CREATED.labels(row.queue).inc()
-        return row
+        return created
 
     def many(self, jobs: Sequence[NewJob]) -> list[int]:
         """Create jobs in one transaction, all or none; their ids, in their order.
