@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import enqueue
+from bench import enqueue, limits
 from bench.drain import Drain, drain
 from bench.http_load import Client, request
 from bench.pickup import pickup
 from bench.processes import Memory, memory
 from bench.report import Row
 from bench.stack import PROCESSES, THREADS, Stack
-from bench.statistics import median
+from bench.statistics import median, percentile
 from bench.systems import BareDramatiq, GoQueue, System
 
 NAP_SECONDS = 0.01
@@ -33,6 +33,8 @@ class Size:
     samples: int
     calls: int
     batch: int = 10_000
+    backlog: int = 200_000
+    keys: int = 100_000
 
 
 Measurement = Callable[[Stack, Size], list[Row]]
@@ -153,6 +155,34 @@ def idle_memory(stack: Stack, size: Size) -> list[Row]:  # noqa: ARG001  (every 
     ]
 
 
+def limited_drain(stack: Stack, size: Size) -> list[Row]:
+    """Create and drain jobs of a thousand keys, with a limit a key and without."""
+    limited, free = [], []
+    for _ in range(size.rounds):
+        limited.append(limits.keyed_throughput(stack, size.drain_jobs, limited=True))
+        free.append(limits.keyed_throughput(stack, size.drain_jobs, limited=False))
+    title = f"create and drain {size.drain_jobs:,} jobs of 1,000 keys, two slots a key"
+    return [Row("limited", title, "jobs/s", median(limited), median(free), "without limits", "ratio", 0.5)]
+
+
+def admission(stack: Stack, size: Size) -> list[Row]:
+    """What the dispatcher's rounds of admission cost."""
+    rates = [limits.admission_rate(stack, size.backlog) for _ in range(size.rounds)]
+    rounds = limits.round_seconds(stack, size.keys)
+    title = f"a round of admission with {size.keys:,} waiting keys"
+    return [
+        Row(
+            "admission",
+            f"admission from a backlog of {size.backlog:,}",
+            "jobs/s",
+            median(rates),
+            target=15_000,
+        ),
+        Row("round_median", f"{title}, median", "ms", median(rounds) * 1000, target=50, at_most=True),
+        Row("round_p99", f"{title}, p99", "ms", percentile(rounds, 99) * 1000, target=50, at_most=True),
+    ]
+
+
 MEASUREMENTS: dict[str, Measurement] = {
     "drain": noop_drain,
     "nap": nap_drain,
@@ -160,6 +190,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "http": create_endpoint,
     "enqueue": enqueue_call,
     "memory": idle_memory,
+    "limits": limited_drain,
+    "admission": admission,
 }
 
 

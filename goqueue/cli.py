@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goqueue.config import Settings, load_settings
-from goqueue.errors import ConfigurationError, GoQueueError
+from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError
+from goqueue.jobs import MAX_JOB_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,13 +118,14 @@ def worker(options: argparse.Namespace) -> int:
 def scheduler(options: argparse.Namespace) -> int:
     """Run the background services."""
     from goqueue import failpoints  # noqa: PLC0415
-    from goqueue.checks import ensure_ready  # noqa: PLC0415
+    from goqueue.checks import check_actors, ensure_ready  # noqa: PLC0415
     from goqueue.services.scheduler_process import SchedulerProcess  # noqa: PLC0415
     from goqueue.supervisor import StopRequest  # noqa: PLC0415
 
     settings = _settings_for_serving()
     failpoints.configure(settings.failpoints)
-    ensure_ready(settings, [], wait_seconds=options.wait)
+    # The actors' modules declare schedules, too.
+    ensure_ready(settings, [check_actors], wait_seconds=options.wait)
     if not options.check:
         with StopRequest().on_signals() as stop:
             SchedulerProcess(settings).run(stop.requested)
@@ -147,6 +149,23 @@ def demo(options: argparse.Namespace) -> int:
     from goqueue.demo import run_demo  # noqa: PLC0415
 
     return run_demo(options.jobs, more_mails_expected=options.sabotage)
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print why a job does not run, as `GET /jobs/{id}/explain` answers it."""
+    from goqueue.db import Database  # noqa: PLC0415
+    from goqueue.explaining import explain_job  # noqa: PLC0415
+
+    settings = load_settings()
+    database = Database(settings, application_name="goqueue-explain")
+    try:
+        print(explain_job(database, settings, options.job_id).as_text())
+    except JobNotFoundError as error:
+        print(f"goqueue: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        database.close()
+    return 0
 
 
 def key(_options: argparse.Namespace) -> int:
@@ -219,6 +238,8 @@ def _add_tools(commands: Any) -> None:
     step.add_argument("--to", default="head", metavar="REVISION", help="up to this revision only")
     step.add_argument("--down", action="store_true", help="one revision down")
     _add(commands, check, "print every problem, then the effective settings; exit 2 when there is one")
+    explain_command = _add(commands, explain, "say why a job does not run")
+    explain_command.add_argument("job_id", type=_job_id, metavar="ID", help="the job's id")
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
 
 
@@ -234,6 +255,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
+    return number
+
+
+def _job_id(text: str) -> int:
+    number = _positive(text)
+    if number > MAX_JOB_ID:
+        raise argparse.ArgumentTypeError(f"expected the id of a job, up to {MAX_JOB_ID}, got {text}")
     return number
 
 

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     # API
     api_host: str = Field("127.0.0.1", description="The address that `goqueue api` binds.")
     api_port: int = Field(8000, ge=0, le=65535, description="The port that `goqueue api` binds.")
+    api_url: str = Field(
+        "http://127.0.0.1:8000", description="Where programs that talk to the API find it: the examples."
+    )
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
     api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -88,6 +91,21 @@ class Settings(BaseSettings):
     heartbeat_seconds: Seconds = Field(3.0, description="How often a worker process renews its lease.")
     lease_seconds: Seconds = Field(15.0, description="A worker silent for this long has lost its jobs.")
 
+    # Cancelling
+    cancel_cooperation_seconds: float = Field(
+        1.0, ge=0, description="How long a handler that is told to stop may go on before it is interrupted."
+    )
+    cancel_grace_seconds: Seconds = Field(
+        10.0,
+        description="A job is cancelled without its worker when that does not acknowledge the request, "
+        "or then does not stop the handler, for this long.",
+    )
+
+    # Progress and logs
+    attempt_log_max_bytes: int = Field(
+        64 * 1024, ge=1024, description="The most that is kept of the log of one attempt."
+    )
+
     # Dispatching
     priority_head_start_seconds: float = Field(
         60.0, ge=0, description="How much earlier one step of priority puts a job in the order."
@@ -96,6 +114,9 @@ class Settings(BaseSettings):
     runway_max: int = Field(2048, ge=1, description="The longest runway of a queue, in jobs.")
     dispatch_idle_seconds: Seconds = Field(0.1, description="How often an idle dispatcher looks.")
     dispatch_busy_seconds: float = Field(0.005, ge=0, description="Its pause while there is a backlog.")
+    slow_down_ramp_seconds: Seconds = Field(
+        10.0, description="How long a queue ramps up after a slow-down, where it has no ramp of its own."
+    )
     lost_push_seconds: Seconds = Field(
         2.0, description="A pushed job still queued after this is looked for in the runway."
     )
@@ -103,11 +124,26 @@ class Settings(BaseSettings):
     # Services
     leader_check_seconds: Seconds = Field(1.0, description="How often a standby tries to become leader.")
     rescue_interval_seconds: Seconds = Field(1.0, description="How often lost jobs are looked for.")
+    expire_interval_seconds: Seconds = Field(1.0, description="How often expired jobs are looked for.")
+    release_interval_seconds: Seconds = Field(
+        5.0, description="How often blocked jobs that nobody released are looked for."
+    )
+    flow_interval_seconds: Seconds = Field(
+        0.5, description="How often circuit breakers and ends of pauses are looked at."
+    )
+    bulk_interval_seconds: Seconds = Field(0.2, description="How often idle bulk operations are looked at.")
+    schedule_interval_seconds: Seconds = Field(0.2, description="How often due schedules are looked for.")
+    schedule_late_seconds: Seconds = Field(
+        30.0, description="A tick decided so late was missed: the catch-up policy of its schedule applies."
+    )
     clean_interval_seconds: Seconds = Field(60.0, description="How often old jobs are deleted.")
     completed_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which completed jobs go.")
     failed_retention_seconds: Seconds = Field(90 * 86_400.0, description="Age at which dead letters go.")
     cancelled_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which cancelled jobs go.")
     expired_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which expired jobs go.")
+    tick_retention_seconds: Seconds = Field(
+        90 * 86_400.0, description="How long the history of a schedule is kept."
+    )
     worker_retention_seconds: Seconds = Field(3600.0, description="How long a gone worker is still listed.")
 
     # Built-in job types
@@ -255,6 +291,8 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(f"GOQUEUE_RUNWAY_MAX: expected at least GOQUEUE_RUNWAY_MIN ({settings.runway_min})")
     if settings.max_backoff_seconds < settings.min_backoff_seconds:
         problems.append("GOQUEUE_MAX_BACKOFF_SECONDS: expected at least GOQUEUE_MIN_BACKOFF_SECONDS")
+    if settings.cancel_grace_seconds <= settings.cancel_cooperation_seconds:
+        problems.append("GOQUEUE_CANCEL_GRACE_SECONDS: expected more than GOQUEUE_CANCEL_COOPERATION_SECONDS")
     return problems
 
 

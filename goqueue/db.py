@@ -159,8 +159,13 @@ def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_autocommit(connection: Connection) -> bool:
+    """Whether the conflict ended no more than its statement: on autocommit, and in no `rows.atomic` block."""
     driver = connection.connection.driver_connection
-    return driver is not None and bool(driver.autocommit)
+    return (
+        driver is not None
+        and bool(driver.autocommit)
+        and driver.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    )
 
 
 def _give_back(connection: Connection) -> None:

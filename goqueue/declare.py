@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.actor import Actor
 
 from goqueue.submit import current_broker
+from goqueue.uniqueness import Unique
 
 __all__ = ["actor"]
 
@@ -30,6 +31,7 @@ def actor(
     jitter: bool | None = None,
     time_limit_seconds: float | None = None,
     throws: tuple[type[BaseException], ...] | None = None,
+    unique: Unique | None = None,
 ) -> Callable[[F], Actor[..., Any]]: ...
 
 
@@ -44,7 +46,7 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
         **options: `name` (the function's where it is not given); `queue`, where its jobs go by default; the
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
-            failed at once.
+            failed at once; `unique`, which of its jobs are alike, where they do not say themselves.
     """
     if function is None:
         return lambda handler: _declare(handler, options)
@@ -57,9 +59,8 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
-    plain = {
-        name: options[name] for name in ("max_retries", "jitter", "throws") if options.get(name) is not None
-    }
+    names = ("max_retries", "jitter", "throws", "unique")
+    plain = {name: options[name] for name in names if options.get(name) is not None}
     return dramatiq.actor(
         actor_name=options.get("name") or function.__name__,
         queue_name=options.get("queue") or "default",

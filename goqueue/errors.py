@@ -6,6 +6,8 @@ only in the text. Driver errors (SQLAlchemy, redis) are translated into these at
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class GoQueueError(Exception):
     """Something went wrong in GoQueue."""
@@ -38,11 +40,77 @@ class JobNotFoundError(GoQueueError):
         self.job_id = job_id
 
 
+class FailureNotFoundError(GoQueueError):
+    """No failed job has this fingerprint."""
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(f"no failed job has the fingerprint {fingerprint!r}")
+        self.fingerprint = fingerprint
+
+
+class BulkOperationNotFoundError(GoQueueError):
+    """There is no such bulk operation."""
+
+    def __init__(self, operation_id: int) -> None:
+        super().__init__(f"there is no bulk operation {operation_id}")
+        self.operation_id = operation_id
+
+
+class BulkOperationEndedError(GoQueueError):
+    """The bulk operation has ended: it cannot be aborted."""
+
+    def __init__(self, operation_id: int, state: str) -> None:
+        super().__init__(f"bulk operation {operation_id} is {state}: it cannot be aborted")
+        self.operation_id = operation_id
+        self.state = state
+
+
 class QueueNotFoundError(GoQueueError):
     """There is no such queue."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no queue {name!r}")
+        self.name = name
+
+
+class TypeNotFoundError(GoQueueError):
+    """There is no such job type."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no job type {name!r}")
+        self.name = name
+
+
+class KeyNotFoundError(GoQueueError):
+    """This key of the queue has no settings of its own."""
+
+    def __init__(self, queue: str, key: str) -> None:
+        super().__init__(f"the key {key!r} of the queue {queue!r} has no settings of its own")
+        self.queue = queue
+        self.key = key
+
+
+class NoBreakerError(GoQueueError):
+    """The job type has no circuit breaker."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the job type {name!r} has no circuit breaker")
+        self.name = name
+
+
+class ScheduleNotFoundError(GoQueueError):
+    """There is no such schedule."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r}")
+        self.name = name
+
+
+class ScheduleConflictError(GoQueueError):
+    """The schedule exists already, or is declared in code and changed only there."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
         self.name = name
 
 
@@ -54,6 +122,14 @@ class IllegalTransitionError(GoQueueError):
         self.job_id = job_id
         self.current = current
         self.wanted = wanted
+
+
+class UniqueKeyHeldError(GoQueueError):
+    """Another job has the unique key."""
+
+    def __init__(self, holder_id: int, message: str | None = None) -> None:
+        super().__init__(message or f"its unique key is held by job {holder_id}")
+        self.holder_id = holder_id
 
 
 class IdempotencyConflictError(GoQueueError):
@@ -110,14 +186,32 @@ class Discard(JobControl):
         self.reason = reason
 
 
+class DeadlineExceeded(Discard):
+    """The job's deadline passed before its handler ended: it has failed, and is not retried."""
+
+    def __init__(self) -> None:
+        super().__init__("the deadline of the job passed")
+
+
 class RetryAfter(JobControl):
-    """This attempt failed; retry not before `seconds` from now, instead of after the usual backoff.
+    """Run this job again after so long, or slow its whole queue down.
 
     Args:
-        seconds: how long to wait, from the moment the outcome is recorded.
+        seconds: how long to wait, from the moment the outcome is recorded. For a queue at most a day.
         reason: kept with the attempt as its error.
+        scope: "job": this attempt failed; it is retried then, instead of after the usual backoff.
+            "queue": the other side asks for less (a 429): nothing of the queue starts before, then more and
+            more; no attempt is spent.
+
+    Raises:
+        ValueError: the scope is neither.
     """
 
-    def __init__(self, seconds: float, reason: str | None = None) -> None:
+    def __init__(
+        self, seconds: float, reason: str | None = None, *, scope: Literal["job", "queue"] = "job"
+    ) -> None:
+        if scope not in {"job", "queue"}:
+            raise ValueError(f'scope: expected "job" or "queue", got {scope!r}')
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
+        self.scope = scope

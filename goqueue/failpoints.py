@@ -28,6 +28,11 @@ POINTS = frozenset(
         "after_record_before_ack",
         "in_heartbeat",
         "in_dispatch",
+        "after_schedule_lock",
+        "before_schedule_commit",
+        "after_schedule_commit",
+        "in_bulk_step",
+        "after_bulk_step",
     },
 )
 

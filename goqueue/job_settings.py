@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
+    MAX_JOB_ID,
+    MAX_PARENTS,
     MAX_RATE_COST,
     MAX_RETRIES_LIMIT,
     MAX_TIME_LIMIT_SECONDS,
     PRIORITY_RANGE,
     QUARANTINE_QUEUE,
+    OnParentFailure,
 )
+from goqueue.uniqueness import KEY_MAX_CHARACTERS, Unique
 
-#: Keys are shown in lists and paths.
-KEY_MAX_CHARACTERS = 200
+__all__ = ["KEY_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
 
 
 class JobSettings(TypedDict, total=False):
@@ -36,6 +39,9 @@ class JobSettings(TypedDict, total=False):
             insertion.
         concurrency_key: whose turn it is among the jobs of the queue: a tenant, an account.
         rate_cost: what one start costs the rate limits of its queue, 1 to 10,000.
+        unique: at most one job of its kind, instead of what its type says of that.
+        depends_on: ids of jobs that have to complete before; it is blocked until they have. At most 1,000.
+        on_parent_failure: what becomes of it when one of them does not complete: `fail`, `cancel` or `run`.
     """
 
     queue: str | None
@@ -50,6 +56,9 @@ class JobSettings(TypedDict, total=False):
     deadline_seconds: float | None
     concurrency_key: str | None
     rate_cost: int
+    unique: Unique | None
+    depends_on: Sequence[int]
+    on_parent_failure: OnParentFailure | str
 
 
 #: A number, the least and the most that it may be, and whether the least itself is too little.
@@ -99,9 +108,51 @@ def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield moment, "expected a time with a zone"
         if moment in given and given.get(seconds):
             yield seconds, f"expected only one of {moment} and {seconds}"
+    yield from _problems_of_times(given)
+    if "unique" in given:
+        yield from given["unique"].problems()
+    yield from _problems_of_parents(given.get("depends_on", ()), given.get("on_parent_failure", "fail"))
     key = given.get("concurrency_key", "-")
     if not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
         yield "concurrency_key", f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
+
+
+def _problems_of_times(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A job whose time is over before it may start would never run, whenever it is created.
+
+    One whose time is over *now* is no mistake of its maker: the request took long. It expires.
+    """
+    for moment, seconds in _EITHER[1:]:
+        starts = "available_at", "delay_seconds"
+        for ends, begins in ((moment, starts[0]), (seconds, starts[1])):
+            if ends in given and begins in given and _is_not_later(given[ends], given[begins]):
+                yield ends, f"expected more than {begins}"
+
+
+def _is_not_later(end: Any, begin: Any) -> bool:
+    try:
+        return bool(end <= begin)
+    except TypeError:
+        # A time without a zone, which is wrong by itself.
+        return False
+
+
+def _problems_of_parents(depends_on: Any, policy: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(depends_on, str | bytes) or not isinstance(depends_on, Sequence):
+        yield "depends_on", "expected a list of ids of jobs"
+        return
+    seen: set[int] = set()
+    for position, parent in enumerate(depends_on[:MAX_PARENTS]):
+        if not isinstance(parent, int) or isinstance(parent, bool) or not 0 < parent <= MAX_JOB_ID:
+            yield f"depends_on[{position}]", "expected the id of a job"
+        elif parent in seen:
+            yield f"depends_on[{position}]", "expected each job once"
+        else:
+            seen.add(parent)
+    if len(depends_on) > MAX_PARENTS:
+        yield "depends_on", f"expected at most {MAX_PARENTS} jobs"
+    if policy not in list(OnParentFailure):
+        yield "on_parent_failure", f"expected one of {', '.join(OnParentFailure)}"
 
 
 def _within(value: float, least: float, most: float, *, beyond: bool) -> bool:

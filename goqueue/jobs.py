@@ -25,10 +25,11 @@ class JobStatus(enum.StrEnum):
         jobs whose time has not come. A worker's claim moves it to running; a cancel to cancelled; the
         expiry of its time to expired.
     blocked: it waits for other jobs. The transaction that records the last of them moves it to queued (or,
-        by its policy, to failed or cancelled); a cancel to cancelled.
+        by its policy, to failed or cancelled); a cancel to cancelled; the expiry of its time to expired.
     running: exactly one holder of the row's fence works on it. The recorder moves it to completed, failed,
         or back to queued (retry, snooze, interruption); the rescuer moves it to queued or failed when its
-        worker is lost; a cancel to cancelled.
+        worker is lost. A cancel only asks its worker to stop it (`cancel_requested_at`): the recorder moves
+        it to cancelled when it was stopped, the rescuer when its worker does not stop it in time.
     completed: the handler returned and the result is kept. Final.
     failed: out of attempts, discarded, or killed its worker too often: the dead letter. Final, until someone
         retries it.
@@ -51,7 +52,9 @@ FINAL_STATUSES = frozenset(
 
 LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.EXPIRED}),
-    JobStatus.BLOCKED: frozenset({JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.BLOCKED: frozenset(
+        {JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED},
+    ),
     JobStatus.RUNNING: frozenset(
         {JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED},
     ),
@@ -60,6 +63,9 @@ LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
     JobStatus.EXPIRED: frozenset(),
 }
+
+#: What clients may ask for: a blocked job is released by what it waits for, and by nobody else.
+CLIENT_TRANSITIONS = LEGAL_TRANSITIONS | {JobStatus.BLOCKED: frozenset({JobStatus.CANCELLED})}
 
 
 class AttemptOutcome(enum.StrEnum):
@@ -247,6 +253,25 @@ class ClaimedJob:
         return f"job {self.id}.{self.fence}"
 
 
+@dataclass(frozen=True, slots=True)
+class FailureKind:
+    """What a fingerprint stands for: failures that are one problem (`goqueue/fingerprints.py`).
+
+    Attributes:
+        fingerprint: 16 hex digits.
+        type: the type of the jobs.
+        exception: the exception's class, with its module unless that is `builtins`.
+        message: its message, normalised.
+        frame: the module and the function that it was raised in, or None.
+    """
+
+    fingerprint: str
+    type: str
+    exception: str
+    message: str
+    frame: str | None
+
+
 @dataclass(slots=True)
 class Outcome:
     """How an attempt ended, as the recorder writes it.
@@ -256,7 +281,7 @@ class Outcome:
         refund: the attempt was not the job's fault: it is not counted.
         delay_seconds: for `queued`, how long from the recording until it may run again.
         reason: a short machine-readable word beside the error (`discarded`, `worker_died`, …), or None.
-        fingerprint: which kind of failure it was, or None.
+        failure_kind: which kind of failure it was, or None.
     """
 
     job_id: int
@@ -270,5 +295,5 @@ class Outcome:
     delay_seconds: float = 0.0
     refund: bool = False
     run_seconds: float = 0.0
-    fingerprint: str | None = None
+    failure_kind: FailureKind | None = None
     follow_ups: tuple[NewJob, ...] = ()

@@ -7,17 +7,13 @@ rules here. The slots of a limit are rows: jobs that run, and jobs that were let
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 MAX_CONCURRENCY = 1_000_000
 MAX_WEIGHT = 1_000
 MAX_RATE_LIMIT = 1_000_000
 MAX_RATE_PERIOD_SECONDS = 31 * 86_400.0
 MAX_RAMP_SECONDS = 3_600.0
-
-Item = TypeVar("Item")
 
 
 class OnConflict(enum.StrEnum):
@@ -120,79 +116,16 @@ class KeyLimits:
     concurrency: int | None = None
 
 
-@dataclass(slots=True)
-class TokenBucket:
-    """The level of a bucket, by the starts so far. Times are seconds of one clock.
-
-    Jobs that were let in and have not started are not in the level: who asks subtracts them, so that a start
-    that comes late counts when it comes.
-    """
-
-    rate: RateLimit
-    level: float
-    updated_at: float
-
-    def at(self, now: float) -> float:
-        """The level at a time."""
-        gained = max(0.0, now - self.updated_at) * self.rate.limit / self.rate.period_seconds
-        return min(float(self.rate.limit), self.level + gained)
-
-    def spend(self, cost: int, started_at: float) -> None:
-        """A job started."""
-        at = max(self.updated_at, started_at)
-        self.level = self.at(at) - cost
-        self.updated_at = at
-
-    def seconds_until(self, cost: float, now: float) -> float:
-        """How long from now until the level is `cost`, if nothing starts meanwhile."""
-        missing = cost - self.at(now)
-        return max(0.0, missing * self.rate.period_seconds / self.rate.limit)
-
-
-@dataclass(slots=True)
-class Turns:
-    """Whose turn it is: keys in a ring, by weight, beginning behind the key that was served last.
+@dataclass(frozen=True, slots=True)
+class TypeLimits:
+    """What limits a job type, whatever queue its jobs are in.
 
     Attributes:
-        last: the key that was served last.
-        served: how many of its turns that key has had in its present visit.
+        concurrency: the most jobs of the type that run at once.
+        breaker: when it is stopped because it fails; None is never.
+        state: where its breaker stands.
     """
 
-    last: str = ""
-    served: int = 0
-    weights: Mapping[str, int] = field(default_factory=dict)
-
-    def deal(self, waiting: Mapping[str, Iterable[Item]], count: int) -> list[Item]:
-        """The next items: each key in the order of the ring gives as many as its weight, until `count`."""
-        hands = {key: list(items) for key, items in waiting.items() if items}
-        ring = sorted(hands)
-        dealt: list[Item] = []
-        key = self._first(ring)
-        while ring and len(dealt) < count:
-            allowed = self.weights.get(key, 1) - (self.served if key == self.last else 0)
-            taken = hands[key][: min(allowed, count - len(dealt))]
-            dealt += taken
-            del hands[key][: len(taken)]
-            self.served = (self.served if key == self.last else 0) + len(taken)
-            self.last = key
-            following = self._behind(ring, key)
-            if not hands[key]:
-                ring.remove(key)
-                if following == key:
-                    break
-            elif self.served < self.weights.get(key, 1):
-                break
-            if following == key:
-                self.served = 0
-            key = following
-        return dealt
-
-    def _first(self, ring: list[str]) -> str:
-        """The key to go on with: the last one while its visit is not over, else the one behind it."""
-        if self.last in ring and self.served < self.weights.get(self.last, 1):
-            return self.last
-        return self._behind(ring, self.last) if ring else ""
-
-    @staticmethod
-    def _behind(ring: list[str], key: str) -> str:
-        return next((other for other in ring if other > key), ring[0])
+    concurrency: int | None = None
+    breaker: Breaker | None = None
+    state: BreakerState = BreakerState.CLOSED

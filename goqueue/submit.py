@@ -28,11 +28,11 @@ from goqueue.config import Settings, get_settings
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
 from goqueue.job_settings import JobSettings, refuse_wrong
-from goqueue.jobs import Job, JobStatus, NewJob, RetryPolicy
+from goqueue.jobs import Job, JobStatus, NewJob, OnParentFailure, RetryPolicy
 from goqueue.store import creation as creation_store
-from goqueue.store import new_jobs as new_job_store
 from goqueue.store import queues as queue_store
-from goqueue.store.creation import Created
+from goqueue.store.creation import Created, CreatedNode
+from goqueue.store.new_graphs import NewNode
 
 __all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job"]
 
@@ -71,6 +71,7 @@ class Submitter:
         failpoints.hit("after_commit_before_push")
         row = created.job
         if created.deduplicated:
+            metrics.JOBS_DEDUPLICATED.labels(job.queue).inc()
             return created
         if row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
             self.push(row.queue, [Message(row.id, row.fence)])
@@ -78,40 +79,54 @@ class Submitter:
         return created
 
     def many(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Create jobs in one transaction, all or none; their ids, in their order.
+        """Create jobs in one transaction, all or none; their ids, in their order. See `create_many`."""
+        return [created.id for created in self.create_many([NewNode(job) for job in jobs])]
+
+    def create_many(self, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+        """Create the jobs of a graph in one transaction, all or none; what became of each, in their order.
 
         Raises:
-            DatabaseUnavailableError: as `one`.
+            DatabaseUnavailableError: as `create`.
         """
+        jobs = [node.job for node in nodes]
         self._ensure_queues({job.queue for job in jobs})
-        with self._database.autocommit() as connection:
-            ids = new_job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
+        begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
+        with begin() as connection:
+            created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
         failpoints.hit("after_commit_before_push")
-        self.announce(jobs, ids)
-        return ids
+        self.announce(jobs, created)
+        return created
 
     def within(self, connection: Connection, jobs: Sequence[NewJob]) -> list[int]:
         """Only insert, in the caller's transaction; the dispatcher picks the rows up after its commit."""
-        self._ensure_queues({job.queue for job in jobs})
+        return [row.id for row in self.create_many_within(connection, [NewNode(job) for job in jobs])]
+
+    def create_many_within(self, connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+        """As `within`, for the jobs of a graph."""
+        self._ensure_queues({node.job.queue for node in nodes})
         if not connection.in_transaction():
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
             # connection: without this the caller's commit would commit nothing.
             connection.begin()
-        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=self._head_start)
+        created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
         failpoints.hit("after_insert")
-        return ids
+        return created
 
-    def announce(self, jobs: Iterable[NewJob], ids: Iterable[int]) -> None:
-        """Push and count new jobs that were just committed."""
+    def announce(self, jobs: Iterable[NewJob], created: Iterable[CreatedNode]) -> None:
+        """Push and count what was just committed."""
         now = datetime.now(UTC)
-        created = sorted(zip(jobs, ids, strict=True), key=lambda pair: pair[0].queue)
-        for queue, group in groupby(created, key=lambda pair: pair[0].queue):
+        pairs = sorted(zip(jobs, created, strict=True), key=lambda pair: pair[0].queue)
+        for queue, group in groupby(pairs, key=lambda pair: pair[0].queue):
             rows = list(group)
-            metrics.JOBS_CREATED.labels(queue).inc(len(rows))
+            new = [(job, row) for job, row in rows if not row.deduplicated]
+            metrics.JOBS_CREATED.labels(queue).inc(len(new))
+            metrics.JOBS_DEDUPLICATED.labels(queue).inc(len(rows) - len(new))
             ready = [
-                Message(job_id, 0)
-                for job, job_id in rows
-                if not job.delay_seconds and (job.available_at is None or job.available_at <= now)
+                Message(row.id, 0)
+                for job, row in new
+                if row.status is JobStatus.QUEUED
+                and not job.delay_seconds
+                and (job.available_at is None or job.available_at <= now)
             ]
             self.push(queue, ready)
 
@@ -157,9 +172,15 @@ def new_job(
     said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)
+    text = job_type.validated(payload)
+    unique = said.pop("unique", job_type.unique)
+    if unique is not None:
+        said["unique"] = unique.rule(type_name, orjson.loads(text))
+    said["depends_on"] = tuple(said.get("depends_on", ()))
+    said["on_parent_failure"] = OnParentFailure(said.get("on_parent_failure", OnParentFailure.FAIL))
     return NewJob(
         type=type_name,
-        payload=job_type.validated(payload),
+        payload=text,
         options=orjson.dumps(options).decode() if options else None,
         **said,
     )

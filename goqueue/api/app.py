@@ -8,14 +8,22 @@ import falcon
 from falcon.routing import BaseConverter
 
 from goqueue.actors import DEFAULT_TYPES
+from goqueue.api.bulk_operations import (
+    AbortBulkOperationResource,
+    BulkOperationResource,
+    BulkOperationsResource,
+)
 from goqueue.api.context import Context
 from goqueue.api.create import CreateBatchResource, CreateJobResource
-from goqueue.api.job_actions import CancelManyResource, CancelResource, RetryManyResource, RetryResource
+from goqueue.api.dependencies import DependenciesResource
+from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResource
+from goqueue.api.explanation import BlockedKeysResource, ExplainResource
+from goqueue.api.failures import FailureResource, FailuresResource, RetryFailureResource
+from goqueue.api.job_actions import CancelManyResource, CancelResource, RetryManyResource
 from goqueue.api.job_requests import JobRequests, QueueDirectory
 from goqueue.api.jobs import (
     AttemptsResource,
     IncrementResource,
-    JobResource,
     JobsResource,
     SaveResource,
     StatusResource,
@@ -23,19 +31,37 @@ from goqueue.api.jobs import (
 from goqueue.api.middleware import RequestObservation
 from goqueue.api.openapi import OpenApiResource
 from goqueue.api.problems import add_error_handlers
-from goqueue.api.queues import PauseResource, QueuesResource, ResumeResource
+from goqueue.api.queues import (
+    PauseResource,
+    QueueKeyResource,
+    QueueKeysResource,
+    QueueResource,
+    QueuesResource,
+    ResumeResource,
+)
+from goqueue.api.reports import LogsResource, ProgressResource
+from goqueue.api.schedules import (
+    PauseScheduleResource,
+    PreviewResource,
+    ResumeScheduleResource,
+    RunScheduleResource,
+    ScheduleResource,
+    SchedulesResource,
+    TicksResource,
+)
 from goqueue.api.security import BearerAuthentication
 from goqueue.api.service import (
     DatabaseHealthResource,
     HealthResource,
     StatsResource,
-    TypesResource,
     WorkersResource,
 )
+from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import MAX_JOB_ID
+from goqueue.limits import BreakerState
 from goqueue.submit import Submitter, current_broker
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -61,18 +87,45 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route("/jobs/batch", CreateBatchResource(context))
     app.add_route("/jobs/retry", RetryManyResource(context))
     app.add_route("/jobs/cancel", CancelManyResource(context))
-    app.add_route(job, JobResource(context))
+    app.add_route(job, EditableJobResource(context))
+    app.add_route(f"{job}/versions", VersionsResource(context))
     app.add_route(f"{job}/attempts", AttemptsResource(context))
+    app.add_route(f"{job}/dependencies", DependenciesResource(context))
+    app.add_route(f"{job}/explain", ExplainResource(context))
+    app.add_route(f"{job}/progress", ProgressResource(context))
+    app.add_route(f"{job}/logs", LogsResource(context))
     app.add_route(f"{job}/status", StatusResource(context))
     app.add_route(f"{job}/increment", IncrementResource(context))
     app.add_route(f"{job}/save", SaveResource(context))
     app.add_route(f"{job}/retry", RetryResource(context))
     app.add_route(f"{job}/cancel", CancelResource(context))
     app.add_route("/queues", QueuesResource(context))
+    app.add_route("/queues/{name}", QueueResource(context))
+    app.add_route("/queues/{name}/keys", QueueKeysResource(context))
+    app.add_route("/queues/{name}/keys/{key:path}", QueueKeyResource(context))
+    app.add_route("/queues/{name}/blocked-keys", BlockedKeysResource(context))
     app.add_route("/queues/{name}/pause", PauseResource(context))
     app.add_route("/queues/{name}/resume", ResumeResource(context))
+    schedule = "/schedules/{name}"
+    app.add_route("/schedules", SchedulesResource(context))
+    app.add_route(schedule, ScheduleResource(context))
+    app.add_route(f"{schedule}/pause", PauseScheduleResource(context))
+    app.add_route(f"{schedule}/resume", ResumeScheduleResource(context))
+    app.add_route(f"{schedule}/run", RunScheduleResource(context))
+    app.add_route(f"{schedule}/preview", PreviewResource(context))
+    app.add_route(f"{schedule}/ticks", TicksResource(context))
     app.add_route("/workers", WorkersResource(context))
     app.add_route("/types", TypesResource(context))
+    app.add_route("/types/{name}", TypeResource(context))
+    app.add_route("/types/{name}/breaker/open", BreakerResource(context, BreakerState.OPEN))
+    app.add_route("/types/{name}/breaker/close", BreakerResource(context, BreakerState.CLOSED))
+    app.add_route("/failures", FailuresResource(context))
+    app.add_route("/failures/{fingerprint}", FailureResource(context))
+    app.add_route("/failures/{fingerprint}/retry", RetryFailureResource(context))
+    bulk_operation = "/bulk-operations/{operation_id:job_id}"
+    app.add_route("/bulk-operations", BulkOperationsResource(context))
+    app.add_route(bulk_operation, BulkOperationResource(context))
+    app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(context))
     app.add_route("/stats", StatsResource(context))
     app.add_route("/health", HealthResource())
     app.add_route("/health/db", DatabaseHealthResource(context))

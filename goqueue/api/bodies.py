@@ -24,6 +24,13 @@ def read_document(request: falcon.Request, max_bytes: int) -> Any:
     return read_json(_read(request, max_bytes))
 
 
+def read_optional_document(request: falcon.Request, max_bytes: int) -> Any:
+    """The JSON body, or an empty object where there is none. Raises as `read_document`."""
+    if not request.content_length and not request.get_header("Transfer-Encoding"):
+        return {}
+    return read_document(request, max_bytes)
+
+
 def _expect_json(request: falcon.Request) -> None:
     media_type = (request.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):

@@ -17,14 +17,17 @@ from goqueue.api.documents import as_json, job_document
 from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import NewJob
+from goqueue.store import creation as creation_store
 from goqueue.store import idempotency
-from goqueue.store import new_jobs as new_job_store
+from goqueue.store import jobs as job_store
 from goqueue.store import queues as queue_store
+from goqueue.store.creation import Created, CreatedNode
+from goqueue.store.new_graphs import NewNode
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
-#: Inserts in a transaction; the ids, and the body of the answer.
-Insert = Callable[[Connection], tuple[list[int], dict[str, Any]]]
+#: Inserts in a transaction; what became of each job, and the body of the answer.
+Insert = Callable[[Connection], tuple[list[CreatedNode], dict[str, Any]]]
 
 
 class CreateJobResource:
@@ -34,20 +37,25 @@ class CreateJobResource:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Create one job: 201, the job, and its Location."""
+        """Create one job: 201, the job, and its Location; or 200, and the holder of its unique key."""
         context = self._context
         document = read_document(request, context.settings.job_max_bytes)
-        job = context.requests.one(document)
+        nodes = context.requests.one(document)
         key = _idempotency_key(request)
+        if len(nodes) > 1:
+            _create_chain(context, response, key, _hash("create", document), nodes)
+            return
+        job = nodes[0].job
         if key is None:
-            _answer_created(response, job_document(context.submitter.one(job)))
+            _answer_created(response, _created_document(context.submitter.create(job)))
             return
 
-        def insert(connection: Connection) -> tuple[list[int], dict[str, Any]]:
-            row = new_job_store.insert(
+        def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
+            created = creation_store.create(
                 connection, job, head_start_seconds=context.settings.priority_head_start_seconds
             )
-            return [row.id], job_document(row)
+            node = CreatedNode(created.job.id, created.job.status, created.deduplicated)
+            return [node], _created_document(created)
 
         _create_once(context, response, key, _hash("create", document), [job], insert)
 
@@ -62,60 +70,90 @@ class CreateBatchResource:
         """Create a batch: 201 and the ids, in the order of the jobs."""
         context = self._context
         document = read_document(request, context.settings.batch_max_bytes)
-        jobs = context.requests.many(document)
+        nodes = context.requests.many(document)
+        jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
-            _answer_created(response, _batch_document(context.submitter.many(jobs)))
+            _answer_created(response, _batch_document(context.submitter.create_many(nodes)))
             return
 
-        def insert(connection: Connection) -> tuple[list[int], dict[str, Any]]:
-            ids = new_job_store.insert_many(
-                connection, jobs, head_start_seconds=context.settings.priority_head_start_seconds
+        def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
+            created = creation_store.create_many(
+                connection, nodes, head_start_seconds=context.settings.priority_head_start_seconds
             )
-            return ids, _batch_document(ids)
+            return created, _batch_document(created)
 
         _create_once(context, response, key, _hash("batch", document), jobs, insert)
+
+
+def _create_chain(
+    context: Context,
+    response: falcon.Response,
+    key: str | None,
+    request_hash: str,
+    nodes: Sequence[NewNode],
+) -> None:
+    """The first job as any create answers it, and beside it the ids of those that follow."""
+
+    def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
+        first, *others = creation_store.create_many(
+            connection, nodes, head_start_seconds=context.settings.priority_head_start_seconds
+        )
+        head = Created(job_store.get(connection, first.id), first.deduplicated)
+        return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
+
+    _create_once(context, response, key, request_hash, [node.job for node in nodes], insert)
 
 
 def _create_once(
     context: Context,
     response: falcon.Response,
-    key: str,
+    key: str | None,
     request_hash: str,
     jobs: Sequence[NewJob],
     insert: Insert,
 ) -> None:
-    """Key and jobs in one transaction; or the answer that the key got before.
+    """Key, if there is one, and jobs in one transaction; or the answer that the key got before.
 
     Raises:
         IdempotencyConflictError: the key was used with another request.
         DatabaseUnavailableError: nothing was created, or asking again tells.
     """
     with context.database.transaction() as connection:
-        replayed = idempotency.reserve(connection, key, request_hash)
+        replayed = None if key is None else idempotency.reserve(connection, key, request_hash)
         if replayed is None:
             queue_store.ensure(connection, {job.queue for job in jobs})
-            ids, document = insert(connection)
-            idempotency.keep(connection, key, document)
+            created, document = insert(connection)
+            if key is not None:
+                idempotency.keep(connection, key, document)
             failpoints.hit("after_insert")
     if replayed is not None:
         response.set_header("Idempotent-Replayed", "true")
         _answer_created(response, replayed)
         return
     failpoints.hit("after_commit_before_push")
-    context.submitter.announce(jobs, ids)
+    context.submitter.announce(jobs, created)
     _answer_created(response, document)
 
 
 def _answer_created(response: falcon.Response, document: dict[str, Any]) -> None:
-    response.status = falcon.HTTP_201
+    suppressed = document.get("deduplicated") is True and "then" not in document
+    response.status = falcon.HTTP_200 if suppressed else falcon.HTTP_201
     response.data = as_json(document)
     if "id" in document:
         response.set_header("Location", f"/jobs/{document['id']}")
 
 
-def _batch_document(ids: list[int]) -> dict[str, Any]:
-    return {"ids": ids, "count": len(ids)}
+def _created_document(created: Created) -> dict[str, Any]:
+    """A JobDocument; or, where nothing was created, a DeduplicatedDocument."""
+    document = job_document(created.job)
+    return document | {"deduplicated": True} if created.deduplicated else document
+
+
+def _batch_document(created: Sequence[CreatedNode]) -> dict[str, Any]:
+    """A BatchDocument."""
+    ids = [row.id for row in created]
+    return {"ids": ids, "count": len(ids), "deduplicated": sum(row.deduplicated for row in created)}
 
 
 def _idempotency_key(request: falcon.Request) -> str | None:

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
+from goqueue.limits import BreakerState
 
 Seconds = float
 
@@ -70,6 +71,7 @@ class AttemptDocument(Document):
     started_at: datetime
     finished_at: datetime
     run_seconds: Seconds
+    progress: Annotated[float | None, Field(description="How far it said it had come, 0 to 1.")]
 
 
 class BatchDocument(Document):
@@ -77,6 +79,10 @@ class BatchDocument(Document):
 
     ids: list[int]
     count: int
+    deduplicated: Annotated[
+        int,
+        Field(description="How many were not created: their ids are those of other jobs with their keys."),
+    ]
 
 
 class RetriedDocument(Document):
@@ -86,9 +92,10 @@ class RetriedDocument(Document):
 
 
 class CancelledDocument(Document):
-    """How many jobs were cancelled."""
+    """How many jobs were cancelled, and how many their workers were asked to stop."""
 
     cancelled: int
+    requested: int
 
 
 class QueueDocument(Document):
@@ -97,6 +104,12 @@ class QueueDocument(Document):
     name: str
     paused: bool
     paused_at: datetime | None
+    paused_until: Annotated[datetime | None, Field(description="It goes on by itself then.")]
+    paused_by: str | None
+    pause_reason: str | None
+    throttled_until: Annotated[
+        datetime | None, Field(description="A handler asked to slow it down: nothing starts before.")
+    ]
     ready: Annotated[int, Field(description="Queued jobs that may start now.")]
     waiting: Annotated[int, Field(description="Queued jobs whose time has not come.")]
     quarantined: Annotated[int, Field(description="Queued jobs that will run alone.")]
@@ -113,6 +126,9 @@ class PausedDocument(Document):
     name: str
     paused: bool
     paused_at: datetime | None
+    paused_until: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
 
 
 class WorkerDocument(Document):
@@ -165,6 +181,19 @@ class StatsDocument(Document):
     busy: int
 
 
+class BreakerDocument(Document):
+    """The circuit breaker of a job type: its settings, and where it stands."""
+
+    failure_rate: float
+    minimum: int
+    window_seconds: Seconds
+    cooldown_seconds: Seconds
+    probes: int
+    state: BreakerState
+    changed_at: datetime | None
+    reason: Annotated[str | None, Field(description="Why it stands where it does.")]
+
+
 class TypeDocument(Document):
     """A declared job type."""
 
@@ -177,6 +206,8 @@ class TypeDocument(Document):
     min_backoff_seconds: Seconds
     max_backoff_seconds: Seconds
     time_limit_seconds: Seconds
+    concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
+    breaker: BreakerDocument | None
     payload_schema: dict[str, Any]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import falcon
 
@@ -14,26 +14,12 @@ from goqueue.api.schemas import CancelSelection, RetrySelection, validate
 from goqueue.broker.runway import Message
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import Job, JobStatus
-from goqueue.store import job_lists
+from goqueue.store import cancellation, job_lists
 from goqueue.store import jobs as job_store
 from goqueue.store.job_lists import JobFilter
 
 #: Rows of one transaction: it holds their locks for some tens of milliseconds.
 CHUNK = 1000
-
-
-class RetryResource:
-    """A failed or cancelled job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Queue it again, with its attempts counted anew."""
-        if not _retry(self._context, [job_id]):
-            job = _get(self._context, job_id)
-            raise IllegalTransitionError(job_id, job.status, JobStatus.QUEUED)
-        response.data = as_json(job_document(_get(self._context, job_id)))
 
 
 class CancelResource:
@@ -43,11 +29,10 @@ class CancelResource:
         self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Cancel it; a cancelled one stays as it is."""
-        with self._context.database.autocommit() as connection:
-            cancelled = job_store.cancel(connection, [job_id])
-            job = job_store.get(connection, job_id)
-        if not cancelled and job.status is not JobStatus.CANCELLED:
+        """Cancel it; its worker is asked to stop a running one, and a cancelled one stays as it is."""
+        cancelled = _cancel(self._context, [job_id])
+        job = _get(self._context, job_id)
+        if not any(cancelled) and job.status is not JobStatus.CANCELLED:
             raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)
         response.data = as_json(job_document(job))
 
@@ -72,13 +57,14 @@ class CancelManyResource:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Cancel them; how many."""
+        """Cancel them; how many are cancelled, and how many their workers were asked to stop."""
         selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
-        cancelled = 0
+        cancelled = requested = 0
         for chunk in _chunks(self._context, _filter_of(selection)):
-            with self._context.database.autocommit() as connection:
-                cancelled += len(job_store.cancel(connection, chunk))
-        response.data = as_json({"cancelled": cancelled})
+            done = _cancel(self._context, chunk)
+            cancelled += len(done.ended)
+            requested += len(done.requested)
+        response.data = as_json({"cancelled": cancelled, "requested": requested})
 
 
 def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
@@ -116,6 +102,13 @@ def _retry(context: Context, ids: Iterable[int]) -> int:
     for queue, of_queue in messages.items():
         context.submitter.push(queue, of_queue)
     return len(retried)
+
+
+def _cancel(context: Context, ids: Sequence[int]) -> cancellation.Cancelled:
+    with context.database.autocommit() as connection:
+        return cancellation.cancel(
+            connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
+        )
 
 
 def _get(context: Context, job_id: int) -> Job:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from goqueue.api.job_graphs import graph_of_batch
 from goqueue.api.json_reader import MAX_PROBLEMS
-from goqueue.api.schemas import BATCH_MAX_JOBS, CreateBatch, CreateJob, validate
+from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob, validate
 from goqueue.broker.job_broker import JobBroker
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
+from goqueue.job_settings import JobSettings
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from goqueue.store import queues as queue_store
+from goqueue.store.new_graphs import NewNode
 from goqueue.submit import new_job
 
 
@@ -64,24 +67,35 @@ class JobRequests:
         self._queues = queues
         self._job_max_bytes = job_max_bytes
 
-    def one(self, document: Any) -> NewJob:
-        """The job of a create request.
+    def one(self, document: Any) -> list[NewNode]:
+        """The job of a create request, and those that follow it in a chain.
 
         Raises:
             InvalidJobError: with the wrong fields.
         """
-        return self._new_job(validate(CreateJob, document))
+        request = validate(CreateJob, document)
+        nodes = [NewNode(self._new_job(request, request.settings()))]
+        for position, then in enumerate(request.then or ()):
+            path = f"then[{position}]"
+            try:
+                job = self._new_job(then, then.settings())
+            except InvalidJobError as error:
+                raise InvalidJobError(_below(path, error.fields)) from None
+            nodes.append(NewNode(job, after=(position,), path=f"{path}."))
+        return nodes
 
-    def many(self, document: Any) -> list[NewJob]:
+    def many(self, document: Any) -> list[NewNode]:
         """The jobs of a batch request, in their order.
 
         Raises:
             InvalidJobError: with the wrong fields of every wrong job, up to 100: `jobs[3].payload.to`.
         """
         try:
-            return [self._new_job(request) for request in validate(CreateBatch, document).jobs]
+            requests = validate(CreateBatch, document).jobs
+            jobs = [self._of_batch(request) for request in requests]
         except InvalidJobError as error:
             raise InvalidJobError(self._wrong_fields(document) or error.fields) from None
+        return graph_of_batch(requests, jobs)
 
     def default_type(self, queue: str) -> str | None:
         """The type of the queue's jobs that say none, or None where there is not exactly one."""
@@ -94,7 +108,13 @@ class JobRequests:
             self._default_types[queue] = declared[0]
         return self._default_types[queue]
 
-    def _new_job(self, request: CreateJob) -> NewJob:
+    def _of_batch(self, request: BatchJob) -> NewJob:
+        settings = request.settings()
+        if request.depends_on:
+            settings["depends_on"] = [parent for parent in request.depends_on if isinstance(parent, int)]
+        return self._new_job(request, settings)
+
+    def _new_job(self, request: PlainJob, settings: JobSettings) -> NewJob:
         if not self._queues.knows(request.queue):
             raise InvalidJobError({"queue": "there is no such queue"})
         type_name = request.type or self.default_type(request.queue)
@@ -104,7 +124,7 @@ class JobRequests:
             self._broker,
             type_name,
             request.payload,
-            **request.settings(),
+            **settings,
         )
         if len(job.payload) > self._job_max_bytes // 4 and len(job.payload.encode()) > self._job_max_bytes:
             raise InvalidJobError({"payload": f"expected at most {self._job_max_bytes} bytes"})
@@ -118,13 +138,14 @@ class JobRequests:
             return fields
         for index, item in enumerate(listed):
             try:
-                self.one(item)
+                self._of_batch(validate(BatchJob, item))
             except InvalidJobError as error:
-                fields |= {_of_batch(index, name): wrong for name, wrong in error.fields.items()}
+                fields |= _below(f"jobs[{index}]", error.fields)
             if len(fields) >= MAX_PROBLEMS:
                 break
         return fields
 
 
-def _of_batch(index: int, name: str) -> str:
-    return f"jobs[{index}]" if name == "body" else f"jobs[{index}].{name}"
+def _below(path: str, fields: Mapping[str, str]) -> dict[str, str]:
+    """The wrong fields of a part, as fields of the whole."""
+    return {path if name == "body" else f"{path}.{name}": wrong for name, wrong in fields.items()}

@@ -14,6 +14,9 @@ from goqueue.api.create import CreateJobResource
 from goqueue.api.cursors import read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.store import dependencies as dependency_store
 from goqueue.store import job_lists
 from goqueue.store import jobs as job_store
 from goqueue.store.job_lists import JobFilter
@@ -25,7 +28,7 @@ class JobsResource(CreateJobResource):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List jobs, newest first; the next page is in the Link header."""
         query = validate(ListQuery, request.params, whole="queue")
-        wanted = JobFilter(query.queue, query.type, query.status, query.created_after, query.created_before)
+        wanted = _filter_of(query)
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
         with self._context.database.autocommit() as connection:
             jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
@@ -33,6 +36,24 @@ class JobsResource(CreateJobResource):
             parameters = dict(request.params) | {"cursor": write_cursor(jobs[-1].id, wanted)}
             response.append_link(f"{request.path}?{urlencode(parameters)}", "next")
         response.data = as_json([job_document(job) for job in jobs])
+
+
+def _filter_of(query: ListQuery) -> JobFilter:
+    """The filter of a query.
+
+    Raises:
+        InvalidJobError: a group of failures was asked for in another status.
+    """
+    if query.fingerprint is not None and query.status not in {None, JobStatus.FAILED}:
+        raise InvalidJobError({"status": "expected failed, or none, with a fingerprint"})
+    return JobFilter(
+        queue=query.queue,
+        type=query.type,
+        status=query.status,
+        created_after=query.created_after,
+        created_before=query.created_before,
+        fingerprint=query.fingerprint,
+    )
 
 
 class JobResource:
@@ -72,10 +93,11 @@ class StatusResource:
         """Move the job, where the state machine allows it."""
         context = self._context
         wanted = validate(SetStatus, read_document(request, context.settings.job_max_bytes)).status
-        with context.database.autocommit() as connection:
-            job_store.set_status(
-                connection, job_id, wanted, head_start_seconds=context.settings.priority_head_start_seconds
-            )
+        head_start = context.settings.priority_head_start_seconds
+        with context.database.transaction() as connection:
+            job_store.set_status(connection, job_id, wanted, head_start_seconds=head_start)
+            if wanted in FINAL_STATUSES:
+                dependency_store.settle(connection, [job_id], head_start_seconds=head_start)
         response.status = falcon.HTTP_204
 
 

@@ -14,6 +14,7 @@ from goqueue.api import documents
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.operations import OPERATIONS, Model, Operation
+from goqueue.job_settings import KEY_MAX_CHARACTERS
 
 JSON = "application/json"
 _PREFIX = "#/components/schemas/"
@@ -64,7 +65,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     }
     if operation.body:
         described["requestBody"] = {
-            "required": True,
+            "required": operation.body_required,
             "content": {JSON: {"schema": _reference(operation.body)}},
         }
     return described
@@ -75,8 +76,17 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     if "{job_id}" in path:
         schema: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
         parameters.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
+    if "{operation_id}" in path:
+        schema = {"type": "integer", "format": "int64", "minimum": 1}
+        parameters.append({"name": "operation_id", "in": "path", "required": True, "schema": schema})
+    if "{fingerprint}" in path:
+        schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+        parameters.append({"name": "fingerprint", "in": "path", "required": True, "schema": schema})
     if "{name}" in path:
         parameters.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
+    if "{key}" in path:
+        schema = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
+        parameters.append({"name": "key", "in": "path", "required": True, "schema": schema})
     if operation.idempotent:
         parameters.append(_IDEMPOTENCY_KEY)
     if operation.query:
@@ -87,6 +97,9 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {str(operation.status): _success(operation)}
+    for status, model in operation.other_answers.items():
+        content = {JSON: {"schema": _reference(model)}}
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     problem = {"application/problem+json": {"schema": _reference(documents.ProblemDocument)}}
     for status in sorted({*operation.refusals, 401, 500, 503}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
@@ -111,7 +124,11 @@ def _reference(model: Model) -> dict[str, str]:
 
 def _schemas() -> dict[str, Any]:
     requests = _models(operation.body or operation.query for operation in OPERATIONS.values())
-    answers = _models(operation.answer for operation in OPERATIONS.values())
+    answers = _models(
+        model
+        for operation in OPERATIONS.values()
+        for model in (operation.answer, *operation.other_answers.values())
+    )
     answers.append((documents.ProblemDocument, "serialization"))
     _, definitions = models_json_schema([*requests, *answers], ref_template=_PREFIX + "{model}")
     return dict(definitions["$defs"])

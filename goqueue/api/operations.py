@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from goqueue.api import documents, schemas
+from goqueue.api import (
+    bulk_models,
+    dependency_models,
+    documents,
+    edit_models,
+    explanation_models,
+    failure_models,
+    queue_models,
+    report_models,
+    schedule_models,
+    schemas,
+    unique_models,
+)
 
 Model = type[BaseModel]
 
@@ -18,6 +31,7 @@ class Operation:
     Attributes:
         answer: the model of the successful answer; None where it has no body.
         many: the answer is an array of them.
+        other_answers: status → model of other successful answers.
         refusals: statuses besides 401, 500 and 503, which every operation may answer.
     """
 
@@ -26,18 +40,21 @@ class Operation:
     status: int = 200
     many: bool = False
     body: Model | None = None
+    body_required: bool = True
     query: Model | None = None
     idempotent: bool = False
     refusals: tuple[int, ...] = field(default=())
+    other_answers: Mapping[int, Model] = field(default_factory=dict)
 
 
 _CREATE = Operation(
-    "Create a job",
-    documents.JobDocument,
+    "Create a job, unless another one has its unique key",
+    dependency_models.CreatedDocument,
     201,
     body=schemas.CreateJob,
     idempotent=True,
-    refusals=(400, 413, 415, 422),
+    refusals=(400, 409, 413, 415, 422),
+    other_answers={200: unique_models.DeduplicatedDocument},
 )
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -56,7 +73,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         201,
         body=schemas.CreateBatch,
         idempotent=True,
-        refusals=(400, 413, 415, 422),
+        refusals=(400, 409, 413, 415, 422),
     ),
     ("POST", "/jobs/retry"): Operation(
         "Queue failed or cancelled jobs again",
@@ -71,8 +88,40 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         refusals=(400, 413, 415),
     ),
     ("GET", "/jobs/{job_id}"): Operation("A job", documents.JobDocument, refusals=(404,)),
+    ("PATCH", "/jobs/{job_id}"): Operation(
+        "Edit a job that waits; what it was is kept as a version",
+        documents.JobDocument,
+        body=edit_models.EditJob,
+        refusals=(400, 404, 409, 413, 415),
+    ),
+    ("GET", "/jobs/{job_id}/versions"): Operation(
+        "What a job was before each of its edits, and what it is now",
+        edit_models.VersionDocument,
+        many=True,
+        refusals=(404,),
+    ),
     ("GET", "/jobs/{job_id}/attempts"): Operation(
         "The attempts of a job that have ended", documents.AttemptDocument, many=True, refusals=(404,)
+    ),
+    ("GET", "/jobs/{job_id}/dependencies"): Operation(
+        "What a job waits for, and the first 1,000 jobs that wait for it",
+        dependency_models.DependenciesDocument,
+        refusals=(404,),
+    ),
+    ("GET", "/jobs/{job_id}/explain"): Operation(
+        "Why a job does not run, with the evidence; of a running or finished one, that it is",
+        explanation_models.ExplanationDocument,
+        refusals=(404,),
+    ),
+    ("GET", "/jobs/{job_id}/progress"): Operation(
+        "How far the latest attempt of a job has come", report_models.ProgressDocument, refusals=(404,)
+    ),
+    ("GET", "/jobs/{job_id}/logs"): Operation(
+        "What an attempt of a job logged",
+        report_models.LogLineDocument,
+        many=True,
+        query=report_models.LogQuery,
+        refusals=(400, 404),
     ),
     ("PUT", "/jobs/{job_id}/status"): Operation(
         "Move a job that the client runs itself",
@@ -90,20 +139,179 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         refusals=(400, 404, 413, 415),
     ),
     ("POST", "/jobs/{job_id}/retry"): Operation(
-        "Queue a failed or cancelled job again", documents.JobDocument, refusals=(404, 409)
+        "Queue a failed or cancelled job again, edited or as it is",
+        documents.JobDocument,
+        body=edit_models.EditAndRetry,
+        body_required=False,
+        refusals=(400, 404, 409, 413, 415),
     ),
     ("POST", "/jobs/{job_id}/cancel"): Operation(
-        "Cancel a job; a queued one never starts afterwards", documents.JobDocument, refusals=(404, 409)
+        "Cancel a job; a queued one never starts afterwards, a running one is asked to stop",
+        documents.JobDocument,
+        refusals=(404, 409),
     ),
     ("GET", "/queues"): Operation("The queues and what waits in them", documents.QueueDocument, many=True),
+    ("GET", "/queues/{name}"): Operation(
+        "A queue: what waits in it, and its settings", queue_models.QueueDetailDocument, refusals=(404,)
+    ),
+    ("PUT", "/queues/{name}"): Operation(
+        "Change how a queue lets its jobs in; only what is given changes, null is the default",
+        queue_models.SettingsDocument,
+        body=queue_models.QueueSettings,
+        refusals=(400, 404, 413, 415),
+    ),
+    ("GET", "/queues/{name}/keys"): Operation(
+        "The concurrency keys that have settings of their own",
+        queue_models.KeyDocument,
+        many=True,
+        refusals=(404,),
+    ),
+    ("PUT", "/queues/{name}/keys/{key}"): Operation(
+        "Change the settings of one key; only what is given changes, null is the default",
+        queue_models.KeyDocument,
+        body=queue_models.KeySettings,
+        refusals=(400, 404, 413, 415),
+    ),
+    ("DELETE", "/queues/{name}/keys/{key}"): Operation(
+        "Make a key like every other", None, 204, refusals=(400, 404)
+    ),
+    ("GET", "/queues/{name}/blocked-keys"): Operation(
+        "The keys in strict order whose oldest job holds up later ones; the next page is in the Link header",
+        explanation_models.BlockedKeyDocument,
+        many=True,
+        query=explanation_models.BlockedKeysQuery,
+        refusals=(400, 404),
+    ),
     ("POST", "/queues/{name}/pause"): Operation(
-        "Start no more jobs of a queue", documents.PausedDocument, refusals=(404,)
+        "Start no more jobs of a queue, for good or until the end that is given",
+        documents.PausedDocument,
+        body=queue_models.PauseRequest,
+        body_required=False,
+        refusals=(400, 404, 413, 415),
     ),
     ("POST", "/queues/{name}/resume"): Operation(
         "Start the jobs of a queue again", documents.PausedDocument, refusals=(404,)
     ),
+    ("GET", "/schedules"): Operation(
+        "List schedules by name; the next page is in the Link header",
+        schedule_models.ScheduleDocument,
+        many=True,
+        query=schedule_models.SchedulesQuery,
+        refusals=(400,),
+    ),
+    ("POST", "/schedules"): Operation(
+        "Create a schedule",
+        schedule_models.ScheduleDocument,
+        201,
+        body=schedule_models.CreateSchedule,
+        refusals=(400, 409, 413, 415),
+    ),
+    ("GET", "/schedules/{name}"): Operation("A schedule", schedule_models.ScheduleDocument, refusals=(404,)),
+    ("PUT", "/schedules/{name}"): Operation(
+        "Define a schedule anew, or create it",
+        schedule_models.ScheduleDocument,
+        body=schedule_models.PutSchedule,
+        refusals=(400, 409, 413, 415),
+        other_answers={201: schedule_models.ScheduleDocument},
+    ),
+    ("DELETE", "/schedules/{name}"): Operation(
+        "Delete a schedule and its history; its jobs stay", None, 204, refusals=(404,)
+    ),
+    ("POST", "/schedules/{name}/pause"): Operation(
+        "Fire nothing until it is resumed",
+        schedule_models.ScheduleDocument,
+        body=schedule_models.PauseSchedule,
+        body_required=False,
+        refusals=(400, 404, 413, 415),
+    ),
+    ("POST", "/schedules/{name}/resume"): Operation(
+        "Go on with the next tick from now", schedule_models.ScheduleDocument, refusals=(404,)
+    ),
+    ("POST", "/schedules/{name}/run"): Operation(
+        "Create the schedule's job now",
+        documents.JobDocument,
+        201,
+        refusals=(404, 409),
+        other_answers={200: unique_models.DeduplicatedDocument},
+    ),
+    ("GET", "/schedules/{name}/preview"): Operation(
+        "The next ticks, with clock changes and blackouts marked",
+        schedule_models.TickPreviewDocument,
+        many=True,
+        query=schedule_models.PreviewQuery,
+        refusals=(400, 404),
+    ),
+    ("GET", "/schedules/{name}/ticks"): Operation(
+        "What became of its ticks, the newest first; the next page is in the Link header",
+        schedule_models.TickDocument,
+        many=True,
+        query=schedule_models.TicksQuery,
+        refusals=(400, 404),
+    ),
     ("GET", "/workers"): Operation("The worker processes", documents.WorkerDocument, many=True),
     ("GET", "/types"): Operation("The declared job types", documents.TypeDocument, many=True),
+    ("GET", "/types/{name}"): Operation("A job type", documents.TypeDocument, refusals=(404,)),
+    ("PUT", "/types/{name}"): Operation(
+        "Change how the jobs of a type are let in; only what is given changes, null is none",
+        documents.TypeDocument,
+        body=queue_models.TypeSettings,
+        refusals=(400, 404, 413, 415),
+    ),
+    ("POST", "/types/{name}/breaker/open"): Operation(
+        "Open a circuit breaker: nothing of the type starts until its cooldown has passed",
+        documents.TypeDocument,
+        refusals=(404, 409),
+    ),
+    ("POST", "/types/{name}/breaker/close"): Operation(
+        "Close a circuit breaker", documents.TypeDocument, refusals=(404, 409)
+    ),
+    ("GET", "/failures"): Operation(
+        "The failed jobs, in groups of one kind of failure each",
+        failure_models.FailureDocument,
+        many=True,
+        query=failure_models.FailuresQuery,
+        refusals=(400,),
+    ),
+    ("GET", "/failures/{fingerprint}"): Operation(
+        "A group of failed jobs, and the newest of them",
+        failure_models.FailureDetailDocument,
+        query=failure_models.FailureQuery,
+        refusals=(400, 404),
+    ),
+    ("POST", "/failures/{fingerprint}/retry"): Operation(
+        "Begin a bulk operation that runs a group of failed jobs again",
+        bulk_models.BulkOperationDocument,
+        202,
+        body=bulk_models.RetryGroup,
+        body_required=False,
+        refusals=(400, 404, 413, 415),
+        other_answers={200: bulk_models.PreviewDocument},
+    ),
+    ("GET", "/bulk-operations"): Operation(
+        "The operations over many jobs, newest first",
+        bulk_models.BulkOperationDocument,
+        many=True,
+        query=bulk_models.BulkOperationsQuery,
+        refusals=(400,),
+    ),
+    ("POST", "/bulk-operations"): Operation(
+        "Begin an operation over many jobs, or (dry_run) tell what it would be done to",
+        bulk_models.BulkOperationDocument,
+        202,
+        body=bulk_models.CreateBulkOperation,
+        refusals=(400, 413, 415),
+        other_answers={200: bulk_models.PreviewDocument},
+    ),
+    ("GET", "/bulk-operations/{operation_id}"): Operation(
+        "An operation over many jobs, and how far it has come",
+        bulk_models.BulkOperationDocument,
+        refusals=(404,),
+    ),
+    ("POST", "/bulk-operations/{operation_id}/abort"): Operation(
+        "Stop an operation over many jobs; what it has done stays done",
+        bulk_models.BulkOperationDocument,
+        refusals=(404, 409),
+    ),
     ("GET", "/stats"): Operation("The service at a glance", documents.StatsDocument),
     ("GET", "/health"): Operation("Whether the process answers", documents.HealthDocument),
     ("GET", "/health/db"): Operation("Whether PostgreSQL answers", documents.HealthDocument),

@@ -15,13 +15,22 @@ import structlog
 
 from goqueue.api.documents import as_json
 from goqueue.errors import (
+    BulkOperationEndedError,
+    BulkOperationNotFoundError,
+    FailureNotFoundError,
     GoQueueError,
     IdempotencyConflictError,
     IllegalTransitionError,
     InvalidJobError,
     JobNotFoundError,
+    KeyNotFoundError,
+    NoBreakerError,
     QueueNotFoundError,
+    ScheduleConflictError,
+    ScheduleNotFoundError,
+    TypeNotFoundError,
     UnavailableError,
+    UniqueKeyHeldError,
 )
 
 log = structlog.get_logger(__name__)
@@ -34,7 +43,16 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     InvalidJobError: 400,
     JobNotFoundError: 404,
     QueueNotFoundError: 404,
+    ScheduleNotFoundError: 404,
+    ScheduleConflictError: 409,
+    KeyNotFoundError: 404,
+    TypeNotFoundError: 404,
+    NoBreakerError: 409,
+    FailureNotFoundError: 404,
+    BulkOperationNotFoundError: 404,
+    BulkOperationEndedError: 409,
     IllegalTransitionError: 409,
+    UniqueKeyHeldError: 409,
     IdempotencyConflictError: 422,
     UnavailableError: 503,
 }

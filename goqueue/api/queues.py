@@ -1,20 +1,33 @@
-"""Queues: what waits in them, pause and resume."""
+"""Queues: what waits in them, how they let it in, pause and resume."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import falcon
-import structlog
 
+from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
-from goqueue.errors import QueueNotFoundError, RedisUnavailableError
-from goqueue.store import queues as queue_store
+from goqueue.api.queue_models import (
+    KeySettings,
+    PauseRequest,
+    QueueSettings,
+    key_document,
+    settings_document,
+)
+from goqueue.api.schemas import validate
+from goqueue.errors import QueueNotFoundError
+from goqueue.flow_control import FlowControl
+from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.store import queue_settings as queue_settings_store
 from goqueue.store import statistics
 from goqueue.store.queues import Queue
+from goqueue.store.statistics import QueueStatistics
 
-log = structlog.get_logger(__name__)
+#: The largest request of settings.
+SETTINGS_MAX_BYTES = 64 * 1024
 
 
 class QueuesResource:
@@ -29,53 +42,109 @@ class QueuesResource:
         with context.database.autocommit() as connection:
             rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds)
         unused = context.queues.declared() - {row.name for row in rows}
-        rows += [statistics.QueueStatistics(name) for name in unused]
+        rows += [QueueStatistics(name) for name in unused]
         rows.sort(key=lambda row: row.name)
-        response.data = as_json([asdict(row) | {"paused": row.paused_at is not None} for row in rows])
+        response.data = as_json([_queue_document(row) for row in rows])
+
+
+class QueueResource:
+    """One queue and its settings."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._flow = flow_control_of(context)
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Its counts and its settings."""
+        context = self._context
+        if not name.isprintable() or name == QUARANTINE_QUEUE:
+            raise QueueNotFoundError(name)
+        with context.database.autocommit() as connection:
+            rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds, name=name)
+            if not rows and name in context.queues.declared():
+                rows = [QueueStatistics(name)]
+                limits = queue_settings_store.DEFAULTS
+            else:
+                limits = queue_settings_store.limits_of(connection, name)
+        response.data = as_json(settings_document(name, limits) | _queue_document(rows[0]))
+
+    def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Change the settings that are given; the answer is all of them."""
+        settings = validate(QueueSettings, read_document(request, SETTINGS_MAX_BYTES))
+        response.data = as_json(settings_document(name, self._flow.set_queue(name, settings)))
+
+
+class QueueKeysResource:
+    """The keys of a queue that have settings of their own."""
+
+    def __init__(self, context: Context) -> None:
+        self._flow = flow_control_of(context)
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Them, by key."""
+        response.data = as_json([key_document(key, limits) for key, limits in self._flow.keys(name).items()])
+
+
+class QueueKeyResource:
+    """What is special about one key of a queue."""
+
+    def __init__(self, context: Context) -> None:
+        self._flow = flow_control_of(context)
+
+    def on_put(self, request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
+        """Change the settings that are given; the answer is all of them."""
+        settings = validate(KeySettings, read_document(request, SETTINGS_MAX_BYTES))
+        response.data = as_json(key_document(key, self._flow.set_key(name, key, settings)))
+
+    def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
+        """Make it a key like every other."""
+        self._flow.delete_key(name, key)
+        response.status = falcon.HTTP_204
 
 
 class PauseResource:
     """Pausing: no job of the queue starts any more; running ones go on."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._flow = flow_control_of(context)
 
-    def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Pause the queue; a paused one stays as it is."""
-        queue = _set_paused(self._context, name, paused=True)
-        # Best effort: the claim refuses jobs of a paused queue whatever Redis holds.
-        try:
-            self._context.runway.close_gate(name)
-        except RedisUnavailableError as error:
-            log.warning("gate_not_closed", queue=name, error=str(error))
-        response.data = as_json(_paused_document(queue))
+    def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Pause the queue; a paused one gets the new end, and what reason and author are given."""
+        settings = validate(PauseRequest, read_optional_document(request, SETTINGS_MAX_BYTES))
+        response.data = as_json(_paused_document(self._flow.pause(name, settings)))
 
 
 class ResumeResource:
     """Resuming."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._flow = flow_control_of(context)
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Let the queue's jobs start again."""
-        queue = _set_paused(self._context, name, paused=False)
-        # Best effort: the dispatcher looks by itself every moment.
-        try:
-            self._context.runway.wake_dispatcher()
-        except RedisUnavailableError as error:
-            log.warning("dispatcher_not_woken", queue=name, error=str(error))
-        response.data = as_json(_paused_document(queue))
+        response.data = as_json(_paused_document(self._flow.resume(name)))
 
 
-def _set_paused(context: Context, name: str, *, paused: bool) -> Queue:
-    if not name.isprintable():
-        raise QueueNotFoundError(name)
-    with context.database.autocommit() as connection:
-        if name in context.queues.declared():
-            queue_store.ensure(connection, [name])
-        return queue_store.set_paused(connection, name, paused=paused)
+def flow_control_of(context: Context) -> FlowControl:
+    """What changes how jobs are let in, over the application's servers."""
+    return FlowControl(
+        context.database,
+        context.runway,
+        declared_queues=context.queues.declared,
+        declared_types=lambda: context.broker.job_types,
+    )
+
+
+def _queue_document(row: QueueStatistics) -> dict[str, Any]:
+    return asdict(row) | {"paused": row.paused_at is not None}
 
 
 def _paused_document(queue: Queue) -> dict[str, object]:
-    return {"name": queue.name, "paused": queue.paused_at is not None, "paused_at": queue.paused_at}
+    return {
+        "name": queue.name,
+        "paused": queue.paused_at is not None,
+        "paused_at": queue.paused_at,
+        "paused_until": queue.paused_until,
+        "paused_by": queue.paused_by,
+        "pause_reason": queue.pause_reason,
+    }

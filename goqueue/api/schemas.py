@@ -10,18 +10,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.json_reader import path_name
+from goqueue.api.unique_models import UniqueJob
 from goqueue.errors import InvalidJobError
 from goqueue.job_settings import KEY_MAX_CHARACTERS, JobSettings
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
+    MAX_JOB_ID,
+    MAX_PARENTS,
     MAX_RATE_COST,
     MAX_RETRIES_LIMIT,
     MAX_TIME_LIMIT_SECONDS,
     PRIORITY_RANGE,
     JobStatus,
+    OnParentFailure,
 )
 
 BATCH_MAX_JOBS = 10_000
+CHAIN_MAX_JOBS = 1_000
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -42,12 +47,25 @@ def _moment_of_query(value: Any) -> datetime:
     return _moment(re.sub(r" (?=\d\d:\d\d$)", "+", value) if isinstance(value, str) else value)
 
 
+def _job_id_or_ref(value: Any) -> int | str:
+    is_id = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_JOB_ID
+    if is_id or (isinstance(value, str) and 0 < len(value) <= KEY_MAX_CHARACTERS):
+        return cast("int | str", value)
+    raise PydanticCustomError("job", "expected the id of a job, or the ref of a job of this batch")
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]
 Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
+JobId = Annotated[int, Field(ge=1, le=MAX_JOB_ID)]
+JobIdOrRef = Annotated[JobId | Key, BeforeValidator(_job_id_or_ref)]
+ParentFailure = Annotated[
+    Annotated[OnParentFailure, Field(strict=False)] | None,
+    Field(description="What becomes of it when a job that it waits for does not complete. Default: fail."),
+]
 Span = Annotated[float, Field(gt=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False)]
 
 
@@ -57,8 +75,8 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class CreateJob(Request):
-    """A job to create."""
+class PlainJob(Request):
+    """What may be said of any new job."""
 
     queue: Name
     payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
@@ -92,16 +110,52 @@ class CreateJob(Request):
         int, Field(ge=1, le=MAX_RATE_COST, description="What a start costs the queue's rate limits.")
     ] = 1
 
+    unique: Annotated[UniqueJob | None, Field(description="At most one job of its kind.")] = None
+
     def settings(self) -> JobSettings:
         """What it says beside type and payload."""
-        said = self.model_dump(include=set(JobSettings.__optional_keys__), exclude_none=True)
+        plain = set(JobSettings.__optional_keys__) - {"unique"}
+        said = self.model_dump(include=plain, exclude_none=True)
+        if self.unique is not None:
+            said["unique"] = self.unique.said()
         return cast("JobSettings", said)
+
+
+class ThenJob(PlainJob):
+    """A job of a chain: it waits for the one before it."""
+
+    on_parent_failure: ParentFailure = None
+
+
+class CreateJob(PlainJob):
+    """A job to create."""
+
+    depends_on: Annotated[
+        Annotated[list[JobId], Field(max_length=MAX_PARENTS)] | None,
+        Field(description="Jobs that have to complete before; until then it is blocked."),
+    ] = None
+    on_parent_failure: ParentFailure = None
+    then: Annotated[
+        Annotated[list[ThenJob], Field(min_length=1, max_length=CHAIN_MAX_JOBS)] | None,
+        Field(description="Jobs to create with it, each waiting for the one before."),
+    ] = None
+
+
+class BatchJob(PlainJob):
+    """A job of a batch."""
+
+    ref: Annotated[Key | None, Field(description="What depends_on of other jobs may call it.")] = None
+    depends_on: Annotated[
+        Annotated[list[JobIdOrRef], Field(max_length=MAX_PARENTS)] | None,
+        Field(description="Jobs that have to complete before: ids, or refs of jobs of the batch."),
+    ] = None
+    on_parent_failure: ParentFailure = None
 
 
 class CreateBatch(Request):
     """Jobs to create, all or none."""
 
-    jobs: Annotated[list[CreateJob], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
+    jobs: Annotated[list[BatchJob], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
 
 
 class SetStatus(Request):
@@ -154,14 +208,20 @@ class ListQuery(BaseModel):
     status: JobStatus | None = None
     created_after: QueryMoment | None = None
     created_before: QueryMoment | None = None
+    fingerprint: Annotated[
+        Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None,
+        Field(description="A group of GET /failures; and so, failed jobs."),
+    ] = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(description="From the Link header of the page before.")] = None
 
     @model_validator(mode="after")
     def _expect_a_filter(self) -> Self:
-        if not any((self.queue, self.type, self.status, self.created_after, self.created_before)):
+        times = (self.created_after, self.created_before)
+        if not any((self.queue, self.type, self.status, *times, self.fingerprint)):
             raise PydanticCustomError(
-                "filter", "expected queue or another filter: type, status, created_after, created_before"
+                "filter",
+                "expected queue or another filter: type, status, created_after, created_before, fingerprint",
             )
         return self
 

@@ -176,7 +176,7 @@ class JobConsumer(Consumer):
         return sorted(claimed, key=lambda job: place[job.id])
 
     def _keep(self, job: ClaimedJob) -> None:
-        current = CurrentJob(job, self._queue)
+        current = CurrentJob(job, self._queue, self._broker.reporter, self._broker.results_of_parents)
         if self._broker.holdings.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,19 @@ from dramatiq.errors import Retry
 
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, holds_nul, plain
-from goqueue.errors import Discard, InvalidJobError, RetryAfter, Snooze
+from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.lifecycle import describe
 
 _current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
 
 # Not orjson: it writes NaN as null, and a result that is not JSON must fail, not change.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+#: A queue is not slowed down for longer, whatever the other side asks for.
+MAX_SLOW_DOWN_SECONDS = 86_400.0
 
 
 class ResultError(TypeError):
@@ -78,24 +84,41 @@ class JobFunction:
         current.begin()
         try:
             self._call_armed(current)
-        except Snooze as snooze:
-            current.control = (AttemptOutcome.SNOOZED, snooze.seconds)
-            return None
-        except RetryAfter as verdict:
-            raise RetryRequested(str(verdict), delay=max(0, round(verdict.seconds * 1000))) from verdict
-        except BaseException:
-            # Whatever a handler makes of its interrupt (an async one that is slow to end, a clean-up that
-            # fails), the attempt was stopped from outside.
-            if current.interruption is None:
+        except BaseException as error:
+            current.result = None
+            if not self._is_stopped(current, error):
                 raise
-            current.control = (current.interruption, 0.0)
-            return None
         finally:
             current.end()
             _current.reset(token)
+        if current.knows_of_cancel:
+            current.control = (AttemptOutcome.CANCELLED, 0.0)
+            return None
         if current.result is not None and (self.has_callback or current.claimed.options):
             return json.loads(current.result)
         return None
+
+    @staticmethod
+    def _is_stopped(current: CurrentJob, error: BaseException) -> bool:
+        """Whether what a handler raised is no failure: then how the attempt ended is noted.
+
+        Whatever a handler makes of its interrupt (an async one that is slow to end, a clean-up that fails),
+        the attempt was stopped from outside.
+        """
+        if current.cancel_requested:
+            current.control = (AttemptOutcome.CANCELLED, 0.0)
+        elif isinstance(error, Snooze):
+            current.control = (AttemptOutcome.SNOOZED, error.seconds)
+        elif isinstance(error, RetryAfter) and error.scope == "queue":
+            current.slow_down = describe(error)[0]
+            current.control = (AttemptOutcome.SNOOZED, min(max(0.0, error.seconds), MAX_SLOW_DOWN_SECONDS))
+        elif isinstance(error, RetryAfter):
+            raise RetryRequested(str(error), delay=max(0, round(error.seconds * 1000))) from error
+        elif current.interruption is not None:
+            current.control = (current.interruption, 0.0)
+        elif current.deadline is not None and time.monotonic() >= current.deadline:
+            raise DeadlineExceeded from error
+        return current.control is not None
 
     def _call_armed(self, current: CurrentJob) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""

@@ -46,6 +46,9 @@ class Holdings:
         """Its outcome was recorded, or refused."""
         self._jobs.pop((current.id, current.fence), None)
 
+    def __len__(self) -> int:
+        return len(self._jobs)
+
     def snapshot(self) -> dict[Key, CurrentJob]:
         """What is held now, by (id, fence)."""
         return self._jobs.copy()

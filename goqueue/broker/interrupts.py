@@ -9,6 +9,7 @@ was raised but not yet delivered is withdrawn. So it lands in the handler or not
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ class TimeLimitExceeded(Interrupt):
     """The attempt ran longer than its time limit."""
 
 
+class DeadlinePassed(Interrupt):
+    """The deadline of the job, over all its attempts, passed."""
+
+
 class Interrupted(Interrupt):
     """The attempt was stopped from outside, by a shutdown, a cancel or a lost lease."""
 
@@ -33,7 +38,9 @@ class Interrupted(Interrupt):
 @dataclass(slots=True)
 class _Armed:
     current: CurrentJob
-    deadline: float
+    ends_at: float
+    exceeded: type[Interrupt]
+    cancels_at: float = math.inf
     raised: bool = False
 
 
@@ -57,13 +64,24 @@ class Interrupts:
     def arm(self, current: CurrentJob, limit_seconds: float) -> None:
         """From now on the calling thread may be interrupted on behalf of this job.
 
+        Args:
+            current: the job.
+            limit_seconds: how long the attempt may run; the job's deadline may come before.
+
         Raises:
             Interrupted: the job was stopped after its claim, before its handler started.
+            DeadlinePassed: its deadline passed meanwhile.
         """
+        now = time.monotonic()
+        armed = _Armed(current, now + limit_seconds, TimeLimitExceeded)
+        if current.deadline is not None and current.deadline <= armed.ends_at:
+            armed.ends_at, armed.exceeded = current.deadline, DeadlinePassed
         with self._lock:
             if current.interruption is not None:
                 raise Interrupted
-            self._armed[threading.get_ident()] = _Armed(current, time.monotonic() + limit_seconds)
+            if armed.ends_at <= now:
+                raise armed.exceeded
+            self._armed[threading.get_ident()] = armed
 
     def disarm(self) -> None:
         """From now on the calling thread is left alone. Calling it again does nothing."""
@@ -79,12 +97,26 @@ class Interrupts:
         with self._lock:
             for thread_id, armed in self._armed.items():
                 if armed.current is current:
-                    if not armed.raised:
-                        current.interruption = why
-                        self._raise(thread_id, armed, Interrupted)
+                    self._interrupt(thread_id, armed, why)
                     return True
             current.interruption = why
         return False
+
+    def cancel(self, current: CurrentJob, cooperation_seconds: float) -> bool:
+        """Tell the handler of this job to stop, and interrupt it when it has not for so long.
+
+        A job whose handler has not started never starts. Returns whether this was news.
+        """
+        with self._lock:
+            if current.cancel_requested:
+                return False
+            current.cancel_requested = True
+            armed = next((armed for armed in self._armed.values() if armed.current is current), None)
+            if armed is None:
+                current.interruption = AttemptOutcome.CANCELLED
+            else:
+                armed.cancels_at = time.monotonic() + cooperation_seconds
+        return True
 
     def running(self) -> list[CurrentJob]:
         """The jobs whose handlers run now."""
@@ -96,8 +128,18 @@ class Interrupts:
             now = time.monotonic()
             with self._lock:
                 for thread_id, armed in self._armed.items():
-                    if now >= armed.deadline and not armed.raised:
-                        self._raise(thread_id, armed, TimeLimitExceeded)
+                    if now >= armed.cancels_at:
+                        self._interrupt(thread_id, armed, AttemptOutcome.CANCELLED)
+                    elif now >= armed.ends_at and not armed.raised:
+                        self._raise(thread_id, armed, armed.exceeded)
+
+    def _interrupt(self, thread_id: int, armed: _Armed, why: AttemptOutcome) -> None:
+        if armed.raised:
+            return
+        armed.current.interruption = why
+        # An interrupt that the handler swallows has told it all the same.
+        armed.current.knows_of_cancel |= why is AttemptOutcome.CANCELLED
+        self._raise(thread_id, armed, Interrupted)
 
     @staticmethod
     def _raise(thread_id: int, armed: _Armed, exception: type[Interrupt]) -> None:

@@ -23,6 +23,7 @@ from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, schema_of
 from goqueue.broker.recorder import Recorder
+from goqueue.broker.reporter import Reporter
 from goqueue.broker.runway import Runway, connect
 from goqueue.broker.slots import WorkerSlots
 from goqueue.broker.worker_process import WorkerProcess
@@ -33,6 +34,8 @@ from goqueue.jobs import MAX_RETRIES_LIMIT, QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
+from goqueue.store import dependency_lists
+from goqueue.uniqueness import Unique
 
 Throws = tuple[type[BaseException], ...]
 
@@ -54,7 +57,10 @@ class JobBroker(RedisBroker):
         self.runway = Runway(settings)
         self.interrupts = Interrupts()
         self.holdings = Holdings()
-        self.recorder = Recorder(settings, self.database, self.runway, self.holdings)
+        self.reporter = Reporter(settings, self.database)
+        self.recorder = Recorder(
+            settings, self.database, self.runway, self.holdings, flush_reports=self.reporter.flush
+        )
         self.slots = WorkerSlots(
             settings.worker_threads, ahead_seconds=settings.prefetch_seconds, ahead_max=settings.prefetch_max
         )
@@ -76,7 +82,7 @@ class JobBroker(RedisBroker):
         """Declare an actor and with it a job type; its function is wrapped to run attempts.
 
         Raises:
-            ValueError: its retry policy is out of range.
+            ValueError: its retry policy is out of range, or its uniqueness is wrong.
         """
         function = actor.fn
         job_type = self._job_type_of(actor)
@@ -163,6 +169,15 @@ class JobBroker(RedisBroker):
         """The claimed job whose after-hooks the calling thread runs, if it does."""
         return cast("JobMessage | None", getattr(self._concluding, "message", None))
 
+    def results_of_parents(self, job_id: int) -> dict[int, Any]:
+        """What the completed parents of a job returned, by their ids.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        with self.database.autocommit() as connection:
+            return dependency_lists.results_of_parents(connection, job_id)
+
     def throws_of(self, type_name: str) -> Throws:
         """Exceptions after which a job of this type is not retried."""
         return self._throws.get(type_name, (Discard,))
@@ -208,6 +223,7 @@ class JobBroker(RedisBroker):
             retry=self._retry_policy_of(actor.options),
             time_limit_seconds=actor.options.get("time_limit", self.settings.time_limit_seconds * 1000)
             / 1000,
+            unique=_unique_of(actor),
         )
 
     def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:
@@ -242,6 +258,14 @@ class JobBroker(RedisBroker):
             jitter=False,
         )
         return round(exact.backoff_seconds(message.current.attempt - 1) * 1000)
+
+
+def _unique_of(actor: Actor[Any, Any]) -> Unique | None:
+    unique: Unique | None = actor.options.get("unique")
+    wrong = [] if unique is None else [f"{name}: {expected}" for name, expected in unique.problems()]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return unique
 
 
 def _as_tuple(throws: Any) -> Throws:

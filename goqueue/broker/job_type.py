@@ -16,6 +16,7 @@ from typing_extensions import is_typeddict
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
+from goqueue.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -42,6 +43,7 @@ class JobType:
         schema: validates a payload; its JSON schema is the payload's description.
         style: how the handler is called: with the validated payload itself, with its fields as keywords, or
             with the arguments of a plain Dramatiq call.
+        unique: which of its jobs are alike, where they do not say.
     """
 
     name: str
@@ -50,6 +52,7 @@ class JobType:
     style: typing.Literal["payload", "fields", "call"]
     retry: RetryPolicy
     time_limit_seconds: float
+    unique: Unique | None = None
 
     def validated(self, payload: Any) -> str:
         """The payload as the JSON text that is stored, after it passed the schema.

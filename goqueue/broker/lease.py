@@ -18,18 +18,25 @@ from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, JobStatus, Outcome
-from goqueue.store import attempts as attempt_store
+from goqueue.store import cancellation
+from goqueue.store import dependencies as dependency_store
 from goqueue.store import workers as worker_store
 
 log = structlog.get_logger(__name__)
 
 
+#: How often a process that holds jobs asks which of them are to be stopped.
+CANCEL_CHECK_SECONDS = 0.25
+
+
 class Lease:
     """Keeps the lease of this process, and keeps what it holds in step with the record.
 
+    Between renewals it acknowledges requests to stop what this process runs, and tells the handlers.
+
     Each renewal also compares both sides. A job that the record no longer gives to this worker was cancelled
-    or taken back: its handler is interrupted. A job that the record gives to this worker, but that it does
-    not know of, was claimed by a statement whose answer was lost: it is released.
+    without it or taken back: its handler is interrupted. A job that the record gives to this worker, but that
+    it does not know of, was claimed by a statement whose answer was lost: it is released.
     """
 
     def __init__(
@@ -73,18 +80,45 @@ class Lease:
             log.warning("lease_not_returned", error=str(error))
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._settings.heartbeat_seconds):
-            try:
-                failpoints.hit("in_heartbeat")
-                if self._holdings.worker_id:
-                    self._renew()
-                else:
-                    self._register()
-            except (DatabaseUnavailableError, failpoints.FailpointError) as error:
-                log.warning("heartbeat_failed", error=str(error))
-                self._stop_orphans_when_expired()
-            except Exception:
-                log.exception("heartbeat_failed_unexpectedly")
+        heartbeat = self._settings.heartbeat_seconds
+        beats_at = time.monotonic() + heartbeat
+        while not self._stopping.wait(min(CANCEL_CHECK_SECONDS, max(0.0, beats_at - time.monotonic()))):
+            if time.monotonic() >= beats_at:
+                self._beat()
+                beats_at = time.monotonic() + heartbeat
+            self._look_for_cancels()
+
+    def _beat(self) -> None:
+        try:
+            failpoints.hit("in_heartbeat")
+            if self._holdings.worker_id:
+                self._renew()
+            else:
+                self._register()
+        except (DatabaseUnavailableError, failpoints.FailpointError) as error:
+            log.warning("heartbeat_failed", error=str(error))
+            self._stop_orphans_when_expired()
+        except Exception:
+            log.exception("heartbeat_failed_unexpectedly")
+
+    def _look_for_cancels(self) -> None:
+        try:
+            if self._holdings.worker_id and self._holdings:
+                self._cancel_requested(self._holdings.worker_id)
+        except DatabaseUnavailableError as error:
+            # The next heartbeat warns if it lasts.
+            log.debug("cancel_check_failed", error=str(error))
+        except Exception:
+            log.exception("cancel_check_failed_unexpectedly")
+
+    def _cancel_requested(self, worker_id: int) -> None:
+        """Acknowledge requests to stop what this process runs, and tell the handlers."""
+        with self._database.autocommit() as connection:
+            requested = cancellation.acknowledge(connection, worker_id)
+        held = self._holdings.snapshot() if requested else {}
+        for key in requested & held.keys():
+            if self._interrupts.cancel(held[key], self._settings.cancel_cooperation_seconds):
+                log.info("cancel_acknowledged", job_id=key[0], fence=key[1])
 
     def _register(self) -> None:
         started = time.monotonic()
@@ -154,8 +188,9 @@ class Lease:
             Outcome(job_id, fence, JobStatus.QUEUED, AttemptOutcome.INTERRUPTED, refund=True)
             for job_id, fence in sorted(lost)
         ]
-        with self._database.autocommit() as connection:
-            attempt_store.record(
+        # Most go back to the queue; one that somebody wanted to stop ends here, and others may wait for that.
+        with self._database.transaction() as connection:
+            dependency_store.record(
                 connection,
                 outcomes,
                 worker_id=self._holdings.worker_id,

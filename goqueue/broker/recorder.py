@@ -9,21 +9,27 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from goqueue import failpoints, metrics
 from goqueue.broker.holdings import Holdings
+from goqueue.broker.known_failure_kinds import KnownFailureKinds
+from goqueue.broker.outcome_counter import OutcomeCounter
+from goqueue.broker.releases import push_released
 from goqueue.broker.runway import Runway
+from goqueue.broker.slow_downs import apply_slow_downs
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.store import attempts as attempt_store
-from goqueue.store import new_jobs as new_job_store
+from goqueue.store import creation as creation_store
+from goqueue.store import dependencies as dependency_store
 from goqueue.store import queues as queue_store
+from goqueue.store.new_graphs import NewNode
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +37,7 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = 0.2
 
 Recorded = set[tuple[int, int]]
+Write = Callable[[Sequence[Outcome]], Recorded]
 
 
 class Recorder:
@@ -38,13 +45,26 @@ class Recorder:
 
     Args:
         holdings: what this process holds; what is recorded leaves it.
+        flush_reports: writes what attempts logged, where it can: their last lines are there when they have
+            ended.
     """
 
-    def __init__(self, settings: Settings, database: Database, runway: Runway, holdings: Holdings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        runway: Runway,
+        holdings: Holdings,
+        *,
+        flush_reports: Callable[[], object] = bool,
+    ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
         self._holdings = holdings
+        self._flush_reports = flush_reports
+        self._failure_kinds = KnownFailureKinds(database)
+        self._outcomes = OutcomeCounter(database)
         self._pending: queue.SimpleQueue[JobMessage | None] = queue.SimpleQueue()
         self._giving_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -100,27 +120,35 @@ class Recorder:
     def _record_batch(self, batch: list[JobMessage]) -> None:
         # One outcome a claim: a job that a shutdown gave back may have concluded by itself meanwhile.
         outcomes = {(o.job_id, o.fence): o for o in (m.outcome for m in batch) if o is not None}
-        recorded = self._write_patiently(list(outcomes.values()))
+        if any(message.current.report is not None for message in batch):
+            self._flush_reports()
+        recorded = self._write_patiently(list(outcomes.values()), self._write)
+        left = [outcome for key, outcome in outcomes.items() if key not in recorded]
+        if left:
+            recorded |= self._write_patiently(left, self._write_with_dependants)
         failpoints.hit("after_record_before_ack")
+        apply_slow_downs(batch, self._settings, self._database, self._runway)
         self._log_stale(batch, recorded)
         self._count(batch)
         self._forget(batch)
         self._acknowledge(batch)
+        self._write_kinds(batch)
+        self._outcomes.count(batch, recorded)
 
     def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:
             self._holdings.remove(message.current)
 
-    def _write_patiently(self, outcomes: Sequence[Outcome]) -> Recorded:
+    def _write_patiently(self, outcomes: Sequence[Outcome], write: Write) -> Recorded:
         """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
         while not self._giving_up.is_set():
             try:
-                return self._write(outcomes)
+                return write(outcomes)
             except (DatabaseUnavailableError, failpoints.FailpointError) as error:
                 log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
                 self._giving_up.wait(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001  (one outcome that cannot be written must not hold up the others)
-                return self._write_apart(outcomes, error)
+                return self._write_apart(outcomes, write, error)
         return set()
 
     def _write(self, outcomes: Sequence[Outcome]) -> Recorded:
@@ -137,12 +165,39 @@ class Recorder:
         """Follow-ups exist exactly when the outcome that caused them was recorded."""
         with self._database.transaction() as connection:
             recorded = self._store(connection, outcomes)
-            new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
-            if new_jobs:
-                queue_store.ensure(connection, {job.queue for job in new_jobs})
-                head_start = self._settings.priority_head_start_seconds
-                new_job_store.insert_many(connection, new_jobs, head_start_seconds=head_start)
+            self._insert_follow_ups(connection, recorded, follow_ups)
         return recorded
+
+    def _write_with_dependants(self, outcomes: Sequence[Outcome]) -> Recorded:
+        """Jobs that wait for these are released exactly when the outcome of the last was recorded.
+
+        What is still left is not held any more: a stale result.
+        """
+        follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}
+        failpoints.hit("before_record_commit")
+        with self._database.transaction() as connection:
+            recorded, released = dependency_store.record(
+                connection,
+                outcomes,
+                worker_id=self._holdings.worker_id,
+                head_start_seconds=self._settings.priority_head_start_seconds,
+            )
+            self._insert_follow_ups(connection, recorded, follow_ups)
+        push_released(self._runway, released)
+        return recorded
+
+    def _insert_follow_ups(
+        self,
+        connection: Connection,
+        recorded: Recorded,
+        follow_ups: dict[tuple[int, int], tuple[NewJob, ...]],
+    ) -> None:
+        new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
+        if new_jobs:
+            queue_store.ensure(connection, {job.queue for job in new_jobs})
+            head_start = self._settings.priority_head_start_seconds
+            nodes = [NewNode(job) for job in new_jobs]
+            creation_store.create_many(connection, nodes, head_start_seconds=head_start)
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
         return attempt_store.record(
@@ -152,11 +207,13 @@ class Recorder:
             head_start_seconds=self._settings.priority_head_start_seconds,
         )
 
-    def _write_apart(self, outcomes: Sequence[Outcome], error: Exception) -> Recorded:
+    def _write_apart(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
         """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""
         if len(outcomes) > 1:
             middle = len(outcomes) // 2
-            return self._write_patiently(outcomes[:middle]) | self._write_patiently(outcomes[middle:])
+            return self._write_patiently(outcomes[:middle], write) | self._write_patiently(
+                outcomes[middle:], write
+            )
         outcome = outcomes[0]
         if outcome.reason == "refused":
             raise error
@@ -170,7 +227,13 @@ class Recorder:
             reason="refused",
             run_seconds=outcome.run_seconds,
         )
-        return self._write_patiently([refused])
+        return self._write_patiently([refused], write)
+
+    def _write_kinds(self, batch: Sequence[JobMessage]) -> None:
+        """Keep what the fingerprints of failed attempts stand for: best effort, and each only once."""
+        kinds = [m.outcome.failure_kind for m in batch if m.outcome is not None and m.outcome.failure_kind]
+        if kinds:
+            self._failure_kinds.write(kinds)
 
     def _log_stale(self, batch: Sequence[JobMessage], recorded: Recorded) -> None:
         if len(recorded) == len(batch):

@@ -230,8 +230,11 @@ class Runway:
 
     def wait_for_wake(self, seconds: float) -> bool:
         """Wait until somebody wakes the dispatcher, at most this long."""
+        # The server looks for waits that are over ten times a second, and one that is just not over yet waits
+        # for the next look: a tenth of a second took two.
+        timeout = seconds * 0.9
         with _translated():
-            return self._blocking.blpop([f"{self._namespace}:dispatcher"], timeout=seconds) is not None
+            return self._blocking.blpop([f"{self._namespace}:dispatcher"], timeout=timeout) is not None
 
     def ping(self) -> None:
         """Ask Redis for a sign of life."""

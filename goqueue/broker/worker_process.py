@@ -42,6 +42,7 @@ class WorkerProcess(Middleware):
             broker.settings, broker.database, broker.holdings, broker.interrupts, broker.slots, sorted(served)
         )
         broker.interrupts.start()
+        broker.reporter.start()
         broker.recorder.start()
         self._lease.start()
 
@@ -63,6 +64,7 @@ class WorkerProcess(Middleware):
         """Give back what did not finish in time, record everything, end the lease."""
         release_unfinished(broker)
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
+        broker.reporter.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.interrupts.stop()
         if self._lease is not None:
             self._lease.stop()

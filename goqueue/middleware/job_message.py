@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
-from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus, NewJob, Outcome
+from goqueue.jobs import AttemptOutcome, ClaimedJob, FailureKind, JobStatus, NewJob, Outcome
+
+
+class Reports(Protocol):
+    """Where what handlers say about their jobs goes: the reporter of their process."""
+
+    def progress(self, current: CurrentJob, fraction: float, text: str | None) -> None:
+        """Note how far a job has come; never blocks."""
+
+    def log(self, current: CurrentJob, text: str) -> None:
+        """Note a line of its log; never blocks."""
 
 
 class CurrentJob:
     """The job that a handler works on: what `goqueue.current_job()` returns.
+
+    Its methods may be called from any thread, also from one that the handler started and gave it to.
 
     Attributes:
         id: the job's id.
@@ -25,20 +37,38 @@ class CurrentJob:
     """
 
     __slots__ = (
+        "ask_parents",
         "attempt",
+        "cancel_requested",
         "claimed",
         "control",
+        "deadline",
         "fence",
         "id",
         "interruption",
+        "knows_of_cancel",
+        "report",
+        "reports",
         "result",
         "run_seconds",
         "runway",
+        "slow_down",
         "started",
     )
 
-    def __init__(self, claimed: ClaimedJob, runway: str) -> None:
+    def __init__(
+        self,
+        claimed: ClaimedJob,
+        runway: str,
+        reports: Reports | None = None,
+        ask_parents: Callable[[int], dict[int, Any]] | None = None,
+    ) -> None:
         self.claimed = claimed
+        #: Reads what the parents of a job returned.
+        self.ask_parents = ask_parents
+        self.reports = reports
+        #: What the reporter keeps of it, once it said something.
+        self.report: Any = None
         self.runway = runway
         self.id = claimed.id
         self.attempt = claimed.attempt
@@ -49,8 +79,60 @@ class CurrentJob:
         self.result: str | None = None
         #: Set when the attempt ended without a success or a failure: how, and after how long to run again.
         self.control: tuple[AttemptOutcome, float] | None = None
+        #: The error of a handler that asked to slow its queue down, if it did.
+        self.slow_down: str | None = None
         #: Why it was interrupted from outside, if it was.
         self.interruption: AttemptOutcome | None = None
+        #: Someone wants it stopped.
+        self.cancel_requested = False
+        #: And the handler knows: it asked, or was interrupted for it.
+        self.knows_of_cancel = False
+        #: When it must end, by this machine's monotonic clock.
+        self.deadline: float | None = None
+        if claimed.deadline_seconds is not None:
+            self.deadline = time.monotonic() + claimed.deadline_seconds
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone wants this job stopped: the handler should tidy up and return.
+
+        What it returns then is not kept: the job is `cancelled`. A handler that goes on is interrupted after
+        `cancel_cooperation_seconds`.
+        """
+        if self.cancel_requested:
+            self.knows_of_cancel = True
+        return self.cancel_requested
+
+    def progress(self, fraction: float, text: str | None = None) -> None:
+        """Say how far the job has come; the latest counts, and can be read within half a second.
+
+        Args:
+            fraction: 0 to 1.
+            text: what is being done, in a few words; at most 1,000 characters are kept.
+
+        Raises:
+            ValueError: the fraction is out of range, or not a number.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress: expected 0 to 1, got {fraction!r}")
+        if self.reports is not None:
+            self.reports.progress(self, fraction, text)
+
+    def log(self, text: str) -> None:
+        """Add a line to the log of this attempt, of which `attempt_log_max_bytes` are kept."""
+        if self.reports is not None:
+            self.reports.log(self, text)
+
+    def parent_results(self) -> dict[int, Any]:
+        """What the jobs that this one waited for returned: id → result; read anew at each call.
+
+        A parent that did not complete (this job runs all the same by its policy), or was deleted since, is
+        left out.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return self.ask_parents(self.id) if self.ask_parents is not None else {}
 
     @property
     def queue(self) -> str:
@@ -145,6 +227,7 @@ class JobMessage(MessageProxy):
         traceback: str | None = None,
         reason: str | None = None,
         delay_seconds: float = 0.0,
+        failure_kind: FailureKind | None = None,
     ) -> None:
         """Note how the attempt ended, for the recorder."""
         current = self.current
@@ -161,6 +244,7 @@ class JobMessage(MessageProxy):
             delay_seconds=delay_seconds,
             refund=attempt_outcome in _REFUNDED,
             run_seconds=current.run_seconds,
+            failure_kind=failure_kind,
             follow_ups=tuple(self.follow_ups),
         )
 

@@ -7,15 +7,20 @@ from typing import Any
 
 from dramatiq import Broker, Middleware
 from dramatiq.broker import MessageProxy
+from dramatiq.middleware import Interrupt
 
-from goqueue.errors import Discard
+from goqueue import fingerprints
+from goqueue.errors import DeadlineExceeded, Discard
 from goqueue.job_context import job_context
-from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.jobs import AttemptOutcome, FailureKind, JobStatus
 from goqueue.middleware.job_message import JobMessage
 
 #: Kept of an error's text and of its traceback.
 ERROR_MAX_CHARACTERS = 4_000
 TRACEBACK_MAX_CHARACTERS = 32_000
+
+#: The reason of an attempt whose handler asked to slow its queue down.
+THROTTLED = "throttled"
 
 #: Modules that stand between the worker and a handler, a coroutine's too.
 _FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "concurrent.futures.")
@@ -31,7 +36,7 @@ class Lifecycle(Middleware):
     @property
     def actor_options(self) -> set[str]:
         """Options of plain Dramatiq actors that GoQueue understands itself."""
-        return {"time_limit", "jitter"}
+        return {"time_limit", "jitter", "unique"}
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """Bind what every log line of this job carries."""
@@ -75,7 +80,16 @@ def conclude(message: JobMessage, exception: BaseException | None) -> None:
         attempt_outcome, delay_seconds = current.control
         # Nothing succeeded: what the hooks took for a result without a value leads to nothing.
         message.follow_ups.clear()
-        message.conclude(JobStatus.QUEUED, attempt_outcome, delay_seconds=delay_seconds)
+        if attempt_outcome is AttemptOutcome.CANCELLED:
+            message.conclude(JobStatus.CANCELLED, attempt_outcome, reason="cancelled")
+        else:
+            message.conclude(
+                JobStatus.QUEUED,
+                attempt_outcome,
+                delay_seconds=delay_seconds,
+                error=current.slow_down,
+                reason=None if current.slow_down is None else THROTTLED,
+            )
     elif exception is None and not message.failed:
         message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
     else:
@@ -85,6 +99,7 @@ def conclude(message: JobMessage, exception: BaseException | None) -> None:
 def conclude_failure(message: JobMessage, exception: BaseException | None) -> None:
     """A failed attempt: queued again when a retry was decided, else the dead letter."""
     error, trace = describe(exception)
+    kind = failure_kind(message.current.type, exception)
     if message.retry_delay_ms is not None and not message.failed:
         message.conclude(
             JobStatus.QUEUED,
@@ -93,17 +108,27 @@ def conclude_failure(message: JobMessage, exception: BaseException | None) -> No
             traceback=trace,
             reason="retry",
             delay_seconds=message.retry_delay_ms / 1000,
+            failure_kind=kind,
         )
         return
-    reason = "discarded" if isinstance(exception, Discard) else "failed"
-    message.conclude(JobStatus.FAILED, AttemptOutcome.FAILED, error=error, traceback=trace, reason=reason)
+    reason = "failed"
+    if isinstance(exception, Discard):
+        reason = "deadline" if isinstance(exception, DeadlineExceeded) else "discarded"
+    message.conclude(
+        JobStatus.FAILED,
+        AttemptOutcome.FAILED,
+        error=error,
+        traceback=trace,
+        reason=reason,
+        failure_kind=kind,
+    )
 
 
 def describe(exception: BaseException | None) -> tuple[str, str | None]:
     """An exception as the texts that are kept: its message, and the traceback without Dramatiq's frames."""
     if exception is None:
         return "the attempt was rejected", None
-    cause = exception.__cause__ if _is_translated(exception) and exception.__cause__ else exception
+    cause = _cause_of(exception)
     error = f"{type(cause).__name__}: {_text_of(cause)}".removesuffix(": ")
     if len(error) > ERROR_MAX_CHARACTERS:
         error = error[:ERROR_MAX_CHARACTERS] + " …"
@@ -111,7 +136,24 @@ def describe(exception: BaseException | None) -> tuple[str, str | None]:
     if len(frames) > TRACEBACK_MAX_CHARACTERS:
         half = TRACEBACK_MAX_CHARACTERS // 2
         frames = f"{frames[:half]}\n…\n{frames[-half:]}"
-    return _storable(error), _storable(frames)
+    return storable(error), storable(frames)
+
+
+def failure_kind(job_type: str, exception: BaseException | None) -> FailureKind | None:
+    """Which kind of failure an exception is; None where there is none."""
+    if exception is None:
+        return None
+    cause = _cause_of(exception)
+    named = f"{type(cause).__module__}.{type(cause).__qualname__}".removeprefix("builtins.")
+    # A time limit strikes anywhere in the handler; that is no difference.
+    frame_of = fingerprints.handler_frame if isinstance(cause, Interrupt) else fingerprints.own_frame
+    frame = frame_of(cause.__traceback__)
+    return fingerprints.kind_of(job_type, named, storable(_text_of(cause)), frame)
+
+
+def _cause_of(exception: BaseException) -> BaseException:
+    """What the handler raised, where it was translated for Dramatiq."""
+    return exception.__cause__ if _is_translated(exception) and exception.__cause__ else exception
 
 
 def _text_of(exception: BaseException) -> str:
@@ -121,7 +163,7 @@ def _text_of(exception: BaseException) -> str:
         return "its text cannot be had"
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text that PostgreSQL takes: no NUL, no lone surrogates."""
     return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
 

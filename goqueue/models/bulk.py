@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -53,7 +52,8 @@ bulk_operations = Table(
     Column("after_id", BigInteger, nullable=False, server_default="0"),
     Column("up_to_id", BigInteger, nullable=False),
     Column("requested_by", Text),
-    Column("abort_requested", Boolean, nullable=False, server_default=text("false")),
+    # When the rate lets the next job be changed: it has paid for those before.
+    now("next_at"),
     now("created_at"),
     now("updated_at"),
     Column("finished_at", Timestamp),

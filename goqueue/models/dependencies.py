@@ -10,7 +10,6 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -29,7 +28,8 @@ dependencies = Table(
     CheckConstraint("job_id <> parent_id", name="itself"),
     CheckConstraint("on_parent_failure IN ('fail','cancel','run')", name="on_parent_failure"),
     CheckConstraint("parent_status IN ('completed','failed','cancelled','expired')", name="parent_status"),
-    Index("dependencies_parent_idx", "parent_id", postgresql_where=text("parent_status IS NULL")),
+    # A parent has ended: its children, in the order in which they are locked. Whose row must be kept.
+    Index("dependencies_parent_idx", "parent_id", "job_id"),
 )
 
 # Who has a unique key. A row whose job has left `states`, or is older than the window, is free to be taken.

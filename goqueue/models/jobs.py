@@ -60,7 +60,7 @@ jobs = Table(
     Column("started_at", Timestamp),
     Column("finished_at", Timestamp),
     # Whose turn it is among the jobs of a queue: a tenant, an account. What one start costs its rate limits.
-    Column("concurrency_key", Text),
+    Column("concurrency_key", Text(collation="C")),
     Column("rate_cost", SmallInteger, nullable=False, server_default="1"),
     # The limits of its queue and type let it in: it may be claimed, and holds a slot. A running job holds one
     # as well; so slots are rows, and what frees the row frees the slot.
@@ -161,6 +161,15 @@ jobs = Table(
         "worker_id",
         postgresql_where=text("status = 'running' AND cancel_requested_at IS NOT NULL"),
     ),
-    # Dead letters in groups.
-    Index("jobs_fingerprint_idx", "fingerprint", "id", postgresql_where=text("status = 'failed'")),
+    # Dead letters in groups: by the fingerprint of their error, or, where no exception was seen, by the
+    # reason of their failure. The included columns are what groups are counted by, so that counting need not
+    # look at the rows (the planner wants those of the expression as well). It is written as SQLAlchemy reads
+    # it back, which is what Alembic compares.
+    Index(
+        "jobs_fingerprint_idx",
+        text("COALESCE(fingerprint, \"left\"(md5((type || ':'::text) || COALESCE(reason, ''::text)), 16))"),
+        "id",
+        postgresql_include=["fingerprint", "type", "reason", "queue", "finished_at"],
+        postgresql_where=text("status = 'failed'"),
+    ),
 )

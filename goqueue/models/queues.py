@@ -42,8 +42,10 @@ queues = Table(
     Column("key_rate", JSON),
     # A handler was told to slow down: nothing starts before, and then more and more over the ramp.
     Column("throttled_until", Timestamp),
+    # How long a ramp takes; when the last one began, or will begin, and ends.
     Column("ramp_seconds", Float, nullable=False, server_default="0"),
     Column("ramping_since", Timestamp),
+    Column("ramping_until", Timestamp),
     # Its jobs start only when the dispatcher has let them in (`jobs.admitted`).
     Column(
         "governed",
@@ -91,6 +93,7 @@ rate_grants = Table(
     # When the job started; NULL while it has not.
     Column("used_at", Timestamp),
     Index("rate_grants_queue_idx", "queue", "used_at"),
+    Index("rate_grants_key_idx", "queue", "key", postgresql_where=text("key IS NOT NULL")),
 )
 
 # The level of a token bucket: of a queue (key ''), or of a key.
@@ -115,6 +118,9 @@ types = Table(
     Column("breaker_state", Text, nullable=False, server_default="closed"),
     Column("breaker_changed_at", Timestamp),
     Column("breaker_reason", Text),
+    # Half-open: how many probes admission let in since then, and when the last one.
+    Column("probes_let_in", Integer, nullable=False, server_default="0"),
+    Column("probed_at", Timestamp),
     Column(
         "governed",
         Boolean,
@@ -125,13 +131,15 @@ types = Table(
     CheckConstraint("breaker_state IN ('closed','open','half_open')", name="breaker_state"),
 )
 
-# Ends of attempts a second, of the types that have a breaker.
+# Ends of attempts a second, of the types that have a breaker. `since` is the change of the breaker after which
+# they started: what began before it says nothing about the time since.
 type_outcomes = Table(
     "type_outcomes",
     metadata,
     Column("type", Text, nullable=False),
+    Column("since", Timestamp, nullable=False),
     Column("second", Timestamp, nullable=False),
     Column("completed", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),
-    PrimaryKeyConstraint("type", "second"),
+    PrimaryKeyConstraint("type", "since", "second"),
 )

@@ -37,14 +37,18 @@ schedules = Table(
     Column("catch_up_max", Integer, nullable=False, server_default="100"),
     Column("catch_up_window_seconds", Float, nullable=False, server_default="86400"),
     Column("jitter_seconds", Float, nullable=False, server_default="0"),
-    # [{"cron" | "start"/"end", …}] and what happens to their ticks.
-    Column("blackouts", JSON),
+    # What else the job says: time_limit_seconds, ttl_seconds, options, unique, …
+    Column("job_settings", JSON, nullable=False, server_default="{}"),
+    # [{"start", "end", "days"} | {"from", "until"}] and what happens to their ticks.
+    Column("blackouts", JSON, nullable=False, server_default="[]"),
     Column("blackout_policy", Text, nullable=False, server_default="skip"),
     Column("paused_at", Timestamp),
     Column("paused_by", Text),
     Column("pause_reason", Text),
     # The next nominal time; NULL while paused. Every nominal time before it is decided.
     Column("next_at", Timestamp),
+    # When that is decided: with its jitter, or after its blackout.
+    Column("due_at", Timestamp),
     # "api" or "code": what is declared in code is put right at each start.
     Column("source", Text, nullable=False, server_default="api"),
     now("created_at"),
@@ -52,7 +56,12 @@ schedules = Table(
     CheckConstraint("overlap IN ('skip','queue','cancel_running')", name="overlap"),
     CheckConstraint("catch_up IN ('skip','once','all')", name="catch_up"),
     CheckConstraint("blackout_policy IN ('skip','after')", name="blackout_policy"),
-    Index("schedules_next_idx", "next_at", postgresql_where=text("next_at IS NOT NULL")),
+    CheckConstraint(
+        "(next_at IS NULL) = (due_at IS NULL) AND (paused_at IS NULL OR next_at IS NULL)", name="next_at"
+    ),
+    CheckConstraint("paused_at IS NOT NULL OR (paused_by IS NULL AND pause_reason IS NULL)", name="pause"),
+    CheckConstraint("source IN ('api','code')", name="source"),
+    Index("schedules_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
 # One row a nominal time that was decided: fired or not, it can never be decided again.

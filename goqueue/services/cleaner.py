@@ -6,10 +6,13 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import JobStatus
 from goqueue.services.service import Counts, Pause
-from goqueue.store import cleaning
+from goqueue.store import cleaning, schedule_ticks, unique_keys
 
 #: The most rows of one statement: it holds locks and writes WAL no longer than a moment.
 BATCH = 1000
+
+#: Unique keys that one round looks at, where it goes on from round to round.
+KEYS = 10_000
 
 
 class Cleaner:
@@ -21,6 +24,7 @@ class Cleaner:
         self._settings = settings
         self._database = database
         self._pause = pause
+        self._after_key = ""
         self._retention = {
             JobStatus.COMPLETED: settings.completed_retention_seconds,
             JobStatus.FAILED: settings.failed_retention_seconds,
@@ -40,9 +44,21 @@ class Cleaner:
             counts["idempotency_keys"] = cleaning.delete_idempotency_keys(
                 connection, age_seconds=self._settings.idempotency_retention_seconds, limit=BATCH
             )
+            counts["failure_kinds"] = cleaning.delete_failure_kinds(
+                connection, age_seconds=self._settings.failed_retention_seconds, limit=BATCH
+            )
+            counts["bulk_operations"] = cleaning.delete_bulk_operations(
+                connection, age_seconds=self._settings.failed_retention_seconds, limit=BATCH
+            )
+            counts["ticks"] = schedule_ticks.forget(
+                connection, age_seconds=self._settings.tick_retention_seconds, limit=BATCH
+            )
             counts["workers"] = cleaning.delete_workers(
                 connection, age_seconds=self._settings.worker_retention_seconds, limit=BATCH
             )
+            forgotten = unique_keys.forget(connection, after_key=self._after_key, limit=KEYS)
+        self._after_key = forgotten.after_key or ""
+        counts["unique_keys"] = forgotten.keys
         return counts
 
     def pause(self, counts: Counts) -> None:

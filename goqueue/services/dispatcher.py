@@ -17,7 +17,10 @@ from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.services.governed_queues import GovernedQueues
 from goqueue.services.service import Counts
+from goqueue.store import admission as admission_store
+from goqueue.store import queue_settings
 from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from goqueue.store import workers as worker_store
@@ -103,6 +106,10 @@ class Dispatcher:
         self._database = database
         self._runway = runway
         self._queues: dict[str, QueueState] = {}
+        self._governed = GovernedQueues(settings, database, runway)
+        self._governed_types: set[str] = set()
+        #: Queues in which jobs of governed types were seen.
+        self._mixed: set[str] = set()
         self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
         self._gates_are_fresh = False
         self._rest = settings.dispatch_busy_seconds
@@ -110,12 +117,13 @@ class Dispatcher:
     def run_once(self) -> Counts:
         """One round: make due, send the suspects to the quarantine, refill the runways."""
         failpoints.hit("in_dispatch")
-        counts = {"due": 0, "pushed": 0, "again": 0, "suspects": 0, "forgotten": 0}
+        counts = {"due": 0, "admitted": 0, "pushed": 0, "again": 0, "suspects": 0, "forgotten": 0}
         if self._is_due("workers", WORKERS_SECONDS):
             self._count_workers()
         if self._is_due("waiting", WAITING_SECONDS):
             counts["due"] = self._make_due()
             counts["suspects"] = self._quarantine()
+        self._governed.run(counts)
         self._refill(counts)
         if self._is_due("sweep", SWEEP_SECONDS):
             counts["forgotten"] = self._sweep()
@@ -123,10 +131,12 @@ class Dispatcher:
 
     def pause(self, counts: Counts) -> None:
         """A moment while a backlog moves, longer while it stands; without one, until a submit asks."""
-        if not any(state.backlog for state in self._queues.values()):
-            self._runway.wait_for_wake(self._settings.dispatch_idle_seconds)
+        if not self._governed.backlog and not any(state.backlog for state in self._queues.values()):
+            if self._runway.wait_for_wake(self._settings.dispatch_idle_seconds):
+                # It may be a queue that was resumed, or whose limits were changed.
+                self._next["workers"] = 0.0
             return
-        moves = counts["pushed"] or counts["due"]
+        moves = counts["pushed"] or counts["due"] or counts["admitted"]
         busy, idle = self._settings.dispatch_busy_seconds, self._settings.dispatch_idle_seconds
         self._rest = busy if moves else min(idle, self._rest * 1.5 + 0.001)
         time.sleep(self._rest)
@@ -140,18 +150,23 @@ class Dispatcher:
         return True
 
     def _count_workers(self) -> None:
-        """Learn which queues there are, and how long the runway of each may be at least."""
+        """Learn which queues there are, which are governed, and how long the runway of each is at least."""
         with self._database.autocommit() as connection:
-            queues = queue_store.list_all(connection)
+            queues = {queue.name for queue in queue_store.list_all(connection) if not queue.is_closed}
+            governed = {queue.name for queue in queue_settings.governed(connection)}
+            self._governed_types = admission_store.governed_types(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
+        if not self._governed_types:
+            self._mixed.clear()
+        governed |= self._mixed & queues
+        self._governed.learn(governed, threads)
         known, self._queues = self._queues, {}
         ceiling = self._settings.runway_max
-        for queue in queues:
-            if queue.paused_at is None:
-                floor = min(ceiling, max(self._settings.runway_min, 2 * threads.get(queue.name, 0)))
-                state = known.get(queue.name) or QueueState(floor, ceiling, floor)
-                state.floor = floor
-                self._queues[queue.name] = state
+        for name in queues - governed:
+            floor = min(ceiling, max(self._settings.runway_min, 2 * threads.get(name, 0)))
+            state = known.get(name) or QueueState(floor, ceiling, floor)
+            state.floor = floor
+            self._queues[name] = state
         self._gates_are_fresh = False
 
     def _make_due(self) -> int:
@@ -168,8 +183,17 @@ class Dispatcher:
             rows = ready_store.next_ready(connection, wanted)
         ready = {queue: list(group) for queue, group in groupby(rows, key=lambda row: row.queue)}
         for queue, want in wanted.items():
-            self._push(queue, want, ready.get(queue, []), counts)
+            rows = ready.get(queue, [])
+            if self._governed_types and any(row.type in self._governed_types for row in rows):
+                self._govern(queue)
+            else:
+                self._push(queue, want, rows, counts)
         self._gates_are_fresh = True
+
+    def _govern(self, queue: str) -> None:
+        """The queue holds jobs of a governed type: from now on they have to be let in."""
+        self._mixed.add(queue)
+        self._next["workers"] = 0.0
 
     def _wanted(self) -> dict[str, Wanted]:
         queues = list(self._queues)
@@ -206,5 +230,5 @@ class Dispatcher:
 
     def _sweep(self) -> int:
         """Drop what dead workers could not acknowledge; a paused queue's entries went with its pause."""
-        queues = [*self._queues, QUARANTINE_QUEUE]
+        queues = [*self._queues, *self._governed.names, QUARANTINE_QUEUE]
         return sum(self._runway.forget_older_than(queue, FORGET_SECONDS) for queue in queues)

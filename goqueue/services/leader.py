@@ -6,11 +6,9 @@ import structlog
 
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError
+from goqueue.store.leadership import LEADER_LOCK
 
 log = structlog.get_logger(__name__)
-
-#: The lock of the leader, in the key space of this database.
-LEADER_LOCK = 7_310_002
 
 
 class Leader:

@@ -1,4 +1,4 @@
-"""The rescuer: ends the leases of silent workers and takes their jobs back."""
+"""The rescuer: ends the leases of silent workers, takes their jobs back, and cancels what none would stop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from goqueue import metrics
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.jobs import JobStatus
+from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.services.service import Counts, Pause
 from goqueue.store import attempts as attempt_store
+from goqueue.store import cancellation
+from goqueue.store import dependencies as dependency_store
 from goqueue.store import workers as worker_store
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,12 @@ class Rescuer:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
         failed = sum(status is JobStatus.FAILED for _, status in rescued)
-        return {"expired": len(expired), "rescued": len(rescued) - failed, "failed": failed}
+        return {
+            "expired": len(expired),
+            "rescued": len(rescued) - failed,
+            "failed": failed,
+            "cancelled": self._force_cancels(),
+        }
 
     def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
         """Wait for the next round."""
@@ -56,13 +63,27 @@ class Rescuer:
             log.warning("lease_expired", worker_id=worker_id)
         return expired
 
-    def _rescue(self) -> list[tuple[int, JobStatus]]:
+    def _force_cancels(self) -> int:
+        """Cancel what was to be stopped, and was not within the grace period; how many."""
         with self._database.autocommit() as connection:
-            rescued = attempt_store.rescue(
+            forced = cancellation.force(
                 connection,
-                max_deaths=self._settings.max_deaths,
+                grace_seconds=self._settings.cancel_grace_seconds,
                 head_start_seconds=self._settings.priority_head_start_seconds,
             )
+        for job in forced:
+            metrics.CANCELS_FORCED.inc()
+            log.warning("cancel_forced", **job._asdict())
+        return len(forced)
+
+    def _rescue(self) -> list[tuple[int, JobStatus]]:
+        head_start = self._settings.priority_head_start_seconds
+        with self._database.transaction() as connection:
+            rescued = attempt_store.rescue(
+                connection, max_deaths=self._settings.max_deaths, head_start_seconds=head_start
+            )
+            ended = [job_id for job_id, status in rescued if status in FINAL_STATUSES]
+            dependency_store.settle(connection, ended, head_start_seconds=head_start)
         for job_id, status in rescued:
             log.warning("job_rescued", job_id=job_id, status=status.value, reason="worker_died")
         return rescued

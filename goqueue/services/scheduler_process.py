@@ -9,9 +9,16 @@ import structlog
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
+from goqueue.errors import RedisUnavailableError
+from goqueue.services.breaker import Breakers
+from goqueue.services.bulk_operator import BulkOperator
 from goqueue.services.cleaner import Cleaner
+from goqueue.services.cron import CronScheduler
 from goqueue.services.dispatcher import Dispatcher
+from goqueue.services.expirer import Expirer
 from goqueue.services.leader import Leader
+from goqueue.services.pauses import Pauses
+from goqueue.services.releaser import Releaser
 from goqueue.services.rescuer import Rescuer
 from goqueue.services.service import Service, run_loop
 
@@ -55,10 +62,23 @@ class SchedulerProcess:
         for thread in threads:
             thread.join(STEP_DOWN_SECONDS)
 
+    def _wake_dispatcher(self) -> None:
+        """Best effort: it looks by itself every moment."""
+        try:
+            self._runway.wake_dispatcher()
+        except RedisUnavailableError as error:
+            log.debug("dispatcher_not_woken", error=str(error))
+
     def _services(self, ending: threading.Event) -> list[Service]:
         settings, database = self._settings, self._database
         return [
             Dispatcher(settings, database, self._runway),
             Rescuer(settings, database, ending.wait),
+            Expirer(settings, database, ending.wait),
+            Releaser(settings, database, self._runway, ending.wait),
+            Pauses(settings, database, ending.wait, self._wake_dispatcher),
+            Breakers(settings, database, ending.wait, self._wake_dispatcher),
+            BulkOperator(settings, database, ending.wait),
+            CronScheduler(settings, database, ending.wait, self._wake_dispatcher),
             Cleaner(settings, database, ending.wait),
         ]

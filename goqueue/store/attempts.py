@@ -125,7 +125,8 @@ _RESCUE = """
         UPDATE jobs
         SET status = becomes,
             deaths = jobs.deaths + jobs.quarantined::int, quarantined = becomes = 'queued',
-            worker_id = NULL, reason = 'worker_died',
+            worker_id = NULL, fingerprint = NULL,
+            reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
             error = 'the worker process died or fell silent while it ran this job',
             available_at = now(), updated_at = now(),
             rank = CASE WHEN becomes = 'queued'
@@ -214,6 +215,8 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
             "error": outcome.error,
             "traceback": outcome.traceback,
             "reason": outcome.reason,
-            "fingerprint": outcome.fingerprint,
+            "fingerprint": outcome.failure_kind and outcome.failure_kind.fingerprint,
         }
+    elif outcome.reason is not None:
+        record["reason"] = outcome.reason
     return record

@@ -7,6 +7,7 @@ a status is written into the text, because the planner uses a partial index only
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
-from goqueue.store.rows import JOB_COLUMNS, fetch_all, fetch_one, job_from_row
+from goqueue.store.rows import FINGERPRINT, JOB_COLUMNS, array, fetch_all, fetch_one, job_from_row
 
-__all__ = ["Attempt", "JobFilter", "attempts_of", "chunk", "newest_id", "page"]
+__all__ = ["Attempt", "JobFilter", "attempts_of", "chunk", "count", "newest_id", "page"]
 
 #: A page stops after this much JSON, so that a thousand jobs of a MiB do not become an answer of a GiB.
 PAGE_MAX_BYTES = 8 * 1024 * 1024
@@ -63,6 +64,8 @@ _PAGE = f"""
 
 _CHUNK = "SELECT id FROM jobs WHERE {conditions} ORDER BY {oldest_first} LIMIT %(limit)s"
 
+_COUNT = "SELECT count(*) FROM jobs WHERE {conditions}"
+
 # Ids in a range, in their order: by the primary key, or inside one queue by jobs_queue_id_idx. To say it as
 # rows is to insist on that index. With `queue = …` the planner often walks the primary key and expects a job
 # of the queue every few steps; a million newer jobs of other queues would stand before the first.
@@ -73,13 +76,23 @@ _BY_QUEUE_AND_ID = _Range(
     "queue, id",
 )
 
+# One group of dead letters, in the order of ids.
+_BY_FINGERPRINT_AND_ID = _Range(
+    f"({FINGERPRINT}, id) > (%(fingerprint)s, %(above)s) "
+    f"AND ({FINGERPRINT}, id) < (%(fingerprint)s, %(below)s)",
+    f"{FINGERPRINT} DESC, id DESC",
+    f"{FINGERPRINT}, id",
+)
+
 # These have indexes of their own, and are rare.
 _INDEXED_STATUSES = frozenset(
     {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.BLOCKED, JobStatus.RUNNING}
 )
 
 _ATTEMPTS = """
-    SELECT attempt, fence, outcome, worker_id, error, traceback, started_at, finished_at, run_seconds
+    SELECT attempt, fence, outcome, worker_id, error, traceback, started_at, finished_at, run_seconds,
+           (SELECT progress FROM attempt_progress AS said
+            WHERE said.job_id = attempts.job_id AND said.fence = attempts.fence)
     FROM attempts WHERE job_id = %(id)s ORDER BY fence
 """
 
@@ -90,6 +103,8 @@ class JobFilter:
 
     Attributes:
         created_after, created_before: the first belongs to the range, the second does not.
+        fingerprint: the group of dead letters; it implies the status failed.
+        ids: only these.
     """
 
     queue: str | None = None
@@ -97,6 +112,8 @@ class JobFilter:
     status: JobStatus | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    fingerprint: str | None = None
+    ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +129,7 @@ class Attempt:
     started_at: datetime
     finished_at: datetime
     run_seconds: float
+    progress: float | None
 
 
 def page(
@@ -139,6 +157,14 @@ def chunk(
     return [row[0] for row in fetch_all(connection, sql, parameters | {"limit": limit})]
 
 
+def count(connection: Connection, wanted: JobFilter, *, up_to_id: int) -> int:
+    """How many jobs there are, up to an id."""
+    sql, parameters = _statement(connection, _COUNT, wanted, above=0, below=up_to_id + 1)
+    row = fetch_one(connection, sql, parameters)
+    assert row is not None
+    return int(row[0])
+
+
 def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
     """The attempts of a job that have ended, in their order."""
     return [Attempt(*row) for row in fetch_all(connection, _ATTEMPTS, {"id": job_id})]
@@ -147,15 +173,9 @@ def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
 def _statement(
     connection: Connection, template: str, wanted: JobFilter, *, above: int, below: int
 ) -> tuple[str, dict[str, Any]]:
-    by_queue = wanted.queue is not None and wanted.status not in _INDEXED_STATUSES
-    ids = _BY_QUEUE_AND_ID if by_queue else _BY_ID
-    conditions = [ids.condition]
-    if wanted.queue is not None and not by_queue:
-        conditions.append("queue = %(queue)s")
-    if wanted.type is not None:
-        conditions.append("type = %(type)s")
-    if wanted.status is not None:
-        conditions.append(f"status = '{wanted.status.value}'")
+    status = wanted.status if wanted.fingerprint is None else JobStatus.FAILED
+    ids = _range_of(wanted, status)
+    conditions = [ids.condition, *_conditions_beside(ids, wanted, status)]
     if wanted.created_after is not None:
         conditions.append("created_at >= %(after)s")
         above = max(above, _first_id(connection, wanted.created_after, f"- {LONGEST_TRANSACTION}") - 1)
@@ -168,11 +188,33 @@ def _statement(
     return sql, {
         "queue": wanted.queue,
         "type": wanted.type,
+        "fingerprint": wanted.fingerprint,
+        "ids": array(wanted.ids or ()),
         "after": wanted.created_after,
         "before": wanted.created_before,
         "above": above,
         "below": below,
     }
+
+
+def _conditions_beside(ids: _Range, wanted: JobFilter, status: JobStatus | None) -> Iterator[str]:
+    """What a filter says beside the range of ids and the times."""
+    if wanted.queue is not None and ids is not _BY_QUEUE_AND_ID:
+        yield "queue = %(queue)s"
+    if wanted.type is not None:
+        yield "type = %(type)s"
+    if wanted.ids is not None:
+        yield "id = ANY(%(ids)s::bigint[])"
+    if status is not None:
+        yield f"status = '{status.value}'"
+
+
+def _range_of(wanted: JobFilter, status: JobStatus | None) -> _Range:
+    """The index to walk: the one that leaves the least to be filtered."""
+    if wanted.fingerprint is not None:
+        return _BY_FINGERPRINT_AND_ID
+    by_queue = wanted.queue is not None and wanted.ids is None and status not in _INDEXED_STATUSES
+    return _BY_QUEUE_AND_ID if by_queue else _BY_ID
 
 
 def _first_id(connection: Connection, moment: datetime, shift: str) -> int:

@@ -8,45 +8,52 @@ many, so that two such statements queue up instead of deadlocking. Times are Pos
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
-from goqueue.jobs import LEGAL_TRANSITIONS, Job, JobStatus
-from goqueue.store.rows import JOB_COLUMNS, array, fetch_all, fetch_one, job_from_row
+from goqueue.jobs import CLIENT_TRANSITIONS, LEGAL_TRANSITIONS, Job, JobStatus
+from goqueue.store import unique_keys
+from goqueue.store.rows import JOB_COLUMNS, array, atomic, fetch_all, fetch_one, job_from_row
 
 __all__ = [
+    "Cancelled",
     "cancel",
     "get",
+    "get_many",
     "increment_attempts",
     "retry",
     "save",
+    "set_priority",
     "set_status",
 ]
 
-# A worker's claim ends here and now; what the worker still says about it is refused, so its attempt row is
-# written here.
+# What a worker holds is only asked for: the worker stops it and records how it ended. A row that was claimed,
+# or given back, between the snapshot and the lock is looked at again as it is now: so it is found by its id,
+# by which the snapshot has it too, and not by its place. The array keeps the planner from reading the table.
 _CANCEL = """
-    WITH chosen AS (
-        SELECT id, worker_id, started_at FROM jobs WHERE id = ANY(%(ids)s::bigint[])
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[])
         AND status IN ('queued', 'blocked', 'running') ORDER BY id FOR UPDATE
-    ), cancelled AS (
-        UPDATE jobs SET status = 'cancelled', reason = 'cancelled', worker_id = NULL, admitted = false,
-                        finished_at = now(), updated_at = now()
-        FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked', 'running')
-        RETURNING jobs.id, jobs.fence, jobs.attempts, chosen.worker_id, chosen.started_at
-    ), attempt AS (
-        INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, started_at, run_seconds)
-        SELECT id, fence, attempts, worker_id, 'cancelled', started_at,
-               extract(epoch FROM now() - started_at)
-        FROM cancelled WHERE worker_id IS NOT NULL
-        ON CONFLICT DO NOTHING
     )
-    SELECT id FROM cancelled
+    UPDATE jobs
+    SET status = CASE WHEN worker_id IS NULL THEN 'cancelled' ELSE status END,
+        reason = CASE WHEN worker_id IS NULL THEN 'cancelled' ELSE reason END,
+        finished_at = CASE WHEN worker_id IS NULL THEN now() END,
+        admitted = false,
+        cancel_requested_at = CASE WHEN worker_id IS NULL THEN cancel_requested_at
+                                   ELSE coalesce(cancel_requested_at, now()) END,
+        updated_at = CASE WHEN cancel_requested_at IS NULL THEN now() ELSE updated_at END
+    WHERE id = ANY (ARRAY (SELECT id FROM chosen)) AND status IN ('queued', 'blocked', 'running')
+    RETURNING id, status = 'running'
 """
 
-# A replay is a new life: attempts and deaths are counted anew; the attempt rows and the fence stay.
+# A replay is a new life: attempts and deaths are counted anew; the attempt rows and the fence stay. Limits of
+# its time that have passed meanwhile are dropped: with them it would never run again.
 _RETRY = """
     WITH chosen AS (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status IN ('failed', 'cancelled')
@@ -54,22 +61,46 @@ _RETRY = """
     )
     UPDATE jobs SET status = 'queued', attempts = 0, deaths = 0, quarantined = false, result = NULL,
                     cancel_requested_at = NULL, cancel_acknowledged_at = NULL, reason = NULL,
-                    available_at = now(), finished_at = NULL, updated_at = now(),
-                    rank = now() - make_interval(secs => priority * %(head_start)s)
+                    expires_at = CASE WHEN expires_at > now() THEN expires_at END,
+                    deadline_at = CASE WHEN deadline_at > now() THEN deadline_at END,
+                    fingerprint = NULL,
+                    finished_at = NULL, updated_at = now(),
+                    available_at = coalesce(%(available_at)s::timestamptz, now()),
+                    rank = CASE WHEN (%(available_at)s::timestamptz > now()) IS NOT TRUE
+                        THEN coalesce(%(available_at)s::timestamptz, now())
+                             - make_interval(secs => priority * %(head_start)s) END
     FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('failed', 'cancelled')
     RETURNING jobs.id, jobs.fence, jobs.queue
 """
 
+# The head start of a row that has its place in the order is the difference of the priorities.
+_SET_PRIORITY = """
+    WITH chosen AS (
+        SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status IN ('queued', 'blocked')
+        ORDER BY id FOR UPDATE
+    )
+    UPDATE jobs SET priority = %(priority)s, updated_at = now(),
+                    rank = rank - make_interval(secs => (%(priority)s - priority) * %(head_start)s)
+    FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked')
+    RETURNING jobs.id
+"""
+
 _SET_STATUS = """
-    UPDATE jobs SET status = %(wanted)s, worker_id = NULL, admitted = false, updated_at = now(),
+    UPDATE jobs SET status = %(wanted)s, worker_id = NULL, admitted = false, fingerprint = NULL,
+        updated_at = now(),
         fence = fence + CASE WHEN %(wanted)s = 'running' THEN 1 ELSE 0 END,
         started_at = CASE WHEN %(wanted)s = 'running' THEN now() ELSE started_at END,
         available_at = CASE WHEN %(wanted)s = 'queued' THEN now() ELSE available_at END,
         rank = CASE WHEN %(wanted)s = 'queued'
             THEN now() - make_interval(secs => priority * %(head_start)s) END,
+        cancel_requested_at = CASE WHEN %(wanted)s <> 'queued' THEN cancel_requested_at END,
+        cancel_acknowledged_at = CASE WHEN %(wanted)s <> 'queued' THEN cancel_acknowledged_at END,
+        expires_at = CASE WHEN %(wanted)s <> 'queued' OR expires_at > now() THEN expires_at END,
+        deadline_at = CASE WHEN %(wanted)s <> 'queued' OR deadline_at > now() THEN deadline_at END,
         finished_at = CASE WHEN %(final)s THEN now() END
     WHERE id = %(id)s AND status = ANY(%(sources)s)
       AND (%(wanted)s <> 'queued' OR attempts <= max_retries)
+      AND (%(wanted)s <> 'running' OR (LEAST(expires_at, deadline_at) > now()) IS NOT FALSE)
     RETURNING id
 """
 
@@ -86,6 +117,18 @@ _SAVE = """
 """
 
 
+class Cancelled(NamedTuple):
+    """What a cancel came to, by the ids of the jobs.
+
+    Attributes:
+        ended: they are cancelled.
+        requested: a worker runs them, and was asked to stop them.
+    """
+
+    ended: list[int]
+    requested: list[int]
+
+
 def get(connection: Connection, job_id: int) -> Job:
     """The job.
 
@@ -98,19 +141,55 @@ def get(connection: Connection, job_id: int) -> Job:
     return job_from_row(row)
 
 
+def get_many(connection: Connection, job_ids: Iterable[int]) -> list[Job]:
+    """Those of the jobs that exist, in the order of their ids."""
+    sql = f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id"
+    return [job_from_row(row) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
+
+
 @retry_on_conflict
-def cancel(connection: Connection, job_ids: Iterable[int]) -> list[int]:
-    """Move queued, blocked and running jobs to cancelled; the ids that were. A late result is refused."""
-    return [row[0] for row in fetch_all(connection, _CANCEL, {"ids": array(job_ids)})]
+def cancel(connection: Connection, job_ids: Iterable[int]) -> Cancelled:
+    """Cancel unfinished jobs: at once, or, where a worker runs it, by a request that the worker acknowledges.
+
+    The first request of a job counts; asking again changes nothing. See `goqueue/store/cancellation.py`.
+    """
+    cancelled = Cancelled([], [])
+    for job_id, held in fetch_all(connection, _CANCEL, {"ids": array(job_ids)}):
+        (cancelled.requested if held else cancelled.ended).append(job_id)
+    return cancelled
 
 
 @retry_on_conflict
 def retry(
-    connection: Connection, job_ids: Iterable[int], *, head_start_seconds: float
+    connection: Connection,
+    job_ids: Iterable[int],
+    *,
+    head_start_seconds: float,
+    available_at: datetime | None = None,
 ) -> list[tuple[int, int, str]]:
-    """Move failed and cancelled jobs to queued, attempts counted anew; the (id, fence, queue) that were."""
-    parameters = {"ids": array(job_ids), "head_start": head_start_seconds}
-    return [(row[0], row[1], row[2]) for row in fetch_all(connection, _RETRY, parameters)]
+    """Move failed and cancelled jobs to queued, attempts counted anew; the (id, fence, queue) that were.
+
+    A job with a unique key takes it again, and stays as it is where another one has it: two would be alike.
+    """
+    ids = set(job_ids)
+    parameters = {"head_start": head_start_seconds, "available_at": available_at}
+    keyed = unique_keys.keyed(connection, ids)
+    if not keyed:
+        rows = fetch_all(connection, _RETRY, parameters | {"ids": array(ids)})
+    else:
+        with atomic(connection):
+            left = keyed.keys() - unique_keys.take_again(connection, keyed)
+            rows = fetch_all(connection, _RETRY, parameters | {"ids": array(ids - left)})
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+@retry_on_conflict
+def set_priority(
+    connection: Connection, job_ids: Iterable[int], priority: int, *, head_start_seconds: float
+) -> list[int]:
+    """Give queued and blocked jobs another priority, and so another place in the order; their ids."""
+    parameters = {"ids": array(job_ids), "priority": priority, "head_start": head_start_seconds}
+    return [row[0] for row in fetch_all(connection, _SET_PRIORITY, parameters)]
 
 
 def set_status(connection: Connection, job_id: int, wanted: JobStatus, *, head_start_seconds: float) -> None:
@@ -119,8 +198,9 @@ def set_status(connection: Connection, job_id: int, wanted: JobStatus, *, head_s
     Raises:
         JobNotFoundError: there is no such job.
         IllegalTransitionError: the state machine forbids it from the present state.
+        UniqueKeyHeldError: it shall be queued again, and another job has its unique key.
     """
-    sources = [status.value for status, targets in LEGAL_TRANSITIONS.items() if wanted in targets]
+    sources = [status.value for status, targets in CLIENT_TRANSITIONS.items() if wanted in targets]
     parameters = {
         "id": job_id,
         "wanted": wanted.value,
@@ -128,8 +208,15 @@ def set_status(connection: Connection, job_id: int, wanted: JobStatus, *, head_s
         "final": not LEGAL_TRANSITIONS[wanted] or wanted in {JobStatus.FAILED, JobStatus.CANCELLED},
         "head_start": head_start_seconds,
     }
-    if fetch_one(connection, _SET_STATUS, parameters) is None:
-        raise IllegalTransitionError(job_id, get(connection, job_id).status, wanted)
+    keyed = unique_keys.keyed(connection, [job_id]) if wanted is JobStatus.QUEUED else {}
+    with atomic(connection) if keyed else nullcontext():
+        if keyed and not unique_keys.take_again(connection, keyed):
+            parameters["sources"] = sorted({*sources} - {"failed", "cancelled"})
+        if fetch_one(connection, _SET_STATUS, parameters) is None:
+            current = get(connection, job_id).status
+            if keyed and current in {JobStatus.FAILED, JobStatus.CANCELLED}:
+                unique_keys.refuse(connection, job_id, keyed[job_id])
+            raise IllegalTransitionError(job_id, current, wanted)
 
 
 def increment_attempts(connection: Connection, job_id: int) -> None:

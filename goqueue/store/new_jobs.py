@@ -67,9 +67,18 @@ def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, bl
     return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, *row)
 
 
-def insert_many(connection: Connection, jobs: Sequence[NewJob], *, head_start_seconds: float) -> list[int]:
-    """Insert many jobs, queued, in one statement; their ids, in the order of the jobs."""
+def insert_many(
+    connection: Connection,
+    jobs: Sequence[NewJob],
+    *,
+    head_start_seconds: float,
+    blocked: Sequence[bool] | None = None,
+) -> list[int]:
+    """Insert many jobs, queued or blocked, in one statement; their ids, in the order of the jobs."""
     records = [_new_job_record(job) for job in jobs]
+    for record, waits in zip(records, blocked or (), strict=False):
+        if waits:
+            record["blocked"] = True
     rows = fetch_all(connection, _INSERT_MANY, _parameters(records, head_start_seconds))
     return [row[0] for row in rows]
 

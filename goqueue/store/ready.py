@@ -11,28 +11,31 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
-from goqueue.store.queues import CLOSED
+from goqueue.store.queues import CLOSED, GOVERNED
 from goqueue.store.rows import fetch_all
 
-# The inner select walks jobs_waiting_idx and stops at the first row whose time has not come.
+# The inner select walks jobs_waiting_idx in its order and stops at the first row whose time has not come, or
+# at the limit. Behind a subselect the planner cannot see the time: seeing it, it expects next to no row to be
+# due, reads all that are and sorts them: for a million that are due at midnight, a million for each batch.
 _MAKE_DUE = """
-    WITH due AS (
-        SELECT id FROM jobs WHERE status = 'queued' AND rank IS NULL AND available_at <= now()
+    WITH due AS MATERIALIZED (
+        SELECT ctid AS place FROM jobs
+        WHERE status = 'queued' AND rank IS NULL AND available_at <= (SELECT now())
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET rank = available_at - make_interval(secs => priority * %(head_start)s)
-    FROM due WHERE jobs.id = due.id
-    RETURNING jobs.queue
+    WHERE ctid = ANY (ARRAY (SELECT place FROM due))
+    RETURNING queue
 """
 
 # One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
 # row comparison starts the scan behind what was read before.
 _NEXT_READY = f"""
-    SELECT wanted.queue, ready.id, ready.fence, ready.rank
+    SELECT wanted.queue, ready.id, ready.fence, ready.rank, ready.type
     FROM json_to_recordset(%(wanted)s::json) AS wanted (queue text, count int, rank timestamptz, id bigint)
     JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
-        SELECT id, fence, rank FROM jobs
+        SELECT id, fence, rank, type FROM jobs
         WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
           AND (rank, id) > (wanted.rank, wanted.id)
         ORDER BY rank, id LIMIT wanted.count
@@ -41,9 +44,11 @@ _NEXT_READY = f"""
 """
 
 _NEXT_QUARANTINED = f"""
-    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank
+    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank, jobs.type
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
     WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND {CLOSED} IS NOT TRUE
+      AND (admitted OR ({GOVERNED} IS NOT TRUE
+                        AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
     ORDER BY deaths, rank, jobs.id LIMIT %(limit)s
 """
 
@@ -55,6 +60,7 @@ class ReadyJob(NamedTuple):
     id: int
     fence: int
     rank: datetime
+    type: str
 
 
 @dataclass(frozen=True, slots=True)

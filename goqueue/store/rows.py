@@ -7,6 +7,8 @@ element in Python, which cost more than the statement itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, cast
 
 import psycopg
@@ -14,11 +16,16 @@ from sqlalchemy import Connection
 
 from goqueue.jobs import Job, JobStatus
 
+#: Which group of dead letters a failed job belongs to, as jobs_fingerprint_idx has it: by its error, or by
+#: the reason of its failure where no exception was seen (a lost worker, a failed parent, a deadline).
+FINGERPRINT = "coalesce(fingerprint, left(md5(type || ':' || coalesce(reason, '')), 16))"
+
 JOB_COLUMNS = (
     "id, queue, type, status, payload, priority, attempts, max_retries, fence, deaths, quarantined, "
     "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
-    "has_dependants, cancel_requested_at, cancel_acknowledged_at, fingerprint"
+    "has_dependants, cancel_requested_at, cancel_acknowledged_at, "
+    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END"
 )
 
 
@@ -37,6 +44,11 @@ def array(values: Iterable[int]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def atomic(connection: Connection) -> AbstractContextManager[object]:
+    """A transaction on an autocommit connection; a savepoint in a transaction that has begun."""
+    return _driver(connection).transaction()
+
+
 def fetch_all(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> Sequence[Values]:
     """Run a statement, in the connection's transaction if there is one, and return its rows.
 
@@ -51,7 +63,17 @@ def fetch_one(connection: Connection, sql: str, parameters: Mapping[str, Any]) -
     return _execute(connection, sql, parameters).fetchone()
 
 
+def current_time(connection: Connection) -> datetime:
+    """PostgreSQL's time: that of the transaction, where there is one."""
+    row = fetch_one(connection, "SELECT now()", {})
+    assert row is not None
+    return cast("datetime", row[0])
+
+
 def _execute(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Values]:
-    driver = cast("psycopg.Connection[Values]", connection.connection.driver_connection)
     # The statements are constants of this package; only their parameters come from outside.
-    return driver.execute(sql, parameters)
+    return _driver(connection).execute(sql, parameters)
+
+
+def _driver(connection: Connection) -> psycopg.Connection[Values]:
+    return cast("psycopg.Connection[Values]", connection.connection.driver_connection)

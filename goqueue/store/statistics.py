@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from goqueue.jobs import JobStatus
+from goqueue.store.queues import PAUSED
 from goqueue.store.rows import fetch_all, fetch_one
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]
@@ -39,10 +40,12 @@ _BY_QUEUE = f"""
         WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
         GROUP BY queue
     )
-    SELECT queues.name, queues.paused_at, ready.count, coalesce(waiting.count, 0),
+    SELECT queues.name, CASE WHEN {PAUSED} THEN queues.paused_at END, ready.count, coalesce(waiting.count, 0),
            coalesce(quarantined.count, 0), coalesce(running.count, 0), coalesce(failed.count, 0),
            extract(epoch FROM now() - ready.oldest)::float, coalesce(live.workers, 0)::int,
-           coalesce(live.threads, 0)::int
+           coalesce(live.threads, 0)::int, CASE WHEN {PAUSED} THEN queues.paused_until END,
+           CASE WHEN {PAUSED} THEN queues.paused_by END, CASE WHEN {PAUSED} THEN queues.pause_reason END,
+           CASE WHEN queues.throttled_until > now() THEN queues.throttled_until END
     FROM queues
     CROSS JOIN LATERAL (
         SELECT count(*), min(available_at) AS oldest FROM (
@@ -54,6 +57,7 @@ _BY_QUEUE = f"""
     LEFT JOIN running ON running.queue = queues.name
     LEFT JOIN failed ON failed.queue = queues.name
     LEFT JOIN live ON live.queue = queues.name
+    WHERE %(name)s::text IS NULL OR queues.name = %(name)s
     ORDER BY queues.name
 """
 
@@ -105,6 +109,10 @@ class QueueStatistics:
     oldest_ready_age_seconds: float | None = None
     workers: int = 0
     threads: int = 0
+    paused_until: datetime | None = None
+    paused_by: str | None = None
+    pause_reason: str | None = None
+    throttled_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +134,11 @@ class ServiceStatistics:
     busy: int
 
 
-def by_queue(connection: Connection, *, lease_seconds: float) -> list[QueueStatistics]:
-    """Every queue that has a row, by name."""
-    rows = fetch_all(connection, _BY_QUEUE, {"lease_seconds": lease_seconds})
+def by_queue(
+    connection: Connection, *, lease_seconds: float, name: str | None = None
+) -> list[QueueStatistics]:
+    """Every queue that has a row, by name; or the one of this name."""
+    rows = fetch_all(connection, _BY_QUEUE, {"lease_seconds": lease_seconds, "name": name})
     return [QueueStatistics(*row) for row in rows]
 
 

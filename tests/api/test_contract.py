@@ -135,7 +135,7 @@ def test_a_client_moves_a_job_where_the_state_machine_allows(
     """PUT …/status answers 204 and moves the job, or 409 and leaves it."""
     legal = {
         "queued": {"running", "cancelled", "expired"},
-        "blocked": {"queued", "failed", "cancelled"},
+        "blocked": {"cancelled"},
         "running": {"queued", "completed", "failed", "cancelled"},
         "failed": {"queued"},
         "cancelled": {"queued"},

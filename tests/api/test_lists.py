@@ -142,10 +142,14 @@ def test_a_page_of_large_jobs_is_cut(
         pytest.param("queue=noop", "jobs_queue_id_idx", id="queue"),
         pytest.param("queue=rare", "jobs_queue_id_idx", id="rare queue"),
         pytest.param("status=queued", "jobs_pkey|jobs_ready_idx", id="queued"),
-        pytest.param("status=failed", "jobs_unsuccessful_idx", id="failed"),
+        # Two indexes have the failed jobs and no others; with few of them either is as good.
+        pytest.param("status=failed", "jobs_unsuccessful_idx|jobs_fingerprint_idx", id="failed"),
         pytest.param(
-            "queue=noop&status=failed", "jobs_unsuccessful_idx|jobs_queue_id_idx", id="failed of a queue"
+            "queue=noop&status=failed",
+            "jobs_unsuccessful_idx|jobs_queue_id_idx|jobs_fingerprint_idx",
+            id="failed of a queue",
         ),
+        pytest.param("fingerprint=0123456789abcdef", "jobs_fingerprint_idx", id="fingerprint"),
         pytest.param("status=running", "jobs_running_idx", id="running"),
         pytest.param("created_after=2020-01-01T00:00:00Z", "jobs_pkey", id="time"),
     ],

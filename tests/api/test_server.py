@@ -138,7 +138,7 @@ def test_without_postgresql_the_answer_is_503(
 def test_without_redis_nothing_is_refused(
     settings: Settings, database: Database, rows: Callable[[], int]
 ) -> None:
-    """While Redis is away jobs are created, and queues are paused and resumed, all the same."""
+    """While Redis is away jobs are created, and queues paused, resumed and configured, all the same."""
     gone = settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})
     runway = Runway(gone)
     client = testing.TestClient(create_app(gone, database=database, runway=runway))
@@ -146,6 +146,8 @@ def test_without_redis_nothing_is_refused(
     assert client.simulate_post("/jobs/batch", json={"jobs": [NOOP] * 3}).status_code == 201
     assert client.simulate_post("/queues/noop/pause").status_code == 200
     assert client.simulate_post("/queues/noop/resume").status_code == 200
+    assert client.simulate_put("/queues/noop", json={"concurrency": 1}).status_code == 200
+    assert client.simulate_put("/types/noop", json={"concurrency": 1}).status_code == 200
     assert rows() == 4
     runway.close()
 

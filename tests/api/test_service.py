@@ -41,6 +41,10 @@ def test_queues_are_counted(client: testing.TestClient, make_job: JobFactory) ->
         "name": "noop",
         "paused": False,
         "paused_at": None,
+        "paused_until": None,
+        "paused_by": None,
+        "pause_reason": None,
+        "throttled_until": None,
         "ready": 3,
         "waiting": 1,
         "quarantined": 1,
@@ -149,7 +153,17 @@ def test_answers_are_as_described(
             "VALUES (%(id)s, 1, 1, 'failed', now(), 0.5)",
             {"id": jobs[0].id},
         )
-    path = template.replace("{job_id}", str(jobs[0].id))
+    schedule = {"name": "noop", "cron": "@hourly", "queue": "noop", "payload": {}}
+    assert client.simulate_post("/schedules", json=schedule).status_code == 201
+    assert client.simulate_post("/schedules/noop/run").status_code == 201
+    operation = {"action": "retry", "filter": {"queue": "noop"}}
+    values = {
+        "job_id": jobs[0].id,
+        "name": "noop",
+        "fingerprint": jobs[0].fingerprint,
+        "operation_id": client.simulate_post("/bulk-operations", json=operation).json["id"],
+    }
+    path = template.format_map(values)
     query = "queue=noop" if path == "/jobs" else ""
     result = client.simulate_request(method, path, query_string=query)
     assert result.status_code == 200, result.text

@@ -91,7 +91,7 @@ def test_a_paused_queue_is_not_started(broker: JobBroker, make_job: JobFactory) 
     """A message that was pushed before the pause is dropped at the claim."""
     push(broker, make_job())
     with broker.database.autocommit() as connection:
-        queue_store.set_paused(connection, "default", paused=True)
+        queue_store.pause(connection, "default")
     assert drain(JobConsumer(broker, "default")) == []
     assert broker.slots.held == 0
 

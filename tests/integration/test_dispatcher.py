@@ -208,7 +208,7 @@ def test_a_paused_queue_gets_nothing(
     job = make_job()
     for paused in (True, False):
         with database.autocommit() as connection:
-            queue_store.set_paused(connection, "default", paused=paused)
+            (queue_store.pause if paused else queue_store.resume)(connection, "default")
         if paused:
             runway.close_gate("default")
         dispatcher.run_once()

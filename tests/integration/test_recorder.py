@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ from goqueue.broker.holdings import Holdings
 from goqueue.broker.recorder import Recorder
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.db import Connection, Database
 from goqueue.embedded import EmbeddedPostgres
-from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob
+from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.store import attempts as attempt_store
+from goqueue.store import dependencies as dependency_store
 from goqueue.store import jobs as job_store
+from goqueue.store.dependencies import Recorded
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 
@@ -143,13 +146,40 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
     """A result whose job somebody else holds is counted, acknowledged, and not kept."""
     messages = [complete(message) for message in desk.claimed(3)]
     with desk.database.autocommit() as connection:
-        job_store.cancel(connection, [messages[1].current.id])
+        head_start = 60.0
+        job_store.set_status(
+            connection, messages[1].current.id, JobStatus.CANCELLED, head_start_seconds=head_start
+        )
     before = metrics.STALE_RESULTS._value.get()
     desk.recorder._record_batch(messages)
     assert metrics.STALE_RESULTS._value.get() == before + 1
     assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
     assert desk.holdings.snapshot() == {}
     assert acknowledged(desk)
+
+
+def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
+    """A job that completes while a request to stop it is written has completed, and is not stale."""
+    (message,) = desk.claimed(1)
+    before = metrics.STALE_RESULTS._value.get()
+    recording = threading.Thread(target=desk.recorder._record_batch, args=([complete(message)],))
+    with desk.database.transaction() as connection:
+        assert job_store.cancel(connection, [message.current.id]).requested == [message.current.id]
+        recording.start()
+        wait_until(lambda: _waits_for_a_lock(desk), what="the recorder to wait for the row")
+    recording.join(10)
+    job = desk.job(message)
+    assert (job.status, job.result, job.cancel_requested_at is not None) == ("completed", 1, True)
+    assert metrics.STALE_RESULTS._value.get() == before
+
+
+def _waits_for_a_lock(desk: Desk) -> bool:
+    with desk.database.autocommit() as connection:
+        waiting = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).scalar_one()
+    return bool(waiting)
 
 
 def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
@@ -281,3 +311,22 @@ def test_stopping_without_postgresql_gives_up(own_postgres: EmbeddedPostgres, se
     own_postgres.start()
     wait_until(lambda: desk.job(message).status == "running", what="the row")
     desk.close()
+
+
+def test_jobs_that_nobody_waits_for_take_the_short_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transaction that releases children is begun only for what one statement did not record."""
+    messages = [complete(message) for message in desk.claimed(5)]
+    with desk.database.autocommit() as connection:
+        parent_id = messages[2].current.id
+        connection.exec_driver_sql("UPDATE jobs SET has_dependants = true WHERE id = %s", (parent_id,))
+    careful: list[list[int]] = []
+    record = dependency_store.record
+
+    def noted(connection: Connection, outcomes: Sequence[Outcome], **options: Any) -> Recorded:
+        careful.append([outcome.job_id for outcome in outcomes])
+        return record(connection, outcomes, **options)
+
+    monkeypatch.setattr(dependency_store, "record", noted)
+    desk.recorder._record_batch(messages)
+    assert careful == [[parent_id]]
+    assert {desk.job(message).status for message in messages} == {"completed"}

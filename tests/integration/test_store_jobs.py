@@ -15,8 +15,8 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import (
+    CLIENT_TRANSITIONS,
     FINAL_STATUSES,
-    LEGAL_TRANSITIONS,
     AttemptOutcome,
     ClaimedJob,
     Job,
@@ -108,7 +108,7 @@ def test_set_status_follows_the_state_machine(
 ) -> None:
     """A legal pair of states is a move, an illegal one an error that leaves the row as it was."""
     before = make_job(current)
-    if wanted in LEGAL_TRANSITIONS[current]:
+    if wanted in CLIENT_TRANSITIONS[current]:
         set_status(database, before.id, wanted)
         after = read(database, before.id)
         assert after.status is wanted
@@ -165,7 +165,7 @@ def _records(status: str) -> Action:
 
 def _cancels(database: Database, job: Job, _worker_id: int) -> bool:
     with database.autocommit() as connection:
-        return job_store.cancel(connection, [job.id]) == [job.id]
+        return any(job_store.cancel(connection, [job.id]))
 
 
 def _retries(database: Database, job: Job, _worker_id: int) -> bool:
@@ -194,7 +194,7 @@ ACTIONS: dict[str, tuple[Action, set[JobStatus], JobStatus | None]] = {
     "record completed": (_records("completed"), {R}, JobStatus.COMPLETED),
     "record failed": (_records("failed"), {R}, F),
     "record retry": (_records("queued"), {R}, Q),
-    "cancel": (_cancels, {Q, B, R}, C),
+    "cancel": (_cancels, {Q, B, R}, None),
     "retry": (_retries, {F, C}, Q),
     "rescue": (_rescues, {R}, Q),
     "increment": (_increments, {Q, R}, None),
@@ -275,7 +275,7 @@ def test_a_claim_takes_the_claimable_part_of_a_batch(make_job: JobFactory, datab
     assert sorted(job.id for job in claimed) == [job.id for job in jobs]
 
 
-LATER = datetime(2999, 1, 1, tzinfo=UTC)
+EARLIER, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,8 @@ LATER = datetime(2999, 1, 1, tzinfo=UTC)
         pytest.param({"available_at": LATER}, 0, id="not due"),
         pytest.param({"attempts": 4, "max_retries": 3}, 0, id="attempts exhausted"),
         pytest.param({"queue": "paused"}, 0, id="a paused queue"),
+        pytest.param({"expires_at": EARLIER}, 0, id="expired"),
+        pytest.param({"deadline_at": EARLIER}, 0, id="past its deadline"),
     ],
 )
 def test_a_claim_is_refused(
@@ -295,7 +297,7 @@ def test_a_claim_is_refused(
     job = make_job(**columns)
     with database.autocommit() as connection:
         queue_store.ensure(connection, ["paused"])
-        queue_store.set_paused(connection, "paused", paused=True)
+        queue_store.pause(connection, "paused")
     assert claim(database, make_job.worker_id, (job.id, job.fence + offset)) == []
     assert read(database, job.id) == job
 
@@ -317,7 +319,7 @@ def test_a_resumed_queue_is_claimed_again(make_job: JobFactory, database: Databa
     job = make_job()
     for paused in (True, False):
         with database.autocommit() as connection:
-            queue_store.set_paused(connection, "default", paused=paused)
+            (queue_store.pause if paused else queue_store.resume)(connection, "default")
         assert len(claim(database, make_job.worker_id, (job.id, 0))) == (not paused)
 
 
@@ -426,23 +428,12 @@ def test_a_suspect_that_came_back_is_cleared(make_job: JobFactory, database: Dat
 # Cancel and retry
 
 
-def test_a_cancelled_run_leaves_an_attempt_row(make_job: JobFactory, database: Database) -> None:
-    """A cancel ends the claim that runs: its attempt row says so, and a late result is refused."""
-    job = make_job("running", attempts=2, fence=3)
-    with database.autocommit() as connection:
-        assert job_store.cancel(connection, [job.id]) == [job.id]
-    assert record(database, outcome(job)) == set()
-    row = read(database, job.id)
-    assert (row.status, row.reason, row.worker_id) == (JobStatus.CANCELLED, "cancelled", None)
-    assert attempt_rows(database, job.id) == [(3, 2, "cancelled")]
-
-
 def test_a_cancelled_queued_job_is_not_claimed(make_job: JobFactory, database: Database) -> None:
     """A queued job never starts after its cancel, and leaves no attempt row."""
     job = make_job()
     with database.autocommit() as connection:
-        assert job_store.cancel(connection, [job.id, job.id, 10**12]) == [job.id]
-        assert job_store.cancel(connection, [job.id]) == []
+        assert job_store.cancel(connection, [job.id, job.id, 10**12]) == ([job.id], [])
+        assert job_store.cancel(connection, [job.id]) == ([], [])
     assert claim(database, make_job.worker_id, (job.id, 0)) == []
     assert attempt_rows(database, job.id) == []
 

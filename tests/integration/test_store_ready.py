@@ -136,7 +136,7 @@ def test_what_is_not_ready_is_absent(
     job = make_job(status, **{"queue": "a", **columns})
     with database.autocommit() as connection:
         queue_store.ensure(connection, ["paused"])
-        queue_store.set_paused(connection, "paused", paused=True)
+        queue_store.pause(connection, "paused")
     assert ready(database, **{job.queue: 9}) == []
 
 
@@ -147,7 +147,7 @@ def test_suspects_come_apart_by_rank(make_job: JobFactory, database: Database) -
     make_job(queue="paused", quarantined=True)
     make_job(queue="a")
     with database.autocommit() as connection:
-        queue_store.set_paused(connection, "paused", paused=True)
+        queue_store.pause(connection, "paused")
         rows = ready_store.next_quarantined(connection, 9)
         assert [(row.queue, row.id) for row in rows] == [("a", first.id), ("b", second.id)]
         assert len(ready_store.next_quarantined(connection, 1)) == 1

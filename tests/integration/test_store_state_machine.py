@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.store import attempts as attempt_store
+from goqueue.store import cancellation
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import ready as ready_store
@@ -41,6 +42,7 @@ ENDS: dict[AttemptOutcome, list[tuple[JobStatus, bool]]] = {
     AttemptOutcome.FAILED: [(JobStatus.FAILED, False), (Q, False)],
     AttemptOutcome.SNOOZED: [(Q, True)],
     AttemptOutcome.INTERRUPTED: [(Q, True)],
+    AttemptOutcome.CANCELLED: [(JobStatus.CANCELLED, False)],
 }
 END_CASES = [(kind, status, refund) for kind, ends in ENDS.items() for status, refund in ends]
 
@@ -57,12 +59,18 @@ class ModelJob:
     quarantined: bool = False
     worker_id: int | None = None
     due: bool = True
+    cancel_requested: bool = False
+    cancel_acknowledged: bool = False
     attempt_rows: dict[int, str] = field(default_factory=dict)
 
     def end(self, status: JobStatus) -> None:
         """Leave the hands of the holder."""
         self.status = status
         self.worker_id = None
+
+    def forget_cancel(self) -> None:
+        """Begin a new life."""
+        self.cancel_requested = self.cancel_acknowledged = False
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -145,8 +153,12 @@ class StoreMachine(RuleBasedStateMachine):
     def _model_record(self, outcome: Outcome) -> None:
         job = self.jobs[outcome.job_id]
         job.attempts -= outcome.refund
-        exhausted = outcome.status is Q and job.attempts > job.max_retries
-        job.end(JobStatus.FAILED if exhausted else outcome.status)
+        becomes = outcome.status
+        if becomes is Q and job.cancel_requested:
+            becomes = JobStatus.CANCELLED
+        elif becomes is Q and job.attempts > job.max_retries:
+            becomes = JobStatus.FAILED
+        job.end(becomes)
         job.quarantined = job.quarantined and outcome.attempt_outcome is AttemptOutcome.INTERRUPTED
         job.due = job.due if outcome.status is not Q else outcome.delay_seconds == 0
         job.attempt_rows[outcome.fence] = outcome.attempt_outcome.value
@@ -163,20 +175,54 @@ class StoreMachine(RuleBasedStateMachine):
         for key in legal:
             job = self.jobs[key]
             job.status, job.attempts, job.deaths, job.quarantined, job.due = Q, 0, 0, False, True
+            job.forget_cancel()
 
     @precondition(lambda self: self.jobs)
     @rule(numbers=st.lists(st.integers(0, 99), min_size=1, max_size=2))
     def cancel(self, numbers: list[int]) -> None:
-        """Someone cancels jobs, running ones too."""
+        """Someone cancels jobs; of those that a worker runs it is only asked."""
         chosen = dict(self._pick(number) for number in numbers)
         with self.database.autocommit() as connection:
             cancelled = job_store.cancel(connection, chosen)
         legal = {key for key, job in chosen.items() if job.status in {Q, R, JobStatus.BLOCKED}}
-        assert set(cancelled) == legal
-        for key in legal:
+        held = {key for key in legal if chosen[key].worker_id is not None}
+        assert (set(cancelled.ended), set(cancelled.requested)) == (legal - held, held)
+        for key in legal - held:
+            self.jobs[key].end(JobStatus.CANCELLED)
+        for key in held:
+            self.jobs[key].cancel_requested = True
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def acknowledge(self, worker: int) -> None:
+        """A worker looks for what it is asked to stop."""
+        worker_id = self.workers[worker]
+        with self.database.autocommit() as connection:
+            requested = cancellation.acknowledge(connection, worker_id)
+        asked = {
+            key
+            for key, job in self.jobs.items()
+            if job.status is R and job.worker_id == worker_id and job.cancel_requested
+        }
+        assert requested == {(key, self.jobs[key].fence) for key in asked}
+        for key in asked:
+            self.jobs[key].cancel_acknowledged = True
+
+    @rule()
+    def force(self) -> None:
+        """The rescuer cancels what no worker stopped in time."""
+        with self.database.transaction() as connection:
+            forced = cancellation.force(connection, grace_seconds=0, head_start_seconds=HEAD_START)
+        overdue = {
+            key
+            for key, job in self.jobs.items()
+            if job.status is R and job.worker_id is not None and job.cancel_requested
+        }
+        assert {job.job_id: job.acknowledged for job in forced} == {
+            key: self.jobs[key].cancel_acknowledged for key in overdue
+        }
+        for key in overdue:
             job = self.jobs[key]
-            if job.worker_id is not None:
-                job.attempt_rows[job.fence] = "cancelled"
+            job.attempt_rows[job.fence] = "cancelled"
             job.end(JobStatus.CANCELLED)
 
     @precondition(lambda self: self.jobs)
@@ -197,6 +243,8 @@ class StoreMachine(RuleBasedStateMachine):
         job.end(wanted)
         job.fence += wanted is R
         job.due = job.due or wanted is Q
+        if wanted is Q:
+            job.forget_cancel()
 
     @precondition(lambda self: self.jobs)
     @rule(number=st.integers(0, 99))
@@ -244,9 +292,10 @@ class StoreMachine(RuleBasedStateMachine):
             job = self.jobs[key]
             hopeless = job.attempts > job.max_retries or (job.quarantined and job.deaths + 1 >= MAX_DEATHS)
             job.deaths += job.quarantined
-            job.quarantined = not hopeless
+            ends = JobStatus.FAILED if hopeless else Q
+            job.end(JobStatus.CANCELLED if job.cancel_requested else ends)
+            job.quarantined = job.status is Q
             job.due = True
-            job.end(JobStatus.FAILED if hopeless else Q)
             job.attempt_rows[job.fence] = "worker_died"
             assert rescued[key] is job.status
 
@@ -269,6 +318,7 @@ class StoreMachine(RuleBasedStateMachine):
         with self.database.autocommit() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT id, status, attempts, fence, deaths, quarantined, worker_id, "
+                "cancel_requested_at IS NOT NULL, cancel_acknowledged_at IS NOT NULL, "
                 "finished_at IS NOT NULL, available_at <= now() FROM jobs"
             ).fetchall()
             attempts = connection.exec_driver_sql("SELECT job_id, fence, outcome FROM attempts").fetchall()
@@ -277,7 +327,8 @@ class StoreMachine(RuleBasedStateMachine):
             job = self.jobs[job_id]
             due = values.pop()
             expected = (job.status, job.attempts, job.fence, job.deaths, job.quarantined, job.worker_id)
-            assert tuple(values) == (*expected, job.status in FINAL_STATUSES)
+            asked = (job.cancel_requested, job.cancel_acknowledged)
+            assert tuple(values) == (*expected, *asked, job.status in FINAL_STATUSES)
             assert due == job.due or job.status is not Q
             assert 0 <= job.attempts <= 1 + job.max_retries
         expected_rows = {

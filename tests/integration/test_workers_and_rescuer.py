@@ -94,8 +94,8 @@ def test_jobs_of_a_silent_worker_are_taken_back(
     jobs = [make_job("running", worker_id=silent), make_job("running", worker_id=silent, attempts=4)]
     kept = make_job("running")
     service = rescuer(settings, database)
-    assert service.run_once() == {"expired": 1, "rescued": 1, "failed": 1}
-    assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0}
+    assert service.run_once() == {"expired": 1, "rescued": 1, "failed": 1, "cancelled": 0}
+    assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0, "cancelled": 0}
     with database.autocommit() as connection:
         states = [job_store.get(connection, job.id).status for job in (*jobs, kept)]
     assert states == ["queued", "failed", "running"]
@@ -153,7 +153,7 @@ def test_after_an_outage_nobody_is_judged_by_silence(
     with pytest.raises(DatabaseUnavailableError):
         service.run_once()
     own_postgres.start()
-    assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0}
+    assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0, "cancelled": 0}
     with database.autocommit() as connection:
         assert worker_store.renew(connection, silent, busy=1)
     service._judges_from = 0.0

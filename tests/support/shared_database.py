@@ -35,6 +35,25 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
     database = Database(settings)
     yield database
     with database.autocommit() as connection:
-        for table in ("jobs", "attempts", "workers", "queues", "idempotency_keys"):
+        for table in (
+            "jobs",
+            "dependencies",
+            "unique_keys",
+            "job_versions",
+            "attempts",
+            "workers",
+            "queues",
+            "idempotency_keys",
+            "schedules",
+            "schedule_ticks",
+            "queue_keys",
+            "rate_grants",
+            "rate_buckets",
+            "types",
+            "type_outcomes",
+            "failure_kinds",
+            "bulk_operations",
+            "bulk_canaries",
+        ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()

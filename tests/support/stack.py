@@ -90,9 +90,9 @@ class Stack:
         self.settings = Settings(
             database_url=SecretStr(self.postgres.url),
             redis_url=SecretStr(f"redis://{HOST}:{port}/0"),
-            actors=(ACTORS,),
             api_port=free_port(),
             **{
+                "actors": (ACTORS,),
                 "api_processes": 1,
                 "shutdown_grace_seconds": GRACE_SECONDS,
                 "log_format": "json",
@@ -152,7 +152,7 @@ class Stack:
         return self.run(["-m", "goqueue", "worker", *options], **changes)
 
     def scheduler(self, **changes: Any) -> ChildProcess:
-        """Start `goqueue scheduler`; sabotage comes with the actors, which it does not load by itself."""
+        """Start `goqueue scheduler`; sabotage comes with the actors, which have to be there first."""
         if not self._sabotage:
             return self.run(["-m", "goqueue", "scheduler"], **changes)
         code = "import goqueue.actors, sys; from goqueue.cli import main; sys.exit(main(['scheduler']))"
@@ -173,7 +173,7 @@ class Stack:
         command = Command(
             name=path.stem,
             arguments=(sys.executable, *arguments),
-            environment=self._environment(settings),
+            environment=self.environment(settings),
             grace_seconds=0,
             output=output,
         )
@@ -181,7 +181,8 @@ class Stack:
         self._children.append(child)
         return child
 
-    def _environment(self, settings: Settings) -> dict[str, str]:
+    def environment(self, settings: Settings) -> dict[str, str]:
+        """What tells a Python process to belong to this stack."""
         environment = environment_of(settings)
         environment |= {"PYTHONPATH": str(ROOT), LOG_VARIABLE: str(self.effects)}
         if self._sabotage:

@@ -1,0 +1,71 @@
+"""Edits of a job, as requests say them, and its versions, as answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from goqueue.api.documents import Document
+from goqueue.api.schemas import Moment, Name, Request
+from goqueue.editing import EditedVersion
+from goqueue.jobs import PRIORITY_RANGE
+from goqueue.json_diff import ABSENT
+
+
+class EditAndRetry(Request):
+    """What a job shall be when it runs again; what is absent stays as it is."""
+
+    payload: Annotated[dict[str, Any] | None, Field(description="The whole new payload.")] = None
+    priority: Annotated[Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None, Field()] = (
+        None
+    )
+    available_at: Annotated[Moment | None, Field(description="Not before.")] = None
+    author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
+
+
+class EditJob(EditAndRetry):
+    """What a job shall become; at least one of payload, priority and available_at."""
+
+
+class ChangeDocument(Document):
+    """A value that differs from the version before."""
+
+    path: Annotated[str, Field(description="A JSON Pointer into the version.")]
+    before: Annotated[Any, Field(description="Absent where there was no such value.")] = None
+    after: Annotated[Any, Field(description="Absent where there is no such value any more.")] = None
+
+
+class VersionDocument(Document):
+    """What a job was, or, the last one, is."""
+
+    version: int
+    payload: dict[str, Any]
+    priority: int
+    available_at: datetime
+    author: Annotated[str | None, Field(description="Who made it of the version before, as they said.")]
+    edited_at: Annotated[datetime | None, Field(description="The first version: when the job was created.")]
+    changes: Annotated[
+        list[ChangeDocument] | None,
+        Field(description="From the version before, at most 1,000. Null: that one is not kept any more."),
+    ]
+
+
+def version_document(edited: EditedVersion) -> dict[str, Any]:
+    """A VersionDocument."""
+    version, changes = edited
+    return {
+        "version": version.version,
+        "payload": version.payload,
+        "priority": version.priority,
+        "available_at": version.available_at,
+        "author": version.author,
+        "edited_at": version.edited_at,
+        "changes": None
+        if changes is None
+        else [
+            {name: value for name, value in change._asdict().items() if value is not ABSENT}
+            for change in changes
+        ],
+    }

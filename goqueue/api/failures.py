@@ -1,0 +1,93 @@
+"""Failed jobs in groups, and running a group again."""
+
+from __future__ import annotations
+
+import re
+
+import falcon
+
+from goqueue.api.bodies import read_optional_document
+from goqueue.api.bulk_models import RetryGroup
+from goqueue.api.bulk_operations import answer_operation
+from goqueue.api.context import Context
+from goqueue.api.documents import as_json
+from goqueue.api.failure_models import (
+    FailureQuery,
+    FailuresQuery,
+    failure_detail_document,
+    failure_document,
+)
+from goqueue.api.schemas import validate
+from goqueue.bulk_actions import BulkAction
+from goqueue.errors import FailureNotFoundError
+from goqueue.store import failures as failure_store
+from goqueue.store import job_lists
+from goqueue.store.bulk_operations import NewBulkOperation
+from goqueue.store.failures import FailureFilter
+from goqueue.store.job_lists import JobFilter
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+class FailuresResource:
+    """All groups."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The groups of the jobs that are failed now."""
+        query = validate(FailuresQuery, request.params, whole="query")
+        wanted = FailureFilter(query.queue, query.type, query.since)
+        with self._context.database.autocommit() as connection:
+            groups = failure_store.groups(connection, wanted, order=query.order, limit=query.limit)
+        response.data = as_json([failure_document(group) for group in groups])
+
+
+class FailureResource:
+    """One group."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
+        """The group, and its newest jobs."""
+        query = validate(FailureQuery, request.params, whole="query")
+        _expect_fingerprint(fingerprint)
+        wanted = JobFilter(fingerprint=fingerprint)
+        with self._context.database.autocommit() as connection:
+            group = failure_store.get_group(connection, fingerprint)
+            jobs, _ = job_lists.page(connection, wanted, limit=query.limit)
+        response.data = as_json(failure_detail_document(group, jobs))
+
+
+class RetryFailureResource:
+    """Running a group again."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
+        """Begin a bulk operation that retries its jobs; a dry run tells which these are."""
+        asked = validate(RetryGroup, read_optional_document(request, self._context.settings.job_max_bytes))
+        _expect_fingerprint(fingerprint)
+        with self._context.database.autocommit() as connection:
+            failure_store.get_group(connection, fingerprint)
+        new = NewBulkOperation(
+            BulkAction.RETRY,
+            JobFilter(fingerprint=fingerprint),
+            rate=asked.rate,
+            canary=asked.canary,
+            author=asked.author,
+        )
+        answer_operation(response, self._context, new, dry_run=asked.dry_run)
+
+
+def _expect_fingerprint(text: str) -> None:
+    """What cannot be a fingerprint is none of a failed job.
+
+    Raises:
+        FailureNotFoundError: it is not 16 hex digits.
+    """
+    if not _FINGERPRINT.fullmatch(text):
+        raise FailureNotFoundError(text)

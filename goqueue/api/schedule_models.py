@@ -1,0 +1,226 @@
+"""What requests about schedules look like, and their answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from goqueue.api.documents import Document, Seconds
+from goqueue.api.schemas import Key, Name, QueryMoment, Span
+from goqueue.api.unique_models import UniqueJob
+from goqueue.cron_expression import CronExpression, Shift
+from goqueue.flow_settings import Settings, Text
+from goqueue.jobs import (
+    MAX_RATE_COST,
+    MAX_RETRIES_LIMIT,
+    MAX_TIME_LIMIT_SECONDS,
+    PRIORITY_RANGE,
+    JobStatus,
+)
+from goqueue.schedule_settings import BlackoutSettings, ScheduleName, ScheduleSettings
+from goqueue.schedules import (
+    BlackoutPolicy,
+    CatchUp,
+    Overlap,
+    Schedule,
+    Source,
+    Tick,
+    TickKind,
+    TickOutcome,
+)
+
+#: The members of a schedule that are its job's.
+JOB_MEMBERS = (
+    "queue",
+    "type",
+    "payload",
+    "priority",
+    "max_retries",
+    "time_limit_seconds",
+    "ttl_seconds",
+    "deadline_seconds",
+    "concurrency_key",
+    "rate_cost",
+    "unique",
+)
+
+
+class PutSchedule(ScheduleSettings):
+    """When a schedule fires, and the job that each tick creates."""
+
+    queue: Name
+    payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
+    type: Annotated[Name | None, Field(description="Default: the type of the queue.")] = None
+    priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
+    max_retries: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)] | None, Field(description="Default: the type's.")
+    ] = None
+    time_limit_seconds: Annotated[
+        Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
+        Field(description="The longest run of an attempt. Default: the type's."),
+    ] = None
+    ttl_seconds: Annotated[Span | None, Field(description="No attempt starts so long after the tick.")] = None
+    deadline_seconds: Annotated[Span | None, Field(description="Over all retries, from the tick on.")] = None
+    concurrency_key: Key | None = None
+    rate_cost: Annotated[int, Field(ge=1, le=MAX_RATE_COST)] = 1
+    unique: UniqueJob | None = None
+
+
+class CreateSchedule(PutSchedule):
+    """A schedule to create."""
+
+    name: ScheduleName
+
+
+class PauseSchedule(Settings):
+    """Why a schedule is paused, and by whom; both may be left out."""
+
+    reason: Text | None = None
+    author: Text | None = None
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class SchedulesQuery(_Query):
+    """The query of GET /schedules."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[ScheduleName | None, Field(description="From the Link header of the page before.")] = (
+        None
+    )
+
+
+class PreviewQuery(_Query):
+    """The query of GET /schedules/{name}/preview."""
+
+    n: Annotated[int, Field(ge=1, le=1000)] = 10
+
+
+class TicksQuery(_Query):
+    """The query of GET /schedules/{name}/ticks."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    before: Annotated[QueryMoment | None, Field(description="Only ticks with an earlier nominal time.")] = (
+        None
+    )
+
+
+class ScheduleDocument(Document):
+    """A schedule, as it is now."""
+
+    name: str
+    cron: str
+    timezone: str
+    queue: str
+    type: str
+    payload: dict[str, Any]
+    priority: int
+    max_retries: int
+    time_limit_seconds: Annotated[Seconds | None, Field(description="Null: the type's.")]
+    ttl_seconds: Seconds | None
+    deadline_seconds: Seconds | None
+    concurrency_key: str | None
+    rate_cost: int
+    unique_key: str | None
+    overlap: Overlap
+    catch_up: CatchUp
+    catch_up_max: int
+    catch_up_window_seconds: Seconds
+    jitter_seconds: Seconds
+    blackouts: list[BlackoutSettings]
+    blackout_policy: BlackoutPolicy
+    paused: bool
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    next_at: Annotated[datetime | None, Field(description="The next nominal time; null while it is paused.")]
+    due_at: Annotated[
+        datetime | None, Field(description="When that is decided: jitter, or a blackout's end.")
+    ]
+    source: Annotated[Source, Field(description="code: declared beside an actor; change it there.")]
+    created_at: datetime
+    updated_at: datetime
+
+
+class TickPreviewDocument(Document):
+    """A tick that is to come."""
+
+    nominal_at: datetime
+    local: Annotated[str, Field(description="The nominal time on the wall, with its offset.")]
+    fires_at: Annotated[datetime | None, Field(description="With its jitter; null where it does not fire.")]
+    shift: Annotated[
+        Shift | None,
+        Field(description="What a change of the clock did: moved, first_of_two or repeated."),
+    ]
+    skipped_local: Annotated[str | None, Field(description="The time on the wall that a moved one has not.")]
+    in_blackout: bool
+    outcome: Annotated[
+        Literal["fires", "fires_after_blackout", "blacked_out"], Field(description="What is to become of it.")
+    ]
+
+
+class TickDocument(Document):
+    """A tick that was decided."""
+
+    nominal_at: datetime
+    kind: TickKind
+    outcome: TickOutcome
+    job_id: int | None
+    job_status: Annotated[JobStatus | None, Field(description="Null where the job was deleted, or none was.")]
+    decided_at: datetime
+
+
+def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, Any]:
+    """A ScheduleDocument."""
+    definition, job = schedule.definition, schedule.definition.job
+    return {
+        "name": definition.name,
+        "cron": definition.cron,
+        "timezone": definition.timezone,
+        "queue": job.queue,
+        "type": job.type,
+        "payload": payload,
+        "priority": job.priority,
+        "max_retries": job.max_retries,
+        "time_limit_seconds": job.time_limit_seconds,
+        "ttl_seconds": job.ttl_seconds,
+        "deadline_seconds": job.deadline_seconds,
+        "concurrency_key": job.concurrency_key,
+        "rate_cost": job.rate_cost,
+        "unique_key": None if job.unique is None else job.unique.key,
+        "overlap": definition.overlap.value,
+        "catch_up": definition.catch_up.value,
+        "catch_up_max": definition.catch_up_max,
+        "catch_up_window_seconds": definition.catch_up_window_seconds,
+        "jitter_seconds": definition.jitter_seconds,
+        "blackouts": definition.blackouts,
+        "blackout_policy": definition.blackout_policy.value,
+        "paused": schedule.paused_at is not None,
+        "paused_at": schedule.paused_at,
+        "paused_by": schedule.paused_by,
+        "pause_reason": schedule.pause_reason,
+        "next_at": schedule.next_at,
+        "due_at": schedule.due_at,
+        "source": definition.source.value,
+        "created_at": schedule.created_at,
+        "updated_at": schedule.updated_at,
+    }
+
+
+def preview_document(tick: Tick, expression: CronExpression) -> dict[str, Any]:
+    """A TickPreviewDocument."""
+    fire = tick.fire
+    fires = "fires_after_blackout" if tick.in_blackout else "fires"
+    return {
+        "nominal_at": fire.at,
+        "local": fire.at.astimezone(expression.zone).isoformat(),
+        "fires_at": tick.due_at if tick.fires else None,
+        "shift": fire.shift,
+        "skipped_local": None if fire.meant is None else fire.meant.isoformat(),
+        "in_blackout": tick.in_blackout,
+        "outcome": fires if tick.fires else "blacked_out",
+    }

@@ -1,0 +1,194 @@
+"""Schedules: making and changing them, pausing, running now, what comes and what was."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+
+import falcon
+import orjson
+
+from goqueue import scheduling
+from goqueue.api.bodies import read_document, read_optional_document
+from goqueue.api.context import Context
+from goqueue.api.documents import as_json, job_document
+from goqueue.api.schedule_models import (
+    JOB_MEMBERS,
+    CreateSchedule,
+    PauseSchedule,
+    PreviewQuery,
+    PutSchedule,
+    SchedulesQuery,
+    TicksQuery,
+    preview_document,
+    schedule_document,
+)
+from goqueue.api.schemas import validate
+from goqueue.cron_expression import CronExpression
+from goqueue.schedule_settings import ScheduleIdentity
+from goqueue.schedules import Schedule, ScheduleDefinition, Source, ticks
+from goqueue.store import schedule_ticks as tick_store
+from goqueue.store import schedules as schedule_store
+
+
+class SchedulesResource:
+    """All schedules."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """List schedules by name; the next page is in the Link header."""
+        query = validate(SchedulesQuery, request.params, whole="limit")
+        with self._context.database.autocommit() as connection:
+            found = schedule_store.page(connection, after_name=query.cursor or "", limit=query.limit + 1)
+        if len(found) > query.limit:
+            found.pop()
+            _link_next(request, response, cursor=found[-1].definition.name)
+        response.data = as_json([_document(schedule) for schedule in found])
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Create a schedule: 201, and its Location."""
+        document = read_document(request, self._context.settings.job_max_bytes)
+        wanted = validate(CreateSchedule, document)
+        definition = _definition(self._context, wanted.name, wanted, document)
+        _answer_created(response, scheduling.create(self._context.database, definition))
+
+
+class ScheduleResource:
+    """One schedule."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """The schedule, as it is now."""
+        response.data = as_json(_document(_get(self._context, name)))
+
+    def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Define the schedule anew, or create it: 201."""
+        validate(ScheduleIdentity, {"name": name})
+        document = read_document(request, self._context.settings.job_max_bytes)
+        definition = _definition(self._context, name, validate(PutSchedule, document), document)
+        schedule, new = scheduling.put(self._context.database, definition)
+        if new:
+            _answer_created(response, schedule)
+        else:
+            response.data = as_json(_document(schedule))
+
+    def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Delete the schedule and its history; its jobs stay."""
+        with self._context.database.autocommit() as connection:
+            schedule_store.delete(connection, name)
+        response.status = falcon.HTTP_204
+
+
+class PauseScheduleResource:
+    """Pausing: no tick is decided any more."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Pause it; a paused one gets what reason and author are given."""
+        wanted = validate(
+            PauseSchedule, read_optional_document(request, self._context.settings.job_max_bytes)
+        )
+        schedule = scheduling.pause(self._context.database, name, author=wanted.author, reason=wanted.reason)
+        response.data = as_json(_document(schedule))
+
+
+class ResumeScheduleResource:
+    """Resuming."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Go on with the next tick from now."""
+        response.data = as_json(_document(scheduling.resume(self._context.database, name)))
+
+
+class RunScheduleResource:
+    """Running now."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Create its job now: 201, and the job; or 200, and the job that has its unique key."""
+        context = self._context
+        created = scheduling.run_now(
+            context.database, name, head_start_seconds=context.settings.priority_head_start_seconds
+        )
+        response.set_header("Location", f"/jobs/{created.job.id}")
+        if created.deduplicated:
+            response.data = as_json(job_document(created.job) | {"deduplicated": True})
+        else:
+            response.status = falcon.HTTP_201
+            response.data = as_json(job_document(created.job))
+
+
+class PreviewResource:
+    """What is to come."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """The next ticks; of a paused schedule, those that would come if it went on now."""
+        query = validate(PreviewQuery, request.params, whole="n")
+        with self._context.database.autocommit() as connection:
+            schedule = schedule_store.get(connection, name)
+            now = schedule_store.now(connection)
+        definition = schedule.definition
+        after = now if schedule.next_at is None else schedule.next_at - timedelta(microseconds=1)
+        expression = CronExpression(definition.cron, definition.timezone)
+        response.data = as_json(
+            [preview_document(tick, expression) for tick in islice(ticks(definition, after), query.n)]
+        )
+
+
+class TicksResource:
+    """What was."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """The decided ticks, the newest first; the next page is in the Link header."""
+        query = validate(TicksQuery, request.params, whole="limit")
+        with self._context.database.autocommit() as connection:
+            schedule = schedule_store.get(connection, name)
+            found = tick_store.page(connection, schedule.id, before=query.before, limit=query.limit + 1)
+        if len(found) > query.limit:
+            found.pop()
+            _link_next(request, response, before=found[-1].nominal_at.isoformat())
+        response.data = as_json([tick._asdict() for tick in found])
+
+
+def _definition(context: Context, name: str, wanted: PutSchedule, document: Any) -> ScheduleDefinition:
+    """The schedule of a request; its job is validated like any other."""
+    job = {member: document[member] for member in JOB_MEMBERS if member in document}
+    return wanted.definition(name, context.requests.one(job)[0].job, Source.API)
+
+
+def _get(context: Context, name: str) -> Schedule:
+    with context.database.autocommit() as connection:
+        return schedule_store.get(connection, name)
+
+
+def _document(schedule: Schedule) -> dict[str, Any]:
+    return schedule_document(schedule, orjson.loads(schedule.definition.job.payload))
+
+
+def _answer_created(response: falcon.Response, schedule: Schedule) -> None:
+    response.status = falcon.HTTP_201
+    response.set_header("Location", f"/schedules/{schedule.definition.name}")
+    response.data = as_json(_document(schedule))
+
+
+def _link_next(request: falcon.Request, response: falcon.Response, **parameters: str) -> None:
+    response.append_link(f"{request.path}?{urlencode(dict(request.params) | parameters)}", "next")

@@ -1,0 +1,90 @@
+"""Job types: what is declared, how their jobs are let in, their circuit breakers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from goqueue.api.bodies import read_document
+from goqueue.api.context import Context
+from goqueue.api.documents import as_json
+from goqueue.api.queue_models import TypeSettings, breaker_document
+from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
+from goqueue.api.schemas import validate
+from goqueue.broker.job_type import JobType
+from goqueue.limits import BreakerState
+from goqueue.store import type_settings as type_settings_store
+from goqueue.store.type_settings import LimitedType
+
+
+class TypesResource:
+    """The declared job types."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """The types, by name, with the schemas of their payloads."""
+        context = self._context
+        with context.database.autocommit() as connection:
+            limited = {found.name: found for found in type_settings_store.all_limited(connection)}
+        types = sorted(context.broker.job_types.values(), key=lambda job_type: job_type.name)
+        response.data = as_json(
+            [type_document(context, job_type, limited.get(job_type.name)) for job_type in types]
+        )
+
+
+class TypeResource:
+    """One job type and its settings."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._flow = flow_control_of(context)
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """The type."""
+        self._flow.expect_type(name)
+        with self._context.database.autocommit() as connection:
+            found = type_settings_store.all_limited(connection)
+        self._answer(response, name, next((limited for limited in found if limited.name == name), None))
+
+    def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Change the settings that are given."""
+        settings = validate(TypeSettings, read_document(request, SETTINGS_MAX_BYTES))
+        self._answer(response, name, self._flow.set_type(name, settings))
+
+    def _answer(self, response: falcon.Response, name: str, limited: LimitedType | None) -> None:
+        job_type = self._context.broker.job_types[name]
+        response.data = as_json(type_document(self._context, job_type, limited))
+
+
+class BreakerResource:
+    """Moving a circuit breaker by hand."""
+
+    def __init__(self, context: Context, state: BreakerState) -> None:
+        self._context = context
+        self._flow = flow_control_of(context)
+        self._state = state
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Move it, wherever it stands; the answer is the type."""
+        limited = self._flow.move_breaker(name, self._state)
+        response.data = as_json(type_document(self._context, self._context.broker.job_types[name], limited))
+
+
+def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
+    """A TypeDocument."""
+    queues = sorted(context.queues.declared())
+    return {
+        "name": job_type.name,
+        "queue": job_type.queue,
+        "default_of": [name for name in queues if context.requests.default_type(name) == job_type.name],
+        "max_retries": job_type.retry.max_retries,
+        "min_backoff_seconds": job_type.retry.min_backoff_seconds,
+        "max_backoff_seconds": job_type.retry.max_backoff_seconds,
+        "time_limit_seconds": job_type.time_limit_seconds,
+        "concurrency": limited.limits.concurrency if limited else None,
+        "breaker": breaker_document(limited),
+        "payload_schema": job_type.schema.json_schema(),
+    }

@@ -1,0 +1,28 @@
+"""Pushing jobs that the end of another one has just released."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import structlog
+
+from goqueue.broker.runway import Message, Runway
+from goqueue.errors import RedisUnavailableError
+from goqueue.store.dependencies import Released
+
+log = structlog.get_logger(__name__)
+
+
+def push_released(runway: Runway, released: Iterable[Released]) -> None:
+    """Push those that may start now, after the commit; what cannot be pushed is left to the dispatcher."""
+    by_queue = defaultdict[str, list[Message]](list)
+    for job in released:
+        if job.starts:
+            by_queue[job.queue].append(Message(job.id, job.fence))
+    try:
+        for queue, messages in by_queue.items():
+            if runway.submit(queue, messages).closed:
+                runway.wake_dispatcher()
+    except RedisUnavailableError as error:
+        log.warning("push_postponed", jobs=sum(map(len, by_queue.values())), error=str(error))

@@ -1,0 +1,62 @@
+"""Chains: jobs that run one after the other, created in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dramatiq.actor import Actor
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from goqueue.errors import InvalidJobError
+from goqueue.job_settings import JobSettings
+from goqueue.jobs import NewJob
+from goqueue.store.new_graphs import NewNode
+from goqueue.submit import current_broker, current_submitter, new_job
+
+__all__ = ["Step", "enqueue_chain"]
+
+#: An actor, its payload, and the settings of the job, where it has some.
+Step = tuple[Actor[Any, Any], Any] | tuple[Actor[Any, Any], Any, JobSettings]
+
+
+def enqueue_chain(*steps: Step, session: Session | Connection | None = None) -> list[int]:
+    """Create jobs of which each waits until the one before has completed; their ids, in their order.
+
+    All are created or none. When one does not complete, what follows it fails, or what its
+    `on_parent_failure` says. `goqueue.current_job().parent_results()` is what the one before returned.
+
+    Args:
+        steps: `(actor, payload)`, or `(actor, payload, {"priority": 5, …})` with any of the `JobSettings`; a
+            `depends_on` is waited for as well.
+        session: as for `enqueue`.
+
+    Raises:
+        InvalidJobError: a payload does not fit its type, or a setting is wrong; a field is named
+            `steps[1].payload`.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    if not steps:
+        raise InvalidJobError({"steps": "expected at least one"})
+    nodes = [
+        NewNode(_job_of(place, step), after=(place - 1,) if place else (), path=f"steps[{place}].")
+        for place, step in enumerate(steps)
+    ]
+    if session is None:
+        created = current_submitter().create_many(nodes)
+    else:
+        connection = session.connection() if isinstance(session, Session) else session
+        created = current_submitter().create_many_within(connection, nodes)
+    return [row.id for row in created]
+
+
+def _job_of(place: int, step: Step) -> NewJob:
+    actor, payload, *settings = step
+    said: JobSettings = settings[0] if settings else {}
+    broker = current_broker()
+    try:
+        payload = broker.job_types[actor.actor_name].payload_of_call((payload,), {})
+        return new_job(broker, actor.actor_name, payload, **said)
+    except InvalidJobError as error:
+        fields = {f"steps[{place}].{name}": wrong for name, wrong in error.fields.items()}
+        raise InvalidJobError(fields) from None

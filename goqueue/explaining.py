@@ -1,0 +1,37 @@
+"""Why is this job not running? The question from Python; `GET /jobs/{id}/explain` answers the same."""
+
+from __future__ import annotations
+
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.explanation import Explanation
+from goqueue.store import explanation as explanation_store
+from goqueue.submit import current_broker
+
+__all__ = ["explain", "explain_job"]
+
+
+def explain_job(database: Database, settings: Settings, job_id: int) -> Explanation:
+    """Why a job does not run, by the database of these settings.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    with database.transaction() as connection:
+        return explanation_store.explain(
+            connection, job_id, lease_seconds=settings.lease_seconds, max_deaths=settings.max_deaths
+        )
+
+
+def explain(job_id: int) -> Explanation:
+    """Why a job does not run: what blocks it, with the evidence, and when it is expected to start.
+
+    For a running or a finished job the summary says that. It only reads, within some milliseconds.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    broker = current_broker()
+    return explain_job(broker.database, broker.settings, job_id)

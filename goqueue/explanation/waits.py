@@ -1,0 +1,253 @@
+"""Reasons that have nothing to do with the order: time, other jobs, and what is stopped altogether."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from goqueue.explanation.facts import PARENTS_MAX, Facts
+from goqueue.explanation.reasons import Reason, ReasonCode
+from goqueue.explanation.text import count, moment, quote, span
+from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.limits import BreakerState
+
+__all__ = ["kind_of_wait", "of_running", "stops", "waits"]
+
+#: A worker that listens to nothing else is told in a list of so many queues.
+QUEUES_SHOWN = 50
+
+
+def of_running(facts: Facts) -> Iterator[Reason]:
+    """What a running job does."""
+    job, worker = facts.job, facts.worker
+    since = job.started_at or job.updated_at
+    evidence: dict[str, Any] = {"since": since, "worker_id": job.worker_id, "attempt": job.attempts}
+    if worker is not None:
+        evidence |= {"hostname": worker.hostname, "pid": worker.pid, "heartbeat_at": worker.heartbeat_at}
+    if job.cancel_requested_at is not None:
+        yield _cancel_requested(facts)
+    if worker is not None and not worker.alive:
+        yield Reason(
+            ReasonCode.WORKER_LOST,
+            f"worker {worker.id} ({worker.hostname}, process {worker.pid}), which runs it, is silent since "
+            f"{moment(worker.heartbeat_at)}: the rescuer takes the job back",
+            evidence,
+        )
+        return
+    on = "held by a client of the REST API" if worker is None else _on(facts)
+    yield Reason(ReasonCode.RUNNING, f"it runs since {moment(since)}, {on}", evidence)
+
+
+def _on(facts: Facts) -> str:
+    worker = facts.worker
+    assert worker is not None
+    return f"on worker {worker.id} ({worker.hostname}, process {worker.pid})"
+
+
+def _cancel_requested(facts: Facts) -> Reason:
+    job = facts.job
+    assert job.cancel_requested_at is not None
+    told = "its worker does not know it yet"
+    if job.cancel_acknowledged_at is not None:
+        told = f"its worker knows it since {moment(job.cancel_acknowledged_at)} and stops it"
+    return Reason(
+        ReasonCode.CANCEL_REQUESTED,
+        f"it was asked to stop at {moment(job.cancel_requested_at)}, and {told}",
+        {"requested_at": job.cancel_requested_at, "acknowledged_at": job.cancel_acknowledged_at},
+    )
+
+
+def waits(facts: Facts) -> Iterator[Reason]:
+    """What a job waits for that is its own: its time, or other jobs."""
+    job = facts.job
+    if job.ends_at is not None and job.ends_at <= facts.now:
+        yield Reason(
+            ReasonCode.EXPIRED,
+            f"its time to start ended at {moment(job.ends_at)}: it never starts, and becomes expired",
+            {"expires_at": job.expires_at, "deadline_at": job.deadline_at},
+            waits=True,
+        )
+    if job.attempts > job.max_retries:
+        yield Reason(
+            ReasonCode.OUT_OF_ATTEMPTS,
+            f"it has no attempt left: {job.attempts} of {job.max_retries + 1} are spent",
+            {"attempts": job.attempts, "max_retries": job.max_retries},
+            waits=True,
+        )
+    if job.status is JobStatus.BLOCKED:
+        yield _dependencies(facts)
+    if job.available_at > facts.now:
+        yield _time(facts)
+
+
+def _dependencies(facts: Facts) -> Reason:
+    if not facts.parents:
+        return Reason(
+            ReasonCode.NOT_RELEASED,
+            "every job that it waited for has ended, but nobody released it: the releaser of the scheduler "
+            "does within some seconds",
+            waits=True,
+        )
+    parents = ", ".join(f"{parent.id} ({parent.status or 'deleted'})" for parent in facts.parents)
+    return Reason(
+        ReasonCode.DEPENDENCY_PENDING,
+        f"it waits for {count(len(facts.parents), 'job', bound=PARENTS_MAX)}: {parents}",
+        {
+            "parents": [
+                {"id": parent.id, "status": parent.status, "queue": parent.queue, "type": parent.type}
+                for parent in facts.parents
+            ]
+        },
+        waits=True,
+    )
+
+
+def kind_of_wait(outcome: AttemptOutcome | None, *, is_last: bool, spent: bool) -> str:
+    """Why a time lies in the future: `backoff`, `snooze`, or `run_at`.
+
+    Args:
+        outcome: of the last attempt that has ended.
+        is_last: nothing was claimed since.
+        spent: it counts: nobody has queued the job anew.
+    """
+    if is_last and outcome is AttemptOutcome.FAILED and spent:
+        return "backoff"
+    if is_last and outcome is AttemptOutcome.SNOOZED:
+        return "snooze"
+    return "run_at"
+
+
+def _time(facts: Facts) -> Reason:
+    job, attempt = facts.job, facts.attempt
+    evidence: dict[str, Any] = {
+        "available_at": job.available_at,
+        "seconds": (job.available_at - facts.now).total_seconds(),
+        "kind": "run_at",
+    }
+    why = "it was created for then"
+    if attempt is not None:
+        evidence["kind"] = kind_of_wait(
+            attempt.outcome, is_last=attempt.fence == job.fence, spent=attempt.attempt == job.attempts
+        )
+    if attempt is not None and evidence["kind"] != "run_at":
+        evidence |= {"attempt": attempt.attempt, "error": attempt.error}
+        why = f"attempt {attempt.attempt} snoozed it"
+        if evidence["kind"] == "backoff":
+            why = f"attempt {attempt.attempt} failed ({quote(attempt.error or 'no error is known')})"
+    return Reason(
+        ReasonCode.WAITS_FOR_TIME,
+        f"it waits until {moment(job.available_at)}, {span(evidence['seconds'])} from now: {why}",
+        evidence,
+        ends_at=job.available_at,
+    )
+
+
+def stops(facts: Facts) -> Iterator[Reason]:
+    """What stops its queue or its type altogether, and whether anybody would run it."""
+    if facts.queue.paused_at is not None:
+        yield _paused(facts)
+    if facts.queue.throttled_until is not None:
+        yield Reason(
+            ReasonCode.QUEUE_THROTTLED,
+            f"a handler asked to slow the queue {facts.job.queue!r} down: nothing of it starts before "
+            f"{moment(facts.queue.throttled_until)}, {span(_seconds_to(facts))} from now",
+            {"until": facts.queue.throttled_until, "queue": facts.job.queue},
+            ends_at=facts.queue.throttled_until,
+        )
+    if not facts.crew.workers:
+        yield _no_worker(facts)
+    yield from _breaker(facts)
+    if facts.job.quarantined:
+        yield _quarantined(facts)
+
+
+def _seconds_to(facts: Facts) -> float:
+    assert facts.queue.throttled_until is not None
+    return (facts.queue.throttled_until - facts.now).total_seconds()
+
+
+def _paused(facts: Facts) -> Reason:
+    queue = facts.queue
+    assert queue.paused_at is not None
+    by = f" by {queue.paused_by}" if queue.paused_by else ""
+    why = f" ({quote(queue.pause_reason)})" if queue.pause_reason else ""
+    until = (
+        "until someone resumes it" if queue.paused_until is None else f"until {moment(queue.paused_until)}"
+    )
+    return Reason(
+        ReasonCode.QUEUE_PAUSED,
+        f"the queue {facts.job.queue!r} is paused{by}{why} since {moment(queue.paused_at)}, {until}",
+        {
+            "queue": facts.job.queue,
+            "by": queue.paused_by,
+            "reason": queue.pause_reason,
+            "since": queue.paused_at,
+            "until": queue.paused_until,
+        },
+        ends_at=queue.paused_until,
+        waits=queue.paused_until is None,
+    )
+
+
+def _no_worker(facts: Facts) -> Reason:
+    crew = facts.crew
+    served = ", ".join(crew.queues[:QUEUES_SHOWN])
+    others = f"live workers listen to: {served}" if crew.queues else "there is no live worker at all"
+    return Reason(
+        ReasonCode.NO_WORKER,
+        f"no live worker listens to the queue {crew.runway!r}; {others}",
+        {"queue": crew.runway, "served_queues": list(crew.queues)},
+        waits=True,
+    )
+
+
+def _breaker(facts: Facts) -> Iterator[Reason]:
+    limited = facts.type
+    if limited is None or limited.governed.limits.breaker is None or facts.job.admitted:
+        return
+    limits, probes = limited.governed.limits, limited.governed.probes
+    evidence: dict[str, Any] = {"type": facts.job.type, "since": limited.changed_at, "reason": limited.reason}
+    why = f" ({quote(limited.reason)})" if limited.reason else ""
+    if limits.state is BreakerState.OPEN:
+        ends = limited.cooldown_ends_at
+        when = "" if ends is None else f"; probes are let in from {moment(ends)}"
+        yield Reason(
+            ReasonCode.BREAKER_OPEN,
+            f"the circuit breaker of the type {facts.job.type!r} is open{why}{when}",
+            evidence | {"cooldown_ends_at": ends},
+            ends_at=ends,
+        )
+    elif limits.state is BreakerState.HALF_OPEN:
+        let_in = limited.governed.probes_let_in
+        yield Reason(
+            ReasonCode.BREAKER_HALF_OPEN,
+            f"the circuit breaker of the type {facts.job.type!r} is half-open{why}: {let_in} of {probes} "
+            "probes were let in, and the others wait until these complete",
+            evidence | {"probes": probes, "probes_let_in": let_in},
+            waits=True,
+        )
+
+
+def _quarantined(facts: Facts) -> Reason:
+    job, crew = facts.job, facts.crew
+    total = facts.attempt.deaths if facts.attempt else 0
+    served_by = None
+    who = "nobody serves the quarantine now"
+    if crew.workers:
+        served_by = "dedicated" if crew.dedicated else "idle_process"
+        who = "a worker process that serves nothing else takes it"
+        if not crew.dedicated:
+            who = "it starts when a worker process holds no other job"
+    return Reason(
+        ReasonCode.QUARANTINED,
+        f"it is suspected of killing its workers: {total} died under it, "
+        f"{job.deaths} of {facts.max_deaths} while it ran alone; it runs next alone, and {who}",
+        {
+            "worker_deaths": total,
+            "lonely_deaths": job.deaths,
+            "max_deaths": facts.max_deaths,
+            "served_by": served_by,
+            "workers": crew.workers,
+        },
+        waits=True,
+    )

@@ -1,0 +1,68 @@
+"""What an application does with jobs that may be running: stopping them, and looking at how far they are."""
+
+from __future__ import annotations
+
+from goqueue.errors import IllegalTransitionError, JobNotFoundError
+from goqueue.jobs import Job, JobStatus
+from goqueue.store import cancellation, reports
+from goqueue.store import jobs as job_store
+from goqueue.store.reports import LoggedLine, ProgressOfJob
+from goqueue.submit import current_broker
+
+__all__ = ["cancel_job", "job_log", "job_progress"]
+
+
+def cancel_job(job_id: int) -> Job:
+    """Cancel an unfinished job; the job as it is now.
+
+    A job that no worker runs is `cancelled` when this returns, and never starts. Of a running one its worker
+    is asked to stop it: its `cancel_requested_at` is set. A cancelled job stays as it is.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        IllegalTransitionError: it ended otherwise.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    broker = current_broker()
+    with broker.database.autocommit() as connection:
+        cancelled = cancellation.cancel(
+            connection, [job_id], head_start_seconds=broker.settings.priority_head_start_seconds
+        )
+        job = job_store.get(connection, job_id)
+    if not any(cancelled) and job.status is not JobStatus.CANCELLED:
+        raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)
+    return job
+
+
+def job_progress(job_id: int) -> ProgressOfJob:
+    """How far the latest attempt of a job has come, by its own account.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    with current_broker().database.autocommit() as connection:
+        progress = reports.progress_of(connection, job_id)
+    if progress is None:
+        raise JobNotFoundError(job_id)
+    return progress
+
+
+def job_log(job_id: int, *, after: int = 0, fence: int | None = None, limit: int = 1000) -> list[LoggedLine]:
+    """What an attempt of a job logged, in order.
+
+    Args:
+        job_id: the job.
+        after: only lines behind the one of this number.
+        fence: of the attempt with this fence, instead of the latest.
+        limit: the most lines.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    with current_broker().database.autocommit() as connection:
+        lines = reports.lines_of(connection, job_id, fence=fence, after=after, limit=limit)
+        if not lines:
+            job_store.get(connection, job_id)
+    return lines

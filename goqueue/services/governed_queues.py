@@ -1,0 +1,103 @@
+"""The dispatcher's other half: queues whose jobs start only when their limits let them in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+
+from goqueue.admission import Window
+from goqueue.broker.runway import PUSH_CHUNK, Message, Runway
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.services.admission import QueueAdmission
+from goqueue.services.queue_rates import QueueRates
+from goqueue.services.service import Counts
+from goqueue.store import admission as admission_store
+
+#: How often everything that was let in and has not started is pushed again, for lost pushes.
+PUSH_AGAIN_SECONDS = 0.2
+
+#: The runway takes whatever was let in: its length is the window's affair.
+NO_LIMIT = 1_000_000
+
+
+class GovernedQueues:
+    """Runs rounds of admission of governed queues, and pushes who was let in."""
+
+    def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
+        self._settings = settings
+        self._database = database
+        self._runway = runway
+        self._queues: dict[str, QueueAdmission] = {}
+        self._push_again_at = 0.0
+        self._gates_are_fresh = False
+        self.backlog = False
+
+    @property
+    def names(self) -> set[str]:
+        """Which queues are governed."""
+        return set(self._queues)
+
+    def learn(self, names: Iterable[str], threads: Mapping[str, int]) -> None:
+        """Learn which queues are governed, and how many worker threads listen to each."""
+        known, self._queues = self._queues, {}
+        for name in names:
+            floor = max(1, threads.get(name, 0) // 2)
+            ceiling = max(floor, self._settings.runway_max)
+            state = known.get(name) or QueueAdmission(
+                name,
+                0,
+                Window(floor, ceiling, floor),
+                QueueRates(name),
+                self._settings.priority_head_start_seconds,
+            )
+            state.threads = threads.get(name, 0)
+            state.window.floor = floor
+            state.window.ceiling = ceiling
+            self._queues[name] = state
+        self._gates_are_fresh = False
+
+    def run(self, counts: Counts) -> None:
+        """One round of every governed queue in which something waits."""
+        if not self._queues:
+            self.backlog = False
+            return
+        with self._database.autocommit() as connection:
+            waiting = admission_store.waiting_queues(connection, sorted(self._queues))
+        self.backlog = bool(waiting)
+        for name in waiting:
+            counts["admitted"] += self._round(name)
+        if not self._gates_are_fresh:
+            self._close_gates()
+        if time.monotonic() >= self._push_again_at:
+            counts["again"] += self._push_again()
+            self._push_again_at = time.monotonic() + PUSH_AGAIN_SECONDS
+
+    def _round(self, name: str) -> int:
+        with self._database.transaction() as connection:
+            admitted = self._queues[name].round(connection)
+        # A suspect holds its slot now, and starts by way of the quarantine alone.
+        messages = [Message(job.id, job.fence) for job in admitted if not job.quarantined]
+        if messages:
+            self._runway.dispatch(name, messages, limit=NO_LIMIT, closed=True)
+        return len(admitted)
+
+    def _push_again(self) -> int:
+        """What was let in stays in its row until it is claimed, so lost pushes are seen there."""
+        with self._database.autocommit() as connection:
+            rows = admission_store.let_in(connection, self._settings.runway_max * max(1, len(self._queues)))
+        again = 0
+        ready = (row for row in rows if not row.quarantined)
+        for queue, group in groupby(ready, key=lambda row: row.queue):
+            messages = [Message(row.id, row.fence) for row in group]
+            for start in range(0, len(messages), PUSH_CHUNK):
+                chunk = messages[start : start + PUSH_CHUNK]
+                again += self._runway.dispatch(queue, chunk, limit=NO_LIMIT, closed=True).added
+        return again
+
+    def _close_gates(self) -> None:
+        """Submits have to leave these queues to the admission, also after something wiped Redis."""
+        for name in self._queues:
+            self._runway.dispatch(name, [], limit=NO_LIMIT, closed=True)
+        self._gates_are_fresh = True

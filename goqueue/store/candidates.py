@@ -1,0 +1,141 @@
+"""Candidates: which ready jobs of a governed queue may be let in next, by rank or by turns of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.admission import KEYLESS, Candidate
+from goqueue.store.rows import fetch_all
+
+__all__ = ["by_rank", "heads", "keyless", "ring", "suspects"]
+
+_WAITING = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted"
+_KEYED = f"{_WAITING} AND concurrency_key IS NOT NULL"
+_CANDIDATE = "id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined"
+
+_BY_RANK = f"""
+    SELECT {_CANDIDATE} FROM jobs
+    WHERE queue = %(queue)s AND {_WAITING} AND type <> ALL(%(except_types)s)
+    ORDER BY rank, id LIMIT %(count)s
+"""
+
+_KEYLESS = f"""
+    SELECT {_CANDIDATE} FROM jobs
+    WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL
+    ORDER BY rank, id LIMIT %(count)s
+"""
+
+# The keys behind `after` that have a ready job, one descent of jobs_key_ready_idx each: a hundred thousand
+# keys cost a round no more than a thousand do.
+_RING = f"""
+    WITH RECURSIVE ring (key, steps) AS (
+        (SELECT concurrency_key, 1 FROM jobs
+         WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > %(after)s
+         ORDER BY queue, concurrency_key LIMIT 1)
+        UNION ALL
+        SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
+            SELECT concurrency_key AS key FROM jobs
+            WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > ring.key
+            ORDER BY queue, concurrency_key LIMIT 1
+        ) AS next
+        WHERE ring.steps < %(count)s
+    )
+    SELECT key FROM ring
+"""
+
+_HEADS = f"""
+    SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
+    CROSS JOIN LATERAL (
+        SELECT {_CANDIDATE} FROM jobs
+        WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key = wanted.key
+          AND type <> ALL(%(except_types)s)
+        ORDER BY queue, concurrency_key, rank, id LIMIT wanted.count
+    ) AS head
+    ORDER BY wanted.place, head.rank, head.id
+"""
+
+# In strict order only the oldest unfinished job of a key may start, if it may: one that runs, waits for its
+# time, for its backoff or for others holds up those behind it.
+_OLDEST = f"""
+    SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
+    CROSS JOIN LATERAL (
+        SELECT {_CANDIDATE} FROM (
+            SELECT * FROM jobs
+            WHERE queue = %(queue)s AND concurrency_key = wanted.key AND finished_at IS NULL
+              AND concurrency_key IS NOT NULL
+            ORDER BY queue, concurrency_key, id LIMIT 1
+        ) AS oldest
+        WHERE {_WAITING}
+    ) AS head
+    ORDER BY wanted.place
+"""
+
+# Suspects run alone, but they need a slot as any other job; in strict order also their turn.
+_SUSPECTS = f"""
+    SELECT {_CANDIDATE} FROM jobs
+    WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
+      AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
+          SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
+          AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
+          AND older.id < jobs.id))
+    ORDER BY deaths, rank, id LIMIT %(count)s
+"""
+
+
+def by_rank(
+    connection: Connection, queue: str, count: int, *, except_types: Iterable[str] = ()
+) -> list[Candidate]:
+    """The first `count` jobs that wait to be let in, by rank."""
+    parameters = {"queue": queue, "count": count, "except_types": list(except_types)}
+    return _candidates(connection, _BY_RANK, parameters)
+
+
+def keyless(connection: Connection, queue: str, count: int) -> list[Candidate]:
+    """Those without a key, by rank."""
+    return _candidates(connection, _KEYLESS, {"queue": queue, "count": count})
+
+
+def ring(connection: Connection, queue: str, *, after: str, count: int) -> list[str]:
+    """Up to `count` keys that have a ready job, in the order of the ring: behind `after`, then around."""
+    parameters: dict[str, Any] = {"queue": queue, "after": after, "count": count}
+    keys = [row[0] for row in fetch_all(connection, _RING, parameters)]
+    if len(keys) < count and after != KEYLESS:
+        parameters |= {"after": KEYLESS, "count": count - len(keys)}
+        keys += [row[0] for row in fetch_all(connection, _RING, parameters) if row[0] <= after]
+    return keys
+
+
+def heads(
+    connection: Connection,
+    queue: str,
+    counts: Mapping[str, int],
+    *,
+    fifo: bool,
+    except_types: Iterable[str] = (),
+) -> dict[str, list[Candidate]]:
+    """The first jobs of each key, by rank; in strict order its oldest unfinished one, if it may start."""
+    wanted = [
+        {"place": place, "key": key, "count": count} for place, (key, count) in enumerate(counts.items())
+    ]
+    parameters = {
+        "queue": queue,
+        "wanted": orjson.dumps(wanted).decode(),
+        "except_types": list(except_types),
+    }
+    found: dict[str, list[Candidate]] = {}
+    for candidate in _candidates(connection, _OLDEST if fifo else _HEADS, parameters):
+        found.setdefault(candidate.key, []).append(candidate)
+    return found
+
+
+def suspects(connection: Connection, queue: str, count: int, *, fifo: bool) -> list[Candidate]:
+    """Suspects that wait to be let in, the least suspicious first."""
+    return _candidates(connection, _SUSPECTS, {"queue": queue, "count": count, "fifo": fifo})
+
+
+def _candidates(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[Candidate]:
+    return [Candidate(*row) for row in fetch_all(connection, sql, parameters)]

@@ -1,0 +1,126 @@
+"""What an explanation costs beside a large backlog: each question is one bounded walk along an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.explaining import explain_job
+from goqueue.explanation import ReasonCode
+from goqueue.store import blocked_keys, explanation, positions, rate_forecasts, slot_holders
+from tests.support.shared_database import module_settings
+
+settings = module_settings
+
+BACKLOG = 20_000
+RUNNING = 40
+LIMIT = 100
+
+PARAMETERS: dict[str, Any] = {
+    "queue": "default",
+    "key": "key-7",
+    "type": "noop",
+    "runway": "default",
+    "lease_seconds": 15,
+    "rank": datetime.now(UTC),
+    "id": BACKLOG,
+    "deaths": 1,
+    "limit": LIMIT,
+    "after": "",
+    "keys_max": LIMIT,
+    "seconds": 60,
+    "needed": 50,
+}
+
+#: Each statement, and how many rows of the table it may read at most.
+STATEMENTS = {
+    "by_rank": (positions._BY_RANK, LIMIT),
+    "ready": (positions._READY, LIMIT),
+    "keyless": (positions._KEYLESS, LIMIT),
+    "of_key": (positions._OF_KEY, LIMIT),
+    "other_keys": (positions._OTHER_KEYS, LIMIT + 1),
+    "let_in": (positions._LET_IN, LIMIT),
+    "suspects": (positions._SUSPECTS, LIMIT),
+    "starts": (positions._STARTS, 2 * positions.STARTS_MAX + RUNNING),
+    "crew": (explanation._CREW, RUNNING),
+    "oldest": (explanation._OLDEST, 1),
+    "held": (slot_holders._HELD, RUNNING),
+    "held_by_queue": (slot_holders._HOLDERS["queue"], RUNNING),
+    "held_by_key": (slot_holders._HOLDERS["key"], RUNNING),
+    "held_by_type": (slot_holders._HOLDERS["type"], RUNNING),
+    "queue_free_at": (rate_forecasts._QUEUE_FREE_AT, 51),
+    "key_free_at": (rate_forecasts._KEY_FREE_AT, BACKLOG // 200),
+    "blocked_keys": (blocked_keys._PAGE, 2 * LIMIT),
+}
+
+#: A backlog by key, as many that have ended, some that run, and as many starts that a rate remembers.
+FILL = """
+    INSERT INTO queues (name) VALUES ('default');
+    INSERT INTO workers (hostname, pid, queues, threads) SELECT 'test', 1, ARRAY['default'], 8;
+    INSERT INTO jobs (queue, type, payload, rank, concurrency_key)
+        SELECT 'default', 'noop', '{}', now() - make_interval(secs => n), 'key-' || mod(n, 1000)
+        FROM generate_series(1, {backlog}) AS n;
+    INSERT INTO jobs (queue, type, status, payload, started_at, finished_at)
+        SELECT 'default', 'noop', 'completed', '{}', now(), now() FROM generate_series(1, {backlog});
+    INSERT INTO jobs (queue, type, status, payload, started_at, worker_id, concurrency_key)
+        SELECT 'default', 'noop', 'running', '{}', now(), 1, 'key-7' FROM generate_series(1, {running});
+    INSERT INTO rate_grants (queue, key, job_id, fence, cost, used_at)
+        SELECT 'default', 'key-' || mod(n, 200), n, 0, 1, now() FROM generate_series(1, {backlog}) AS n;
+""".replace("{backlog}", str(BACKLOG)).replace("{running}", str(RUNNING))
+
+
+@pytest.fixture(scope="module")
+def filled(module_settings: Settings) -> Iterator[Database]:
+    """A database with a backlog that no ANALYZE has seen: what the planner knows least about."""
+    database = Database(module_settings)
+    with database.autocommit() as connection:
+        for statement in FILL.strip().removesuffix(";").split(";"):
+            connection.exec_driver_sql(statement)
+    yield database
+    database.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_each_question_walks_along_an_index(filled: Database, name: str) -> None:
+    """No statement reads more rows of a large table than its bound, whatever the planner knows."""
+    sql, most = STATEMENTS[name]
+    with filled.transaction() as connection:
+        connection.exec_driver_sql(explanation._ALONG_INDEXES)
+        explained = connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", PARAMETERS
+        ).scalar_one()
+    scans = [
+        node for node in nodes(explained[0]["Plan"]) if node.get("Relation Name") in {"jobs", "rate_grants"}
+    ]
+    assert scans
+    assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan"}
+    read = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans
+    )
+    assert read <= most + len(scans)
+
+
+def test_the_last_of_a_backlog_is_explained(filled: Database, settings: Settings) -> None:
+    """The whole answer about the job at the end of the line."""
+    with filled.autocommit() as connection:
+        last = connection.exec_driver_sql(
+            "SELECT id FROM jobs WHERE rank IS NOT NULL ORDER BY rank DESC"
+        ).scalar()
+    assert isinstance(last, int)
+    answer = explain_job(filled, settings, last)
+    assert answer.ahead == BACKLOG - 1
+    assert [reason.code for reason in answer.reasons] == [ReasonCode.JOBS_AHEAD]
+    assert answer.rate_per_second
+    assert answer.expected_start_at is not None

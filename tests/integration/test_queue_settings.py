@@ -1,0 +1,194 @@
+"""Settings of queues, keys and types in the store, and from Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import goqueue
+from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.runway import Message
+from goqueue.config import Settings
+from goqueue.configure import current_flow_control
+from goqueue.db import Database
+from goqueue.errors import InvalidJobError, KeyNotFoundError, QueueNotFoundError, TypeNotFoundError
+from goqueue.limits import (
+    Breaker,
+    KeyLimits,
+    OnConflict,
+    QueueLimits,
+    RateAlgorithm,
+    RateLimit,
+    TypeLimits,
+)
+from goqueue.store import jobs as job_store
+from goqueue.store import queue_settings, type_settings
+from goqueue.store import queues as queue_store
+from tests.support.engine import process_of
+from tests.support.factories import JobFactory
+
+RATE = RateLimit(10, 2.5, RateAlgorithm.TOKEN_BUCKET)
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Iterator[JobBroker]:
+    """A process that declares one type in one queue."""
+    with process_of(settings) as broker:
+
+        @goqueue.actor(name="call", queue="calls")
+        def call() -> None:
+            """Do nothing."""
+
+        yield broker
+
+
+def admitted(database: Database, job_id: int) -> bool:
+    """Whether a job is let in."""
+    with database.autocommit() as connection:
+        return job_store.get(connection, job_id).admitted
+
+
+def test_limits_are_kept_as_they_are_given(database: Database) -> None:
+    """Whatever limits are set are read again, and a queue that was never configured has none."""
+    limits = QueueLimits(
+        concurrency=3,
+        key_concurrency=1,
+        on_conflict=OnConflict.DROP_NEW,
+        fair=True,
+        fifo=True,
+        rate=RATE,
+        key_rate=RateLimit(1, 60.0),
+        ramp_seconds=12.5,
+    )
+    with database.transaction() as connection:
+        queue_store.ensure(connection, ["a", "b"])
+        queue_settings.set_limits(connection, "a", limits)
+        assert queue_settings.limits_of(connection, "a") == limits
+        assert queue_settings.limits_of(connection, "b") == queue_settings.DEFAULTS
+        assert [found.name for found in queue_settings.governed(connection)] == ["a"]
+        with pytest.raises(QueueNotFoundError):
+            queue_settings.limits_of(connection, "c")
+        with pytest.raises(QueueNotFoundError):
+            queue_settings.set_limits(connection, "c", limits)
+
+
+def test_changed_limits_decide_about_what_was_let_in(make_job: JobFactory, database: Database) -> None:
+    """A change takes back what was let in of its queue, of its key or of its type, and nothing else."""
+    jobs = {
+        name: make_job(admitted=True, **columns).id
+        for name, columns in {
+            "a": {"queue": "a"},
+            "a.k": {"queue": "a", "concurrency_key": "k"},
+            "b": {"queue": "b", "type": "other"},
+        }.items()
+    }
+
+    def let_in() -> set[str]:
+        return {name for name, job_id in jobs.items() if admitted(database, job_id)}
+
+    assert let_in() == {"a", "a.k", "b"}
+    with database.transaction() as connection:
+        queue_settings.set_key(connection, "a", "k", KeyLimits(2))
+    assert let_in() == {"a", "b"}
+    with database.transaction() as connection:
+        assert queue_settings.set_limits(connection, "a", QueueLimits(concurrency=1)) == 1
+    assert let_in() == {"b"}
+    with database.transaction() as connection:
+        type_settings.locked(connection, "other")
+        type_settings.set_limits(connection, "other", TypeLimits(concurrency=1))
+    assert let_in() == set()
+
+
+def test_only_what_is_given_changes(broker: JobBroker) -> None:
+    """A change leaves other settings; None takes one back to its default."""
+    goqueue.configure_queue("calls", concurrency=5, fair=True, rate=RATE)
+    assert goqueue.configure_queue("calls", key_concurrency=1) == QueueLimits(5, 1, fair=True, rate=RATE)
+    rate = {"limit": 7, "period_seconds": 1}
+    limits = goqueue.configure_queue("calls", concurrency=None, fair=None, rate=rate)
+    assert limits == QueueLimits(None, 1, rate=RateLimit(7, 1.0))
+    assert goqueue.configure_key("calls", "a/b", weight=3) == KeyLimits(3)
+    assert goqueue.configure_key("calls", "a/b", concurrency=2) == KeyLimits(3, 2)
+    assert current_flow_control().keys("calls") == {"a/b": KeyLimits(3, 2)}
+    goqueue.configure_type("call", concurrency=2)
+    changed = goqueue.configure_type("call", breaker=Breaker(minimum=2))
+    assert changed.limits == TypeLimits(2, Breaker(minimum=2))
+    with broker.database.autocommit() as connection:
+        assert type_settings.type_limits(connection) == {"call": changed.limits}
+    assert goqueue.configure_type("call", breaker=None).limits == TypeLimits(2)
+
+
+def test_a_change_closes_the_gate(broker: JobBroker) -> None:
+    """After a change submits do not reach the runway: the dispatcher decides what may start."""
+    goqueue.configure_queue("calls", concurrency=1)
+    assert broker.runway.submit("calls", [Message(1, 0)]).added == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        pytest.param(lambda: goqueue.configure_queue("calls", concurrency=0), "concurrency", id="no slot"),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", concurrency="1"), "concurrency", id="a number as text"
+        ),
+        pytest.param(lambda: goqueue.configure_queue("calls", speed=1), "speed", id="an unknown setting"),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", ramp_seconds=math.nan), "ramp_seconds", id="not a number"
+        ),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", rate={"limit": 1}),
+            "rate.period_seconds",
+            id="half a rate",
+        ),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", fifo=True, key_concurrency=2),
+            "key_concurrency",
+            id="a contradiction",
+        ),
+        pytest.param(lambda: goqueue.configure_key("calls", "", weight=1), "key", id="an empty key"),
+        pytest.param(lambda: goqueue.configure_key("calls", "k", weight=1001), "weight", id="too heavy"),
+        pytest.param(
+            lambda: goqueue.configure_type("call", breaker={"failure_rate": 2}),
+            "breaker.failure_rate",
+            id="more failures than attempts",
+        ),
+        pytest.param(lambda: goqueue.pause_queue("calls", reason="a\0b"), "reason", id="a NUL"),
+        pytest.param(lambda: goqueue.pause_queue("calls", seconds=0), "seconds", id="no time"),
+        pytest.param(
+            lambda: goqueue.pause_queue("calls", until=datetime(2999, 1, 1)),  # noqa: DTZ001
+            "until",
+            id="no zone",
+        ),
+        pytest.param(
+            lambda: goqueue.pause_queue("calls", until=datetime.now(UTC) - timedelta(seconds=1)),
+            "until",
+            id="a time that has passed",
+        ),
+        pytest.param(
+            lambda: goqueue.pause_queue("calls", until=datetime(2999, 1, 1, tzinfo=UTC), seconds=1),
+            "settings",
+            id="two ends",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("broker")
+def test_a_wrong_setting_is_refused(call: Callable[[], Any], field: str) -> None:
+    """What cannot be meant is an error that names the setting, and changes nothing."""
+    with pytest.raises(InvalidJobError) as raised:
+        call()
+    assert list(raised.value.fields) == [field]
+
+
+@pytest.mark.usefixtures("broker")
+def test_what_is_not_there_cannot_be_configured() -> None:
+    """Unknown queues, keys and types are errors of their own."""
+    for call in (goqueue.configure_queue, goqueue.pause_queue, goqueue.resume_queue):
+        with pytest.raises(QueueNotFoundError):
+            call("nosuch")
+    with pytest.raises(KeyNotFoundError):
+        current_flow_control().delete_key("calls", "nosuch")
+    with pytest.raises(TypeNotFoundError):
+        goqueue.configure_type("nosuch", concurrency=1)
