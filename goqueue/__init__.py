@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from goqueue.broker.execution import current_job
-    from goqueue.bulk import (
+    from goqueue.control.bulk import (
         abort_bulk_operation,
         bulk_operation,
         preview_bulk_operation,
         retry_failures,
         start_bulk_operation,
     )
-    from goqueue.chains import enqueue_chain
-    from goqueue.configure import (
+    from goqueue.control.chains import enqueue_chain
+    from goqueue.control.configure import (
         configure_key,
         configure_queue,
         configure_type,
         pause_queue,
         resume_queue,
     )
+    from goqueue.control.declared_schedules import cron
+    from goqueue.control.editing import edit_job, job_versions, retry_job
+    from goqueue.control.explaining import explain
+    from goqueue.control.running_jobs import cancel_job, job_log, job_progress
     from goqueue.declare import actor
-    from goqueue.declared_schedules import cron
-    from goqueue.editing import edit_job, job_versions, retry_job
     from goqueue.errors import Discard, RetryAfter, Snooze
-    from goqueue.explaining import explain
     from goqueue.jobs import RetryPolicy
-    from goqueue.running_jobs import cancel_job, job_log, job_progress
+    from goqueue.rules.uniqueness import Unique
     from goqueue.submit import enqueue
-    from goqueue.uniqueness import Unique
 
 __all__ = [
     "Discard",
@@ -63,33 +63,33 @@ __all__ = [
 ]
 
 _HOMES = {
-    "start_bulk_operation": "goqueue.bulk",
-    "retry_failures": "goqueue.bulk",
-    "preview_bulk_operation": "goqueue.bulk",
-    "bulk_operation": "goqueue.bulk",
-    "abort_bulk_operation": "goqueue.bulk",
-    "job_versions": "goqueue.editing",
-    "retry_job": "goqueue.editing",
-    "edit_job": "goqueue.editing",
-    "Unique": "goqueue.uniqueness",
+    "start_bulk_operation": "goqueue.control.bulk",
+    "retry_failures": "goqueue.control.bulk",
+    "preview_bulk_operation": "goqueue.control.bulk",
+    "bulk_operation": "goqueue.control.bulk",
+    "abort_bulk_operation": "goqueue.control.bulk",
+    "job_versions": "goqueue.control.editing",
+    "retry_job": "goqueue.control.editing",
+    "edit_job": "goqueue.control.editing",
+    "Unique": "goqueue.rules.uniqueness",
     "Discard": "goqueue.errors",
     "RetryAfter": "goqueue.errors",
     "RetryPolicy": "goqueue.jobs",
     "Snooze": "goqueue.errors",
     "actor": "goqueue.declare",
-    "configure_key": "goqueue.configure",
-    "configure_queue": "goqueue.configure",
-    "configure_type": "goqueue.configure",
-    "cron": "goqueue.declared_schedules",
-    "cancel_job": "goqueue.running_jobs",
-    "job_log": "goqueue.running_jobs",
-    "job_progress": "goqueue.running_jobs",
+    "configure_key": "goqueue.control.configure",
+    "configure_queue": "goqueue.control.configure",
+    "configure_type": "goqueue.control.configure",
+    "cron": "goqueue.control.declared_schedules",
+    "cancel_job": "goqueue.control.running_jobs",
+    "job_log": "goqueue.control.running_jobs",
+    "job_progress": "goqueue.control.running_jobs",
     "current_job": "goqueue.broker.execution",
     "enqueue": "goqueue.submit",
-    "enqueue_chain": "goqueue.chains",
-    "explain": "goqueue.explaining",
-    "pause_queue": "goqueue.configure",
-    "resume_queue": "goqueue.configure",
+    "enqueue_chain": "goqueue.control.chains",
+    "explain": "goqueue.control.explaining",
+    "pause_queue": "goqueue.control.configure",
+    "resume_queue": "goqueue.control.configure",
 }
 
 

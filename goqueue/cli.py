@@ -153,8 +153,8 @@ def demo(options: argparse.Namespace) -> int:
 
 def explain(options: argparse.Namespace) -> int:
     """Print why a job does not run, as `GET /jobs/{id}/explain` answers it."""
+    from goqueue.control.explaining import explain_job  # noqa: PLC0415
     from goqueue.db import Database  # noqa: PLC0415
-    from goqueue.explaining import explain_job  # noqa: PLC0415
 
     settings = load_settings()
     database = Database(settings, application_name="goqueue-explain")

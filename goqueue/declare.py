@@ -8,8 +8,8 @@ from typing import Any, TypeVar, overload
 import dramatiq
 from dramatiq.actor import Actor
 
+from goqueue.rules.uniqueness import Unique
 from goqueue.submit import current_broker
-from goqueue.uniqueness import Unique
 
 __all__ = ["actor"]
 

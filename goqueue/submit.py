@@ -27,8 +27,8 @@ from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
-from goqueue.job_settings import JobSettings, refuse_wrong
 from goqueue.jobs import Job, JobStatus, NewJob, OnParentFailure, RetryPolicy
+from goqueue.rules.job_settings import JobSettings, refuse_wrong
 from goqueue.store import creation as creation_store
 from goqueue.store import queues as queue_store
 from goqueue.store.creation import Created, CreatedNode

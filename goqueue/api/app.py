@@ -61,7 +61,7 @@ from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import MAX_JOB_ID
-from goqueue.limits import BreakerState
+from goqueue.rules.limits import BreakerState
 from goqueue.submit import Submitter, current_broker
 
 App = falcon.App[falcon.Request, falcon.Response]

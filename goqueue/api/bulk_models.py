@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, JobDocument, job_document
 from goqueue.api.schemas import Moment, Name, Request, Status
-from goqueue.bulk import Preview
-from goqueue.bulk_actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
+from goqueue.control.bulk import Preview
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
+from goqueue.rules.bulk_actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
 from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation, filter_document
 from goqueue.store.job_lists import JobFilter
 

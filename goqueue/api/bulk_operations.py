@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import falcon
 
-from goqueue import bulk
 from goqueue.api.bodies import read_document
 from goqueue.api.bulk_models import (
     BulkOperationsQuery,
@@ -15,6 +14,7 @@ from goqueue.api.bulk_models import (
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.schemas import validate
+from goqueue.control import bulk
 from goqueue.store import bulk_operations as bulk_store
 from goqueue.store.bulk_operations import NewBulkOperation
 

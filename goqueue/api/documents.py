@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
-from goqueue.limits import BreakerState
+from goqueue.rules.limits import BreakerState
 
 Seconds = float
 
@@ -81,7 +81,7 @@ class BatchDocument(Document):
     count: int
     deduplicated: Annotated[
         int,
-        Field(description="How many were not created: their ids are those of other jobs with their keys."),
+        Field(description="How many were not created: their ids are those of jobs with their keys."),
     ]
 
 

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from goqueue.api.documents import Document
 from goqueue.api.schemas import Moment, Name, Request
-from goqueue.editing import EditedVersion
+from goqueue.control.editing import EditedVersion
 from goqueue.jobs import PRIORITY_RANGE
-from goqueue.json_diff import ABSENT
+from goqueue.rules.json_diff import ABSENT
 
 
 class EditAndRetry(Request):

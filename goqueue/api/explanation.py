@@ -9,15 +9,15 @@ from urllib.parse import urlencode
 
 import falcon
 
-from goqueue.admission import KEYLESS
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.explanation_models import BlockedKeysQuery, blocked_key_document
 from goqueue.api.schemas import validate
+from goqueue.control.explaining import explain_job
 from goqueue.errors import InvalidJobError, QueueNotFoundError
-from goqueue.explaining import explain_job
 from goqueue.jobs import QUARANTINE_QUEUE
-from goqueue.limits import QueueLimits
+from goqueue.rules.admission import KEYLESS
+from goqueue.rules.limits import QueueLimits
 from goqueue.store import blocked_keys
 from goqueue.store import queue_settings as queue_settings_store
 

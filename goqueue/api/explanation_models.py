@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document
-from goqueue.explanation import ReasonCode
 from goqueue.jobs import JobStatus
+from goqueue.rules.explanation import ReasonCode
 from goqueue.store.blocked_keys import WAITING_UP_TO, BlockedKey
 
 __all__ = [

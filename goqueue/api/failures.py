@@ -18,8 +18,8 @@ from goqueue.api.failure_models import (
     failure_document,
 )
 from goqueue.api.schemas import validate
-from goqueue.bulk_actions import BulkAction
 from goqueue.errors import FailureNotFoundError
+from goqueue.rules.bulk_actions import BulkAction
 from goqueue.store import failures as failure_store
 from goqueue.store import job_lists
 from goqueue.store.bulk_operations import NewBulkOperation

@@ -11,8 +11,8 @@ from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob
 from goqueue.broker.job_broker import JobBroker
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
-from goqueue.job_settings import JobSettings
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
+from goqueue.rules.job_settings import JobSettings
 from goqueue.store import queues as queue_store
 from goqueue.store.new_graphs import NewNode
 from goqueue.submit import new_job

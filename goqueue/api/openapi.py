@@ -14,7 +14,7 @@ from goqueue.api import documents
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.operations import OPERATIONS, Model, Operation
-from goqueue.job_settings import KEY_MAX_CHARACTERS
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
 
 JSON = "application/json"
 _PREFIX = "#/components/schemas/"

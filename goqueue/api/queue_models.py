@@ -9,8 +9,8 @@ from pydantic import Field
 
 from goqueue.api.documents import Document, QueueDocument, Seconds
 from goqueue.api.schemas import Moment
-from goqueue.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings
-from goqueue.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
+from goqueue.rules.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings
+from goqueue.rules.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
 from goqueue.store.type_settings import LimitedType
 
 __all__ = [

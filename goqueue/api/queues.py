@@ -18,8 +18,8 @@ from goqueue.api.queue_models import (
     settings_document,
 )
 from goqueue.api.schemas import validate
+from goqueue.control.flow_control import FlowControl
 from goqueue.errors import QueueNotFoundError
-from goqueue.flow_control import FlowControl
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.store import queue_settings as queue_settings_store
 from goqueue.store import statistics

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from goqueue.api.documents import Document, Seconds
 from goqueue.api.schemas import Key, Name, QueryMoment, Span
 from goqueue.api.unique_models import UniqueJob
-from goqueue.cron_expression import CronExpression, Shift
-from goqueue.flow_settings import Settings, Text
 from goqueue.jobs import (
     MAX_RATE_COST,
     MAX_RETRIES_LIMIT,
@@ -19,8 +17,10 @@ from goqueue.jobs import (
     PRIORITY_RANGE,
     JobStatus,
 )
-from goqueue.schedule_settings import BlackoutSettings, ScheduleName, ScheduleSettings
-from goqueue.schedules import (
+from goqueue.rules.cron_expression import CronExpression, Shift
+from goqueue.rules.flow_settings import Settings, Text
+from goqueue.rules.schedule_settings import BlackoutSettings, ScheduleName, ScheduleSettings
+from goqueue.rules.schedules import (
     BlackoutPolicy,
     CatchUp,
     Overlap,

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 import falcon
 import orjson
 
-from goqueue import scheduling
 from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
@@ -26,9 +25,10 @@ from goqueue.api.schedule_models import (
     schedule_document,
 )
 from goqueue.api.schemas import validate
-from goqueue.cron_expression import CronExpression
-from goqueue.schedule_settings import ScheduleIdentity
-from goqueue.schedules import Schedule, ScheduleDefinition, Source, ticks
+from goqueue.control import scheduling
+from goqueue.rules.cron_expression import CronExpression
+from goqueue.rules.schedule_settings import ScheduleIdentity
+from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source, ticks
 from goqueue.store import schedule_ticks as tick_store
 from goqueue.store import schedules as schedule_store
 

@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from goqueue.api.json_reader import path_name
 from goqueue.api.unique_models import UniqueJob
 from goqueue.errors import InvalidJobError
-from goqueue.job_settings import KEY_MAX_CHARACTERS, JobSettings
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
     MAX_JOB_ID,
@@ -24,6 +23,7 @@ from goqueue.jobs import (
     JobStatus,
     OnParentFailure,
 )
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, JobSettings
 
 BATCH_MAX_JOBS = 10_000
 CHAIN_MAX_JOBS = 1_000

@@ -13,7 +13,7 @@ from goqueue.api.queue_models import TypeSettings, breaker_document
 from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
 from goqueue.api.schemas import validate
 from goqueue.broker.job_type import JobType
-from goqueue.limits import BreakerState
+from goqueue.rules.limits import BreakerState
 from goqueue.store import type_settings as type_settings_store
 from goqueue.store.type_settings import LimitedType
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import JobDocument
 from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode
-from goqueue.uniqueness import KEY_MAX_CHARACTERS, MAX_FIELDS, Unique
+from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, MAX_FIELDS, Unique
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 

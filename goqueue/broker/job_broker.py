@@ -34,8 +34,8 @@ from goqueue.jobs import MAX_RETRIES_LIMIT, QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
+from goqueue.rules.uniqueness import Unique
 from goqueue.store import dependency_lists
-from goqueue.uniqueness import Unique
 
 Throws = tuple[type[BaseException], ...]
 

@@ -16,7 +16,7 @@ from typing_extensions import is_typeddict
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
-from goqueue.uniqueness import Unique
+from goqueue.rules.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

@@ -9,11 +9,11 @@ from dramatiq import Broker, Middleware
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Interrupt
 
-from goqueue import fingerprints
 from goqueue.errors import DeadlineExceeded, Discard
 from goqueue.job_context import job_context
 from goqueue.jobs import AttemptOutcome, FailureKind, JobStatus
 from goqueue.middleware.job_message import JobMessage
+from goqueue.rules import fingerprints
 
 #: Kept of an error's text and of its traceback.
 ERROR_MAX_CHARACTERS = 4_000

@@ -1,4 +1,4 @@
-"""Queues and job types: how their jobs are let in. See `goqueue/limits.py` for what the settings mean."""
+"""Queues and job types: how their jobs are let in. `goqueue/rules/limits.py` says what the settings mean."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ queues = Table(
     # Keys take turns; the jobs of a key run one after the other, in the order of their creation.
     Column("fair", Boolean, nullable=False, server_default=text("false")),
     Column("fifo", Boolean, nullable=False, server_default=text("false")),
-    # Starts of the queue, and of each key: a RateLimit of `goqueue/limits.py`.
+    # Starts of the queue, and of each key: a RateLimit of `goqueue/rules/limits.py`.
     Column("rate", JSON),
     Column("key_rate", JSON),
     # A handler was told to slow down: nothing starts before, and then more and more over the ramp.
@@ -113,7 +113,7 @@ types = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("concurrency", Integer),
-    # A Breaker of `goqueue/limits.py`, and where it stands.
+    # A Breaker of `goqueue/rules/limits.py`, and where it stands.
     Column("breaker", JSON),
     Column("breaker_state", Text, nullable=False, server_default="closed"),
     Column("breaker_changed_at", Timestamp),
@@ -131,8 +131,8 @@ types = Table(
     CheckConstraint("breaker_state IN ('closed','open','half_open')", name="breaker_state"),
 )
 
-# Ends of attempts a second, of the types that have a breaker. `since` is the change of the breaker after which
-# they started: what began before it says nothing about the time since.
+# Ends of attempts a second, of the types that have a breaker. `since` is the change of the breaker after
+# which they started: what began before it says nothing about the time since.
 type_outcomes = Table(
     "type_outcomes",
     metadata,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from goqueue.admission import (
+from goqueue.db import Connection
+from goqueue.rules.admission import (
     KEYLESS,
     Budget,
     Candidate,
@@ -23,8 +24,7 @@ from goqueue.admission import (
     ramped_slots,
     type_slots,
 )
-from goqueue.db import Connection
-from goqueue.limits import BreakerState, KeyLimits, OnConflict, QueueLimits
+from goqueue.rules.limits import BreakerState, KeyLimits, OnConflict, QueueLimits
 from goqueue.services.queue_rates import QueueRates
 from goqueue.store import admission as admission_store
 from goqueue.store import cancellation, queue_settings

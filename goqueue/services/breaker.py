@@ -7,10 +7,10 @@ from collections.abc import Callable
 import structlog
 
 from goqueue import metrics
-from goqueue.breakers import change_of
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.limits import BreakerState
+from goqueue.rules.breakers import change_of
+from goqueue.rules.limits import BreakerState
 from goqueue.services.service import Counts, Pause
 from goqueue.store import breakers as breaker_store
 from goqueue.store.breakers import BreakerRow

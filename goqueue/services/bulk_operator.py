@@ -8,10 +8,10 @@ from datetime import datetime
 import structlog
 
 from goqueue import failpoints, metrics
-from goqueue.bulk_actions import STEP_MAX, BulkAction, BulkState, allowance, due_after
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseRefusedError
+from goqueue.rules.bulk_actions import STEP_MAX, BulkAction, BulkState, allowance, due_after
 from goqueue.services.service import Counts, Pause
 from goqueue.store import bulk_operations as bulk_store
 from goqueue.store import cancellation, cleaning, job_lists

@@ -10,13 +10,14 @@ from datetime import datetime
 
 import structlog
 
-from goqueue import failpoints, metrics, scheduling
+from goqueue import failpoints, metrics
 from goqueue.config import Settings
+from goqueue.control import scheduling
+from goqueue.control.declared_schedules import declared
 from goqueue.db import Connection, Database
-from goqueue.declared_schedules import declared
 from goqueue.errors import UnavailableError
 from goqueue.jobs import JobStatus, OnParentFailure
-from goqueue.schedules import Overlap, Schedule, TickOutcome, decide
+from goqueue.rules.schedules import Overlap, Schedule, TickOutcome, decide
 from goqueue.services.service import Counts, Pause
 from goqueue.store import cancellation
 from goqueue.store import creation as creation_store

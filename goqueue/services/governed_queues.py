@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-from goqueue.admission import Window
 from goqueue.broker.runway import PUSH_CHUNK, Message, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
+from goqueue.rules.admission import Window
 from goqueue.services.admission import QueueAdmission
 from goqueue.services.queue_rates import QueueRates
 from goqueue.services.service import Counts

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from goqueue.admission import RateBudget, TokenBucket, keeps_history
 from goqueue.db import Connection
-from goqueue.limits import RateAlgorithm, RateLimit
+from goqueue.rules.admission import RateBudget, TokenBucket, keeps_history
+from goqueue.rules.limits import RateAlgorithm, RateLimit
 from goqueue.store import rates as rate_store
 from goqueue.store.admission import OpenQueue
 from goqueue.store.rates import QUEUE_BUCKET, Spent, Start

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from goqueue.admission import Candidate, GovernedType, Holder
-from goqueue.limits import QueueLimits
+from goqueue.rules.admission import Candidate, GovernedType, Holder
+from goqueue.rules.limits import QueueLimits
 from goqueue.store.queue_settings import limits_from_row, type_limits_from_row
 from goqueue.store.queues import CLOSED
 from goqueue.store.rows import array, fetch_all, fetch_one

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.explanation.waits import kind_of_wait
 from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.rules.explanation.waits import kind_of_wait
 from goqueue.store.rows import Values, fetch_all, fetch_one
 
 __all__ = ["WAITING_UP_TO", "BlockedKey", "page"]

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.breakers import Change, Tally
 from goqueue.db import retry_on_conflict
 from goqueue.errors import NoBreakerError
-from goqueue.limits import Breaker, BreakerState
+from goqueue.rules.breakers import Change, Tally
+from goqueue.rules.limits import Breaker, BreakerState
 from goqueue.store.queue_settings import type_limits_from_row
 from goqueue.store.rows import fetch_all, fetch_one
 from goqueue.store.type_settings import LimitedType, all_limited, take_back

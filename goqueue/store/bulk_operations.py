@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.bulk_actions import BulkAction, BulkState
 from goqueue.errors import BulkOperationEndedError, BulkOperationNotFoundError
 from goqueue.jobs import JobStatus
+from goqueue.rules.bulk_actions import BulkAction, BulkState
 from goqueue.store import job_lists
 from goqueue.store.job_lists import JobFilter
 from goqueue.store.rows import Values, array, fetch_all, fetch_one

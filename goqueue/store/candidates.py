@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.admission import KEYLESS, Candidate
+from goqueue.rules.admission import KEYLESS, Candidate
 from goqueue.store.rows import fetch_all
 
 __all__ = ["by_rank", "heads", "keyless", "ring", "suspects"]

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.admission import GovernedType
 from goqueue.errors import JobNotFoundError
-from goqueue.explanation import Explanation, explained
-from goqueue.explanation.facts import (
+from goqueue.jobs import FINAL_STATUSES, QUARANTINE_QUEUE, AttemptOutcome, JobStatus
+from goqueue.rules.admission import GovernedType
+from goqueue.rules.explanation import Explanation, explained
+from goqueue.rules.explanation.facts import (
     PARENTS_MAX,
     AttemptFacts,
     Blocker,
@@ -23,7 +24,6 @@ from goqueue.explanation.facts import (
     TypeFacts,
     WorkerFacts,
 )
-from goqueue.jobs import FINAL_STATUSES, QUARANTINE_QUEUE, AttemptOutcome, JobStatus
 from goqueue.store import dependency_lists
 from goqueue.store.leadership import is_led
 from goqueue.store.positions import position_of, starts_per_second

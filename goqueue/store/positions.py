@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.explanation.facts import JobFacts, Position
-from goqueue.explanation.turns import KEYS_COUNTED_UP_TO
+from goqueue.rules.explanation.facts import JobFacts, Position
+from goqueue.rules.explanation.turns import KEYS_COUNTED_UP_TO
 from goqueue.store.rows import fetch_all, fetch_one
 
 __all__ = ["COUNTED_UP_TO", "position_of", "starts_per_second"]

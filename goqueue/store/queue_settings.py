@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.errors import QueueNotFoundError
-from goqueue.limits import (
+from goqueue.rules.limits import (
     Breaker,
     BreakerState,
     KeyLimits,

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from goqueue.admission import RateBudget, TokenBucket, keeps_history
-from goqueue.explanation.facts import JobFacts, RateFacts
-from goqueue.limits import QueueLimits, RateAlgorithm, RateLimit
+from goqueue.rules.admission import RateBudget, TokenBucket, keeps_history
+from goqueue.rules.explanation.facts import JobFacts, RateFacts
+from goqueue.rules.limits import QueueLimits, RateAlgorithm, RateLimit
 from goqueue.store import candidates as candidate_store
 from goqueue.store import rates as rate_store
 from goqueue.store.rates import QUEUE_BUCKET, Spent

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.admission import KEYLESS, Candidate, TokenBucket
-from goqueue.limits import RateLimit
+from goqueue.rules.admission import KEYLESS, Candidate, TokenBucket
+from goqueue.rules.limits import RateLimit
 from goqueue.store.rows import fetch_all, fetch_one
 
 __all__ = [

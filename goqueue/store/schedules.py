@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from goqueue.errors import ScheduleNotFoundError
 from goqueue.jobs import JobStatus, NewJob, UniqueMode, UniqueRule
-from goqueue.schedule_settings import windows_of
-from goqueue.schedules import (
+from goqueue.rules.schedule_settings import windows_of
+from goqueue.rules.schedules import (
     BlackoutPolicy,
     CatchUp,
     Overlap,

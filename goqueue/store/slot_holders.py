@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.explanation.facts import Holder, JobFacts, LimitFacts, QueueFacts, TypeFacts
-from goqueue.limits import KeyLimits
+from goqueue.rules.explanation.facts import Holder, JobFacts, LimitFacts, QueueFacts, TypeFacts
+from goqueue.rules.limits import KeyLimits
 from goqueue.store.rows import fetch_all, fetch_one
 
 __all__ = ["HOLDERS_MAX", "key_of", "limits_reached"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.limits import TypeLimits
+from goqueue.rules.limits import TypeLimits
 from goqueue.store.queue_settings import type_limits_from_row
 from goqueue.store.rows import Values, fetch_all, fetch_one
 

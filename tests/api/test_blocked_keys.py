@@ -9,7 +9,7 @@ import pytest
 from falcon import testing
 
 from goqueue.db import Database
-from goqueue.limits import QueueLimits
+from goqueue.rules.limits import QueueLimits
 from goqueue.store import blocked_keys, queue_settings
 from goqueue.store import queues as queue_store
 from tests.support.explanations import seconds_from

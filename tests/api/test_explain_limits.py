@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.admission import Candidate
-from goqueue.breakers import Change
 from goqueue.db import Database
 from goqueue.jobs import Job
-from goqueue.limits import Breaker, BreakerState, KeyLimits, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+from goqueue.rules.admission import Candidate
+from goqueue.rules.breakers import Change
+from goqueue.rules.limits import (
+    Breaker,
+    BreakerState,
+    KeyLimits,
+    QueueLimits,
+    RateAlgorithm,
+    RateLimit,
+    TypeLimits,
+)
 from goqueue.store import admission as admission_store
 from goqueue.store import breakers as breaker_store
 from goqueue.store import queue_settings, type_settings

@@ -9,7 +9,7 @@ from falcon import testing
 
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.fingerprints import kind_of
+from goqueue.rules.fingerprints import kind_of
 from goqueue.services.bulk_operator import BulkOperator
 from goqueue.store import failures as failure_store
 from tests.api.test_service import assert_described

@@ -11,7 +11,7 @@ import pytest
 from falcon import testing
 
 from goqueue.db import Database
-from goqueue.schedules import Source
+from goqueue.rules.schedules import Source
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -18,7 +18,7 @@ from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
-from goqueue.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+from goqueue.rules.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
 from goqueue.services.governed_queues import GovernedQueues
 from goqueue.services.service import Counts
 from goqueue.store import admission as admission_store

@@ -10,14 +10,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 import goqueue
-from goqueue.breakers import Change
 from goqueue.broker import outcome_counter
 from goqueue.broker.outcome_counter import OutcomeCounter
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits import Breaker, BreakerState, TypeLimits
 from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.rules.breakers import Change
+from goqueue.rules.limits import Breaker, BreakerState, TypeLimits
 from goqueue.services.breaker import Breakers
 from goqueue.store import attempts as attempt_store
 from goqueue.store import breakers as breaker_store

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue import bulk, failpoints
-from goqueue.bulk_actions import STEP_MAX, BulkAction, BulkState
+from goqueue import failpoints
 from goqueue.config import Settings, environment_of
+from goqueue.control import bulk
 from goqueue.db import Connection, Database
 from goqueue.errors import BulkOperationEndedError, BulkOperationNotFoundError, InvalidJobError
 from goqueue.jobs import Job, JobStatus
+from goqueue.rules.bulk_actions import STEP_MAX, BulkAction, BulkState
 from goqueue.services.bulk_operator import BulkOperator
 from goqueue.store import bulk_operations as bulk_store
 from goqueue.store import cleaning

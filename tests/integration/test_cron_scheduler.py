@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from goqueue import declared_schedules, failpoints, scheduling
+from goqueue import failpoints
 from goqueue.config import Settings, environment_of
+from goqueue.control import declared_schedules, scheduling
+from goqueue.control.declared_schedules import cron
 from goqueue.db import Database
 from goqueue.declare import actor
-from goqueue.declared_schedules import cron
 from goqueue.errors import ConfigurationError, UnavailableError
 from goqueue.jobs import JobStatus, NewJob
-from goqueue.schedule_settings import ScheduleSettings
-from goqueue.schedules import Schedule, ScheduleDefinition, Source
+from goqueue.rules.schedule_settings import ScheduleSettings
+from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source
 from goqueue.services.cron import CronScheduler
 from goqueue.store import jobs as job_store
 from goqueue.store import schedule_ticks as tick_store

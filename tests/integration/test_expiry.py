@@ -19,9 +19,9 @@ from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import InvalidJobError
-from goqueue.job_settings import refuse_wrong
 from goqueue.jobs import ClaimedJob, Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob
+from goqueue.rules.job_settings import refuse_wrong
 from goqueue.services import expirer as expirer_module
 from goqueue.services.expirer import Expirer
 from goqueue.store import attempts as attempt_store

@@ -14,9 +14,9 @@ from goqueue.broker.job_broker import JobBroker
 from goqueue.cli import main
 from goqueue.config import Settings
 from goqueue.errors import JobNotFoundError
-from goqueue.explanation import Explanation, ReasonCode
 from goqueue.jobs import JobStatus
-from goqueue.limits import QueueLimits, RateAlgorithm, RateLimit
+from goqueue.rules.explanation import Explanation, ReasonCode
+from goqueue.rules.limits import QueueLimits, RateAlgorithm, RateLimit
 from goqueue.store import queue_settings
 from goqueue.store import queues as queue_store
 from tests.support.engine import QUICK, Engine, process_of

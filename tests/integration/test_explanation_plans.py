@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from goqueue.config import Settings
+from goqueue.control.explaining import explain_job
 from goqueue.db import Database
-from goqueue.explaining import explain_job
-from goqueue.explanation import ReasonCode
+from goqueue.rules.explanation import ReasonCode
 from goqueue.store import blocked_keys, explanation, positions, rate_forecasts, slot_holders
 from tests.support.shared_database import module_settings
 

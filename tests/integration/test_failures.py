@@ -14,8 +14,8 @@ import goqueue
 from goqueue.broker.known_failure_kinds import KnownFailureKinds
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.fingerprints import kind_of
 from goqueue.jobs import JobStatus
+from goqueue.rules.fingerprints import kind_of
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cleaning, job_lists, rows
 from goqueue.store import failures as failure_store

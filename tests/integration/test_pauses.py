@@ -8,7 +8,7 @@ import pytest
 
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.limits import QueueLimits
+from goqueue.rules.limits import QueueLimits
 from goqueue.services.pauses import Pauses
 from goqueue.store import attempts as attempt_store
 from goqueue.store import queue_settings

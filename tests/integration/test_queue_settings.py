@@ -13,10 +13,10 @@ import goqueue
 from goqueue.broker.job_broker import JobBroker
 from goqueue.broker.runway import Message
 from goqueue.config import Settings
-from goqueue.configure import current_flow_control
+from goqueue.control.configure import current_flow_control
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError, KeyNotFoundError, QueueNotFoundError, TypeNotFoundError
-from goqueue.limits import (
+from goqueue.rules.limits import (
     Breaker,
     KeyLimits,
     OnConflict,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from goqueue.jobs import NewJob
-from goqueue.limits import QueueLimits, RateAlgorithm, RateLimit
+from goqueue.rules.limits import QueueLimits, RateAlgorithm, RateLimit
 from goqueue.store import queue_settings
 from goqueue.store import queues as queue_store
 from tests.support.chaos_jobs import QUEUE

@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from goqueue import scheduling
 from goqueue.config import Settings, environment_of
-from goqueue.cron_expression import CronExpression
+from goqueue.control import scheduling
 from goqueue.db import Database
 from goqueue.jobs import NewJob
-from goqueue.schedules import CatchUp, ScheduleDefinition
+from goqueue.rules.cron_expression import CronExpression
+from goqueue.rules.schedules import CatchUp, ScheduleDefinition
 from goqueue.store import schedules as schedule_store
 from goqueue.store.rows import fetch_all
 from tests.support import cron_process

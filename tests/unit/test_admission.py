@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.admission import (
+from goqueue.rules.admission import (
     KEYLESS,
     PROBE_AGAIN_SECONDS,
     Budget,
@@ -25,7 +25,15 @@ from goqueue.admission import (
     ramped_slots,
     type_slots,
 )
-from goqueue.limits import Breaker, BreakerState, KeyLimits, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+from goqueue.rules.limits import (
+    Breaker,
+    BreakerState,
+    KeyLimits,
+    QueueLimits,
+    RateAlgorithm,
+    RateLimit,
+    TypeLimits,
+)
 
 RANK = datetime(2026, 1, 1, tzinfo=UTC)
 SLIDING = RateLimit(3, 1.0)

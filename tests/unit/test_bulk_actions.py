@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.bulk_actions import (
+from goqueue.jobs import JobStatus
+from goqueue.rules.bulk_actions import (
     BURST,
     STATUSES,
     STEP_MAX,
@@ -19,7 +20,6 @@ from goqueue.bulk_actions import (
     problems_of,
     status_of,
 )
-from goqueue.jobs import JobStatus
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.admission import GovernedType
-from goqueue.explanation import Explanation, Facts, Reason, ReasonCode, explained
-from goqueue.explanation.facts import (
+from goqueue.jobs import FINAL_STATUSES, AttemptOutcome, JobStatus
+from goqueue.rules.admission import GovernedType
+from goqueue.rules.explanation import Explanation, Facts, Reason, ReasonCode, explained
+from goqueue.rules.explanation.facts import (
     AttemptFacts,
     Crew,
     JobFacts,
@@ -25,10 +26,9 @@ from goqueue.explanation.facts import (
     RateFacts,
     TypeFacts,
 )
-from goqueue.explanation.text import count, quote, span
-from goqueue.explanation.waits import kind_of_wait
-from goqueue.jobs import FINAL_STATUSES, AttemptOutcome, JobStatus
-from goqueue.limits import Breaker, BreakerState, RateLimit, TypeLimits
+from goqueue.rules.explanation.text import count, quote, span
+from goqueue.rules.explanation.waits import kind_of_wait
+from goqueue.rules.limits import Breaker, BreakerState, RateLimit, TypeLimits
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CREW = Crew("default", workers=1, threads=8, queues=("default",))

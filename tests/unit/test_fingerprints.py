@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue import fingerprints
-from goqueue.fingerprints import (
+from goqueue.rules import fingerprints
+from goqueue.rules.fingerprints import (
     MESSAGE_MAX_CHARACTERS,
     handler_frame,
     kind_of,
@@ -110,7 +110,7 @@ CALL = "def call(function, *others):\n    return function(*others)\n"
 
 
 def traceback_through(*modules: dict[str, Any]) -> types.TracebackType | None:
-    """The traceback of an error that the last of these modules raises, called by the one before, and so on."""
+    """The traceback of an error that the last of these modules raises, called by the one before."""
     try:
         modules[0]["call"](*[names["call"] for names in modules[1:]], json.loads, "{")
     except json.JSONDecodeError as error:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from goqueue.blackouts import Blackout, DailyBlackout, DatedBlackout, end_of_blackout
-from goqueue.cron_expression import zone_of
 from goqueue.jobs import NewJob
-from goqueue.schedule_settings import ScheduleSettings
-from goqueue.schedules import (
+from goqueue.rules.blackouts import Blackout, DailyBlackout, DatedBlackout, end_of_blackout
+from goqueue.rules.cron_expression import zone_of
+from goqueue.rules.schedule_settings import ScheduleSettings
+from goqueue.rules.schedules import (
     MAX_RECORDED,
     CatchUp,
     ScheduleDefinition,

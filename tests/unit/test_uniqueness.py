@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from goqueue.errors import InvalidJobError
-from goqueue.job_settings import refuse_wrong
 from goqueue.jobs import JobStatus, UniqueMode
-from goqueue.uniqueness import Unique
+from goqueue.rules.job_settings import refuse_wrong
+from goqueue.rules.uniqueness import Unique
 
 
 def key(payload: Any, *fields: str, type_name: str = "t") -> str:

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from goqueue import metrics
-from goqueue.bulk_actions import MAX_IDS, BulkAction, problems_of, status_of
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.rules.bulk_actions import MAX_IDS, BulkAction, problems_of, status_of
 from goqueue.store import bulk_operations as bulk_store
 from goqueue.store import job_lists
 from goqueue.store import jobs as job_store

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from goqueue.limits import BreakerState, KeyLimits, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+from goqueue.rules.limits import BreakerState, KeyLimits, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
 
 #: How long after its last probe a half-open breaker whose probes came to nothing is probed again.
 PROBE_AGAIN_SECONDS = 5.0

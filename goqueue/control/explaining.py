@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.explanation import Explanation
+from goqueue.rules.explanation import Explanation
 from goqueue.store import explanation as explanation_store
 from goqueue.submit import current_broker
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from goqueue.explanation.facts import PARENTS_MAX, Facts
-from goqueue.explanation.reasons import Reason, ReasonCode
-from goqueue.explanation.text import count, moment, quote, span
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits import BreakerState
+from goqueue.rules.explanation.facts import PARENTS_MAX, Facts
+from goqueue.rules.explanation.reasons import Reason, ReasonCode
+from goqueue.rules.explanation.text import count, moment, quote, span
+from goqueue.rules.limits import BreakerState
 
 __all__ = ["kind_of_wait", "of_running", "stops", "waits"]
 

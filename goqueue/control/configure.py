@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from goqueue.flow_control import FlowControl
-from goqueue.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings, validated
-from goqueue.limits import KeyLimits, QueueLimits
+from goqueue.control.flow_control import FlowControl
+from goqueue.rules.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings, validated
+from goqueue.rules.limits import KeyLimits, QueueLimits
 from goqueue.store.queues import Queue
 from goqueue.store.type_settings import LimitedType
 from goqueue.submit import current_broker

@@ -14,7 +14,7 @@ import structlog
 from goqueue import metrics
 from goqueue.db import Database
 from goqueue.errors import ScheduleConflictError
-from goqueue.schedules import Schedule, ScheduleDefinition, Source, Tick, ticks
+from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source, Tick, ticks
 from goqueue.store import creation as creation_store
 from goqueue.store import queues as queue_store
 from goqueue.store import schedule_ticks as tick_store

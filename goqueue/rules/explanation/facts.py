@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from goqueue.admission import GovernedType
-from goqueue.explanation.reasons import Explanation
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits import QueueLimits, RateLimit
+from goqueue.rules.admission import GovernedType
+from goqueue.rules.explanation.reasons import Explanation
+from goqueue.rules.limits import QueueLimits, RateLimit
 
 #: The most parents of a blocked job that are told.
 PARENTS_MAX = 20

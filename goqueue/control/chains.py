@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from goqueue.errors import InvalidJobError
-from goqueue.job_settings import JobSettings
 from goqueue.jobs import NewJob
+from goqueue.rules.job_settings import JobSettings
 from goqueue.store.new_graphs import NewNode
 from goqueue.submit import current_broker, current_submitter, new_job
 

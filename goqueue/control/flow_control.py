@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from goqueue.breakers import Change
 from goqueue.broker.runway import Runway
 from goqueue.db import Connection, Database
 from goqueue.errors import (
@@ -23,16 +22,17 @@ from goqueue.errors import (
     RedisUnavailableError,
     TypeNotFoundError,
 )
-from goqueue.flow_settings import (
+from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.rules.breakers import Change
+from goqueue.rules.flow_settings import (
     KeySettings,
     PauseSettings,
     QueueSettings,
     TypeSettings,
     refuse_contradictions,
 )
-from goqueue.job_settings import KEY_MAX_CHARACTERS
-from goqueue.jobs import QUARANTINE_QUEUE
-from goqueue.limits import BreakerState, KeyLimits, QueueLimits
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
+from goqueue.rules.limits import BreakerState, KeyLimits, QueueLimits
 from goqueue.store import breakers as breaker_store
 from goqueue.store import queue_settings as queue_settings_store
 from goqueue.store import queues as queue_store

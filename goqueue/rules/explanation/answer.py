@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from goqueue.explanation.facts import Facts
-from goqueue.explanation.reasons import Explanation, Reason, ReasonCode
-from goqueue.explanation.text import moment, quote, span
-from goqueue.explanation.turns import expiring, limits, order
-from goqueue.explanation.waits import of_running, stops, waits
 from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.rules.explanation.facts import Facts
+from goqueue.rules.explanation.reasons import Explanation, Reason, ReasonCode
+from goqueue.rules.explanation.text import moment, quote, span
+from goqueue.rules.explanation.turns import expiring, limits, order
+from goqueue.rules.explanation.waits import of_running, stops, waits
 
 __all__ = ["explained"]
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from goqueue.explanation.answer import explained
-from goqueue.explanation.facts import Facts
-from goqueue.explanation.reasons import Explanation, Reason, ReasonCode
+from goqueue.rules.explanation.answer import explained
+from goqueue.rules.explanation.facts import Facts
+from goqueue.rules.explanation.reasons import Explanation, Reason, ReasonCode
 
 __all__ = ["Explanation", "Facts", "Reason", "ReasonCode", "explained"]

@@ -19,7 +19,7 @@ from goqueue.jobs import (
     QUARANTINE_QUEUE,
     OnParentFailure,
 )
-from goqueue.uniqueness import KEY_MAX_CHARACTERS, Unique
+from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, Unique
 
 __all__ = ["KEY_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from goqueue.cron_expression import moments_of
+from goqueue.rules.cron_expression import moments_of
 
 __all__ = ["WEEKDAYS", "Blackout", "DailyBlackout", "DatedBlackout", "end_of_blackout"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from goqueue.admission import ramped_slots
-from goqueue.explanation.facts import Facts, LimitFacts, RateFacts
-from goqueue.explanation.reasons import Reason, ReasonCode
-from goqueue.explanation.text import count, moment, span
-from goqueue.limits import RateAlgorithm
+from goqueue.rules.admission import ramped_slots
+from goqueue.rules.explanation.facts import Facts, LimitFacts, RateFacts
+from goqueue.rules.explanation.reasons import Reason, ReasonCode
+from goqueue.rules.explanation.text import count, moment, span
+from goqueue.rules.limits import RateAlgorithm
 
 __all__ = ["DISPATCHED_WITHIN_SECONDS", "KEYS_COUNTED_UP_TO", "expiring", "limits", "order"]
 

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
-from goqueue.blackouts import Blackout, end_of_blackout
-from goqueue.cron_expression import CronExpression, Fire
 from goqueue.jobs import NewJob
+from goqueue.rules.blackouts import Blackout, end_of_blackout
+from goqueue.rules.cron_expression import CronExpression, Fire
 
 #: Of the ticks that did not fire in one decision so many are recorded, the newest, and the first of all.
 MAX_RECORDED = 100

@@ -8,10 +8,10 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from dramatiq.actor import Actor
 
 from goqueue.errors import ConfigurationError, InvalidJobError
-from goqueue.flow_settings import validated
-from goqueue.job_settings import JobSettings
-from goqueue.schedule_settings import ScheduleIdentity, ScheduleSettings
-from goqueue.schedules import ScheduleDefinition, Source
+from goqueue.rules.flow_settings import validated
+from goqueue.rules.job_settings import JobSettings
+from goqueue.rules.schedule_settings import ScheduleIdentity, ScheduleSettings
+from goqueue.rules.schedules import ScheduleDefinition, Source
 from goqueue.submit import current_broker, new_job
 
 __all__ = ["cron", "declared"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from goqueue.limits import Breaker, BreakerState
+from goqueue.rules.limits import Breaker, BreakerState
 
 
 @dataclass(frozen=True, slots=True)

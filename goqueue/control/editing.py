@@ -12,9 +12,9 @@ from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import IllegalTransitionError, InvalidJobError
-from goqueue.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
 from goqueue.jobs import Job, JobStatus
-from goqueue.json_diff import Change, differences
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
+from goqueue.rules.json_diff import Change, differences
 from goqueue.store import edits as edit_store
 from goqueue.store import jobs as job_store
 from goqueue.store import unique_keys

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from goqueue.blackouts import WEEKDAYS, Blackout, DailyBlackout, DatedBlackout, end_of_blackout
-from goqueue.cron_expression import CronExpression, zone_of
-from goqueue.flow_settings import Settings
 from goqueue.jobs import NewJob
-from goqueue.schedules import BlackoutPolicy, CatchUp, Overlap, ScheduleDefinition, Source
+from goqueue.rules.blackouts import WEEKDAYS, Blackout, DailyBlackout, DatedBlackout, end_of_blackout
+from goqueue.rules.cron_expression import CronExpression, zone_of
+from goqueue.rules.flow_settings import Settings
+from goqueue.rules.schedules import BlackoutPolicy, CatchUp, Overlap, ScheduleDefinition, Source
 
 MAX_CATCH_UP = 1_000
 MAX_CATCH_UP_WINDOW_SECONDS = 31 * 86_400.0

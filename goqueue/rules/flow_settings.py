@@ -1,7 +1,7 @@
 """What may be said of a queue, a key, a job type and a pause: the models that REST and Python share.
 
-`goqueue/limits.py` says what the settings mean. Only what is given changes; null takes a setting back to its
-default.
+`goqueue/rules/limits.py` says what the settings mean. Only what is given changes; null takes a setting back
+to its default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS
-from goqueue.limits import (
+from goqueue.rules.limits import (
     MAX_CONCURRENCY,
     MAX_RAMP_SECONDS,
     MAX_RATE_LIMIT,
@@ -172,7 +172,7 @@ class PauseSettings(Settings):
 
 
 def validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
-    """What a caller from Python says, as the model; rates and breakers may be those of `goqueue/limits.py`.
+    """What a caller from Python says, as the model; rates and breakers may be those of `limits.py`.
 
     Raises:
         InvalidJobError: with every setting that is wrong.
