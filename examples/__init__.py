@@ -2,7 +2,7 @@
 
     python -m examples.schedules
 
-Each prints what it shows, and ends with exit code 1 where something is not as it says. `GOQUEUE_API_URL`
+Each prints what it shows, and ends with exit code 1 where something is not as it says. `EXAMPLES_API_URL`
 names another API than http://127.0.0.1:8000.
 """
 
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.05
 
 def api() -> httpx.Client:
     """A client of the API; requests name paths only."""
-    return httpx.Client(base_url=os.environ.get("GOQUEUE_API_URL", DEFAULT_URL), trust_env=False, timeout=10)
+    return httpx.Client(base_url=os.environ.get("EXAMPLES_API_URL", DEFAULT_URL), trust_env=False, timeout=10)
 
 
 def wait_until(what: str, condition: Callable[[], Any], timeout_seconds: float = 20) -> Any:

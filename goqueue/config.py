@@ -47,9 +47,6 @@ class Settings(BaseSettings):
     # API
     api_host: str = Field("127.0.0.1", description="The address that `goqueue api` binds.")
     api_port: int = Field(8000, ge=0, le=65535, description="The port that `goqueue api` binds.")
-    api_url: str = Field(
-        "http://127.0.0.1:8000", description="Where programs that talk to the API find it: the examples."
-    )
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
     api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(

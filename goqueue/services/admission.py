@@ -18,13 +18,13 @@ from goqueue.rules.admission import (
     GovernedType,
     Holder,
     Turns,
-    Window,
     key_slots,
     left_of,
     ramped_slots,
     type_slots,
 )
 from goqueue.rules.limits import BreakerState, KeyLimits, OnConflict, QueueLimits
+from goqueue.rules.window import Window
 from goqueue.services.queue_rates import QueueRates
 from goqueue.store import admission as admission_store
 from goqueue.store import cancellation, queue_settings

@@ -9,7 +9,7 @@ from itertools import groupby
 from goqueue.broker.runway import PUSH_CHUNK, Message, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.rules.admission import Window
+from goqueue.rules.window import Window
 from goqueue.services.admission import QueueAdmission
 from goqueue.services.queue_rates import QueueRates
 from goqueue.services.service import Counts

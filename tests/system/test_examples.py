@@ -40,7 +40,7 @@ def test_the_example_runs(stack: Stack, script: str, tmp_path: Path) -> None:
     """`python -m examples.<subject>` ends with exit code 0."""
     done = subprocess.run(
         [sys.executable, "-m", f"examples.{script}"],
-        env=stack.environment(stack.settings) | {"GOQUEUE_API_URL": stack.api_url},
+        env=stack.environment(stack.settings) | {"EXAMPLES_API_URL": stack.api_url},
         cwd=tmp_path,
         capture_output=True,
         text=True,

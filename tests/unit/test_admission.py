@@ -20,7 +20,6 @@ from goqueue.rules.admission import (
     RateBudget,
     TokenBucket,
     Turns,
-    Window,
     key_slots,
     ramped_slots,
     type_slots,
@@ -34,6 +33,7 @@ from goqueue.rules.limits import (
     RateLimit,
     TypeLimits,
 )
+from goqueue.rules.window import Window
 
 RANK = datetime(2026, 1, 1, tzinfo=UTC)
 SLIDING = RateLimit(3, 1.0)
