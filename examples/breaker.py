@@ -57,7 +57,7 @@ def in_state(client: httpx.Client, state: str) -> dict[str, Any] | None:
 
 def create(client: httpx.Client, *, answers: bool) -> int:
     """Create a call; its id."""
-    answer = client.post("/jobs", json={"queue": QUEUE, "type": TYPE, "payload": {"answers": answers}})
+    answer = client.post("/jobs/create", json={"queue": QUEUE, "type": TYPE, "payload": {"answers": answers}})
     return int(answer.raise_for_status().json()["id"])
 
 

@@ -37,7 +37,7 @@ def stop(client: httpx.Client, job_type: str) -> int:
 def create(client: httpx.Client, job_type: str, payload: dict[str, float], **members: float) -> int:
     """Create a job; its id."""
     job = {"queue": "examples", "type": job_type, "payload": payload} | members
-    job_id: int = client.post("/jobs", json=job).raise_for_status().json()["id"]
+    job_id: int = client.post("/jobs/create", json=job).raise_for_status().json()["id"]
     return job_id
 
 

@@ -17,7 +17,7 @@ def main() -> None:
 def edits(client: httpx.Client) -> None:
     """A letter that waits for later goes to somebody else, at once."""
     request = {"queue": "letters", "payload": {"to": "ada"}, "delay_seconds": 600}
-    job = client.post("/jobs", json=request).raise_for_status().json()
+    job = client.post("/jobs/create", json=request).raise_for_status().json()
     edit = {"payload": {"to": "grace"}, "author": "the example"}
     client.patch(f"/jobs/{job['id']}", json=edit).raise_for_status()
     client.patch(f"/jobs/{job['id']}", json={"available_at": job["created_at"]}).raise_for_status()
@@ -40,7 +40,7 @@ def retries(client: httpx.Client) -> None:
         "payload": {"fail_times": 100},
         "max_retries": 0,
     }
-    job = client.post("/jobs", json=request).raise_for_status().json()
+    job = client.post("/jobs/create", json=request).raise_for_status().json()
     failed = job_in(client, job["id"], "failed")
     wrong = client.post(f"/jobs/{job['id']}/retry", json={"payload": {"fail_times": "none"}})
     assert wrong.status_code == 400, wrong.text

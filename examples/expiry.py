@@ -29,7 +29,7 @@ def expires(client: httpx.Client) -> int:
     client.post("/queues/letters/pause").raise_for_status()
     try:
         request = {"queue": "letters", "payload": {"to": "yesterday"}, "ttl_seconds": 0.5}
-        job_id: int = client.post("/jobs", json=request).raise_for_status().json()["id"]
+        job_id: int = client.post("/jobs/create", json=request).raise_for_status().json()["id"]
         expired = job_in(client, job_id, "expired")
     finally:
         client.post("/queues/letters/resume").raise_for_status()
@@ -40,7 +40,7 @@ def expires(client: httpx.Client) -> int:
 def refuses(client: httpx.Client) -> None:
     """A job that could never start is a mistake."""
     request = {"queue": "letters", "payload": {"to": "nobody"}, "delay_seconds": 60, "ttl_seconds": 30}
-    answer = client.post("/jobs", json=request)
+    answer = client.post("/jobs/create", json=request)
     assert answer.status_code == 400, answer.text
     print("refused:", answer.json()["fields"])
 
@@ -48,7 +48,7 @@ def refuses(client: httpx.Client) -> None:
 def create(client: httpx.Client, job_type: str, payload: dict[str, Any], **members: float) -> int:
     """Create a job; its id."""
     job = {"queue": "examples", "type": job_type, "payload": payload} | members
-    job_id: int = client.post("/jobs", json=job).raise_for_status().json()["id"]
+    job_id: int = client.post("/jobs/create", json=job).raise_for_status().json()["id"]
     return job_id
 
 

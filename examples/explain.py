@@ -9,15 +9,13 @@ from typing import Any
 
 import httpx
 
-import goqueue
 from examples import api, job_in, wait_until
-from examples.jobs import slow
 
 QUEUE = "examples"
 
 
 def main() -> None:
-    """Ask by REST; and once from Python, as `goqueue explain <id>` prints it."""
+    """Ask, as `goqueue.explain(id)` and `goqueue explain <id>` do."""
     with api() as client:
         try:
             show_time(client)
@@ -30,7 +28,7 @@ def main() -> None:
 
 def show_time(client: httpx.Client) -> None:
     """A job of next hour says when its time comes."""
-    job_id = goqueue.enqueue(slow, {"seconds": 0}, delay_seconds=3600)
+    job_id = create(client, 0, delay_seconds=3600)
     answer = ask(client, job_id)
     assert codes(answer)[0] == "waits_for_time"
     assert answer["expected_start_at"] == answer["reasons"][0]["evidence"]["available_at"]
@@ -40,9 +38,9 @@ def show_time(client: httpx.Client) -> None:
 def show_strict_order(client: httpx.Client) -> None:
     """A job of a key says which older job has to end first; the queue lists the key."""
     client.put(f"/queues/{QUEUE}", json={"fifo": True}).raise_for_status()
-    older = goqueue.enqueue(slow, {"seconds": 3}, concurrency_key="tenant-7")
+    older = create(client, 3, concurrency_key="tenant-7")
     job_in(client, older, "running")
-    younger = goqueue.enqueue(slow, {"seconds": 0}, concurrency_key="tenant-7")
+    younger = create(client, 0, concurrency_key="tenant-7")
     answer = ask(client, younger)
     assert codes(answer)[0] == "key_blocked"
     assert answer["reasons"][0]["evidence"]["job_id"] == older
@@ -57,12 +55,18 @@ def show_pause(client: httpx.Client) -> None:
     """A job of a paused queue says by whom, why and until when; afterwards it says that it has ended."""
     pause = {"reason": "the provider is down", "author": "ada", "seconds": 60}
     client.post(f"/queues/{QUEUE}/pause", json=pause).raise_for_status()
-    job_id = goqueue.enqueue(slow, {"seconds": 0})
-    print(goqueue.explain(job_id).as_text())
+    job_id = create(client, 0)
     assert codes(ask(client, job_id))[0] == "queue_paused"
     client.post(f"/queues/{QUEUE}/resume").raise_for_status()
     job_in(client, job_id)
     wait_until("its explanation", lambda: ask(client, job_id)["status"] == "completed")
+
+
+def create(client: httpx.Client, seconds: float, **members: Any) -> int:
+    """Create a job that takes so long; its id."""
+    job = {"queue": QUEUE, "type": "slow", "payload": {"seconds": seconds}} | members
+    job_id: int = client.post("/jobs/create", json=job).raise_for_status().json()["id"]
+    return job_id
 
 
 def ask(client: httpx.Client, job_id: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def pause(client: httpx.Client, **settings: str | float) -> dict[str, str]:
 
 def create(client: httpx.Client) -> int:
     """Create a job; its id. A paused queue takes jobs as always."""
-    answer = client.post("/jobs", json={"queue": QUEUE, "payload": {"to": "carol"}})
+    answer = client.post("/jobs/create", json={"queue": QUEUE, "payload": {"to": "carol"}})
     return int(answer.raise_for_status().json()["id"])
 
 

@@ -15,7 +15,7 @@ def main() -> None:
     """What the handler says is read while it runs, and is complete when it has ended."""
     request = {"queue": "examples", "type": "walk", "payload": {"steps": STEPS}}
     with api() as client:
-        job_id = client.post("/jobs", json=request).raise_for_status().json()["id"]
+        job_id = client.post("/jobs/create", json=request).raise_for_status().json()["id"]
         lines: list[dict[str, Any]] = []
         while True:
             progress = client.get(f"/jobs/{job_id}/progress").raise_for_status().json()

@@ -13,7 +13,7 @@ def main() -> None:
     with api() as client:
         for when in ({"available_at": at}, {"delay_seconds": 0.5}):
             request = {"queue": "letters", "payload": {"to": "ada"}} | when
-            job = client.post("/jobs", json=request).raise_for_status().json()
+            job = client.post("/jobs/create", json=request).raise_for_status().json()
             assert job["status"] == "queued", job
             done = job_in(client, job["id"])
             due = datetime.fromisoformat(done["available_at"])

@@ -38,7 +38,7 @@ def throttled_until(client: httpx.Client) -> str | None:
 
 def create(client: httpx.Client, **payload: float) -> int:
     """Create a call; its id."""
-    answer = client.post("/jobs", json={"queue": QUEUE, "payload": payload})
+    answer = client.post("/jobs/create", json={"queue": QUEUE, "payload": payload})
     return int(answer.raise_for_status().json()["id"])
 
 

@@ -74,7 +74,7 @@ def batch(client: httpx.Client) -> None:
 
 def create(client: httpx.Client, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Create a job; the status and the document of the answer."""
-    answer = client.post("/jobs", json=request).raise_for_status()
+    answer = client.post("/jobs/create", json=request).raise_for_status()
     return answer.status_code, answer.json()
 
 

@@ -29,6 +29,10 @@ Try:
   curl {api}/jobs/create -H 'Content-Type: application/json' -d '{{"queue": "email", "payload": \
 {{"to": "ada@example.com", "subject": "Hello", "body": "It works."}}}}'
   curl '{api}/jobs?queue=email'
+
+For `goqueue explain` and Python in another terminal:
+
+  export GOQUEUE_DATABASE_URL={database} GOQUEUE_REDIS_URL={redis}
 """
 
 

@@ -176,8 +176,10 @@ def new_job(
     unique = said.pop("unique", job_type.unique)
     if unique is not None:
         said["unique"] = unique.rule(type_name, orjson.loads(text))
-    said["depends_on"] = tuple(said.get("depends_on", ()))
-    said["on_parent_failure"] = OnParentFailure(said.get("on_parent_failure", OnParentFailure.FAIL))
+    if "depends_on" in said:
+        said["depends_on"] = tuple(said["depends_on"])
+    if "on_parent_failure" in said:
+        said["on_parent_failure"] = OnParentFailure(said["on_parent_failure"])
     return NewJob(
         type=type_name,
         payload=text,

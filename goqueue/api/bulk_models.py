@@ -93,12 +93,13 @@ class BulkOperationsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     limit: Annotated[int, Field(ge=1, le=LIST_MAX)] = 50
-    before_id: Annotated[
-        Annotated[int, Field(ge=1, le=MAX_JOB_ID)] | None, Field(description="Only older ones than this.")
+    cursor: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_JOB_ID)] | None,
+        Field(description="From the Link header of the page before: only operations before this one."),
     ] = None
 
 
-class FilterDocument(Document):
+class BulkFilterDocument(Document):
     """The filter of an operation; what does not matter is left out."""
 
     queue: str | None = None
@@ -110,7 +111,7 @@ class FilterDocument(Document):
     ids: list[int] | None = None
 
 
-class ArgumentsDocument(Document):
+class BulkArgumentsDocument(Document):
     """The arguments of an operation."""
 
     priority: int | None = None
@@ -121,8 +122,8 @@ class BulkOperationDocument(Document):
 
     id: int
     action: BulkAction
-    filter: FilterDocument
-    arguments: ArgumentsDocument
+    filter: BulkFilterDocument
+    arguments: BulkArgumentsDocument
     state: BulkState
     reason: Annotated[str | None, Field(description="Why it was stopped.")]
     rate: float | None
@@ -136,7 +137,7 @@ class BulkOperationDocument(Document):
     finished_at: datetime | None
 
 
-class PreviewDocument(Document):
+class BulkPreviewDocument(Document):
     """What an operation would be done to. Nothing was changed."""
 
     dry_run: bool
@@ -166,7 +167,7 @@ def operation_document(operation: BulkOperation) -> dict[str, Any]:
 
 
 def preview_document(preview: Preview) -> dict[str, Any]:
-    """A PreviewDocument."""
+    """A BulkPreviewDocument."""
     return {
         "dry_run": True,
         "total": preview.total,

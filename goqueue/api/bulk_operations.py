@@ -12,6 +12,7 @@ from goqueue.api.bulk_models import (
     preview_document,
 )
 from goqueue.api.context import Context
+from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json
 from goqueue.api.schemas import validate
 from goqueue.control import bulk
@@ -26,10 +27,13 @@ class BulkOperationsResource:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The newest operations."""
+        """The newest operations; the next page is in the Link header."""
         query = validate(BulkOperationsQuery, request.params, whole="query")
         with self._context.database.autocommit() as connection:
-            operations = bulk_store.list_newest(connection, limit=query.limit, before_id=query.before_id)
+            operations = bulk_store.list_newest(connection, limit=query.limit + 1, before_id=query.cursor)
+        if len(operations) > query.limit:
+            operations.pop()
+            link_next(request, response, str(operations[-1].id))
         response.data = as_json([operation_document(operation) for operation in operations])
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:

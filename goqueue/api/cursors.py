@@ -1,10 +1,13 @@
-"""Opaque cursors: where the next page of a list begins, and of which list."""
+"""Pages of lists: the Link header, and opaque cursors that say where a page begins, and of which list."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
+from urllib.parse import urlencode
+
+import falcon
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID
@@ -12,6 +15,12 @@ from goqueue.store.job_lists import JobFilter
 
 _ID_BYTES = 8
 _LIST_BYTES = 7  # 15 bytes together: no padding in base64
+
+
+def link_next(request: falcon.Request, response: falcon.Response, cursor: str) -> None:
+    """Say in the Link header where the page after this one is: the same query with this cursor."""
+    query = urlencode(dict(request.params) | {"cursor": cursor})
+    response.append_link(f"{request.path}?{query}", "next")
 
 
 def write_cursor(last_id: int, wanted: JobFilter) -> str:

@@ -22,7 +22,7 @@ class CreatedDocument(JobDocument):
     ] = None
 
 
-class LinkDocument(Document):
+class DependencyDocument(Document):
     """A job that waits for another one, or that another one waits for."""
 
     id: int
@@ -39,13 +39,13 @@ class LinkDocument(Document):
 class DependenciesDocument(Document):
     """What a job waits for, and what waits for it, by id."""
 
-    parents: list[LinkDocument]
-    children: list[LinkDocument]
+    parents: list[DependencyDocument]
+    children: list[DependencyDocument]
     more_children: Annotated[bool, Field(description="There are more than are listed.")]
 
 
 def link_document(link: Link) -> dict[str, Any]:
-    """A LinkDocument."""
+    """A DependencyDocument."""
     return {
         "id": link.id,
         "status": link.status,

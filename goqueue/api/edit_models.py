@@ -29,7 +29,7 @@ class EditJob(EditAndRetry):
     """What a job shall become; at least one of payload, priority and available_at."""
 
 
-class ChangeDocument(Document):
+class VersionChangeDocument(Document):
     """A value that differs from the version before."""
 
     path: Annotated[str, Field(description="A JSON Pointer into the version.")]
@@ -47,7 +47,7 @@ class VersionDocument(Document):
     author: Annotated[str | None, Field(description="Who made it of the version before, as they said.")]
     edited_at: Annotated[datetime | None, Field(description="The first version: when the job was created.")]
     changes: Annotated[
-        list[ChangeDocument] | None,
+        list[VersionChangeDocument] | None,
         Field(description="From the version before, at most 1,000. Null: that one is not kept any more."),
     ]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from urllib.parse import urlencode
 
 import falcon
 
 from goqueue.api.context import Context
+from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json
 from goqueue.api.explanation_models import BlockedKeysQuery, blocked_key_document
 from goqueue.api.schemas import validate
@@ -54,8 +54,7 @@ class BlockedKeysResource:
         with self._context.database.autocommit() as connection:
             page, last = blocked_keys.page(connection, name, after=after, limit=query.limit)
         if last is not None:
-            parameters = dict(request.params) | {"cursor": _write_cursor(last, name)}
-            response.append_link(f"{request.path}?{urlencode(parameters)}", "next")
+            link_next(request, response, _write_cursor(last, name))
         response.data = as_json([blocked_key_document(blocked) for blocked in page])
 
     def _limits(self, name: str) -> QueueLimits:

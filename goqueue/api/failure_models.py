@@ -36,7 +36,7 @@ class FailureQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=GROUPS_MAX, description="Of the newest jobs.")] = 20
 
 
-class SampleDocument(Document):
+class FailureSampleDocument(Document):
     """The newest job of a group."""
 
     job_id: int
@@ -56,7 +56,7 @@ class FailureDocument(Document):
     count: Annotated[int, Field(description="Jobs that are failed now.")]
     first_seen: Annotated[datetime, Field(description="When the first of them failed.")]
     last_seen: datetime
-    sample: SampleDocument
+    sample: FailureSampleDocument
 
 
 class FailureDetailDocument(FailureDocument):
@@ -68,7 +68,7 @@ class FailureDetailDocument(FailureDocument):
 def failure_document(group: FailureGroup) -> dict[str, Any]:
     """A FailureDocument."""
     document = asdict(group)
-    sample = {name: document.pop(f"sample_{name}") for name in SampleDocument.model_fields}
+    sample = {name: document.pop(f"sample_{name}") for name in FailureSampleDocument.model_fields}
     return document | {"sample": sample}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import falcon
 
 from goqueue.api.bodies import read_optional_document
@@ -18,15 +16,12 @@ from goqueue.api.failure_models import (
     failure_document,
 )
 from goqueue.api.schemas import validate
-from goqueue.errors import FailureNotFoundError
 from goqueue.rules.bulk_actions import BulkAction
 from goqueue.store import failures as failure_store
 from goqueue.store import job_lists
 from goqueue.store.bulk_operations import NewBulkOperation
 from goqueue.store.failures import FailureFilter
 from goqueue.store.job_lists import JobFilter
-
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
 class FailuresResource:
@@ -53,7 +48,6 @@ class FailureResource:
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """The group, and its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
-        _expect_fingerprint(fingerprint)
         wanted = JobFilter(fingerprint=fingerprint)
         with self._context.database.autocommit() as connection:
             group = failure_store.get_group(connection, fingerprint)
@@ -70,7 +64,6 @@ class RetryFailureResource:
     def on_post(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Begin a bulk operation that retries its jobs; a dry run tells which these are."""
         asked = validate(RetryGroup, read_optional_document(request, self._context.settings.job_max_bytes))
-        _expect_fingerprint(fingerprint)
         with self._context.database.autocommit() as connection:
             failure_store.get_group(connection, fingerprint)
         new = NewBulkOperation(
@@ -81,13 +74,3 @@ class RetryFailureResource:
             author=asked.author,
         )
         answer_operation(response, self._context, new, dry_run=asked.dry_run)
-
-
-def _expect_fingerprint(text: str) -> None:
-    """What cannot be a fingerprint is none of a failed job.
-
-    Raises:
-        FailureNotFoundError: it is not 16 hex digits.
-    """
-    if not _FINGERPRINT.fullmatch(text):
-        raise FailureNotFoundError(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from urllib.parse import urlencode
 
 import falcon
 import orjson
@@ -11,7 +10,7 @@ import orjson
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.create import CreateJobResource
-from goqueue.api.cursors import read_cursor, write_cursor
+from goqueue.api.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
 from goqueue.errors import InvalidJobError
@@ -33,8 +32,7 @@ class JobsResource(CreateJobResource):
         with self._context.database.autocommit() as connection:
             jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
         if more:
-            parameters = dict(request.params) | {"cursor": write_cursor(jobs[-1].id, wanted)}
-            response.append_link(f"{request.path}?{urlencode(parameters)}", "next")
+            link_next(request, response, write_cursor(jobs[-1].id, wanted))
         response.data = as_json([job_document(job) for job in jobs])
 
 

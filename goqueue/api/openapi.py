@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from importlib.metadata import version
@@ -56,9 +57,7 @@ def document(context: Context) -> dict[str, Any]:
 
 def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": "_".join(
-            [method.lower(), *path.replace("{", "").replace("}", "").strip("/").split("/")]
-        ),
+        "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
         "summary": operation.summary,
         "parameters": _parameters(path, operation),
         "responses": _responses(operation),
@@ -141,7 +140,5 @@ def _models(models: Iterable[Model | None]) -> list[Any]:
 def _payload_schemas(context: Context) -> dict[str, Any]:
     schemas_of_payloads: dict[str, Any] = {}
     for job_type in context.broker.job_types.values():
-        schema = job_type.json_schema()
-        schemas_of_payloads |= schema.pop("$defs", {})
-        schemas_of_payloads[f"payload_of_{job_type.name}"] = schema
+        schemas_of_payloads |= job_type.components()
     return schemas_of_payloads

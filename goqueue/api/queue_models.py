@@ -14,12 +14,12 @@ from goqueue.rules.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorit
 from goqueue.store.type_settings import LimitedType
 
 __all__ = [
-    "KeyDocument",
     "KeySettings",
     "PauseRequest",
     "QueueDetailDocument",
+    "QueueKeyDocument",
     "QueueSettings",
-    "SettingsDocument",
+    "QueueSettingsDocument",
     "TypeSettings",
     "breaker_document",
     "key_document",
@@ -41,7 +41,7 @@ class RateDocument(Document):
     algorithm: RateAlgorithm
 
 
-class SettingsDocument(Document):
+class QueueSettingsDocument(Document):
     """How a queue lets its jobs in; null is without limit."""
 
     name: str
@@ -55,11 +55,11 @@ class SettingsDocument(Document):
     ramp_seconds: Seconds
 
 
-class QueueDetailDocument(QueueDocument, SettingsDocument):
+class QueueDetailDocument(QueueDocument, QueueSettingsDocument):
     """A queue: what waits in it, and how it lets its jobs in."""
 
 
-class KeyDocument(Document):
+class QueueKeyDocument(Document):
     """What is special about one key of a queue."""
 
     key: str
@@ -68,12 +68,12 @@ class KeyDocument(Document):
 
 
 def settings_document(name: str, limits: QueueLimits) -> dict[str, Any]:
-    """A SettingsDocument."""
+    """A QueueSettingsDocument."""
     return {"name": name} | asdict(limits)
 
 
 def key_document(key: str, limits: KeyLimits) -> dict[str, Any]:
-    """A KeyDocument."""
+    """A QueueKeyDocument."""
     return {"key": key} | asdict(limits)
 
 

@@ -19,7 +19,7 @@ from goqueue.api.queue_models import (
 )
 from goqueue.api.schemas import validate
 from goqueue.control.flow_control import FlowControl
-from goqueue.errors import QueueNotFoundError
+from goqueue.errors import InvalidJobError, QueueNotFoundError
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.store import queue_settings as queue_settings_store
 from goqueue.store import statistics
@@ -28,6 +28,8 @@ from goqueue.store.statistics import QueueStatistics
 
 #: The largest request of settings.
 SETTINGS_MAX_BYTES = 64 * 1024
+
+REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class QueuesResource:
@@ -93,11 +95,13 @@ class QueueKeyResource:
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
         """Change the settings that are given; the answer is all of them."""
+        _expect_utf_8(key)
         settings = validate(KeySettings, read_document(request, SETTINGS_MAX_BYTES))
         response.data = as_json(key_document(key, self._flow.set_key(name, key, settings)))
 
     def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
         """Make it a key like every other."""
+        _expect_utf_8(key)
         self._flow.delete_key(name, key)
         response.status = falcon.HTTP_204
 
@@ -133,6 +137,16 @@ def flow_control_of(context: Context) -> FlowControl:
         declared_queues=context.queues.declared,
         declared_types=lambda: context.broker.job_types,
     )
+
+
+def _expect_utf_8(key: str) -> None:
+    """Refuse what the decoding of a path replaced: it would be another key than the one that was meant.
+
+    Raises:
+        InvalidJobError: the key was not encoded as UTF-8.
+    """
+    if REPLACEMENT_CHARACTER in key:
+        raise InvalidJobError({"key": "expected percent-encoded UTF-8"})
 
 
 def _queue_document(row: QueueStatistics) -> dict[str, Any]:

@@ -8,10 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document
+from goqueue.control.running_jobs import MAX_INTEGER
 from goqueue.jobs import JobStatus
-
-#: The most that a number of a line, or a fence, can be.
-MAX_INTEGER = 2**31 - 1
 
 LOG_PAGE_MAX_LINES = 10_000
 

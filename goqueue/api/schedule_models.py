@@ -18,7 +18,7 @@ from goqueue.jobs import (
     JobStatus,
 )
 from goqueue.rules.cron_expression import CronExpression, Shift
-from goqueue.rules.flow_settings import Settings, Text
+from goqueue.rules.flow_settings import Author, Settings, Text
 from goqueue.rules.schedule_settings import BlackoutSettings, ScheduleName, ScheduleSettings
 from goqueue.rules.schedules import (
     BlackoutPolicy,
@@ -78,7 +78,7 @@ class PauseSchedule(Settings):
     """Why a schedule is paused, and by whom; both may be left out."""
 
     reason: Text | None = None
-    author: Text | None = None
+    author: Author | None = None
 
 
 class _Query(BaseModel):
@@ -104,9 +104,10 @@ class TicksQuery(_Query):
     """The query of GET /schedules/{name}/ticks."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    before: Annotated[QueryMoment | None, Field(description="Only ticks with an earlier nominal time.")] = (
-        None
-    )
+    cursor: Annotated[
+        QueryMoment | None,
+        Field(description="From the Link header of the page before: only ticks before this nominal time."),
+    ] = None
 
 
 class ScheduleDocument(Document):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import islice
 from typing import Any
-from urllib.parse import urlencode
 
 import falcon
 import orjson
 
 from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
+from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schedule_models import (
     JOB_MEMBERS,
@@ -46,7 +46,7 @@ class SchedulesResource:
             found = schedule_store.page(connection, after_name=query.cursor or "", limit=query.limit + 1)
         if len(found) > query.limit:
             found.pop()
-            _link_next(request, response, cursor=found[-1].definition.name)
+            link_next(request, response, found[-1].definition.name)
         response.data = as_json([_document(schedule) for schedule in found])
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -162,10 +162,10 @@ class TicksResource:
         query = validate(TicksQuery, request.params, whole="limit")
         with self._context.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)
-            found = tick_store.page(connection, schedule.id, before=query.before, limit=query.limit + 1)
+            found = tick_store.page(connection, schedule.id, before=query.cursor, limit=query.limit + 1)
         if len(found) > query.limit:
             found.pop()
-            _link_next(request, response, before=found[-1].nominal_at.isoformat())
+            link_next(request, response, found[-1].nominal_at.isoformat())
         response.data = as_json([tick._asdict() for tick in found])
 
 
@@ -188,7 +188,3 @@ def _answer_created(response: falcon.Response, schedule: Schedule) -> None:
     response.status = falcon.HTTP_201
     response.set_header("Location", f"/schedules/{schedule.definition.name}")
     response.data = as_json(_document(schedule))
-
-
-def _link_next(request: falcon.Request, response: falcon.Response, **parameters: str) -> None:
-    response.append_link(f"{request.path}?{urlencode(dict(request.params) | parameters)}", "next")

@@ -75,6 +75,9 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
+_PLAIN_SETTINGS = JobSettings.__optional_keys__ - {"unique"}
+
+
 class PlainJob(Request):
     """What may be said of any new job."""
 
@@ -114,8 +117,8 @@ class PlainJob(Request):
 
     def settings(self) -> JobSettings:
         """What it says beside type and payload."""
-        plain = set(JobSettings.__optional_keys__) - {"unique"}
-        said = self.model_dump(include=plain, exclude_none=True)
+        given = self.model_fields_set & _PLAIN_SETTINGS
+        said = {name: value for name in given if (value := getattr(self, name)) is not None}
         if self.unique is not None:
             said["unique"] = self.unique.said()
         return cast("JobSettings", said)

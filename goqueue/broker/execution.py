@@ -51,7 +51,10 @@ def current_job() -> CurrentJob:
     Raises:
         LookupError: no job is being worked on here.
     """
-    return _current.get()
+    job = _current.get(None)
+    if job is None:
+        raise LookupError("no job is being worked on here")
+    return job
 
 
 class JobFunction:

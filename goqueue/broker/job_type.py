@@ -113,7 +113,14 @@ class JobType:
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON schema of the payload."""
-        return self.schema.json_schema(ref_template="#/components/schemas/{model}")
+        return self.schema.json_schema()
+
+    def components(self) -> dict[str, dict[str, Any]]:
+        """The same as schemas of the API's description, under names that no other type's schemas have."""
+        name = f"payload_of_{self.name}"
+        schema = self.schema.json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
+        inner = {f"{name}.{model}": found for model, found in schema.pop("$defs", {}).items()}
+        return {name: schema} | inner
 
 
 def holds_nul(text: str) -> bool:

@@ -10,12 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from goqueue import metrics
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
 from goqueue.rules.bulk_actions import MAX_IDS, BulkAction, problems_of, status_of
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
 from goqueue.store import bulk_operations as bulk_store
+from goqueue.store import failures as failure_store
 from goqueue.store import job_lists
 from goqueue.store import jobs as job_store
 from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation
@@ -34,6 +38,8 @@ __all__ = [
     "start",
     "start_bulk_operation",
 ]
+
+log = structlog.get_logger(__name__)
 
 PREVIEW_JOBS = 20
 
@@ -57,7 +63,15 @@ def start(database: Database, new: NewBulkOperation) -> BulkOperation:
     """
     checked = _checked(new)
     with database.transaction() as connection:
-        return bulk_store.create(connection, checked)
+        operation = bulk_store.create(connection, checked)
+    log.info(
+        "bulk_operation_begun",
+        operation_id=operation.id,
+        action=operation.action.value,
+        author=operation.requested_by,
+        total=operation.total,
+    )
+    return operation
 
 
 def preview(database: Database, new: NewBulkOperation) -> Preview:
@@ -86,6 +100,7 @@ def abort(database: Database, operation_id: int) -> BulkOperation:
         aborted = bulk_store.abort(connection, operation_id)
     if before.finished_at is None:
         metrics.BULK_OPERATIONS.labels(aborted.action.value, aborted.state.value).inc()
+        log.info("bulk_operation_aborted", operation_id=operation_id, done=aborted.done)
     return aborted
 
 
@@ -131,7 +146,15 @@ def preview_bulk_operation(
 def retry_failures(
     fingerprint: str, *, rate: float | None = None, canary: int | None = None, author: str | None = None
 ) -> BulkOperation:
-    """Run the failed jobs of one group again; see `start_bulk_operation`."""
+    """Run the failed jobs of one group again.
+
+    Raises:
+        FailureNotFoundError: no failed job has this fingerprint.
+        InvalidJobError: something else about it is wrong.
+        DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
+    """
+    with current_broker().database.autocommit() as connection:
+        failure_store.get_group(connection, fingerprint)
     return start_bulk_operation(
         BulkAction.RETRY, rate=rate, canary=canary, author=author, fingerprint=fingerprint
     )
@@ -148,7 +171,12 @@ def bulk_operation(operation_id: int) -> BulkOperation:
 
 
 def abort_bulk_operation(operation_id: int) -> BulkOperation:
-    """Stop an operation for good; see `abort`."""
+    """Stop an operation for good; what it has done stays done. An aborted one stays as it is.
+
+    Raises:
+        BulkOperationNotFoundError: there is none with this id.
+        BulkOperationEndedError: it has ended otherwise.
+    """
     return abort(current_broker().database, operation_id)
 
 
@@ -160,9 +188,12 @@ def _new(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> New
             said["status"] = JobStatus(said["status"])
         if "ids" in said:
             said["ids"] = tuple(said["ids"])
-        return NewBulkOperation(BulkAction(action), JobFilter(**said), **others)
+        wanted_jobs = JobFilter(**said)
     except (TypeError, ValueError) as error:
         raise InvalidJobError({"filter": str(error)}) from None
+    if action not in set(BulkAction):
+        raise InvalidJobError({"action": f"expected one of {', '.join(BulkAction)}"})
+    return NewBulkOperation(BulkAction(action), wanted_jobs, **others)
 
 
 def _problems_of_filter(wanted: JobFilter, author: str | None) -> dict[str, str]:
@@ -170,8 +201,10 @@ def _problems_of_filter(wanted: JobFilter, author: str | None) -> dict[str, str]
     problems = {}
     texts = {f"filter.{name}": getattr(wanted, name) for name in ("queue", "type", "fingerprint")}
     for name, text in (texts | {"author": author}).items():
-        if text is not None and not (isinstance(text, str) and text.isprintable()):
-            problems[name] = "expected text without control characters"
+        if text is not None and not (
+            isinstance(text, str) and 0 < len(text) <= KEY_MAX_CHARACTERS and text.isprintable()
+        ):
+            problems[name] = f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
     for name in ("created_after", "created_before"):
         moment = getattr(wanted, name)
         if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is not None):
@@ -179,7 +212,7 @@ def _problems_of_filter(wanted: JobFilter, author: str | None) -> dict[str, str]
     ids = wanted.ids or ()
     if wanted.ids is not None and not 1 <= len(ids) <= MAX_IDS:
         problems["filter.ids"] = f"expected 1 to {MAX_IDS} ids"
-    elif not all(isinstance(job_id, int) and 0 < job_id <= MAX_JOB_ID for job_id in ids):
+    elif not all(type(job_id) is int and 0 < job_id <= MAX_JOB_ID for job_id in ids):
         problems["filter.ids"] = "expected ids of jobs"
     if replace(wanted, status=None) == JobFilter():
         problems["filter"] = f"expected at least one of {_FILTERS}; a status alone is too easily a mistake"

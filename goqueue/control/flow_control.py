@@ -44,6 +44,9 @@ __all__ = ["FlowControl"]
 
 log = structlog.get_logger(__name__)
 
+#: Why a breaker stands where an operator put it.
+BY_HAND = "by an operator"
+
 
 class FlowControl:
     """Changes how jobs are let in.
@@ -109,6 +112,7 @@ class FlowControl:
             before = queue_settings_store.key_limits(connection, queue).get(key, KeyLimits())
             limits = dataclasses.replace(before, **settings.changes())
             queue_settings_store.set_key(connection, queue, key, limits)
+        log.info("key_configured", queue=queue, key=key, **settings.changes())
         self._wake_dispatcher()
         return limits
 
@@ -125,6 +129,7 @@ class FlowControl:
             queue_settings_store.limits_of(connection, queue, lock=True)
             if not queue_settings_store.delete_key(connection, queue, key):
                 raise KeyNotFoundError(queue, key)
+        log.info("key_forgotten", queue=queue, key=key)
         self._wake_dispatcher()
 
     def set_type(self, name: str, settings: TypeSettings) -> LimitedType:
@@ -152,8 +157,8 @@ class FlowControl:
         """
         self.expect_type(name)
         with self._database.transaction() as connection:
-            changed = breaker_store.moved_by_hand(connection, name, Change(state, "by an operator"))
-        log.info("breaker_moved", type=name, state=state.value)
+            changed = breaker_store.moved_by_hand(connection, name, Change(state, BY_HAND))
+        log.info("breaker_moved", type=name, state=state.value, reason=BY_HAND)
         self._wake_dispatcher()
         return changed
 
@@ -169,7 +174,13 @@ class FlowControl:
             queue = queue_store.pause(connection, name, **settings.model_dump())
             if queue.paused_at is None:
                 raise InvalidJobError({"until": "expected a time that has not passed"})
-        log.info("queue_paused", queue=name, author=queue.paused_by, until=_text(queue.paused_until))
+        log.info(
+            "queue_paused",
+            queue=name,
+            reason=queue.pause_reason,
+            author=queue.paused_by,
+            until=_text(queue.paused_until),
+        )
         self._close_gate(name)
         return queue
 

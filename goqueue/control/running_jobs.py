@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from goqueue.errors import IllegalTransitionError, JobNotFoundError
-from goqueue.jobs import Job, JobStatus
+from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
+from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
 from goqueue.store import cancellation, reports
 from goqueue.store import jobs as job_store
 from goqueue.store.reports import LoggedLine, ProgressOfJob
 from goqueue.submit import current_broker
 
 __all__ = ["cancel_job", "job_log", "job_progress"]
+
+#: The most that the number of a line, or a fence, can be.
+MAX_INTEGER = 2**31 - 1
 
 
 def cancel_job(job_id: int) -> Job:
@@ -23,6 +26,8 @@ def cancel_job(job_id: int) -> Job:
         IllegalTransitionError: it ended otherwise.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFoundError(job_id)
     broker = current_broker()
     with broker.database.autocommit() as connection:
         cancelled = cancellation.cancel(
@@ -58,9 +63,13 @@ def job_log(job_id: int, *, after: int = 0, fence: int | None = None, limit: int
         limit: the most lines.
 
     Raises:
+        InvalidJobError: a number that no line, no fence or no limit can be.
         JobNotFoundError: there is no such job.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    for name, number in {"after": after, "fence": fence or 0, "limit": limit}.items():
+        if not 0 <= number <= MAX_INTEGER:
+            raise InvalidJobError({name: f"expected 0 to {MAX_INTEGER}"})
     with current_broker().database.autocommit() as connection:
         lines = reports.lines_of(connection, job_id, fence=fence, after=after, limit=limit)
         if not lines:

@@ -45,6 +45,7 @@ def create(database: Database, definition: ScheduleDefinition) -> Schedule:
     if schedule is None:
         name = definition.name
         raise ScheduleConflictError(name, f"there is a schedule {name!r} already")
+    log.info("schedule_created", schedule=schedule.definition.name)
     return schedule
 
 
@@ -78,7 +79,9 @@ def pause(database: Database, name: str, *, author: str | None, reason: str | No
     """
     with database.transaction() as connection:
         schedule = schedule_store.lock(connection, name)
-        return schedule_store.set_paused(connection, schedule.id, paused=True, author=author, reason=reason)
+        paused = schedule_store.set_paused(connection, schedule.id, paused=True, author=author, reason=reason)
+    log.info("schedule_paused", schedule=name, reason=paused.pause_reason, author=paused.paused_by)
+    return paused
 
 
 def resume(database: Database, name: str) -> Schedule:
@@ -92,7 +95,9 @@ def resume(database: Database, name: str) -> Schedule:
         if schedule.paused_at is None:
             return schedule
         first = _first(schedule.definition, schedule_store.now(connection))
-        return schedule_store.set_paused(connection, schedule.id, paused=False, first=first)
+        resumed = schedule_store.set_paused(connection, schedule.id, paused=False, first=first)
+    log.info("schedule_resumed", schedule=name)
+    return resumed
 
 
 def run_now(database: Database, name: str, *, head_start_seconds: float) -> Created:

@@ -54,13 +54,19 @@ class GovernedType:
 
 
 class Holder(NamedTuple):
-    """How many slots the jobs of a queue, key and type hold."""
+    """How many slots the jobs of a queue, key and type hold.
+
+    Attributes:
+        waiting: were let in and have not started.
+        suspects: of these; they start alone, one after the other.
+    """
 
     queue: str
     key: str
     type: str
     running: int
     waiting: int
+    suspects: int = 0
 
 
 @dataclass(slots=True)
@@ -87,7 +93,8 @@ class Turns:
         dealt: list[Candidate] = []
         while ring and len(dealt) < count:
             key, jobs = ring.popleft()
-            allowed = self.left if key == self.last and self.left else weights.get(key, 1)
+            weight = weights.get(key, 1)
+            allowed = min(self.left, weight) if key == self.last and self.left else weight
             taken = min(allowed, len(jobs), count - len(dealt))
             dealt += [jobs.popleft() for _ in range(taken)]
             self.last, self.left = key, allowed - taken if jobs else 0
@@ -266,6 +273,14 @@ def type_slots(types: dict[str, GovernedType], holders: list[Holder]) -> dict[st
         if min(left) < math.inf:
             slots[name] = int(min(left))
     return slots
+
+
+def closed_types(types: dict[str, GovernedType], holders: list[Holder]) -> list[str]:
+    """The types that a breaker lets no job in of, whatever their concurrency limits say."""
+    held: Counter[str] = Counter()
+    for holder in holders:
+        held[holder.type] += holder.running + holder.waiting
+    return [name for name, governed in types.items() if _breaker_slots(governed, held[name]) < 1]
 
 
 def _breaker_slots(governed: GovernedType, held: int) -> float:

@@ -57,5 +57,5 @@ def _of_half_open(breaker: Breaker, tally: Tally) -> Change | None:
     if tally.failed:
         return Change(BreakerState.OPEN, f"a probe failed, after {tally.completed} that completed")
     if tally.completed >= breaker.probes:
-        return Change(BreakerState.CLOSED, f"{tally.completed} probes completed")
+        return Change(BreakerState.CLOSED, "all probes completed")
     return None

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
 from goqueue.rules.limits import (
     MAX_CONCURRENCY,
     MAX_RAMP_SECONDS,
@@ -41,6 +50,9 @@ _BREAKER = Breaker()
 Model = TypeVar("Model", bound=BaseModel)
 Slots = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)]
 Text = Annotated[str, Field(min_length=1, max_length=TEXT_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+Author = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Settings(BaseModel):
@@ -157,18 +169,19 @@ class PauseSettings(Settings):
     """Why a queue is paused, by whom, and until when."""
 
     reason: Text | None = None
-    author: Text | None = None
+    author: Author | None = None
     until: AwareDatetime | None = None
     seconds: Annotated[
         Annotated[float, Field(gt=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False)] | None,
         Field(description="Instead of until: so long from now."),
     ] = None
 
-    @model_validator(mode="after")
-    def _expect_one_end(self) -> Self:
-        if self.until is not None and self.seconds is not None:
+    @field_validator("seconds")
+    @classmethod
+    def _expect_one_end(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("until") is not None:
             raise PydanticCustomError("end", "expected only one of until and seconds")
-        return self
+        return value
 
 
 def validated(model: type[Model], settings: Mapping[str, Any]) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -18,14 +17,17 @@ from goqueue.rules.admission import (
     GovernedType,
     Holder,
     Turns,
+    closed_types,
     key_slots,
     left_of,
     ramped_slots,
     type_slots,
 )
+from goqueue.rules.conflicts import HeldSlots
 from goqueue.rules.limits import BreakerState, KeyLimits, OnConflict, QueueLimits
 from goqueue.rules.window import Window
 from goqueue.services.queue_rates import QueueRates
+from goqueue.services.turn_search import Round, TurnSearch
 from goqueue.store import admission as admission_store
 from goqueue.store import cancellation, queue_settings
 from goqueue.store import candidates as candidate_store
@@ -35,11 +37,9 @@ from goqueue.store.admission import OpenQueue
 
 log = structlog.get_logger(__name__)
 
-#: Suspects that are let in by one round.
+#: Suspects that a round looks at, and the most that hold slots while they wait: they start one by one.
 SUSPECTS = 16
-
-#: How soon a queue whose keys take turns is searched again for jobs without a key, where there were none.
-KEYLESS_SECONDS = 0.5
+SUSPECTS_AHEAD = 4
 
 #: The most jobs of a round: its transaction holds the queue's lock.
 ROUND_MAX = 500
@@ -60,7 +60,10 @@ class QueueAdmission:
     rates: QueueRates
     head_start_seconds: float
     turns: Turns = field(default_factory=Turns)
-    keyless_at: float = 0.0
+    search: TurnSearch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.search = TurnSearch(self.queue, self.rates, self.turns)
 
     def round(self, connection: Connection) -> list[Candidate]:
         """Let in whatever the limits allow now, in the connection's transaction, in the order of starting."""
@@ -72,19 +75,23 @@ class QueueAdmission:
         room = self._room(holders)
         if not room:
             return []
-        keys = queue_settings.key_limits(connection, self.queue) if opened.limits.by_key else {}
+        limits = opened.limits
+        keys = queue_settings.key_limits(connection, self.queue) if limits.by_key else {}
         budget = self._budget(connection, opened, types, holders, keys)
-        waiting = self._waiting(connection, opened, budget, room, keys)
-        chosen, without_slot = self._choose(waiting, budget, room, keys)
-        admitted = self._admit(connection, opened.limits, chosen, types)
+        now = Round(connection, opened, budget, keys, _skipped(limits, budget, types, holders))
+        suspects = sum(holder.suspects for holder in holders if holder.queue == self.queue)
+        waiting = self._waiting(now, room, suspects)
+        admitted = self._admit(connection, limits, self._choose(waiting, budget, room, keys), types)
         self.window.was_filled = len(admitted) >= room
-        if without_slot and opened.limits.on_conflict is not OnConflict.WAIT:
-            self._resolve(connection, opened.limits, without_slot, holders)
+        if limits.on_conflict is not OnConflict.WAIT:
+            held = HeldSlots.after(self.queue, limits, keys, types, holders, admitted)
+            self._resolve(connection, held, waiting, {job.id for job in admitted})
         return admitted
 
     def _room(self, holders: Iterable[Holder]) -> int:
-        let_in = sum(holder.waiting for holder in holders if holder.queue == self.queue)
-        return min(ROUND_MAX, self.window.room(let_in))
+        """Of the window; suspects do not start soon, so they are not in it."""
+        here = [holder for holder in holders if holder.queue == self.queue]
+        return min(ROUND_MAX, self.window.room(sum(holder.waiting - holder.suspects for holder in here)))
 
     # What the limits allow
 
@@ -117,83 +124,42 @@ class QueueAdmission:
 
     # Who waits
 
-    def _waiting(
-        self,
-        connection: Connection,
-        opened: OpenQueue,
-        budget: Budget,
-        room: int,
-        keys: dict[str, KeyLimits],
-    ) -> dict[str, list[Candidate]]:
+    def _waiting(self, now: Round, room: int, suspects_let_in: int) -> dict[str, list[Candidate]]:
         """The jobs that may be next, by key in the order of the ring; without keys all are one."""
-        limits = opened.limits
-        count = room if limits.on_conflict is not OnConflict.WAIT else min(room, _whole(budget.slots, room))
+        limits = now.opened.limits
+        waits = limits.on_conflict is OnConflict.WAIT
+        count = min(room, _whole(now.budget.slots, room)) if waits else room
         if not count:
             return {}
-        suspects = candidate_store.suspects(connection, self.queue, SUSPECTS, fifo=limits.fifo)
-        if not limits.by_key:
-            waiting = candidate_store.by_rank(
-                connection, self.queue, count, except_types=_skipped(limits, budget)
-            )
-            return {KEYLESS: suspects + waiting}
-        by_key = self._by_key(connection, opened, budget, count, keys)
-        for suspect in reversed(suspects):
-            by_key.setdefault(suspect.key, []).insert(0, suspect)
-        return by_key
-
-    def _by_key(
-        self,
-        connection: Connection,
-        opened: OpenQueue,
-        budget: Budget,
-        count: int,
-        keys: dict[str, KeyLimits],
-    ) -> dict[str, list[Candidate]]:
-        limits = opened.limits
-        names = self._ring(connection, count + sum(slots < 1 for slots in budget.key_slots.values()))
-        if limits.key_rate is not None:
-            budget.key_rates = self.rates.of_keys(connection, opened, names)
-        waits = limits.on_conflict is OnConflict.WAIT
-        share = math.ceil(count / len(names)) if names else 0
-        counts = {
-            name: _whole(budget.slots_of(name), share * keys.get(name, KeyLimits()).weight)
-            if waits
-            else share
-            for name in names
-        }
-        found = candidate_store.heads(
-            connection,
-            self.queue,
-            {name: n for name, n in counts.items() if n > 0},
-            fifo=limits.fifo,
-            except_types=_skipped(limits, budget),
-        )
-        return self._with_keyless(connection, found, names, count)
-
-    def _ring(self, connection: Connection, count: int) -> list[str]:
-        """The next keys, from the one whose visit is not over, or from the one behind it."""
-        names = candidate_store.ring(connection, self.queue, after=self.turns.last, count=count)
-        if self.turns.left and self.turns.last != KEYLESS:
-            names = [self.turns.last, *(name for name in names if name != self.turns.last)]
-        return names
-
-    def _with_keyless(
-        self, connection: Connection, found: dict[str, list[Candidate]], names: list[str], count: int
-    ) -> dict[str, list[Candidate]]:
-        """The keyless share a turn, which comes where the ring begins anew."""
-        now = time.monotonic()
-        if now < self.keyless_at:
-            return found
-        jobs = candidate_store.keyless(connection, self.queue, count)
-        if not jobs:
-            self.keyless_at = now + KEYLESS_SECONDS
-            return found
-        before = [name for name in names if name > self.turns.last]
-        if self.turns.last == KEYLESS and not self.turns.left:
-            order = [*names, KEYLESS]
+        waiting: dict[str, list[Candidate]] = {}
+        for suspect in self._suspects(now, suspects_let_in):
+            waiting.setdefault(suspect.key, []).append(suspect)
+        if limits.by_key:
+            others = self.search.find(now, count)
         else:
-            order = [*before, KEYLESS, *(name for name in names if name not in set(before))]
-        return {name: found.get(name, jobs if name == KEYLESS else []) for name in order}
+            others = {
+                KEYLESS: candidate_store.by_rank(now.connection, self.queue, count, except_types=now.skipped)
+            }
+        for key, jobs in others.items():
+            waiting.setdefault(key, []).extend(jobs)
+        return waiting
+
+    def _suspects(self, now: Round, let_in: int) -> list[Candidate]:
+        """Before all others: a key of which only a suspect waits is not in the ring."""
+        limits = now.opened.limits
+        suspects = candidate_store.suspects(
+            now.connection,
+            self.queue,
+            SUSPECTS,
+            fifo=limits.fifo,
+            except_types=now.skipped,
+            except_keys=[key for key, slots in now.budget.key_slots.items() if slots < 1],
+        )
+        if suspects and limits.key_rate is not None:
+            keys = {suspect.key for suspect in suspects} - {KEYLESS}
+            now.budget.key_rates |= self.rates.of_keys(now.connection, now.opened, keys)
+        free = [suspect for suspect in suspects if now.budget.within_key(suspect.key, [suspect])]
+        return free[: max(0, SUSPECTS_AHEAD - let_in)]
 
     # Who is let in
 
@@ -203,28 +169,18 @@ class QueueAdmission:
         budget: Budget,
         room: int,
         keys: dict[str, KeyLimits],
-    ) -> tuple[list[Candidate], list[Candidate]]:
-        """The jobs to let in, in their order, and those that lack only a slot."""
+    ) -> list[Candidate]:
+        """The jobs to let in, in their order."""
         within = {key: budget.within_key(key, jobs) for key, jobs in waiting.items()}
-        without_slot = [
-            job
-            for key, jobs in waiting.items()
-            if budget.slots_of(key) <= len(within[key])
-            for job in jobs[len(within[key]) :]
-        ]
         weights = {key: limits.weight for key, limits in keys.items()}
-        count = _whole(budget.slots, room)
         before = replace(self.turns)
-        dealt = self.turns.deal(within, count, weights)
-        if count < room:
-            left = {job.id for job in dealt}
-            without_slot += [job for jobs in within.values() for job in jobs if job.id not in left]
+        dealt = self.turns.deal(within, _whole(budget.slots, room), weights)
         allowed, lacking = budget.within_queue(dealt)
         if len(allowed) + len(lacking) < len(dealt):
             # The rate stopped them: whose job was not let in has not had its turn.
-            self.turns = before
+            self.turns.last, self.turns.left = before.last, before.left
             self.turns.deal(within, len(allowed) + len(lacking), weights)
-        return allowed, without_slot + lacking
+        return allowed
 
     def _admit(
         self,
@@ -247,26 +203,22 @@ class QueueAdmission:
     def _resolve(
         self,
         connection: Connection,
-        limits: QueueLimits,
-        without_slot: list[Candidate],
-        holders: list[Holder],
+        held: HeldSlots,
+        waiting: dict[str, list[Candidate]],
+        admitted: set[int],
     ) -> None:
         """Jobs that lack a slot are dropped, or take the place of the oldest that hold one."""
-        if limits.on_conflict is OnConflict.DROP_NEW:
-            dropped = admission_store.drop(connection, [job.id for job in without_slot])
+        jobs = [job for jobs in waiting.values() for job in jobs if job.id not in admitted]
+        lacking = {job.id: full for job in jobs if (full := held.full_limit(job)) is not None}
+        if not lacking:
+            return
+        if held.limits.on_conflict is OnConflict.DROP_NEW:
+            dropped = admission_store.drop(connection, lacking)
             dependency_store.settle(connection, dropped, head_start_seconds=self.head_start_seconds)
             log.info("jobs_dropped", queue=self.queue, jobs=len(dropped))
             return
-        for key, count in Counter(job.key for job in without_slot).items():
-            by_key = limits.key_concurrency is not None and key != KEYLESS
-            held = sum(
-                holder.running + holder.waiting
-                for holder in holders
-                if holder.queue == self.queue and (not by_key or holder.key == key)
-            )
-            oldest = admission_store.oldest_holders(
-                connection, self.queue, key if by_key else None, min(count, held)
-            )
+        for full, count in Counter(lacking.values()).items():
+            oldest = admission_store.oldest_holders(connection, self.queue, full, min(count, held.of(full)))
             cancellation.cancel(connection, oldest, head_start_seconds=self.head_start_seconds)
 
 
@@ -275,8 +227,10 @@ def _whole(slots: float, most: int) -> int:
     return int(max(0, min(slots, most)))
 
 
-def _skipped(limits: QueueLimits, budget: Budget) -> list[str]:
+def _skipped(
+    limits: QueueLimits, budget: Budget, types: dict[str, GovernedType], holders: list[Holder]
+) -> list[str]:
     """Types of which no job can be let in, whose jobs are not even read: they may be many."""
     if limits.on_conflict is not OnConflict.WAIT:
-        return []
+        return closed_types(types, holders)
     return [name for name, slots in budget.type_slots.items() if slots < 1]

@@ -6,17 +6,32 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
+import structlog
+
 from goqueue.broker.runway import PUSH_CHUNK, Message, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
+from goqueue.errors import RedisUnavailableError
 from goqueue.rules.window import Window
 from goqueue.services.admission import QueueAdmission
 from goqueue.services.queue_rates import QueueRates
 from goqueue.services.service import Counts
 from goqueue.store import admission as admission_store
 
+log = structlog.get_logger(__name__)
+
 #: How often everything that was let in and has not started is pushed again, for lost pushes.
 PUSH_AGAIN_SECONDS = 0.2
+
+#: Rounds of governed queues take so long together before everything else has its turn.
+ROUNDS_SECONDS = 0.1
+
+#: A round that took longer than this and let nothing in comes again after so many times as long.
+SLOW_SECONDS = 0.05
+SLOW_REST = 4
+
+#: How long a queue whose round failed is left alone.
+FAILURE_SECONDS = 1.0
 
 #: The runway takes whatever was let in: its length is the window's affair.
 NO_LIMIT = 1_000_000
@@ -32,6 +47,9 @@ class GovernedQueues:
         self._queues: dict[str, QueueAdmission] = {}
         self._push_again_at = 0.0
         self._gates_are_fresh = False
+        #: The queue of the last round, and those that rest until when.
+        self._last = ""
+        self._rest_until: dict[str, float] = {}
         self.backlog = False
 
     @property
@@ -42,6 +60,8 @@ class GovernedQueues:
     def learn(self, names: Iterable[str], threads: Mapping[str, int]) -> None:
         """Learn which queues are governed, and how many worker threads listen to each."""
         known, self._queues = self._queues, {}
+        now = time.monotonic()
+        self._rest_until = {name: until for name, until in self._rest_until.items() if until > now}
         for name in names:
             floor = max(1, threads.get(name, 0) // 2)
             ceiling = max(floor, self._settings.runway_max)
@@ -66,13 +86,41 @@ class GovernedQueues:
         with self._database.autocommit() as connection:
             waiting = admission_store.waiting_queues(connection, sorted(self._queues))
         self.backlog = bool(waiting)
-        for name in waiting:
-            counts["admitted"] += self._round(name)
+        self._rounds(waiting, counts)
         if not self._gates_are_fresh:
             self._close_gates()
         if time.monotonic() >= self._push_again_at:
             counts["again"] += self._push_again()
             self._push_again_at = time.monotonic() + PUSH_AGAIN_SECONDS
+
+    def _rounds(self, waiting: list[str], counts: Counts) -> None:
+        """A round of each, in turns over several runs where they take long: others wait meanwhile."""
+        started = time.monotonic()
+        for name in sorted(waiting, key=lambda name: (name <= self._last, name)):
+            before = time.monotonic()
+            if before - started > ROUNDS_SECONDS:
+                return
+            self._last = name
+            if before < self._rest_until.get(name, 0.0):
+                continue
+            admitted = self._safe_round(name)
+            counts["admitted"] += admitted
+            seconds = time.monotonic() - before
+            if not admitted and seconds > SLOW_SECONDS:
+                self._rest_until[name] = time.monotonic() + SLOW_REST * seconds
+
+    def _safe_round(self, name: str) -> int:
+        """A round that fails is one queue's affair, unless PostgreSQL or Redis is away."""
+        try:
+            return self._round(name)
+        except RedisUnavailableError:
+            raise
+        except Exception:
+            log.exception("admission_failed", queue=name)
+            with self._database.autocommit() as connection:
+                connection.exec_driver_sql("SELECT 1")
+            self._rest_until[name] = time.monotonic() + FAILURE_SECONDS
+            return 0
 
     def _round(self, name: str) -> int:
         with self._database.transaction() as connection:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.rules.admission import Candidate, GovernedType, Holder
+from goqueue.rules.conflicts import FullLimit
 from goqueue.rules.limits import QueueLimits
 from goqueue.store.queue_settings import limits_from_row, type_limits_from_row
 from goqueue.store.queues import CLOSED
@@ -63,11 +64,12 @@ _TYPES = """
 
 # Who holds a slot: what runs, whoever let it in, and what was let in and has not started. Both are few.
 _HOLDERS = """
-    SELECT queue, coalesce(concurrency_key, ''), type, sum(running)::int, sum(waiting)::int FROM (
-        SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting FROM jobs
+    SELECT queue, coalesce(concurrency_key, ''), type,
+           sum(running)::int, sum(waiting)::int, sum(suspects)::int FROM (
+        SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting, 0 AS suspects FROM jobs
         WHERE status = 'running' AND (queue = %(queue)s OR type = ANY(%(types)s))
         UNION ALL
-        SELECT queue, concurrency_key, type, 0, 1 FROM jobs
+        SELECT queue, concurrency_key, type, 0, 1, quarantined::int FROM jobs
         WHERE admitted AND (queue = %(queue)s OR type = ANY(%(types)s))
     ) AS holder
     GROUP BY 1, 2, 3
@@ -113,7 +115,8 @@ _DROP = """
 
 _OLDEST_HOLDERS = """
     SELECT id, cancel_requested_at IS NOT NULL FROM jobs
-    WHERE (status = 'running' OR admitted) AND queue = %(queue)s
+    WHERE (status = 'running' OR admitted)
+      AND CASE WHEN %(type)s::text IS NULL THEN queue = %(queue)s ELSE type = %(type)s END
       AND (%(key)s::text IS NULL OR concurrency_key = %(key)s)
     ORDER BY id LIMIT %(count)s
 """
@@ -187,9 +190,9 @@ def drop(connection: Connection, job_ids: Iterable[int]) -> list[int]:
     return [row[0] for row in fetch_all(connection, _DROP, {"ids": array(job_ids)})]
 
 
-def oldest_holders(connection: Connection, queue: str, key: str | None, count: int) -> list[int]:
-    """The oldest `count` jobs that hold a slot of the queue or key, less those asked to stop already."""
-    parameters = {"queue": queue, "key": key, "count": count}
+def oldest_holders(connection: Connection, queue: str, limit: FullLimit, count: int) -> list[int]:
+    """The oldest `count` jobs that hold a slot of a limit, less those asked to stop already."""
+    parameters = {"queue": queue, "count": count} | limit._asdict()
     return [row[0] for row in fetch_all(connection, _OLDEST_HOLDERS, parameters) if not row[1]]
 
 

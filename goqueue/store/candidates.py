@@ -25,7 +25,7 @@ _BY_RANK = f"""
 
 _KEYLESS = f"""
     SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL
+    WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
     ORDER BY rank, id LIMIT %(count)s
 """
 
@@ -69,7 +69,7 @@ _OLDEST = f"""
               AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key, id LIMIT 1
         ) AS oldest
-        WHERE {_WAITING}
+        WHERE {_WAITING} AND type <> ALL(%(except_types)s)
     ) AS head
     ORDER BY wanted.place
 """
@@ -78,6 +78,7 @@ _OLDEST = f"""
 _SUSPECTS = f"""
     SELECT {_CANDIDATE} FROM jobs
     WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
+      AND type <> ALL(%(except_types)s) AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
       AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
           SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
           AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
@@ -94,9 +95,12 @@ def by_rank(
     return _candidates(connection, _BY_RANK, parameters)
 
 
-def keyless(connection: Connection, queue: str, count: int) -> list[Candidate]:
+def keyless(
+    connection: Connection, queue: str, count: int, *, except_types: Iterable[str] = ()
+) -> list[Candidate]:
     """Those without a key, by rank."""
-    return _candidates(connection, _KEYLESS, {"queue": queue, "count": count})
+    parameters = {"queue": queue, "count": count, "except_types": list(except_types)}
+    return _candidates(connection, _KEYLESS, parameters)
 
 
 def ring(connection: Connection, queue: str, *, after: str, count: int) -> list[str]:
@@ -132,9 +136,24 @@ def heads(
     return found
 
 
-def suspects(connection: Connection, queue: str, count: int, *, fifo: bool) -> list[Candidate]:
+def suspects(
+    connection: Connection,
+    queue: str,
+    count: int,
+    *,
+    fifo: bool,
+    except_types: Iterable[str] = (),
+    except_keys: Iterable[str] = (),
+) -> list[Candidate]:
     """Suspects that wait to be let in, the least suspicious first."""
-    return _candidates(connection, _SUSPECTS, {"queue": queue, "count": count, "fifo": fifo})
+    parameters = {
+        "queue": queue,
+        "count": count,
+        "fifo": fifo,
+        "except_types": list(except_types),
+        "except_keys": list(except_keys),
+    }
+    return _candidates(connection, _SUSPECTS, parameters)
 
 
 def _candidates(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[Candidate]:

@@ -6,6 +6,7 @@ where autovacuum keeps up, the rows themselves are not looked at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ from goqueue.store.rows import FINGERPRINT, fetch_all
 __all__ = ["FailureFilter", "FailureGroup", "Order", "get_group", "groups", "insert_kinds"]
 
 Order = Literal["last_seen", "count"]
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 # The newest job of a group stands for it. A kind that was never written (PostgreSQL was away just then) is
 # known by the error of that job; a job that failed without an exception, by its reason.
@@ -122,8 +125,10 @@ def get_group(connection: Connection, fingerprint: str) -> FailureGroup:
     """The group of a fingerprint.
 
     Raises:
-        FailureNotFoundError: no failed job has it.
+        FailureNotFoundError: no failed job has it; it may not even be 16 hex digits.
     """
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise FailureNotFoundError(fingerprint)
     found = groups(connection, FailureFilter(fingerprint=fingerprint), limit=1)
     if not found:
         raise FailureNotFoundError(fingerprint)

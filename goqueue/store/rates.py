@@ -86,8 +86,9 @@ _GRANT = """
     FROM json_to_recordset(%(grants)s::json) AS g (key text, job_id bigint, fence int, cost int)
 """
 
+# A clock that is set back does not stop a bucket until it is as late again.
 _BUCKETS = """
-    SELECT key, level, extract(epoch FROM updated_at)::float FROM rate_buckets
+    SELECT key, level, extract(epoch FROM LEAST(updated_at, now()))::float FROM rate_buckets
     WHERE queue = %(queue)s AND key = ANY(%(keys)s)
 """
 

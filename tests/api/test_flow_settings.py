@@ -190,6 +190,7 @@ def test_a_key_has_settings(client: testing.TestClient, path: str, key: str) -> 
         pytest.param("a%00", {"weight": 1}, "key", id="a NUL"),
         pytest.param("a%0A", {"weight": 1}, "key", id="a line end"),
         pytest.param("x" * 201, {"weight": 1}, "key", id="too long"),
+        pytest.param("a%FF", {"weight": 1}, "key", id="no UTF-8"),
     ],
 )
 def test_a_wrong_key_is_refused(
@@ -242,6 +243,7 @@ def test_a_pause_ends_in_seconds(client: testing.TestClient, database: Database)
         pytest.param('{"reason": "a\\u0000"}', "reason", id="a NUL"),
         pytest.param(json.dumps({"reason": "x" * 501}), "reason", id="a long reason"),
         pytest.param('{"author": 1}', "author", id="a number"),
+        pytest.param(json.dumps({"author": "x" * 201}), "author", id="a long author"),
         pytest.param('{"until": "tomorrow"}', "until", id="not a time"),
         pytest.param('{"until": "2031-02-03T04:05:06"}', "until", id="no zone"),
         pytest.param('{"until": "2001-02-03T04:05:06Z"}', "until", id="a time that has passed"),
@@ -249,7 +251,7 @@ def test_a_pause_ends_in_seconds(client: testing.TestClient, database: Database)
         pytest.param('{"seconds": 0}', "seconds", id="no time"),
         pytest.param('{"seconds": 1e300}', "seconds", id="for ever"),
         pytest.param('{"seconds": "60"}', "seconds", id="text"),
-        pytest.param('{"seconds": 1, "until": "2031-02-03T04:05:06Z"}', "body", id="two ends"),
+        pytest.param('{"seconds": 1, "until": "2031-02-03T04:05:06Z"}', "seconds", id="two ends"),
         pytest.param('{"end": 1}', "end", id="an unknown member"),
         pytest.param("[]", "body", id="a list"),
     ],

@@ -412,8 +412,8 @@ def test_a_wrong_schedule_is_refused(
         ("/schedules/nightly/preview?n=1001", "n"),
         ("/schedules/nightly/preview?n=1e400", "n"),
         ("/schedules/nightly/ticks?limit=1001", "limit"),
-        ("/schedules/nightly/ticks?before=yesterday", "before"),
-        ("/schedules/nightly/ticks?before=2031-01-01", "before"),
+        ("/schedules/nightly/ticks?cursor=yesterday", "cursor"),
+        ("/schedules/nightly/ticks?cursor=2031-01-01", "cursor"),
     ],
 )
 def test_a_wrong_query_is_refused(

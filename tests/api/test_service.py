@@ -125,6 +125,14 @@ def test_the_description_is_valid_openapi(client: testing.TestClient) -> None:
     assert "payload_of_send_email" in document["components"]["schemas"]
 
 
+def test_operations_have_names_for_code(client: testing.TestClient) -> None:
+    """Each operation has a name of its own that a generator of clients can make a function's."""
+    paths = client.simulate_get("/openapi.json").json["paths"]
+    names = [operation["operationId"] for item in paths.values() for operation in item.values()]
+    assert [name for name in names if not name.isidentifier()] == []
+    assert len(set(names)) == len(names)
+
+
 def test_routes_and_description_are_the_same(client: testing.TestClient) -> None:
     """Every route is described, and everything described is a route."""
     routes = {

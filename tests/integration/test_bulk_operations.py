@@ -16,7 +16,12 @@ from goqueue import failpoints
 from goqueue.config import Settings, environment_of
 from goqueue.control import bulk
 from goqueue.db import Connection, Database
-from goqueue.errors import BulkOperationEndedError, BulkOperationNotFoundError, InvalidJobError
+from goqueue.errors import (
+    BulkOperationEndedError,
+    BulkOperationNotFoundError,
+    FailureNotFoundError,
+    InvalidJobError,
+)
 from goqueue.jobs import Job, JobStatus
 from goqueue.rules.bulk_actions import STEP_MAX, BulkAction, BulkState
 from goqueue.services.bulk_operator import BulkOperator
@@ -570,10 +575,13 @@ def test_a_group_is_retried_from_python_on_a_real_engine(settings: Settings) -> 
         pytest.param("retry", {"queue": "a", "status": "lost"}, id="status"),
         pytest.param("retry", {"queue": 5}, id="queue is a number"),
         pytest.param("retry", {"queue": "a\0"}, id="NUL"),
+        pytest.param("retry", {"queue": "a" * 201}, id="a long queue"),
+        pytest.param("retry", {"queue": "a", "author": "a" * 201}, id="a long author"),
         pytest.param("retry", {"created_after": datetime(2026, 1, 1)}, id="no zone"),  # noqa: DTZ001
         pytest.param("retry", {"created_before": "2026-01-01"}, id="time is text"),
         pytest.param("retry", {"ids": []}, id="no ids"),
         pytest.param("retry", {"ids": ["1"]}, id="ids are text"),
+        pytest.param("retry", {"ids": [True]}, id="an id is true"),
         pytest.param("retry", {"ids": [2**63]}, id="a huge id"),
         pytest.param("retry", {"ids": 5}, id="ids are a number"),
         pytest.param("retry", {"queue": "a", "rate": "10"}, id="rate is text"),
@@ -588,3 +596,10 @@ def test_what_is_wrong_from_python_is_refused(
     """A wrong word is an InvalidJobError, and begins nothing."""
     with process_of(settings), pytest.raises(InvalidJobError):
         goqueue.start_bulk_operation(action, **wanted)
+
+
+@pytest.mark.parametrize("fingerprint", ["a" * 16, "zz", "a\0"], ids=["unknown", "no fingerprint", "NUL"])
+def test_a_group_that_does_not_exist_is_refused(settings: Settings, fingerprint: str) -> None:
+    """From Python as by REST: a mistyped fingerprint begins nothing."""
+    with process_of(settings), pytest.raises(FailureNotFoundError):
+        goqueue.retry_failures(fingerprint)

@@ -27,7 +27,8 @@ _log = os.open(os.environ.get(LOG_VARIABLE, os.devnull), os.O_WRONLY | os.O_APPE
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
+def logged() -> Iterator[None]:
+    """Around what a handler does: the lines of its start and, where it comes so far, its end."""
     _write("start")
     yield
     _write("end")
@@ -41,14 +42,14 @@ def _write(what: str) -> None:
 @goqueue.actor(queue=QUEUE)
 def quick(token: str) -> str:
     """Return at once."""
-    with _logged():
+    with logged():
         return token
 
 
 @goqueue.actor(queue=QUEUE)
 def slow(token: str, seconds: float) -> str:
     """Sleep once for so long: an interrupt from outside is delivered when the sleep is over."""
-    with _logged():
+    with logged():
         time.sleep(seconds)
         return token
 
@@ -56,7 +57,7 @@ def slow(token: str, seconds: float) -> str:
 @goqueue.actor(queue=QUEUE)
 def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02) -> str:
     """Take so long in the first run, and no time in later ones; an interrupt lands between two steps."""
-    with _logged():
+    with logged():
         deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else 0)
         while time.monotonic() < deadline:
             time.sleep(step_seconds)
@@ -66,7 +67,7 @@ def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02) -> str
 @goqueue.actor(queue=QUEUE, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
 def fails_once(token: str, seconds: float = 0.0) -> str:
     """Fail the first attempt, after so long."""
-    with _logged():
+    with logged():
         time.sleep(seconds)
         if goqueue.current_job().attempt == 1:
             raise RuntimeError("the first attempt fails")
@@ -76,14 +77,14 @@ def fails_once(token: str, seconds: float = 0.0) -> str:
 @goqueue.actor(queue=QUEUE, max_retries=1, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
 def fails_always(token: str) -> str:
     """Fail every attempt."""
-    with _logged():
+    with logged():
         raise RuntimeError(f"{token} always fails")
 
 
 @goqueue.actor(queue=QUEUE)
 def pill_sigkill(token: str) -> str:
     """Kill its process."""
-    with _logged():
+    with logged():
         os.kill(os.getpid(), signal.SIGKILL)
         return token
 
@@ -91,7 +92,7 @@ def pill_sigkill(token: str) -> str:
 @goqueue.actor(queue=QUEUE)
 def pill_segfault(token: str) -> str:
     """Read address 0."""
-    with _logged():
+    with logged():
         ctypes.string_at(0)
         return token
 
@@ -99,7 +100,7 @@ def pill_segfault(token: str) -> str:
 @goqueue.actor(queue=QUEUE)
 def pill_exit(token: str) -> str:
     """Leave without a goodbye."""
-    with _logged():
+    with logged():
         os._exit(3)
         return token
 

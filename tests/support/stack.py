@@ -161,7 +161,7 @@ class Stack:
     def api(self, **changes: Any) -> ChildProcess:
         """Start `goqueue api` and wait until it answers."""
         child = self.run(["-m", "goqueue", "api"], **changes)
-        wait_until(self._api_answers, 30, "the API to answer")
+        wait_until(self.api_answers, 30, "the API to answer")
         return child
 
     def run(self, arguments: Sequence[str], **changes: Any) -> ChildProcess:
@@ -189,7 +189,8 @@ class Stack:
             environment[SABOTAGE_VARIABLE] = self._sabotage
         return environment
 
-    def _api_answers(self) -> bool:
+    def api_answers(self) -> bool:
+        """Whether the API answers, and PostgreSQL it."""
         with suppress(httpx.HTTPError):
             return httpx.get(f"{self.api_url}/health/db", trust_env=False).is_success
         return False

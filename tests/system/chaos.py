@@ -10,11 +10,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+
+import psutil
 
 from goqueue.errors import DatabaseUnavailableError
 from tests.support.checker import Report
+from tests.support.flow_load import FLOW_ACTORS, FlowLoad
 from tests.support.stack import FAST_LEASES, Stack, load
 from tests.support.waiting import wait_until
 
@@ -22,6 +25,9 @@ from tests.support.waiting import wait_until
 PAUSE_SECONDS = (0.1, 1.5)
 
 SETTLE_SECONDS = 120.0
+
+#: What a kill from outside hardly ever hits: between two steps of a worker; and commits that take their time.
+FAILPOINTS = "after_claim:kill:0.004,after_record_before_ack:kill:0.004,before_record_commit:delay=0.2:0.05"
 
 PILLS = ("pill_sigkill", "pill_segfault", "pill_exit")
 
@@ -35,6 +41,7 @@ class Nemesis:
 
     def __init__(self, stack: Stack, dice: random.Random) -> None:
         self._stack = stack
+        self._api = stack.api()
         self._schedulers = [stack.scheduler() for _ in range(2)]
         self._dice = dice
         self.faults: Counter[str] = Counter()
@@ -47,6 +54,8 @@ class Nemesis:
             self.pause_worker,
             self.drain_worker,
             self.kill_scheduler,
+            self.pause_scheduler,
+            self.kill_api,
             self.feed_a_pill,
             self.wipe_redis,
             self.restart_valkey,
@@ -94,6 +103,19 @@ class Nemesis:
         self._stack.kill(self._schedulers[number].pid, kind="kill scheduler")
         self._schedulers[number] = self._stack.scheduler()
 
+    def pause_scheduler(self) -> None:
+        """SIGSTOP one while it may be leading, and SIGCONT when the other may have taken over."""
+        pid = self._dice.choice(self._schedulers).pid
+        self._stack.pause(pid)
+        self.rest(self._dice.uniform(0.5, 4.0))
+        self._stack.resume(pid)
+
+    def kill_api(self) -> None:
+        """SIGKILL a process that answers; gunicorn starts another one."""
+        with suppress(psutil.NoSuchProcess, IndexError):
+            children = psutil.Process(self._api.pid).children()
+            self._stack.kill(self._dice.choice(children).pid, kind="kill api")
+
     def feed_a_pill(self) -> None:
         """A job that kills whatever process runs it."""
         self._stack.collector.submit(self._dice.choice(PILLS))
@@ -133,20 +155,25 @@ class Nemesis:
 
 def run(folder: Path, seconds: float, seed: int) -> Report:
     """Run a whole stack under load and faults for so long, let it settle, and judge."""
-    with Stack(folder, proxied=True, **FAST_LEASES) as stack:
+    with (
+        Stack(folder, proxied=True, actors=FLOW_ACTORS, api_processes=2, **FAST_LEASES) as stack,
+        closing(FlowLoad(stack, random.Random(seed + 1))) as flow,
+    ):
         nemesis = Nemesis(stack, random.Random(seed))
-        stack.supervisor(2)
+        flow.prepare()
+        stack.supervisor(2, failpoints=FAILPOINTS)
         stack.supervisor(1, threads=1, worker_queues=("quarantine",))
         wait_until(lambda: len(stack.worker_pids()) >= 3, 30, "the workers to register")
         ends_at = time.monotonic() + seconds
         slow = load(stack, "slow", batch=2, seconds=0.2)
-        with load(stack, batch=5), load(stack, "fails_once", batch=2), slow:
+        with load(stack, batch=5), load(stack, "fails_once", batch=2), slow, flow.running():
             while time.monotonic() < ends_at:
                 nemesis.strike()
         assert stack.proxy is not None
         stack.proxy.heal()
-        stack.wait_until_finished(SETTLE_SECONDS)
+        flow.settle(SETTLE_SECONDS)
         report = stack.report()
+        report.unexpected += flow.verdict()
         refused = stack.logged("stale_result")
         print(f"seed {seed}; {dict(nemesis.faults)}; stale results refused: {refused}", flush=True)  # noqa: T201
         if not report.valid:

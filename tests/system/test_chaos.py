@@ -11,7 +11,7 @@ from tests.support.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 from tests.system import chaos
 
-SHORT_SECONDS = 25.0
+SHORT_SECONDS = 10.0
 
 WORKER_FAILPOINTS = (
     "after_fetch:kill:0.05,after_claim:kill:0.05,before_record_commit:kill:0.02,"

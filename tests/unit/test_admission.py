@@ -71,6 +71,12 @@ def test_a_deal_goes_on_where_the_last_one_ended() -> None:
     assert "".join(dealt_keys(turns, waiting, 1, b=3) for _ in range(10)) == "abbbcabbbc"
 
 
+def test_a_lowered_weight_ends_a_visit() -> None:
+    """What was left of a visit by the old weight is not dealt any more."""
+    turns = Turns("a", 500)
+    assert dealt_keys(turns, {"a": jobs("a", 4), "b": jobs("b", 4, first=9)}, 4) == "abab"
+
+
 def test_a_key_without_jobs_loses_the_rest_of_its_visit() -> None:
     """Work-conserving: nobody waits for a key that has nothing."""
     turns = Turns()

@@ -148,3 +148,21 @@ def test_models_and_dataclasses_become_plain_values() -> None:
     """What is stored is JSON, whatever object the caller had."""
     assert plain(Model(number=1)) == plain(Data(1)) == {"number": 1, "text": "x"}
     assert plain([1]) == [1]
+
+
+def test_models_inside_a_payload_have_names_of_their_own() -> None:
+    """In the API's description a model inside a payload is not taken for the API's, or for another type's."""
+
+    class JobStatus(BaseModel):
+        """A model whose name the API has as well."""
+
+        word: str
+
+    def handler(status: JobStatus) -> None: ...
+
+    handler.__annotations__["status"] = list[JobStatus]
+    schema, style = schema_of(handler)
+    schemas = JobType("handler", "q", schema, style, RetryPolicy(), 60.0).components()
+    assert set(schemas) == {"payload_of_handler", "payload_of_handler.JobStatus"}
+    items = schemas["payload_of_handler"]["properties"]["status"]["items"]
+    assert items == {"$ref": "#/components/schemas/payload_of_handler.JobStatus"}

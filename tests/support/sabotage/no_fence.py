@@ -5,7 +5,7 @@ from __future__ import annotations
 from goqueue.store import attempts
 
 _GUARDS = {
-    " AND jobs.fence = o.fence AND jobs.status = 'running'": "",
+    " AND jobs.fence = o.fence AND jobs.status || '' = 'running'": "",
     "RETURNING jobs.id, jobs.fence,": "RETURNING jobs.id, o.fence,",
     "RETURNING job_id, fence\n": "ON CONFLICT DO NOTHING RETURNING job_id, fence\n",
 }
