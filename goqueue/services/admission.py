@@ -42,7 +42,10 @@ SUSPECTS = 16
 SUSPECTS_AHEAD = 4
 
 #: The most jobs of a round: its transaction holds the queue's lock.
-ROUND_MAX = 500
+ROUND_MAX = 1000
+
+#: And of one in which keys take turns, which reads a key or more for each job.
+ROUND_OF_TURNS_MAX = 500
 
 
 @dataclass(slots=True)
@@ -72,10 +75,10 @@ class QueueAdmission:
             return []
         types = admission_store.types_of(connection)
         holders = admission_store.holders(connection, self.queue, types)
-        room = self._room(holders)
+        limits = opened.limits
+        room = min(ROUND_OF_TURNS_MAX if limits.by_key else ROUND_MAX, self._room(holders))
         if not room:
             return []
-        limits = opened.limits
         keys = queue_settings.key_limits(connection, self.queue) if limits.by_key else {}
         budget = self._budget(connection, opened, types, holders, keys)
         now = Round(connection, opened, budget, keys, _skipped(limits, budget, types, holders))
@@ -91,7 +94,7 @@ class QueueAdmission:
     def _room(self, holders: Iterable[Holder]) -> int:
         """Of the window; suspects do not start soon, so they are not in it."""
         here = [holder for holder in holders if holder.queue == self.queue]
-        return min(ROUND_MAX, self.window.room(sum(holder.waiting - holder.suspects for holder in here)))
+        return self.window.room(sum(holder.waiting - holder.suspects for holder in here))
 
     # What the limits allow
 
