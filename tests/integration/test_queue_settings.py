@@ -169,7 +169,7 @@ def test_a_change_closes_the_gate(broker: JobBroker) -> None:
         ),
         pytest.param(
             lambda: goqueue.pause_queue("calls", until=datetime(2999, 1, 1, tzinfo=UTC), seconds=1),
-            "settings",
+            "seconds",
             id="two ends",
         ),
     ],
