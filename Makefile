@@ -26,8 +26,8 @@ demo: $(READY) ## Run 1,000 jobs of three types through a temporary stack and ch
 dev: $(READY) ## Run everything on this machine until Ctrl-C; data stays in .goqueue/
 	@$(BIN)/goqueue dev
 
-test: $(READY) ## Run the whole test suite on embedded PostgreSQL and Valkey
-	@$(BIN)/python -m pytest
+test: $(READY) ## Run the whole test suite on embedded PostgreSQL and Valkey, in two processes
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(READY) ## Check style, format and types
 	@$(BIN)/ruff check .

@@ -7,7 +7,8 @@ import itertools
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from goqueue.migrations.upgrade import upgrade
 from tests.support.factories import JobFactory
 
 TEMPLATE = "goqueue_template"
+
+#: How long a thread that a test has told to end may take.
+THREAD_END_SECONDS = 10.0
 
 _numbers = itertools.count(1)
 
@@ -42,6 +46,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Remove the folder, unless a test failed and somebody may want to look."""
     if exitstatus == pytest.ExitCode.OK:
         shutil.rmtree(session.config.option.basetemp, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    """Fail a test that leaves a thread for which Python waits at its end: pytest would never end."""
+    before = set(threading.enumerate())
+    yield
+    left = [found for found in threading.enumerate() if found not in before and not found.daemon]
+    for found in left:
+        found.join(THREAD_END_SECONDS)
+    left = [found for found in left if found.is_alive()]
+    assert not left, f"threads left running: {left}"
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +130,16 @@ def make_job(database: Database) -> JobFactory:
 def data_folder(tmp_path: Path) -> Path:
     """A folder for servers that a test starts itself."""
     return tmp_path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test wrote fit for the way from its process to pytest's: half a surrogate pair is not."""
+    report = yield
+    report.sections = [
+        (title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report
 
 
 def pytest_unconfigure() -> None:

@@ -148,7 +148,11 @@ def test_an_annotated_call_that_does_not_fit_makes_no_row(
     assert engine.rows("SELECT 1 FROM jobs") == []
 
 
-@pytest.mark.parametrize("value", [object(), {1}, b"x", "a\0b", "\ud800", 2**70], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1}, b"x", "a\0b", "\ud800", 2**70],
+    ids=["an object", "a set", "bytes", "NUL", "half a surrogate pair", "a number of 71 bits"],
+)
 def test_what_is_not_json_makes_no_row(engine: Engine, value: object) -> None:
     """Arguments that cannot be kept are an InvalidJobError."""
     with pytest.raises(InvalidJobError):
