@@ -9,6 +9,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_thread_left_by_test() -> Iterator[None]:
+    with _no_thread_left():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_thread_left_by_module() -> Iterator[None]:
+    with _no_thread_left():
+        yield
+
+
+@contextmanager
 def _no_thread_left() -> Iterator[None]:
-    """Fail a test that leaves a thread for which Python waits at its end: pytest would never end."""
+    """Fail what leaves a thread for which Python waits at its end: pytest would never end."""
     before = set(threading.enumerate())
     yield
     left = [found for found in threading.enumerate() if found not in before and not found.daemon]

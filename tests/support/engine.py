@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import dramatiq
 import pytest
+from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.broker import set_broker
 
 from goqueue import submit
@@ -64,11 +65,14 @@ class Engine:
             broker, worker_timeout=20, worker_threads=broker.settings.worker_threads
         )
         self._stopping = threading.Event()
+        self._outer_event_loop: EventLoopThread | None = None
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
 
     def __enter__(self) -> Self:
         with self.broker.database.autocommit() as connection:
             queue_store.ensure(connection, self.broker.get_declared_queues())
+        # Dramatiq knows one event loop a process: an engine within another one gives it back.
+        self._outer_event_loop = get_event_loop_thread()
         self.worker.start()
         if self._dispatcher:
             self._dispatcher.start()
@@ -79,6 +83,7 @@ class Engine:
         if self._dispatcher:
             self._dispatcher.join()
         self.worker.stop(timeout=5000)
+        set_event_loop_thread(self._outer_event_loop)
 
     def _dispatch(self) -> None:
         service = Dispatcher(self.settings, self.broker.database, self.broker.runway)
