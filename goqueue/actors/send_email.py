@@ -33,6 +33,13 @@ SUBJECT_MAX_LENGTH = 998
 # RFC 5321: the first digit of an answer.
 ACCEPTED, REFUSED = 2, 5
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What most addresses look like, far within what RFC 5321 allows. The library knows the rest, in 40 µs, which
+# was two thirds of the time that the API spent on a job of a batch.
+PLAIN_ADDRESS_MAX_LENGTH = 63
+PLAIN_ADDRESS = re.compile(
+    r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*"
+    r"@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+(?!(?:arpa|invalid|local|localhost|onion)\Z)[a-z]{2,}"
+)
 # RFC 4954: the server wants another login. That is our configuration, not this message: retried.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
 
@@ -48,6 +55,8 @@ class DeliveryError(GoQueueError):
 
 
 def _check_address(text: str) -> str:
+    if len(text) <= PLAIN_ADDRESS_MAX_LENGTH and PLAIN_ADDRESS.fullmatch(text):
+        return text
     try:
         _parse_address(text)
     except EmailNotValidError:

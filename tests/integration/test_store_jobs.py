@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from goqueue.jobs import (
     JobStatus,
     NewJob,
     Outcome,
+    UniqueRule,
 )
 from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
@@ -547,6 +549,46 @@ def test_insert_and_insert_many_make_the_same_rows(database: Database) -> None:
         assert getattr(one, name) == getattr(many, name), name
     same = "payload::text || options::text || coalesce(rank::text, '-') || time_limit_seconds"
     assert column(database, one.id, same) == column(database, many.id, same)
+
+
+EXTRAS: dict[str, Any] = {
+    "available_at": LATER,
+    "delay_seconds": 60.0,
+    "time_limit_seconds": 1.5,
+    "options": '{"o":1}',
+    "concurrency_key": "k",
+    "rate_cost": 2,
+    "expires_at": LATER,
+    "ttl_seconds": 60.0,
+    "deadline_at": LATER,
+    "deadline_seconds": 60.0,
+    "unique": UniqueRule("a key", (JobStatus.QUEUED,)),
+}
+
+
+def test_every_setting_of_a_new_job_is_an_extra_or_written_always() -> None:
+    """A setting that is added to new jobs has to be added to the test below."""
+    always = {"queue", "type", "payload", "priority", "max_retries"}
+    elsewhere = {"depends_on", "on_parent_failure"}
+    assert {field.name for field in fields(NewJob)} == always | elsewhere | set(EXTRAS)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) -> None:
+    """The short INSERT is for batches in which no job says more than every job does."""
+    plain, special = NewJob("q", "t", "{}"), NewJob("q", "t", "{}", **{name: EXTRAS[name]})
+    with database.autocommit() as connection:
+        one = new_job_store.insert(connection, special, head_start_seconds=HEAD_START)
+        of_plain, of_many = new_job_store.insert_many(
+            connection, [plain, special], head_start_seconds=HEAD_START
+        )
+    said = (
+        "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
+        "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key)"
+    )
+    assert (
+        column(database, of_many, said) == column(database, one.id, said) != column(database, of_plain, said)
+    )
 
 
 def test_insert_many_answers_in_the_order_of_the_jobs(database: Database) -> None:

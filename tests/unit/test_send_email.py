@@ -8,10 +8,22 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from email_validator import SPECIAL_USE_DOMAIN_NAMES
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
-from goqueue.actors.send_email import DeliveryError, EmailPayload, _expect_accepted, deliver, send_email
+from goqueue.actors.send_email import (
+    PLAIN_ADDRESS,
+    PLAIN_ADDRESS_MAX_LENGTH,
+    DeliveryError,
+    EmailPayload,
+    _expect_accepted,
+    _parse_address,
+    deliver,
+    send_email,
+)
 from goqueue.config import Settings
 from goqueue.counterparts.smtp_sink import SmtpSink
 from goqueue.errors import Discard
@@ -80,6 +92,22 @@ def test_every_text_survives(sink: SmtpSink, body: str) -> None:
     message = parsed(sink)
     assert message.get_content().splitlines() == body.splitlines()
     assert message["Subject"] == "Grüße " + "long " * 29 + "long "
+
+
+@given(
+    st.from_regex(PLAIN_ADDRESS, fullmatch=True).filter(lambda text: len(text) <= PLAIN_ADDRESS_MAX_LENGTH)
+)
+def test_the_library_agrees_with_the_short_way(address: str) -> None:
+    """What is taken for a plain address without asking the library is one, and stays as it is."""
+    assert _parse_address(address).normalized.lower() == address.lower()
+    assert payload(to=address).to == address
+
+
+@pytest.mark.parametrize("name", sorted(set(SPECIAL_USE_DOMAIN_NAMES) - {"test"}))
+def test_a_domain_that_is_nowhere_is_refused(name: str) -> None:
+    """Names for special use look like any other, and mail to them arrives nowhere."""
+    with pytest.raises(ValidationError):
+        payload(to=f"ada@example.{name}")
 
 
 def test_long_address_stays_whole(sink: SmtpSink) -> None:
