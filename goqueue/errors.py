@@ -6,6 +6,7 @@ only in the text. Driver errors (SQLAlchemy, redis) are translated into these at
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 
@@ -146,6 +147,10 @@ class DatabaseUnavailableError(UnavailableError):
     """PostgreSQL does not answer."""
 
 
+class SchemaBehindError(UnavailableError):
+    """The database's schema is behind this release: run `goqueue migrate`."""
+
+
 class DatabaseRefusedError(GoQueueError):
     """PostgreSQL refused a statement: a constraint, or a value that it cannot keep."""
 
@@ -162,14 +167,23 @@ class JobControl(GoQueueError):  # noqa: N818  (these are raised as verdicts of 
     """A handler's own verdict about its job."""
 
 
+def _refuse_endless(seconds: float) -> None:
+    if not math.isfinite(seconds):
+        raise ValueError(f"seconds: expected a time to wait, got {seconds}")
+
+
 class Snooze(JobControl):
     """Run this job again later; no attempt is spent.
 
     Args:
         seconds: how long to wait, from the moment the outcome is recorded.
+
+    Raises:
+        ValueError: that is no time.
     """
 
     def __init__(self, seconds: float) -> None:
+        _refuse_endless(seconds)
         super().__init__(f"snoozed for {seconds} s")
         self.seconds = seconds
 
@@ -204,7 +218,7 @@ class RetryAfter(JobControl):
             more; no attempt is spent.
 
     Raises:
-        ValueError: the scope is neither.
+        ValueError: the scope is neither, or `seconds` is no time.
     """
 
     def __init__(
@@ -212,6 +226,7 @@ class RetryAfter(JobControl):
     ) -> None:
         if scope not in {"job", "queue"}:
             raise ValueError(f'scope: expected "job" or "queue", got {scope!r}')
+        _refuse_endless(seconds)
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
         self.scope = scope

@@ -72,6 +72,29 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "rate_cost": (1, MAX_RATE_COST, False),
 }
 
+#: Of which types a setting may be, and how that is called.
+_NUMBER = (int, float), "a number"
+_WHOLE_NUMBER = (int,), "a whole number"
+_TIME = (datetime,), "a datetime"
+_TEXT = (str,), "a text"
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "queue": _TEXT,
+    "priority": _WHOLE_NUMBER,
+    "max_retries": _WHOLE_NUMBER,
+    "available_at": _TIME,
+    "delay_seconds": _NUMBER,
+    "time_limit_seconds": _NUMBER,
+    "expires_at": _TIME,
+    "ttl_seconds": _NUMBER,
+    "deadline_at": _TIME,
+    "deadline_seconds": _NUMBER,
+    "concurrency_key": _TEXT,
+    "rate_cost": _WHOLE_NUMBER,
+    "unique": ((Unique,), "a Unique"),
+    "depends_on": ((list, tuple), "a list of ids"),
+    "on_parent_failure": _TEXT,
+}
+
 #: Two ways to say the same: a moment, or how long after the insertion.
 _EITHER = (
     ("available_at", "delay_seconds"),
@@ -87,12 +110,23 @@ def refuse_wrong(settings: JobSettings) -> None:
         InvalidJobError: with every setting that is wrong.
     """
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    if given.keys() <= {"queue"} and given.get("queue") != QUARANTINE_QUEUE:
+    queue = given.get("queue", "")
+    if given.keys() <= {"queue"} and isinstance(queue, str) and queue != QUARANTINE_QUEUE:
         # Most jobs say no more.
         return
-    wrong = dict(_problems(given))
+    wrong = dict(_problems_of_types(given)) or dict(_problems(given))
     if wrong:
         raise InvalidJobError(wrong)
+
+
+def _problems_of_types(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in given.items():
+        types, called = _TYPES.get(name, ((object,), ""))
+        if not isinstance(value, types) or isinstance(value, bool):
+            yield name, f"expected {called}"
+    for parent in given["depends_on"] if isinstance(given.get("depends_on"), list | tuple) else ():
+        if not isinstance(parent, int):
+            yield "depends_on", "expected a list of ids"
 
 
 def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -63,7 +63,7 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 
     @goqueue.actor(max_retries=0)
     def endless(secret: Secret) -> None:
-        raise goqueue.Snooze(float("inf") * len(secret.text))
+        raise goqueue.Snooze(1e300 * len(secret.text))
 
     @dramatiq.actor(max_retries=0)
     def plain_failure(text):  # type: ignore[no-untyped-def]  # plain Dramatiq code
