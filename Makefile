@@ -5,10 +5,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format bench faults chaos lock clean
+.PHONY: help setup setup-pgbouncer demo dev test test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with the pinned dependencies; does nothing when it is up to date
 
@@ -26,8 +26,41 @@ demo: $(READY) ## Run 1,000 jobs of three types through a temporary stack and ch
 dev: $(READY) ## Run everything on this machine until Ctrl-C; data stays in .goqueue/
 	@$(BIN)/goqueue dev
 
-test: $(READY) ## Run the whole test suite on embedded PostgreSQL and Valkey, in two processes
+# Installs the Debian package $(2) where the program $(1) is missing. RUNLEVEL=1: starts no server.
+define install_debian
+	@PATH="$$PATH:/usr/sbin"; command -v $(1) >/dev/null || { \
+	  command -v apt-get >/dev/null || { echo "$(1) is missing, and this is no Debian: its tests are skipped"; exit 0; }; \
+	  become=; test "$$(id -u)" = 0 || become="sudo -n"; \
+	  echo "Installing $(1) (once)…"; \
+	  { $$become apt-get -qq update -o DPkg::Lock::Timeout=120 && \
+	    $$become env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -y -o DPkg::Lock::Timeout=120 install --no-install-recommends $(2) >/dev/null; } \
+	  || echo "$(1) could not be installed: its tests are skipped"; }
+endef
+
+setup-pgbouncer: ## Install Debian's pgbouncer, which some tests need, where it is missing
+	$(call install_debian,pgbouncer,pgbouncer)
+
+setup-promtool: ## Install promtool of Debian's prometheus, which tests of alerts need, where it is missing
+	$(call install_debian,promtool,prometheus)
+
+test: $(READY) setup-pgbouncer setup-promtool ## Run the whole test suite on embedded PostgreSQL and Valkey, in two processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Those of the engine and its features; tests that choose a database themselves go no way but their own.
+CORE := $(patsubst %,tests/integration/test_%.py,breakers broker cancelling chains cleaning consumer cron_scheduler \
+  dependencies dispatcher edits expiry failures pauses progress_and_logs queue_settings ramp recorder run_at store_jobs \
+  store_ready submit unique_keys workers_and_rescuer)
+
+test-pgbouncer: $(READY) setup-pgbouncer ## Run the tests of the engine through PgBouncer in transaction mode
+	@$(BIN)/python -m pytest --pooler --numprocesses 2 --dist worksteal $(CORE)
+
+test-containers: $(READY) ## Run the integration tests on PostgreSQL and Redis in containers, where a Docker engine answers
+	@if docker info >/dev/null 2>&1; then \
+	  TESTCONTAINERS_RYUK_DISABLED=$${TESTCONTAINERS_RYUK_DISABLED:-true} $(BIN)/python -m pytest --servers containers --numprocesses 2 --dist worksteal tests/integration; \
+	else echo "skipped: no Docker engine answers on this machine"; fi
+
+test-compose: $(READY) ## Run docker-compose.yml with the demo's jobs, kill containers under load, and check what was promised
+	@$(BIN)/python -m tests.system.compose
 
 lint: $(READY) ## Check style, format and types
 	@$(BIN)/ruff check .
@@ -38,8 +71,17 @@ format: $(READY) ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+dashboards: $(READY) ## Write the Grafana dashboards of deploy/grafana again
+	@$(BIN)/python -m deploy.grafana.build
+
 bench: $(READY) ## Measure GoQueue and bare Dramatiq in turn: a table and JSON
 	@$(BIN)/python -m bench
+
+load: $(READY) ## Send 1,000 and 100,000 jobs through the REST API, count every one, write docs/load.md
+	@$(BIN)/python -m bench.load
+
+horizon: $(READY) ## Measure what a transaction that is open for three minutes costs (about six minutes)
+	@$(BIN)/python -m bench.horizon
 
 faults: $(READY) ## Give stock Dramatiq and GoQueue the same faults: a table (under two minutes)
 	@$(BIN)/python -m bench.faults
@@ -50,7 +92,7 @@ chaos: $(READY) ## Kill, stop and cut at random for ten minutes, then count what
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows, and install them
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@{ echo '# Made by `make lock`: what `make setup` installs. Ranges are in pyproject.toml.'; \
-	  $(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \
+	  $(BIN)/uv pip compile pyproject.toml --extra dev --group test --group bench --universal --python-version 3.11 \
 	  --no-emit-index-url --no-annotate --no-header --quiet --upgrade; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 	@$(MAKE) --no-print-directory setup

@@ -54,7 +54,14 @@ def _measure(stack: Stack, size: Size, names: Sequence[str]) -> list[Row]:
 def _size(options: argparse.Namespace) -> Size:
     if options.quick:
         return Size(
-            rounds=1, drain_jobs=3_000, nap_jobs=800, samples=30, calls=500, backlog=20_000, keys=5_000
+            rounds=1,
+            drain_jobs=3_000,
+            nap_jobs=800,
+            samples=30,
+            calls=500,
+            backlog=20_000,
+            keys=5_000,
+            hold_seconds=6.0,
         )
     return Size(rounds=options.rounds, drain_jobs=20_000, nap_jobs=12_800, samples=200, calls=5_000)
 

@@ -22,6 +22,13 @@ def nap(seconds: float) -> None:
 
 
 @goqueue.actor(queue="bench")
+def note(text: str) -> dict[str, int]:
+    """Take a payload and leave a result, as most jobs do, and be counted."""
+    work.noop()
+    return {"characters": len(text)}
+
+
+@goqueue.actor(queue="bench")
 def stamp(number: int) -> None:
     """Write down when this began."""
     work.stamp(number)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import enqueue, limits
+from bench import enqueue, horizon, limits
 from bench.drain import Drain, drain
 from bench.http_load import Client, request
 from bench.pickup import pickup
@@ -35,6 +35,7 @@ class Size:
     batch: int = 10_000
     backlog: int = 200_000
     keys: int = 100_000
+    hold_seconds: float = 30.0
 
 
 Measurement = Callable[[Stack, Size], list[Row]]
@@ -183,6 +184,12 @@ def admission(stack: Stack, size: Size) -> list[Row]:
     ]
 
 
+def held_horizon(stack: Stack, size: Size) -> list[Row]:
+    """A transaction that stays open; `python -m bench.horizon` holds it for three minutes."""
+    plan = horizon.Plan(hold_seconds=size.hold_seconds, phase_seconds=size.hold_seconds / 3, bursts=1)
+    return horizon.rows_of(horizon.phases(stack, plan), plan)
+
+
 MEASUREMENTS: dict[str, Measurement] = {
     "drain": noop_drain,
     "nap": nap_drain,
@@ -192,6 +199,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "memory": idle_memory,
     "limits": limited_drain,
     "admission": admission,
+    "horizon": held_horizon,
 }
 
 

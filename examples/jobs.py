@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from opentelemetry import propagate
+
 import goqueue
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "serve_tenant",
     "slow",
     "sum_words",
+    "tell_trace",
     "tidy",
     "walk",
     "write_letter",
@@ -91,6 +94,16 @@ def walk(steps: int) -> dict[str, int]:
         job.log(f"step {number}")
         job.progress(number / steps, f"{number} of {steps}")
     return {"steps": steps}
+
+
+@goqueue.actor(queue="examples", max_retries=5, min_backoff_seconds=0.1)
+def tell_trace(fail_times: int) -> dict[str, str]:
+    """Fail so many times, then say which headers a call to another service would carry."""
+    if goqueue.current_job().attempt <= fail_times:
+        raise ConnectionError("the other side did not answer")
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers
 
 
 @goqueue.actor(queue="tenants")

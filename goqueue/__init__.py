@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from goqueue.broker.execution import current_job
+    from goqueue.control.autoscaling import autoscale
     from goqueue.control.bulk import (
         abort_bulk_operation,
         bulk_operation,
@@ -40,6 +41,7 @@ __all__ = [
     "Unique",
     "abort_bulk_operation",
     "actor",
+    "autoscale",
     "bulk_operation",
     "cancel_job",
     "configure_key",
@@ -77,6 +79,7 @@ _HOMES = {
     "RetryPolicy": "goqueue.jobs",
     "Snooze": "goqueue.errors",
     "actor": "goqueue.declare",
+    "autoscale": "goqueue.control.autoscaling",
     "configure_key": "goqueue.control.configure",
     "configure_queue": "goqueue.control.configure",
     "configure_type": "goqueue.control.configure",

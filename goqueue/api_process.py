@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from goqueue.embedded_process import refuse_taken_port
+from goqueue.shared_metrics import SharedMetrics
 
 if TYPE_CHECKING:
     from goqueue.config import Settings
@@ -46,6 +50,8 @@ class PipelineLogger(Logger):
 class _ApiApplication(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Each worker process counts there, and any of them tells what all have counted.
+        self._metrics = Path(tempfile.mkdtemp(prefix="goqueue-api-"))
         super().__init__()
 
     def load_config(self) -> None:
@@ -59,6 +65,9 @@ class _ApiApplication(BaseApplication):
             "logger_class": PipelineLogger,
             "control_socket_disable": True,  # a socket file in the home folder that nobody asked for
             "proc_name": "goqueue-api",
+            "post_fork": self._join_metrics,
+            "child_exit": self._retire_metrics,
+            "on_exit": self._remove_metrics,
         }
         for name, value in options.items():
             if name in self.cfg.settings:  # the control socket came with gunicorn 25.1
@@ -66,6 +75,15 @@ class _ApiApplication(BaseApplication):
 
     def load(self) -> Any:
         return import_module("goqueue.api.wsgi").app
+
+    def _join_metrics(self, _arbiter: Any, _worker: Any) -> None:
+        SharedMetrics(self._metrics).join()
+
+    def _retire_metrics(self, _arbiter: Any, worker: Any) -> None:
+        SharedMetrics(self._metrics).retire(worker.pid)
+
+    def _remove_metrics(self, _arbiter: Any) -> None:
+        shutil.rmtree(self._metrics, ignore_errors=True)
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

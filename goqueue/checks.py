@@ -20,6 +20,7 @@ from goqueue.errors import (
     StartupError,
 )
 from goqueue.migrations.upgrade import current_revision, head_revision
+from goqueue.tracing.export import check_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,9 +40,11 @@ def problems_of(settings: Settings) -> list[str]:
     """Everything that is wrong with these settings and the servers that they name; nothing is waited for."""
     return [
         *_problems(lambda: check_database(settings)),
+        *_problems(lambda: _check_other_ways(settings)),
         *_problems(lambda: check_redis(settings)),
         *_problems(lambda: check_actors(settings)),
         *_problems(lambda: check_bind(settings)),
+        *_problems(lambda: check_tracing(settings)),
     ]
 
 
@@ -54,19 +57,33 @@ def check_database(settings: Settings) -> None:
     Raises:
         DatabaseUnavailableError: it does not answer.
         SchemaError: the schema is behind.
+        ConfigurationError: its statements go through a pooler, and nothing would end them.
     """
     database = Database(settings, pool_size=1, application_name="goqueue-check")
     try:
         with database.autocommit() as connection:
             current = current_revision(connection)
+            timeout = connection.exec_driver_sql("SHOW statement_timeout").scalar()
     finally:
         database.close()
+    if settings.has_pooler and timeout == "0":
+        raise ConfigurationError(
+            ["PostgreSQL: behind a pooler, expected a statement_timeout (ALTER ROLE … SET statement_timeout)"]
+        )
     head = head_revision() or ""
     # Revisions are numbers of four digits, so their order is that of their texts.
     if current is None:
         raise SchemaError("the database has no schema yet: run `goqueue migrate`")
     if current < head:
         raise SchemaError(f"the schema is at {current}, and this release needs {head}: run `goqueue migrate`")
+
+
+def _check_other_ways(settings: Settings) -> None:
+    """PostgreSQL answers on the way around the pooler, and so does the read replica, where there are such."""
+    if settings.has_pooler:
+        check_database(settings.without_pooler())
+    if settings.read_database_url is not None:
+        check_database(settings.for_reading())
 
 
 def check_redis(settings: Settings) -> None:
@@ -133,7 +150,7 @@ def ensure_ready(
         ConfigurationError: something that waiting does not mend.
         StartupError: PostgreSQL did not become ready in time.
     """
-    problems = [line for one in checks for line in _problems(partial(one, settings))]
+    problems = [line for one in [check_tracing, *checks] for line in _problems(partial(one, settings))]
     problems += _redis_problems(settings)
     if problems:
         raise ConfigurationError(problems)

@@ -47,7 +47,7 @@ def migrate(options: argparse.Namespace) -> int:
     from goqueue.logging import configure_logging  # noqa: PLC0415
     from goqueue.migrations.upgrade import current_revision, downgrade, upgrade  # noqa: PLC0415
 
-    settings = load_settings()
+    settings = load_settings().without_pooler()
     configure_logging(settings)
     database = Database(settings, application_name="goqueue-migrate")
     try:
@@ -73,6 +73,21 @@ def check(_options: argparse.Namespace) -> int:
         shown = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
         print(f"GOQUEUE_{name.upper()}={shown}")
     return EXIT_UNUSABLE if problems else 0
+
+
+def alert_rules(_options: argparse.Namespace) -> int:
+    """Print the alert rules of all queues that have an objective, as a file for Prometheus."""
+    from goqueue.alert_rules import written  # noqa: PLC0415
+    from goqueue.db import Database  # noqa: PLC0415
+    from goqueue.store import queue_settings  # noqa: PLC0415
+
+    database = Database(load_settings(), application_name="goqueue-alert-rules")
+    try:
+        with database.autocommit() as connection:
+            print(written(queue_settings.objectives(connection)), end="")
+    finally:
+        database.close()
+    return 0
 
 
 def api(options: argparse.Namespace) -> int:
@@ -121,12 +136,14 @@ def scheduler(options: argparse.Namespace) -> int:
     from goqueue.checks import check_actors, ensure_ready  # noqa: PLC0415
     from goqueue.services.scheduler_process import SchedulerProcess  # noqa: PLC0415
     from goqueue.supervisor import StopRequest  # noqa: PLC0415
+    from goqueue.tracing.export import start_tracing  # noqa: PLC0415
 
     settings = _settings_for_serving()
     failpoints.configure(settings.failpoints)
     # The actors' modules declare schedules, too.
     ensure_ready(settings, [check_actors], wait_seconds=options.wait)
     if not options.check:
+        start_tracing(settings, "scheduler")
         with StopRequest().on_signals() as stop:
             SchedulerProcess(settings).run(stop.requested)
     return 0
@@ -240,12 +257,13 @@ def _add_tools(commands: Any) -> None:
     _add(commands, check, "print every problem, then the effective settings; exit 2 when there is one")
     explain_command = _add(commands, explain, "say why a job does not run")
     explain_command.add_argument("job_id", type=_job_id, metavar="ID", help="the job's id")
+    _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
 
 
 def _add(commands: Any, function: Any, summary: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
-        function.__name__, help=summary, description=function.__doc__
+        function.__name__.replace("_", "-"), help=summary, description=function.__doc__
     )
     command.set_defaults(command=function)
     return command

@@ -18,6 +18,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.errors import ConfigurationError
+from goqueue.example_secrets import holds_example_secret
+from goqueue.redis_url import parse_redis_url
 
 Seconds = Annotated[float, Field(gt=0)]
 MASK = "**********"
@@ -29,12 +31,28 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GOQUEUE_", extra="forbid", frozen=True)
 
+    environment: str = Field(
+        "production",
+        pattern="^(dev|production)$",
+        description="dev accepts the secrets of .env.example; production refuses to start with them.",
+    )
+
     # Servers
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"), description="PostgreSQL, as a libpq URL."
     )
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL without the pooler: set it where database_url leads through PgBouncer in "
+        "transaction mode. The leadership and migrations need a session of their own.",
+    )
+    read_database_url: SecretStr | None = Field(
+        None, description="A read replica for lists, statistics and groups of failures; None is database_url."
+    )
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey, 7.0 up."
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis or Valkey, 7.0 up: redis://, rediss://, unix://; redis+sentinel://host,host/name; "
+        "redis+cluster://host,host.",
     )
     namespace: str = Field("goqueue", pattern=r"^[a-zA-Z0-9_.-]+$", description="Prefix of every Redis key.")
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections kept by one process.")
@@ -159,6 +177,42 @@ class Settings(BaseSettings):
         (), description="Networks that webhooks may reach although they are not global, comma separated."
     )
 
+    # Monitoring
+    metrics_host: str = Field(
+        "127.0.0.1", description="The address of the metrics ports of workers and scheduler."
+    )
+    worker_metrics_port: int = Field(
+        9191,
+        ge=0,
+        le=65535,
+        description="Where a group of worker processes tells its metrics and health; 0 is nowhere.",
+    )
+    scheduler_metrics_port: int = Field(
+        9192, ge=0, le=65535, description="Where a scheduler tells its metrics and health; 0 is nowhere."
+    )
+    metrics_folder: str | None = Field(
+        None, description="Where the processes of a group share what they count; None is a temporary folder."
+    )
+    liveness_seconds: Seconds = Field(
+        30.0, description="A loop that has not turned for this long fails /health/live of its process."
+    )
+    horizon_interval_seconds: Seconds = Field(
+        10.0, description="How often transactions that hold back vacuum are looked for."
+    )
+    horizon_warning_seconds: Seconds = Field(
+        60.0, description="A transaction that holds back vacuum for this long is warned of."
+    )
+
+    # Traces
+    tracing_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="Where spans go, as OTLP over HTTP: http://collector:4318/v1/traces; None makes none.",
+    )
+    tracing_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="The share of traces that are kept, where the client has not decided."
+    )
+
     # Logs
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="The least.")
     log_format: str = Field(
@@ -190,20 +244,36 @@ class Settings(BaseSettings):
             ipaddress.ip_network(network)
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_direct_url", "read_database_url")
     @classmethod
-    def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        return _expect_scheme(value, {"postgresql", "postgres"})
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else _expect_scheme(value, {"postgresql", "postgres"})
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: SecretStr) -> SecretStr:
-        return _expect_scheme(value, {"redis", "rediss", "unix"})
+        parse_redis_url(value.get_secret_value())
+        return value
 
     @field_validator("smtp_url")
     @classmethod
     def _check_smtp_url(cls, value: SecretStr) -> SecretStr:
         return _expect_scheme(value, {"smtp", "smtps", "smtp+starttls"})
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether `database_url` leads through a pooler that gives each transaction another session."""
+        return self.database_direct_url is not None
+
+    def without_pooler(self) -> Settings:
+        """These settings for what needs a session of PostgreSQL that is its own."""
+        if self.database_direct_url is None:
+            return self
+        return self.model_copy(update={"database_url": self.database_direct_url, "database_direct_url": None})
+
+    def for_reading(self) -> Settings:
+        """These settings for reads that may be a moment old."""
+        return self.model_copy(update={"database_url": self.read_database_url or self.database_url})
 
     def masked(self) -> dict[str, Any]:
         """The effective values with every secret hidden: what `goqueue check` prints."""
@@ -244,6 +314,11 @@ def environment_of(settings: Settings) -> dict[str, str]:
         else:
             environment[f"GOQUEUE_{name.upper()}"] = _as_text(value)
     return environment
+
+
+def share_metrics_in(folder: str) -> None:
+    """Tell prometheus_client, which looks at the environment, where a group of processes shares metrics."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
 
 def _as_text(value: Any) -> str:
@@ -288,9 +363,25 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(f"GOQUEUE_RUNWAY_MAX: expected at least GOQUEUE_RUNWAY_MIN ({settings.runway_min})")
     if settings.max_backoff_seconds < settings.min_backoff_seconds:
         problems.append("GOQUEUE_MAX_BACKOFF_SECONDS: expected at least GOQUEUE_MIN_BACKOFF_SECONDS")
+    if settings.liveness_seconds < 3 * settings.fetch_block_seconds:
+        problems.append(
+            "GOQUEUE_LIVENESS_SECONDS: expected at least three blocking fetches "
+            f"({3 * settings.fetch_block_seconds:g}), got {settings.liveness_seconds:g}"
+        )
     if settings.cancel_grace_seconds <= settings.cancel_cooperation_seconds:
         problems.append("GOQUEUE_CANCEL_GRACE_SECONDS: expected more than GOQUEUE_CANCEL_COOPERATION_SECONDS")
-    return problems
+    return problems + _example_secrets(settings)
+
+
+def _example_secrets(settings: Settings) -> list[str]:
+    if settings.environment == "dev":
+        return []
+    return [
+        f"GOQUEUE_{name.upper()}: expected a secret of your own, got the one of .env.example, "
+        "which only GOQUEUE_ENVIRONMENT=dev accepts"
+        for name, value in settings
+        if holds_example_secret(_as_text(value))
+    ]
 
 
 def _mask(value: Any) -> Any:

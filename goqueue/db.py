@@ -208,7 +208,6 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:
-    statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     engine = create_engine(
         _sqlalchemy_url(settings),
         isolation_level="AUTOCOMMIT",
@@ -220,8 +219,7 @@ def _create_engine(settings: Settings, pool_size: int, application_name: str) ->
         connect_args={
             "connect_timeout": settings.database_connect_timeout_seconds,
             "application_name": application_name,
-            # In UTC, so that every time that is read back is one that Python has, whatever the server's zone.
-            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}",
+            **_session_arguments(settings),
             # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
             # goes on sending.
             "tcp_user_timeout": 10_000,
@@ -231,8 +229,28 @@ def _create_engine(settings: Settings, pool_size: int, application_name: str) ->
         },
     )
     event.listen(engine, "connect", _prepare_connection)
+    if settings.has_pooler:
+        event.listen(engine, "connect", _use_utc)
     event.listen(engine, "checkout", _refuse_closed_connection)
     return engine
+
+
+def _session_arguments(settings: Settings) -> dict[str, Any]:
+    """What the session is told at its start.
+
+    A pooler refuses the options of a session that is nobody's own, and loses statements that were prepared in
+    another one: there the role has the time-out (docs/scaling.md), and nothing is prepared.
+    """
+    if settings.has_pooler:
+        return {"prepare_threshold": None}
+    statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
+    # In UTC, so that every time that is read back is one that Python has, whatever the server's zone.
+    return {"options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}"}
+
+
+def _use_utc(connection: psycopg.Connection[Any], _record: object) -> None:
+    """PgBouncer keeps the time zone of each of its clients, over all the sessions that it gives them."""
+    connection.execute("SET TIME ZONE 'UTC'")
 
 
 def _sqlalchemy_url(settings: Settings) -> URL:

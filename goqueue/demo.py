@@ -44,6 +44,8 @@ SETTINGS: dict[str, Any] = {
     "min_backoff_seconds": 0.2,
     "api_keys": (),
     "log_format": "console",
+    "worker_metrics_port": 0,
+    "scheduler_metrics_port": 0,
 }
 
 

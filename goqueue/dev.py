@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from goqueue.config import load_settings
+from goqueue.embedded_process import HOST
 from goqueue.embedded_stack import EmbeddedStack
 from goqueue.supervisor import TEND_SECONDS, StopRequest
 
@@ -23,6 +24,7 @@ GoQueue is ready. Ctrl-C stops it; what it holds stays in {folder}.
   mail         {mail}  (takes everything but refuse…@ and, at first, defer-once…@)
   payments     {payments}  (ids that begin with decline, fail-once, throttle, lose-answer do so)
   webhooks     {webhooks}/ok  (also /fail/1, /gone, /status/500, /slow/2, …)
+  metrics      {api}/metrics, of the workers {worker_metrics}, of the scheduler {scheduler_metrics}
 
 Try:
 
@@ -70,7 +72,13 @@ def _ready_text(stack: EmbeddedStack, folder: Path) -> str:
         mail=stack.mail.url,
         payments=stack.payments.charges_url,
         webhooks=stack.webhooks.url,
+        worker_metrics=_metrics_url(stack.settings.worker_metrics_port),
+        scheduler_metrics=_metrics_url(stack.settings.scheduler_metrics_port),
     )
+
+
+def _metrics_url(port: int) -> str:
+    return f"http://{HOST}:{port}/metrics" if port else "nowhere"
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from goqueue.migrations.upgrade import upgrade
 from goqueue.processes import Command, goqueue_command
 from goqueue.store import workers as worker_store
 from goqueue.supervisor import Supervisor
-from goqueue.worker_supervisor import worker_commands
+from goqueue.worker_supervisor import metrics_folder, worker_commands
 
 try:
     import httpx
@@ -79,6 +79,7 @@ class EmbeddedStack:
         self.webhooks = WebhookReceiver(secret)
         self.settings = load_settings(**overrides)
         self._supervisor = Supervisor([])
+        self._metrics = ExitStack()
 
     @property
     def api_url(self) -> str:
@@ -96,11 +97,12 @@ class EmbeddedStack:
         self._start_servers()
         for counterpart in (self.mail, self.payments, self.webhooks):
             counterpart.start()
-        self.settings = load_settings(**self._addresses(), **self._overrides)
+        self.settings = load_settings(**(self._addresses() | self._overrides))
         configure_logging(self.settings)
         database = Database(self.settings, pool_size=1)
         try:
             upgrade(database)
+            self.settings = self._metrics.enter_context(metrics_folder(self.settings))
             self._supervisor = Supervisor(_commands(self.settings, self._output))
             self._start_processes(database, stop)
         finally:
@@ -123,6 +125,7 @@ class EmbeddedStack:
         clean = True
         for names in (["api"], self._worker_names, ["scheduler"]):
             clean &= self._supervisor.stop(forced, names)
+        self._metrics.close()
         for counterpart in (self.mail, self.payments, self.webhooks):
             counterpart.stop()
         self.valkey.stop(graceful=not forced.is_set())
@@ -159,6 +162,8 @@ class EmbeddedStack:
             "webhook_secret": SecretStr(self._secret),
             "webhook_allow_networks": ("127.0.0.0/8",),
             "shutdown_grace_seconds": GRACE_SECONDS,
+            "worker_metrics_port": _free_or_another(self.settings.worker_metrics_port),
+            "scheduler_metrics_port": _free_or_another(self.settings.scheduler_metrics_port),
         }
 
     def _wait_until(self, condition: Callable[[], bool], stop: StopRequest) -> None:
@@ -180,6 +185,15 @@ class EmbeddedStack:
         with suppress(httpx.HTTPError):
             return httpx.get(f"{self.api_url}/health/db", trust_env=False).is_success
         return False
+
+
+def _free_or_another(port: int) -> int:
+    """The port, if it is free at this moment; 0 stays."""
+    try:
+        refuse_taken_port("metrics", port)
+    except StartupError:
+        return free_port()
+    return port
 
 
 class _Ports:

@@ -160,6 +160,7 @@ class NewJob:
         deadline_at: no attempt starts or goes on after it; or `deadline_seconds` after the insertion.
         unique: at most one job may have its key.
         depends_on: ids of jobs that must have completed before.
+        traceparent: the trace that it belongs to, and the span that caused it, by W3C Trace Context.
     """
 
     queue: str
@@ -180,6 +181,7 @@ class NewJob:
     unique: UniqueRule | None = None
     depends_on: tuple[int, ...] = ()
     on_parent_failure: OnParentFailure = OnParentFailure.FAIL
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ class Job:
     cancel_requested_at: datetime | None = None
     cancel_acknowledged_at: datetime | None = None
     fingerprint: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -229,6 +232,8 @@ class ClaimedJob:
         payload: JSON text; it is parsed once, by the schema of its type.
         attempts: runs so far, this one included.
         deadline_seconds: how long the job may still run before its deadline; None: it has none.
+        wait_seconds: how long ago it could have started.
+        traceparent: the trace that it belongs to, and the span that created it, if it has any.
     """
 
     id: int
@@ -243,6 +248,8 @@ class ClaimedJob:
     options: dict[str, Any] | None
     started_at: datetime
     deadline_seconds: float | None = None
+    wait_seconds: float = 0.0
+    traceparent: str | None = None
 
     @property
     def attempt(self) -> int:

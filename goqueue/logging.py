@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from goqueue.job_context import add_job_context
+from goqueue.tracing.context import add_trace_id
 
 if TYPE_CHECKING:
     from structlog.types import Processor
@@ -108,6 +109,7 @@ def _shared_processors(*, timestamp: str) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         add_job_context,
+        add_trace_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),

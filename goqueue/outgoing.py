@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import httpcore
 import httpx
 
+from goqueue import tracing
 from goqueue.checked_connections import (
     CheckedBackend,
     IPAddress,
@@ -27,6 +28,7 @@ from goqueue.checked_connections import (
     resolve_host,
 )
 from goqueue.errors import Discard, GoQueueError, RetryAfter
+from goqueue.tracing.context import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +38,7 @@ RETRIED_STATUSES = frozenset({408, 425, 429})  # besides 5xx
 # Below the 5 s after which common servers drop an idle connection: a POST that races with that drop is lost.
 KEEPALIVE_SECONDS = 2.0
 KEEPALIVE_CONNECTIONS = 64
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class CallFailedError(GoQueueError):
@@ -77,6 +80,8 @@ class HttpCaller:
     ) -> Answer:
         """Send one request and read its answer, all within `timeout_seconds`.
 
+        The trace that the calling code is in goes along as `traceparent`, unless the headers name one.
+
         Raises:
             AddressRefusedError: nothing was sent; the host has an address that is not allowed.
             CallFailedError: no complete answer came: no connection, no verified TLS, no time left.
@@ -84,6 +89,15 @@ class HttpCaller:
         request = httpx.Request(
             method, url, headers=headers, content=content, extensions={"timeout": _timeouts(timeout_seconds)}
         )
+        with tracing.calling(method, _described(request)) as span:
+            traceparent = current_traceparent()
+            if traceparent is not None:
+                request.headers.setdefault("traceparent", traceparent)
+            answer = self._send(request, timeout_seconds)
+            tracing.tell_http_status(span, answer.status)
+            return answer
+
+    def _send(self, request: httpx.Request, timeout_seconds: float) -> Answer:
         try:
             with (
                 deadline(timeout_seconds),
@@ -168,6 +182,13 @@ class _Transport(httpx.HTTPTransport):
 
 _callers: dict[tuple[str, ...] | None, HttpCaller] = {}
 _callers_lock = threading.Lock()
+
+
+def _described(request: httpx.Request) -> dict[str, str | int]:
+    """What the span of a call tells: no path and no query, which are the payload's."""
+    url = request.url
+    port = url.port or DEFAULT_PORTS.get(url.scheme, 0)
+    return {"http.request.method": request.method, "server.address": url.host, "server.port": port}
 
 
 def _http_date(text: str) -> datetime | None:

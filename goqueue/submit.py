@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Unpack
@@ -19,7 +20,7 @@ from dramatiq.actor import Actor
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from goqueue import failpoints, metrics
+from goqueue import failpoints, metrics, tracing
 from goqueue.broker.job_broker import JobBroker
 from goqueue.broker.job_type import without_nul
 from goqueue.broker.pusher import Pusher
@@ -33,11 +34,13 @@ from goqueue.store import creation as creation_store
 from goqueue.store import queues as queue_store
 from goqueue.store.creation import Created, CreatedNode
 from goqueue.store.new_graphs import NewNode
+from goqueue.store.rows import TRACEPARENT
+from goqueue.tracing.context import current_traceparent
 
 __all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job"]
 
-#: Options of a Dramatiq message that are columns of the job; the others are kept as they are.
-_COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay"})
+#: Options of a Dramatiq message that are columns of the job, or its trace; the others are kept as they are.
+_COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay", TRACEPARENT})
 
 
 class Submitter:
@@ -261,6 +264,7 @@ def current_submitter() -> Submitter:
     """This process's submitter."""
     if _process.submitter is None:
         broker = current_broker()
+        tracing.adopt()
         _process.submitter = Submitter(broker.settings, broker.database, broker.runway)
     return _process.submitter
 
@@ -281,12 +285,14 @@ def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: i
 
     Dramatiq swallows what a hook raises: the follow-up would vanish without a trace.
     """
+    # It is inserted by a thread that works for many jobs.
+    traceparent = current_traceparent()
     try:
-        return _job_of(broker, message, delay_ms)
+        return replace(_job_of(broker, message, delay_ms), traceparent=traceparent)
     except (InvalidJobError, KeyError):
         called = {"args": message.args, "kwargs": message.kwargs}
         text = json.dumps(called, default=repr, ensure_ascii=False).encode("utf-8", "replace").decode()
-        return NewJob(message.queue_name, message.actor_name, without_nul(text))
+        return NewJob(message.queue_name, message.actor_name, without_nul(text), traceparent=traceparent)
 
 
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:

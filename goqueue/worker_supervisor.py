@@ -7,6 +7,9 @@ command of its own here, and only the one that died is started again.
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from goqueue.config import Settings, environment_of
 from goqueue.processes import MARGIN_SECONDS, Command
@@ -48,4 +51,15 @@ def supervise_workers(settings: Settings, stop: StopRequest) -> bool:
     Returns:
         Whether every worker process ended by itself and without an error.
     """
-    return Supervisor(worker_commands(settings)).run(stop)
+    with metrics_folder(settings) as together:
+        return Supervisor(worker_commands(together)).run(stop)
+
+
+@contextmanager
+def metrics_folder(settings: Settings) -> Iterator[Settings]:
+    """The settings with a folder in which workers count together; a temporary one goes at the end."""
+    if settings.metrics_folder is not None or not settings.worker_metrics_port:
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="goqueue-workers-", ignore_cleanup_errors=True) as folder:
+        yield settings.model_copy(update={"metrics_folder": folder})

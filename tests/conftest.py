@@ -1,4 +1,7 @@
-"""Real servers for every test: one PostgreSQL and one Valkey a session, a fresh database a test."""
+"""Real servers for every test: one PostgreSQL and one Valkey a session, a fresh database a test.
+
+They are the embedded ones, or, with `--servers=containers`, PostgreSQL and Redis in containers.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import socket
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
@@ -22,7 +25,12 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.migrations.upgrade import upgrade
+from tests.support.declared_metrics import refuse_undeclared
 from tests.support.factories import JobFactory
+from tests.support.pgbouncer import EmbeddedPgBouncer
+
+if TYPE_CHECKING:
+    from tests.support.containers import ContainerPostgres, ContainerRedis
 
 TEMPLATE = "goqueue_template"
 
@@ -30,6 +38,13 @@ TEMPLATE = "goqueue_template"
 THREAD_END_SECONDS = 10.0
 
 _numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let whoever runs the tests choose the servers that most of them use."""
+    kinds = ("embedded", "containers")
+    parser.addoption("--servers", choices=kinds, default="embedded", help="which servers")
+    parser.addoption("--pooler", action="store_true", help="reach PostgreSQL through PgBouncer")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,6 +56,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="goqueue-tests-")
+
+
+def pytest_sessionstart() -> None:
+    """Let every metric that nobody declared fail."""
+    refuse_undeclared()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -74,11 +94,20 @@ def _no_thread_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedPostgres | ContainerPostgres]:
     """The PostgreSQL of the session, with a migrated template database."""
-    # A test's database lives for a moment: what a crash would lose is not worth a flush. Tests of crashes
-    # start servers of their own.
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"}) as server:
+    started: AbstractContextManager[EmbeddedPostgres | ContainerPostgres]
+    if pytestconfig.getoption("servers") == "containers":
+        from tests.support.containers import postgres_container  # noqa: PLC0415  (slow, and hardly ever needed)
+
+        started = postgres_container()
+    else:
+        # A test's database lives for a moment: what a crash would lose is not worth a flush. Tests of crashes
+        # start servers of their own.
+        started = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"})
+    with started as server:
         server.create_database(TEMPLATE)
         database = Database(Settings(database_url=SecretStr(server.url_for(TEMPLATE))))
         upgrade(database)
@@ -87,9 +116,31 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """The Valkey of the session; tests share it under different namespaces."""
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+def valkey(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedValkey | ContainerRedis]:
+    """The Valkey (or Redis) of the session; tests share it under different namespaces."""
+    started: AbstractContextManager[EmbeddedValkey | ContainerRedis]
+    if pytestconfig.getoption("servers") == "containers":
+        from tests.support.containers import redis_container  # noqa: PLC0415
+
+        started = redis_container()
+    else:
+        started = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    with started as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pooler(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres
+) -> Iterator[EmbeddedPgBouncer | None]:
+    """PgBouncer before the PostgreSQL of the session, where the tests are to go through one."""
+    if not pytestconfig.getoption("pooler"):
+        yield None
+        return
+    with EmbeddedPgBouncer(tmp_path_factory.mktemp("pgbouncer"), postgres.url) as server:
+        server.give_role_a_timeout()
         yield server
 
 
@@ -101,16 +152,22 @@ def overrides() -> dict[str, Any]:
 
 @pytest.fixture
 def settings(
-    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, overrides: dict[str, Any]
+    postgres: EmbeddedPostgres,
+    valkey: EmbeddedValkey,
+    pooler: EmbeddedPgBouncer | None,
+    overrides: dict[str, Any],
 ) -> Iterator[Settings]:
     """Settings of an empty database and an unused namespace."""
     name = f"test_{next(_numbers)}"
     postgres.create_database(name, template=TEMPLATE)
     yield Settings(
         **{
-            "database_url": SecretStr(postgres.url_for(name)),
+            "database_url": SecretStr((pooler or postgres).url_for(name)),
+            "database_direct_url": SecretStr(postgres.url_for(name)) if pooler else None,
             "redis_url": SecretStr(valkey.url),
             "namespace": name,
+            "worker_metrics_port": 0,
+            "scheduler_metrics_port": 0,
             **overrides,
         }
     )

@@ -23,6 +23,7 @@ from goqueue.config import Settings, get_settings
 from goqueue.declare import actor
 from goqueue.errors import Discard, GoQueueError
 from goqueue.outgoing import tls_context
+from goqueue.tracing import calling
 
 if TYPE_CHECKING:
     import ssl
@@ -115,13 +116,19 @@ def deliver(payload: EmailPayload, *, job_id: int, settings: Settings) -> dict[s
             answer the message may have been accepted: the repeat carries the same Message-ID.
     """
     message = _compose(payload, job_id, settings.smtp_sender)
-    try:
-        with _session(settings, _sender_of(message).domain) as smtp:
-            code = _hand_over(smtp, message)
-    except (smtplib.SMTPException, OSError) as error:
-        raise DeliveryError(_what_failed(error)) from None
+    host, port = _server(urlsplit(settings.smtp_url.get_secret_value()))
+    with calling("smtp", {"network.protocol.name": "smtp", "server.address": host, "server.port": port}):
+        code = _converse(message, settings)
     log.info("email_sent", smtp_code=code)
     return {"message_id": message["Message-ID"], "smtp_code": code}
+
+
+def _converse(message: EmailMessage, settings: Settings) -> int:
+    try:
+        with _session(settings, _sender_of(message).domain) as smtp:
+            return _hand_over(smtp, message)
+    except (smtplib.SMTPException, OSError) as error:
+        raise DeliveryError(_what_failed(error)) from None
 
 
 def _compose(payload: EmailPayload, job_id: int, sender: str) -> EmailMessage:
@@ -160,11 +167,15 @@ def _session(settings: Settings, own_name: str) -> Iterator[smtplib.SMTP]:
 
 
 def _connect(url: SplitResult, own_name: str, timeout: float) -> smtplib.SMTP:
-    host, port = url.hostname or "localhost", url.port or DEFAULT_PORTS[url.scheme]
+    host, port = _server(url)
     # Without a name for EHLO smtplib asks DNS for the machine's own one, which can take many seconds.
     if url.scheme == "smtps":
         return smtplib.SMTP_SSL(host, port, own_name, timeout=timeout, context=_tls())
     return smtplib.SMTP(host, port, own_name, timeout=timeout)
+
+
+def _server(url: SplitResult) -> tuple[str, int]:
+    return url.hostname or "localhost", url.port or DEFAULT_PORTS[url.scheme]
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import falcon
 from falcon.routing import BaseConverter
 
 from goqueue.actors import DEFAULT_TYPES
+from goqueue.api.autoscale import AutoscaleResource
 from goqueue.api.bulk_operations import (
     AbortBulkOperationResource,
     BulkOperationResource,
@@ -29,6 +30,14 @@ from goqueue.api.jobs import (
     StatusResource,
 )
 from goqueue.api.middleware import RequestObservation
+from goqueue.api.monitoring import (
+    DatabaseHealthResource,
+    HealthResource,
+    LivenessResource,
+    MetricsResource,
+    ReadinessResource,
+    Warnings,
+)
 from goqueue.api.openapi import OpenApiResource
 from goqueue.api.problems import add_error_handlers
 from goqueue.api.queues import (
@@ -50,12 +59,7 @@ from goqueue.api.schedules import (
     TicksResource,
 )
 from goqueue.api.security import BearerAuthentication
-from goqueue.api.service import (
-    DatabaseHealthResource,
-    HealthResource,
-    StatsResource,
-    WorkersResource,
-)
+from goqueue.api.service import StatsResource, WorkersResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
@@ -67,9 +71,18 @@ from goqueue.submit import Submitter, current_broker
 App = falcon.App[falcon.Request, falcon.Response]
 
 
-def create_app(settings: Settings, *, database: Database | None = None, runway: Runway | None = None) -> App:
+def create_app(
+    settings: Settings,
+    *,
+    database: Database | None = None,
+    read_database: Database | None = None,
+    runway: Runway | None = None,
+) -> App:
     """The API over the declared job types of this process. Nothing connects before the first request."""
-    context = _context(settings, database or Database(settings), runway or Runway(settings))
+    database = database or Database(settings)
+    if read_database is None:
+        read_database = Database(settings.for_reading()) if settings.read_database_url else database
+    context = _context(settings, database, read_database, runway or Runway(settings))
     app: App = falcon.App()
     app.add_middleware(RequestObservation())
     if settings.api_keys:
@@ -104,6 +117,7 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route("/queues/{name}/keys", QueueKeysResource(context))
     app.add_route("/queues/{name}/keys/{key:path}", QueueKeyResource(context))
     app.add_route("/queues/{name}/blocked-keys", BlockedKeysResource(context))
+    app.add_route("/queues/{name}/autoscale", AutoscaleResource(context))
     app.add_route("/queues/{name}/pause", PauseResource(context))
     app.add_route("/queues/{name}/resume", ResumeResource(context))
     schedule = "/schedules/{name}"
@@ -127,9 +141,17 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route(bulk_operation, BulkOperationResource(context))
     app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(context))
     app.add_route("/stats", StatsResource(context))
-    app.add_route("/health", HealthResource())
-    app.add_route("/health/db", DatabaseHealthResource(context))
     app.add_route("/openapi.json", OpenApiResource(context))
+    _add_monitoring_routes(app, context)
+
+
+def _add_monitoring_routes(app: App, context: Context) -> None:
+    warnings = Warnings(context.settings, context.database)
+    app.add_route("/metrics", MetricsResource(context))
+    app.add_route("/health", HealthResource(warnings))
+    app.add_route("/health/db", DatabaseHealthResource(context, warnings))
+    app.add_route("/health/live", LivenessResource())
+    app.add_route("/health/ready", ReadinessResource(context, warnings))
 
 
 class JobIdConverter(BaseConverter):
@@ -144,12 +166,13 @@ class JobIdConverter(BaseConverter):
         return int(value)
 
 
-def _context(settings: Settings, database: Database, runway: Runway) -> Context:
+def _context(settings: Settings, database: Database, read_database: Database, runway: Runway) -> Context:
     broker = current_broker()
     queues = QueueDirectory(broker, database, DEFAULT_TYPES)
     return Context(
         settings=settings,
         database=database,
+        read_database=read_database,
         runway=runway,
         broker=broker,
         submitter=Submitter(settings, database, runway),

@@ -17,11 +17,13 @@ class Context:
     """The parts of one application.
 
     Attributes:
+        read_database: for reads that may be a moment old; the same where there is no read replica.
         broker: only its declared job types are used; the connections are the application's own.
     """
 
     settings: Settings
     database: Database
+    read_database: Database
     runway: Runway
     broker: JobBroker
     submitter: Submitter

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.rules.limits import BreakerState
+from goqueue.tracing.context import trace_id_of
 
 Seconds = float
 
@@ -57,6 +58,7 @@ class JobDocument(Document):
     cancel_requested_at: datetime | None
     cancel_acknowledged_at: Annotated[datetime | None, Field(description="Its worker stops it.")]
     fingerprint: Annotated[str | None, Field(description="Which kind of failure: GET /failures.")]
+    trace_id: Annotated[str | None, Field(description="The trace that it belongs to, as 32 hex digits.")]
 
 
 class AttemptDocument(Document):
@@ -211,12 +213,6 @@ class TypeDocument(Document):
     payload_schema: dict[str, Any]
 
 
-class HealthDocument(Document):
-    """The process, or the database, answers."""
-
-    status: Annotated[str, Field(pattern="^ok$")]
-
-
 class ProblemDocument(BaseModel):
     """What went wrong (RFC 9457)."""
 
@@ -268,4 +264,5 @@ def job_document(job: Job) -> dict[str, Any]:
         "cancel_requested_at": job.cancel_requested_at,
         "cancel_acknowledged_at": job.cancel_acknowledged_at,
         "fingerprint": job.fingerprint,
+        "trace_id": trace_id_of(job.traceparent),
     }

@@ -34,7 +34,7 @@ class FailuresResource:
         """The groups of the jobs that are failed now."""
         query = validate(FailuresQuery, request.params, whole="query")
         wanted = FailureFilter(query.queue, query.type, query.since)
-        with self._context.database.autocommit() as connection:
+        with self._context.read_database.autocommit() as connection:
             groups = failure_store.groups(connection, wanted, order=query.order, limit=query.limit)
         response.data = as_json([failure_document(group) for group in groups])
 
@@ -49,7 +49,7 @@ class FailureResource:
         """The group, and its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
         wanted = JobFilter(fingerprint=fingerprint)
-        with self._context.database.autocommit() as connection:
+        with self._context.read_database.autocommit() as connection:
             group = failure_store.get_group(connection, fingerprint)
             jobs, _ = job_lists.page(connection, wanted, limit=query.limit)
         response.data = as_json(failure_detail_document(group, jobs))

@@ -29,7 +29,7 @@ class JobsResource(CreateJobResource):
         query = validate(ListQuery, request.params, whole="queue")
         wanted = _filter_of(query)
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
-        with self._context.database.autocommit() as connection:
+        with self._context.read_database.autocommit() as connection:
             jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
         if more:
             link_next(request, response, write_cursor(jobs[-1].id, wanted))

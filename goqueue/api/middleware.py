@@ -10,13 +10,14 @@ import falcon
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from goqueue import metrics
+from goqueue.tracing import context as trace_context
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
 
 
 class RequestObservation:
-    """Names each request, binds the name to its log records, and measures it.
+    """Names each request, binds the name to its log records, enters its client's trace, and measures it.
 
     The labels of the measurement are bounded: the template of the route, never the path.
     """
@@ -28,6 +29,7 @@ class RequestObservation:
         request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         response.set_header("X-Request-ID", request_id)
         bind_contextvars(request_id=request_id)
+        request.context.trace = trace_context.enter(request.env.get("HTTP_TRACEPARENT"))
 
     def process_response(
         self, request: falcon.Request, response: falcon.Response, _resource: object, _succeeded: bool
@@ -38,3 +40,4 @@ class RequestObservation:
         route = request.uri_template or "unknown"
         metrics.HTTP_REQUEST_DURATION.labels(method, route, str(response.status)[:3]).observe(seconds)
         unbind_contextvars("request_id")
+        trace_context.leave(request.context.trace)

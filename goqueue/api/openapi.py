@@ -25,6 +25,12 @@ _IDEMPOTENCY_KEY = {
     "description": "A repeat with the same key and body is answered as the first one was.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+_TRACEPARENT = {
+    "name": "traceparent",
+    "in": "header",
+    "description": "The trace that the jobs belong to (W3C Trace Context); ignored where it is not valid.",
+    "schema": {"type": "string"},
+}
 
 
 class OpenApiResource:
@@ -87,7 +93,7 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
         schema = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
         parameters.append({"name": "key", "in": "path", "required": True, "schema": schema})
     if operation.idempotent:
-        parameters.append(_IDEMPOTENCY_KEY)
+        parameters += [_IDEMPOTENCY_KEY, _TRACEPARENT]
     if operation.query:
         properties = operation.query.model_json_schema(ref_template=_PREFIX + "{model}")["properties"]
         parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
@@ -112,6 +118,8 @@ def _success(operation: Operation) -> dict[str, Any]:
         success["content"] = {
             JSON: {"schema": {"type": "array", "items": schema} if operation.many else schema}
         }
+    elif operation.text:
+        success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif operation.status == HTTPStatus.OK:
         success["content"] = {JSON: {"schema": {"type": "object"}}}
     return success

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from goqueue.api import (
+    autoscale_models,
     bulk_models,
     dependency_models,
     documents,
     edit_models,
     explanation_models,
     failure_models,
+    monitoring_models,
     queue_models,
     report_models,
     schedule_models,
@@ -32,6 +34,7 @@ class Operation:
         answer: the model of the successful answer; None where it has no body.
         many: the answer is an array of them.
         other_answers: status → model of other successful answers.
+        text: the successful answer is plain text.
         refusals: statuses besides 401, 500 and 503, which every operation may answer.
     """
 
@@ -39,6 +42,7 @@ class Operation:
     answer: Model | None
     status: int = 200
     many: bool = False
+    text: bool = False
     body: Model | None = None
     body_required: bool = True
     query: Model | None = None
@@ -182,6 +186,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=explanation_models.BlockedKeysQuery,
         refusals=(400, 404),
     ),
+    ("GET", "/queues/{name}/autoscale"): Operation(
+        "How many workers a queue needs for its objective, with everything that this follows from",
+        autoscale_models.AutoscaleDocument,
+        query=autoscale_models.AutoscaleQuery,
+        refusals=(400, 404),
+    ),
     ("POST", "/queues/{name}/pause"): Operation(
         "Start no more jobs of a queue, for good or until the end that is given",
         documents.PausedDocument,
@@ -313,7 +323,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         refusals=(404, 409),
     ),
     ("GET", "/stats"): Operation("The service at a glance", documents.StatsDocument),
-    ("GET", "/health"): Operation("Whether the process answers", documents.HealthDocument),
-    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", documents.HealthDocument),
+    ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True),
+    ("GET", "/health"): Operation("Whether the process answers", monitoring_models.HealthReportDocument),
+    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring_models.HealthReportDocument),
+    ("GET", "/health/live"): Operation(
+        "Whether the process should go on: start it again when it does not answer",
+        monitoring_models.LivenessDocument,
+    ),
+    ("GET", "/health/ready"): Operation(
+        "Whether requests should be sent here: PostgreSQL answers and has the schema",
+        monitoring_models.ReadinessDocument,
+    ),
     ("GET", "/openapi.json"): Operation("This document", None),
 }

@@ -53,6 +53,10 @@ class QueueSettingsDocument(Document):
     rate: RateDocument | None
     key_rate: RateDocument | None
     ramp_seconds: Seconds
+    slo_wait_seconds: Annotated[
+        Seconds | None, Field(description="The wait that a job should not exceed. Null: none is promised.")
+    ]
+    slo_objective: Annotated[float, Field(description="The part of the jobs that has to keep it.")]
 
 
 class QueueDetailDocument(QueueDocument, QueueSettingsDocument):

@@ -41,7 +41,7 @@ class QueuesResource:
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """The queues, by name, with their counts; also declared ones that no job has used yet."""
         context = self._context
-        with context.database.autocommit() as connection:
+        with context.read_database.autocommit() as connection:
             rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds)
         unused = context.queues.declared() - {row.name for row in rows}
         rows += [QueueStatistics(name) for name in unused]

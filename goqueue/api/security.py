@@ -12,7 +12,7 @@ from goqueue.config import Settings
 from goqueue.errors import ConfigurationError
 
 #: What a load balancer and a code generator may read without a key.
-OPEN_PATHS = frozenset({"/health", "/openapi.json"})
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
 
 
 class BearerAuthentication:

@@ -1,4 +1,4 @@
-"""The service itself: workers, statistics, health."""
+"""The service itself: workers and statistics."""
 
 from __future__ import annotations
 
@@ -33,27 +33,6 @@ class StatsResource:
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Bounded counts, an estimate of the completed, and the last minute."""
-        with self._context.database.autocommit() as connection:
+        with self._context.read_database.autocommit() as connection:
             found = statistics.of_service(connection, lease_seconds=self._context.settings.lease_seconds)
         response.data = as_json(asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO})
-
-
-class HealthResource:
-    """Whether this process answers."""
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """It does."""
-        response.data = as_json({"status": "ok"})
-
-
-class DatabaseHealthResource:
-    """Whether PostgreSQL answers."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Ask it; 503 where it does not answer."""
-        with self._context.database.autocommit() as connection:
-            connection.exec_driver_sql("SELECT 1")
-        response.data = as_json({"status": "ok"})

@@ -11,6 +11,7 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 
 from goqueue import failpoints, metrics
+from goqueue.broker.counting import count_claim
 from goqueue.broker.runway import Message, parse
 from goqueue.errors import UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
@@ -46,6 +47,7 @@ class JobConsumer(Consumer):
 
     def __next__(self) -> JobMessage | None:
         """The next claimed job; None after a while without one."""
+        self._broker.beats.turn(self._queue)
         if not self._claimed:
             try:
                 self._fetch_and_claim()
@@ -139,6 +141,7 @@ class JobConsumer(Consumer):
 
     def _claim(self, messages: list[Message]) -> None:
         slots = self._broker.slots
+        started = time.perf_counter()
         try:
             claimed = self._claim_rows(messages)
             failpoints.hit("after_claim")
@@ -150,6 +153,7 @@ class JobConsumer(Consumer):
             self._keep(job)
         if len(claimed) < len(messages):
             self._drop_stale(messages, claimed)
+        count_claim(claimed, time.perf_counter() - started)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
@@ -185,11 +189,14 @@ class JobConsumer(Consumer):
 
     def _note_outage(self, error: UnavailableError) -> None:
         if not self._outage:
+            metrics.FETCHING_PAUSED.inc()
             log.warning("fetching_paused", runway=self._queue, error=str(error))
         self._outage = True
+        self._broker.beats.outages.add(self._queue)
         self._broker.draining.wait(OUTAGE_PAUSE_SECONDS)
 
     def _note_recovery(self) -> None:
         if self._outage:
             log.info("fetching_again", runway=self._queue)
+            self._broker.beats.outages.discard(self._queue)
         self._outage = False

@@ -23,6 +23,8 @@ class Holdings:
         self._lock = threading.Lock()
         #: The id under which this process holds its lease; 0 before it has one.
         self.worker_id = 0
+        #: When the lease was last renewed, by the monotonic clock.
+        self.renewed_at = 0.0
         #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
         self.quarantine_is_served = False
 

@@ -17,14 +17,16 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import QueueJoinTimeout
 from dramatiq.middleware import Middleware, MiddlewareError
 
+from goqueue.broker.beats import Beats
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.execution import JobFunction
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, schema_of
 from goqueue.broker.recorder import Recorder
+from goqueue.broker.redis_servers import connect
 from goqueue.broker.reporter import Reporter
-from goqueue.broker.runway import Runway, connect
+from goqueue.broker.runway import Runway
 from goqueue.broker.slots import WorkerSlots
 from goqueue.broker.worker_process import WorkerProcess
 from goqueue.config import Settings
@@ -64,6 +66,8 @@ class JobBroker(RedisBroker):
         self.slots = WorkerSlots(
             settings.worker_threads, ahead_seconds=settings.prefetch_seconds, ahead_max=settings.prefetch_max
         )
+        #: When each consumer last turned.
+        self.beats = Beats()
         #: Set when the worker process shuts down: nothing is fetched any more.
         self.draining = threading.Event()
         self.job_types: dict[str, JobType] = {}

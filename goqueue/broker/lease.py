@@ -55,7 +55,6 @@ class Lease:
         self._slots = slots
         self._queues = queues
         self._host_key = host_key()
-        self._renewed_at = 0.0
         self._unknown: set[tuple[int, int]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -134,7 +133,7 @@ class Lease:
             self._look_around(connection, worker_id)
         # From here on the consumers fetch.
         self._holdings.worker_id = worker_id
-        self._renewed_at = started
+        self._holdings.renewed_at = started
         log.info("worker_registered", worker_id=self._holdings.worker_id, queues=self._queues)
 
     def _renew(self) -> None:
@@ -146,7 +145,7 @@ class Lease:
             held = worker_store.held(connection, worker_id) if renewed else set()
             self._look_around(connection, worker_id)
         if renewed:
-            self._renewed_at = started
+            self._holdings.renewed_at = started
             self._reconcile(set(known), held)
         else:
             log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
@@ -198,7 +197,7 @@ class Lease:
             )
 
     def _stop_orphans_when_expired(self) -> None:
-        if time.monotonic() - self._renewed_at > self._settings.lease_seconds:
+        if time.monotonic() - self._holdings.renewed_at > self._settings.lease_seconds:
             log.warning("lease_expired", worker_id=self._holdings.worker_id)
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
 

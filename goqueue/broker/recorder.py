@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter, defaultdict
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from goqueue import failpoints, metrics
+from goqueue.broker.counting import count_outcomes
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.known_failure_kinds import KnownFailureKinds
 from goqueue.broker.outcome_counter import OutcomeCounter
@@ -87,9 +89,14 @@ class Recorder:
         """Take over a concluded message; never blocks."""
         self._pending.put(message)
 
+    @property
+    def pending(self) -> int:
+        """Outcomes that nobody has begun to record."""
+        return self._pending.qsize()
+
     def has_room(self) -> bool:
         """Whether more jobs may be fetched."""
-        return self._pending.qsize() < self._settings.recorder_pending_max
+        return self.pending < self._settings.recorder_pending_max
 
     def _run(self) -> None:
         ending = False
@@ -118,6 +125,7 @@ class Recorder:
         return batch, True
 
     def _record_batch(self, batch: list[JobMessage]) -> None:
+        started = time.perf_counter()
         # One outcome a claim: a job that a shutdown gave back may have concluded by itself meanwhile.
         outcomes = {(o.job_id, o.fence): o for o in (m.outcome for m in batch) if o is not None}
         if any(message.current.report is not None for message in batch):
@@ -129,7 +137,7 @@ class Recorder:
         failpoints.hit("after_record_before_ack")
         apply_slow_downs(batch, self._settings, self._database, self._runway)
         self._log_stale(batch, recorded)
-        self._count(batch)
+        count_outcomes(batch, recorded, time.perf_counter() - started)
         self._forget(batch)
         self._acknowledge(batch)
         self._write_kinds(batch)
@@ -242,17 +250,6 @@ class Recorder:
             if (message.current.id, message.current.fence) not in recorded:
                 metrics.STALE_RESULTS.inc()
                 log.warning("stale_result", job_id=message.current.id, fence=message.current.fence)
-
-    @staticmethod
-    def _count(batch: Sequence[JobMessage]) -> None:
-        """Count by queue and status; a counter a batch and label costs less than one a job."""
-        ended: Counter[tuple[str, str]] = Counter()
-        for message in batch:
-            if message.outcome is not None:
-                ended[message.current.queue, message.outcome.status.value] += 1
-                metrics.JOB_DURATION.labels(message.current.queue).observe(message.outcome.run_seconds)
-        for (queue_name, status), count in ended.items():
-            metrics.JOBS_PROCESSED.labels(queue_name, status).inc(count)
 
     def _acknowledge(self, batch: Sequence[JobMessage]) -> None:
         by_runway = defaultdict(list)

@@ -1,124 +1,23 @@
 """The runway: the few Redis keys that carry ids of jobs that may start now. May be wiped at any moment.
 
-The keys are documented on top of `push.lua`. A message is `"{job_id}.{fence}"` and nothing else.
+The keys are documented on top of `push.lua`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
-from typing import Any, NamedTuple, cast
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, cast
 from weakref import WeakSet
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from goqueue.broker.messages import Message, Pushed, parse
+from goqueue.broker.push_connection import PUSH_CHUNK, PUSH_NAME, PUSH_SCRIPT, PushConnection
+from goqueue.broker.redis_servers import open_servers, translated
 from goqueue.config import Settings
-from goqueue.errors import RedisUnavailableError
-from goqueue.jobs import MAX_JOB_ID
 
-PUSH_SCRIPT = resources.files("goqueue.broker").joinpath("push.lua").read_text()
-
-#: The most messages of one call: the script runs alone in Redis, so it must be over quickly.
-PUSH_CHUNK = 1000
-
-_MESSAGE = re.compile(rb"([1-9][0-9]{0,18})\.([0-9]{1,9})")
-
-
-class Message(NamedTuple):
-    """What Redis knows about a job: which, and under which fence."""
-
-    job_id: int
-    fence: int
-
-    @property
-    def key(self) -> str:
-        """Its text in Redis."""
-        return f"{self.job_id}.{self.fence}"
-
-
-class Pushed(NamedTuple):
-    """What a push did.
-
-    Attributes:
-        added: how many messages it added.
-        again: how many of those were added again, after they were lost.
-        closed: it found the runway full and closed the gate: the dispatcher has to take over.
-        known: the first so many of the given messages are in Redis now; the others did not fit.
-    """
-
-    added: int
-    again: int
-    closed: int
-    known: int
-
-
-def connect(settings: Settings, *, timeout_seconds: float | None = None) -> redis.Redis:
-    """A Redis client that never retries by itself.
-
-    redis-py's default repeats a command whose answer was lost: a fetch would lose what the first one popped,
-    and a push would be repeated after it was already fetched. Whoever may repeat safely does so itself.
-    """
-    timeout = timeout_seconds or settings.redis_timeout_seconds
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=timeout,
-        socket_connect_timeout=settings.redis_timeout_seconds,
-        socket_keepalive=True,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-    )
-
-
-class PushConnection:
-    """A connection of its own on which pushes are sent, and answered later in their order. Not thread-safe.
-
-    Every method raises redis.RedisError when the connection is broken.
-    """
-
-    def __init__(self, client: redis.Redis, keys: Callable[[str], list[str]], default_limit: int) -> None:
-        self._keys = keys
-        self._default_limit = default_limit
-        self._closed = False
-        self._connection = client.connection_pool.make_connection()
-        self._connection.connect()  # type: ignore[no-untyped-call]
-        self._connection.send_command("SCRIPT", "LOAD", PUSH_SCRIPT)  # type: ignore[no-untyped-call]
-        self._script = self._connection.read_response()
-
-    def send(self, queue: str, messages: Sequence[Message]) -> None:
-        """Send a submit of these messages."""
-        if self._closed:
-            # redis-py would connect again by itself.
-            raise redis.ConnectionError("the connection is closed")
-        self._connection.send_command(  # type: ignore[no-untyped-call]
-            "EVALSHA",
-            self._script,
-            3,
-            *self._keys(queue),
-            "submit",
-            self._default_limit,
-            "",
-            "",
-            *(message.key for message in messages[:PUSH_CHUNK]),
-            check_health=False,
-        )
-
-    def has_answer(self) -> bool:
-        """Whether an answer can be read without waiting."""
-        return bool(self._connection.can_read(timeout=0))
-
-    def read_answer(self) -> Pushed:
-        """The answer of the oldest unanswered push."""
-        return Pushed(*self._connection.read_response())
-
-    def close(self) -> None:
-        """Close it for good; what was sent may or may not have been done."""
-        self._closed = True
-        self._connection.disconnect()  # type: ignore[no-untyped-call]
+__all__ = ["PUSH_CHUNK", "Message", "PushConnection", "Pushed", "Runway", "parse"]
 
 
 class Runway:
@@ -133,14 +32,13 @@ class Runway:
         self._default_limit = settings.runway_min
         self._lost_push_ms = int(settings.lost_push_seconds * 1000)
         self._push_connections: WeakSet[PushConnection] = WeakSet()
-        self._client = connect(settings)
+        self._servers = open_servers(settings)
         # A blocking call is silent for as long as it blocks, so its time-out is longer by that.
-        self._blocking = connect(
+        self._blocking = open_servers(
             settings,
             timeout_seconds=max(settings.fetch_block_seconds, settings.dispatch_idle_seconds)
             + settings.redis_timeout_seconds,
         )
-        self._push = self._client.register_script(PUSH_SCRIPT)
 
     def submit(self, queue: str, messages: Sequence[Message]) -> Pushed:
         """Push messages of rows that were just committed, unless the queue has a backlog."""
@@ -148,8 +46,7 @@ class Runway:
 
     def push_connection(self) -> PushConnection:
         """A connection for submits whose answers are read later."""
-        with _translated():
-            connection = PushConnection(self._client, self._push_keys, self._default_limit)
+        connection = PushConnection(self._servers, self._push_keys, self._default_limit)
         self._push_connections.add(connection)
         return connection
 
@@ -164,10 +61,10 @@ class Runway:
 
     def fetch(self, queue: str, count: int, *, block_seconds: float) -> list[bytes]:
         """Take up to `count` entries from the head, waiting up to `block_seconds` for the first."""
-        with _translated():
-            answer = self._blocking.blmpop(
-                block_seconds, 1, self._key(queue, "runway"), direction="LEFT", count=count
-            )
+        key = self._key(queue, "runway")
+        with translated(self._blocking):
+            server = self._blocking.holding(key)
+            answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
         if answer is None:
             return []
         return cast("list[bytes]", answer[1])
@@ -175,31 +72,34 @@ class Runway:
     def put_back(self, queue: str, messages: Sequence[Message]) -> None:
         """Return fetched messages, unclaimed, to the head of the runway, in their order."""
         if messages:
-            with _translated():
-                self._client.lpush(
-                    self._key(queue, "runway"), *(message.key for message in reversed(messages))
-                )
+            key = self._key(queue, "runway")
+            with translated(self._servers):
+                self._servers.holding(key).lpush(key, *(message.key for message in reversed(messages)))
 
     def acknowledge(self, queue: str, keys: Sequence[str | bytes]) -> None:
         """Forget messages: their attempt is recorded, or they stood for nothing."""
         if keys:
-            with _translated():
-                self._client.hdel(self._key(queue, "messages"), *cast("list[str]", keys))
+            key = self._key(queue, "messages")
+            with translated(self._servers):
+                self._servers.holding(key).hdel(key, *cast("list[str]", keys))
 
     def lengths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
         """For each queue, how many entries its runway holds, and how many messages are not acknowledged."""
-        with _translated():
-            pipeline = self._client.pipeline(transaction=False)
-            for queue in queues:
-                pipeline.llen(self._key(queue, "runway"))
-                pipeline.hlen(self._key(queue, "messages"))
-            answers = cast("list[int]", pipeline.execute())
-        return list(zip(answers[::2], answers[1::2], strict=True))
+        found: dict[str, tuple[int, int]] = {}
+        with translated(self._servers):
+            for server, those in self._by_server(queues).items():
+                pipeline = server.pipeline(transaction=False)
+                for queue in those:
+                    pipeline.llen(self._key(queue, "runway"))
+                    pipeline.hlen(self._key(queue, "messages"))
+                answers = iter(cast("list[int]", pipeline.execute()))
+                found |= {queue: (next(answers), next(answers)) for queue in those}
+        return [found[queue] for queue in queues]
 
     def close_gate(self, queue: str) -> None:
         """Keep submits off the runway and empty it: the queue was paused."""
-        with _translated():
-            pipeline = self._client.pipeline(transaction=True)
+        with translated(self._servers):
+            pipeline = self._servers.holding(self._key(queue, "gate")).pipeline(transaction=True)
             pipeline.hset(self._key(queue, "gate"), "closed", "1")
             pipeline.delete(self._key(queue, "runway"), self._key(queue, "messages"))
             pipeline.execute()
@@ -210,20 +110,21 @@ class Runway:
         Harmless for those that are still in use: at worst a job is pushed twice, and its claim decides.
         """
         dropped = 0
-        with _translated():
-            now_seconds, _ = self._client.time()
+        key = self._key(queue, "messages")
+        with translated(self._servers):
+            server = self._servers.holding(key)
+            now_seconds, _ = server.time()
             before_ms = (now_seconds - seconds) * 1000
-            key = self._key(queue, "messages")
-            for message, pushed in self._client.hscan_iter(key, count=1000):
+            for message, pushed in server.hscan_iter(key, count=1000):
                 if not pushed.isdigit() or int(pushed) < before_ms:
-                    dropped += self._client.hdel(key, message)
+                    dropped += server.hdel(key, message)
         return dropped
 
     def wake_dispatcher(self) -> None:
         """Tell the dispatcher that there is something to push that no submit could."""
-        key = f"{self._namespace}:dispatcher"
-        with _translated():
-            pipeline = self._client.pipeline(transaction=False)
+        key = self._dispatcher_key
+        with translated(self._servers):
+            pipeline = self._servers.holding(key).pipeline(transaction=False)
             pipeline.lpush(key, "1")
             pipeline.ltrim(key, 0, 0)
             pipeline.execute()
@@ -233,60 +134,64 @@ class Runway:
         # The server looks for waits that are over ten times a second, and one that is just not over yet waits
         # for the next look: a tenth of a second took two.
         timeout = seconds * 0.9
-        with _translated():
-            return self._blocking.blpop([f"{self._namespace}:dispatcher"], timeout=timeout) is not None
+        key = self._dispatcher_key
+        with translated(self._blocking):
+            return self._blocking.holding(key).blpop([key], timeout=timeout) is not None
 
     def ping(self) -> None:
-        """Ask Redis for a sign of life."""
-        with _translated():
-            self._client.ping()
+        """Ask Redis for a sign of life; in a cluster, every primary."""
+        with translated(self._servers):
+            for server in self._servers.each():
+                server.ping()
 
     def eviction_policy(self) -> str | None:
-        """Redis's maxmemory-policy, or None where the server does not tell."""
-        with _translated():
-            try:
-                answer = cast("dict[str, str]", self._client.config_get("maxmemory-policy"))
-            except redis.ResponseError:
-                return None
-        return answer.get("maxmemory-policy")
+        """Redis's maxmemory-policy, or None where the server does not tell; in a cluster, the worst."""
+        with translated(self._servers):
+            policies = {_eviction_policy_of(server) for server in self._servers.each()}
+        return max(policies, key=lambda policy: policy not in {None, "noeviction"})
 
     def close(self) -> None:
         """Close the connections, those for pushes included."""
         for connection in list(self._push_connections):
             connection.close()
-        self._client.close()
+        self._servers.close()
         self._blocking.close()
 
     def _run_push(self, queue: str, arguments: list[Any], messages: Sequence[Message]) -> Pushed:
-        with _translated():
-            answer = self._push(
-                keys=self._push_keys(queue), args=[*arguments, *(message.key for message in messages)]
-            )
+        keys = self._push_keys(queue)
+        values = [*keys, *arguments, *(message.key for message in messages)]
+        with translated(self._servers):
+            server = self._servers.holding(keys[0])
+            try:
+                answer = server.evalsha(PUSH_NAME, len(keys), *values)
+            except redis.exceptions.NoScriptError:
+                # A server that is new, or was restarted. It did nothing, and keeps the script from here on.
+                answer = server.eval(PUSH_SCRIPT, len(keys), *values)
         return Pushed(*cast("list[int]", answer))
+
+    def _by_server(self, queues: Sequence[str]) -> dict[redis.Redis, list[str]]:
+        found = defaultdict[redis.Redis, list[str]](list)
+        for queue in dict.fromkeys(queues):
+            found[self._servers.holding(self._key(queue, "runway"))].append(queue)
+        return found
+
+    @property
+    def _dispatcher_key(self) -> str:
+        return f"{self._namespace}:dispatcher"
 
     def _push_keys(self, queue: str) -> list[str]:
         return [self._key(queue, "runway"), self._key(queue, "messages"), self._key(queue, "gate")]
 
     def _key(self, queue: str, name: str) -> str:
-        return f"{self._namespace}:{{{queue}}}:{name}"
+        # A cluster hashes the text between the first braces, and all of the key where that text is empty. No
+        # name of a queue has a control character.
+        tag = f"\x7f{queue}" if queue.startswith("}") else queue
+        return f"{self._namespace}:{{{tag}}}:{name}"
 
 
-def parse(entries: Iterable[bytes]) -> tuple[list[Message], list[bytes]]:
-    """The messages among runway entries, in order and without repeats, and the entries that are none."""
-    messages: dict[Message, None] = {}
-    garbage = []
-    for entry in entries:
-        match = _MESSAGE.fullmatch(entry)
-        if match is None or int(match[1]) > MAX_JOB_ID:
-            garbage.append(entry)
-        else:
-            messages[Message(int(match[1]), int(match[2]))] = None
-    return list(messages), garbage
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
+def _eviction_policy_of(server: redis.Redis) -> str | None:
     try:
-        yield
-    except redis.RedisError as error:
-        raise RedisUnavailableError(f"Redis: {error}") from error
+        answer = cast("dict[str, str]", server.config_get("maxmemory-policy"))
+    except redis.ResponseError:
+        return None
+    return answer.get("maxmemory-policy")

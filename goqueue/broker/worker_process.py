@@ -12,9 +12,11 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread
 
 from goqueue.broker.lease import Lease
+from goqueue.broker.vitals import Vitals
 from goqueue.broker.work_queue import WorkQueue
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
+from goqueue.tracing.export import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     from goqueue.broker.job_broker import JobBroker
@@ -32,12 +34,20 @@ class WorkerProcess(Middleware):
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
+        self._vitals: Vitals | None = None
+
+    def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
+        """In a process of Dramatiq's command: count together with the others of its group, and say so."""
+        if broker.settings.worker_metrics_port:
+            self._vitals = Vitals(broker)
+            self._vitals.start()
 
     def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
         """Take the lease before the first fetch."""
         worker.work_queue = WorkQueue()  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
         served = worker.consumer_whitelist or broker.get_declared_queues()
         broker.slots.threads = worker.worker_threads
+        start_tracing(broker.settings, "worker")
         self._lease = Lease(
             broker.settings, broker.database, broker.holdings, broker.interrupts, broker.slots, sorted(served)
         )
@@ -68,6 +78,9 @@ class WorkerProcess(Middleware):
         broker.interrupts.stop()
         if self._lease is not None:
             self._lease.stop()
+        if self._vitals is not None:
+            self._vitals.stop()
+        stop_tracing()
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:

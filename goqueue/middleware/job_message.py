@@ -12,6 +12,7 @@ from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
 from goqueue.jobs import AttemptOutcome, ClaimedJob, FailureKind, JobStatus, NewJob, Outcome
+from goqueue.tracing import AttemptTrace
 
 
 class Reports(Protocol):
@@ -54,6 +55,7 @@ class CurrentJob:
         "runway",
         "slow_down",
         "started",
+        "trace",
     )
 
     def __init__(
@@ -81,6 +83,8 @@ class CurrentJob:
         self.control: tuple[AttemptOutcome, float] | None = None
         #: The error of a handler that asked to slow its queue down, if it did.
         self.slow_down: str | None = None
+        #: The trace that it runs in, while it runs, if it has one.
+        self.trace: AttemptTrace | None = None
         #: Why it was interrupted from outside, if it was.
         self.interruption: AttemptOutcome | None = None
         #: Someone wants it stopped.

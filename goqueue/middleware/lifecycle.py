@@ -9,6 +9,7 @@ from dramatiq import Broker, Middleware
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Interrupt
 
+from goqueue import tracing
 from goqueue.errors import DeadlineExceeded, Discard
 from goqueue.job_context import job_context
 from goqueue.jobs import AttemptOutcome, FailureKind, JobStatus
@@ -27,7 +28,7 @@ _FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "concurrent.futures.")
 
 
 class Lifecycle(Middleware):
-    """Binds the log context of a job, and turns the end of its attempt into an outcome.
+    """Binds the log context and the trace of a job, and turns the end of its attempt into an outcome.
 
     It stands before `Retries` in the list, so that its after-hook runs after the verdict: `message.failed`
     is then True exactly on the last attempt, and `retry_delay_ms` is set exactly when a retry was decided.
@@ -50,6 +51,8 @@ class Lifecycle(Middleware):
                     "attempt": claimed.attempts,
                 }
             )
+            if claimed.traceparent is not None or tracing.is_on():
+                message.current.trace = tracing.begin_attempt(claimed)
 
     def after_process_message(
         self,
@@ -62,7 +65,7 @@ class Lifecycle(Middleware):
         """Note the outcome that the recorder will write."""
         if isinstance(message, JobMessage):
             conclude(message, exception)
-            job_context.set(None)
+            _leave(message)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """A middleware refused to run it: the job failed, and says so."""
@@ -70,7 +73,15 @@ class Lifecycle(Middleware):
             message.conclude(
                 JobStatus.FAILED, AttemptOutcome.FAILED, error="skipped by a middleware", reason="skipped"
             )
-            job_context.set(None)
+            _leave(message)
+
+
+def _leave(message: JobMessage) -> None:
+    """The thread works for another job next."""
+    job_context.set(None)
+    if message.current.trace is not None:
+        message.current.trace.end(message.outcome)
+        message.current.trace = None
 
 
 def conclude(message: JobMessage, exception: BaseException | None) -> None:

@@ -46,6 +46,9 @@ queues = Table(
     Column("ramp_seconds", Float, nullable=False, server_default="0"),
     Column("ramping_since", Timestamp),
     Column("ramping_until", Timestamp),
+    # The wait that its jobs should not exceed, and the part of them that has to keep it.
+    Column("slo_wait_seconds", Float),
+    Column("slo_objective", Float, nullable=False, server_default=text("0.99")),
     # Its jobs start only when the dispatcher has let them in (`jobs.admitted`).
     Column(
         "governed",
@@ -60,6 +63,7 @@ queues = Table(
     now("created_at"),
     CheckConstraint("concurrency >= 1 AND key_concurrency >= 1", name="limits"),
     CheckConstraint("on_conflict IN ('wait','drop_new','cancel_running')", name="on_conflict"),
+    CheckConstraint("slo_wait_seconds > 0 AND slo_objective > 0 AND slo_objective < 1", name="slo"),
     CheckConstraint(
         "paused_at IS NOT NULL OR (paused_until IS NULL AND paused_by IS NULL AND pause_reason IS NULL)",
         name="pause",

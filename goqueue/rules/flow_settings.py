@@ -29,6 +29,7 @@ from goqueue.rules.limits import (
     MAX_RAMP_SECONDS,
     MAX_RATE_LIMIT,
     MAX_RATE_PERIOD_SECONDS,
+    MAX_SLO_WAIT_SECONDS,
     MAX_WEIGHT,
     Breaker,
     KeyLimits,
@@ -40,6 +41,9 @@ from goqueue.rules.limits import (
 
 TEXT_MAX_CHARACTERS = 500
 MIN_RATE_PERIOD_SECONDS = 0.1
+MIN_SLO_WAIT_SECONDS = 0.01
+MIN_SLO_OBJECTIVE = 0.5
+MAX_SLO_OBJECTIVE = 0.9999
 MAX_BREAKER_WINDOW_SECONDS = 3_600.0
 MAX_BREAKER_COOLDOWN_SECONDS = 86_400.0
 MAX_BREAKER_MINIMUM = 100_000
@@ -93,6 +97,14 @@ class QueueSettings(Settings):
     ramp_seconds: Annotated[
         Annotated[float, Field(ge=0, le=MAX_RAMP_SECONDS, allow_inf_nan=False)] | None,
         Field(description="After a pause or a slow-down, grow from one job at a time over so long."),
+    ] = None
+    slo_wait_seconds: Annotated[
+        Annotated[float, Field(ge=MIN_SLO_WAIT_SECONDS, le=MAX_SLO_WAIT_SECONDS, allow_inf_nan=False)] | None,
+        Field(description="The wait that a job should not exceed. Default: none is promised."),
+    ] = None
+    slo_objective: Annotated[
+        Annotated[float, Field(ge=MIN_SLO_OBJECTIVE, le=MAX_SLO_OBJECTIVE, allow_inf_nan=False)] | None,
+        Field(description="The part of the jobs that has to keep it. Default: 0.99."),
     ] = None
 
     def changes(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "rate_cost": (1, MAX_RATE_COST, False),
 }
 
-#: Of which types a setting may be, and how that is called.
+#: Of which types a setting may be, and how that is called; parents are looked at one by one.
 _NUMBER = (int, float), "a number"
 _WHOLE_NUMBER = (int,), "a whole number"
 _TIME = (datetime,), "a datetime"
@@ -91,8 +91,6 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "concurrency_key": _TEXT,
     "rate_cost": _WHOLE_NUMBER,
     "unique": ((Unique,), "a Unique"),
-    "depends_on": ((list, tuple), "a list of ids"),
-    "on_parent_failure": _TEXT,
 }
 
 #: Two ways to say the same: a moment, or how long after the insertion.
@@ -124,9 +122,6 @@ def _problems_of_types(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
         types, called = _TYPES.get(name, ((object,), ""))
         if not isinstance(value, types) or isinstance(value, bool):
             yield name, f"expected {called}"
-    for parent in given["depends_on"] if isinstance(given.get("depends_on"), list | tuple) else ():
-        if not isinstance(parent, int):
-            yield "depends_on", "expected a list of ids"
 
 
 def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:

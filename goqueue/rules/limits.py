@@ -14,6 +14,7 @@ MAX_WEIGHT = 1_000
 MAX_RATE_LIMIT = 1_000_000
 MAX_RATE_PERIOD_SECONDS = 31 * 86_400.0
 MAX_RAMP_SECONDS = 3_600.0
+MAX_SLO_WAIT_SECONDS = 7 * 86_400.0
 
 
 class OnConflict(enum.StrEnum):
@@ -91,6 +92,9 @@ class QueueLimits:
         rate, key_rate: the most starts, of the queue and of each key.
         ramp_seconds: after a pause or a slow-down, the jobs that run at once grow from one to all threads
             over so long; 0 is at once.
+        slo_wait_seconds: the wait that a job should not exceed, from the moment at which it could start;
+            None promises nothing. It limits nothing: alerts and the number of workers follow it.
+        slo_objective: the part of the jobs that has to keep that wait, above 0 and below 1.
     """
 
     concurrency: int | None = None
@@ -101,6 +105,8 @@ class QueueLimits:
     rate: RateLimit | None = None
     key_rate: RateLimit | None = None
     ramp_seconds: float = 0.0
+    slo_wait_seconds: float | None = None
+    slo_objective: float = 0.99
 
     @property
     def by_key(self) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 
-from goqueue import failpoints
+from goqueue import failpoints, metrics
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.services.governed_queues import GovernedQueues
+from goqueue.services.ready_looks import DueLooks, ReadyLooks
 from goqueue.services.service import Counts
 from goqueue.store import admission as admission_store
 from goqueue.store import queue_settings
@@ -106,6 +106,8 @@ class Dispatcher:
         self._database = database
         self._runway = runway
         self._queues: dict[str, QueueState] = {}
+        self._looks = ReadyLooks()
+        self._due_looks = DueLooks()
         self._governed = GovernedQueues(settings, database, runway)
         self._governed_types: set[str] = set()
         #: Queues in which jobs of governed types were seen.
@@ -127,6 +129,7 @@ class Dispatcher:
         self._refill(counts)
         if self._is_due("sweep", SWEEP_SECONDS):
             counts["forgotten"] = self._sweep()
+        metrics.JOBS_DISPATCHED.inc(counts["pushed"])
         return counts
 
     def pause(self, counts: Counts) -> None:
@@ -167,12 +170,13 @@ class Dispatcher:
             state = known.get(name) or QueueState(floor, ceiling, floor)
             state.floor = floor
             self._queues[name] = state
+        self._looks.keep(self._queues)
         self._gates_are_fresh = False
 
     def _make_due(self) -> int:
         head_start = self._settings.priority_head_start_seconds
         with self._database.autocommit() as connection:
-            return ready_store.make_due(connection, head_start_seconds=head_start)
+            return self._due_looks.make_due(connection, head_start_seconds=head_start)
 
     def _refill(self, counts: Counts) -> None:
         """Push to every runway that has room for it."""
@@ -180,8 +184,7 @@ class Dispatcher:
         if not wanted:
             return
         with self._database.autocommit() as connection:
-            rows = ready_store.next_ready(connection, wanted)
-        ready = {queue: list(group) for queue, group in groupby(rows, key=lambda row: row.queue)}
+            ready = self._looks.read(connection, wanted)
         for queue, want in wanted.items():
             rows = ready.get(queue, [])
             if self._governed_types and any(row.type in self._governed_types for row in rows):

@@ -84,6 +84,11 @@ class Rescuer:
             )
             ended = [job_id for job_id, status in rescued if status in FINAL_STATUSES]
             dependency_store.settle(connection, ended, head_start_seconds=head_start)
+            failed = [job_id for job_id, status in rescued if status is JobStatus.FAILED]
+            dead_letters = attempt_store.queues_and_types(connection, failed)
+        for queue, type_name in dead_letters:
+            metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
         for job_id, status in rescued:
+            metrics.JOBS_RESCUED.labels(status.value).inc()
             log.warning("job_rescued", job_id=job_id, status=status.value, reason="worker_died")
         return rescued

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
+from goqueue import metrics
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.errors import RedisUnavailableError
+from goqueue.errors import GoQueueError, RedisUnavailableError
+from goqueue.monitoring_server import MonitoringPort, Problems
 from goqueue.services.breaker import Breakers
 from goqueue.services.bulk_operator import BulkOperator
 from goqueue.services.cleaner import Cleaner
 from goqueue.services.cron import CronScheduler
 from goqueue.services.dispatcher import Dispatcher
 from goqueue.services.expirer import Expirer
+from goqueue.services.horizon_watch import HorizonWatch
 from goqueue.services.leader import Leader
+from goqueue.services.loop_watch import LoopWatch
 from goqueue.services.pauses import Pauses
 from goqueue.services.releaser import Releaser
 from goqueue.services.rescuer import Rescuer
 from goqueue.services.service import Service, run_loop
+from goqueue.store import gauges
 
 log = structlog.get_logger(__name__)
 
 #: How long the roles of a leader that steps down may take to end their round.
 STEP_DOWN_SECONDS = 10.0
+
+#: What the watch calls the loop that leads, or waits to.
+LEADER_LOOP = "leader"
 
 
 class SchedulerProcess:
@@ -35,32 +44,76 @@ class SchedulerProcess:
         self._settings = settings
         self._database = Database(settings, application_name="goqueue-scheduler")
         self._runway = Runway(settings)
-        self._leader = Leader(self._database)
+        # A lock belongs to a session, which behind a pooler is nobody's.
+        self._session = Database(settings.without_pooler(), pool_size=1, application_name="goqueue-scheduler")
+        self._leader = Leader(self._session)
+        self._watch = LoopWatch(settings)
+        self._port = MonitoringPort(
+            settings.metrics_host,
+            settings.scheduler_metrics_port,
+            live=self._watch.stuck,
+            ready=self.not_ready,
+            before_metrics=self._measure,
+        )
 
     def run(self, stopping: threading.Event) -> None:
         """Serve until `stopping` is set."""
         while not stopping.is_set():
+            self._turn()
             if self._leader.try_to_lead():
                 self._lead(stopping)
             stopping.wait(self._settings.leader_check_seconds)
+        self.close()
+
+    def close(self) -> None:
+        """Give up the leadership, and close every connection."""
+        self._port.close()
         self._leader.resign()
         self._runway.close()
+        self._session.close()
         self._database.close()
 
     def _lead(self, stopping: threading.Event) -> None:
         """Run the roles until the leadership is lost or the process stops."""
         ending = threading.Event()
         threads = [
-            threading.Thread(target=run_loop, args=(service, ending), name=service.name, daemon=True)
+            threading.Thread(
+                target=run_loop, args=(service, ending, self._watch), name=service.name, daemon=True
+            )
             for service in self._services(ending)
         ]
         for thread in threads:
             thread.start()
         while not stopping.wait(self._settings.leader_check_seconds) and self._leader.try_to_lead():
-            pass
+            self._turn()
         ending.set()
         for thread in threads:
             thread.join(STEP_DOWN_SECONDS)
+
+    def not_ready(self) -> Problems:
+        """Why this process could not lead now: which servers do not answer, and which loops hang."""
+        return [*self._watch.stuck(), *_problem(self._ask_database), *_problem(self._runway.ping)]
+
+    def _turn(self) -> None:
+        """Note that the loop of the leadership turns."""
+        self._watch.begin(LEADER_LOOP)
+        if self._settings.scheduler_metrics_port:
+            self._port.tend()
+
+    def _ask_database(self) -> None:
+        with self._database.autocommit() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    def _measure(self) -> None:
+        """Set the gauges that are only looked at when somebody asks."""
+        metrics.LEADER.set(int(self._leader.leads))
+        lag_seconds = self._watch.seconds_since_step(Dispatcher.name)
+        try:
+            with self._database.autocommit() as connection:
+                lag_seconds = max(lag_seconds, gauges.lateness_of_due(connection))
+        except GoQueueError as error:
+            log.debug("dispatcher_lag_not_read", error=str(error))
+        metrics.DISPATCHER_LAG.set(lag_seconds if self._leader.leads else 0.0)
 
     def _wake_dispatcher(self) -> None:
         """Best effort: it looks by itself every moment."""
@@ -80,5 +133,14 @@ class SchedulerProcess:
             Breakers(settings, database, ending.wait, self._wake_dispatcher),
             BulkOperator(settings, database, ending.wait),
             CronScheduler(settings, database, ending.wait, self._wake_dispatcher),
+            HorizonWatch(settings, database, ending.wait),
             Cleaner(settings, database, ending.wait),
         ]
+
+
+def _problem(ask: Callable[[], object]) -> Problems:
+    try:
+        ask()
+    except GoQueueError as error:
+        return [str(error)]
+    return []

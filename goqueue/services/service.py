@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from goqueue import metrics
 from goqueue.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from goqueue.services.loop_watch import LoopWatch
 
 log = structlog.get_logger(__name__)
 
@@ -34,18 +38,39 @@ class Service(Protocol):
         """Wait until the next round is due."""
 
 
-def run_loop(service: Service, stopping: threading.Event) -> None:
-    """Run a service's rounds until `stopping` is set. A failed round is logged, and the next one comes."""
+def run_loop(service: Service, stopping: threading.Event, watch: LoopWatch | None = None) -> None:
+    """Run a service's rounds until `stopping` is set. A failed round is logged, and the next one comes.
+
+    Args:
+        service: whose rounds.
+        stopping: ends the loop after a round.
+        watch: is told of each step, for the liveness of the process.
+    """
     while not stopping.is_set():
-        started = time.monotonic()
         try:
-            counts = service.run_once()
-            if any(counts.values()):
-                log.debug("service_round", service=service.name, seconds=time.monotonic() - started, **counts)
+            if watch is not None:
+                watch.begin(service.name)
+            counts = _round(service)
+            if watch is not None:
+                watch.rest(service.name)
             service.pause(counts)
         except UnavailableError as error:
+            metrics.SERVICE_FAILURES.labels(service.name).inc()
             log.warning("service_postponed", service=service.name, error=str(error))
             stopping.wait(FAILURE_PAUSE_SECONDS)
         except Exception:
+            metrics.SERVICE_FAILURES.labels(service.name).inc()
             log.exception("service_failed", service=service.name)
             stopping.wait(FAILURE_PAUSE_SECONDS)
+    if watch is not None:
+        watch.end(service.name)
+
+
+def _round(service: Service) -> Counts:
+    started = time.monotonic()
+    counts = service.run_once()
+    seconds = time.monotonic() - started
+    metrics.SERVICE_ROUND_DURATION.labels(service.name).observe(seconds)
+    if any(counts.values()):
+        log.debug("service_round", service=service.name, seconds=seconds, **counts)
+    return counts

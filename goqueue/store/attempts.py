@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 from goqueue.db import retry_on_conflict
 from goqueue.jobs import ClaimedJob, JobStatus, Outcome
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import array, fetch_all
+from goqueue.store.rows import TRACEPARENT, array, fetch_all
 
-__all__ = ["claim", "record", "rescue"]
+__all__ = ["claim", "queues_and_types", "record", "rescue"]
 
 # Both hot statements first find and lock their rows, one index lookup a message, and then change them by
 # their place (ctid), which a locked row keeps. As plain joins they were at the planner's mercy: after an
@@ -51,7 +51,8 @@ _CLAIM = f"""
         worker_id = %(worker_id)s, admitted = false, started_at = now(), updated_at = now()
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
-              time_limit_seconds, options, started_at, extract(epoch FROM deadline_at - now())::float
+              time_limit_seconds, options, started_at, extract(epoch FROM deadline_at - now())::float,
+              extract(epoch FROM now() - available_at)::float
 """
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
@@ -165,7 +166,11 @@ def claim(
         "worker_id": worker_id,
         "lease_seconds": lease_seconds,
     }
-    return [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
+    claimed = [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
+    for job in claimed:
+        if job.options is not None:
+            _take_traceparent(job)
+    return claimed
 
 
 @retry_on_conflict
@@ -199,6 +204,21 @@ def rescue(
     """Take back the running jobs of ended workers: running → queued (quarantined), or failed."""
     parameters = {"max_deaths": max_deaths, "head_start": head_start_seconds, "limit": limit}
     return [(row[0], JobStatus(row[1])) for row in fetch_all(connection, _RESCUE, parameters)]
+
+
+def queues_and_types(connection: Connection, job_ids: Sequence[int]) -> list[tuple[str, str]]:
+    """The queue and the type of each of these jobs."""
+    if not job_ids:
+        return []
+    sql = "SELECT queue, type FROM jobs WHERE id = ANY (%(ids)s::bigint[])"
+    return [(row[0], row[1]) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
+
+
+def _take_traceparent(job: ClaimedJob) -> None:
+    """It is kept among the options, and is none of a Dramatiq message."""
+    assert job.options is not None
+    job.traceparent = job.options.pop(TRACEPARENT, None)
+    job.options = job.options or None
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:

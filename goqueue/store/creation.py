@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue import tracing
 from goqueue.errors import InvalidJobError, UniqueKeyHeldError
 from goqueue.jobs import Job, JobStatus, NewJob, UniqueMode
 from goqueue.store import edits, jobs, new_graphs, new_jobs, unique_keys
@@ -54,10 +55,23 @@ def are_simple(nodes: Sequence[NewNode]) -> bool:
 def create(connection: Connection, job: NewJob, *, head_start_seconds: float) -> Created:
     """Create one job, or find the holder of its unique key, in the connection's transaction.
 
+    The job gets the trace that the calling code is in, or, where this process makes spans, the span of this.
+
     Raises:
         InvalidJobError: it depends on a job that does not exist.
         UniqueKeyHeldError: the holder is of another type, and its payload was to be replaced.
     """
+    creation = tracing.begin_create([job])
+    if creation is None:
+        return _create(connection, job, head_start_seconds)
+    with creation:
+        created = _create(connection, creation.jobs[0], head_start_seconds)
+        creation.made([created.job.id], deduplicated=int(created.deduplicated))
+        _link_parents(connection, creation)
+    return created
+
+
+def _create(connection: Connection, job: NewJob, head_start_seconds: float) -> Created:
     if job.unique is None:
         return Created(_insert(connection, job, head_start_seconds))
     unique_keys.lock(connection, [job.unique.key])
@@ -76,12 +90,26 @@ def create_many(
 
     The keys are taken in the order of their text, all before the first job is inserted, so that two batches
     queue up instead of deadlocking. A job whose key an earlier one of the batch takes is suppressed by that
-    one. Who waits for a suppressed job waits for the one that is there.
+    one. Who waits for a suppressed job waits for the one that is there. Traces are as with `create`.
 
     Raises:
         InvalidJobError: jobs wait for each other, or for a job that does not exist.
         UniqueKeyHeldError: as `create`.
     """
+    creation = tracing.begin_create([node.job for node in nodes])
+    if creation is None:
+        return _create_many(connection, nodes, head_start_seconds)
+    with creation:
+        traced = [replace(node, job=job) for node, job in zip(nodes, creation.jobs, strict=True)]
+        created = _create_many(connection, traced, head_start_seconds)
+        creation.made([row.id for row in created], deduplicated=sum(row.deduplicated for row in created))
+        _link_parents(connection, creation)
+    return created
+
+
+def _create_many(
+    connection: Connection, nodes: Sequence[NewNode], head_start_seconds: float
+) -> list[CreatedNode]:
     if are_simple(nodes):
         ids = new_jobs.insert_many(
             connection, [node.job for node in nodes], head_start_seconds=head_start_seconds
@@ -99,6 +127,13 @@ def create_many(
         else CreatedNode(plan.holders[position].id, plan.holders[position].status, deduplicated=True)
         for position in range(len(nodes))
     ]
+
+
+def _link_parents(connection: Connection, creation: tracing.Creation) -> None:
+    """Link the span of a create to the traces of the jobs that were there before, and are waited for."""
+    parents = {parent for job in creation.jobs for parent in job.depends_on}
+    if creation.has_spans and parents:
+        creation.link(jobs.traceparents(connection, parents))
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from goqueue.rules.explanation.facts import (
     TypeFacts,
     WorkerFacts,
 )
-from goqueue.store import dependency_lists
+from goqueue.store import bounded_reads, dependency_lists
 from goqueue.store.leadership import is_led
 from goqueue.store.positions import position_of, starts_per_second
 from goqueue.store.queue_settings import limits_from_row, type_limits_from_row
@@ -109,25 +109,13 @@ _OLDEST = """
 """
 
 
-# The facts have to agree with one another. The first statement of a transaction.
-_ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-# Every question is a bounded walk along an index. By outdated statistics (a backlog that came after the last
-# ANALYZE) the planner would rather read all of a queue and sort it: ten times as long.
-_ALONG_INDEXES = """
-    SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true),
-           set_config('enable_bitmapscan', 'off', true)
-"""
-
-
 def explain(connection: Connection, job_id: int, *, lease_seconds: float, max_deaths: int) -> Explanation:
     """Why a job does not run. In a transaction in which nothing was asked before.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
-    connection.exec_driver_sql(_ONE_SNAPSHOT)
-    fetch_one(connection, _ALONG_INDEXES, {})
+    bounded_reads.begin(connection)
     return explained(Inquiry(connection, lease_seconds, max_deaths).facts_of(job_id))
 
 

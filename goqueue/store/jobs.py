@@ -18,7 +18,15 @@ from goqueue.db import retry_on_conflict
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import CLIENT_TRANSITIONS, LEGAL_TRANSITIONS, Job, JobStatus
 from goqueue.store import unique_keys
-from goqueue.store.rows import JOB_COLUMNS, array, atomic, fetch_all, fetch_one, job_from_row
+from goqueue.store.rows import (
+    JOB_COLUMNS,
+    TRACEPARENT,
+    array,
+    atomic,
+    fetch_all,
+    fetch_one,
+    job_from_row,
+)
 
 __all__ = [
     "Cancelled",
@@ -30,6 +38,7 @@ __all__ = [
     "save",
     "set_priority",
     "set_status",
+    "traceparents",
 ]
 
 # What a worker holds is only asked for: the worker stops it and records how it ended. A row that was claimed,
@@ -145,6 +154,15 @@ def get_many(connection: Connection, job_ids: Iterable[int]) -> list[Job]:
     """Those of the jobs that exist, in the order of their ids."""
     sql = f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id"
     return [job_from_row(row) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
+
+
+def traceparents(connection: Connection, job_ids: Iterable[int]) -> list[str]:
+    """The different traces that these jobs belong to, at most 100."""
+    sql = f"""
+        SELECT DISTINCT options ->> '{TRACEPARENT}' FROM jobs
+        WHERE id = ANY(%(ids)s::bigint[]) AND options ->> '{TRACEPARENT}' IS NOT NULL LIMIT 100
+    """
+    return [row[0] for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
 
 
 @retry_on_conflict

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.jobs import Job, JobStatus, NewJob
-from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.rows import TRACEPARENT, fetch_all, fetch_one
 
 __all__ = ["insert", "insert_many"]
 
@@ -101,6 +101,7 @@ def _is_plain(job: NewJob) -> bool:
         not job.delay_seconds
         and job.available_at is None
         and job.options is None
+        and job.traceparent is None
         and job.concurrency_key is None
         and job.unique is None
         and job.rate_cost == 1
@@ -117,7 +118,7 @@ def _extras_of(job: NewJob) -> dict[str, Any]:
     extras = {
         "available_at": job.available_at,
         "time_limit_seconds": job.time_limit_seconds,
-        "options": None if job.options is None else orjson.Fragment(job.options),
+        "options": _options_of(job),
         "concurrency_key": job.concurrency_key,
         "rate_cost": None if job.rate_cost == 1 else job.rate_cost,
         "expires_at": job.expires_at,
@@ -127,6 +128,13 @@ def _extras_of(job: NewJob) -> dict[str, Any]:
         "unique_key": None if job.unique is None else job.unique.key,
     }
     return {name: value for name, value in extras.items() if value is not None}
+
+
+def _options_of(job: NewJob) -> Any:
+    if job.traceparent is not None:
+        said = {} if job.options is None else orjson.loads(job.options)
+        return said | {TRACEPARENT: job.traceparent}
+    return None if job.options is None else orjson.Fragment(job.options)
 
 
 def _parameters(records: Sequence[dict[str, Any]], head_start_seconds: float) -> dict[str, Any]:
@@ -170,6 +178,7 @@ def _new_row(
         expires_at=expires_at,
         deadline_at=deadline_at,
         unique_key=None if job.unique is None else job.unique.key,
+        traceparent=job.traceparent,
     )
 
 

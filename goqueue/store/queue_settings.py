@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.alert_rules import QueueObjective
 from goqueue.errors import QueueNotFoundError
 from goqueue.rules.limits import (
     Breaker,
@@ -35,12 +36,20 @@ __all__ = [
     "key_limits",
     "limits_from_row",
     "limits_of",
+    "objectives",
     "set_key",
     "set_limits",
     "type_limits_from_row",
 ]
 
-_LIMITS = "concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds"
+_LIMITS = (
+    "concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds, "
+    "slo_wait_seconds, slo_objective"
+)
+
+_OBJECTIVES = """
+    SELECT name, slo_wait_seconds, slo_objective FROM queues WHERE slo_wait_seconds IS NOT NULL ORDER BY name
+"""
 
 _LIMITS_OF = f"SELECT {_LIMITS} FROM queues WHERE name = %(queue)s"
 
@@ -55,7 +64,8 @@ _SET_LIMITS = """
     UPDATE queues
     SET concurrency = %(concurrency)s, key_concurrency = %(key_concurrency)s, on_conflict = %(on_conflict)s,
         fair = %(fair)s, fifo = %(fifo)s, rate = %(rate)s::json, key_rate = %(key_rate)s::json,
-        ramp_seconds = %(ramp_seconds)s
+        ramp_seconds = %(ramp_seconds)s, slo_wait_seconds = %(slo_wait_seconds)s,
+        slo_objective = %(slo_objective)s
     WHERE name = %(queue)s
     RETURNING name
 """
@@ -86,6 +96,11 @@ class GovernedQueue(NamedTuple):
     name: str
     limits: QueueLimits
     ramp: float | None
+
+
+def objectives(connection: Connection) -> list[QueueObjective]:
+    """What queues promise of their waits, by name; those that promise nothing left out."""
+    return [QueueObjective(*row) for row in fetch_all(connection, _OBJECTIVES, {})]
 
 
 def governed(connection: Connection) -> list[GovernedQueue]:
@@ -146,17 +161,18 @@ def delete_key(connection: Connection, queue: str, key: str) -> bool:
 
 
 def limits_from_row(row: tuple[Any, ...]) -> QueueLimits:
-    """The limits of a row of all these columns, in the order of QueueLimits."""
-    concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds = row
+    """The limits of a row of these columns, in the order of QueueLimits; the objective may be left out."""
+    concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds, *objective = row
     return QueueLimits(
-        concurrency=concurrency,
-        key_concurrency=key_concurrency,
-        on_conflict=OnConflict(on_conflict),
-        fair=fair,
-        fifo=fifo,
-        rate=_rate(rate),
-        key_rate=_rate(key_rate),
-        ramp_seconds=ramp_seconds,
+        concurrency,
+        key_concurrency,
+        OnConflict(on_conflict),
+        fair,
+        fifo,
+        _rate(rate),
+        _rate(key_rate),
+        ramp_seconds,
+        *objective,
     )
 
 

@@ -12,15 +12,23 @@ from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import fetch_all
+from goqueue.store.rows import fetch_all, fetch_one
+
+#: So many rows become due in one statement.
+DUE_LIMIT = 1000
+
+#: So many newcomers of a queue are told at most.
+NEWCOMERS_LIMIT = 1000
 
 # The inner select walks jobs_waiting_idx in its order and stops at the first row whose time has not come, or
 # at the limit. Behind a subselect the planner cannot see the time: seeing it, it expects next to no row to be
 # due, reads all that are and sorts them: for a million that are due at midnight, a million for each batch.
+# The comparison of rows keeps it from taking both bounds for a narrow range, which would come to the same.
 _MAKE_DUE = """
     WITH due AS MATERIALIZED (
         SELECT ctid AS place FROM jobs
         WHERE status = 'queued' AND rank IS NULL AND available_at <= (SELECT now())
+          AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET rank = available_at - make_interval(secs => priority * %(head_start)s)
@@ -41,6 +49,21 @@ _NEXT_READY = f"""
         ORDER BY rank, id LIMIT wanted.count
     ) AS ready
     ORDER BY wanted.queue, ready.rank, ready.id
+"""
+
+# `status || ''` keeps the planner from jobs_ready_idx, which it would walk up to the mark: rows are asked for
+# by their ids because that is a long way.
+_NEWCOMERS = f"""
+    SELECT mark.queue, ready.id, ready.fence, ready.rank, ready.type
+    FROM json_to_recordset(%(marks)s::json) AS mark (queue text, rank timestamptz, id bigint, after bigint)
+    JOIN queues ON queues.name = mark.queue AND {CLOSED} IS NOT TRUE
+    CROSS JOIN LATERAL (
+        SELECT id, fence, rank, type FROM jobs
+        WHERE jobs.queue = mark.queue AND jobs.id > mark.after AND status || '' = 'queued' AND NOT quarantined
+          AND (rank, id) <= (mark.rank, mark.id)
+        ORDER BY rank, id LIMIT %(limit)s
+    ) AS ready
+    ORDER BY mark.queue, ready.rank, ready.id
 """
 
 _NEXT_QUARANTINED = f"""
@@ -71,10 +94,28 @@ class Wanted:
     behind: tuple[datetime, int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Below:
+    """Ready rows at or before a (rank, id) whose ids are above `after_id`."""
+
+    place: tuple[datetime, int]
+    after_id: int
+
+
 @retry_on_conflict
-def make_due(connection: Connection, *, head_start_seconds: float, limit: int = 1000) -> int:
-    """Give rows whose time has come their place in the order; how many there were, at most `limit`."""
-    return len(fetch_all(connection, _MAKE_DUE, {"head_start": head_start_seconds, "limit": limit}))
+def make_due(
+    connection: Connection,
+    *,
+    head_start_seconds: float,
+    limit: int = DUE_LIMIT,
+    after: datetime | None = None,
+) -> int:
+    """Give rows whose time has come, and that came after `after`, their place in the order.
+
+    Returns how many there were, at most `limit`.
+    """
+    parameters = {"head_start": head_start_seconds, "limit": limit, "after": after or "-infinity"}
+    return len(fetch_all(connection, _MAKE_DUE, parameters))
 
 
 def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[ReadyJob]:
@@ -92,6 +133,23 @@ def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[Rea
         ReadyJob(*row)
         for row in fetch_all(connection, _NEXT_READY, {"wanted": orjson.dumps(records).decode()})
     ]
+
+
+def newcomers(connection: Connection, marks: Mapping[str, Below]) -> list[ReadyJob]:
+    """The new ready rows of each queue below its mark, by rank; at most `NEWCOMERS_LIMIT` of each."""
+    records = [
+        {"queue": queue, "rank": below.place[0], "id": below.place[1], "after": below.after_id}
+        for queue, below in marks.items()
+    ]
+    parameters = {"marks": orjson.dumps(records).decode(), "limit": NEWCOMERS_LIMIT}
+    return [ReadyJob(*row) for row in fetch_all(connection, _NEWCOMERS, parameters)]
+
+
+def present(connection: Connection) -> tuple[datetime, int]:
+    """PostgreSQL's time, and the highest id of all jobs (0 where there is none)."""
+    row = fetch_one(connection, "SELECT now(), (SELECT coalesce(max(id), 0) FROM jobs)", {})
+    assert row is not None
+    return row[0], row[1]
 
 
 def next_quarantined(connection: Connection, limit: int) -> list[ReadyJob]:

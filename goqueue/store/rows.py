@@ -20,12 +20,15 @@ from goqueue.jobs import Job, JobStatus
 #: the reason of its failure where no exception was seen (a lost worker, a failed parent, a deadline).
 FINGERPRINT = "coalesce(fingerprint, left(md5(type || ':' || coalesce(reason, '')), 16))"
 
+#: The reserved name among a job's options under which the trace is kept that it belongs to.
+TRACEPARENT = "traceparent"
+
 JOB_COLUMNS = (
     "id, queue, type, status, payload, priority, attempts, max_retries, fence, deaths, quarantined, "
     "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
     "has_dependants, cancel_requested_at, cancel_acknowledged_at, "
-    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END"
+    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}'"
 )
 
 

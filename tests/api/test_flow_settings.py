@@ -29,6 +29,8 @@ DEFAULTS = {
     "rate": None,
     "key_rate": None,
     "ramp_seconds": 0,
+    "slo_wait_seconds": None,
+    "slo_objective": 0.99,
 }
 RATE = {"limit": 10, "period_seconds": 1.5, "algorithm": "token_bucket"}
 BREAKER = {"failure_rate": 0.25, "minimum": 5, "window_seconds": 30, "cooldown_seconds": 5, "probes": 1}
@@ -67,6 +69,8 @@ def test_settings_of_a_queue_change_one_by_one(client: testing.TestClient, runwa
         "rate": RATE,
         "key_rate": {"limit": 1, "period_seconds": 60},
         "ramp_seconds": 3,
+        "slo_wait_seconds": 2.5,
+        "slo_objective": 0.9,
     }
     changed = put(client, "/queues/noop", **given)
     assert changed == DEFAULTS | given | {"key_rate": given["key_rate"] | {"algorithm": "sliding_window"}}  # type: ignore[operator]
@@ -92,6 +96,13 @@ def test_settings_of_a_queue_change_one_by_one(client: testing.TestClient, runwa
         pytest.param('{"ramp_seconds": -1}', "ramp_seconds", id="a ramp into the past"),
         pytest.param('{"ramp_seconds": 3601}', "ramp_seconds", id="a long ramp"),
         pytest.param('{"ramp_seconds": %s}' % ("9" * 400), "ramp_seconds", id="a huge ramp"),
+        pytest.param('{"slo_wait_seconds": 0}', "slo_wait_seconds", id="no wait at all"),
+        pytest.param('{"slo_wait_seconds": 1e400}', "slo_wait_seconds", id="an endless wait"),
+        pytest.param('{"slo_wait_seconds": %s}' % ("9" * 400), "slo_wait_seconds", id="a huge wait"),
+        pytest.param('{"slo_wait_seconds": "5"}', "slo_wait_seconds", id="a wait as text"),
+        pytest.param('{"slo_objective": 1}', "slo_objective", id="every single job"),
+        pytest.param('{"slo_objective": 99}', "slo_objective", id="per cent"),
+        pytest.param('{"slo_objective": [0.9]}', "slo_objective", id="a list of objectives"),
         pytest.param('{"rate": 5}', "rate", id="a rate without a period"),
         pytest.param('{"rate": {"limit": 1}}', "rate.period_seconds", id="no period"),
         pytest.param('{"rate": {"limit": 0, "period_seconds": 1}}', "rate.limit", id="no start at all"),

@@ -481,7 +481,9 @@ def test_garbage_hurts_nobody(engine: Engine) -> None:
         for mate in mates
         for entry in (*GARBAGE, str(Message(mate, 0).key).encode(), f"{done.id}.0".encode(), b"99999999.7")
     ]
-    broker.runway._client.rpush("broker:{default}:runway", *(entry for entry in entries for _ in range(5)))
+    broker.runway._servers.holding("").rpush(
+        "broker:{default}:runway", *(entry for entry in entries for _ in range(5))
+    )
     for mate in mates:
         assert engine.wait_for(mate).attempts == 1
     assert engine.rows("SELECT count(*) FROM attempts WHERE job_id = ANY(%(ids)s)", ids=mates) == [(10,)]
@@ -551,7 +553,7 @@ def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
 
         queue_store.pause(connection, "default")
     ids = [create(engine, "give", {"value": number}) for number in range(50)]
-    client = engine.broker.runway._client
+    client = engine.broker.runway._servers.holding("")
     keys = client.keys("broker:*") if what == "everything" else ["broker:{default}:runway"]
     if keys:
         client.delete(*keys)
@@ -568,7 +570,7 @@ def test_a_lost_fetch_recovers(engine: Engine) -> None:
         job = new_job_store.insert(
             connection, NewJob("default", "give", '{"value": 9}'), head_start_seconds=0
         )
-        client = engine.broker.runway._client
+        client = engine.broker.runway._servers.holding("")
         client.hset("broker:{default}:messages", f"{job.id}.0", str(client.time()[0] * 1000))
     assert engine.wait_for(job.id).attempts == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from goqueue.services import dispatcher as dispatcher_module
+from goqueue.services import ready_looks
 from goqueue.services.dispatcher import Dispatcher
 from goqueue.store import attempts as attempt_store
 from goqueue.store import new_jobs as new_job_store
@@ -32,6 +34,7 @@ def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round, so that one round shows it."""
     for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "FIRST_ROW_SECONDS"):
         monkeypatch.setattr(dispatcher_module, name, 0.0)
+    monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
 
 
 @pytest.fixture
@@ -139,7 +142,7 @@ def test_a_wiped_redis_is_filled_again(make_job: JobFactory, dispatcher: Dispatc
     """After FLUSHALL the next rounds push what is still queued."""
     jobs = [make_job() for _ in range(3)]
     dispatcher.run_once()
-    runway._client.delete(*runway._client.keys(f"{runway._namespace}:*"))
+    runway._servers.holding("").delete(*runway._servers.holding("").keys(f"{runway._namespace}:*"))
     assert dispatcher.run_once()["pushed"] == 3
     assert fetch(runway) == [job.id for job in jobs]
 
@@ -152,7 +155,7 @@ def test_a_wipe_in_a_backlog_loses_nothing(
     dispatcher.run_once()
     claim(make_job, runway, taken := fetch(runway, count=3))
     dispatcher.run_once()
-    runway._client.delete(*runway._client.keys(f"{runway._namespace}:*"))
+    runway._servers.holding("").delete(*runway._servers.holding("").keys(f"{runway._namespace}:*"))
     seen = set(taken)
 
     def drained() -> bool:
@@ -256,7 +259,7 @@ def test_old_hash_entries_are_swept(
 ) -> None:
     """Entries that a dead worker could not acknowledge are dropped after their time."""
     make_job("completed")
-    runway._client.hset(runway._key("default", "messages"), "1.0", "1")
+    runway._servers.holding("").hset(runway._key("default", "messages"), "1.0", "1")
     monkeypatch.setattr(dispatcher_module, "SWEEP_SECONDS", 0.0)
     dispatcher._next.clear()
     assert dispatcher.run_once()["forgotten"] == 1

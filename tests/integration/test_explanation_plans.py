@@ -12,7 +12,7 @@ from goqueue.config import Settings
 from goqueue.control.explaining import explain_job
 from goqueue.db import Database
 from goqueue.rules.explanation import ReasonCode
-from goqueue.store import blocked_keys, explanation, positions, rate_forecasts, slot_holders
+from goqueue.store import blocked_keys, bounded_reads, explanation, positions, rate_forecasts, slot_holders
 from tests.support.shared_database import module_settings
 
 settings = module_settings
@@ -97,7 +97,7 @@ def test_each_question_walks_along_an_index(filled: Database, name: str) -> None
     """No statement reads more rows of a large table than its bound, whatever the planner knows."""
     sql, most = STATEMENTS[name]
     with filled.transaction() as connection:
-        connection.exec_driver_sql(explanation._ALONG_INDEXES)
+        connection.exec_driver_sql(bounded_reads.ALONG_INDEXES)
         explained = connection.exec_driver_sql(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", PARAMETERS
         ).scalar_one()

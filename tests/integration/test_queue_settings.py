@@ -63,6 +63,8 @@ def test_limits_are_kept_as_they_are_given(database: Database) -> None:
         rate=RATE,
         key_rate=RateLimit(1, 60.0),
         ramp_seconds=12.5,
+        slo_wait_seconds=0.25,
+        slo_objective=0.999,
     )
     with database.transaction() as connection:
         queue_store.ensure(connection, ["a", "b"])
@@ -121,6 +123,17 @@ def test_only_what_is_given_changes(broker: JobBroker) -> None:
     assert goqueue.configure_type("call", breaker=None).limits == TypeLimits(2)
 
 
+def test_an_objective_is_a_setting_like_others(broker: JobBroker) -> None:
+    """A wait and the part of jobs that keeps it are set and taken back, and do not govern the queue."""
+    assert goqueue.configure_queue("calls", slo_wait_seconds=30).slo_objective == 0.99
+    assert goqueue.configure_queue("calls", slo_objective=0.9) == QueueLimits(
+        slo_wait_seconds=30.0, slo_objective=0.9
+    )
+    with broker.database.autocommit() as connection:
+        assert queue_settings.governed(connection) == []
+    assert goqueue.configure_queue("calls", slo_wait_seconds=None, slo_objective=None) == QueueLimits()
+
+
 def test_a_change_closes_the_gate(broker: JobBroker) -> None:
     """After a change submits do not reach the runway: the dispatcher decides what may start."""
     goqueue.configure_queue("calls", concurrency=1)
@@ -137,6 +150,22 @@ def test_a_change_closes_the_gate(broker: JobBroker) -> None:
         pytest.param(lambda: goqueue.configure_queue("calls", speed=1), "speed", id="an unknown setting"),
         pytest.param(
             lambda: goqueue.configure_queue("calls", ramp_seconds=math.nan), "ramp_seconds", id="not a number"
+        ),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", slo_wait_seconds=0),
+            "slo_wait_seconds",
+            id="no wait at all",
+        ),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", slo_wait_seconds=math.inf),
+            "slo_wait_seconds",
+            id="an endless wait",
+        ),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", slo_objective=1), "slo_objective", id="every single job"
+        ),
+        pytest.param(
+            lambda: goqueue.configure_queue("calls", slo_objective=True), "slo_objective", id="a flag"
         ),
         pytest.param(
             lambda: goqueue.configure_queue("calls", rate={"limit": 1}),

@@ -88,7 +88,7 @@ def complete(message: JobMessage, result: str = "1") -> JobMessage:
 
 def acknowledged(desk: Desk) -> bool:
     """Whether Redis has forgotten every message."""
-    return desk.runway._client.hlen(desk.runway._key("default", "messages")) == 0
+    return desk.runway._servers.holding("").hlen(desk.runway._key("default", "messages")) == 0
 
 
 def test_what_is_put_is_recorded_forgotten_and_acknowledged(desk: Desk) -> None:

@@ -81,7 +81,7 @@ def test_making_due_does_not_walk_the_waiting(database: Database, due: int, anal
         )
         (plans,) = connection.exec_driver_sql(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready_store._MAKE_DUE}",
-            {"limit": 1000, "head_start": 60.0},
+            {"limit": 1000, "head_start": 60.0, "after": "-infinity"},
         ).one()
     root = plans[0]["Plan"]
     read = [

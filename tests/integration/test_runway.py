@@ -53,8 +53,8 @@ def age(runway: Runway, *ids: int, milliseconds: int = 60_000) -> None:
     """Make messages look as if they had been pushed so long ago."""
     name = runway._key(QUEUE, "messages")
     for key in keys(*ids):
-        pushed = int(runway._client.hget(name, key.decode()) or 0)
-        runway._client.hset(name, key.decode(), str(pushed - milliseconds))
+        pushed = int(runway._servers.holding("").hget(name, key.decode()) or 0)
+        runway._servers.holding("").hset(name, key.decode(), str(pushed - milliseconds))
 
 
 @pytest.mark.parametrize("mode", ["submit", "dispatch"])
@@ -165,7 +165,7 @@ def test_a_submit_never_doubts(runway: Runway) -> None:
 def test_a_wiped_redis_starts_anew(runway: Runway) -> None:
     """After the keys are gone a dispatch fills the runway as if nothing had been."""
     dispatch(runway, 1, 2, closed=True)
-    runway._client.delete(*(runway._key(QUEUE, name) for name in ("runway", "messages", "gate")))
+    runway._servers.holding("").delete(*(runway._key(QUEUE, name) for name in ("runway", "messages", "gate")))
     assert dispatch(runway, 1, 2).added == 2
     assert fetch(runway) == keys(1, 2)
 
@@ -174,9 +174,9 @@ def test_old_entries_are_forgotten(runway: Runway) -> None:
     """Hash entries that nobody acknowledged go after their time, and unreadable ones; younger ones stay."""
     dispatch(runway, 1, 2, 3)
     age(runway, 1, milliseconds=700_000)
-    runway._client.hset(runway._key(QUEUE, "messages"), "2.0", "no number")
+    runway._servers.holding("").hset(runway._key(QUEUE, "messages"), "2.0", "no number")
     assert runway.forget_older_than(QUEUE, 600) == 2
-    assert runway._client.hkeys(runway._key(QUEUE, "messages")) == [b"3.0"]
+    assert runway._servers.holding("").hkeys(runway._key(QUEUE, "messages")) == [b"3.0"]
 
 
 def test_lengths_count_lists_and_hashes(runway: Runway) -> None:
@@ -242,5 +242,5 @@ def test_an_unreachable_redis_is_one_error(settings: Settings) -> None:
 def test_scripts_survive_a_script_flush(runway: Runway) -> None:
     """A Redis that forgot the script (a restart) is given it again."""
     dispatch(runway, 1)
-    runway._client.script_flush()
+    runway._servers.holding("").script_flush()
     assert dispatch(runway, 2).added == 1

@@ -556,6 +556,7 @@ EXTRAS: dict[str, Any] = {
     "delay_seconds": 60.0,
     "time_limit_seconds": 1.5,
     "options": '{"o":1}',
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "concurrency_key": "k",
     "rate_cost": 2,
     "expires_at": LATER,

@@ -15,7 +15,8 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
-from goqueue.broker.runway import Runway, connect
+from goqueue.broker.redis_servers import connect
+from goqueue.broker.runway import Runway
 from goqueue.config import Settings, environment_of
 from goqueue.db import Database
 from goqueue.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
@@ -95,6 +96,8 @@ class Stack:
                 "actors": (ACTORS,),
                 "api_processes": 1,
                 "shutdown_grace_seconds": GRACE_SECONDS,
+                "worker_metrics_port": 0,
+                "scheduler_metrics_port": 0,
                 "log_format": "json",
                 **self._overrides,
             },

@@ -10,9 +10,13 @@ POLL_SECONDS = 0.01
 
 
 def wait_until(
-    condition: Callable[[], object], timeout_seconds: float = 10, what: str = "the condition"
+    condition: Callable[[], object],
+    timeout_seconds: float = 10,
+    what: str = "the condition",
+    *,
+    poll_seconds: float = POLL_SECONDS,
 ) -> None:
-    """Return as soon as the condition holds.
+    """Return as soon as the condition holds; it is looked at so often.
 
     Raises:
         AssertionError: it did not hold in time.
@@ -22,4 +26,4 @@ def wait_until(
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_seconds:g} s in vain for {what}")
-        pause.wait(POLL_SECONDS)
+        pause.wait(poll_seconds)

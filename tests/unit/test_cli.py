@@ -16,7 +16,18 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for command in ("migrate", "check", "api", "worker", "scheduler", "dev", "demo", "explain", "key"):
+    for command in (
+        "migrate",
+        "check",
+        "api",
+        "worker",
+        "scheduler",
+        "dev",
+        "demo",
+        "explain",
+        "alert-rules",
+        "key",
+    ):
         assert f"\n    {command}" in text
 
 

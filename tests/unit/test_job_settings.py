@@ -34,7 +34,6 @@ NOW = datetime.now(UTC)
         ("unique", "a key"),
         ("depends_on", 7),
         ("depends_on", "7"),
-        ("depends_on", ["7"]),
         ("on_parent_failure", 7),
     ],
 )

@@ -14,11 +14,14 @@ PACKAGE = ROOT / "goqueue"
 
 #: From the ground up: a module may import from its own layer's earlier lines and from below.
 LAYERS = [
-    ("errors",),
+    ("errors", "example_secrets", "redis_url"),
     ("config",),
     ("jobs",),
     ("rules",),
-    ("failpoints", "logging", "metrics", "tracing", "models"),
+    ("tracing",),
+    ("failpoints", "logging", "metrics", "models"),
+    ("alert_rules", "shared_metrics"),
+    ("monitoring_server",),
     ("db",),
     ("store",),
     ("middleware",),
@@ -49,6 +52,7 @@ HOMES = {
     },
     "falcon": {"api", "dashboard"},
     "redis": {"broker", "embedded"},
+    "opentelemetry": {"tracing"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
@@ -94,6 +95,7 @@ def test_every_text_survives(sink: SmtpSink, body: str) -> None:
     assert message["Subject"] == "Grüße " + "long " * 29 + "long "
 
 
+@hypothesis_settings(deadline=None, max_examples=50)
 @given(
     st.from_regex(PLAIN_ADDRESS, fullmatch=True).filter(lambda text: len(text) <= PLAIN_ADDRESS_MAX_LENGTH)
 )

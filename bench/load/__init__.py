@@ -1,0 +1,1 @@
+"""The load test: many jobs of many kinds through the REST API, every one of them counted."""

@@ -1,0 +1,118 @@
+"""Metrics, liveness, readiness, and what an operator should be warned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from goqueue.api.context import Context
+from goqueue.api.documents import as_json
+from goqueue.api.reading import Reading
+from goqueue.api.service_gauges import ServiceGaugesCollector
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.errors import RedisUnavailableError, SchemaBehindError
+from goqueue.migrations.upgrade import current_revision, head_revision
+from goqueue.shared_metrics import CONTENT_TYPE, exposition
+from goqueue.store import gauges
+
+#: A transaction that is older than a minute is not much older after this.
+HORIZON_GOOD_FOR_SECONDS = 5.0
+
+#: A health check waits no longer for what it only adds.
+WARNINGS_WAIT_SECONDS = 0.25
+
+
+class Warnings:
+    """What is wrong around the service although it works."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._limit_seconds = settings.horizon_warning_seconds
+        self._database = database
+        self._horizon = Reading(self._ask, max_age_seconds=HORIZON_GOOD_FOR_SECONDS)
+
+    def known(self) -> dict[str, list[str]]:
+        """The member `warnings`; nothing where there is none."""
+        age_seconds = self._horizon.soon(WARNINGS_WAIT_SECONDS)
+        if age_seconds is None or age_seconds < self._limit_seconds:
+            return {}
+        return {"warnings": [f"a transaction has held back vacuum for {age_seconds:.0f} s"]}
+
+    def _ask(self) -> float:
+        with self._database.autocommit() as connection:
+            return gauges.horizon_age(connection)
+
+
+class MetricsResource:
+    """What Prometheus reads."""
+
+    def __init__(self, context: Context) -> None:
+        self._service = ServiceGaugesCollector(context.settings, context.database)
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """What the API's processes counted, and the gauges of the whole service."""
+        response.content_type = CONTENT_TYPE
+        response.data = exposition(self._service)
+
+
+class HealthResource:
+    """Whether this process answers, and what it knows to be wrong."""
+
+    def __init__(self, warnings: Warnings) -> None:
+        self._warnings = warnings
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """It does."""
+        response.data = as_json({"status": "ok"} | self._warnings.known())
+
+
+class DatabaseHealthResource:
+    """Whether PostgreSQL answers."""
+
+    def __init__(self, context: Context, warnings: Warnings) -> None:
+        self._context = context
+        self._warnings = warnings
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Ask it; 503 where it does not answer."""
+        with self._context.database.autocommit() as connection:
+            connection.exec_driver_sql("SELECT 1")
+        response.data = as_json({"status": "ok"} | self._warnings.known())
+
+
+class LivenessResource:
+    """Whether this process should go on: a process that answers should."""
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """It does, whatever PostgreSQL and Redis do: starting it again would not mend them."""
+        response.data = as_json({"status": "ok"})
+
+
+class ReadinessResource:
+    """Whether requests should be sent to this process."""
+
+    def __init__(self, context: Context, warnings: Warnings) -> None:
+        self._context = context
+        self._warnings = warnings
+        self._head = head_revision() or ""
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Ask PostgreSQL, and for its schema; 503 where it does not answer or is behind.
+
+        Redis is asked and told of, no more: without it jobs are accepted all the same, and nobody would
+        accept them if every process said that it is not ready.
+        """
+        with self._context.database.autocommit() as connection:
+            current = current_revision(connection)
+        if current is None or current < self._head:
+            raise SchemaBehindError(f"the schema is at {current}, and this release needs {self._head}")
+        document: dict[str, Any] = {"status": "ok", "redis": self._redis()}
+        response.data = as_json(document | self._warnings.known())
+
+    def _redis(self) -> str:
+        try:
+            self._context.runway.ping()
+        except RedisUnavailableError:
+            return "unavailable"
+        return "ok"

@@ -1,0 +1,62 @@
+"""Something read from PostgreSQL that many ask for: once for all of them, and not oftener than it matters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import structlog
+
+from goqueue.errors import GoQueueError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Reading(Generic[T]):
+    """The latest value of a question. Thread-safe; one thread asks, the others wait for it.
+
+    Args:
+        ask: the question; it may raise a GoQueueError, and then there is no value for a while.
+        max_age_seconds: how long a value is good.
+    """
+
+    def __init__(self, ask: Callable[[], T], *, max_age_seconds: float) -> None:
+        self._ask = ask
+        self._max_age_seconds = max_age_seconds
+        self._value: T | None = None
+        self._good_until = 0.0
+        self._asking = threading.Lock()
+
+    def get(self) -> T | None:
+        """A good value; None: PostgreSQL does not answer."""
+        with self._asking:
+            self._refresh()
+        return self._value
+
+    def soon(self, wait_seconds: float) -> T | None:
+        """As `get`, but what is known when this time is over, for those who must not wait for PostgreSQL."""
+        if time.monotonic() >= self._good_until and self._asking.acquire(blocking=False):
+            thread = threading.Thread(target=self._refresh_and_release, name="reading", daemon=True)
+            thread.start()
+            thread.join(wait_seconds)
+        return self._value
+
+    def _refresh_and_release(self) -> None:
+        try:
+            self._refresh()
+        finally:
+            self._asking.release()
+
+    def _refresh(self) -> None:
+        if time.monotonic() < self._good_until:
+            return
+        try:
+            self._value = self._ask()
+        except GoQueueError as error:
+            log.debug("reading_failed", error=str(error))
+            self._value = None
+        self._good_until = time.monotonic() + self._max_age_seconds

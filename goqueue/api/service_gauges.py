@@ -1,0 +1,78 @@
+"""The gauges of the whole service, as the API tells them to Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from goqueue import metrics
+from goqueue.api.reading import Reading
+from goqueue.config import Settings
+from goqueue.db import Database
+from goqueue.store import gauges
+from goqueue.store.gauges import QueueGauges, ServiceGauges
+
+#: Several scrapers of one process within this time are one question to PostgreSQL.
+GOOD_FOR_SECONDS = 1.0
+
+
+class ServiceGaugesCollector(Collector):
+    """Asks PostgreSQL one question a scrape.
+
+    Every process of the API tells the same, so nothing of it is kept in the files that they share.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._reading = Reading(self._ask, max_age_seconds=GOOD_FOR_SECONDS)
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauges; only that PostgreSQL does not answer, where it does not."""
+        found = self._reading.get()
+        yield metrics.DATABASE_UP.of(float(found is not None))
+        if found is not None:
+            yield metrics.WORKERS_LIVE.of(found.workers)
+            yield metrics.WORKER_THREADS.of(found.threads)
+            yield metrics.WORKER_THREADS_BUSY.of(found.busy)
+            yield metrics.DATABASE_HORIZON_AGE.of(found.horizon_age_seconds)
+            yield from _of_queues(bounded(found.queues))
+
+    def _ask(self) -> ServiceGauges:
+        with self._database.autocommit() as connection:
+            return gauges.read(connection, lease_seconds=self._settings.lease_seconds)
+
+
+def bounded(queues: Sequence[QueueGauges]) -> list[QueueGauges]:
+    """The first queues by name, and the others as one that is called `other`."""
+    kept, rest = list(queues[: metrics.QUEUES_MAX]), queues[metrics.QUEUES_MAX :]
+    if rest:
+        other = QueueGauges(
+            name=metrics.OTHER,
+            paused=all(queue.paused for queue in rest),
+            depth=sum(queue.depth for queue in rest),
+            oldest_age_seconds=max(queue.oldest_age_seconds for queue in rest),
+            dead_letters=sum(queue.dead_letters for queue in rest),
+            workers=min(queue.workers for queue in rest),
+            slo_wait_seconds=None,
+            slo_objective=None,
+        )
+        kept.append(other)
+    return kept
+
+
+def _of_queues(queues: Sequence[QueueGauges]) -> Iterable[Metric]:
+    columns: list[tuple[metrics.DerivedGauge, Callable[[QueueGauges], float | None]]] = [
+        (metrics.QUEUE_DEPTH, lambda queue: queue.depth),
+        (metrics.QUEUE_OLDEST_AGE, lambda queue: queue.oldest_age_seconds),
+        (metrics.QUEUE_DEAD_LETTERS, lambda queue: queue.dead_letters),
+        (metrics.QUEUE_PAUSED, lambda queue: float(queue.paused)),
+        (metrics.QUEUE_WORKERS_LIVE, lambda queue: queue.workers),
+        (metrics.QUEUE_SLO_WAIT, lambda queue: queue.slo_wait_seconds),
+        (metrics.QUEUE_SLO_OBJECTIVE, lambda queue: queue.slo_objective),
+    ]
+    for gauge, value_of in columns:
+        values = [((queue.name,), value_of(queue)) for queue in queues]
+        yield gauge.of_each((labels, value) for labels, value in values if value is not None)

@@ -1,0 +1,176 @@
+"""What a queue asks of its workers: what is measured of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import goqueue
+from goqueue.config import Settings
+from goqueue.control.autoscaling import autoscale_queue
+from goqueue.db import Database
+from goqueue.errors import QueueNotFoundError
+from goqueue.jobs import Job
+from goqueue.rules.autoscale import DEFAULT_SLO_WAIT_SECONDS, Autoscale, RunTimes
+from goqueue.store import demand
+from tests.support.engine import process_of
+from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
+
+
+def measured(database: Database, settings: Settings, queue: str = "measured", **arguments: Any) -> Autoscale:
+    """The answer about a queue."""
+    values: dict[str, Any] = {
+        "declared_queues": (),
+        "window_seconds": 300.0,
+        "assumed_run_seconds": 1.0,
+    } | arguments
+    return autoscale_queue(database, settings, queue, **values)
+
+
+def add_attempts(database: Database, job: Job, *run_seconds: float) -> None:
+    """Attempts of the job that have ended, so long each."""
+    with database.autocommit() as connection:
+        for fence, seconds in enumerate(run_seconds, 1):
+            connection.exec_driver_sql(
+                "INSERT INTO attempts (job_id, fence, attempt, outcome, started_at, run_seconds) "
+                "VALUES (%(id)s, %(fence)s, 1, 'completed', now(), %(seconds)s)",
+                {"id": job.id, "fence": fence, "seconds": seconds},
+            )
+
+
+def test_what_waits_is_measured(make_job: JobFactory, database: Database, settings: Settings) -> None:
+    """Jobs that could start now count, with the age of the oldest; others do not."""
+    past = datetime.now(UTC) - timedelta(seconds=90)
+    make_job(queue="measured", available_at=past, rank=past)
+    make_job(queue="measured")
+    make_job(queue="other", available_at=past - timedelta(hours=1), rank=past)
+    make_job(queue="measured", available_at=datetime(2100, 1, 1, tzinfo=UTC))
+    make_job("blocked", queue="measured")
+    found = measured(database, settings).demand
+    assert found.backlog == 2
+    assert 89 <= found.oldest_age_seconds <= 120
+
+
+def test_arrivals_are_counted_in_the_window(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """What came in the window and could start counts once; what waits for its time, when that is near."""
+    now = datetime.now(UTC)
+    for status in ("queued", "running", "completed", "failed"):
+        make_job(status, queue="measured")
+    make_job("blocked", queue="measured")
+    make_job("completed", queue="other")
+    make_job("completed", queue="measured", created_at=now - timedelta(seconds=400))
+    make_job(queue="measured", available_at=now + timedelta(seconds=200))
+    make_job(queue="other", available_at=now + timedelta(seconds=200))
+    make_job(queue="measured", available_at=now + timedelta(seconds=400))
+    found = measured(database, settings).demand
+    assert (found.arrivals, found.arrivals_seconds, found.due, found.due_seconds) == (4, 300, 1, 300)
+    assert found.arrival_rate == pytest.approx(5 / 300)
+    wider = measured(database, settings, window_seconds=500.0).demand
+    assert (wider.arrivals, wider.due) == (5, 2)
+
+
+def arrive(database: Database, *, jobs: int, seconds: float) -> None:
+    """So many jobs of the queue, each created at a moment of its own, evenly over the last seconds."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('measured') ON CONFLICT DO NOTHING")
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (queue, type, status, payload, available_at, created_at, finished_at) "
+            "SELECT 'measured', 'noop', 'completed', '{}', moment, moment, now() FROM (SELECT now() - "
+            "make_interval(secs => %(seconds)s * n / %(jobs)s) AS moment "
+            "FROM generate_series(%(jobs)s, 1, -1) AS n) AS moments",
+            {"jobs": jobs, "seconds": seconds},
+        )
+
+
+def test_a_high_rate_is_told_by_the_newest_arrivals(database: Database, settings: Settings) -> None:
+    """Where more came than are looked at, the rate is that of the newest."""
+    arrive(database, jobs=12_000, seconds=120)
+    found = measured(database, settings).demand
+    assert found.arrivals == demand.ARRIVALS_MAX - 1
+    assert found.arrival_rate == pytest.approx(100, rel=0.1)
+
+
+def test_a_batch_is_a_backlog_and_no_rate(database: Database, settings: Settings) -> None:
+    """Thousands of jobs of one moment are spread over the window."""
+    arrive(database, jobs=demand.ARRIVALS_MAX + 10, seconds=0)
+    found = measured(database, settings).demand
+    assert (found.arrivals, found.arrivals_seconds) == (demand.ARRIVALS_MAX, 300)
+
+
+def test_runs_of_every_attempt_count(make_job: JobFactory, database: Database, settings: Settings) -> None:
+    """The mean run is over attempts, not over jobs, and over those of this queue alone."""
+    add_attempts(database, make_job("completed", queue="measured"), 1.0, 3.0)
+    add_attempts(database, make_job("failed", queue="measured"), 5.0)
+    add_attempts(database, make_job("completed", queue="other"), 500.0)
+    answer = measured(database, settings)
+    assert answer.demand.ended == 3
+    assert answer.run_seconds == pytest.approx(3.0)
+
+
+def test_what_runs_counts_as_long_as_it_has(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """A job that has run for ten minutes says so before it ends."""
+    for queue, seconds in (("measured", 600), ("other", 6000)):
+        then = datetime.now(UTC) - timedelta(seconds=seconds)
+        make_job("running", queue=queue, created_at=then, started_at=then)
+    answer = measured(database, settings)
+    assert answer.demand.run_times is RunTimes.RUNNING
+    assert answer.run_seconds == pytest.approx(600, abs=30)
+    assert answer.threads_needed == 1
+
+
+def test_live_workers_of_the_queue_are_counted(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """Threads of silent workers, and of those that serve others, are none."""
+    make_job.worker(queues=["measured", "other"], threads=5)
+    make_job.worker(queues=["measured"], threads=3)
+    make_job.worker(queues=["other"], threads=7)
+    make_job.worker(queues=["measured"], threads=11, silent_seconds=60)
+    make_job(queue="measured")
+    found = measured(database, settings).demand
+    assert (found.workers, found.threads) == (2, 8)
+
+
+def test_the_objective_is_the_queues_or_the_default(settings: Settings) -> None:
+    """From Python, too: without an objective of its own the default is taken, and the answer says so."""
+    with process_of(settings):
+
+        @goqueue.actor(name="measure", queue="measured")
+        def measure() -> None:
+            """Do nothing."""
+
+        before = goqueue.autoscale("measured").objective
+        goqueue.configure_queue("measured", slo_wait_seconds=2, slo_objective=0.9)
+        after = goqueue.autoscale("measured", window_seconds=60).objective
+        with pytest.raises(QueueNotFoundError):
+            goqueue.autoscale("nosuch")
+    assert (before.wait_seconds, before.part, before.is_default) == (DEFAULT_SLO_WAIT_SECONDS, 0.99, True)
+    assert (after.wait_seconds, after.part, after.is_default) == (2, 0.9, False)
+
+
+def test_pauses_and_limits_are_regarded(make_job: JobFactory, database: Database, settings: Settings) -> None:
+    """A pause that lasts leaves nothing to do; one that is over does not; a limit is the most."""
+    for _ in range(5):
+        make_job(queue="measured", created_at=datetime.now(UTC) - timedelta(hours=1))
+    needed = measured(database, settings, assumed_run_seconds=60.0)
+    assert (needed.threads_needed, needed.limited_by) == (5, None)
+    for columns, expected in {
+        "paused_at = now()": (0, "paused"),
+        "paused_at = now() - interval '1 hour', paused_until = now()": (5, None),
+        "paused_at = NULL, paused_until = NULL, throttled_until = now() + interval '1 hour'": (0, "paused"),
+        "throttled_until = NULL, concurrency = 2": (2, "concurrency"),
+    }.items():
+        with database.autocommit() as connection:
+            connection.exec_driver_sql(f"UPDATE queues SET {columns} WHERE name = 'measured'")
+        answer = measured(database, settings, assumed_run_seconds=60.0)
+        assert (answer.threads_needed, answer.limited_by) == expected
