@@ -218,7 +218,7 @@ class RetryAfter(JobControl):
             more; no attempt is spent.
 
     Raises:
-        ValueError: the scope is neither, or `seconds` is no time.
+        ValueError: the scope is neither, or, for a job, `seconds` is no time.
     """
 
     def __init__(
@@ -226,7 +226,8 @@ class RetryAfter(JobControl):
     ) -> None:
         if scope not in {"job", "queue"}:
             raise ValueError(f'scope: expected "job" or "queue", got {scope!r}')
-        _refuse_endless(seconds)
+        if scope == "job":
+            _refuse_endless(seconds)
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
         self.scope = scope
