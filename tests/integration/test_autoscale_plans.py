@@ -12,6 +12,7 @@ from goqueue.control.autoscaling import autoscale_queue
 from goqueue.db import Database
 from goqueue.rules.autoscale import Autoscale, RunTimes
 from goqueue.store import bounded_reads, demand, gauges
+from tests.support.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 
 settings = module_settings
@@ -57,18 +58,9 @@ FILL = """
 def filled(module_settings: Settings) -> Iterator[Database]:
     """A database with large tables that no ANALYZE has seen: what the planner knows least about."""
     database = Database(module_settings)
-    with database.autocommit() as connection:
-        for statement in FILL.strip().removesuffix(";").split(";"):
-            connection.exec_driver_sql(statement)
+    run_script(database, FILL)
     yield database
     database.close()
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
 
 
 def measured(database: Database) -> Autoscale:
@@ -82,20 +74,8 @@ def rows_read(database: Database, sql: str) -> int:
     """How many rows of jobs and attempts a statement reads; each of them by an index."""
     with database.transaction() as connection:
         connection.exec_driver_sql(bounded_reads.ALONG_INDEXES)
-        explained = connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", PARAMETERS
-        ).scalar_one()
-    scans = [
-        node for node in nodes(explained[0]["Plan"]) if node.get("Relation Name") in {"jobs", "attempts"}
-    ]
-    assert scans
-    assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan"}
-    return int(
-        sum(
-            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-            for node in scans
-        )
-    )
+        read, _ = scans_along_indexes(connection, sql, PARAMETERS, {"jobs", "attempts"})
+    return read
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -13,6 +13,7 @@ from goqueue.control.explaining import explain_job
 from goqueue.db import Database
 from goqueue.rules.explanation import ReasonCode
 from goqueue.store import blocked_keys, bounded_reads, explanation, positions, rate_forecasts, slot_holders
+from tests.support.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 
 settings = module_settings
@@ -78,18 +79,9 @@ FILL = """
 def filled(module_settings: Settings) -> Iterator[Database]:
     """A database with a backlog that no ANALYZE has seen: what the planner knows least about."""
     database = Database(module_settings)
-    with database.autocommit() as connection:
-        for statement in FILL.strip().removesuffix(";").split(";"):
-            connection.exec_driver_sql(statement)
+    run_script(database, FILL)
     yield database
     database.close()
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -98,18 +90,8 @@ def test_each_question_walks_along_an_index(filled: Database, name: str) -> None
     sql, most = STATEMENTS[name]
     with filled.transaction() as connection:
         connection.exec_driver_sql(bounded_reads.ALONG_INDEXES)
-        explained = connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", PARAMETERS
-        ).scalar_one()
-    scans = [
-        node for node in nodes(explained[0]["Plan"]) if node.get("Relation Name") in {"jobs", "rate_grants"}
-    ]
-    assert scans
-    assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan"}
-    read = sum(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans
-    )
-    assert read <= most + len(scans)
+        read, scans = scans_along_indexes(connection, sql, PARAMETERS, {"jobs", "rate_grants"})
+    assert read <= most + scans
 
 
 def test_the_last_of_a_backlog_is_explained(filled: Database, settings: Settings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from tests.support.engine import Engine, process_of
 from tests.support.factories import JobFactory
+from tests.support.plans import nodes
 
 ROWS = 100_000
 JOBS = 20
@@ -116,8 +116,3 @@ def ranked(database: Database) -> list[int]:
             row[0]
             for row in connection.exec_driver_sql("SELECT id FROM jobs WHERE rank IS NOT NULL ORDER BY rank")
         ]
-
-
-def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every node of a plan."""
-    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]

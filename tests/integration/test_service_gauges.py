@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -28,6 +27,7 @@ from goqueue.store import gauges
 from goqueue.store import queues as queue_store
 from goqueue.store.gauges import QueueGauges
 from tests.support.factories import JobFactory
+from tests.support.plans import nodes
 from tests.support.waiting import wait_until
 
 NOWHERE = SecretStr("postgresql://postgres@127.0.0.1:1/nothing")
@@ -188,19 +188,13 @@ def test_a_scrape_reads_by_indexes(database: Database, analyzed: str) -> None:
             f"EXPLAIN (ANALYZE, FORMAT JSON) {gauges._READ}", {"lease_seconds": 15}
         ).scalar_one()
     plan = explained if isinstance(explained, list) else json.loads(explained)
-    scans = [node for node in _nodes(plan[0]["Plan"]) if node.get("Relation Name") == "jobs"]
+    scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "jobs"]
     by_index = [node for node in scans if node.get("Index Name") == "jobs_ready_idx"]
     assert {node["Node Type"] for node in by_index} <= {"Index Scan", "Index Only Scan"}
     assert len(by_index) == 2
     (failed,) = (node["Node Type"] for node in scans if node not in by_index)
     assert failed in {"Index Only Scan", "Bitmap Heap Scan"}
     assert not [node for node in scans if node.get("Rows Removed by Filter", 0) > 0]
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from _nodes(child)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from goqueue.store.ready import Wanted
 from tests.support.factories import JobFactory
+from tests.support.plans import nodes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -188,11 +189,6 @@ QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
         "jobs_waiting_idx",
     ),
 }
-
-
-def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every node of a plan."""
-    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
 
 
 def test_questions_are_answered_from_their_indexes(backlog: Database) -> None:
