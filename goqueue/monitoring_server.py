@@ -6,6 +6,7 @@ import functools
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socket import AF_INET, AF_INET6
@@ -26,29 +27,33 @@ Problems = list[str]
 Check = Callable[[], Problems]
 
 
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Whom to ask.
+
+    Attributes:
+        live, ready: what is wrong with this process, and why it cannot do its work now.
+        before_metrics: called before the metrics are told.
+    """
+
+    live: Check
+    ready: Check
+    before_metrics: Callable[[], object] = bool
+
+
 class MonitoringServer:
     """Serves `/metrics`, `/health/live` and `/health/ready` from threads of its own.
 
     Args:
         host, port: where; port 0 takes a free one.
-        live, ready: what is wrong with this process, and why it cannot do its work now.
-        before_metrics: called before the metrics are told.
 
     Raises:
         OSError: the address cannot be bound.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        live: Check,
-        ready: Check,
-        before_metrics: Callable[[], object] = bool,
-    ) -> None:
-        self._checks = {"/health/live": live, "/health/ready": ready}
-        self._before_metrics = before_metrics
+    def __init__(self, host: str, port: int, probes: Probes) -> None:
+        self._checks = {"/health/live": probes.live, "/health/ready": probes.ready}
+        self._before_metrics = probes.before_metrics
         self._server = _server_class(host)((host, port), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="monitoring", kwargs={"poll_interval": 0.1}, daemon=True
@@ -90,18 +95,8 @@ class MonitoringPort:
     That metrics cannot be told is no reason not to work. It is said once.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        live: Check,
-        ready: Check,
-        before_metrics: Callable[[], object] = bool,
-    ) -> None:
-        self._make = functools.partial(
-            MonitoringServer, host, port, live=live, ready=ready, before_metrics=before_metrics
-        )
+    def __init__(self, host: str, port: int, probes: Probes) -> None:
+        self._make = functools.partial(MonitoringServer, host, port, probes)
         self._address = f"{host}:{port}"
         self._is_told = False
         self._server: MonitoringServer | None = None

@@ -17,7 +17,7 @@ import structlog
 from goqueue import metrics
 from goqueue.broker.group_folder import GroupFolder, SignOfLife
 from goqueue.broker.lease import is_running
-from goqueue.monitoring_server import MonitoringPort, Problems
+from goqueue.monitoring_server import MonitoringPort, Probes, Problems
 from goqueue.shared_metrics import SharedMetrics
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ class Vitals:
         self._port = MonitoringPort(
             broker.settings.metrics_host,
             broker.settings.worker_metrics_port,
-            live=self.live,
-            ready=self.ready,
-            before_metrics=self._retire_dead,
+            Probes(self.live, self.ready, self._retire_dead),
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)

@@ -12,7 +12,7 @@ from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import GoQueueError, RedisUnavailableError
-from goqueue.monitoring_server import MonitoringPort, Problems
+from goqueue.monitoring_server import MonitoringPort, Probes, Problems
 from goqueue.services.breaker import Breakers
 from goqueue.services.bulk_operator import BulkOperator
 from goqueue.services.cleaner import Cleaner
@@ -51,9 +51,7 @@ class SchedulerProcess:
         self._port = MonitoringPort(
             settings.metrics_host,
             settings.scheduler_metrics_port,
-            live=self._watch.stuck,
-            ready=self.not_ready,
-            before_metrics=self._measure,
+            Probes(self._watch.stuck, self.not_ready, self._measure),
         )
 
     def run(self, stopping: threading.Event) -> None:

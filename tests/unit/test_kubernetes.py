@@ -24,7 +24,7 @@ from goqueue.cli import _parser
 from goqueue.config import Settings, load_settings
 from goqueue.errors import ConfigurationError
 from goqueue.example_secrets import holds_example_secret
-from goqueue.monitoring_server import MonitoringServer
+from goqueue.monitoring_server import MonitoringServer, Probes
 from goqueue.processes import MARGIN_SECONDS
 from goqueue.submit import current_broker
 
@@ -262,7 +262,7 @@ def test_every_role_has_its_probes(name: str) -> None:
 
 def test_the_probed_paths_are_routes() -> None:
     """The API has them, open to those without a key, and so has the port of workers and scheduler."""
-    server = MonitoringServer("127.0.0.1", 0, live=list, ready=list)
+    server = MonitoringServer("127.0.0.1", 0, Probes(list, list))
     for path in ("/health/live", "/health/ready"):
         assert ("GET", path) in OPERATIONS
         assert path in OPEN_PATHS
