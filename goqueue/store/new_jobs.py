@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -56,6 +58,17 @@ _INSERT_PLAIN = """
 """
 
 
+# What a job may say beyond what is written of every job, or elsewhere; and what it is where it says nothing.
+_BEYOND = [
+    setting
+    for setting in fields(NewJob)
+    if setting.name
+    not in {"queue", "type", "payload", "priority", "max_retries", "depends_on", "on_parent_failure"}
+]
+_said_beyond = attrgetter(*(setting.name for setting in _BEYOND))
+_NOTHING = tuple(setting.default for setting in _BEYOND)
+
+
 def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, blocked: bool = False) -> Job:
     """Insert one job, queued or blocked, and return its row."""
     if _is_plain(job) and not blocked:
@@ -97,20 +110,7 @@ def insert_many(
 
 def _is_plain(job: NewJob) -> bool:
     """Whether it may run at once and says nothing but what every job says."""
-    return (
-        not job.delay_seconds
-        and job.available_at is None
-        and job.options is None
-        and job.traceparent is None
-        and job.concurrency_key is None
-        and job.unique is None
-        and job.rate_cost == 1
-        and job.time_limit_seconds is None
-        and job.expires_at is None
-        and job.ttl_seconds is None
-        and job.deadline_at is None
-        and job.deadline_seconds is None
-    )
+    return _said_beyond(job) == _NOTHING
 
 
 def _extras_of(job: NewJob) -> dict[str, Any]:
