@@ -118,9 +118,8 @@ def refuse_wrong(settings: JobSettings) -> None:
 
 
 def _problems_of_types(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in given.items():
-        types, called = _TYPES.get(name, ((object,), ""))
-        if not isinstance(value, types) or isinstance(value, bool):
+    for name, (types, called) in _TYPES.items():
+        if name in given and (not isinstance(given[name], types) or isinstance(given[name], bool)):
             yield name, f"expected {called}"
 
 
