@@ -127,17 +127,14 @@ class JobFunction:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
         try:
-            self.interrupts.arm(current, limit)
-            args, kwargs = self._arguments(current)
-            current.result = self._encoded(self.function(*args, **kwargs))
-        finally:
-            self._disarm()
-
-    def _disarm(self) -> None:
-        # The interrupt may land in here, before the lock is taken: then the thread is still armed.
-        try:
-            self.interrupts.disarm()
+            try:
+                self.interrupts.arm(current, limit)
+                args, kwargs = self._arguments(current)
+                current.result = self._encoded(self.function(*args, **kwargs))
+            finally:
+                self.interrupts.disarm()
         except BaseException:
+            # The one interrupt of an attempt may land on the way into disarm: then it is still armed.
             self.interrupts.disarm()
             raise
 

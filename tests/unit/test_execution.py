@@ -1,0 +1,99 @@
+"""Wherever an interrupt is delivered to an attempt, its thread is disarmed after it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from goqueue.broker import execution
+from goqueue.broker.execution import JobFunction
+from goqueue.broker.interrupts import Interrupts, TimeLimitExceeded
+from goqueue.broker.job_type import JobType
+from goqueue.jobs import ClaimedJob, RetryPolicy
+from goqueue.middleware.job_message import CurrentJob
+
+JOB = ClaimedJob(
+    id=1,
+    fence=1,
+    queue="default",
+    type="give",
+    payload='{"value": 1}',
+    attempts=1,
+    max_retries=0,
+    quarantined=False,
+    time_limit_seconds=60.0,
+    options=None,
+    started_at=datetime(2026, 11, 1, tzinfo=UTC),
+)
+
+
+def give(value: dict[str, int]) -> dict[str, int]:
+    """A handler."""
+    return value
+
+
+class Delivery:
+    """Delivers one interrupt to this thread, before the given instruction that it executes while it is armed.
+
+    CPython delivers where a function begins, after calls and when a loop turns: all of these are among the
+    instructions of the module `execution` and the beginnings of the functions that it calls.
+    """
+
+    def __init__(self, interrupts: Interrupts, place: int) -> None:
+        self.interrupts = interrupts
+        self.left = place
+        self.delivered = False
+
+    def during(self, call: Callable[[], Any]) -> None:
+        """Call, and take what comes of it."""
+        before = sys.gettrace()
+        gc.disable()  # a collection may call Python functions anywhere, which are no part of the attempt
+        sys.settrace(self._trace)
+        try:
+            call()
+        except TimeLimitExceeded:
+            pass
+        finally:
+            sys.settrace(before)
+            gc.enable()
+
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
+        here = frame.f_code.co_filename == execution.__file__
+        called = frame.f_back is not None and frame.f_back.f_code.co_filename == execution.__file__
+        frame.f_trace_opcodes = here
+        if not self.delivered and (here or called) and event in ("call", "opcode"):
+            self._deliver_in_time()
+        return self._trace if here else None
+
+    def _deliver_in_time(self) -> None:
+        # Read without the lock, which this very thread may hold.
+        if not self.interrupts._armed:
+            return
+        self.left -= 1
+        if self.left < 0:
+            self.delivered = True
+            raise TimeLimitExceeded
+
+
+def test_a_thread_is_disarmed_wherever_its_interrupt_was_delivered() -> None:
+    """Every place at which an armed thread can be hit is tried, and none leaves it armed for its next job."""
+    job_type = JobType("give", "default", TypeAdapter(dict[str, int]), "payload", RetryPolicy(), 60.0)
+    places = 0
+    while True:
+        interrupts = Interrupts()
+        function = JobFunction(give, job_type, interrupts, result_max_bytes=1000, has_callback=False)
+        delivery = Delivery(interrupts, places)
+        current = CurrentJob(JOB, "default")
+        delivery.during(lambda function=function, current=current: function(current))  # type: ignore[misc]
+        assert interrupts.running() == [], f"armed after an interrupt at place {places}"
+        if not delivery.delivered:
+            break
+        places += 1
+    assert places > 50
+    assert current.result == JOB.payload.replace(" ", "")
