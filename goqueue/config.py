@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     batch_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="The largest request for a batch.")
     idempotency_retention_seconds: Seconds = Field(86_400.0, description="How long a key is remembered.")
 
+    # Dashboard
+    dashboard: bool = Field(default=True, description="Whether `goqueue api` serves /dashboard.")
+    dashboard_read_only: bool = Field(
+        default=False, description="The dashboard shows everything and changes nothing."
+    )
+
     # Workers
     actors: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Modules that declare job types, comma separated, besides the three built in."

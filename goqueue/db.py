@@ -245,8 +245,8 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
         return {"prepare_threshold": None}
     statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     # In UTC, so that every time that is read back is one that Python has, whatever the server's zone. Without
-    # the just-in-time compiler: every walk here is short, and compiling one took a third of a second where the
-    # planner, by old statistics, thought it long.
+    # the just-in-time compiler: every walk here is short, and compiling one took a third of a second where
+    # the planner, by old statistics, thought it long.
     return {"options": f"-c timezone=UTC -c jit=off -c statement_timeout={statement_timeout_ms}"}
 
 

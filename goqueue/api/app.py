@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import falcon
 from falcon.routing import BaseConverter
@@ -58,7 +60,7 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
-from goqueue.api.security import BearerAuthentication
+from goqueue.api.security import BearerAuthentication, KeyRing
 from goqueue.api.service import StatsResource, WorkersResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.broker.runway import Runway
@@ -71,14 +73,31 @@ from goqueue.submit import Submitter, current_broker
 App = falcon.App[falcon.Request, falcon.Response]
 
 
+@dataclass(frozen=True, slots=True)
+class GuardedSite:
+    """Something beside the API that is served by the same application.
+
+    Attributes:
+        is_its: whether a path belongs to it.
+        add: adds its routes and its guard.
+    """
+
+    is_its: Callable[[str], bool]
+    add: Callable[[App, Context], None]
+
+
 def create_app(
     settings: Settings,
     *,
     database: Database | None = None,
     read_database: Database | None = None,
     runway: Runway | None = None,
+    site: GuardedSite | None = None,
 ) -> App:
-    """The API over the declared job types of this process. Nothing connects before the first request."""
+    """The API over the declared job types of this process. Nothing connects before the first request.
+
+    A `site` is served beside it, by the same application.
+    """
     database = database or Database(settings)
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
@@ -86,10 +105,13 @@ def create_app(
     app: App = falcon.App()
     app.add_middleware(RequestObservation())
     if settings.api_keys:
-        app.add_middleware(BearerAuthentication(settings.api_keys))
+        keys = KeyRing(settings.api_keys)
+        app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     _add_routes(app, context)
+    if site is not None:
+        site.add(app, context)
     return app
 
 
