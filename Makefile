@@ -80,7 +80,7 @@ bench: $(READY) ## Measure GoQueue and bare Dramatiq in turn: a table and JSON
 load: $(READY) ## Send 1,000 and 100,000 jobs through the REST API, count every one, write docs/load.md
 	@$(BIN)/python -m bench.load
 
-horizon: $(READY) ## Measure what a transaction that is open for three minutes costs (about six minutes)
+horizon: $(READY) ## Measure what a transaction that is open for three minutes costs (about seven minutes)
 	@$(BIN)/python -m bench.horizon
 
 faults: $(READY) ## Give stock Dramatiq and GoQueue the same faults: a table (under two minutes)

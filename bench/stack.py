@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +35,8 @@ class Stack:
         self.valkey = EmbeddedValkey(self.folder / "valkey")
 
     def __enter__(self) -> Self:
+        # As Ctrl-C does: what is ended in the middle of a run leaves no server behind.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         self.postgres.start()
         self.valkey.start()
         os.environ.update(self.environment())
