@@ -31,6 +31,8 @@ from goqueue.errors import (
     TypeNotFoundError,
     UnavailableError,
     UniqueKeyHeldError,
+    WorkerConflictError,
+    WorkerNotFoundError,
 )
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,8 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     KeyNotFoundError: 404,
     TypeNotFoundError: 404,
     NoBreakerError: 409,
+    WorkerNotFoundError: 404,
+    WorkerConflictError: 409,
     FailureNotFoundError: 404,
     BulkOperationNotFoundError: 404,
     BulkOperationEndedError: 409,

@@ -2,12 +2,12 @@
 
 An index has an entry for every row that was ever ready. Under a held horizon PostgreSQL may neither
 remove nor skip those of rows that are done, so a look from the first entry on walks all that was done
-since: 25 ms for 100,000, ten times a second. Such a *full look* therefore takes at most a twentieth of
+since: 25 ms for 100,000, ten times a second. Such a *full look* therefore takes at most a hundredth of
 the time. Between two of them a look begins at a mark, before which the last look found nothing; what came
 below the mark meanwhile (a higher priority) is found by its id. What is edited, replayed or due again
 at a place below the mark waits for the next full look.
 
-Without a held horizon a full look takes a millisecond, and every look is one.
+Without a held horizon a full look takes a millisecond or less, and every look is one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from goqueue.store import ready as ready_store
 from goqueue.store.ready import Below, ReadyJob, Wanted
 
 #: The share of the time that full looks may take.
-FULL_LOOK_SHARE = 0.05
+FULL_LOOK_SHARE = 0.01
 
 #: After a full look that took no longer, the next look is a full one as well.
-SLOW_SECONDS = 0.005
+SLOW_SECONDS = 0.002
 
 #: A mark stays so far behind the present: a transaction may commit a while after its `now()`, and its ids may
 #: be seen after higher ones.
-LATE_SECONDS = 5.0
+LATE_SECONDS = 2.0
 
 
 class LookTurns:
-    """Says who may look in full: each once a turn, and a turn is twenty times as long as its looks took."""
+    """Says who may look in full: each once a turn, and a turn is a hundred times as long as its looks took."""
 
     def __init__(self) -> None:
         self._ends_at = 0.0

@@ -19,9 +19,18 @@ from goqueue.store import workers as worker_store
 
 log = structlog.get_logger(__name__)
 
+#: All that runs is looked at so often, whatever has ended. Under a held vacuum horizon a look walks over the
+#: index entries of everything that has run since.
+LOOK_SECONDS = 10.0
+
+#: After the end of a lease every round looks, for so long: a row that somebody had locked was passed over.
+LOOKS_AFTER_END_SECONDS = 5.0
+
 
 class Rescuer:
     """Takes back the jobs of lost workers.
+
+    It looks for them when a lease has ended, and now and then.
 
     While PostgreSQL was away nobody could renew a lease, so after an outage (and at its start, when it cannot
     know) it waits for two heartbeats before it judges anyone by silence.
@@ -34,12 +43,15 @@ class Rescuer:
         self._database = database
         self._pause = pause
         self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
+        self._ends: worker_store.Ends | None = None
+        self._looks_until = 0.0
+        self._looks_at = 0.0
 
     def run_once(self) -> Counts:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
         try:
             expired = self._end_leases() if time.monotonic() >= self._judges_from else []
-            rescued = self._rescue()
+            rescued = self._rescue() if self._is_time_to_look() else []
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
@@ -75,6 +87,19 @@ class Rescuer:
             metrics.CANCELS_FORCED.inc()
             log.warning("cancel_forced", **job._asdict())
         return len(forced)
+
+    def _is_time_to_look(self) -> bool:
+        """Whether a lease has ended lately, or the last look at all that runs is a while ago."""
+        with self._database.autocommit() as connection:
+            ends = worker_store.ends(connection)
+        now, ended = time.monotonic(), ends != self._ends
+        if ended:
+            self._ends = ends
+            self._looks_until = now + LOOKS_AFTER_END_SECONDS
+        looks = ended or now < self._looks_until or now >= self._looks_at
+        if looks:
+            self._looks_at = now + LOOK_SECONDS
+        return looks
 
     def _rescue(self) -> list[tuple[int, JobStatus]]:
         head_start = self._settings.priority_head_start_seconds

@@ -12,9 +12,12 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres
 from goqueue.errors import DatabaseUnavailableError
+from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
+from goqueue.services import rescuer as rescuer_module
 from goqueue.services.leader import Leader
 from goqueue.services.rescuer import Rescuer
+from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
 from goqueue.store import workers as worker_store
 from tests.support.factories import JobFactory
@@ -124,6 +127,48 @@ def test_a_worker_that_said_goodbye_is_rescued_at_once(
     assert service.run_once()["rescued"] == 1
     with database.autocommit() as connection:
         assert job_store.get(connection, job.id).quarantined
+
+
+def test_what_runs_is_looked_at_when_a_lease_has_ended(
+    make_job: JobFactory, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round between two ends does not look at what runs; every end is seen, whatever their order."""
+    monkeypatch.setattr(rescuer_module, "LOOKS_AFTER_END_SECONDS", 0.0)
+    looks: list[int] = []
+    look = attempt_store.rescue
+
+    def counted(*arguments: Any, **options: Any) -> list[tuple[int, JobStatus]]:
+        looks.append(1)
+        return look(*arguments, **options)
+
+    monkeypatch.setattr(attempt_store, "rescue", counted)
+    service = Rescuer(quick(settings, heartbeat_seconds=3600.0), database, lambda _seconds: None)
+    first, second = make_job.worker(), make_job.worker()
+    jobs = [make_job("running", worker_id=worker) for worker in (first, second)]
+    assert [service.run_once()["rescued"] for _ in range(3)] == [0, 0, 0]
+    assert len(looks) == 1
+    for number, worker in enumerate((second, first), 1):
+        with database.autocommit() as connection:
+            worker_store.stop(connection, worker)
+        assert [service.run_once()["rescued"] for _ in range(2)] == [1, 0]
+        assert len(looks) == 1 + number
+    with database.autocommit() as connection:
+        assert {job_store.get(connection, job.id).status for job in jobs} == {JobStatus.QUEUED}
+
+
+def test_what_runs_is_looked_at_now_and_then(
+    make_job: JobFactory, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job whose worker is not even remembered is found although no lease ends."""
+    service = rescuer(settings, database)
+    service.run_once()
+    job = make_job("running", worker_id=make_job.worker())
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("DELETE FROM workers")
+    monkeypatch.setattr(service, "_looks_at", 0.0)
+    assert service.run_once()["rescued"] == 1
+    with database.autocommit() as connection:
+        assert job_store.get(connection, job.id).status is JobStatus.QUEUED
 
 
 @pytest.fixture(scope="module")
