@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     schedule_late_seconds: Seconds = Field(
         30.0, description="A tick decided so late was missed: the catch-up policy of its schedule applies."
     )
+    rollup_interval_seconds: Seconds = Field(
+        2.0, description="How often what ended is counted for the dashboard."
+    )
     clean_interval_seconds: Seconds = Field(60.0, description="How often old jobs are deleted.")
     completed_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which completed jobs go.")
     failed_retention_seconds: Seconds = Field(90 * 86_400.0, description="Age at which dead letters go.")

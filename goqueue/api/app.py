@@ -61,13 +61,15 @@ from goqueue.api.schedules import (
     TicksResource,
 )
 from goqueue.api.security import BearerAuthentication, KeyRing
-from goqueue.api.service import StatsResource, WorkersResource
+from goqueue.api.service import StatsResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
+from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.rules.limits import BreakerState
+from goqueue.store.workers import WorkerCommand
 from goqueue.submit import Submitter, current_broker
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -150,7 +152,11 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route(f"{schedule}/run", RunScheduleResource(context))
     app.add_route(f"{schedule}/preview", PreviewResource(context))
     app.add_route(f"{schedule}/ticks", TicksResource(context))
+    worker = "/workers/{worker_id:job_id}"
     app.add_route("/workers", WorkersResource(context))
+    app.add_route(f"{worker}/quiet", WorkerCommandResource(context, WorkerCommand.QUIET))
+    app.add_route(f"{worker}/resume", WorkerCommandResource(context, None))
+    app.add_route(f"{worker}/stop", WorkerCommandResource(context, WorkerCommand.STOP))
     app.add_route("/types", TypesResource(context))
     app.add_route("/types/{name}", TypeResource(context))
     app.add_route("/types/{name}/breaker/open", BreakerResource(context, BreakerState.OPEN))

@@ -52,6 +52,8 @@ class DashboardGuard:
         self._sessions = sessions
         self._needs_key = bool(settings.api_keys)
         self._read_only = settings.dashboard_read_only
+        # A payload of the largest size, with every character escaped.
+        self._form_max_bytes = 4 * settings.job_max_bytes
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Find the session, and refuse what may not be.
@@ -98,6 +100,8 @@ class DashboardGuard:
         return session
 
     def _check_change(self, request: falcon.Request) -> None:
+        if request.content_length is None or request.content_length > self._form_max_bytes:
+            raise falcon.HTTPContentTooLarge(description=f"a form has at most {self._form_max_bytes} bytes")
         if not _is_same_origin(request):
             raise falcon.HTTPForbidden(description="this request comes from another site")
         if self._read_only and request.path != LOGIN and request.path != f"{FOLDER}/logout":

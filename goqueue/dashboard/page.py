@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from goqueue.api.context import Context
 from goqueue.dashboard.rendering import Renderer
 from goqueue.dashboard.sessions import Sessions
+from goqueue.dashboard.shared_readings import SharedReadings
 
 __all__ = ["Page", "Site"]
 
@@ -17,11 +18,13 @@ class Site:
 
     Attributes:
         context: what the REST resources work with as well.
+        shared: what every browser is shown alike.
     """
 
     context: Context
     renderer: Renderer
     sessions: Sessions
+    shared: SharedReadings = field(default_factory=SharedReadings)
 
 
 class Page:

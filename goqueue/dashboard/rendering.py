@@ -107,5 +107,7 @@ def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> 
     response.set_header("Vary", "HX-Request, HX-Target, Cookie")
     if tag in (request.get_header("If-None-Match") or ""):
         response.status = falcon.HTTP_304
+        # Nothing is sent, so it has no type.
+        response.delete_header("Content-Type")
         return
     response.data = body

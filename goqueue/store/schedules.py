@@ -253,6 +253,7 @@ def _settings_of(job: NewJob) -> dict[str, Any]:
         "ttl_seconds": job.ttl_seconds,
         "deadline_seconds": job.deadline_seconds,
         "unique": None if job.unique is None else asdict(job.unique),
+        "tags": job.tags or None,
     }
     return {name: value for name, value in said.items() if value is not None}
 
@@ -282,6 +283,8 @@ def _job(
     queue: str, kind: str, payload: str, priority: int, max_retries: int, settings: dict[str, Any]
 ) -> NewJob:
     said = dict(settings)
+    if "tags" in said:
+        said["tags"] = tuple(said["tags"])
     if "unique" in said:
         unique = said["unique"]
         states, mode = tuple(map(JobStatus, unique["states"])), UniqueMode(unique["mode"])

@@ -37,6 +37,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
     with database.autocommit() as connection:
         for table in (
             "jobs",
+            "job_tags",
             "dependencies",
             "unique_keys",
             "job_versions",

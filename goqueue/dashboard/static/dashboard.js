@@ -31,8 +31,8 @@ function refresh() {
   if (document.hidden || paused) return;
   const live = document.getElementById("live");
   const edits = live && live.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-  if (live && !edits && !live.querySelector("dialog[open]")) htmx.trigger(live, "refresh");
-  for (const chart of document.querySelectorAll("[data-chart]")) loadChart(chart);
+  if (live && !edits && !live.querySelector("dialog[open], [data-row] input:checked")) htmx.trigger(live, "refresh");
+  for (const chart of document.querySelectorAll("[data-chart]")) if (isDue(chart)) loadChart(chart);
 }
 
 document.addEventListener("htmx:configRequest", (event) => {
@@ -63,8 +63,8 @@ document.addEventListener("visibilitychange", () => {
 });
 
 // What a person opened stays open, and what was drawn stays drawn, when the live part is merged
-Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
-Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => !(node.nodeType === 1 && node.matches("[data-chart]"));
+Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog")) && !(name === "checked" && node.matches("[data-row] input"));
+Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => !(node.nodeType === 1 && node.matches("[data-chart], [data-still]"));
 Idiomorph.defaults.ignoreActiveValue = true;
 
 // Charts: <div data-chart="lines" data-source="…" data-unit="seconds">
@@ -72,7 +72,14 @@ Idiomorph.defaults.ignoreActiveValue = true;
 const charts = new WeakMap();
 const tags = new WeakMap();
 
+// What changes rarely says how often it is worth asking: data-every="10"
+const isDue = (element) => !element.dataset.every || performance.now() - (element.asked ?? -Infinity) >= element.dataset.every * 1000;
+
+// A point without neighbours is no line
+const alone = (plot, index) => plot.data[index].flatMap((value, at, values) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
+
 async function loadChart(element) {
+  element.asked = performance.now();
   const headers = tags.has(element) ? { "If-None-Match": tags.get(element) } : {};
   let answer;
   try {
@@ -122,7 +129,7 @@ function draw(element, document_) {
       { value: (_plot, value) => (value == null ? "" : new Date(value * 1000).toLocaleString()) },
       ...document_.series.map((one) => ({
         label: one.name, stroke: colour(one.colour), fill: one.fill ? `${colour(one.colour)}22` : undefined, width: 1.5,
-        spanGaps: false, points: { show: false }, value: (_plot, value) => humane(value, unit),
+        spanGaps: false, points: { show: false, size: 5, filter: alone }, value: (_plot, value) => humane(value, unit),
       })),
     ],
   };
@@ -224,9 +231,15 @@ document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
     const source = copy.dataset.copy ? document.getElementById(copy.dataset.copy) : copy.closest("figure, .copyable").querySelector("pre, code");
-    await navigator.clipboard.writeText(source.dataset.text ?? source.textContent);
     const before = copy.textContent;
-    copy.textContent = "copied";
+    try {
+      await navigator.clipboard.writeText(source.dataset.text ?? source.textContent);
+      copy.textContent = "copied";
+    } catch {
+      // Browsers have no clipboard where the page came over plain HTTP from another machine.
+      getSelection().selectAllChildren(source);
+      copy.textContent = "selected";
+    }
     setTimeout(() => { copy.textContent = before; }, 1500);
   }
   const opener = event.target.closest("[data-opens]");
@@ -263,3 +276,30 @@ for (const chart of document.querySelectorAll("[data-chart]")) loadChart(chart);
 setInterval(tellTimes, 1000);
 setInterval(refresh, REFRESH_SECONDS * 1000);
 page.dataset.ready = "";
+
+// The page of a job: what is too large to stand in the page is fetched when it is copied
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy-from]");
+  if (!button) return;
+  const before = button.textContent;
+  try {
+    const answer = await fetch(button.dataset.copyFrom, { cache: "no-store" });
+    if (!answer.ok) throw new Error(answer.statusText);
+    await navigator.clipboard.writeText(await answer.text());
+    button.textContent = "copied";
+  } catch {
+    button.textContent = "not copied";
+  }
+  setTimeout(() => { button.textContent = before; }, 1500);
+});
+
+// The list of jobs: what needs a choice waits for one
+
+for (const element of document.querySelectorAll("[data-needs-choice]")) element.disabled = !document.querySelector("[data-row] input[type=checkbox]:checked");
+for (const element of document.querySelectorAll("[data-chosen-label]")) element.hidden = false;
+
+// A form that somebody opened in the live part stays as they left it
+
+const mayMorph = Idiomorph.defaults.callbacks.beforeNodeMorphed;
+Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, ...others) => mayMorph(node, ...others) && !(node.nodeType === 1 && node.matches("details[open] > form, form#retry-form"));
