@@ -1,4 +1,4 @@
-"""A logarithmic axis of durations: the buckets of `rules/histograms.py` as places, with humane labels. Pure."""
+"""A logarithmic axis of durations: the buckets of `rules/histograms.py` as places, with labels. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -22,6 +22,9 @@ _HOUR = 3600
 _MINUTE = 60
 
 MEDIAN, NEARLY_ALL = 0.5, 0.95
+
+#: A table of a range has no more rows.
+ROWS_MAX = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,28 @@ class Point:
     run_p50: float | None
     run_p95: float | None
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything ended in it."""
+        return bool(self.completed or self.failed or self.retried) or self.wait_p50 is not None
+
 
 @dataclass(frozen=True, slots=True)
 class History:
     """A range of time that ends with what was counted last.
 
     Attributes:
+        points: as finely as a chart shows it; rows: as coarsely as a table does, the newest first, without
+            those in which nothing ended.
+        row_seconds: how long a row is.
         total: everything in it as one step; None: nothing ended.
     """
 
     since: datetime
     until: datetime
     points: list[Point]
+    rows: list[Point]
+    row_seconds: int
     total: Step | None
 
 
@@ -61,7 +74,10 @@ def read(connection: Connection, scope: Scope, name: str, wanted: TimeRange) -> 
     """The past of a queue, a type, or (with the name '') the service."""
     since, until, steps = steps_of(connection, scope, name, wanted)
     total = _sum(since, steps) if steps else None
-    return History(since, until, points_of(steps, wanted, since, until), total)
+    points = points_of(steps, wanted, since, until)
+    coarse = replace(wanted, steps_in_point=wanted.steps_in_point * max(1, -(-len(points) // ROWS_MAX)))
+    rows = [point for point in reversed(points_of(steps, coarse, since, until)) if point.has_any]
+    return History(since, until, points, rows, coarse.point_seconds, total)
 
 
 def steps_of(

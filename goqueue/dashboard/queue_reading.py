@@ -120,8 +120,7 @@ class QueueReader:
         Raises:
             QueueNotFoundError: there is none.
         """
-        is_storable = "\0" not in name and name.isascii() or name.encode(errors="replace").decode() == name
-        if not is_storable or "\0" in name or not self._context.queues.knows(name):
+        if not self._context.queues.knows(name):
             raise QueueNotFoundError(name)
 
     def _views(self, figures: Sequence[_Figures]) -> list[QueueView]:

@@ -1,7 +1,7 @@
 """Run times over time as bubbles: steps in, positions out; the template draws. Pure.
 
-A bubble stands for the jobs of a while and a bucket of run times, its area for how many. Places across are parts
-of a hundred; places down are pixels, the longest on top. The number of bubbles is bounded.
+A bubble stands for the jobs of a while and a bucket of run times, its area for how many. Places across are
+parts of a hundred; places down are pixels, the longest on top. The number of bubbles is bounded.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def scatter_chart(steps: Iterable[Step], since: datetime, seconds: float) -> Sca
     """The drawing of the run times of some steps of a range; None: nothing ended."""
     columns = COLUMNS
     steps = list(steps)
-    cells = _cells(steps, since, seconds / columns)
+    cells = _cells(steps, since, seconds, columns)
     while len(cells) > CIRCLES_MAX:
         columns //= 2
-        cells = _cells(steps, since, seconds / columns)
+        cells = _cells(steps, since, seconds, columns)
     if not cells:
         return None
     buckets = {bucket for _, bucket in cells}
@@ -73,55 +73,44 @@ def scatter_chart(steps: Iterable[Step], since: datetime, seconds: float) -> Sca
     most = max(cells.values())
     return ScatterChart(
         circles=[
-            _circle(axis, since, seconds / columns, columns, column, bucket, count, most)
+            Circle(
+                x=round((column + 0.5) / columns * 100, 2),
+                y=round((1 - axis.place_of_bucket(bucket + 0.5)) * HEIGHT, 1),
+                radius=round(max(_SMALLEST, _LARGEST * math.sqrt(count / most)), 2),
+                title=_title(since + timedelta(seconds=column * seconds / columns), bucket, count),
+            )
             for (column, bucket), count in sorted(cells.items())
-            if 0 <= column < columns
         ],
         durations=[
             Label(round((1 - label.place) * HEIGHT, 1), label.text, label.is_major) for label in axis.labels()
         ],
         times=_times(since, seconds),
-        words=f"Run times of {number(sum(cells.values()))} jobs over time, each bubble a while and a duration",
+        words=f"Run times of {number(sum(cells.values()))} jobs over time; a bubble is a while and a span",
     )
 
 
-def _cells(steps: Iterable[Step], since: datetime, column_seconds: float) -> Counter[tuple[int, int]]:
-    """How many jobs by column and bucket."""
+def _cells(steps: Iterable[Step], since: datetime, seconds: float, columns: int) -> Counter[tuple[int, int]]:
+    """How many jobs by column and bucket. What began after the range is in its last column."""
     cells: Counter[tuple[int, int]] = Counter()
     for step in steps:
-        column = int((step.starts_at - since).total_seconds() // column_seconds)
+        column = int((step.starts_at - since).total_seconds() / seconds * columns)
         for bucket, count in enumerate(step.runs):
             if count:
-                cells[column, bucket] += count
+                cells[min(column, columns - 1), bucket] += count
     return cells
 
 
-def _circle(
-    axis: DurationAxis,
-    since: datetime,
-    column_seconds: float,
-    columns: int,
-    column: int,
-    bucket: int,
-    count: int,
-    most: int,
-) -> Circle:
-    at = since + timedelta(seconds=column * column_seconds)
-    return Circle(
-        x=round((column + 0.5) / columns * 100, 2),
-        y=round((1 - axis.place_of_bucket(bucket + 0.5)) * HEIGHT, 1),
-        radius=round(max(_SMALLEST, _LARGEST * math.sqrt(count / most)), 2),
-        title=f"{at.astimezone(UTC):%d %b %H:%M} UTC, {label_of_bucket(bucket)}: {number(count)}",
-    )
+def _title(at: datetime, bucket: int, count: int) -> str:
+    return f"{at.astimezone(UTC):%d %b %H:%M} UTC, {label_of_bucket(bucket)}: {number(count)}"
 
 
 def _times(since: datetime, seconds: float) -> list[Label]:
     written = "%H:%M" if seconds <= _DAY else "%d %b"
     return [
         Label(
-            round(number_ / _LABELS * 100, 2),
-            f"{(since + timedelta(seconds=seconds * number_ / _LABELS)).astimezone(UTC):{written}}",
-            is_major=number_ % 2 == 0,
+            round(position / _LABELS * 100, 2),
+            f"{(since + timedelta(seconds=seconds * position / _LABELS)).astimezone(UTC):{written}}",
+            is_major=position % 2 == 0,
         )
-        for number_ in range(_LABELS + 1)
+        for position in range(_LABELS + 1)
     ]

@@ -28,10 +28,10 @@ from goqueue.dashboard.pages.operations import (
     OperationsPage,
 )
 from goqueue.dashboard.pages.overview import OverviewData, OverviewPage, RootPage
-from goqueue.dashboard.pages.schedule_form import ScheduleForm
-from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
 from goqueue.dashboard.pages.queue import QueueChart, QueuePage
 from goqueue.dashboard.pages.queues import QueuesPage
+from goqueue.dashboard.pages.schedule_form import ScheduleForm
+from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.queue_reading import QueueReader
@@ -78,7 +78,7 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route(f"{job}/clone", CloneAction(site))
     app.add_route(f"{job}/delete", DeleteAction(site))
     app.add_route(f"{job}/files/{{name}}", JobFile(site))
-    queues = QueueReader(site.context)
+    queues = QueueReader(site)
     app.add_route("/dashboard/queues", QueuesPage(site, queues))
     app.add_route("/dashboard/queues/{name:path}", QueuePage(site, queues))
     app.add_route("/dashboard/queue-chart.json", QueueChart(site, queues))

@@ -9,7 +9,7 @@ from datetime import UTC
 
 from goqueue.store.schedule_ticks import TickRow
 
-__all__ = ["HEIGHT", "TICKS_SHOWN", "Bar", "Strip", "strip_of", "word_of"]
+__all__ = ["HEIGHT", "TICKS_SHOWN", "Bar", "Strip", "strip_of", "tone_of", "word_of"]
 
 #: So many ticks are shown, the newest on the right.
 TICKS_SHOWN = 24
@@ -73,6 +73,11 @@ def word_of(tick: TickRow) -> str:
     return "job deleted" if tick.job_id is not None else tick.outcome.replace("_", " ")
 
 
+def tone_of(word: str) -> str:
+    """The colour of what became of a tick, by what it means."""
+    return _TONES.get(word, "quiet")
+
+
 def strip_of(newest_first: Sequence[TickRow]) -> Strip:
     """The strip of some ticks. It is as wide as it ever gets, so that nothing moves while it fills."""
     shown = list(reversed(newest_first[:TICKS_SHOWN]))
@@ -89,4 +94,4 @@ def _bar(tick: TickRow, x: int) -> Bar:
     height = _SILENT if tick.job_id is None else _FIRED
     by_hand = ", run by hand" if tick.kind == "manual" else ""
     title = f"{tick.nominal_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {word}{by_hand}"
-    return Bar(x, HEIGHT - height - 1, _BAR, height, _TONES.get(word, "quiet"), title)
+    return Bar(x, HEIGHT - height - 1, _BAR, height, tone_of(word), title)

@@ -30,6 +30,7 @@ __all__ = [
     "OneType",
     "TypeRow",
     "figures_of",
+    "limits",
     "one",
     "place_of",
     "rows",
@@ -81,7 +82,6 @@ class TypeRow:
 
     name: str
     declared: JobType | None
-    limited: LimitedType | None
     figures: Figures
     minutes: tuple[int, ...]
 
@@ -102,7 +102,6 @@ class OneType:
 
     name: str
     declared: JobType | None
-    limited: LimitedType | None
     since: datetime
     steps: Sequence[Step]
     figures: Figures
@@ -112,6 +111,12 @@ class OneType:
 def place_of(name: str) -> str:
     """The page of a type."""
     return f"{FOLDER}/types/{quote(name, safe='')}"
+
+
+def limits(context: Context) -> dict[str, LimitedType]:
+    """The limits and breakers of types, by name, as they are now."""
+    with context.database.autocommit() as connection:
+        return {found.name: found for found in type_settings.all_limited(connection)}
 
 
 def rows(context: Context) -> list[TypeRow]:
@@ -125,11 +130,9 @@ def rows(context: Context) -> list[TypeRow]:
         # What is not yet counted in minutes.
         lately = rollups.series_of_each(connection, Scope.TYPE, step_seconds=TENS.seconds, since=counted)
         known = rollups.names(connection, Scope.TYPE)
-    with context.database.autocommit() as connection:
-        limited = {one.name: one for one in type_settings.all_limited(connection)}
-    names = sorted({*declared, *known, *hour, *lately, *limited})
+    names = sorted({*declared, *known, *hour, *lately, *limits(context)})
     return [
-        _row(name, declared.get(name), limited.get(name), [*hour.get(name, ()), *lately.get(name, ())], since)
+        _row(name, declared.get(name), [*hour.get(name, ()), *lately.get(name, ())], since)
         for name in names[: TYPES_SHOWN + 1]
     ]
 
@@ -141,7 +144,7 @@ def one(context: Context, name: str, wanted: TimeRange) -> OneType:
         TypeNotFoundError: it is not declared, and nothing is known of it.
     """
     declared = context.broker.job_types.get(name)
-    if not name.isprintable():
+    if "\0" in name:
         raise TypeNotFoundError(name)
     with context.read_database.autocommit() as connection:
         since, _, steps = history.steps_of(connection, Scope.TYPE, name, wanted)
@@ -149,11 +152,9 @@ def one(context: Context, name: str, wanted: TimeRange) -> OneType:
         groups = failure_groups.shown(
             connection, FailureFilter(type=name), order="last_seen", limit=GROUPS_SHOWN
         )
-    with context.database.autocommit() as connection:
-        limited = {one.name: one for one in type_settings.all_limited(connection)}.get(name)
-    if not (known or groups or limited is not None):
+    if not (known or groups or name in limits(context)):
         raise TypeNotFoundError(name)
-    return OneType(name, declared, limited, since, steps, figures_of(steps), groups)
+    return OneType(name, declared, since, steps, figures_of(steps), groups)
 
 
 def figures_of(steps: Iterable[Step]) -> Figures:
@@ -187,12 +188,10 @@ def figures_of(steps: Iterable[Step]) -> Figures:
     )
 
 
-def _row(
-    name: str, declared: JobType | None, limited: LimitedType | None, steps: Sequence[Step], since: datetime
-) -> TypeRow:
+def _row(name: str, declared: JobType | None, steps: Sequence[Step], since: datetime) -> TypeRow:
     minutes = [0] * MINUTES_SHOWN
     for step in steps:
         minute = int((step.starts_at - since).total_seconds() // MINUTES.seconds)
         if 0 <= minute < MINUTES_SHOWN:
             minutes[minute] += step.completed + step.failed + step.cancelled + step.expired
-    return TypeRow(name, declared, limited, figures_of(steps), tuple(minutes))
+    return TypeRow(name, declared, figures_of(steps), tuple(minutes))

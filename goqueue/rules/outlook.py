@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 __all__ = ["Course", "Outlook", "outlook"]
 
+#: What ends so soon at the present rate is no backlog: jobs always wait for a moment.
+_SHORT_SECONDS = 10
+
 #: Where so small a part of what ends is won on what comes, nobody can tell when it is over.
 _STEADY_PART = 0.02
 
@@ -22,7 +25,7 @@ class Course(enum.StrEnum):
     """Where a queue goes.
 
     idle: nothing waits, and nothing comes or ends.
-    keeps_up: nothing waits, though jobs come and end.
+    keeps_up: jobs come and end, and none waits for more than a moment.
     empties: more ends than comes.
     grows: as much comes as ends, or more.
     stands: jobs wait, and none ends.
@@ -59,6 +62,8 @@ def outlook(
         return Outlook(Course.CLOSED)
     if not ends_per_second:
         return Outlook(Course.STANDS)
+    if ready / ends_per_second < _SHORT_SECONDS:
+        return Outlook(Course.KEEPS_UP)
     won = ends_per_second - arrivals_per_second
     if won <= ends_per_second * _STEADY_PART or ready / won > _LONGEST_SECONDS:
         return Outlook(Course.GROWS)
@@ -66,6 +71,4 @@ def outlook(
 
 
 def _rounded(seconds: float) -> float:
-    if seconds < 1:
-        return 1.0
     return float(round(seconds, _DIGITS - 1 - math.floor(math.log10(seconds))))

@@ -1,11 +1,11 @@
-"""Queues as their pages show them, beside what `overview` tells: what does not wait, who serves, how it stands."""
+"""Queues as their pages show them, beside what `overview` tells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -31,8 +31,8 @@ def _count(name: str) -> str:
     return f"coalesce({name}.count, 0)::int, coalesce((SELECT max(total) FROM {name}), 0) >= {COUNTED_UP_TO}"
 
 
-# Each count walks the partial index of its state; failed jobs are counted by jobs_fingerprint_idx alone, which
-# holds their queue.
+# Each count walks the partial index of its state. Failed jobs are counted by jobs_fingerprint_idx alone,
+# which holds their queue.
 _COUNTS = f"""
     WITH {_grouped("waiting", "status = 'queued' AND rank IS NULL")},
     {_grouped("running", "status = 'running'")},
@@ -117,9 +117,29 @@ def counts_of_each(
 def standing_of_each(connection: Connection, names: Sequence[str]) -> dict[str, QueueStanding]:
     """How those of these queues stand that have a row, by name."""
     rows = fetch_all(connection, _STANDING, {"names": list(names)})
-    return {row[0]: QueueStanding(*row[1:7], limits_from_row(row[7:])) for row in rows}
+    return {name: _standing(*columns) for name, *columns in rows}
 
 
 def _counts(row: Values) -> QueueCounts:
     waiting, running, failed = (Count(row[place], row[place + 1]) for place in (1, 3, 5))
     return QueueCounts(waiting, running, failed, *row[7:])
+
+
+def _standing(
+    paused_at: datetime | None,
+    paused_until: datetime | None,
+    paused_by: str | None,
+    pause_reason: str | None,
+    throttled_until: datetime | None,
+    ramping_until: datetime | None,
+    *limits: Any,
+) -> QueueStanding:
+    return QueueStanding(
+        paused_at=paused_at,
+        paused_until=paused_until,
+        paused_by=paused_by,
+        pause_reason=pause_reason,
+        throttled_until=throttled_until,
+        ramping_until=ramping_until,
+        limits=limits_from_row(limits),
+    )

@@ -152,7 +152,7 @@ def lock(connection: Connection, name: str) -> Schedule:
 
 def _get(connection: Connection, name: str, locking: str) -> Schedule:
     sql = f"SELECT {_COLUMNS} FROM schedules WHERE name = %(name)s {locking}"
-    row = fetch_one(connection, sql, {"name": name}) if name.isprintable() else None
+    row = fetch_one(connection, sql, {"name": name}) if "\0" not in name else None
     if row is None:
         raise ScheduleNotFoundError(name)
     return _schedule(row)
@@ -211,7 +211,7 @@ def delete(connection: Connection, name: str) -> None:
     Raises:
         ScheduleNotFoundError: there is none of this name.
     """
-    if not name.isprintable() or fetch_one(connection, _DELETE, {"name": name}) is None:
+    if "\0" in name or fetch_one(connection, _DELETE, {"name": name}) is None:
         raise ScheduleNotFoundError(name)
 
 

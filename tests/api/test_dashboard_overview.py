@@ -81,7 +81,7 @@ def test_figures_and_history_are_shown(
     assert "<dt>Failed</dt><dd>1</dd>" in page
     assert "<dt>Workers</dt><dd>1</dd>" in page
     assert '<span class="number">1</span> completed, <span class="number">1</span> failed' in page
-    assert '<td data-name="Completed" class="number">0.10/s</td>' in page
+    assert '<td data-name="Completed" class="number">0.03/s</td>' in page
     # 2 s are in the bucket from 1.45 s to 2.05 s, 1 s in that from 724 ms to 1.02 s.
     assert '<td data-name="Wait p50" class="number">1.7 s</td>' in page
     assert '<td data-name="Run p50" class="number">874 ms</td>' in page

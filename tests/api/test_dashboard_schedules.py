@@ -168,7 +168,7 @@ def test_the_history_links_to_jobs(
     assert f'href="/dashboard/jobs/{job.id}"' in result.text
     assert f"/dashboard/jobs/{10**12}" not in result.text
     assert {"failed", "overlapped", "job deleted"} <= set(
-        re.findall(r'class="status [^"]*">([^<]*)<', result.text)
+        re.findall(r'class="badge [^"]*">([^<]*)<', result.text)
     )
 
 
@@ -185,7 +185,9 @@ def test_the_history_comes_in_pages(dashboard: DashboardClient, make: Make, data
 
 
 def test_a_schedule_that_is_not_there_is_a_404(dashboard: DashboardClient) -> None:
-    """Its page says so."""
+    """Its page says so, also of a name that none can have."""
+    assert dashboard.get(f"{PLACE}/%00").status_code == 404
+    assert dashboard.get(f"{PLACE}?after=%00").status_code == 200
     assert "there is no schedule" in text_of(dashboard.get(f"{PLACE}/gone"), 404)
 
 
@@ -379,7 +381,7 @@ def test_hostile_text_is_text(dashboard: DashboardClient, make: Make, database: 
         connection.exec_driver_sql(
             "UPDATE schedules SET name = %(text)s, type = %(text)s, queue = %(text)s, paused_at = now(), "
             "pause_reason = %(text)s, paused_by = %(text)s, next_at = NULL, due_at = NULL",
-            {"text": HOSTILE.replace("\N{RIGHT-TO-LEFT OVERRIDE}", "")},
+            {"text": HOSTILE},
         )
     listed = dashboard.get(PLACE)
     place = re.search(r'href="(/dashboard/schedules/[^"]+)"', listed.text)

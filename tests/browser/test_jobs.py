@@ -42,7 +42,7 @@ def test_a_new_job_appears_and_changes_without_a_reload(shop: Shop, page: Page) 
 
 
 def test_selected_jobs_are_retried_with_the_keyboard(shop: Shop, page: Page) -> None:
-    """With j a person moves, with x selects; the selection outlives a poll, and the button does it to these and no others."""
+    """Keys move and select, the selection outlives a poll, and the button changes these and no others."""
     ids = cancelled(shop, "keys", 3)
     page.goto("/dashboard/jobs?tag=keys")
     retry = page.get_by_role("button", name="Retry")
@@ -59,8 +59,10 @@ def test_selected_jobs_are_retried_with_the_keyboard(shop: Shop, page: Page) -> 
     expect(chosen).to_be_checked()
     retry.click()
     expect(page.get_by_role("status").filter(has_text="1 job was queued again")).to_be_visible()
-    for job_id, status in zip(ids, ("cancelled", "queued", "cancelled"), strict=True):
-        expect(page.locator(f"#job-{job_id} .status")).to_have_text(status)
+    # It may have run by now.
+    expect(page.locator(f"#job-{ids[1]} .status")).to_have_text(re.compile("queued|running|completed"))
+    for job_id in (ids[0], ids[2]):
+        expect(page.locator(f"#job-{job_id} .status")).to_have_text("cancelled")
 
 
 def test_a_selection_of_all_is_deleted(shop: Shop, page: Page) -> None:

@@ -564,6 +564,7 @@ EXTRAS: dict[str, Any] = {
     "deadline_at": LATER,
     "deadline_seconds": 60.0,
     "unique": UniqueRule("a key", (JobStatus.QUEUED,)),
+    "tags": ("a", "b"),
 }
 
 

@@ -21,12 +21,12 @@ _PARAMETER = re.compile(r"/([^/{]+)/(\{[^}]+\})")
 #: What answers with something else than a page, or with the page of another address.
 _NO_PAGES = ("/", "/dashboard/static/", "/dashboard/login")
 
-#: What a page shows besides what its bare address does.
+#: What is asked of a page; of others, nothing.
 _QUERIES: Mapping[str, Sequence[Mapping[str, str]]] = {
-    "/dashboard": [{"range": "24h"}],
-    "/dashboard/jobs": [{"status": "failed"}, {"status": "completed"}, {"tag": "nobody has this tag"}],
+    "/dashboard": [{}, {"range": "24h"}],
+    "/dashboard/jobs": [{}, {"status": "failed"}, {"status": "completed"}, {"tag": "nobody has this tag"}],
     "/dashboard/operations/new": [{"action": "retry", "status": "failed"}],
-    "/dashboard/create": [{"type": "charge_card"}],
+    "/dashboard/create": [{}, {"type": "charge_card"}],
 }
 
 
@@ -68,7 +68,7 @@ def form_routes() -> list[str]:
 
 
 def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
-    """The addresses of a page: one for each place, and those with a query.
+    """The addresses of a page: one for each place, or one for each query.
 
     Args:
         template: the route.
@@ -76,5 +76,6 @@ def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
     """
     parameter = _PARAMETER.search(template)
     if parameter is None:
-        return [template, *(f"{template}?{urlencode(query)}" for query in _QUERIES.get(template, ()))]
+        queries = _QUERIES.get(template, [{}])
+        return [f"{template}?{urlencode(query)}" if query else template for query in queries]
     return [template.replace(parameter[2], quote(place, safe="")) for place in places[parameter[1]]]

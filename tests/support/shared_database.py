@@ -55,6 +55,8 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "failure_kinds",
             "bulk_operations",
             "bulk_canaries",
+            "rollups",
+            "rollup_progress",
         ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import falcon
-from sqlalchemy import Connection
 
 from goqueue.api.job_actions import cancel_jobs, retry_jobs
 from goqueue.api.reading import Reading
@@ -23,6 +22,7 @@ from goqueue.dashboard.job_query import (
 )
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
+from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
 from goqueue.rules.bulk_actions import BulkAction

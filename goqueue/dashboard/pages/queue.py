@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast, get_args
 from urllib.parse import quote
 
 import falcon
@@ -14,11 +14,12 @@ import orjson
 from goqueue.api.queues import flow_control_of
 from goqueue.api.schemas import validate
 from goqueue.control.autoscaling import autoscale_queue
+from goqueue.dashboard import history
 from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.history import ChartName
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.pages.queues import PAUSES
-from goqueue.dashboard.queue_charts import CHARTS, document, points
 from goqueue.dashboard.queue_form import (
     FIELDS,
     Blanks,
@@ -36,11 +37,10 @@ from goqueue.errors import InvalidJobError
 from goqueue.rules.admission import KEYLESS
 from goqueue.rules.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS
 from goqueue.rules.flow_settings import KeySettings, PauseSettings, QueueSettings
-from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange, moment_before
-from goqueue.store import blocked_keys, queue_settings, rollups
+from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.store import blocked_keys, queue_settings
 from goqueue.store.blocked_keys import BlockedKey
-from goqueue.store.rollups import Scope
-from goqueue.store.rows import current_time
+from goqueue.store.overview import COUNTED_UP_TO
 
 __all__ = ["QueueChart", "QueuePage"]
 
@@ -93,7 +93,7 @@ class QueuePage(Page):
         go_to(request, response, place, said)
 
     def _pause(self, name: str, form: Mapping[str, str]) -> str:
-        wanted: dict[str, Any] = {"author": AUTHOR}
+        wanted: dict[str, Any] = {"author": "x"}
         if form.get("reason", "").strip():
             wanted["reason"] = form["reason"].strip()
         if form.get("until"):
@@ -139,7 +139,8 @@ class QueuePage(Page):
             "view": view,
             "blocked": blocked,
             "has_more_blocked": has_more,
-            "limit_words": limit_words(view.limits),
+            "limit_words": limit_words(view.standing.limits),
+            "counted_up_to": COUNTED_UP_TO,
             "place": place_of(name),
             "pauses": PAUSES,
             "wrong": {action: wrong.get(action, Blanks()) for action in self._actions},
@@ -153,22 +154,15 @@ class QueuePage(Page):
     def _below(
         self, request: falcon.Request, view: QueueView, form: Mapping[str, str], wrong: Wrong
     ) -> dict[str, Any]:
-        name, wanted, shown = view.figures.name, _range_of(request), texts_of(view.limits)
+        name, wanted, shown = view.name, _range_of(request), texts_of(view.standing.limits)
         with self._context.database.autocommit() as connection:
-            now = current_time(connection)
-            steps = rollups.series(
-                connection,
-                Scope.QUEUE,
-                name,
-                step_seconds=wanted.step_seconds,
-                since=moment_before(now, wanted),
-            )
             keys = list(queue_settings.key_limits(connection, name).items())
+        points = self._reader.history(name, wanted).points
         is_typed = bool(wrong.get("settings"))
         return {
             "ranges": RANGES.values(),
             "range": wanted,
-            "points": [point for point in points(steps, wanted, now) if point.has_something],
+            "points": [point for point in points if point.wait_p50 is not None or point.retried],
             "keys": keys[:KEYS_SHOWN],
             "has_more_keys": len(keys) > KEYS_SHOWN,
             "shown": orjson.dumps(_shown(form) if is_typed else shown).decode(),
@@ -211,19 +205,13 @@ class QueueChart(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """As JSON."""
-        name, chart, wanted = request.get_param("queue") or "", request.get_param("chart"), _range_of(request)
+        name = request.get_param("queue", default="")
         self._reader.expect(name)
-        with self._context.read_database.autocommit() as connection:
-            now = current_time(connection)
-            steps = rollups.series(
-                connection,
-                Scope.QUEUE,
-                name,
-                step_seconds=wanted.step_seconds,
-                since=moment_before(now, wanted),
-            )
-        chart = chart if chart in CHARTS else "throughput"
-        self._renderer.data(request, response, document(chart, points(steps, wanted, now), wanted, now))
+        chart = request.get_param("chart", default="throughput")
+        if chart not in get_args(ChartName):
+            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
+        found = history.chart(self._reader.history(name, _range_of(request)), cast("ChartName", chart))
+        self._renderer.data(request, response, found)
 
 
 def place_of(name: str) -> str:
@@ -233,16 +221,19 @@ def place_of(name: str) -> str:
 
 def _blocked(connection: Connection, view: QueueView) -> tuple[list[BlockedKey], bool]:
     """The keys that hold up later jobs, where the order is strict; and whether there may be more."""
-    if not view.limits.fifo:
+    if not view.standing.limits.fifo:
         return [], False
     found, last = blocked_keys.page(
-        connection, view.figures.name, after=KEYLESS, limit=BLOCKED_SHOWN, keys_max=BLOCKED_AMONG
+        connection, view.name, after=KEYLESS, limit=BLOCKED_SHOWN, keys_max=BLOCKED_AMONG
     )
     return found, last is not None
 
 
 def _range_of(request: falcon.Request) -> TimeRange:
-    return RANGES.get(request.get_param("range") or DEFAULT_RANGE, RANGES[DEFAULT_RANGE])
+    name = request.get_param("range", default=DEFAULT_RANGE)
+    if name not in RANGES:
+        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
+    return RANGES[name]
 
 
 def _shown(form: Mapping[str, str]) -> dict[str, str]:

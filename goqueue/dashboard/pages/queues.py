@@ -7,7 +7,7 @@ import falcon
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.queue_form import Blanks, limit_words
 from goqueue.dashboard.queue_reading import QueueReader
-from goqueue.store.queue_figures import QUEUES_SHOWN
+from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN
 
 __all__ = ["PAUSES", "QueuesPage"]
 
@@ -39,6 +39,7 @@ class QueuesPage(Page):
             views=views,
             has_more=has_more,
             shown=QUEUES_SHOWN,
+            counted_up_to=COUNTED_UP_TO,
             limit_words=limit_words,
             pauses=PAUSES,
             blank=Blanks(),

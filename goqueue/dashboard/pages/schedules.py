@@ -19,9 +19,9 @@ from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.json_tree import tree
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.tick_strip import TICKS_SHOWN, Strip, strip_of, word_of
+from goqueue.dashboard.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.errors import InvalidJobError
-from goqueue.rules.cron_expression import CronExpression
+from goqueue.rules.cron_expression import zone_of
 from goqueue.rules.cron_words import cron_words
 from goqueue.rules.flow_settings import Settings
 from goqueue.rules.schedules import Schedule, Tick, ticks
@@ -110,7 +110,7 @@ class SchedulesPage(Page):
         query = validate(_SchedulesQuery, request.params, whole="query")
         with self._context.database.autocommit() as connection:
             found = schedule_store.page(
-                connection, after_name=_printable(query.after), limit=SCHEDULES_SHOWN + 1
+                connection, after_name=_begin_of(query.after), limit=SCHEDULES_SHOWN + 1
             )
             shown = found[:SCHEDULES_SHOWN]
             now = schedule_store.now(connection)
@@ -207,7 +207,7 @@ class SchedulePage(Page):
             "schedule.html",
             view=_view(schedule, self._upcoming.of(schedule, now, FIRES_OF_ONE), shown),
             payload=tree(orjson.loads(schedule.definition.job.payload)),
-            history=[(tick, word_of(tick)) for tick in shown],
+            history=_told(schedule, shown),
             older=urlencode({"before": shown[-1].nominal_at.isoformat()})
             if len(history) > len(shown)
             else "",
@@ -233,12 +233,25 @@ def _view(schedule: Schedule, fires: tuple[NextFire, ...], recent: list[tick_sto
     )
 
 
+def _told(
+    schedule: Schedule, found: list[tick_store.TickRow]
+) -> list[tuple[tick_store.TickRow, str, str, str]]:
+    """Ticks, what became of each, its colour, and its time on the wall."""
+    zone = zone_of(schedule.definition.timezone)
+    told = []
+    for tick in found:
+        word = word_of(tick)
+        local = f"{tick.nominal_at.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+        told.append((tick, word, tone_of(word), local))
+    return told
+
+
 def _next_ticks(schedule: Schedule, after: datetime, limit: int) -> list[Tick]:
     return list(islice(ticks(schedule.definition, after), limit))
 
 
 def _next_fire_of(schedule: Schedule) -> Callable[[Tick], NextFire]:
-    zone = CronExpression(schedule.definition.cron, schedule.definition.timezone).zone
+    zone = zone_of(schedule.definition.timezone)
 
     def next_fire(tick: Tick) -> NextFire:
         local = f"{tick.fire.at.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
@@ -264,6 +277,6 @@ def _notes(tick: Tick) -> list[str]:
     return notes
 
 
-def _printable(text: str | None) -> str:
-    """Where a page begins: what no name can be is before all names."""
-    return text if text is not None and text.isprintable() else ""
+def _begin_of(text: str | None) -> str:
+    """Where a page begins; PostgreSQL keeps no NUL, so no name has one."""
+    return "" if text is None or "\0" in text else text

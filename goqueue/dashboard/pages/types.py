@@ -35,6 +35,7 @@ class TypesPage(Page):
             response,
             "types.html",
             rows=rows[:TYPES_SHOWN],
+            limits=type_reading.limits(self._context),
             has_more=len(rows) > TYPES_SHOWN,
             shown=TYPES_SHOWN,
         )
@@ -59,6 +60,7 @@ class TypePage(Page):
             response,
             "type.html",
             type=found,
+            limited=type_reading.limits(self._context).get(name),
             figures=figures,
             place=place_of(name),
             ranges=RANGES.values(),
