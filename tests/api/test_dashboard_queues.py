@@ -463,6 +463,8 @@ def test_any_name_has_a_page(
     answer = dashboard.post(place, action="pause", reason=name)
     assert answer.headers["location"] == place
     assert standing(name).pause_reason == name
+    for shown in (PLACE, place):
+        assert "<script>alert" not in dashboard.get(shown).text
 
 
 @pytest.mark.parametrize("name", ["nosuch", "quarantine", "%00", "a%FF", ""])

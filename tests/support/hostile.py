@@ -24,6 +24,8 @@ TEXTS: Mapping[str, str] = {
     "template": "{{ 7 * 7 }}{% raw %}${window.__pwned=1}javascript:window.__pwned=1",
     "long": "W" * 190,
     "turned": "\N{RIGHT-TO-LEFT OVERRIDE}moc.elpmaxe \N{ARABIC LETTER MEEM}\N{ARABIC LETTER REH}" * 4,
+    "arabic": "\N{ARABIC LETTER MEEM}\N{ARABIC LETTER REH}\N{ARABIC LETTER HAH}\N{ARABIC LETTER BEH} 2/3",
+    "smile": "\N{SMILING FACE WITH SUNGLASSES} /?#&%2F\\ \N{PARTY POPPER}",
     "emoji": "\N{PARTY POPPER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER} /?#&%2F\\ \N{SMILING FACE WITH SUNGLASSES}",
 }
 
@@ -34,7 +36,9 @@ Places = dict[str, list[str]]
 def insert_hostile_rows(database: Database) -> Places:
     """Insert rows with every text in every place; where they are seen."""
     make = JobFactory(database)
-    places: Places = {"queues": [*TEXTS.values()], "types": [*TEXTS.values()], "schedules": [*TEXTS.values()]}
+    # What cannot be printed is no name, so nothing has a page by it; in lists it is shown all the same.
+    names = [text for text in TEXTS.values() if text.isprintable()]
+    places: Places = {"queues": names, "types": names, "schedules": names}
     jobs = [_failed_job(make, number, text) for number, text in enumerate(TEXTS.values())]
     jobs += _other_jobs(make)
     places["jobs"] = [str(job.id) for job in jobs]
@@ -46,7 +50,9 @@ def insert_hostile_rows(database: Database) -> Places:
             _configure(connection, number, text)
             _schedule(connection, number, text)
             _operate(connection, text)
-        found = connection.exec_driver_sql("SELECT id FROM bulk_operations ORDER BY id DESC LIMIT 1").scalar_one()
+        found = connection.exec_driver_sql(
+            "SELECT id FROM bulk_operations ORDER BY id DESC LIMIT 1"
+        ).scalar_one()
     places["operations"] = [str(found)]
     places["workers"] = [str(make.worker(hostname=TEXTS["script"], queues=list(TEXTS.values())))]
     return places
@@ -123,7 +129,8 @@ def _record(connection: Any, job: Job, text: str) -> None:
 def _configure(connection: Any, number: int, text: str) -> None:
     """Its queue is paused for a reason, and its type's breaker has opened for one."""
     connection.exec_driver_sql(
-        "UPDATE queues SET paused_at = now(), paused_by = %(t)s, pause_reason = %(t)s WHERE name = %(t)s", {"t": text}
+        "UPDATE queues SET paused_at = now(), paused_by = %(t)s, pause_reason = %(t)s WHERE name = %(t)s",
+        {"t": text},
     )
     _insert(connection, "queue_keys", {"queue": text, "key": text, "weight": 2})
     breaker = {
@@ -144,7 +151,13 @@ def _configure(connection: Any, number: int, text: str) -> None:
             "breaker_reason": text,
         },
     )
-    kind = {"fingerprint": _fingerprint(number), "type": text, "exception": text, "message": text, "frame": text}
+    kind = {
+        "fingerprint": _fingerprint(number),
+        "type": text,
+        "exception": text,
+        "message": text,
+        "frame": text,
+    }
     _insert(connection, "failure_kinds", kind)
 
 

@@ -93,7 +93,7 @@ class QueuePage(Page):
         go_to(request, response, place, said)
 
     def _pause(self, name: str, form: Mapping[str, str]) -> str:
-        wanted: dict[str, Any] = {"author": "x"}
+        wanted: dict[str, Any] = {"author": AUTHOR}
         if form.get("reason", "").strip():
             wanted["reason"] = form["reason"].strip()
         if form.get("until"):

@@ -211,7 +211,7 @@ document.addEventListener("keydown", (event) => {
     "/": () => {
       const search = document.querySelector("[data-search]");
       if (search) search.focus();
-      else location.href = "/dashboard/jobs#search";
+      else location.href = "/dashboard/jobs#find";
     },
     j: () => moveRow(1),
     k: () => moveRow(-1),
@@ -270,7 +270,7 @@ document.addEventListener("submit", (event) => {
 for (const button of document.querySelectorAll("[data-theme-switch], [data-keys]")) button.hidden = false;
 document.querySelector("[data-theme-switch]").addEventListener("click", switchTheme);
 document.querySelector("[data-keys]").addEventListener("click", openKeys);
-if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
+if (location.hash === "#find") document.querySelector("[data-search]")?.focus();
 tellTimes();
 for (const chart of document.querySelectorAll("[data-chart]")) loadChart(chart);
 setInterval(tellTimes, 1000);
