@@ -457,6 +457,7 @@ def test_any_name_has_a_page(
     queue = dashboard.get(place)
     assert queue.status_code == 200
     assert "<script>alert" not in queue.text
+    assert f'hx-get="{place}"' in queue.text
     source = re.search(r'data-source="(/dashboard/queue-chart.json[^"]*)"', queue.text)
     assert source
     assert dashboard.get(source[1].replace("&amp;", "&")).status_code == 200

@@ -11,6 +11,7 @@ from goqueue.store import queues as queue_store
 from tests.support.chromium import sideways
 from tests.support.factories import JobFactory
 from tests.support.shop import Shop
+from tests.support.waiting import wait_until
 
 OpenPage = Callable[..., Page]
 
@@ -29,12 +30,18 @@ def row_of(page: Page, name: str) -> Locator:
     return page.locator("[data-row]").filter(has=page.get_by_role("link", name=name, exact=True))
 
 
+def open_list(page: Page, name: str) -> Locator:
+    """Go to the list until it has a queue, which may have been made after it was read for all; its row."""
+    row = row_of(page, name)
+    wait_until(lambda: page.goto("/dashboard/queues") and row.count() == 1, 20, f"{name} to be listed")
+    return row
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
 def test_a_queue_is_paused_and_resumed_in_its_row(open_page: OpenPage, queue: str, scripts: bool) -> None:
     """With a reason and an end, right in the list; the row says so, and takes it back."""
     page = open_page(scripts=scripts)
-    page.goto("/dashboard/queues")
-    row = row_of(page, queue)
+    row = open_list(page, queue)
     row.locator("summary").click()
     row.get_by_label("Reason").fill("the provider is down")
     row.get_by_label("It ends").select_option("for an hour")
@@ -48,8 +55,7 @@ def test_a_queue_is_paused_and_resumed_in_its_row(open_page: OpenPage, queue: st
 
 def test_jobs_appear_without_reload_and_what_is_typed_stays(shop: Shop, page: Page, queue: str) -> None:
     """New jobs are counted within moments; a form that somebody fills in meanwhile is left alone."""
-    page.goto("/dashboard/queues")
-    row = row_of(page, queue)
+    row = open_list(page, queue)
     expect(row.locator("[data-name=Ready]")).to_have_text("0")
     page.evaluate("window.opened = true")
     row.locator("summary").click()
@@ -65,8 +71,7 @@ def test_jobs_appear_without_reload_and_what_is_typed_stays(shop: Shop, page: Pa
 
 def test_settings_are_changed_and_wrong_ones_are_told(page: Page, queue: str) -> None:
     """The form of a queue changes it; a contradiction is told beside its field, with what was typed."""
-    page.goto("/dashboard/queues")
-    row_of(page, queue).get_by_role("link", name=queue, exact=True).click()
+    open_list(page, queue).get_by_role("link", name=queue, exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(queue)
     page.get_by_text("Change the settings").click()
     page.get_by_label("Jobs of each key").fill("3")
@@ -85,8 +90,7 @@ def test_settings_are_changed_and_wrong_ones_are_told(page: Page, queue: str) ->
 def test_a_key_gets_settings_and_loses_them(page: Page, shop: Shop, queue: str) -> None:
     """Right on the page of the queue."""
     assert shop.url
-    page.goto("/dashboard/queues")
-    row_of(page, queue).get_by_role("link", name=queue, exact=True).click()
+    open_list(page, queue).get_by_role("link", name=queue, exact=True).click()
     page.get_by_text("Give a key settings of its own").click()
     page.get_by_label("Key", exact=True).fill("tenant <7>")
     page.get_by_label("Its share of the turns").fill("5")
