@@ -3,17 +3,18 @@
 `browser` (session)
     Debian's Chromium. Playwright drives one a process only: a module has no browser of its own.
 `shop` (session)
-    A `Shop` (tests/support/shop.py): PostgreSQL, Valkey, the API with the dashboard, workers and a scheduler, a
-    day of history, and jobs of every kind that keep coming. `shop.url`, `shop.create(queue, payload, …)`,
-    `shop.request(method, path, body)`, `shop.stack.rows(sql, parameters)`, `shop.database`. All tests of a process
-    share it: make what you change yourself. The job types are in tests/support/shop_jobs.py.
+    A `Shop` (tests/support/shop.py): servers, the API with the dashboard, workers and a scheduler,
+    a day of history, and jobs of every kind that keep coming. `shop.url`, `shop.create(queue, payload, …)`,
+    `shop.request(method, path, body)`, `shop.stack.rows(sql, parameters)`, `shop.database`. All tests of a
+    process share it: make what you change yourself. The job types are in tests/support/shop_jobs.py.
 `theme`
     "light"; a test that is parametrized with it gets the other one too:
     `@pytest.mark.parametrize("theme", THEMES, indirect=True)`.
 `page`
-    A tab of 1,280 px in that theme, whose relative addresses are those of the shop: `page.goto("/dashboard/jobs")`.
-    It says yes to every question. At the end of the test nothing may have gone wrong in it: no error of a script or
-    in the console, no violation of the content policy, no request that failed or was answered with 5xx.
+    A tab of 1,280 px in it, whose relative addresses are those of the shop:
+    `page.goto("/dashboard/jobs")`. It says yes to every question. At the end of the test nothing may have
+    gone wrong in it: no error of a script or in the console, no violation of the policy, no request that
+    failed or was answered with 5xx.
 `open_page`
     Makes more such tabs: `open_page(width=320, scripts=False, theme="dark")`.
 

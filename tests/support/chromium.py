@@ -52,7 +52,7 @@ def watched_page(
     theme: str = "light",
     base_url: str | None = None,
 ) -> Iterator[Page]:
-    """A tab in which nothing may go wrong: no error of a script, no violation of the content policy, no failed request.
+    """A tab in which nothing may go wrong: no error, no violation of the policy, no failed request.
 
     It says yes to every question.
     """
@@ -77,7 +77,7 @@ def watched_page(
     page.on("dialog", lambda dialog: dialog.accept())
     yield page
     context.close()
-    assert complaints == []
+    assert not complaints, "\n".join(complaints)
 
 
 def quiet_page(browser: Browser, *, width: int = 1280, scripts: bool = True) -> AbstractContextManager[Page]:

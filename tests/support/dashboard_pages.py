@@ -1,4 +1,4 @@
-"""Every page of the dashboard, found in its route table: a page that is added there is tested like the others."""
+"""Every page of the dashboard, found in its route table: what is added there is tested as well."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_PAGES = ("/", "/dashboard/static/", "/dashboard/login")
 _QUERIES: Mapping[str, Sequence[Mapping[str, str]]] = {
     "/dashboard": [{}, {"range": "24h"}],
     "/dashboard/jobs": [{}, {"status": "failed"}, {"status": "completed"}, {"tag": "nobody has this tag"}],
-    "/dashboard/operations/new": [{"action": "retry", "status": "failed"}],
+    "/dashboard/operations/new": [{"action": "retry", "status": "failed", "queue": "payments"}],
     "/dashboard/create": [{}, {"type": "charge_card"}],
 }
 
@@ -72,10 +72,12 @@ def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
 
     Args:
         template: the route.
-        places: what parameters stand for, by the part of the path before them: "jobs" → ids.
+        places: what parameters stand for, by the part of the path before them: "jobs" → ids; "editable" are
+            the ids of jobs that have a form.
     """
     parameter = _PARAMETER.search(template)
     if parameter is None:
         queries = _QUERIES.get(template, [{}])
         return [f"{template}?{urlencode(query)}" if query else template for query in queries]
-    return [template.replace(parameter[2], quote(place, safe="")) for place in places[parameter[1]]]
+    known = places["editable" if template.endswith("/edit") else parameter[1]]
+    return [template.replace(parameter[2], quote(place, safe="")) for place in known]

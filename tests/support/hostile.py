@@ -26,7 +26,7 @@ TEXTS: Mapping[str, str] = {
     "turned": "\N{RIGHT-TO-LEFT OVERRIDE}moc.elpmaxe \N{ARABIC LETTER MEEM}\N{ARABIC LETTER REH}" * 4,
     "arabic": "\N{ARABIC LETTER MEEM}\N{ARABIC LETTER REH}\N{ARABIC LETTER HAH}\N{ARABIC LETTER BEH} 2/3",
     "smile": "\N{SMILING FACE WITH SUNGLASSES} /?#&%2F\\ \N{PARTY POPPER}",
-    "emoji": "\N{PARTY POPPER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER} /?#&%2F\\ \N{SMILING FACE WITH SUNGLASSES}",
+    "emoji": "\N{PARTY POPPER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER} /?#&%2F\\",
 }
 
 #: The ids and names of hostile rows, by the part of an address that they follow: "jobs", "queues", ….
@@ -36,13 +36,8 @@ Places = dict[str, list[str]]
 def insert_hostile_rows(database: Database) -> Places:
     """Insert rows with every text in every place; where they are seen."""
     make = JobFactory(database)
-    # What cannot be printed is no name, so nothing has a page by it; in lists it is shown all the same.
-    names = [text for text in TEXTS.values() if text.isprintable()]
-    places: Places = {"queues": names, "types": names, "schedules": names}
     jobs = [_failed_job(make, number, text) for number, text in enumerate(TEXTS.values())]
     jobs += _other_jobs(make)
-    places["jobs"] = [str(job.id) for job in jobs]
-    places["failures"] = [_fingerprint(number) for number in range(len(TEXTS))]
     with database.transaction() as connection:
         for number, text in enumerate(TEXTS.values()):
             _insert(connection, "job_tags", {"tag": text, "job_id": jobs[number].id})
@@ -53,9 +48,18 @@ def insert_hostile_rows(database: Database) -> Places:
         found = connection.exec_driver_sql(
             "SELECT id FROM bulk_operations ORDER BY id DESC LIMIT 1"
         ).scalar_one()
-    places["operations"] = [str(found)]
-    places["workers"] = [str(make.worker(hostname=TEXTS["script"], queues=list(TEXTS.values())))]
-    return places
+    make.worker(hostname=TEXTS["script"], queues=list(TEXTS.values()))
+    # What cannot be printed is no name, so nothing has a page by it; in lists it is shown all the same.
+    names = [TEXTS[kind] for kind in ("script", "image", "long", "smile")]
+    return {
+        "jobs": [str(job.id) for job in (*jobs[:2], *jobs[4:6], *jobs[len(TEXTS) :])],
+        "editable": [str(jobs[0].id), str(jobs[len(TEXTS)].id)],
+        "failures": [_fingerprint(number) for number in (0, 4, 5)],
+        "operations": [str(found)],
+        "queues": names,
+        "types": names,
+        "schedules": names,
+    }
 
 
 def _failed_job(make: JobFactory, number: int, text: str) -> Job:
@@ -97,7 +101,8 @@ def _other_jobs(make: JobFactory) -> list[Job]:
 def _record(connection: Any, job: Job, text: str) -> None:
     """What its attempt said, and what it was before."""
     began = datetime.now(UTC) - timedelta(seconds=3)
-    traceback = f'Traceback (most recent call last):\n  File "{text}", line 1, in {text}\n    {text}\n{text}: {text}\n'
+    frame = f'  File "{text}", line 1, in {text}\n    {text}\n'
+    traceback = f"Traceback (most recent call last):\n{frame}{text}: {text}\n"
     _insert(
         connection,
         "attempts",

@@ -1,4 +1,4 @@
-"""A web shop's GoQueue of real processes, with a history and with jobs that keep coming: something to look at."""
+"""A web shop's GoQueue of real processes, with a history, and jobs that keep coming."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ __all__ = ["Shop", "open_shop"]
 
 ACTORS = "tests.support.shop_jobs"
 
-#: A day of completed jobs, more of them at noon than at night, and now and then a failed one.
+#: A day of completed jobs, more of them of late, and now and then a failed one.
 HISTORY = """
     WITH made AS (
         INSERT INTO jobs (queue, type, status, payload, attempts, fence, created_at, available_at, started_at,
                           updated_at, finished_at, result, error, reason)
-        SELECT queue, type, status, json_build_object('order', number), 1, 1, ends - (run + wait), ends - (run + wait),
-               ends - run, ends, ends, CASE status WHEN 'completed' THEN json_build_object('order', number) END,
+        SELECT queue, type, status, json_build_object('order', number), 1, 1, ends - (run + wait),
+               ends - (run + wait), ends - run, ends, ends,
+               CASE status WHEN 'completed' THEN json_build_object('order', number) END,
                CASE status WHEN 'failed' THEN 'ValueError: the order has no address' END,
                CASE status WHEN 'failed' THEN 'failed' END
         FROM (
-            SELECT number, queue, type, CASE WHEN number %% 41 = 0 THEN 'failed' ELSE 'completed' END AS status,
+            SELECT number, queue, type,
+                   CASE WHEN number %% 41 = 0 THEN 'failed' ELSE 'completed' END AS status,
                    now() - make_interval(secs => 90 + 85000 * power(number / %(jobs)s::float, 1.6)) AS ends,
                    make_interval(secs => base * (0.6 + number %% 9 / 10.0)
                                          * CASE WHEN number %% 6 = 0 THEN 12 ELSE 1 END) AS run,
@@ -72,7 +74,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 #: How often the shop sells something.
-SALE_SECONDS = 0.5
+SALE_SECONDS = 1.0
 
 
 class Shop:
@@ -121,7 +123,7 @@ class Shop:
             {
                 "queue": "mail",
                 "payload": {"order": order, "to": f"customer-{order}@example.com"},
-                "tags": ["web", f"country-{'de fr pl'.split()[order % 3]}"],
+                "tags": ["web", f"country-{('de', 'fr', 'pl')[order % 3]}"],
             },
         ]
         if order % 4 == 0:
@@ -133,7 +135,7 @@ class Shop:
 
 @contextmanager
 def open_shop(folder: Path, *, history: int = 4_000, **settings: Any) -> Iterator[Shop]:
-    """Run the shop in this folder: a day of so many jobs behind it, every kind of job in it, others coming."""
+    """Run the shop in this folder: so many jobs behind it, every kind in it, and others coming."""
     with Stack(folder, actors=(ACTORS,), heartbeat_seconds=1.0, **settings) as stack:
         stack.rows(HISTORY + " RETURNING job_id", {"jobs": history})
         stack.api()

@@ -1,4 +1,4 @@
-"""The jobs of a web shop, for everything that is looked at: they complete, fail, retry, take long and tell so."""
+"""The jobs of a web shop, to be looked at: they complete, fail, retry, and take long and tell so."""
 
 from __future__ import annotations
 
