@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 from redis.connection import AbstractConnection
@@ -38,6 +39,12 @@ TEMPLATE = "goqueue_template"
 THREAD_END_SECONDS = 10.0
 
 _numbers = itertools.count(1)
+
+# How fast a machine draws examples is no property of the code: a test failed by that alone, on a loaded one.
+hypothesis.settings.register_profile(
+    "goqueue", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("goqueue")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

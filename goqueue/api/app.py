@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import falcon
 from falcon.routing import BaseConverter
@@ -60,32 +58,17 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
-from goqueue.api.security import BearerAuthentication, KeyRing
-from goqueue.api.service import StatsResource
+from goqueue.api.security import BearerAuthentication
+from goqueue.api.service import StatsResource, WorkersResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
-from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.rules.limits import BreakerState
-from goqueue.store.workers import WorkerCommand
 from goqueue.submit import Submitter, current_broker
 
 App = falcon.App[falcon.Request, falcon.Response]
-
-
-@dataclass(frozen=True, slots=True)
-class GuardedSite:
-    """Something beside the API that is served by the same application.
-
-    Attributes:
-        is_its: whether a path belongs to it.
-        add: adds its routes and its guard.
-    """
-
-    is_its: Callable[[str], bool]
-    add: Callable[[App, Context], None]
 
 
 def create_app(
@@ -94,12 +77,8 @@ def create_app(
     database: Database | None = None,
     read_database: Database | None = None,
     runway: Runway | None = None,
-    site: GuardedSite | None = None,
 ) -> App:
-    """The API over the declared job types of this process. Nothing connects before the first request.
-
-    A `site` is served beside it, by the same application.
-    """
+    """The API over the declared job types of this process. Nothing connects before the first request."""
     database = database or Database(settings)
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
@@ -107,13 +86,10 @@ def create_app(
     app: App = falcon.App()
     app.add_middleware(RequestObservation())
     if settings.api_keys:
-        keys = KeyRing(settings.api_keys)
-        app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
+        app.add_middleware(BearerAuthentication(settings.api_keys))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     _add_routes(app, context)
-    if site is not None:
-        site.add(app, context)
     return app
 
 
@@ -152,11 +128,7 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route(f"{schedule}/run", RunScheduleResource(context))
     app.add_route(f"{schedule}/preview", PreviewResource(context))
     app.add_route(f"{schedule}/ticks", TicksResource(context))
-    worker = "/workers/{worker_id:job_id}"
     app.add_route("/workers", WorkersResource(context))
-    app.add_route(f"{worker}/quiet", WorkerCommandResource(context, WorkerCommand.QUIET))
-    app.add_route(f"{worker}/resume", WorkerCommandResource(context, None))
-    app.add_route(f"{worker}/stop", WorkerCommandResource(context, WorkerCommand.STOP))
     app.add_route("/types", TypesResource(context))
     app.add_route("/types/{name}", TypeResource(context))
     app.add_route("/types/{name}/breaker/open", BreakerResource(context, BreakerState.OPEN))

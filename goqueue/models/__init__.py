@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from goqueue.models import attempts, bulk, dependencies, jobs, processes, queues, rollups, schedules
+from goqueue.models import attempts, bulk, dependencies, jobs, processes, queues, schedules
 from goqueue.models.base import metadata
 
-__all__ = [
-    "attempts",
-    "bulk",
-    "dependencies",
-    "jobs",
-    "metadata",
-    "processes",
-    "queues",
-    "rollups",
-    "schedules",
-]
+__all__ = ["attempts", "bulk", "dependencies", "jobs", "metadata", "processes", "queues", "schedules"]

@@ -35,7 +35,7 @@ LATE_SECONDS = 2.0
 
 
 class LookTurns:
-    """Says who may look in full: each once a turn, and a turn is a hundred times as long as its looks took."""
+    """Says who may look in full: each once a turn. A turn is a hundred times as long as its looks took."""
 
     def __init__(self) -> None:
         self._ends_at = 0.0

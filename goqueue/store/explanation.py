@@ -32,7 +32,6 @@ from goqueue.store.queues import GOVERNED, PAUSED
 from goqueue.store.rate_forecasts import rates_reached
 from goqueue.store.rows import Values, fetch_one
 from goqueue.store.slot_holders import key_of, limits_reached
-from goqueue.store.workers import ALIVE
 
 __all__ = ["explain"]
 
@@ -76,9 +75,9 @@ _TYPE = """
     FROM types WHERE name = %(type)s AND governed
 """
 
-_WORKER = f"""
+_WORKER = """
     SELECT id, hostname, pid,
-           {ALIVE},
+           stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s),
            heartbeat_at
     FROM workers WHERE id = %(id)s
 """
@@ -86,18 +85,18 @@ _WORKER = f"""
 # What a worker holds is counted in its part of jobs_running_idx: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
-        SELECT id, queues, threads, command FROM workers WHERE {ALIVE}
+        SELECT id, queues, threads FROM workers
+        WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
     ), serving AS (
         SELECT live.queues, live.threads, held.count FROM live CROSS JOIN LATERAL (
             SELECT count(*) AS count FROM jobs WHERE status = 'running' AND worker_id = live.id
         ) AS held
-        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
+        WHERE %(runway)s = ANY (live.queues)
     )
     SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(count), 0)::int,
            coalesce(bool_or(queues = ARRAY['{QUARANTINE_QUEUE}']), false),
            ARRAY (SELECT DISTINCT name FROM live CROSS JOIN unnest(live.queues) AS name
-                  WHERE name <> '{QUARANTINE_QUEUE}' AND live.command IS NULL ORDER BY name),
-           (SELECT count(*)::int FROM live WHERE %(runway)s = ANY (live.queues) AND live.command IS NOT NULL)
+                  WHERE name <> '{QUARANTINE_QUEUE}' ORDER BY name)
     FROM serving
 """
 
@@ -200,8 +199,8 @@ class Inquiry:
         runway = QUARANTINE_QUEUE if job.quarantined else job.queue
         row = self._row(_CREW, runway=runway, lease_seconds=self.lease_seconds)
         assert row is not None
-        workers, threads, busy, dedicated, queues, quiet = row
-        return Crew(runway, workers, threads, busy, dedicated, tuple(queues), quiet)
+        workers, threads, busy, dedicated, queues = row
+        return Crew(runway, workers, threads, busy, dedicated, tuple(queues))
 
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)

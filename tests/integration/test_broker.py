@@ -533,8 +533,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
 
 
 def test_lost_claims_are_released(engine: Engine) -> None:
-    """After a failed claim, a row that runs under this worker unknown to it goes back after two heartbeats."""
-    engine.broker.holdings.doubt()
+    """A row that runs under this worker, unknown to it, goes back unspent after two heartbeats."""
     with engine.broker.database.autocommit() as connection:
         row = connection.exec_driver_sql(
             "INSERT INTO jobs (queue, type, payload, status, attempts, fence, worker_id, started_at) "

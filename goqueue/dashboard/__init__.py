@@ -1,1 +1,0 @@
-"""The dashboard: pages over the store's reads, rendered on the server. No SQL here."""
