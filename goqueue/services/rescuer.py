@@ -23,7 +23,8 @@ log = structlog.get_logger(__name__)
 #: index entries of everything that has run since.
 LOOK_SECONDS = 10.0
 
-#: After the end of a lease every round looks, for so long: a row that somebody had locked was passed over.
+#: After the end of a lease, and after a job that was taken back, every round looks, for so long: a row that
+#: somebody had locked was passed over, and a look takes no more than so many.
 LOOKS_AFTER_END_SECONDS = 5.0
 
 
@@ -51,7 +52,7 @@ class Rescuer:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
         try:
             expired = self._end_leases() if time.monotonic() >= self._judges_from else []
-            rescued = self._rescue() if self._is_time_to_look() else []
+            rescued = self._look()
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
@@ -88,18 +89,19 @@ class Rescuer:
             log.warning("cancel_forced", **job._asdict())
         return len(forced)
 
-    def _is_time_to_look(self) -> bool:
-        """Whether a lease has ended lately, or the last look at all that runs is a while ago."""
+    def _look(self) -> list[tuple[int, JobStatus]]:
+        """Rescue, where a lease has ended lately, or the last look at all that runs is a while ago."""
         with self._database.autocommit() as connection:
             ends = worker_store.ends(connection)
-        now, ended = time.monotonic(), ends != self._ends
-        if ended:
-            self._ends = ends
+        now = time.monotonic()
+        if ends == self._ends and now < self._looks_at and now >= self._looks_until:
+            return []
+        rescued = self._rescue()
+        # Noted when it is done: a look that failed is due again.
+        if ends != self._ends or rescued:
             self._looks_until = now + LOOKS_AFTER_END_SECONDS
-        looks = ended or now < self._looks_until or now >= self._looks_at
-        if looks:
-            self._looks_at = now + LOOK_SECONDS
-        return looks
+        self._ends, self._looks_at = ends, now + LOOK_SECONDS
+        return rescued
 
     def _rescue(self) -> list[tuple[int, JobStatus]]:
         head_start = self._settings.priority_head_start_seconds

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,6 +157,46 @@ def test_what_runs_is_looked_at_when_a_lease_has_ended(
         assert len(looks) == 1 + number
     with database.autocommit() as connection:
         assert {job_store.get(connection, job.id).status for job in jobs} == {JobStatus.QUEUED}
+
+
+def test_a_look_goes_on_while_there_is_something_to_take_back(
+    make_job: JobFactory, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost worker with more jobs than one look takes has them all taken back, a round after the other."""
+    seconds = iter(range(0, 100, 2))  # a round asks twice
+    monkeypatch.setattr(rescuer_module, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    monkeypatch.setattr(attempt_store, "rescue", functools.partial(attempt_store.rescue, limit=1))
+    service = rescuer(settings, database)
+    service._judges_from = math.inf
+    worker = make_job.worker()
+    for _ in range(4):
+        make_job("running", worker_id=worker)
+    with database.autocommit() as connection:
+        worker_store.stop(connection, worker)
+    assert [service.run_once()["rescued"] for _ in range(5)] == [1, 1, 1, 1, 0]
+
+
+def test_a_look_that_failed_is_due_again(
+    make_job: JobFactory, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end that was seen by a round without PostgreSQL is seen by the next one as well."""
+    monkeypatch.setattr(rescuer_module, "LOOKS_AFTER_END_SECONDS", 0.0)
+    service = rescuer(settings, database)
+    service.run_once()
+    worker = make_job.worker()
+    make_job("running", worker_id=worker)
+    with database.autocommit() as connection:
+        worker_store.stop(connection, worker)
+    with monkeypatch.context() as outage:
+        outage.setattr(attempt_store, "rescue", unavailable)
+        with pytest.raises(DatabaseUnavailableError):
+            service.run_once()
+    assert service.run_once()["rescued"] == 1
+
+
+def unavailable(*_: Any, **__: Any) -> None:
+    """What a statement does without PostgreSQL."""
+    raise DatabaseUnavailableError("away")
 
 
 def test_what_runs_is_looked_at_now_and_then(
