@@ -25,14 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     size = _size(options)
     with Stack() as stack:
-        try:
-            if options.profile:
-                print(profile_drain(stack, seconds=options.profile_seconds))
-                return 0
-            rows = _measure(stack, size, options.only or list(MEASUREMENTS))
-        except Exception:
-            print(f"--- the end of {stack.log}:\n{stack.log_tail()}", file=sys.stderr)
-            raise
+        if options.profile:
+            print(profile_drain(stack, seconds=options.profile_seconds))
+            return 0
+        rows = _measure(stack, size, options.only or list(MEASUREMENTS))
     print(f"\n{table(rows)}\n")
     if not options.only:
         write_json(options.output, rows, rounds=size.rounds, processes=PROCESSES, threads=THREADS)

@@ -102,11 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stack = Stack()
     stack.postgres.settings["shared_preload_libraries"] = "pg_stat_statements"
     with stack:
-        try:
-            costs, notes = _measure(stack, jobs)
-        except Exception:
-            print(f"--- the end of {stack.log}:\n{stack.log_tail()}", file=sys.stderr)
-            raise
+        costs, notes = _measure(stack, jobs)
     about = (
         f"{jobs:,} jobs each, a payload of {len(json.dumps(PAYLOAD))} bytes, {PROCESSES} worker processes of "
         f"{THREADS} threads, {os.cpu_count()} cores, load average {load_before:.0f} before and "

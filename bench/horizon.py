@@ -13,11 +13,10 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.report import Row, table, write_json
 from bench.stack import ROOT
@@ -80,7 +79,15 @@ class RemoteSide:
             text=True,
         )
         self.figures = Figures()
+
+    def __enter__(self) -> Self:
         self._read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
 
     def ask(self, *command: object) -> Any:
         """Let it do something, and wait for what it says."""
@@ -88,12 +95,6 @@ class RemoteSide:
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         return self._read()
-
-    def stop(self) -> None:
-        """End it, and its stack."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
@@ -105,7 +106,7 @@ class RemoteSide:
 
 def compare(plan: Plan) -> list[Row]:
     """The side with the transaction against the side without, in turn."""
-    with _sides() as (held, free):
+    with RemoteSide() as held, RemoteSide() as free:
         held.ask("hold")
         history = held.ask("feed", plan.rate, plan.hold_seconds)["jobs"]
         free.ask("drain", history)
@@ -121,16 +122,6 @@ def compare(plan: Plan) -> list[Row]:
 
 def _in_turn(number: int, held: RemoteSide, free: RemoteSide) -> tuple[RemoteSide, RemoteSide]:
     return (held, free) if number % 2 == 0 else (free, held)
-
-
-@contextmanager
-def _sides() -> Iterator[tuple[RemoteSide, RemoteSide]]:
-    held, free = RemoteSide(), RemoteSide()
-    try:
-        yield held, free
-    finally:
-        held.stop()
-        free.stop()
 
 
 def _rows(held: Figures, free: Figures, plan: Plan) -> list[Row]:

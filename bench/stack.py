@@ -45,7 +45,9 @@ class Stack:
         self.redis = redis.Redis.from_url(self.valkey.url)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            print(f"--- the end of {self.log}:\n{self._log_tail()}", file=sys.stderr)
         self.sql.close()
         self.redis.close()
         self.postgres.stop()
@@ -86,7 +88,7 @@ class Stack:
         row = self.sql.execute(statement, parameters).fetchone()
         return row[0] if row else None
 
-    def log_tail(self) -> str:
+    def _log_tail(self) -> str:
         """The last lines that the processes of the run have written."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(lines[-20:])
