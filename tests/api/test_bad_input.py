@@ -332,9 +332,7 @@ JOBS = st.fixed_dictionaries(
         "time_limit_seconds": st.floats(0, 90_000) | VALUES,
     },
 )
-FUZZ = hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ

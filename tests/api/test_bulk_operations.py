@@ -296,9 +296,7 @@ DOCUMENTS = st.fixed_dictionaries(
 )
 
 
-@hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DOCUMENTS)
 def test_no_document_breaks_a_bulk_operation(client: testing.TestClient, document: Any) -> None:
     """Whatever is sent, the answer is a dry run, an operation or a problem with fields; never a 500."""

@@ -383,7 +383,6 @@ def test_admission_follows_the_model(database: Database, settings: Settings, run
         settings=hypothesis_settings(
             max_examples=25,
             stateful_step_count=30,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate],
         ),

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from dramatiq.middleware import Interrupt
@@ -21,13 +20,13 @@ from goqueue.broker.interrupts import Interrupted, Interrupts
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
-from goqueue.jobs import ClaimedJob, Job, NewJob
+from goqueue.jobs import Job, NewJob
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.services.rescuer import Rescuer
 from goqueue.store import cancellation
 from goqueue.store import jobs as job_store
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.factories import JobFactory
+from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 STEP_SECONDS = 0.005
@@ -223,30 +222,12 @@ def force(engine: Engine) -> list[cancellation.Forced]:
 
 def test_a_job_that_waits_for_a_thread_never_starts() -> None:
     """A claimed job whose handler has not started is kept from starting."""
-    interrupts, current = Interrupts(), CurrentJob(claimed(), "default")
+    interrupts, current = Interrupts(), CurrentJob(claimed_job(), "default")
     assert interrupts.cancel(current, 60.0)
     assert not interrupts.cancel(current, 60.0)
     with pytest.raises(Interrupted):
         interrupts.arm(current, 60.0)
     assert interrupts.running() == []
-
-
-def claimed() -> ClaimedJob:
-    """A claimed job."""
-    values: dict[str, Any] = {
-        "id": 1,
-        "fence": 1,
-        "queue": "default",
-        "type": "noop",
-        "payload": "{}",
-        "attempts": 1,
-        "max_retries": 3,
-        "quarantined": False,
-        "time_limit_seconds": None,
-        "options": None,
-        "started_at": None,
-    }
-    return ClaimedJob(**values)
 
 
 # The store

@@ -19,7 +19,7 @@ from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import ClaimedJob, Job, JobStatus, NewJob
+from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.rules.job_settings import refuse_wrong
 from goqueue.services import expirer as expirer_module
@@ -28,7 +28,7 @@ from goqueue.store import attempts as attempt_store
 from goqueue.store import expiry
 from goqueue.store import jobs as job_store
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.factories import JobFactory
+from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 PAST, FUTURE = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
@@ -230,28 +230,10 @@ def test_a_retry_after_the_deadline_is_not_waited_for(engine: Engine) -> None:
 
 def test_a_job_whose_deadline_passed_before_a_thread_was_free_never_starts() -> None:
     """A claimed job that waits past its deadline is not started."""
-    interrupts, current = Interrupts(), CurrentJob(claimed(deadline_seconds=-0.1), "default")
+    interrupts, current = Interrupts(), CurrentJob(claimed_job(deadline_seconds=-0.1), "default")
     with pytest.raises(DeadlinePassed):
         interrupts.arm(current, 60.0)
     assert interrupts.running() == []
-
-
-def claimed(**values: Any) -> ClaimedJob:
-    """A claimed job."""
-    defaults: dict[str, Any] = {
-        "id": 1,
-        "fence": 1,
-        "queue": "default",
-        "type": "noop",
-        "payload": "{}",
-        "attempts": 1,
-        "max_retries": 3,
-        "quarantined": False,
-        "time_limit_seconds": None,
-        "options": None,
-        "started_at": None,
-    }
-    return ClaimedJob(**defaults | values)
 
 
 def test_a_replay_drops_times_that_have_passed(engine: Engine, make_job: JobFactory) -> None:

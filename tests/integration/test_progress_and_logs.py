@@ -19,11 +19,11 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, JobNotFoundError
-from goqueue.jobs import ClaimedJob, Job, JobStatus
+from goqueue.jobs import Job, JobStatus
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.store import cleaning, reports
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.factories import JobFactory
+from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 LOG_MAX_BYTES = 1024
@@ -180,28 +180,10 @@ def test_a_thousand_calls_a_second_cost_few_commits(engine: Engine) -> None:
 def test_a_progress_out_of_range_is_refused(fraction: float) -> None:
     """Less than nothing, more than all, and what is no number is a ValueError of the handler."""
     with pytest.raises(ValueError, match="expected 0 to 1"):
-        CurrentJob(claimed(1), "default").progress(fraction)
+        CurrentJob(claimed_job(), "default").progress(fraction)
 
 
 # The reporter alone
-
-
-def claimed(job_id: int, fence: int = 1) -> ClaimedJob:
-    """A claimed job."""
-    values: dict[str, Any] = {
-        "id": job_id,
-        "fence": fence,
-        "queue": "default",
-        "type": "noop",
-        "payload": "{}",
-        "attempts": 1,
-        "max_retries": 3,
-        "quarantined": False,
-        "time_limit_seconds": None,
-        "options": None,
-        "started_at": None,
-    }
-    return ClaimedJob(**values)
 
 
 class Desk:
@@ -217,7 +199,7 @@ class Desk:
 
     def current_of(self, job: Job) -> CurrentJob:
         """What a handler of a job would have."""
-        return CurrentJob(claimed(job.id, job.fence), "default", self.reporter)
+        return CurrentJob(claimed_job(id=job.id, fence=job.fence), "default", self.reporter)
 
     def log(self) -> list[str]:
         """What is written of the job's log."""

@@ -359,7 +359,6 @@ def test_the_store_follows_its_model(database: Database) -> None:
         settings=hypothesis_settings(
             max_examples=30,
             stateful_step_count=50,
-            deadline=None,
             database=None,
             # Shrinking a failure takes minutes here; the steps as they were are short enough to read.
             phases=[Phase.explicit, Phase.generate],

@@ -235,9 +235,7 @@ def test_a_replayed_job_keeps_the_states_of_its_key(database: Database, submitte
         max_size=25,
     )
 )
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_leaves_one_live_job_a_key(
     settings: Settings, database: Database, submitter: Submitter, steps: list[tuple[str, int, str]]
 ) -> None:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from goqueue.db import Database
-from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
+from goqueue.jobs import FINAL_STATUSES, ClaimedJob, Job, JobStatus
 from goqueue.store import jobs as job_store
 from goqueue.store import queues as queue_store
 from goqueue.store import workers as worker_store
+
+
+def claimed_job(**values: Any) -> ClaimedJob:
+    """A job as a claim gives it to a worker; nothing has to be in a database."""
+    defaults: dict[str, Any] = {
+        "id": 1,
+        "fence": 1,
+        "queue": "default",
+        "type": "noop",
+        "payload": "{}",
+        "attempts": 1,
+        "max_retries": 3,
+        "quarantined": False,
+        "time_limit_seconds": None,
+        "options": None,
+        "started_at": datetime.now(UTC),
+    }
+    return ClaimedJob(**defaults | values)
 
 
 class JobFactory:

@@ -336,7 +336,7 @@ def test_a_wrong_line_is_refused(text: str) -> None:
 
 
 @given(st.text(alphabet="0123456789*/-,#@LWlw monsatjanfeb\t", max_size=40))
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 def test_any_text_is_a_line_or_refused(text: str) -> None:
     """Whatever the text, it is refused with a ValueError, or has a next fire."""
     try:

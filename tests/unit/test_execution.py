@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
@@ -15,22 +14,11 @@ from goqueue.broker import execution
 from goqueue.broker.execution import JobFunction
 from goqueue.broker.interrupts import Interrupts, TimeLimitExceeded
 from goqueue.broker.job_type import JobType
-from goqueue.jobs import ClaimedJob, RetryPolicy
+from goqueue.jobs import RetryPolicy
 from goqueue.middleware.job_message import CurrentJob
+from tests.support.factories import claimed_job
 
-JOB = ClaimedJob(
-    id=1,
-    fence=1,
-    queue="default",
-    type="give",
-    payload='{"value": 1}',
-    attempts=1,
-    max_retries=0,
-    quarantined=False,
-    time_limit_seconds=60.0,
-    options=None,
-    started_at=datetime(2026, 11, 1, tzinfo=UTC),
-)
+JOB = claimed_job(payload='{"value":1}', time_limit_seconds=60.0)
 
 
 def give(value: dict[str, int]) -> dict[str, int]:
@@ -96,4 +84,4 @@ def test_a_thread_is_disarmed_wherever_its_interrupt_was_delivered() -> None:
             break
         places += 1
     assert places > 50
-    assert current.result == JOB.payload.replace(" ", "")
+    assert current.result == JOB.payload

@@ -224,7 +224,7 @@ def test_blackouts_join() -> None:
     policy=st.sampled_from(["skip", "after"]),
     jitter=st.sampled_from([0, 45, 600]),
 )
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_every_tick_is_decided_once(steps: list[int], cron: str, policy: str, jitter: int) -> None:
     """However often and however late a scheduler looks, each nominal time is decided once, in order."""
     definition = schedule(

@@ -95,7 +95,7 @@ def test_every_text_survives(sink: SmtpSink, body: str) -> None:
     assert message["Subject"] == "Grüße " + "long " * 29 + "long "
 
 
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 @given(
     st.from_regex(PLAIN_ADDRESS, fullmatch=True).filter(lambda text: len(text) <= PLAIN_ADDRESS_MAX_LENGTH)
 )
