@@ -5,7 +5,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-pgbouncer demo dev test test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards
+.PHONY: help setup setup-pgbouncer demo dev test test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards \
+  setup-browser test-browser screenshots
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +44,17 @@ setup-pgbouncer: ## Install Debian's pgbouncer, which some tests need, where it 
 setup-promtool: ## Install promtool of Debian's prometheus, which tests of alerts need, where it is missing
 	$(call install_debian,promtool,prometheus)
 
+setup-browser: ## Install Debian's Chromium, with letters for every script, where it is missing
+	$(call install_debian,chromium,chromium fonts-dejavu-core fonts-noto-color-emoji)
+
 test: $(READY) setup-pgbouncer setup-promtool ## Run the whole test suite on embedded PostgreSQL and Valkey, in two processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-browser: $(READY) setup-browser ## Run the tests of the dashboard in a real Chromium, beside real processes
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/browser
+
+screenshots: $(READY) setup-browser ## Write every page of the dashboard, in both themes, to docs/screenshots
+	@$(BIN)/python -m tests.browser.screenshots
 
 # Those of the engine and its features; tests that choose a database themselves go no way but their own.
 CORE := $(patsubst %,tests/integration/test_%.py,breakers broker cancelling chains cleaning consumer cron_scheduler \

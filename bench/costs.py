@@ -145,7 +145,7 @@ def _measure(stack: Stack, jobs: int) -> tuple[dict[str, dict[str, float]], str]
 def _running(stack: Stack) -> Iterator[tuple[int, Meter]]:
     """All processes, warm, on an empty database; and the API's port."""
     stack.clear()
-    api, port = stack.web("goqueue.api.wsgi:app")
+    api, port = stack.web("goqueue.wsgi:app")
     with (
         stack.scheduler() as scheduler,
         stack.workers("goqueue.actors") as workers,

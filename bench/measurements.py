@@ -82,7 +82,7 @@ def pickup_latency(stack: Stack, size: Size) -> list[Row]:
     after_post, after_enqueue, after_send = [], [], []
     for _ in range(size.rounds):
         stack.clear()
-        with GoQueue(stack).running(), enqueue.serving(*stack.web("goqueue.api.wsgi:app")) as port:
+        with GoQueue(stack).running(), enqueue.serving(*stack.web("goqueue.wsgi:app")) as port:
             time.sleep(SETTLE_SECONDS)
             with Client(port) as client:
                 after_post.append(pickup(stack, lambda n: _post_stamp(client, n), samples=size.samples))
@@ -108,7 +108,7 @@ def create_endpoint(stack: Stack, size: Size) -> list[Row]:
     mine, bare, batches = [], [], []
     for _ in range(size.rounds):
         stack.clear()
-        with enqueue.serving(*stack.web("goqueue.api.wsgi:app")) as port:
+        with enqueue.serving(*stack.web("goqueue.wsgi:app")) as port:
             mine.append(enqueue.create_requests(port, size.calls))
             batches += [enqueue.batch_creates(port, size.batch) for _ in range(3)]
         with enqueue.serving(*stack.web("bench.bare_api:app")) as port:

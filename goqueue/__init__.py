@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from goqueue.control.editing import edit_job, job_versions, retry_job
     from goqueue.control.explaining import explain
     from goqueue.control.running_jobs import cancel_job, job_log, job_progress
+    from goqueue.control.workers import quiet_worker, resume_worker, stop_worker
     from goqueue.declare import actor
     from goqueue.errors import Discard, RetryAfter, Snooze
     from goqueue.jobs import RetryPolicy
@@ -58,13 +59,19 @@ __all__ = [
     "job_versions",
     "pause_queue",
     "preview_bulk_operation",
+    "quiet_worker",
     "resume_queue",
+    "resume_worker",
     "retry_failures",
     "retry_job",
     "start_bulk_operation",
+    "stop_worker",
 ]
 
 _HOMES = {
+    "quiet_worker": "goqueue.control.workers",
+    "resume_worker": "goqueue.control.workers",
+    "stop_worker": "goqueue.control.workers",
     "start_bulk_operation": "goqueue.control.bulk",
     "retry_failures": "goqueue.control.bulk",
     "preview_bulk_operation": "goqueue.control.bulk",

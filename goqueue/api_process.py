@@ -74,7 +74,7 @@ class _ApiApplication(BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
-        return import_module("goqueue.api.wsgi").app
+        return import_module("goqueue.wsgi").app
 
     def _join_metrics(self, _arbiter: Any, _worker: Any) -> None:
         SharedMetrics(self._metrics).join()

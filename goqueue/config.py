@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     batch_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="The largest request for a batch.")
     idempotency_retention_seconds: Seconds = Field(86_400.0, description="How long a key is remembered.")
 
+    # Dashboard
+    dashboard: bool = Field(default=True, description="Whether `goqueue api` serves /dashboard.")
+    dashboard_read_only: bool = Field(
+        default=False, description="The dashboard shows everything and changes nothing."
+    )
+
     # Workers
     actors: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Modules that declare job types, comma separated, besides the three built in."
@@ -150,6 +156,9 @@ class Settings(BaseSettings):
     schedule_interval_seconds: Seconds = Field(0.2, description="How often due schedules are looked for.")
     schedule_late_seconds: Seconds = Field(
         30.0, description="A tick decided so late was missed: the catch-up policy of its schedule applies."
+    )
+    rollup_interval_seconds: Seconds = Field(
+        2.0, description="How often what ended is counted for the dashboard."
     )
     clean_interval_seconds: Seconds = Field(60.0, description="How often old jobs are deleted.")
     completed_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which completed jobs go.")

@@ -115,6 +115,22 @@ class ScheduleConflictError(GoQueueError):
         self.name = name
 
 
+class WorkerNotFoundError(GoQueueError):
+    """There is no such worker."""
+
+    def __init__(self, worker_id: int) -> None:
+        super().__init__(f"there is no worker {worker_id}")
+        self.worker_id = worker_id
+
+
+class WorkerConflictError(GoQueueError):
+    """The worker cannot be told this any more."""
+
+    def __init__(self, worker_id: int, why: str) -> None:
+        super().__init__(f"worker {worker_id} {why}")
+        self.worker_id = worker_id
+
+
 class IllegalTransitionError(GoQueueError):
     """The state machine does not allow this transition."""
 

@@ -161,6 +161,7 @@ class NewJob:
         unique: at most one job may have its key.
         depends_on: ids of jobs that must have completed before.
         traceparent: the trace that it belongs to, and the span that caused it, by W3C Trace Context.
+        tags: what it is called by, each once.
     """
 
     queue: str
@@ -182,6 +183,7 @@ class NewJob:
     depends_on: tuple[int, ...] = ()
     on_parent_failure: OnParentFailure = OnParentFailure.FAIL
     traceparent: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,7 @@ class Job:
     cancel_acknowledged_at: datetime | None = None
     fingerprint: str | None = None
     traceparent: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

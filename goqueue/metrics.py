@@ -237,7 +237,9 @@ QUEUE_DEAD_LETTERS = DerivedGauge(
 )
 QUEUE_PAUSED = DerivedGauge("queue_paused", "1 where the queue is paused, else 0.", ("queue",))
 QUEUE_WORKERS_LIVE = DerivedGauge(
-    "queue_workers_live", "Live worker processes that serve the queue.", ("queue",)
+    "queue_workers_live",
+    "Live worker processes that serve the queue, without those that were told to take no more jobs.",
+    ("queue",),
 )
 QUEUE_SLO_WAIT = DerivedGauge(
     "queue_slo_wait_seconds",
@@ -247,7 +249,10 @@ QUEUE_SLO_WAIT = DerivedGauge(
 QUEUE_SLO_OBJECTIVE = DerivedGauge(
     "queue_slo_objective", "The share of jobs that keep that wait, where the queue has one.", ("queue",)
 )
-WORKERS_LIVE = DerivedGauge("workers_live", "Worker processes that hold a lease.")
+WORKERS_LIVE = DerivedGauge(
+    "workers_live",
+    "Worker processes that hold a lease, without those that were told to take no more jobs.",
+)
 WORKER_THREADS = DerivedGauge("worker_threads", "Worker threads of the live worker processes.")
 WORKER_THREADS_BUSY = DerivedGauge(
     "worker_threads_busy", "Worker threads that had a job at the last heartbeat of their process."

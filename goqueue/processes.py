@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import IO
 
@@ -41,6 +42,7 @@ class Command:
         name: what log lines call it.
         grace_seconds: how long it may take to end after SIGTERM.
         output: where its standard output and error go; None is where ours go.
+        notes: the folder in which a process that ends because an operator wanted it to leaves a note.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Command:
     environment: dict[str, str]
     grace_seconds: float
     output: IO[bytes] | None = None
+    notes: Path | None = None
 
 
 def goqueue_command(settings: Settings, name: str, *options: str) -> Command:

@@ -179,8 +179,8 @@ def new_job(
     unique = said.pop("unique", job_type.unique)
     if unique is not None:
         said["unique"] = unique.rule(type_name, orjson.loads(text))
-    if "depends_on" in said:
-        said["depends_on"] = tuple(said["depends_on"])
+    for name in said.keys() & {"depends_on", "tags"}:
+        said[name] = tuple(said[name])
     if "on_parent_failure" in said:
         said["on_parent_failure"] = OnParentFailure(said["on_parent_failure"])
     return NewJob(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from goqueue.processes import POLL_SECONDS, ChildProcess, Command
+from goqueue.stop_notes import take_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +71,8 @@ class StopRequest:
 class Supervisor:
     """Runs one process for each command, from `start` to `stop`.
 
-    A command that keeps ending right after its start is started less and less often, down to every 5 s.
+    A command that keeps ending right after its start is started less and less often, down to every 5 s. One
+    whose process ended because an operator wanted it to is not started again.
     """
 
     def __init__(self, commands: Sequence[Command]) -> None:
@@ -101,15 +103,20 @@ class Supervisor:
         for kept in self._kept:
             kept.tend()
 
+    @property
+    def is_released(self) -> bool:
+        """Whether an operator ended all of it, one after the other."""
+        return all(kept.is_released for kept in self._kept)
+
     def run(self, stop: StopRequest) -> bool:
-        """Start, tend until a stop is requested, then stop; as `stop`."""
+        """Start, tend until a stop is requested or nothing is left to tend, then stop; as `stop`."""
         try:
             self.start()
-            while not stop.requested.wait(TEND_SECONDS):
+            while not stop.requested.wait(TEND_SECONDS) and not self.is_released:
                 self.tend()
         finally:
             clean = self.stop(stop.forced)
-        return clean
+        return clean and not any(kept.is_released and kept.exit_code for kept in self._kept)
 
     def stop(self, forced: threading.Event, names: Iterable[str] | None = None) -> bool:
         """Ask these commands (None: all) to end, wait for their grace period, then kill what is left.
@@ -132,12 +139,17 @@ class _KeptCommand:
         self.command = command
         self.child: ChildProcess | None = None
         self.exit_code: int | None = None
+        #: Its process ended because an operator wanted it to.
+        self.is_released = False
         self._backoff_seconds = BACKOFF_MIN_SECONDS
         self._start_at: float | None = None
 
     def start(self) -> None:
         self.child = ChildProcess(self.command)
         self._start_at = None
+        self.is_released = False
+        # An older process may have had its number, and ended together with its supervisor.
+        self._take_note(self.child)
 
     def tend(self) -> None:
         if self.child is not None and self.child.has_ended():
@@ -152,7 +164,19 @@ class _KeptCommand:
         child, self.child, self._start_at = self.child, None, None
         return child
 
+    def _take_note(self, child: ChildProcess) -> bool:
+        return self.command.notes is not None and take_note(self.command.notes, child.pid)
+
     def _note_exit(self, child: ChildProcess) -> None:
+        if self._take_note(child):
+            log.info(
+                "process_stopped_on_request",
+                process=self.command.name,
+                pid=child.pid,
+                **_how_it_ended(child.exit_code),
+            )
+            self.child, self.exit_code, self.is_released = None, child.exit_code, True
+            return
         if child.lived_seconds >= STABLE_SECONDS:
             self._backoff_seconds = BACKOFF_MIN_SECONDS
         log.error(

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from goqueue.config import Settings, environment_of
 from goqueue.processes import MARGIN_SECONDS, Command
@@ -40,6 +41,7 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
             arguments=tuple(arguments),
             environment=environment,
             grace_seconds=settings.shutdown_grace_seconds + MARGIN_SECONDS,
+            notes=None if settings.metrics_folder is None else Path(settings.metrics_folder),
         )
         for number in range(1, count + 1)
     ]
@@ -47,6 +49,8 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
 
 def supervise_workers(settings: Settings, stop: StopRequest) -> bool:
     """Keep the workers alive until a stop is requested, then let them drain.
+
+    A process that an operator told to stop is not started again; after the last one this returns.
 
     Returns:
         Whether every worker process ended by itself and without an error.
@@ -57,8 +61,11 @@ def supervise_workers(settings: Settings, stop: StopRequest) -> bool:
 
 @contextmanager
 def metrics_folder(settings: Settings) -> Iterator[Settings]:
-    """The settings with a folder in which workers count together; a temporary one goes at the end."""
-    if settings.metrics_folder is not None or not settings.worker_metrics_port:
+    """The settings with the folder of a group of workers; a temporary one goes at the end.
+
+    They count together in it, and those that are told to stop leave a note for their supervisor.
+    """
+    if settings.metrics_folder is not None:
         yield settings
         return
     with tempfile.TemporaryDirectory(prefix="goqueue-workers-", ignore_cleanup_errors=True) as folder:

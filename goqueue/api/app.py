@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import falcon
 from falcon.routing import BaseConverter
@@ -58,17 +60,32 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
-from goqueue.api.security import BearerAuthentication
-from goqueue.api.service import StatsResource, WorkersResource
+from goqueue.api.security import BearerAuthentication, KeyRing
+from goqueue.api.service import StatsResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
+from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.rules.limits import BreakerState
+from goqueue.store.workers import WorkerCommand
 from goqueue.submit import Submitter, current_broker
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedSite:
+    """Something beside the API that is served by the same application.
+
+    Attributes:
+        is_its: whether a path belongs to it.
+        add: adds its routes and its guard.
+    """
+
+    is_its: Callable[[str], bool]
+    add: Callable[[App, Context], None]
 
 
 def create_app(
@@ -77,8 +94,12 @@ def create_app(
     database: Database | None = None,
     read_database: Database | None = None,
     runway: Runway | None = None,
+    site: GuardedSite | None = None,
 ) -> App:
-    """The API over the declared job types of this process. Nothing connects before the first request."""
+    """The API over the declared job types of this process. Nothing connects before the first request.
+
+    A `site` is served beside it, by the same application.
+    """
     database = database or Database(settings)
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
@@ -86,14 +107,27 @@ def create_app(
     app: App = falcon.App()
     app.add_middleware(RequestObservation())
     if settings.api_keys:
-        app.add_middleware(BearerAuthentication(settings.api_keys))
+        keys = KeyRing(settings.api_keys)
+        app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     _add_routes(app, context)
+    if site is not None:
+        site.add(app, context)
     return app
 
 
 def _add_routes(app: App, context: Context) -> None:
+    _add_job_routes(app, context)
+    _add_queue_routes(app, context)
+    _add_schedule_routes(app, context)
+    _add_worker_routes(app, context)
+    _add_failure_routes(app, context)
+    _add_monitoring_routes(app, context)
+    app.add_route("/openapi.json", OpenApiResource(context))
+
+
+def _add_job_routes(app: App, context: Context) -> None:
     job = "/jobs/{job_id:job_id}"
     app.add_route("/jobs", JobsResource(context))
     app.add_route("/jobs/create", CreateJobResource(context))
@@ -112,6 +146,9 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route(f"{job}/save", SaveResource(context))
     app.add_route(f"{job}/retry", RetryResource(context))
     app.add_route(f"{job}/cancel", CancelResource(context))
+
+
+def _add_queue_routes(app: App, context: Context) -> None:
     app.add_route("/queues", QueuesResource(context))
     app.add_route("/queues/{name}", QueueResource(context))
     app.add_route("/queues/{name}/keys", QueueKeysResource(context))
@@ -120,6 +157,9 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route("/queues/{name}/autoscale", AutoscaleResource(context))
     app.add_route("/queues/{name}/pause", PauseResource(context))
     app.add_route("/queues/{name}/resume", ResumeResource(context))
+
+
+def _add_schedule_routes(app: App, context: Context) -> None:
     schedule = "/schedules/{name}"
     app.add_route("/schedules", SchedulesResource(context))
     app.add_route(schedule, ScheduleResource(context))
@@ -128,11 +168,21 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route(f"{schedule}/run", RunScheduleResource(context))
     app.add_route(f"{schedule}/preview", PreviewResource(context))
     app.add_route(f"{schedule}/ticks", TicksResource(context))
+
+
+def _add_worker_routes(app: App, context: Context) -> None:
+    worker = "/workers/{worker_id:job_id}"
     app.add_route("/workers", WorkersResource(context))
+    app.add_route(f"{worker}/quiet", WorkerCommandResource(context, WorkerCommand.QUIET))
+    app.add_route(f"{worker}/resume", WorkerCommandResource(context, None))
+    app.add_route(f"{worker}/stop", WorkerCommandResource(context, WorkerCommand.STOP))
     app.add_route("/types", TypesResource(context))
     app.add_route("/types/{name}", TypeResource(context))
     app.add_route("/types/{name}/breaker/open", BreakerResource(context, BreakerState.OPEN))
     app.add_route("/types/{name}/breaker/close", BreakerResource(context, BreakerState.CLOSED))
+
+
+def _add_failure_routes(app: App, context: Context) -> None:
     app.add_route("/failures", FailuresResource(context))
     app.add_route("/failures/{fingerprint}", FailureResource(context))
     app.add_route("/failures/{fingerprint}/retry", RetryFailureResource(context))
@@ -140,13 +190,11 @@ def _add_routes(app: App, context: Context) -> None:
     app.add_route("/bulk-operations", BulkOperationsResource(context))
     app.add_route(bulk_operation, BulkOperationResource(context))
     app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(context))
-    app.add_route("/stats", StatsResource(context))
-    app.add_route("/openapi.json", OpenApiResource(context))
-    _add_monitoring_routes(app, context)
 
 
 def _add_monitoring_routes(app: App, context: Context) -> None:
     warnings = Warnings(context.settings, context.database)
+    app.add_route("/stats", StatsResource(context))
     app.add_route("/metrics", MetricsResource(context))
     app.add_route("/health", HealthResource(warnings))
     app.add_route("/health/db", DatabaseHealthResource(context, warnings))

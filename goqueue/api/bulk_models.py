@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, JobDocument, job_document
-from goqueue.api.schemas import Moment, Name, Request, Status
+from goqueue.api.schemas import ErrorSearch, Moment, Name, PayloadSearch, Request, Status, Tag
 from goqueue.control.bulk import Preview
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
 from goqueue.rules.bulk_actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
@@ -38,6 +38,9 @@ class BulkFilter(Request):
         Annotated[list[JobId], Field(min_length=1, max_length=MAX_IDS)] | None,
         Field(description="Only these, where the rest fits."),
     ] = None
+    tag: Tag | None = None
+    payload: PayloadSearch = None
+    error: ErrorSearch = None
 
     def job_filter(self) -> JobFilter:
         """The filter of the store."""
@@ -109,6 +112,9 @@ class BulkFilterDocument(Document):
     created_before: datetime | None = None
     fingerprint: str | None = None
     ids: list[int] | None = None
+    tag: str | None = None
+    payload: str | None = None
+    error: str | None = None
 
 
 class BulkArgumentsDocument(Document):
@@ -128,7 +134,13 @@ class BulkOperationDocument(Document):
     reason: Annotated[str | None, Field(description="Why it was stopped.")]
     rate: float | None
     canary: int | None
-    total: Annotated[int, Field(description="Jobs that the filter found at the start.")]
+    total: Annotated[
+        int,
+        Field(
+            description="Jobs that the filter found at the start; with payload or error, among the oldest "
+            "that were looked at."
+        ),
+    ]
     done: Annotated[int, Field(description="Jobs that were taken so far.")]
     changed: Annotated[int, Field(description="Of these, jobs that were still in a state to be changed.")]
     author: str | None
@@ -142,6 +154,7 @@ class BulkPreviewDocument(Document):
 
     dry_run: bool
     total: int
+    exact: Annotated[bool, Field(description="With payload or error there may be more than the total.")]
     jobs: Annotated[list[JobDocument], Field(description="The first 20 of them, oldest first.")]
 
 
@@ -171,5 +184,6 @@ def preview_document(preview: Preview) -> dict[str, Any]:
     return {
         "dry_run": True,
         "total": preview.total,
+        "exact": preview.exact,
         "jobs": [job_document(job) for job in preview.jobs],
     }

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.rules.limits import BreakerState
+from goqueue.store.workers import WorkerCommand
 from goqueue.tracing.context import trace_id_of
 
 Seconds = float
@@ -59,6 +60,7 @@ class JobDocument(Document):
     cancel_acknowledged_at: Annotated[datetime | None, Field(description="Its worker stops it.")]
     fingerprint: Annotated[str | None, Field(description="Which kind of failure: GET /failures.")]
     trace_id: Annotated[str | None, Field(description="The trace that it belongs to, as 32 hex digits.")]
+    tags: Annotated[list[str], Field(description="What its client calls it by.")]
 
 
 class AttemptDocument(Document):
@@ -146,6 +148,14 @@ class WorkerDocument(Document):
     started_at: datetime
     heartbeat_at: datetime
     stopped_at: datetime | None
+    memory_bytes: Annotated[
+        int | None, Field(description="Its own at its last heartbeat, without what it shares. Null: unknown.")
+    ]
+    command: Annotated[
+        WorkerCommand | None,
+        Field(description="It was told to take no more jobs (quiet), or to end after them (stop)."),
+    ]
+    commanded_at: datetime | None
 
 
 class JobCounts(Document):
@@ -265,4 +275,5 @@ def job_document(job: Job) -> dict[str, Any]:
         "cancel_acknowledged_at": job.cancel_acknowledged_at,
         "fingerprint": job.fingerprint,
         "trace_id": trace_id_of(job.traceparent),
+        "tags": list(job.tags),
     }

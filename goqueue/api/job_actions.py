@@ -30,7 +30,7 @@ class CancelResource:
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel it; its worker is asked to stop a running one, and a cancelled one stays as it is."""
-        cancelled = _cancel(self._context, [job_id])
+        cancelled = cancel_jobs(self._context, [job_id])
         job = _get(self._context, job_id)
         if not any(cancelled) and job.status is not JobStatus.CANCELLED:
             raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)
@@ -47,7 +47,7 @@ class RetryManyResource:
         """Queue them again; how many."""
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
         chunks = _chunks(self._context, _filter_of(selection))
-        response.data = as_json({"retried": sum(_retry(self._context, chunk) for chunk in chunks)})
+        response.data = as_json({"retried": sum(retry_jobs(self._context, chunk) for chunk in chunks)})
 
 
 class CancelManyResource:
@@ -61,7 +61,7 @@ class CancelManyResource:
         selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
         cancelled = requested = 0
         for chunk in _chunks(self._context, _filter_of(selection)):
-            done = _cancel(self._context, chunk)
+            done = cancel_jobs(self._context, chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
         response.data = as_json({"cancelled": cancelled, "requested": requested})
@@ -84,14 +84,15 @@ def _chunks(context: Context, wanted: JobFilter) -> Iterator[list[int]]:
     last_id = 0
     while True:
         with context.database.autocommit() as connection:
-            ids = job_lists.chunk(connection, wanted, after_id=last_id, up_to_id=newest_id, limit=CHUNK)
+            ids, _ = job_lists.chunk(connection, wanted, after_id=last_id, up_to_id=newest_id, limit=CHUNK)
         if not ids:
             return
         yield ids
         last_id = ids[-1]
 
 
-def _retry(context: Context, ids: Iterable[int]) -> int:
+def retry_jobs(context: Context, ids: Iterable[int]) -> int:
+    """Queue those of the jobs again that failed or were cancelled; how many."""
     with context.database.autocommit() as connection:
         retried = job_store.retry(
             connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
@@ -104,7 +105,8 @@ def _retry(context: Context, ids: Iterable[int]) -> int:
     return len(retried)
 
 
-def _cancel(context: Context, ids: Sequence[int]) -> cancellation.Cancelled:
+def cancel_jobs(context: Context, ids: Sequence[int]) -> cancellation.Cancelled:
+    """Cancel those of the jobs that have not ended."""
     with context.database.autocommit() as connection:
         return cancellation.cancel(
             connection, ids, head_start_seconds=context.settings.priority_head_start_seconds

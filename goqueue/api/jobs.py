@@ -30,9 +30,16 @@ class JobsResource(CreateJobResource):
         wanted = _filter_of(query)
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
         with self._context.read_database.autocommit() as connection:
-            jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
-        if more:
-            link_next(request, response, write_cursor(jobs[-1].id, wanted))
+            if wanted.searches:
+                jobs, looked, last_id = job_lists.search(
+                    connection, wanted, limit=query.limit, before_id=before_id
+                )
+                response.set_header("Jobs-Searched", str(looked))
+            else:
+                jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
+                last_id = jobs[-1].id if more else None
+        if last_id is not None:
+            link_next(request, response, write_cursor(last_id, wanted))
         response.data = as_json([job_document(job) for job in jobs])
 
 
@@ -51,6 +58,9 @@ def _filter_of(query: ListQuery) -> JobFilter:
         created_after=query.created_after,
         created_before=query.created_before,
         fingerprint=query.fingerprint,
+        tag=query.tag,
+        payload=query.payload,
+        error=query.error,
     )
 
 

@@ -84,6 +84,9 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     if "{operation_id}" in path:
         schema = {"type": "integer", "format": "int64", "minimum": 1}
         parameters.append({"name": "operation_id", "in": "path", "required": True, "schema": schema})
+    if "{worker_id}" in path:
+        schema = {"type": "integer", "format": "int64", "minimum": 1}
+        parameters.append({"name": "worker_id", "in": "path", "required": True, "schema": schema})
     if "{fingerprint}" in path:
         schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
         parameters.append({"name": "fingerprint", "in": "path", "required": True, "schema": schema})

@@ -259,6 +259,19 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         refusals=(400, 404),
     ),
     ("GET", "/workers"): Operation("The worker processes", documents.WorkerDocument, many=True),
+    ("POST", "/workers/{worker_id}/quiet"): Operation(
+        "Let a worker process take no more jobs; it finishes those that it has, and stays",
+        documents.WorkerDocument,
+        refusals=(404, 409),
+    ),
+    ("POST", "/workers/{worker_id}/resume"): Operation(
+        "Let a quiet worker process take jobs again", documents.WorkerDocument, refusals=(404, 409)
+    ),
+    ("POST", "/workers/{worker_id}/stop"): Operation(
+        "Let a worker process end as after SIGTERM; goqueue worker starts no other in its place",
+        documents.WorkerDocument,
+        refusals=(404, 409),
+    ),
     ("GET", "/types"): Operation("The declared job types", documents.TypeDocument, many=True),
     ("GET", "/types/{name}"): Operation("A job type", documents.TypeDocument, refusals=(404,)),
     ("PUT", "/types/{name}"): Operation(

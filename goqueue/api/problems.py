@@ -7,7 +7,7 @@ single values are wrong, `fields`: path → what is wrong.
 from __future__ import annotations
 
 import http
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import falcon
@@ -31,6 +31,8 @@ from goqueue.errors import (
     TypeNotFoundError,
     UnavailableError,
     UniqueKeyHeldError,
+    WorkerConflictError,
+    WorkerNotFoundError,
 )
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,8 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     KeyNotFoundError: 404,
     TypeNotFoundError: 404,
     NoBreakerError: 409,
+    WorkerNotFoundError: 404,
+    WorkerConflictError: 409,
     FailureNotFoundError: 404,
     BulkOperationNotFoundError: 404,
     BulkOperationEndedError: 409,
@@ -56,6 +60,30 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     IdempotencyConflictError: 422,
     UnavailableError: 503,
 }
+
+
+#: Answers with a page instead of a document: status, title, detail.
+ProblemPage = Callable[[falcon.Request, falcon.Response, int, str, str], None]
+
+
+def answer_pages_with(
+    app: falcon.App[falcon.Request, falcon.Response], is_page: Callable[[str], bool], write: ProblemPage
+) -> None:
+    """Let errors of some paths become pages: what was answered as a document is written again."""
+    app.add_middleware(_ProblemPages(is_page, write))
+
+
+class _ProblemPages:
+    """Falcon middleware that knows the pages from the documents."""
+
+    def __init__(self, is_page: Callable[[str], bool], write: ProblemPage) -> None:
+        self._is_page = is_page
+        self._write = write
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Note who writes the problems of this request."""
+        if self._is_page(request.path):
+            request.context.problem_page = self._write
 
 
 def add_error_handlers(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -67,17 +95,17 @@ def add_error_handlers(app: falcon.App[falcon.Request, falcon.Response]) -> None
 
 
 def _answer_domain_error(
-    _request: falcon.Request, response: falcon.Response, error: GoQueueError, _params: Mapping[str, Any]
+    request: falcon.Request, response: falcon.Response, error: GoQueueError, _params: Mapping[str, Any]
 ) -> None:
     status = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
     if isinstance(error, UnavailableError):
         response.set_header("Retry-After", str(error.retry_after_seconds))
         log.warning("request_refused", reason=str(error))
         # What PostgreSQL said may name hosts and users.
-        _answer(response, status, (type(error).__doc__ or "").strip())
+        _answer(request, response, status, (type(error).__doc__ or "").strip())
         return
     fields = error.fields if isinstance(error, InvalidJobError) else None
-    _answer(response, status, _detail_of(fields) if fields else str(error), fields)
+    _answer(request, response, status, _detail_of(fields) if fields else str(error), fields)
 
 
 def _detail_of(fields: Mapping[str, str]) -> str:
@@ -87,12 +115,13 @@ def _detail_of(fields: Mapping[str, str]) -> str:
 
 
 def _answer_http_error(
-    _request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Mapping[str, Any]
+    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Mapping[str, Any]
 ) -> None:
     if error.headers:
         response.set_headers(error.headers)
     status = error.status_code
-    _answer(response, status, error.description or http.HTTPStatus(status).description or error.title or "")
+    detail = error.description or http.HTTPStatus(status).description or error.title or ""
+    _answer(request, response, status, detail)
 
 
 def _answer_unexpected(
@@ -102,7 +131,7 @@ def _answer_unexpected(
     log.error(
         "request_failed", method=request.method, route=request.uri_template, exc_info=_without_text(error)
     )
-    _answer(response, 500, "something went wrong on our side; the log knows it by the X-Request-ID")
+    _answer(request, response, 500, "something went wrong on our side; the log knows it by the X-Request-ID")
 
 
 def _without_text(error: Exception) -> Exception:
@@ -112,9 +141,19 @@ def _without_text(error: Exception) -> Exception:
 
 
 def _answer(
-    response: falcon.Response, status: int, detail: str, fields: Mapping[str, str] | None = None
+    request: falcon.Request,
+    response: falcon.Response,
+    status: int,
+    detail: str,
+    fields: Mapping[str, str] | None = None,
 ) -> None:
     phrase = http.HTTPStatus(status).phrase
+    response.status = falcon.code_to_http_status(status)
+    page: ProblemPage | None = getattr(request.context, "problem_page", None)
+    if page is not None:
+        response.data = None
+        page(request, response, status, phrase, detail)
+        return
     document: dict[str, Any] = {
         "type": f"urn:goqueue:problem:{phrase.lower().replace(' ', '-')}",
         "title": phrase,
@@ -124,7 +163,6 @@ def _answer(
     }
     if fields:
         document["fields"] = dict(list(fields.items())[:MAX_FIELDS])
-    response.status = falcon.code_to_http_status(status)
     response.content_type = CONTENT_TYPE
     response.text = None
     response.data = as_json(document)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, Seconds
-from goqueue.api.schemas import Key, Name, QueryMoment, Span
+from goqueue.api.schemas import Key, Name, QueryMoment, Span, Tags
 from goqueue.api.unique_models import UniqueJob
 from goqueue.jobs import (
     MAX_RATE_COST,
@@ -44,6 +44,7 @@ JOB_MEMBERS = (
     "concurrency_key",
     "rate_cost",
     "unique",
+    "tags",
 )
 
 
@@ -66,6 +67,7 @@ class PutSchedule(ScheduleSettings):
     concurrency_key: Key | None = None
     rate_cost: Annotated[int, Field(ge=1, le=MAX_RATE_COST)] = 1
     unique: UniqueJob | None = None
+    tags: Tags | None = None
 
 
 class CreateSchedule(PutSchedule):
@@ -127,6 +129,7 @@ class ScheduleDocument(Document):
     concurrency_key: str | None
     rate_cost: int
     unique_key: str | None
+    tags: list[str]
     overlap: Overlap
     catch_up: CatchUp
     catch_up_max: int
@@ -193,6 +196,7 @@ def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, 
         "concurrency_key": job.concurrency_key,
         "rate_cost": job.rate_cost,
         "unique_key": None if job.unique is None else job.unique.key,
+        "tags": list(job.tags),
         "overlap": definition.overlap.value,
         "catch_up": definition.catch_up.value,
         "catch_up_max": definition.catch_up_max,

@@ -23,7 +23,8 @@ from goqueue.jobs import (
     JobStatus,
     OnParentFailure,
 )
-from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, JobSettings
+from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, MAX_TAGS, TAG_MAX_CHARACTERS, JobSettings
 
 BATCH_MAX_JOBS = 10_000
 CHAIN_MAX_JOBS = 1_000
@@ -60,6 +61,19 @@ QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]
 Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Tag = Annotated[str, Field(min_length=1, max_length=TAG_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+SearchText = Annotated[
+    str, Field(min_length=1, max_length=SEARCH_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+PayloadSearch = Annotated[
+    SearchText | None,
+    Field(
+        description="A value of the payload, by its path: user.country:DE; or else, or in quotes, a part of "
+        "the payload's text."
+    ),
+]
+ErrorSearch = Annotated[SearchText | None, Field(description="A part of the error, in any case.")]
 JobId = Annotated[int, Field(ge=1, le=MAX_JOB_ID)]
 JobIdOrRef = Annotated[JobId | Key, BeforeValidator(_job_id_or_ref)]
 ParentFailure = Annotated[
@@ -114,6 +128,10 @@ class PlainJob(Request):
     ] = 1
 
     unique: Annotated[UniqueJob | None, Field(description="At most one job of its kind.")] = None
+    tags: Annotated[
+        Tags | None,
+        Field(description="What it is called by, to be found: GET /jobs?tag=…; each once."),
+    ] = None
 
     def settings(self) -> JobSettings:
         """What it says beside type and payload."""
@@ -215,16 +233,21 @@ class ListQuery(BaseModel):
         Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None,
         Field(description="A group of GET /failures; and so, failed jobs."),
     ] = None
+    tag: Tag | None = None
+    payload: PayloadSearch = None
+    error: ErrorSearch = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(description="From the Link header of the page before.")] = None
 
     @model_validator(mode="after")
     def _expect_a_filter(self) -> Self:
         times = (self.created_after, self.created_before)
-        if not any((self.queue, self.type, self.status, *times, self.fingerprint)):
+        texts = (self.tag, self.payload, self.error)
+        if not any((self.queue, self.type, self.status, *times, self.fingerprint, *texts)):
             raise PydanticCustomError(
                 "filter",
-                "expected queue or another filter: type, status, created_after, created_before, fingerprint",
+                "expected queue or another filter: type, status, created_after, created_before, fingerprint, "
+                "tag, payload, error",
             )
         return self
 

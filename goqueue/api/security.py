@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Callable
 
 import falcon
 
@@ -15,8 +16,8 @@ from goqueue.errors import ConfigurationError
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
 
 
-class BearerAuthentication:
-    """Falcon middleware: refuses requests without one of the configured keys.
+class KeyRing:
+    """The API keys that are accepted.
 
     Args:
         key_hashes: SHA-256 of each key, in hexadecimal.
@@ -25,23 +26,36 @@ class BearerAuthentication:
     def __init__(self, key_hashes: tuple[str, ...]) -> None:
         self._key_hashes = [key_hash.encode() for key_hash in key_hashes]
 
+    def accepts(self, key: str) -> bool:
+        """Whether a key is one of them."""
+        # A header is Latin-1; a key is compared as the bytes that were sent.
+        given = hashlib.sha256(key.encode("latin-1", errors="replace")).hexdigest().encode()
+        matches = [hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes]
+        return any(matches)  # after all were compared: the time does not tell which one fits
+
+
+class BearerAuthentication:
+    """Falcon middleware: refuses requests without one of the configured keys.
+
+    Args:
+        is_open: whether a path is guarded in another way.
+    """
+
+    def __init__(self, keys: KeyRing, is_open: Callable[[str], bool] = lambda _path: False) -> None:
+        self._keys = keys
+        self._is_open = is_open
+
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Let the request pass, or answer 401."""
-        if request.path in OPEN_PATHS or self._accepts(request.get_header("Authorization", default="")):
+        if request.path in OPEN_PATHS or self._is_open(request.path):
+            return
+        scheme, _, key = request.get_header("Authorization", default="").partition(" ")
+        if scheme.lower() == "bearer" and self._keys.accepts(key.strip()):
             return
         raise falcon.HTTPUnauthorized(
             description="expected Authorization: Bearer with a key that this service knows",
             challenges=['Bearer realm="goqueue"'],
         )
-
-    def _accepts(self, authorization: str) -> bool:
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return False
-        # A header is Latin-1; a key is compared as the bytes that were sent.
-        given = hashlib.sha256(key.strip().encode("latin-1", errors="replace")).hexdigest().encode()
-        matches = [hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes]
-        return any(matches)  # after all were compared: the time does not tell which one fits
 
 
 def refuse_open_bind(settings: Settings) -> None:

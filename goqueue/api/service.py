@@ -1,4 +1,4 @@
-"""The service itself: workers and statistics."""
+"""The service itself: its statistics."""
 
 from __future__ import annotations
 
@@ -9,20 +9,6 @@ import falcon
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.store import statistics
-from goqueue.store import workers as worker_store
-
-
-class WorkersResource:
-    """The worker processes."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Live workers and those that are still remembered, the newest first."""
-        with self._context.database.autocommit() as connection:
-            workers = worker_store.list_all(connection, lease_seconds=self._context.settings.lease_seconds)
-        response.data = as_json([asdict(worker) for worker in workers])
 
 
 class StatsResource:

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 #: How long fetching pauses after a server did not answer.
 OUTAGE_PAUSE_SECONDS = 0.5
 
-#: How often a consumer that may not fetch (no lease, no room in the recorder, draining) looks again.
+#: How often a consumer that may not fetch (no lease, no room in the recorder, draining, quiet) looks again.
 NOT_FETCHING_SECONDS = 0.05
 
 
@@ -96,7 +96,7 @@ class JobConsumer(Consumer):
         broker = self._broker
         block = broker.settings.fetch_block_seconds
         may_fetch = broker.holdings.worker_id and broker.recorder.has_room()
-        if broker.draining.is_set() or not may_fetch:
+        if self._is_closed() or not may_fetch:
             time.sleep(NOT_FETCHING_SECONDS)
             return False
         if self._alone and broker.holdings.quarantine_is_served:
@@ -105,6 +105,10 @@ class JobConsumer(Consumer):
         if self._alone:
             return broker.slots.wait_for_idle(block)
         return broker.slots.wait_for_room(block) > 0
+
+    def _is_closed(self) -> bool:
+        """Whether this process takes no more jobs: they stay on the runway, for others."""
+        return self._broker.draining.is_set() or self._broker.orders.is_quiet
 
     def _fetch(self) -> list[bytes]:
         broker = self._broker
@@ -128,10 +132,10 @@ class JobConsumer(Consumer):
         slots = self._broker.slots
         if not messages:
             return []
-        if self._alone:
-            granted = int(slots.take_all())
+        if self._is_closed():
+            granted = 0
         else:
-            granted = slots.take(len(messages)) if not self._broker.draining.is_set() else 0
+            granted = int(slots.take_all()) if self._alone else slots.take(len(messages))
         try:
             self._broker.runway.put_back(self._queue, messages[granted:])
         except UnavailableError:
@@ -146,6 +150,7 @@ class JobConsumer(Consumer):
             claimed = self._claim_rows(messages)
             failpoints.hit("after_claim")
         except BaseException:
+            self._broker.holdings.doubt()
             slots.give_back(len(messages))
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from goqueue.middleware.job_message import CurrentJob
 
 #: A job, and the fence under which it was claimed.
 Key = tuple[int, int]
+
+
+#: For so long after a failed claim every renewal of the lease reads all that this process holds.
+DOUBT_SECONDS = 60.0
 
 
 class Holdings:
@@ -25,6 +30,8 @@ class Holdings:
         self.worker_id = 0
         #: When the lease was last renewed, by the monotonic clock.
         self.renewed_at = 0.0
+        #: Until then (by the same clock) there may be claims whose answer was lost.
+        self.doubts_until = 0.0
         #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
         self.quarantine_is_served = False
 
@@ -36,6 +43,10 @@ class Holdings:
                 return False
             self._jobs[key] = current
         return True
+
+    def doubt(self) -> None:
+        """A claim failed here; PostgreSQL may have made it all the same, or may make it yet."""
+        self.doubts_until = time.monotonic() + DOUBT_SECONDS
 
     def give_up(self, keys: set[Key]) -> set[Key]:
         """Give up claims whose answer never came; those that are not here after all."""

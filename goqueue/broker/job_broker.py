@@ -23,6 +23,7 @@ from goqueue.broker.execution import JobFunction
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, schema_of
+from goqueue.broker.orders import Orders
 from goqueue.broker.recorder import Recorder
 from goqueue.broker.redis_servers import connect
 from goqueue.broker.reporter import Reporter
@@ -70,6 +71,8 @@ class JobBroker(RedisBroker):
         self.beats = Beats()
         #: Set when the worker process shuts down: nothing is fetched any more.
         self.draining = threading.Event()
+        #: What an operator wants of this worker process.
+        self.orders = Orders(settings)
         self.job_types: dict[str, JobType] = {}
         self._throws: dict[str, Throws] = {}
         self._submit = submit

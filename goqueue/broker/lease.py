@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,8 @@ import structlog
 from goqueue import failpoints
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
+from goqueue.broker.orders import Orders
+from goqueue.broker.own_memory import own_memory_bytes
 from goqueue.broker.slots import WorkerSlots
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
@@ -28,6 +31,9 @@ log = structlog.get_logger(__name__)
 #: How often a process that holds jobs asks which of them are to be stopped.
 CANCEL_CHECK_SECONDS = 0.25
 
+#: Every so many renewals read all that the record gives to this process, though no claim has failed.
+BEATS_BETWEEN_LOOKS = 10
+
 
 class Lease:
     """Keeps the lease of this process, and keeps what it holds in step with the record.
@@ -37,6 +43,8 @@ class Lease:
     Each renewal also compares both sides. A job that the record no longer gives to this worker was cancelled
     without it or taken back: its handler is interrupted. A job that the record gives to this worker, but that
     it does not know of, was claimed by a statement whose answer was lost: it is released.
+
+    And each tells what an operator wants of this process.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Lease:
         holdings: Holdings,
         interrupts: Interrupts,
         slots: WorkerSlots,
+        orders: Orders,
         queues: list[str],
     ) -> None:
         self._settings = settings
@@ -53,9 +62,11 @@ class Lease:
         self._holdings = holdings
         self._interrupts = interrupts
         self._slots = slots
+        self._orders = orders
         self._queues = queues
         self._host_key = host_key()
         self._unknown: set[tuple[int, int]] = set()
+        self._looks_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -129,6 +140,8 @@ class Lease:
                 host_key=self._host_key,
                 queues=self._queues,
                 threads=self._slots.threads,
+                memory_bytes=own_memory_bytes(),
+                command=self._orders.command,
             )
             self._look_around(connection, worker_id)
         # From here on the consumers fetch.
@@ -141,16 +154,30 @@ class Lease:
         known = self._holdings.snapshot()
         worker_id = self._holdings.worker_id
         with self._database.autocommit() as connection:
-            renewed = worker_store.renew(connection, worker_id, busy=self._slots.busy)
-            held = worker_store.held(connection, worker_id) if renewed else set()
+            renewal = worker_store.renew(
+                connection, worker_id, busy=self._slots.busy, memory_bytes=own_memory_bytes()
+            )
+            held = self._held(connection, known) if renewal else set()
             self._look_around(connection, worker_id)
-        if renewed:
+        if renewal:
             self._holdings.renewed_at = started
+            self._orders.follow(renewal.command)
             self._reconcile(set(known), held)
         else:
             log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
             self._register()
+
+    def _held(self, connection: Connection, known: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        """What the record gives to this worker: of what it knows of, and now and then all.
+
+        All is read along the entries of everything that it ever ran, as far as vacuum is held back.
+        """
+        now, worker_id = time.monotonic(), self._holdings.worker_id
+        if self._unknown or now < self._holdings.doubts_until or now >= self._looks_at:
+            self._looks_at = now + BEATS_BETWEEN_LOOKS * self._settings.heartbeat_seconds
+            return worker_store.held(connection, worker_id)
+        return worker_store.still_held(connection, worker_id, known)
 
     def _look_around(self, connection: Connection, worker_id: int) -> None:
         """End the leases of processes of this host that are gone: their jobs need not wait for silence."""

@@ -38,6 +38,7 @@ class WorkerProcess(Middleware):
 
     def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
         """In a process of Dramatiq's command: count together with the others of its group, and say so."""
+        broker.orders.listen()
         if broker.settings.worker_metrics_port:
             self._vitals = Vitals(broker)
             self._vitals.start()
@@ -49,7 +50,13 @@ class WorkerProcess(Middleware):
         broker.slots.threads = worker.worker_threads
         start_tracing(broker.settings, "worker")
         self._lease = Lease(
-            broker.settings, broker.database, broker.holdings, broker.interrupts, broker.slots, sorted(served)
+            broker.settings,
+            broker.database,
+            broker.holdings,
+            broker.interrupts,
+            broker.slots,
+            broker.orders,
+            sorted(served),
         )
         broker.interrupts.start()
         broker.reporter.start()

@@ -17,7 +17,8 @@ from goqueue.db import Database
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
 from goqueue.rules.bulk_actions import MAX_IDS, BulkAction, problems_of, status_of
-from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
+from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
+from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
 from goqueue.store import bulk_operations as bulk_store
 from goqueue.store import failures as failure_store
 from goqueue.store import job_lists
@@ -43,15 +44,30 @@ log = structlog.get_logger(__name__)
 
 PREVIEW_JOBS = 20
 
-_FILTERS = "queue, type, created_after, created_before, fingerprint, ids"
+_FILTERS = "queue, type, created_after, created_before, fingerprint, ids, tag, payload, error"
+
+#: The longest text of each part of a filter.
+_LONGEST = {
+    "queue": KEY_MAX_CHARACTERS,
+    "type": KEY_MAX_CHARACTERS,
+    "fingerprint": KEY_MAX_CHARACTERS,
+    "tag": TAG_MAX_CHARACTERS,
+    "payload": SEARCH_MAX_CHARACTERS,
+    "error": SEARCH_MAX_CHARACTERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an operation would be done to now: how many jobs, and the first of them."""
+    """What an operation would be done to now: how many jobs, and the first of them.
+
+    Attributes:
+        exact: there are so many; else, where payloads or errors are searched, at least so many.
+    """
 
     total: int
     jobs: list[Job]
+    exact: bool = True
 
 
 def start(database: Database, new: NewBulkOperation) -> BulkOperation:
@@ -83,9 +99,9 @@ def preview(database: Database, new: NewBulkOperation) -> Preview:
     wanted = _checked(new).filter
     with database.transaction() as connection:
         newest_id = job_lists.newest_id(connection)
-        total = job_lists.count(connection, wanted, up_to_id=newest_id)
-        ids = job_lists.chunk(connection, wanted, after_id=0, up_to_id=newest_id, limit=PREVIEW_JOBS)
-        return Preview(total, job_store.get_many(connection, ids))
+        total, exact = job_lists.count(connection, wanted, up_to_id=newest_id)
+        ids, _ = job_lists.chunk(connection, wanted, after_id=0, up_to_id=newest_id, limit=PREVIEW_JOBS)
+        return Preview(total, job_store.get_many(connection, ids), exact)
 
 
 def abort(database: Database, operation_id: int) -> BulkOperation:
@@ -122,7 +138,7 @@ def start_bulk_operation(
         canary: of retry: so many jobs first, and the others only when all of these completed.
         author: who asks.
         **wanted: the filter, as of `JobFilter`: queue, type, status, created_after, created_before,
-            fingerprint, ids; at least one besides the status.
+            fingerprint, ids, tag, payload, error; at least one besides the status.
 
     Raises:
         InvalidJobError: something about it is wrong.
@@ -199,12 +215,10 @@ def _new(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> New
 def _problems_of_filter(wanted: JobFilter, author: str | None) -> dict[str, str]:
     """What a caller may get wrong where only a type checker looks."""
     problems = {}
-    texts = {f"filter.{name}": getattr(wanted, name) for name in ("queue", "type", "fingerprint")}
-    for name, text in (texts | {"author": author}).items():
-        if text is not None and not (
-            isinstance(text, str) and 0 < len(text) <= KEY_MAX_CHARACTERS and text.isprintable()
-        ):
-            problems[name] = f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
+    texts = {f"filter.{name}": (getattr(wanted, name), most) for name, most in _LONGEST.items()}
+    for name, (text, most) in (texts | {"author": (author, KEY_MAX_CHARACTERS)}).items():
+        if text is not None and not (isinstance(text, str) and 0 < len(text) <= most and text.isprintable()):
+            problems[name] = f"expected 1 to {most} printable characters"
     for name in ("created_after", "created_before"):
         moment = getattr(wanted, name)
         if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is not None):

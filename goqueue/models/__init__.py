@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from goqueue.models import attempts, bulk, dependencies, jobs, processes, queues, schedules
+from goqueue.models import attempts, bulk, dependencies, jobs, processes, queues, rollups, schedules
 from goqueue.models.base import metadata
 
-__all__ = ["attempts", "bulk", "dependencies", "jobs", "metadata", "processes", "queues", "schedules"]
+__all__ = [
+    "attempts",
+    "bulk",
+    "dependencies",
+    "jobs",
+    "metadata",
+    "processes",
+    "queues",
+    "rollups",
+    "schedules",
+]

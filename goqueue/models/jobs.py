@@ -15,13 +15,14 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from goqueue.models.base import Timestamp, metadata, now
 
@@ -77,6 +78,8 @@ jobs = Table(
     Column("cancel_acknowledged_at", Timestamp),
     # Which kind of failure its last error is (`failure_kinds`).
     Column("fingerprint", Text),
+    # What its client calls it by; NULL is none. `job_tags` finds them.
+    Column("tags", ARRAY(Text)),
     CheckConstraint(
         "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
     ),
@@ -172,4 +175,13 @@ jobs = Table(
         postgresql_include=["fingerprint", "type", "reason", "queue", "finished_at"],
         postgresql_where=text("status = 'failed'"),
     ),
+)
+
+# The jobs of a tag, in the order of their ids; deleted with them.
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("tag", Text(collation="C"), nullable=False),
+    Column("job_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tag", "job_id"),
 )

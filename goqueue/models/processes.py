@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, SmallInteger, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from goqueue.models.base import Timestamp, metadata, now
@@ -23,6 +34,12 @@ workers = Table(
     now("heartbeat_at"),
     # Set when it said goodbye, or when the rescuer took its jobs: it can never renew again.
     Column("stopped_at", Timestamp),
+    # The memory of the process that is its own, at its last heartbeat. NULL: unknown.
+    Column("memory_bytes", BigInteger),
+    # What an operator wants it to do: fetch no more, or end after its jobs. It is told by its heartbeat.
+    Column("command", Text),
+    Column("commanded_at", Timestamp),
+    CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )
 

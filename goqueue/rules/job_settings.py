@@ -21,7 +21,10 @@ from goqueue.jobs import (
 )
 from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, Unique
 
-__all__ = ["KEY_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
+__all__ = ["KEY_MAX_CHARACTERS", "MAX_TAGS", "TAG_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
+
+MAX_TAGS = 20
+TAG_MAX_CHARACTERS = 100
 
 
 class JobSettings(TypedDict, total=False):
@@ -42,6 +45,7 @@ class JobSettings(TypedDict, total=False):
         unique: at most one job of its kind, instead of what its type says of that.
         depends_on: ids of jobs that have to complete before; it is blocked until they have. At most 1,000.
         on_parent_failure: what becomes of it when one of them does not complete: `fail`, `cancel` or `run`.
+        tags: what it is called by, to be found: at most 20 of 1 to 100 printable characters, each once.
     """
 
     queue: str | None
@@ -59,6 +63,7 @@ class JobSettings(TypedDict, total=False):
     unique: Unique | None
     depends_on: Sequence[int]
     on_parent_failure: OnParentFailure | str
+    tags: Sequence[str]
 
 
 #: A number, the least and the most that it may be, and whether the least itself is too little.
@@ -143,6 +148,7 @@ def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "unique" in given:
         yield from given["unique"].problems()
     yield from _problems_of_parents(given.get("depends_on", ()), given.get("on_parent_failure", "fail"))
+    yield from _problems_of_tags(given.get("tags", ()))
     key = given.get("concurrency_key", "-")
     if not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
         yield "concurrency_key", f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
@@ -184,6 +190,22 @@ def _problems_of_parents(depends_on: Any, policy: Any) -> Iterator[tuple[str, st
         yield "depends_on", f"expected at most {MAX_PARENTS} jobs"
     if policy not in list(OnParentFailure):
         yield "on_parent_failure", f"expected one of {', '.join(OnParentFailure)}"
+
+
+def _problems_of_tags(tags: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(tags, str | bytes) or not isinstance(tags, Sequence):
+        yield "tags", "expected a list of texts"
+        return
+    seen: set[str] = set()
+    for position, tag in enumerate(tags[:MAX_TAGS]):
+        if not isinstance(tag, str) or not 0 < len(tag) <= TAG_MAX_CHARACTERS or not tag.isprintable():
+            yield f"tags[{position}]", f"expected 1 to {TAG_MAX_CHARACTERS} printable characters"
+        elif tag in seen:
+            yield f"tags[{position}]", "expected each tag once"
+        else:
+            seen.add(tag)
+    if len(tags) > MAX_TAGS:
+        yield "tags", f"expected at most {MAX_TAGS} tags"
 
 
 def _within(value: float, least: float, most: float, *, beyond: bool) -> bool:

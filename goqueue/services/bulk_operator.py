@@ -93,7 +93,7 @@ class BulkOperator:
         limit = min(most, allowance(operation.rate, operation.next_at, now))
         if limit <= 0:
             return 0
-        ids = job_lists.chunk(
+        ids, up_to = job_lists.chunk(
             connection,
             operation.filter,
             after_id=operation.after_id,
@@ -106,7 +106,7 @@ class BulkOperator:
         bulk_store.advance(
             connection,
             operation.id,
-            after_id=ids[-1] if len(ids) == limit else operation.up_to_id,
+            after_id=up_to,
             done=len(ids),
             changed=len(changed),
             next_at=due_after(operation.rate, operation.next_at, now, len(ids)),

@@ -25,6 +25,7 @@ from goqueue.services.loop_watch import LoopWatch
 from goqueue.services.pauses import Pauses
 from goqueue.services.releaser import Releaser
 from goqueue.services.rescuer import Rescuer
+from goqueue.services.roller import Roller
 from goqueue.services.service import Service, run_loop
 from goqueue.store import gauges
 
@@ -132,6 +133,7 @@ class SchedulerProcess:
             BulkOperator(settings, database, ending.wait),
             CronScheduler(settings, database, ending.wait, self._wake_dispatcher),
             HorizonWatch(settings, database, ending.wait),
+            Roller(settings, database, ending.wait),
             Cleaner(settings, database, ending.wait),
         ]
 

@@ -97,7 +97,8 @@ class BulkOperation:
     """One row of `bulk_operations`.
 
     Attributes:
-        total: how many jobs the filter found at the start.
+        total: how many jobs the filter found at the start; where it searches payloads or errors, how many a
+            bounded look found.
         done: how many were taken so far; changed: how many of them were in a state to be changed.
         after_id: the position: every job up to this id was done.
         next_at: when the rate lets the next one be done.
@@ -149,7 +150,7 @@ def create(connection: Connection, new: NewBulkOperation) -> BulkOperation:
             "state": (BulkState.CANARY if new.canary else BulkState.RUNNING).value,
             "rate": new.rate,
             "canary": new.canary,
-            "total": job_lists.count(connection, new.filter, up_to_id=newest_id),
+            "total": job_lists.count(connection, new.filter, up_to_id=newest_id).total,
             "up_to_id": newest_id,
             "author": new.author,
         },

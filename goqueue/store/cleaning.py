@@ -15,9 +15,15 @@ _AWAITED = """(has_dependants AND EXISTS (
     SELECT FROM dependencies JOIN jobs AS child ON child.id = dependencies.job_id
     WHERE dependencies.parent_id = jobs.id AND child.finished_at IS NULL))"""
 
-# The rows of the old jobs in every table; only the edges of their children stay, which are theirs.
+# The rows of the old jobs in every table; only the edges of their children stay, which are theirs. Tags are
+# found one by one by their primary key, which begins with the tag: a join would rather read all of them.
 _WITH_ALL_THEIR_ROWS = """gone AS (
-        DELETE FROM jobs USING old WHERE jobs.id = old.id RETURNING jobs.id
+        DELETE FROM jobs USING old WHERE jobs.id = old.id RETURNING jobs.id, jobs.tags
+    ), gone_tags AS (
+        DELETE FROM job_tags WHERE ctid = ANY (ARRAY (
+            SELECT place FROM gone CROSS JOIN LATERAL unnest(gone.tags) AS own (tag) CROSS JOIN LATERAL (
+                SELECT job_tags.ctid AS place FROM job_tags
+                WHERE job_tags.tag = own.tag AND job_tags.job_id = gone.id LIMIT 1) AS found))
     ), gone_edges AS (
         DELETE FROM dependencies USING gone WHERE dependencies.job_id = gone.id
     ), gone_attempts AS (

@@ -21,6 +21,7 @@ from goqueue.store.gauges import COUNTED_UP_TO, OLDEST_AMONG
 from goqueue.store.queue_settings import DEFAULTS
 from goqueue.store.queues import CLOSED
 from goqueue.store.rows import Values, fetch_one
+from goqueue.store.workers import SERVING
 
 __all__ = ["ARRIVALS_MAX", "ENDED_MAX", "of_queue"]
 
@@ -115,10 +116,9 @@ _ENDED = f"""
         LIMIT {ENDED_MAX}) AS ended
 """
 
-_WORKERS = """
+_WORKERS = f"""
     SELECT count(*)::int, coalesce(sum(threads), 0)::int FROM workers
-    WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
-      AND %(queue)s = ANY (queues)
+    WHERE {SERVING} AND %(queue)s = ANY (queues)
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,14 +19,16 @@ LINKS_MAX = 1000
 
 # Parents whose row is gone are still told: what they came to stands on the edge.
 _PARENTS = """
-    SELECT parent_id, parent.status, parent.queue, parent.type, on_parent_failure, parent_status
+    SELECT parent_id, parent.status, parent.queue, parent.type, on_parent_failure, parent_status,
+           parent.finished_at
     FROM dependencies LEFT JOIN jobs AS parent ON parent.id = parent_id
     WHERE job_id = %(id)s AND (parent_status IS NULL OR NOT %(pending)s)
     ORDER BY parent_id LIMIT %(limit)s
 """
 
 _CHILDREN = """
-    SELECT job_id, child.status, child.queue, child.type, on_parent_failure, parent_status
+    SELECT job_id, child.status, child.queue, child.type, on_parent_failure, parent_status,
+           child.finished_at
     FROM dependencies JOIN jobs AS child ON child.id = job_id
     WHERE parent_id = %(id)s ORDER BY job_id LIMIT %(limit)s
 """
@@ -44,6 +47,7 @@ class Link:
         status, queue, type: of the job at that end, as it is now; None where it was deleted.
         outcome: what the parent came to, as far as this child is concerned, even if it was run again since;
             None: the child waits for it.
+        finished_at: when the job at that end ended.
     """
 
     id: int
@@ -52,6 +56,7 @@ class Link:
     type: str | None
     on_parent_failure: OnParentFailure
     outcome: JobStatus | None
+    finished_at: datetime | None = None
 
 
 def parents_of(connection: Connection, job_id: int) -> list[Link]:
@@ -86,6 +91,7 @@ def _links(
             row[3],
             OnParentFailure(row[4]),
             row[5] and JobStatus(row[5]),
+            row[6],
         )
         for row in rows
     ]

@@ -32,6 +32,7 @@ from goqueue.store.queues import GOVERNED, PAUSED
 from goqueue.store.rate_forecasts import rates_reached
 from goqueue.store.rows import Values, fetch_one
 from goqueue.store.slot_holders import key_of, limits_reached
+from goqueue.store.workers import ALIVE
 
 __all__ = ["explain"]
 
@@ -75,9 +76,9 @@ _TYPE = """
     FROM types WHERE name = %(type)s AND governed
 """
 
-_WORKER = """
+_WORKER = f"""
     SELECT id, hostname, pid,
-           stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s),
+           {ALIVE},
            heartbeat_at
     FROM workers WHERE id = %(id)s
 """
@@ -85,18 +86,18 @@ _WORKER = """
 # What a worker holds is counted in its part of jobs_running_idx: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
-        SELECT id, queues, threads FROM workers
-        WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
+        SELECT id, queues, threads, command FROM workers WHERE {ALIVE}
     ), serving AS (
         SELECT live.queues, live.threads, held.count FROM live CROSS JOIN LATERAL (
             SELECT count(*) AS count FROM jobs WHERE status = 'running' AND worker_id = live.id
         ) AS held
-        WHERE %(runway)s = ANY (live.queues)
+        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
     )
     SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(count), 0)::int,
            coalesce(bool_or(queues = ARRAY['{QUARANTINE_QUEUE}']), false),
            ARRAY (SELECT DISTINCT name FROM live CROSS JOIN unnest(live.queues) AS name
-                  WHERE name <> '{QUARANTINE_QUEUE}' ORDER BY name)
+                  WHERE name <> '{QUARANTINE_QUEUE}' AND live.command IS NULL ORDER BY name),
+           (SELECT count(*)::int FROM live WHERE %(runway)s = ANY (live.queues) AND live.command IS NOT NULL)
     FROM serving
 """
 
@@ -199,8 +200,8 @@ class Inquiry:
         runway = QUARANTINE_QUEUE if job.quarantined else job.queue
         row = self._row(_CREW, runway=runway, lease_seconds=self.lease_seconds)
         assert row is not None
-        workers, threads, busy, dedicated, queues = row
-        return Crew(runway, workers, threads, busy, dedicated, tuple(queues))
+        workers, threads, busy, dedicated, queues, quiet = row
+        return Crew(runway, workers, threads, busy, dedicated, tuple(queues), quiet)
 
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)

@@ -19,11 +19,19 @@ from goqueue.errors import FailureNotFoundError
 from goqueue.jobs import FailureKind
 from goqueue.store.rows import FINGERPRINT, fetch_all
 
-__all__ = ["FailureFilter", "FailureGroup", "Order", "get_group", "groups", "insert_kinds"]
+__all__ = [
+    "FINGERPRINT_PATTERN",
+    "FailureFilter",
+    "FailureGroup",
+    "Order",
+    "get_group",
+    "groups",
+    "insert_kinds",
+]
 
 Order = Literal["last_seen", "count"]
 
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+FINGERPRINT_PATTERN = re.compile(r"[0-9a-f]{16}")
 
 # The newest job of a group stands for it. A kind that was never written (PostgreSQL was away just then) is
 # known by the error of that job; a job that failed without an exception, by its reason.
@@ -127,7 +135,7 @@ def get_group(connection: Connection, fingerprint: str) -> FailureGroup:
     Raises:
         FailureNotFoundError: no failed job has it; it may not even be 16 hex digits.
     """
-    if not _FINGERPRINT.fullmatch(fingerprint):
+    if not FINGERPRINT_PATTERN.fullmatch(fingerprint):
         raise FailureNotFoundError(fingerprint)
     found = groups(connection, FailureFilter(fingerprint=fingerprint), limit=1)
     if not found:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from goqueue.store.queues import PAUSED
 from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.workers import SERVING
 
 __all__ = ["QueueGauges", "ServiceGauges", "horizon_age", "lateness_of_due", "read"]
 
@@ -37,8 +38,7 @@ _HORIZON = """
 # Both laterals walk the queue's part of jobs_ready_idx in its order; the first needs nothing but the index.
 _READ = f"""
     WITH live AS MATERIALIZED (
-        SELECT queues, threads, busy FROM workers
-        WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
+        SELECT queues, threads, busy FROM workers WHERE {SERVING}
     ), serving AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers FROM live CROSS JOIN unnest(live.queues) AS queue
         GROUP BY queue
@@ -107,6 +107,7 @@ class ServiceGauges:
     """The whole service, by PostgreSQL.
 
     Attributes:
+        workers, threads, busy: of the live workers that take jobs.
         horizon_age_seconds: the age of the oldest transaction that holds back vacuum; 0 where none does.
     """
 

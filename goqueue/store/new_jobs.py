@@ -21,25 +21,32 @@ __all__ = ["insert", "insert_many"]
 _INSERT = """
     INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
                       time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
-                      unique_key)
+                      unique_key, tags)
     SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
            n.max_retries, n.start,
            CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
                THEN n.start - make_interval(secs => n.priority * %(head_start)s) END,
            n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
            coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
-           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key
+           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags
     FROM (
         SELECT *, coalesce(available_at, now() + make_interval(secs => coalesce(delay, 0))) AS start
         FROM json_to_recordset(%(jobs)s::json) AS record (
             queue text, type text, blocked boolean, payload json, priority smallint, max_retries smallint,
             available_at timestamptz, delay float, time_limit_seconds float, options json,
             concurrency_key text, rate_cost smallint, expires_at timestamptz, ttl float,
-            deadline_at timestamptz, deadline float, unique_key text)
+            deadline_at timestamptz, deadline float, unique_key text, tags text[])
     ) AS n
 """
 _INSERT_MANY = f"{_INSERT} RETURNING id"
 _INSERT_ONE = f"{_INSERT} RETURNING id, available_at, created_at, expires_at, deadline_at"
+
+# Only who has tags pays for them. The rows come back in the order in which they were inserted.
+_INSERT_TAGGED = f"""
+    WITH new AS ({_INSERT} RETURNING id, available_at, created_at, expires_at, deadline_at, tags),
+    tagged AS (INSERT INTO job_tags (tag, job_id) SELECT unnest(tags), id FROM new)
+    SELECT id, available_at, created_at, expires_at, deadline_at FROM new
+"""
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved.
 _INSERT_MANY_PLAIN = """
@@ -83,7 +90,8 @@ def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, bl
         row = fetch_one(connection, _INSERT_PLAIN, parameters)
     else:
         record = _new_job_record(job) | ({"blocked": True} if blocked else {})
-        row = fetch_one(connection, _INSERT_ONE, _parameters([record], head_start_seconds))
+        sql = _INSERT_TAGGED if job.tags else _INSERT_ONE
+        row = fetch_one(connection, sql, _parameters([record], head_start_seconds))
     assert row is not None
     return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, *row)
 
@@ -104,7 +112,8 @@ def insert_many(
     for record, waits in zip(records, blocked or (), strict=False):
         if waits:
             record["blocked"] = True
-    rows = fetch_all(connection, _INSERT_MANY, _parameters(records, head_start_seconds))
+    sql = _INSERT_TAGGED if any(job.tags for job in jobs) else _INSERT_MANY
+    rows = fetch_all(connection, sql, _parameters(records, head_start_seconds))
     return [row[0] for row in rows]
 
 
@@ -126,6 +135,7 @@ def _extras_of(job: NewJob) -> dict[str, Any]:
         "deadline_at": job.deadline_at,
         "deadline": job.deadline_seconds,
         "unique_key": None if job.unique is None else job.unique.key,
+        "tags": job.tags or None,
     }
     return {name: value for name, value in extras.items() if value is not None}
 
@@ -179,6 +189,7 @@ def _new_row(
         deadline_at=deadline_at,
         unique_key=None if job.unique is None else job.unique.key,
         traceparent=job.traceparent,
+        tags=job.tags,
     )
 
 

@@ -30,6 +30,7 @@ from goqueue.store.rows import fetch_all, fetch_one
 
 __all__ = [
     "DEFAULTS",
+    "LIMITS",
     "GovernedQueue",
     "delete_key",
     "governed",
@@ -42,7 +43,8 @@ __all__ = [
     "type_limits_from_row",
 ]
 
-_LIMITS = (
+#: The columns of QueueLimits, for `limits_from_row`.
+LIMITS = (
     "concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds, "
     "slo_wait_seconds, slo_objective"
 )
@@ -51,12 +53,12 @@ _OBJECTIVES = """
     SELECT name, slo_wait_seconds, slo_objective FROM queues WHERE slo_wait_seconds IS NOT NULL ORDER BY name
 """
 
-_LIMITS_OF = f"SELECT {_LIMITS} FROM queues WHERE name = %(queue)s"
+_LIMITS_OF = f"SELECT {LIMITS} FROM queues WHERE name = %(queue)s"
 
 # A ramp that has not begun is at its start; `ramping_until` is not before `ramping_since`.
 _GOVERNED = f"""
     SELECT name, CASE WHEN ramping_until > now() THEN greatest(0, extract(epoch FROM now() - ramping_since)
-               / greatest(0.001, extract(epoch FROM ramping_until - ramping_since)))::float END, {_LIMITS}
+               / greatest(0.001, extract(epoch FROM ramping_until - ramping_since)))::float END, {LIMITS}
     FROM queues WHERE {GOVERNED} AND {CLOSED} IS NOT TRUE ORDER BY name
 """
 

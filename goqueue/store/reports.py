@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "ProgressOfJob",
     "Report",
+    "last_lines_of",
     "lines_of",
     "progress_of",
     "write_lines",
@@ -58,6 +59,11 @@ _LINES = """
     WHERE job_id = %(id)s AND fence = coalesce(%(fence)s, (SELECT fence FROM jobs WHERE id = %(id)s))
       AND line > %(after)s
     ORDER BY line LIMIT %(limit)s
+"""
+
+_LAST_LINES = """
+    SELECT fence, line, text, logged_at FROM attempt_logs
+    WHERE job_id = %(id)s AND fence = %(fence)s ORDER BY line DESC LIMIT %(limit)s
 """
 
 
@@ -153,6 +159,12 @@ def lines_of(
     """The lines after a number of the log of an attempt, in their order; without a fence, of the latest."""
     parameters = {"id": job_id, "fence": fence, "after": after, "limit": limit}
     return [LoggedLine(*row) for row in fetch_all(connection, _LINES, parameters)]
+
+
+def last_lines_of(connection: Connection, job_id: int, *, fence: int, limit: int) -> list[LoggedLine]:
+    """The last lines of the log of an attempt, in their order."""
+    rows = fetch_all(connection, _LAST_LINES, {"id": job_id, "fence": fence, "limit": limit})
+    return [LoggedLine(*row) for row in reversed(rows)]
 
 
 def _write(connection: Connection, sql: str, records: Sequence[object]) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "decided",
     "forget",
     "page",
+    "recent_of_each",
     "record",
     "record_manual",
     "unfinished_jobs",
@@ -69,6 +70,17 @@ _PAGE = """
     ORDER BY tick.nominal_at DESC, tick.kind DESC
 """
 
+# A walk along the primary key for each schedule, and each tick's job by its own: bounded by both numbers.
+_RECENT_OF_EACH = """
+    SELECT chosen.id, tick.nominal_at, tick.kind, tick.outcome, tick.job_id, job.status, tick.decided_at
+    FROM unnest(%(ids)s::bigint[]) AS chosen (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM schedule_ticks WHERE schedule_id = chosen.id
+        ORDER BY nominal_at DESC, kind DESC LIMIT %(limit)s
+    ) AS tick
+    LEFT JOIN LATERAL (SELECT status FROM jobs WHERE jobs.id = tick.job_id LIMIT 1) AS job ON true
+    ORDER BY chosen.id, tick.nominal_at DESC, tick.kind DESC
+"""
 
 # By schedule, so that each walk along the primary key ends at the first tick that is young enough.
 _FORGET = """
@@ -140,6 +152,16 @@ def page(connection: Connection, schedule_id: int, *, before: datetime | None, l
     """Decided ticks with a nominal time before this one, the newest first."""
     parameters = {"id": schedule_id, "before": before, "limit": limit}
     return [TickRow(*row) for row in fetch_all(connection, _PAGE, parameters)]
+
+
+def recent_of_each(
+    connection: Connection, schedule_ids: Iterable[int], *, limit: int
+) -> dict[int, list[TickRow]]:
+    """So many decided ticks of each schedule, the newest first; one without any is left out."""
+    found: dict[int, list[TickRow]] = {}
+    for row in fetch_all(connection, _RECENT_OF_EACH, {"ids": array(schedule_ids), "limit": limit}):
+        found.setdefault(row[0], []).append(TickRow(*row[1:]))
+    return found
 
 
 def forget(connection: Connection, *, age_seconds: float, limit: int) -> int:

@@ -152,7 +152,7 @@ def lock(connection: Connection, name: str) -> Schedule:
 
 def _get(connection: Connection, name: str, locking: str) -> Schedule:
     sql = f"SELECT {_COLUMNS} FROM schedules WHERE name = %(name)s {locking}"
-    row = fetch_one(connection, sql, {"name": name}) if name.isprintable() else None
+    row = fetch_one(connection, sql, {"name": name}) if "\0" not in name else None
     if row is None:
         raise ScheduleNotFoundError(name)
     return _schedule(row)
@@ -211,7 +211,7 @@ def delete(connection: Connection, name: str) -> None:
     Raises:
         ScheduleNotFoundError: there is none of this name.
     """
-    if not name.isprintable() or fetch_one(connection, _DELETE, {"name": name}) is None:
+    if "\0" in name or fetch_one(connection, _DELETE, {"name": name}) is None:
         raise ScheduleNotFoundError(name)
 
 
@@ -253,6 +253,7 @@ def _settings_of(job: NewJob) -> dict[str, Any]:
         "ttl_seconds": job.ttl_seconds,
         "deadline_seconds": job.deadline_seconds,
         "unique": None if job.unique is None else asdict(job.unique),
+        "tags": job.tags or None,
     }
     return {name: value for name, value in said.items() if value is not None}
 
@@ -282,6 +283,8 @@ def _job(
     queue: str, kind: str, payload: str, priority: int, max_retries: int, settings: dict[str, Any]
 ) -> NewJob:
     said = dict(settings)
+    if "tags" in said:
+        said["tags"] = tuple(said["tags"])
     if "unique" in said:
         unique = said["unique"]
         states, mode = tuple(map(JobStatus, unique["states"])), UniqueMode(unique["mode"])

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from goqueue.jobs import JobStatus
 from goqueue.store.queues import PAUSED
 from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.workers import SERVING
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]
 
@@ -37,7 +38,7 @@ _BY_QUEUE = f"""
     live AS (
         SELECT queue, count(*) AS workers, sum(threads) AS threads
         FROM workers CROSS JOIN unnest(queues) AS queue
-        WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
+        WHERE {SERVING}
         GROUP BY queue
     )
     SELECT queues.name, CASE WHEN {PAUSED} THEN queues.paused_at END, ready.count, coalesce(waiting.count, 0),
@@ -89,9 +90,9 @@ _OLDEST_READY = f"""
         SELECT available_at FROM jobs WHERE {_READY} LIMIT {COUNTED_UP_TO}) AS counted
 """
 
-_WORKERS = """
+_WORKERS = f"""
     SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(busy), 0)::int FROM workers
-    WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
+    WHERE {SERVING}
 """
 
 
@@ -123,6 +124,7 @@ class ServiceStatistics:
         counts: ready, waiting, quarantined, blocked, running, failed, cancelled, expired.
         completed_estimate: rows by the planner's statistics, less the counted ones.
         finished_last_minute: completed, failed, cancelled, expired.
+        workers, threads, busy: of the live workers that take jobs.
     """
 
     counts: dict[str, int]

@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.errors import WorkerConflictError, WorkerNotFoundError
 from goqueue.jobs import QUARANTINE_QUEUE
-from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.rows import array, fetch_all, fetch_one
+
+__all__ = [
+    "ALIVE",
+    "COLUMNS",
+    "SERVING",
+    "Ends",
+    "Renewal",
+    "Worker",
+    "WorkerCommand",
+    "WorkerState",
+    "end_lost",
+    "ends",
+    "held",
+    "is_quarantine_served",
+    "list_all",
+    "living",
+    "register",
+    "renew",
+    "still_held",
+    "stop",
+    "tell",
+    "threads_by_queue",
+]
+
+#: A worker whose lease has not ended and has not run out.
+ALIVE = "stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)"
+
+#: One that takes jobs. Who was told to be quiet, or to stop, is there and starts nothing any more: whatever
+#: asks whether somebody listens, or how many threads do, asks for this.
+SERVING = f"{ALIVE} AND command IS NULL"
+
+
+class WorkerCommand(StrEnum):
+    """What an operator wants of a worker process. None: what every worker does."""
+
+    #: Fetch no more jobs, finish those that it has, and stay.
+    QUIET = "quiet"
+    #: The same, and then end. It is not taken back.
+    STOP = "stop"
+
+
+class WorkerState(StrEnum):
+    """What a worker process does, by the record."""
+
+    LIVE = "live"
+    QUIET = "quiet"
+    STOPPING = "stopping"
+    GONE = "gone"
+
+
+class Renewal(NamedTuple):
+    """The lease was renewed.
+
+    Attributes:
+        command: what an operator wants of the worker.
+    """
+
+    command: WorkerCommand | None
 
 
 class Ends(NamedTuple):
@@ -26,6 +86,8 @@ class Worker:
 
     Attributes:
         alive: its lease has not ended and has not run out.
+        memory_bytes: what was its own at its last heartbeat; None where that is unknown.
+        command, commanded_at: what an operator wants of it, and since when.
     """
 
     id: int
@@ -38,6 +100,25 @@ class Worker:
     started_at: datetime
     heartbeat_at: datetime
     stopped_at: datetime | None
+    memory_bytes: int | None
+    command: str | None
+    commanded_at: datetime | None
+
+    @property
+    def state(self) -> WorkerState:
+        """What it does."""
+        if not self.alive:
+            return WorkerState.GONE
+        if self.command is None:
+            return WorkerState.LIVE
+        return WorkerState.STOPPING if self.command == WorkerCommand.STOP else WorkerState.QUIET
+
+
+#: The columns of a `Worker`.
+COLUMNS = (
+    f"id, hostname, pid, queues, threads, busy, {ALIVE}, started_at, heartbeat_at, stopped_at, memory_bytes, "
+    "command, commanded_at"
+)
 
 
 def register(
@@ -48,30 +129,85 @@ def register(
     queues: Sequence[str],
     threads: int,
     host_key: str | None = None,
+    memory_bytes: int | None = None,
+    command: str | None = None,
 ) -> int:
-    """A new worker with a fresh lease; its id."""
+    """A new worker with a fresh lease; its id.
+
+    Who lost a lease and takes another brings along the command that it follows: it was given to the process.
+    """
     row = fetch_one(
         connection,
-        "INSERT INTO workers (hostname, pid, host_key, queues, threads) "
-        "VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s) RETURNING id",
-        {"hostname": hostname, "pid": pid, "host_key": host_key, "queues": list(queues), "threads": threads},
+        "INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at) "
+        "VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, "
+        "%(command)s, CASE WHEN %(command)s::text IS NOT NULL THEN now() END) RETURNING id",
+        {
+            "hostname": hostname,
+            "pid": pid,
+            "host_key": host_key,
+            "queues": list(queues),
+            "threads": threads,
+            "memory_bytes": memory_bytes,
+            "command": command,
+        },
     )
     assert row is not None
     return int(row[0])
 
 
-def renew(connection: Connection, worker_id: int, *, busy: int) -> bool:
-    """Renew the lease. False: it was ended, its jobs are somebody else's, and it can never be renewed again.
+def renew(
+    connection: Connection, worker_id: int, *, busy: int, memory_bytes: int | None = None
+) -> Renewal | None:
+    """Renew the lease. None: it was ended, its jobs are somebody else's, and it can never be renewed again.
 
     A late renewal is good as long as nobody ended the lease: after an outage of PostgreSQL all are late.
     """
     row = fetch_one(
         connection,
-        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s WHERE id = %(id)s AND stopped_at IS NULL "
-        "RETURNING id",
-        {"id": worker_id, "busy": busy},
+        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, memory_bytes = %(memory_bytes)s "
+        "WHERE id = %(id)s AND stopped_at IS NULL RETURNING command",
+        {"id": worker_id, "busy": busy, "memory_bytes": memory_bytes},
     )
-    return row is not None
+    return None if row is None else Renewal(row[0] and WorkerCommand(row[0]))
+
+
+def tell(
+    connection: Connection, worker_id: int, command: WorkerCommand | None, *, lease_seconds: float
+) -> Worker:
+    """Note what an operator wants of a worker, None what every worker does; its next heartbeat tells it.
+
+    Telling it again changes nothing.
+
+    Raises:
+        WorkerNotFoundError: there is no such worker.
+        WorkerConflictError: it is gone, or it was told to stop.
+    """
+    # One statement: a stop that commits first is seen by whoever waited for the row.
+    row = fetch_one(
+        connection,
+        "UPDATE workers SET command = %(command)s, commanded_at = CASE "
+        "WHEN %(command)s::text IS NULL THEN NULL WHEN command = %(command)s THEN commanded_at "
+        "ELSE now() END "
+        f"WHERE id = %(id)s AND {ALIVE} AND (command IS DISTINCT FROM 'stop' OR %(command)s = 'stop') "
+        f"RETURNING {COLUMNS}",
+        {"id": worker_id, "command": command, "lease_seconds": lease_seconds},
+    )
+    if row is None:
+        raise _refusal(connection, worker_id, lease_seconds)
+    return Worker(*row)
+
+
+def _refusal(connection: Connection, worker_id: int, lease_seconds: float) -> Exception:
+    row = fetch_one(
+        connection,
+        f"SELECT {COLUMNS} FROM workers WHERE id = %(id)s",
+        {"id": worker_id, "lease_seconds": lease_seconds},
+    )
+    if row is None:
+        return WorkerNotFoundError(worker_id)
+    if Worker(*row).alive:
+        return WorkerConflictError(worker_id, "was told to stop, which is not taken back")
+    return WorkerConflictError(worker_id, "is gone")
 
 
 def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
@@ -85,11 +221,10 @@ def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
 
 
 def is_quarantine_served(connection: Connection, *, except_worker_id: int, lease_seconds: float) -> bool:
-    """Whether some other live worker serves nothing but the quarantine."""
+    """Whether some other live worker takes jobs of the quarantine, and of nothing else."""
     row = fetch_one(
         connection,
-        "SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s "
-        "AND stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))",
+        f"SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s AND {SERVING})",
         {"queues": [QUARANTINE_QUEUE], "id": except_worker_id, "lease_seconds": lease_seconds},
     )
     return bool(row and row[0])
@@ -103,6 +238,23 @@ def held(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
         {"worker_id": worker_id},
     )
     return {(row[0], row[1]) for row in rows}
+
+
+def still_held(
+    connection: Connection, worker_id: int, keys: Collection[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Those of these (id, fence) that this worker holds by the record."""
+    if not keys:
+        return set()
+    # By the primary key, one by one: the planner may know better of the index of running rows, and be wrong.
+    rows = fetch_all(
+        connection,
+        "SELECT job.id, job.fence FROM unnest(%(ids)s::bigint[]) AS wanted (id) CROSS JOIN LATERAL ("
+        "SELECT id, fence, status, worker_id FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job "
+        "WHERE job.status = 'running' AND job.worker_id = %(worker_id)s",
+        {"ids": array(job_id for job_id, _ in keys), "worker_id": worker_id},
+    )
+    return {(row[0], row[1]) for row in rows} & set(keys)
 
 
 def stop(connection: Connection, worker_id: int) -> None:
@@ -138,8 +290,7 @@ def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[st
     rows = fetch_all(
         connection,
         "SELECT queue, sum(threads) FROM workers CROSS JOIN unnest(queues) AS queue "
-        "WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s) "
-        "GROUP BY queue",
+        f"WHERE {SERVING} GROUP BY queue",
         {"lease_seconds": lease_seconds},
     )
     return {row[0]: int(row[1]) for row in rows}
@@ -149,9 +300,7 @@ def list_all(connection: Connection, *, lease_seconds: float) -> list[Worker]:
     """Every worker that is remembered, the newest first."""
     rows = fetch_all(
         connection,
-        "SELECT id, hostname, pid, queues, threads, busy, stopped_at IS NULL "
-        "AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s), "
-        "started_at, heartbeat_at, stopped_at FROM workers ORDER BY id DESC",
+        f"SELECT {COLUMNS} FROM workers ORDER BY id DESC",
         {"lease_seconds": lease_seconds},
     )
     return [Worker(*row) for row in rows]

@@ -11,8 +11,10 @@ from falcon import testing
 from goqueue.api.app import create_app
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
+from goqueue.dashboard.site import DASHBOARD
 from goqueue.db import Database
 from tests.support import noop_jobs
+from tests.support.dashboard import DashboardClient
 
 NOOP = {"queue": noop_jobs.noop.queue_name, "payload": {}}
 
@@ -21,6 +23,13 @@ NOOP = {"queue": noop_jobs.noop.queue_name, "payload": {}}
 def client(settings: Settings, database: Database, runway: Runway) -> testing.TestClient:
     """A client of the API."""
     return testing.TestClient(create_app(settings, database=database, runway=runway))
+
+
+@pytest.fixture
+def dashboard(settings: Settings, database: Database, runway: Runway) -> DashboardClient:
+    """A browser without scripts, on the dashboard."""
+    app = create_app(settings, database=database, runway=runway, site=DASHBOARD)
+    return DashboardClient(testing.TestClient(app))
 
 
 @pytest.fixture

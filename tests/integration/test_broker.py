@@ -533,7 +533,8 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
 
 
 def test_lost_claims_are_released(engine: Engine) -> None:
-    """A row that runs under this worker, unknown to it, goes back unspent after two heartbeats."""
+    """After a failed claim, a row that runs here unknown to the worker goes back after two heartbeats."""
+    engine.broker.holdings.doubt()
     with engine.broker.database.autocommit() as connection:
         row = connection.exec_driver_sql(
             "INSERT INTO jobs (queue, type, payload, status, attempts, fence, worker_id, started_at) "

@@ -564,6 +564,7 @@ EXTRAS: dict[str, Any] = {
     "deadline_at": LATER,
     "deadline_seconds": 60.0,
     "unique": UniqueRule("a key", (JobStatus.QUEUED,)),
+    "tags": ("a", "b"),
 }
 
 
@@ -585,7 +586,7 @@ def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) 
         )
     said = (
         "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
-        "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key)"
+        "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags)"
     )
     assert (
         column(database, of_many, said) == column(database, one.id, said) != column(database, of_plain, said)

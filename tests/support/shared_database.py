@@ -37,6 +37,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
     with database.autocommit() as connection:
         for table in (
             "jobs",
+            "job_tags",
             "dependencies",
             "unique_keys",
             "job_versions",
@@ -54,6 +55,8 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "failure_kinds",
             "bulk_operations",
             "bulk_canaries",
+            "rollups",
+            "rollup_progress",
         ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()

@@ -116,6 +116,7 @@ class Crew(NamedTuple):
         threads, busy: of them all, and how many of these hold a job.
         dedicated: some of them serve nothing but the quarantine.
         queues: which queues any live worker listens to.
+        quiet: further workers, that were told to take no more jobs.
     """
 
     runway: str
@@ -124,6 +125,7 @@ class Crew(NamedTuple):
     busy: int = 0
     dedicated: bool = False
     queues: tuple[str, ...] = ()
+    quiet: int = 0
 
     @property
     def free(self) -> int:

@@ -193,10 +193,14 @@ def _no_worker(facts: Facts) -> Reason:
     crew = facts.crew
     served = ", ".join(crew.queues[:QUEUES_SHOWN])
     others = f"live workers listen to: {served}" if crew.queues else "there is no live worker at all"
+    evidence: dict[str, Any] = {"queue": crew.runway, "served_queues": list(crew.queues)}
+    if crew.quiet:
+        others = f"{count(crew.quiet, 'worker')} that did were told to take no more jobs"
+        evidence["quiet_workers"] = crew.quiet
     return Reason(
         ReasonCode.NO_WORKER,
         f"no live worker listens to the queue {crew.runway!r}; {others}",
-        {"queue": crew.runway, "served_queues": list(crew.queues)},
+        evidence,
         waits=True,
     )
 

@@ -1,0 +1,64 @@
+"""The files of the dashboard: read once, named by what is in them, kept by browsers for a year."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from importlib import resources
+
+import falcon
+
+__all__ = ["Assets", "AssetsResource"]
+
+FOREVER = "public, max-age=31536000, immutable"
+
+
+class Assets:
+    """The files under `static`, by name."""
+
+    def __init__(self) -> None:
+        folder = resources.files("goqueue.dashboard") / "static"
+        self._files = {
+            name: (folder / name).read_bytes()
+            for name in (
+                "dashboard.css",
+                "dashboard.js",
+                "theme.js",
+                "icon.svg",
+                "vendor/htmx.min.js",
+                "vendor/idiomorph-ext.min.js",
+                "vendor/uPlot.iife.min.js",
+                "vendor/uPlot.min.css",
+            )
+        }
+        self._versions = {
+            name: hashlib.blake2b(content, digest_size=6).hexdigest() for name, content in self._files.items()
+        }
+
+    def url(self, name: str) -> str:
+        """The URL of a file, which changes with what is in it."""
+        return f"/dashboard/static/{name}?v={self._versions[name]}"
+
+    def content(self, name: str) -> bytes:
+        """What is in a file.
+
+        Raises:
+            falcon.HTTPNotFound: there is no such file.
+        """
+        try:
+            return self._files[name]
+        except KeyError:
+            raise falcon.HTTPNotFound from None
+
+
+class AssetsResource:
+    """The files, for browsers."""
+
+    def __init__(self, assets: Assets) -> None:
+        self._assets = assets
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """One file."""
+        response.data = self._assets.content(name)
+        response.content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        response.set_header("Cache-Control", FOREVER)

@@ -1,0 +1,36 @@
+"""What a change says on the page that follows it: a cookie that is shown once."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+import falcon
+
+__all__ = ["go_to", "take_notice"]
+
+COOKIE = "goqueue_notice"
+MAX_CHARACTERS = 500
+
+
+def go_to(request: falcon.Request, response: falcon.Response, place: str, said: str) -> None:
+    """Answer a change: go to a page, which says this."""
+    response.status = falcon.HTTP_303
+    response.location = place
+    response.set_cookie(
+        COOKIE,
+        quote(said[:MAX_CHARACTERS], safe=""),
+        max_age=60,
+        path="/dashboard",
+        http_only=True,
+        same_site="Lax",
+        secure=request.forwarded_scheme == "https",
+    )
+
+
+def take_notice(request: falcon.Request, response: falcon.Response) -> str | None:
+    """What the change before this page said, once. It is shown as text, whoever wrote the cookie."""
+    values = request.get_cookie_values(COOKIE)
+    if not values:
+        return None
+    response.unset_cookie(COOKIE, path="/dashboard", same_site="Lax")
+    return unquote(values[0])

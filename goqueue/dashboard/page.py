@@ -1,0 +1,36 @@
+"""What every page works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from goqueue.api.context import Context
+from goqueue.dashboard.rendering import Renderer
+from goqueue.dashboard.sessions import Sessions
+from goqueue.dashboard.shared_readings import SharedReadings
+
+__all__ = ["Page", "Site"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The parts of the dashboard.
+
+    Attributes:
+        context: what the REST resources work with as well.
+        shared: what every browser is shown alike.
+    """
+
+    context: Context
+    renderer: Renderer
+    sessions: Sessions
+    shared: SharedReadings = field(default_factory=SharedReadings)
+
+
+class Page:
+    """A page, or an action of one: a resource that answers with HTML."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._context = site.context
+        self._renderer = site.renderer

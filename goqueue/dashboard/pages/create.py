@@ -1,0 +1,198 @@
+"""Creating a job: a form made of the schema of its type, or the request itself as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+
+from goqueue.api.json_reader import read_json
+from goqueue.broker.job_type import JobType
+from goqueue.dashboard.create_form import (
+    SETTINGS,
+    document_of,
+    texts_of_document,
+    wrong_beside,
+)
+from goqueue.dashboard.form_values import payload_of, texts_of
+from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page
+from goqueue.dashboard.schema_form import all_fields
+from goqueue.dashboard.schema_form import form_of as form_of_schema
+from goqueue.errors import InvalidJobError, TypeNotFoundError
+
+__all__ = ["CreatePage"]
+
+PLACE = f"{FOLDER}/create"
+
+#: What cannot be shown as a form is not thrown away: it stays JSON.
+_NO_FORM = "this request says more than the form can: change it here"
+
+
+class CreatePage(Page):
+    """The type first; then its form."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The form of a type, as its defaults fill it in; without a type, the choice of one."""
+        types = self._types()
+        name = request.get_param("type") or (next(iter(types)) if len(types) == 1 else "")
+        if not name:
+            self._renderer.page(request, response, "create.html", types=types, job_type=None, mode="choose")
+            return
+        job_type = self._type(name)
+        fields = form_of_schema(job_type.json_schema())
+        self._show_form(request, response, job_type, texts_of(fields) | {"queue": job_type.queue}, {})
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Create the job and go to it; or show the page again, as a form or as JSON, with what is wrong."""
+        typed = form_of(request)
+        job_type = self._type(typed.get("type", ""))
+        if "document" in typed:
+            self._on_document(request, response, job_type, typed)
+        else:
+            self._on_form(request, response, job_type, typed)
+
+    def _on_form(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        job_type: JobType,
+        typed: Mapping[str, str],
+    ) -> None:
+        payload, wrong = payload_of(form_of_schema(job_type.json_schema()), typed)
+        document = document_of(job_type.name, payload, typed)
+        if typed.get("do") == "json":
+            self._show_document(request, response, job_type, _written(document), {})
+            return
+        try:
+            # Everything that is wrong at once: also what the form itself could not read.
+            self._create(request, response, document, refuse=wrong)
+        except InvalidJobError as error:
+            self._show_form(request, response, job_type, typed, error.fields | wrong)
+
+    def _on_document(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        job_type: JobType,
+        typed: Mapping[str, str],
+    ) -> None:
+        text = typed["document"]
+        try:
+            document = read_json(text.encode("utf-8", "surrogatepass"))
+            if typed.get("do") == "form":
+                self._show_as_form(request, response, document)
+                return
+            self._create(request, response, document, refuse={})
+        except InvalidJobError as error:
+            self._show_document(request, response, job_type, text, error.fields)
+
+    def _create(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        document: Any,
+        *,
+        refuse: Mapping[str, str],
+    ) -> None:
+        """What POST /jobs/create does with the request.
+
+        Raises:
+            InvalidJobError: something is wrong with it; or, where nothing is, what is to be refused.
+        """
+        if isinstance(document, dict) and "queue" not in document:
+            job_type = self._context.broker.job_types.get(str(document.get("type")))
+            document = document | ({"queue": job_type.queue} if job_type else {})
+        nodes = self._context.requests.one(document)
+        if refuse:
+            raise InvalidJobError(dict(refuse))
+        if len(nodes) > 1:
+            first = self._context.submitter.create_many(nodes)[0]
+            job_id, was_there = first.id, first.deduplicated
+        else:
+            created = self._context.submitter.create(nodes[0].job)
+            job_id, was_there = created.job.id, created.deduplicated
+        said = f"Job {job_id} has this unique key: no other was created." if was_there else "Created."
+        go_to(request, response, f"{FOLDER}/jobs/{job_id}", said)
+
+    def _show_form(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        job_type: JobType,
+        texts: Mapping[str, str],
+        wrong: Mapping[str, str],
+    ) -> None:
+        fields = form_of_schema(job_type.json_schema())
+        keys = [*(field.key for field in all_fields(fields)), *(setting.key for setting in SETTINGS)]
+        if wrong:
+            response.status = falcon.HTTP_400
+        self._renderer.page(
+            request,
+            response,
+            "create.html",
+            types=self._types(),
+            job_type=job_type,
+            mode="form",
+            fields=fields,
+            settings=SETTINGS,
+            queues=sorted(self._context.queues.declared()),
+            texts=texts,
+            wrong=wrong_beside(keys, wrong),
+        )
+
+    def _show_as_form(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
+        """A request as a form.
+
+        Raises:
+            InvalidJobError: a form cannot say all of it.
+        """
+        settings = texts_of_document(document) if isinstance(document, dict) else None
+        job_type = (
+            self._context.broker.job_types.get(str(document.get("type"))) if settings is not None else None
+        )
+        if settings is None or job_type is None:
+            raise InvalidJobError({"body": _NO_FORM})
+        fields = form_of_schema(job_type.json_schema())
+        payload = document.get("payload", {})
+        texts = texts_of(fields, payload)
+        if payload_of(fields, texts) != (payload, {}):
+            raise InvalidJobError({"payload": _NO_FORM})
+        self._show_form(request, response, job_type, texts | settings, {})
+
+    def _show_document(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        job_type: JobType,
+        text: str,
+        wrong: Mapping[str, str],
+    ) -> None:
+        if wrong:
+            response.status = falcon.HTTP_400
+        self._renderer.page(
+            request,
+            response,
+            "create.html",
+            types=self._types(),
+            job_type=job_type,
+            mode="json",
+            document=text,
+            wrong=wrong,
+        )
+
+    def _types(self) -> dict[str, JobType]:
+        return dict(sorted(self._context.broker.job_types.items()))
+
+    def _type(self, name: str) -> JobType:
+        job_type = self._context.broker.job_types.get(name)
+        if job_type is None:
+            raise TypeNotFoundError(name)
+        return job_type
+
+
+def _written(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, indent=2)

@@ -1,0 +1,164 @@
+"""One job: its life, what it says while it runs, what it was given and returned, and why it does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import falcon
+
+from goqueue.control.editing import EditedVersion, Editor
+from goqueue.control.explaining import explain_job
+from goqueue.dashboard.json_tree import literal, tree
+from goqueue.dashboard.page import Page
+from goqueue.dashboard.pages.job_again import curl_of, python_of
+from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
+from goqueue.dashboard.presentation import duration, number
+from goqueue.dashboard.rendering import LIVE
+from goqueue.dashboard.timeline import timeline
+from goqueue.dashboard.tracebacks import headline
+from goqueue.errors import JobNotFoundError
+from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.rules.explanation import Explanation
+from goqueue.rules.json_diff import ABSENT
+from goqueue.store.edits import REPLAYABLE, WAITING
+from goqueue.tracing.context import trace_id_of
+
+__all__ = ["JobPage"]
+
+#: A command or a program that is longer is not shown, and can be downloaded.
+AGAIN_MAX_CHARACTERS = 20_000
+
+#: Changes of a version that are shown, and characters of a value in them.
+CHANGES_SHOWN = 50
+CHANGE_MAX_CHARACTERS = 300
+
+MAX_FENCE = 2**31 - 1
+
+
+class Fact(NamedTuple):
+    """A piece of evidence: a moment, jobs by their ids, or text."""
+
+    name: str
+    moment: datetime | None = None
+    jobs: tuple[int, ...] = ()
+    text: str = ""
+
+
+class JobPage(Page):
+    """Everything about one job."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """The page; `attempt` is the fence of the attempt to look at."""
+        view = read(self._context, job_id, _fence_of(request))
+        values = _values(view)
+        explanation = self._explanation(view)
+        values["explanation"] = explanation
+        values["evidence"] = {} if explanation is None else _evidence(explanation)
+        # What stands outside of the live part is not made for it: it may be large.
+        if request.get_header("HX-Target") != LIVE:
+            values |= self._below(request, view)
+        self._renderer.page(request, response, "job.html", **values)
+
+    def _explanation(self, view: JobView) -> Explanation | None:
+        if view.job.status in FINAL_STATUSES:
+            return None
+        try:
+            return explain_job(self._context.database, self._context.settings, view.job.id)
+        except JobNotFoundError:
+            # It was deleted since.
+            return None
+
+    def _below(self, request: falcon.Request, view: JobView) -> dict[str, Any]:
+        context = self._context
+        curl, python = curl_of(context, request, view), python_of(context, request, view)
+        versions = []
+        if view.history.edits:
+            editor = Editor(context.settings, context.database, context.broker, context.submitter)
+            versions = [_version(version) for version in reversed(editor.versions(view.job.id))]
+        return {
+            "curl": curl if len(curl) <= AGAIN_MAX_CHARACTERS else None,
+            "python": python if len(python) <= AGAIN_MAX_CHARACTERS else None,
+            "versions": versions,
+        }
+
+
+def _values(view: JobView) -> dict[str, Any]:
+    job, attempt = view.job, view.attempt
+    shown = attempt is not None and attempt.error is not None
+    return {
+        "view": view,
+        "job": job,
+        "trace_id": trace_id_of(job.traceparent),
+        "timeline": timeline(job, view.history, parents=view.parents, children=view.children, now=view.now),
+        "payload": tree(job.payload),
+        "result": None if job.result is None else tree(job.result),
+        # An error that no attempt has: a parent failed, or a client of the REST API wrote it.
+        "error": headline(job.error) if job.error and not shown else None,
+        "parents": view.parents[:LINKS_SHOWN],
+        "children": view.children[:LINKS_SHOWN],
+        "more_parents": len(view.parents) > LINKS_SHOWN,
+        "more_children": len(view.children) > LINKS_SHOWN,
+        "can": {
+            "cancel": job.status not in FINAL_STATUSES and job.cancel_requested_at is None,
+            "edit": job.status in WAITING,
+            "retry": job.status in REPLAYABLE,
+            "delete": job.status in FINAL_STATUSES,
+        },
+        "is_running": job.status is JobStatus.RUNNING,
+    }
+
+
+def _fence_of(request: falcon.Request) -> int | None:
+    text = request.get_param("attempt") or ""
+    return int(text) if text.isascii() and text.isdigit() and int(text[:12]) <= MAX_FENCE else None
+
+
+def _evidence(explanation: Explanation) -> dict[int, list[Fact]]:
+    """What each reason was concluded from, by its place."""
+    return {position: list(_facts(reason.evidence)) for position, reason in enumerate(explanation.reasons)}
+
+
+def _facts(evidence: Mapping[str, Any]) -> Iterator[Fact]:
+    for key, value in evidence.items():
+        name = key.replace("_", " ")
+        if value is None or value == []:
+            continue
+        if isinstance(value, datetime):
+            yield Fact(name, moment=value)
+        elif isinstance(value, list) and all(isinstance(item, dict) and "id" in item for item in value):
+            yield Fact(name, jobs=tuple(item["id"] for item in value))
+        elif key in {"job_id", "next_job_id"}:
+            yield Fact(name.removesuffix(" id"), jobs=(value,))
+        elif key.endswith("seconds"):
+            yield Fact(name.removesuffix(" seconds"), text=duration(value))
+        elif isinstance(value, list):
+            yield Fact(
+                name, text=", ".join(item if isinstance(item, str) else literal(item) for item in value)
+            )
+        else:
+            yield Fact(name, text=number(value) if type(value) is int else str(value))
+
+
+def _version(edited: EditedVersion) -> dict[str, Any]:
+    """A version with its changes as texts."""
+    version, changes = edited
+    return {
+        "number": version.version,
+        "author": version.author,
+        "edited_at": version.edited_at,
+        "is_known": changes is not None,
+        "more": len(changes or ()) > CHANGES_SHOWN,
+        "changes": [
+            (change.path or "/", _changed(change.before), _changed(change.after))
+            for change in (changes or ())[:CHANGES_SHOWN]
+        ],
+    }
+
+
+def _changed(value: Any) -> str | None:
+    if value is ABSENT:
+        return None
+    text = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else literal(value)
+    return text if len(text) <= CHANGE_MAX_CHARACTERS else f"{text[:CHANGE_MAX_CHARACTERS]}…"

@@ -1,0 +1,238 @@
+"""What can be done to one job: cancel, retry, edit, clone and delete it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import falcon
+
+from goqueue.api.edit_models import EditAndRetry
+from goqueue.api.json_reader import read_json
+from goqueue.api.schemas import validate
+from goqueue.control.editing import Editor
+from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page
+from goqueue.dashboard.pages.job_again import request_document
+from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.errors import IllegalTransitionError, InvalidJobError
+from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
+from goqueue.store import cancellation, cleaning
+from goqueue.store import jobs as job_store
+from goqueue.store.edits import REPLAYABLE, WAITING
+
+__all__ = ["CancelAction", "CloneAction", "DeleteAction", "EditPage", "RetryAction"]
+
+#: Who edits, as versions tell it: keys have no names.
+AUTHOR = "dashboard"
+
+#: What the form of the edit asks for.
+FIELDS = ("payload", "priority", "available_at")
+
+#: As a browser writes a field of date and time.
+MOMENT = "%Y-%m-%dT%H:%M:%S"
+
+
+def place_of(job_id: int) -> str:
+    """The page of a job."""
+    return f"{FOLDER}/jobs/{job_id}"
+
+
+class _Action(Page):
+    """An action of a job."""
+
+    def _job(self, job_id: int) -> Job:
+        with self._context.database.autocommit() as connection:
+            return job_store.get(connection, job_id)
+
+    def _editor(self) -> Editor:
+        context = self._context
+        return Editor(context.settings, context.database, context.broker, context.submitter)
+
+
+class CancelAction(_Action):
+    """Stopping it."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Cancel an unfinished job, or ask its worker to stop it."""
+        head_start = self._context.settings.priority_head_start_seconds
+        with self._context.database.autocommit() as connection:
+            cancelled = cancellation.cancel(connection, [job_id], head_start_seconds=head_start)
+        status = self._job(job_id).status
+        if cancelled.requested:
+            said = f"The worker of job {job_id} was asked to stop it."
+        elif cancelled.ended or status is JobStatus.CANCELLED:
+            said = f"Job {job_id} is cancelled."
+        else:
+            raise IllegalTransitionError(job_id, status, JobStatus.CANCELLED)
+        go_to(request, response, place_of(job_id), said)
+
+
+class RetryAction(_Action):
+    """Running it again as it is."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Queue a failed or cancelled job again."""
+        self._editor().retry(job_id)
+        go_to(request, response, place_of(job_id), f"Job {job_id} is queued again.")
+
+
+class CloneAction(_Action):
+    """Another one like it."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Create a job like it, on the way that the REST API creates jobs."""
+        context = self._context
+        (node,) = context.requests.one(request_document(context, read(context, job_id)))
+        created = context.submitter.create(node.job)
+        new_id = created.job.id
+        said = f"Job {new_id} was created like job {job_id}."
+        if created.deduplicated:
+            said = f"Nothing was created: job {new_id} has the unique key of job {job_id}."
+        go_to(request, response, place_of(new_id), said)
+
+
+class DeleteAction(_Action):
+    """Forgetting it."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Delete a finished job with everything that is kept of it."""
+        with self._context.database.autocommit() as connection:
+            deleted = cleaning.delete_final(connection, [job_id])
+        if deleted:
+            go_to(request, response, f"{FOLDER}/jobs", f"Job {job_id} is deleted.")
+            return
+        job = self._job(job_id)
+        if job.status not in FINAL_STATUSES:
+            raise IllegalTransitionError(job_id, job.status, "deleted")
+        said = f"Job {job_id} was not deleted: a job that waits for it may still ask what it returned."
+        go_to(request, response, place_of(job_id), said)
+
+
+class EditPage(_Action):
+    """Another payload, priority or start: of a job that waits, or of one that is to run again."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """The form.
+
+        Raises:
+            falcon.HTTPForbidden: nothing is changed here.
+            IllegalTransitionError: it is in no state in which it may be edited.
+        """
+        if self._context.settings.dashboard_read_only:
+            raise falcon.HTTPForbidden(description="this dashboard is read-only")
+        job = self._editable(job_id)
+        starts_later = job.available_at > datetime.now(UTC)
+        form = {
+            "payload": pretty(job.payload),
+            "priority": str(job.priority),
+            "available_at": f"{job.available_at.astimezone(UTC):{MOMENT}}" if starts_later else "",
+        }
+        self._show(request, response, job, form, {})
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """Edit it; one that failed or was cancelled runs again. What is wrong is told beside its field."""
+        form, job = form_of(request), self._editable(job_id)
+        try:
+            wanted = self._changes(job, form)
+            said = self._apply(job, wanted)
+        except InvalidJobError as error:
+            response.status = falcon.HTTP_400
+            self._show(request, response, job, form, _by_field(error.fields))
+            return
+        go_to(request, response, place_of(job_id), said)
+
+    def _editable(self, job_id: int) -> Job:
+        job = self._job(job_id)
+        if job.status not in {*WAITING, *REPLAYABLE}:
+            raise IllegalTransitionError(job_id, job.status, "edited")
+        return job
+
+    def _apply(self, job: Job, wanted: dict[str, Any]) -> str:
+        if job.status in REPLAYABLE:
+            self._editor().retry(job.id, **wanted, author=AUTHOR)
+            return f"Job {job.id} is queued again" + (", with your changes." if wanted else ".")
+        if not wanted:
+            return "Nothing was changed."
+        self._editor().edit(job.id, **wanted, author=AUTHOR)
+        return f"Job {job.id} is changed."
+
+    def _changes(self, job: Job, form: dict[str, str]) -> dict[str, Any]:
+        """What the form says that is not so already.
+
+        Raises:
+            InvalidJobError: a value is wrong.
+        """
+        document: dict[str, Any] = {}
+        text = form.get("payload", "").encode(errors="replace")
+        if len(text) > self._context.settings.job_max_bytes:
+            largest = self._context.settings.job_max_bytes
+            raise InvalidJobError({"payload": f"expected at most {largest:,} bytes"})
+        document["payload"] = read_json(text)
+        document["priority"] = _whole_number("priority", form.get("priority", ""))
+        if form.get("available_at"):
+            document["available_at"] = _moment("available_at", form["available_at"])
+        wanted = validate(EditAndRetry, document)
+        changes = {
+            "payload": None if _is_same(wanted.payload, job.payload) else wanted.payload,
+            "priority": None if wanted.priority == job.priority else wanted.priority,
+            "available_at": None if _is_start_of(job, wanted.available_at) else wanted.available_at,
+        }
+        return {name: value for name, value in changes.items() if value is not None}
+
+    def _show(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        job: Job,
+        form: dict[str, str],
+        wrong: dict[str, list[str]],
+    ) -> None:
+        job_type = self._context.broker.job_types.get(job.type)
+        self._renderer.page(
+            request,
+            response,
+            "job_edit.html",
+            job=job,
+            form={name: form.get(name, "") for name in FIELDS},
+            wrong={name: wrong.get(name, []) for name in FIELDS},
+            schema=None if job_type is None else pretty(job_type.json_schema()),
+            runs_again=job.status in REPLAYABLE,
+        )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    # As texts: 1, 1.0 and true are equal in Python, and different in JSON.
+    return pretty(one) == pretty(other)
+
+
+def _is_start_of(job: Job, at: datetime | None) -> bool:
+    """Whether a start is what the form was shown with: the job's own, to the second."""
+    return at is not None and at == job.available_at.replace(microsecond=0)
+
+
+def _whole_number(field: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidJobError({field: "expected a whole number"}) from None
+
+
+def _moment(field: str, text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).isoformat()
+    except ValueError:
+        raise InvalidJobError({field: "expected a date and a time"}) from None
+
+
+def _by_field(fields: dict[str, str]) -> dict[str, list[str]]:
+    """What is wrong, by the fields of the form. What names none of them is about the payload's text."""
+    wrong: dict[str, list[str]] = {}
+    for path, problem in fields.items():
+        if path in {"priority", "available_at"}:
+            wrong.setdefault(path, []).append(problem)
+        else:
+            inner = path.removeprefix("payload").removeprefix(".").removeprefix("body")
+            wrong.setdefault("payload", []).append(f"{inner}: {problem}" if inner else problem)
+    return wrong

@@ -1,0 +1,64 @@
+"""What a job was given, returned and logged, whole and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import falcon
+
+from goqueue.api.report_models import LOG_PAGE_MAX_LINES
+from goqueue.dashboard.page import Page
+from goqueue.dashboard.pages.job_again import curl_of, python_of
+from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.store import jobs as job_store
+from goqueue.store import reports
+
+__all__ = ["JobFile"]
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class JobFile(Page):
+    """One file of a job."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int, name: str) -> None:
+        """The file.
+
+        Raises:
+            falcon.HTTPNotFound: a job has no such file.
+        """
+        files: dict[str, tuple[Callable[[falcon.Request, int], str], str]] = {
+            "payload.json": (self._payload, falcon.MEDIA_JSON),
+            "result.json": (self._result, falcon.MEDIA_JSON),
+            "log.txt": (self._log, TEXT),
+            "create.sh": (self._curl, TEXT),
+            "create.py": (self._python, TEXT),
+        }
+        if name not in files:
+            raise falcon.HTTPNotFound
+        write, media_type = files[name]
+        response.text = write(request, job_id)
+        response.content_type = media_type
+        response.set_header("Cache-Control", "no-store")
+        response.set_header("Content-Disposition", f'inline; filename="job-{job_id}-{name}"')
+
+    def _payload(self, _request: falcon.Request, job_id: int) -> str:
+        with self._context.database.autocommit() as connection:
+            return pretty(job_store.get(connection, job_id).payload)
+
+    def _result(self, _request: falcon.Request, job_id: int) -> str:
+        with self._context.database.autocommit() as connection:
+            return pretty(job_store.get(connection, job_id).result)
+
+    def _log(self, request: falcon.Request, job_id: int) -> str:
+        fence = request.get_param_as_int("attempt", min_value=0, max_value=2**31 - 1)
+        with self._context.database.autocommit() as connection:
+            job_store.get(connection, job_id)
+            lines = reports.lines_of(connection, job_id, fence=fence, after=0, limit=LOG_PAGE_MAX_LINES)
+        return "".join(f"{line.logged_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.text}\n" for line in lines)
+
+    def _curl(self, request: falcon.Request, job_id: int) -> str:
+        return curl_of(self._context, request, read(self._context, job_id)) + "\n"
+
+    def _python(self, request: falcon.Request, job_id: int) -> str:
+        return python_of(self._context, request, read(self._context, job_id)) + "\n"

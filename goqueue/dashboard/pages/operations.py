@@ -1,0 +1,212 @@
+"""Operations over many jobs: what one would be done to, begun, watched and aborted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import falcon
+
+from goqueue.control import bulk
+from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.job_query import FIELDS, address, filter_parameters, in_words, query_of
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
+from goqueue.rules.bulk_actions import STATUSES, BulkAction, BulkState, status_of
+from goqueue.store import bulk_operations as bulk_store
+from goqueue.store import job_summaries
+from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation
+from goqueue.store.job_lists import JobFilter
+
+__all__ = ["AbortAction", "NewOperationPage", "OperationPage", "OperationsPage"]
+
+PAGE_OPERATIONS = 50
+
+PLACE = f"{FOLDER}/operations"
+
+#: What else the form of an operation says.
+SETTINGS = ("priority", "rate", "canary", "author")
+
+
+class _OperationForm(Page):
+    """The form of an operation, with what it would be done to now."""
+
+    def _confirm(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        said: dict[str, str],
+        problems: dict[str, str],
+    ) -> None:
+        wanted, action, preview = JobFilter(), BulkAction.RETRY, None
+        try:
+            wanted = query_of(said).job_filter()
+            action = _action_of(said.get("action"), wanted.status)
+            wanted = _with_status(action, wanted)
+            # What the action needs is still to be said in the form.
+            priority = 0 if action is BulkAction.SET_PRIORITY else None
+            preview = bulk.preview(
+                self._context.database, NewBulkOperation(action, wanted, priority=priority)
+            )
+        except InvalidJobError as error:
+            problems = error.fields | problems
+        if problems:
+            response.status = falcon.HTTP_400
+        self._renderer.page(
+            request,
+            response,
+            "operation_new.html",
+            action=action,
+            actions=list(BulkAction),
+            statuses=STATUSES[action],
+            wanted=wanted,
+            said={name: said.get(name, "") for name in SETTINGS},
+            fields=filter_parameters(wanted),
+            words=[word for word in in_words(wanted) if word[0] != "status"],
+            preview=preview,
+            jobs=self._rows(preview),
+            list_place=address(wanted),
+            problems=problems,
+            priorities=PRIORITY_RANGE,
+        )
+
+    def _rows(self, preview: bulk.Preview | None) -> list[job_summaries.JobSummary]:
+        if preview is None:
+            return []
+        with self._context.database.autocommit() as connection:
+            return job_summaries.of(connection, [job.id for job in preview.jobs])[::-1]
+
+
+class NewOperationPage(_OperationForm):
+    """What an operation would be done to."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """A dry run, and the form that begins it.
+
+        Raises:
+            falcon.HTTPForbidden: nothing is changed here.
+        """
+        if self._context.settings.dashboard_read_only:
+            raise falcon.HTTPForbidden(description="this dashboard is read-only")
+        said = {name: request.get_param(name, default="") for name in ("action", *FIELDS, *SETTINGS)}
+        self._confirm(request, response, said, {})
+
+
+class OperationsPage(_OperationForm):
+    """All of them."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The newest, page by page."""
+        before = request.get_param_as_int("before", min_value=1, max_value=MAX_JOB_ID)
+        with self._context.read_database.autocommit() as connection:
+            operations = bulk_store.list_newest(connection, limit=PAGE_OPERATIONS + 1, before_id=before)
+        more = len(operations) > PAGE_OPERATIONS
+        operations = operations[:PAGE_OPERATIONS]
+        self._renderer.page(
+            request,
+            response,
+            "operations.html",
+            operations=[_shown(operation) for operation in operations],
+            older=f"{PLACE}?before={operations[-1].id}" if more else None,
+            is_first=before is None,
+        )
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Begin one, and watch it. What is wrong is told in the form."""
+        said = form_of(request)
+        try:
+            operation = bulk.start(self._context.database, _new_of(said))
+        except InvalidJobError as error:
+            self._confirm(request, response, said, error.fields)
+            return
+        go_to(request, response, f"{PLACE}/{operation.id}", f"Operation {operation.id} has begun.")
+
+
+class OperationPage(Page):
+    """One of them."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
+        """How far it has come."""
+        with self._context.database.autocommit() as connection:
+            operation = bulk_store.get(connection, operation_id)
+            canaries = bulk_store.canaries(connection, operation_id) if operation.canary else None
+        shown = _shown(operation)
+        self._renderer.page(request, response, "operation.html", shown=shown, canaries=canaries)
+
+
+class AbortAction(Page):
+    """Stopping one."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
+        """Stop it for good."""
+        operation = bulk.abort(self._context.database, operation_id)
+        said = f"Operation {operation_id} is aborted: {operation.done:,} jobs were taken before."
+        go_to(request, response, f"{PLACE}/{operation_id}", said)
+
+
+def _shown(operation: BulkOperation) -> dict[str, Any]:
+    """An operation with what its page says of it."""
+    return {
+        "operation": operation,
+        "words": in_words(operation.filter),
+        "jobs_place": None if operation.filter.ids else address(operation.filter),
+        "share": _share(operation),
+        "is_counted": not operation.filter.searches,
+    }
+
+
+def _share(operation: BulkOperation) -> float:
+    """How far it has come, 0 to 1: by its count, or, where that was not the whole, by its position."""
+    if operation.state is BulkState.COMPLETED:
+        return 1.0
+    if operation.filter.searches:
+        return operation.after_id / max(operation.up_to_id, 1)
+    return min(1.0, operation.done / max(operation.total, 1))
+
+
+def _action_of(said: str | None, status: JobStatus | None) -> BulkAction:
+    """The action that was said, or the first that fits the status."""
+    if said:
+        if said not in set(BulkAction):
+            raise InvalidJobError({"action": f"expected one of {', '.join(BulkAction)}"})
+        return BulkAction(said)
+    fitting = (action for action in BulkAction if status in STATUSES[action])
+    return next(fitting, BulkAction.RETRY)
+
+
+def _with_status(action: BulkAction, wanted: JobFilter) -> JobFilter:
+    """The filter with a status that the action is for, where the one of the list is not."""
+    status = wanted.status if wanted.status in STATUSES[action] else None
+    default = status_of(action, status, of_a_kind=wanted.fingerprint is not None)
+    return replace(wanted, status=default or STATUSES[action][0])
+
+
+def _new_of(said: dict[str, str]) -> NewBulkOperation:
+    """The operation that a form says.
+
+    Raises:
+        InvalidJobError: with the wrong fields.
+    """
+    wanted = query_of(said).job_filter()
+    action = _action_of(said.get("action"), wanted.status)
+    is_priority = action is BulkAction.SET_PRIORITY
+    return NewBulkOperation(
+        action,
+        wanted,
+        priority=_number(said, "priority", int) if is_priority else None,
+        rate=_number(said, "rate", float),
+        canary=_number(said, "canary", int) if action is BulkAction.RETRY else None,
+        author=said.get("author", "").strip() or None,
+    )
+
+
+def _number(said: dict[str, str], name: str, kind: type[int | float]) -> Any:
+    text = said.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidJobError({name: "expected a number"}) from None

@@ -1,0 +1,185 @@
+"""The service at a glance: what happens now, what happened, and what will."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast, get_args
+
+import falcon
+
+from goqueue.api.monitoring import Warnings
+from goqueue.dashboard import history as history_reading
+from goqueue.dashboard.history import ChartName, History, ended_per_second
+from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.rendering import LIVE
+from goqueue.rules.outlook import Outlook, outlook
+from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.store import failures, overview, rollups
+from goqueue.store.failures import FailureFilter, FailureGroup
+from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
+from goqueue.store.rollups import Scope, Step
+from goqueue.store.rows import current_time
+
+__all__ = ["OverviewData", "OverviewPage", "RootPage"]
+
+#: The rate at which a queue ends jobs is that of so long.
+RATE_SECONDS = 180
+
+#: The lines of the queues show so long, in so many points.
+LINE_SECONDS = 900
+LINE_POINTS = 30
+
+#: So many groups of failures are shown.
+GROUPS_SHOWN = 8
+
+#: Steps are counted every ten seconds at most.
+HISTORY_GOOD_FOR_SECONDS = 5.0
+
+#: A roller that has counted nothing for so long is none.
+COUNTED_WITHIN = timedelta(seconds=60)
+
+
+class RootPage:
+    """The bare address of the service."""
+
+    def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
+        """Go to the dashboard."""
+        raise falcon.HTTPFound("/dashboard")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue, with what becomes of it."""
+
+    glance: QueueGlance
+    ends_per_second: float
+    outlook: Outlook
+    line: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is shown to everybody alike.
+
+    Attributes:
+        is_counted: a roller counts, so a scheduler runs.
+    """
+
+    service: ServiceGlance
+    queues: list[QueueView]
+    groups: list[FailureGroup]
+    is_counted: bool
+
+    @property
+    def ready(self) -> int:
+        """Jobs that could start now."""
+        return sum(queue.glance.ready for queue in self.queues)
+
+    @property
+    def oldest_at(self) -> datetime | None:
+        """Since when the oldest of them could."""
+        moments = [queue.glance.oldest_at for queue in self.queues if queue.glance.oldest_at]
+        return min(moments, default=None)
+
+
+class _OverviewResource(Page):
+    """What the page and its charts have in common."""
+
+    def _history(self, wanted: TimeRange) -> History:
+        return self._site.shared.get(
+            ("history", wanted.name), lambda: self._read(wanted), good_for_seconds=HISTORY_GOOD_FOR_SECONDS
+        )
+
+    def _read(self, wanted: TimeRange) -> History:
+        with self._context.read_database.autocommit() as connection:
+            return history_reading.read(connection, Scope.SERVICE, "", wanted)
+
+
+class OverviewPage(_OverviewResource):
+    """The page."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._warnings = Warnings(self._context.settings, self._context.database)
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The page."""
+        wanted = _range_of(request)
+        now = self._site.shared.get("overview", self._read_now)
+        self._renderer.page(
+            request,
+            response,
+            "overview.html",
+            now=now,
+            service=now.service,
+            range=wanted,
+            ranges=RANGES.values(),
+            history=self._history(wanted),
+            is_poll=request.get_header("HX-Target") == LIVE,
+            warnings=self._warnings.known().get("warnings", []),
+            counted_up_to=COUNTED_UP_TO,
+            queues_shown=QUEUES_SHOWN,
+            address=request.prefix,
+        )
+
+    def _read_now(self) -> Now:
+        with self._context.read_database.autocommit() as connection:
+            lease_seconds = self._context.settings.lease_seconds
+            now = current_time(connection)
+            service = overview.of_service(connection, lease_seconds=lease_seconds)
+            glances = overview.of_queues(connection)
+            up_to = rollups.counted_up_to(connection, step_seconds=10)
+            since = now - timedelta(seconds=LINE_SECONDS)
+            steps = rollups.series_of_each(connection, Scope.QUEUE, step_seconds=10, since=since)
+            lately = FailureFilter(since=now - timedelta(hours=1))
+            groups = failures.groups(connection, lately, order="count", limit=GROUPS_SHOWN)
+        queues = [_view(glance, steps.get(glance.name, []), up_to or now) for glance in glances]
+        return Now(service, queues, groups, up_to is not None and now - up_to < COUNTED_WITHIN)
+
+
+class OverviewData(_OverviewResource):
+    """What the charts are drawn from."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """One chart's document."""
+        name = request.get_param("chart", default="throughput")
+        if name not in get_args(ChartName):
+            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
+        wanted = _range_of(request)
+        document = self._site.shared.get(
+            ("chart", name, wanted.name),
+            lambda: history_reading.chart(self._history(wanted), cast("ChartName", name)),
+            good_for_seconds=HISTORY_GOOD_FOR_SECONDS,
+        )
+        self._renderer.data(request, response, document)
+
+
+def _range_of(request: falcon.Request) -> TimeRange:
+    name = request.get_param("range", default=DEFAULT_RANGE)
+    if name not in RANGES:
+        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
+    return RANGES[name]
+
+
+def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> QueueView:
+    rate = ended_per_second(steps, up_to - timedelta(seconds=RATE_SECONDS), up_to)
+    future = outlook(
+        glance.ready,
+        ends_per_second=rate,
+        arrivals_per_second=glance.arrivals_per_second,
+        is_closed=glance.is_closed,
+    )
+    return QueueView(glance, rate, future, _line(steps, up_to))
+
+
+def _line(steps: list[Step], up_to: datetime) -> list[float]:
+    """How many jobs ended in each of the points that end now."""
+    seconds = LINE_SECONDS / LINE_POINTS
+    line = [0.0] * LINE_POINTS
+    for step in steps:
+        back = int(((up_to - step.starts_at).total_seconds() - 1) // seconds)
+        if 0 <= back < LINE_POINTS:
+            ended = step.completed + step.failed + step.cancelled + step.expired
+            line[LINE_POINTS - 1 - back] += ended / seconds
+    return line

@@ -1,0 +1,266 @@
+"""One queue: its figures and charts, how it lets its jobs in, and changing that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast, get_args
+from urllib.parse import quote
+
+import falcon
+import orjson
+
+from goqueue.api.queues import flow_control_of
+from goqueue.api.schemas import validate
+from goqueue.control.autoscaling import autoscale_queue
+from goqueue.dashboard import history
+from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.history import ChartName
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.pages.queues import PAUSES
+from goqueue.dashboard.queue_form import (
+    FIELDS,
+    Blanks,
+    changes_of,
+    limit_words,
+    number_of,
+    texts_of,
+    whole_number_of,
+    wrong_by_field,
+)
+from goqueue.dashboard.queue_reading import QueueReader, QueueView
+from goqueue.dashboard.rendering import LIVE
+from goqueue.db import Connection
+from goqueue.errors import InvalidJobError
+from goqueue.rules.admission import KEYLESS
+from goqueue.rules.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS
+from goqueue.rules.flow_settings import KeySettings, PauseSettings, QueueSettings
+from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.store import blocked_keys, queue_settings
+from goqueue.store.blocked_keys import BlockedKey
+from goqueue.store.overview import COUNTED_UP_TO
+
+__all__ = ["QueueChart", "QueuePage"]
+
+PLACE = f"{FOLDER}/queues"
+
+#: Who pauses: keys have no names.
+AUTHOR = "dashboard"
+
+KEYS_SHOWN = 100
+BLOCKED_SHOWN = 20
+
+#: So many keys are looked at for blocked ones, each time that the page is refreshed.
+BLOCKED_AMONG = 300
+
+Wrong = dict[str, Blanks]
+
+
+class QueuePage(Page):
+    """A queue, by its name, which may hold anything that can be printed."""
+
+    def __init__(self, site: Site, reader: QueueReader) -> None:
+        super().__init__(site)
+        self._reader = reader
+        self._flow = flow_control_of(site.context)
+        self._actions: dict[str, Callable[[str, Mapping[str, str]], str]] = {
+            "pause": self._pause,
+            "resume": self._resume,
+            "settings": self._set,
+            "key": self._set_key,
+            "forget": self._forget_key,
+        }
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """The page."""
+        self._show(request, response, name, {}, {})
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Change it; what is wrong is told beside its field."""
+        form = form_of(request)
+        action = form.get("action", "")
+        if action not in self._actions:
+            raise falcon.HTTPBadRequest(description="this form says nothing that can be done to a queue")
+        try:
+            said = self._actions[action](name, form)
+        except InvalidJobError as error:
+            response.status = falcon.HTTP_400
+            self._show(request, response, name, form, {action: wrong_by_field(error.fields)})
+            return
+        place = PLACE if form.get("back") == "list" else place_of(name)
+        go_to(request, response, place, said)
+
+    def _pause(self, name: str, form: Mapping[str, str]) -> str:
+        wanted: dict[str, Any] = {"author": AUTHOR}
+        if form.get("reason", "").strip():
+            wanted["reason"] = form["reason"].strip()
+        if form.get("until"):
+            wanted["until"] = _moment(form["until"])
+        _put(wanted, "seconds", number_of, form)
+        self._flow.pause(name, validate(PauseSettings, wanted))
+        return f"Queue {name} is paused: its running jobs go on, and no other starts."
+
+    def _resume(self, name: str, _form: Mapping[str, str]) -> str:
+        self._flow.resume(name)
+        return f"Queue {name} goes on."
+
+    def _set(self, name: str, form: Mapping[str, str]) -> str:
+        changes = changes_of(form, _shown(form))
+        if not changes:
+            return "Nothing was changed."
+        self._flow.set_queue(name, validate(QueueSettings, changes))
+        return f"The settings of queue {name} are changed."
+
+    def _set_key(self, name: str, form: Mapping[str, str]) -> str:
+        wanted: dict[str, Any] = {}
+        _put(wanted, "weight", whole_number_of, form)
+        _put(wanted, "concurrency", whole_number_of, form)
+        self._flow.set_key(name, form.get("key", ""), validate(KeySettings, wanted))
+        return f"Key {form['key']} has settings of its own."
+
+    def _forget_key(self, name: str, form: Mapping[str, str]) -> str:
+        self._flow.delete_key(name, form.get("key", ""))
+        return f"Key {form['key']} is like every other."
+
+    def _show(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        name: str,
+        form: Mapping[str, str],
+        wrong: Wrong,
+    ) -> None:
+        view = self._reader.one(name)
+        with self._context.database.autocommit() as connection:
+            blocked, has_more = _blocked(connection, view)
+        values: dict[str, Any] = {
+            "view": view,
+            "blocked": blocked,
+            "has_more_blocked": has_more,
+            "limit_words": limit_words(view.standing.limits),
+            "counted_up_to": COUNTED_UP_TO,
+            "place": place_of(name),
+            "pauses": PAUSES,
+            "wrong": {action: wrong.get(action, Blanks()) for action in self._actions},
+            "form": {field: form.get(field, "") for field in ("reason", "seconds", "until")},
+        }
+        # What stands outside of the live part is not asked for again.
+        if request.get_header("HX-Target") != LIVE:
+            values |= self._below(request, view, form, wrong)
+        self._renderer.page(request, response, "queue.html", **values)
+
+    def _below(
+        self, request: falcon.Request, view: QueueView, form: Mapping[str, str], wrong: Wrong
+    ) -> dict[str, Any]:
+        name, wanted, shown = view.name, _range_of(request), texts_of(view.standing.limits)
+        with self._context.database.autocommit() as connection:
+            keys = list(queue_settings.key_limits(connection, name).items())
+        points = self._reader.history(name, wanted).points
+        is_typed = bool(wrong.get("settings"))
+        return {
+            "ranges": RANGES.values(),
+            "range": wanted,
+            "points": [point for point in points if point.wait_p50 is not None or point.retried],
+            "keys": keys[:KEYS_SHOWN],
+            "has_more_keys": len(keys) > KEYS_SHOWN,
+            "shown": orjson.dumps(_shown(form) if is_typed else shown).decode(),
+            "fields": {field: form.get(field, "") for field in FIELDS} if is_typed else shown,
+            "key_form": {field: form.get(field, "") for field in ("key", "weight", "concurrency")}
+            if wrong.get("key")
+            else dict.fromkeys(("key", "weight", "concurrency"), ""),
+            "advice": self._advice(name) if request.get_param("advice") else None,
+        }
+
+    def _advice(self, name: str) -> dict[str, Any]:
+        """How many threads it needs, and what that follows from."""
+        settings = self._context.settings
+        answer = autoscale_queue(
+            self._context.database,
+            settings,
+            name,
+            declared_queues=self._context.queues.declared(),
+            window_seconds=WINDOW_SECONDS,
+            assumed_run_seconds=ASSUMED_RUN_SECONDS,
+        )
+        threads = settings.worker_processes * settings.worker_threads
+        return {
+            "answer": answer,
+            "demand": answer.demand,
+            "objective": answer.objective,
+            "load": answer.demand.arrival_rate * answer.run_seconds,
+            "threads_per_worker": threads,
+            "workers_needed": math.ceil(answer.threads_needed / threads),
+            "assumed_run_seconds": ASSUMED_RUN_SECONDS,
+        }
+
+
+class QueueChart(Page):
+    """The figures of a chart: of a queue, over a range."""
+
+    def __init__(self, site: Site, reader: QueueReader) -> None:
+        super().__init__(site)
+        self._reader = reader
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """As JSON."""
+        name = request.get_param("queue", default="")
+        self._reader.expect(name)
+        chart = request.get_param("chart", default="throughput")
+        if chart not in get_args(ChartName):
+            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
+        found = history.chart(self._reader.history(name, _range_of(request)), cast("ChartName", chart))
+        self._renderer.data(request, response, found)
+
+
+def place_of(name: str) -> str:
+    """The page of a queue."""
+    return f"{PLACE}/{quote(name)}"
+
+
+def _blocked(connection: Connection, view: QueueView) -> tuple[list[BlockedKey], bool]:
+    """The keys that hold up later jobs, where the order is strict; and whether there may be more."""
+    if not view.standing.limits.fifo:
+        return [], False
+    found, last = blocked_keys.page(
+        connection, view.name, after=KEYLESS, limit=BLOCKED_SHOWN, keys_max=BLOCKED_AMONG
+    )
+    return found, last is not None
+
+
+def _range_of(request: falcon.Request) -> TimeRange:
+    name = request.get_param("range", default=DEFAULT_RANGE)
+    if name not in RANGES:
+        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
+    return RANGES[name]
+
+
+def _shown(form: Mapping[str, str]) -> dict[str, str]:
+    """What the fields held when the form was made; of a form that does not say it, nothing."""
+    try:
+        document = orjson.loads(form.get("shown", "{}"))
+    except orjson.JSONDecodeError:
+        return {}
+    return {field: str(document.get(field, "")) for field in FIELDS} if isinstance(document, dict) else {}
+
+
+def _put(
+    wanted: dict[str, Any], name: str, read: Callable[[str], float | None], form: Mapping[str, str]
+) -> None:
+    try:
+        wanted[name] = read(form.get(name, ""))
+    except ValueError as error:
+        raise InvalidJobError({name: str(error)}) from None
+
+
+def _moment(text: str) -> datetime:
+    """As a browser writes a field of date and time, in UTC.
+
+    Raises:
+        InvalidJobError: it is none.
+    """
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise InvalidJobError({"until": "expected a date and a time"}) from None

@@ -1,0 +1,166 @@
+"""Making a schedule and defining one anew, by a form: what `PUT /schedules/{name}` takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import falcon
+import orjson
+
+from goqueue.api.json_reader import read_json
+from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
+from goqueue.api.schemas import validate
+from goqueue.control import scheduling
+from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page
+from goqueue.dashboard.pages.schedules import place_of
+from goqueue.errors import InvalidJobError, ScheduleConflictError
+from goqueue.jobs import UniqueRule
+from goqueue.rules.schedule_settings import ScheduleIdentity
+from goqueue.rules.schedules import CatchUp, Overlap, Schedule, ScheduleDefinition, Source
+from goqueue.store import schedules as schedule_store
+
+__all__ = ["ScheduleForm"]
+
+#: The fields that are one line of text each; what is empty is not said.
+_TEXTS = ("cron", "timezone", "queue", "type", "overlap", "catch_up")
+
+#: What stands in the field of everything else, where it is not the default.
+_DEFAULTS: dict[str, Any] = {
+    "priority": 0,
+    "max_retries": None,
+    "time_limit_seconds": None,
+    "ttl_seconds": None,
+    "deadline_seconds": None,
+    "concurrency_key": None,
+    "rate_cost": 1,
+    "catch_up_max": 100,
+    "catch_up_window_seconds": 86_400.0,
+    "jitter_seconds": 0.0,
+    "blackouts": (),
+    "blackout_policy": "skip",
+}
+
+_NEW = {"timezone": "UTC", "overlap": "queue", "catch_up": "once", "payload": "{}", "more": "{}"}
+
+
+class ScheduleForm(Page):
+    """The form of a new schedule, or, with a name, of one that there is."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The form.
+
+        Raises:
+            falcon.HTTPForbidden: nothing is changed here.
+        """
+        if self._context.settings.dashboard_read_only:
+            raise falcon.HTTPForbidden(description="this dashboard is read-only")
+        name = request.get_param("name")
+        if name is None:
+            typed = {
+                "queue": request.get_param("queue", default=""),
+                "type": request.get_param("type", default=""),
+            }
+            self._show(request, response, None, _NEW | typed, {})
+            return
+        with self._context.database.autocommit() as connection:
+            schedule = schedule_store.get(connection, name)
+        if schedule.definition.source is Source.CODE:
+            raise ScheduleConflictError(name, f"the schedule {name!r} is declared in code: change it there")
+        self._show(request, response, name, self._texts(schedule), {})
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Create it, or define it anew."""
+        form = form_of(request)
+        old_name = form.get("old_name") or None
+        try:
+            definition = self._definition(old_name, form)
+            if old_name is None:
+                scheduling.create(self._context.database, definition)
+            else:
+                scheduling.put(self._context.database, definition)
+        except (InvalidJobError, ScheduleConflictError) as error:
+            wrong = error.fields if isinstance(error, InvalidJobError) else {"name": str(error)}
+            response.status = falcon.HTTP_400 if isinstance(error, InvalidJobError) else falcon.HTTP_409
+            self._show(request, response, old_name, form, wrong)
+            return
+        done = "created" if old_name is None else "defined anew"
+        go_to(request, response, place_of(definition.name), f"The schedule {definition.name} is {done}.")
+
+    def _definition(self, old_name: str | None, form: dict[str, str]) -> ScheduleDefinition:
+        """What was typed, validated like a request over REST."""
+        name = old_name or form.get("name", "").strip()
+        validate(ScheduleIdentity, {"name": name})
+        document: dict[str, Any] = _object_of(form, "more")
+        document |= {field: text for field in _TEXTS if (text := form.get(field, "").strip())}
+        document["payload"] = _object_of(form, "payload")
+        wanted = validate(PutSchedule, document)
+        job = {member: document[member] for member in JOB_MEMBERS if member in document}
+        return wanted.definition(name, self._context.requests.one(job)[0].job, Source.API)
+
+    def _texts(self, schedule: Schedule) -> dict[str, str]:
+        """What the fields show of a schedule."""
+        definition = schedule.definition
+        document = schedule_document(schedule, orjson.loads(definition.job.payload))
+        more = {name: document[name] for name, default in _DEFAULTS.items() if document[name] != default}
+        job_type = self._context.broker.job_types.get(definition.job.type)
+        # A type that makes the keys of its jobs makes this one again.
+        if definition.job.unique is not None and (job_type is None or job_type.unique is None):
+            more["unique"] = _unique(definition.job.unique)
+        texts = {name: str(document[name]) for name in _TEXTS}
+        return texts | {"payload": _pretty(document["payload"]), "more": _pretty(more)}
+
+    def _show(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        name: str | None,
+        typed: dict[str, str],
+        wrong: dict[str, str],
+    ) -> None:
+        self._renderer.page(
+            request,
+            response,
+            "schedule_form.html",
+            name=name,
+            back=f"{FOLDER}/schedules" if name is None else place_of(name),
+            typed=typed,
+            wrong=wrong,
+            types=sorted(self._context.broker.job_types),
+            queues=sorted(self._context.queues.declared()),
+            overlaps=list(Overlap),
+            catch_ups=list(CatchUp),
+        )
+
+
+def _object_of(form: dict[str, str], field: str) -> dict[str, Any]:
+    """The JSON object of a field; an empty one is {}.
+
+    Raises:
+        InvalidJobError: it is none.
+    """
+    text = form.get(field, "").strip() or "{}"
+    try:
+        value = read_json(text.encode("utf-8", "surrogatepass"))
+    except InvalidJobError as error:
+        raise InvalidJobError({field: "; ".join(error.fields.values())}) from None
+    if not isinstance(value, dict):
+        raise InvalidJobError({field: "expected a JSON object"})
+    return value
+
+
+def _unique(rule: UniqueRule) -> dict[str, Any]:
+    said = {
+        "key": rule.key,
+        "while": [state.value for state in rule.states],
+        "window_seconds": rule.window_seconds,
+        "mode": rule.mode.value,
+        "debounce_max_seconds": rule.debounce_max_seconds,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _pretty(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, indent=2, default=list)

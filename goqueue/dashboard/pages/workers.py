@@ -1,0 +1,127 @@
+"""The worker processes: what each runs, and telling it to be quiet, to go on, or to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import falcon
+
+from goqueue.control.workers import tell_worker
+from goqueue.dashboard.guard import FOLDER
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page, Site
+from goqueue.store import worker_lists
+from goqueue.store.worker_lists import WORKERS_SHOWN, WorkAtHand
+from goqueue.store.workers import Worker, WorkerCommand, WorkerState
+
+__all__ = ["WorkerAction", "WorkersPage"]
+
+PLACE = f"{FOLDER}/workers"
+
+#: What the page says after a change.
+_SAID = {
+    WorkerCommand.QUIET: "takes no more jobs; it finishes those that it has",
+    WorkerCommand.STOP: "ends when its jobs have ended, at the latest after the grace period",
+    None: "takes jobs again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One worker process with what it runs."""
+
+    worker: Worker
+    work: WorkAtHand
+
+    @property
+    def free(self) -> int:
+        """Threads without a job."""
+        return max(0, self.worker.threads - self.work.held)
+
+    @property
+    def more(self) -> int:
+        """Threads whose jobs are not shown."""
+        return min(self.work.held, self.worker.threads) - len(self.work.jobs)
+
+    @property
+    def ahead(self) -> int:
+        """Jobs that it claimed and that wait for a thread."""
+        return max(0, self.work.held - self.worker.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The processes of one host."""
+
+    name: str
+    processes: Sequence[Process]
+
+    @property
+    def threads(self) -> int:
+        """All of them."""
+        return sum(process.worker.threads for process in self.processes)
+
+    @property
+    def busy(self) -> int:
+        """Those that have a job."""
+        return sum(process.worker.threads - process.free for process in self.processes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its processes have for themselves."""
+        return sum(process.worker.memory_bytes or 0 for process in self.processes)
+
+
+class WorkersPage(Page):
+    """Hosts, their processes, and what each runs."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The page."""
+        lease_seconds = self._context.settings.lease_seconds
+        with self._context.database.autocommit() as connection:
+            present = worker_lists.present(connection, lease_seconds=lease_seconds)
+            gone = worker_lists.gone(connection, lease_seconds=lease_seconds)
+            work = worker_lists.at_hand(connection, present[:WORKERS_SHOWN])
+        hosts = list(_hosts(present[:WORKERS_SHOWN], work))
+        self._renderer.page(
+            request,
+            response,
+            "workers.html",
+            hosts=hosts,
+            gone=gone,
+            shown=WORKERS_SHOWN,
+            has_more=len(present) > WORKERS_SHOWN,
+            counts=_counts(present),
+            threads=sum(host.threads for host in hosts),
+            busy=sum(host.busy for host in hosts),
+            heartbeat_seconds=self._context.settings.heartbeat_seconds,
+            grace_seconds=self._context.settings.shutdown_grace_seconds,
+        )
+
+
+class WorkerAction(Page):
+    """Telling a worker what to do. None: to take jobs again."""
+
+    def __init__(self, site: Site, command: WorkerCommand | None) -> None:
+        super().__init__(site)
+        self._command = command
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
+        """Note it, and go back to the page."""
+        context = self._context
+        worker = tell_worker(context.database, context.settings, worker_id, self._command)
+        name = f"Process {worker.pid} on {worker.hostname} (worker {worker.id})"
+        go_to(request, response, PLACE, f"{name} {_SAID[self._command]}.")
+
+
+def _hosts(workers: Sequence[Worker], work: Mapping[int, WorkAtHand]) -> Iterator[Host]:
+    """Hosts by name; the processes of each as they were started, so that none changes its place."""
+    ordered = sorted(workers, key=lambda worker: (worker.hostname, worker.id))
+    for name, group in groupby(ordered, key=lambda worker: worker.hostname):
+        yield Host(name, [Process(worker, work.get(worker.id, WorkAtHand())) for worker in group])
+
+
+def _counts(workers: Sequence[Worker]) -> dict[str, int]:
+    return {state.value: sum(worker.state is state for worker in workers) for state in WorkerState}

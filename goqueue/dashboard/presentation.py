@@ -1,0 +1,100 @@
+"""How times, durations and numbers read. Pure: what a template shows, as text or as safe markup."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from markupsafe import Markup
+
+__all__ = ["count", "duration", "moment", "number", "per_second", "percent", "size"]
+
+#: What stands where there is no value.
+NOTHING = "\N{EN DASH}"
+
+MINUS = "\N{MINUS SIGN}"
+
+_MINUTE = 60
+_HOUR = 3600
+_DAY = 86_400
+_UNITS = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s"))
+
+#: From here on, tenths of a second say nothing.
+_TENTHS_UP_TO = 10
+
+_MILLISECONDS = 1000
+_KIB = 1024
+
+
+def moment(at: datetime | None) -> Markup | str:
+    """A time as an element: exact to the second on hover, told by a script as "3 s ago" where one runs."""
+    if at is None:
+        return NOTHING
+    at = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        at.isoformat(), at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC", at.strftime("%d %b %H:%M:%S")
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """A duration as people say it, in its two largest units: 0.4 ms, 35 ms, 1.2 s, 4 min 10 s, 2 d 3 h."""
+    if seconds is None or math.isnan(seconds):
+        return NOTHING
+    if seconds < 0:
+        return f"{MINUS}{duration(-seconds)}"
+    return _short(seconds) if round(seconds, 1) < _TENTHS_UP_TO else _long(round(seconds))
+
+
+def _short(seconds: float) -> str:
+    if seconds < 1 / _MILLISECONDS:
+        return f"{seconds * _MILLISECONDS:.1f} ms"
+    if round(seconds * _MILLISECONDS) < _MILLISECONDS:
+        return f"{seconds * _MILLISECONDS:.0f} ms"
+    return f"{seconds:.1f} s"
+
+
+def _long(seconds: int) -> str:
+    for unit, name, smaller_unit, smaller in _UNITS:
+        if seconds >= unit:
+            rest = seconds % unit // smaller_unit
+            return f"{seconds // unit} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds} s"
+
+
+def number(value: float | None) -> str:
+    """A number with its thousands apart."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}"
+
+
+def count(value: int, up_to: int) -> str:
+    """A count that stopped at a limit, as such."""
+    return f"{number(value)}+" if value >= up_to else number(value)
+
+
+def per_second(value: float | None) -> str:
+    """A rate: 0/s, 0.25/s, 3.1/s, 1,250/s."""
+    if value is None:
+        return NOTHING
+    digits = 0 if value == 0 or value >= 100 else 1 if value >= 1 else 2  # noqa: PLR2004
+    return f"{value:,.{digits}f}/s"
+
+
+def percent(part: float | None) -> str:
+    """A part of one: 12.5 %."""
+    if part is None:
+        return NOTHING
+    return f"{part * 100:.3g} %"
+
+
+def size(octets: int | None) -> str:
+    """Bytes: 512 B, 1.5 KiB, 3 MiB."""
+    if octets is None:
+        return NOTHING
+    value = float(octets)
+    for unit in ("B", "KiB", "MiB"):
+        if value < _KIB:
+            return f"{value:.3g} {unit}"
+        value /= _KIB
+    return f"{value:.3g} GiB"

@@ -1,0 +1,245 @@
+"""What the pages of queues show, read in one go, and bounded whatever waits in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from goqueue.dashboard import history as history_reading
+from goqueue.dashboard.history import History, ended_per_second
+from goqueue.dashboard.page import Site
+from goqueue.db import Connection
+from goqueue.errors import QueueNotFoundError
+from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.rules.outlook import Outlook, outlook
+from goqueue.rules.ranges import TimeRange
+from goqueue.rules.rollup_steps import MINUTES, TENS
+from goqueue.store import overview, queue_figures, rollups
+from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
+from goqueue.store.queue_figures import Count, QueueCounts, QueueStanding
+from goqueue.store.rollups import Scope, Step
+from goqueue.store.rows import current_time
+
+__all__ = ["QueueReader", "QueueView"]
+
+#: Ends are counted over so long for the outlook, as the overview does; completed ones over so long.
+ENDS_SECONDS = 180
+RATE_SECONDS = 60
+
+#: A sparkline has so many steps of a minute.
+SPARKLINE_STEPS = 60
+
+#: Steps are counted every ten seconds at most.
+HISTORY_GOOD_FOR_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What is shown to everybody alike, and may be a little older.
+
+    Attributes:
+        minutes: how many completed in each of the last minutes that are counted.
+    """
+
+    glance: QueueGlance
+    counts: QueueCounts
+    ends_per_second: float
+    completed_per_second: float
+    minutes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue as a row of the list."""
+
+    figures: _Figures
+    standing: QueueStanding
+    outlook: Outlook
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.figures.glance.name
+
+    @property
+    def key(self) -> str:
+        """Names hold anything; this holds only hex digits."""
+        return hashlib.blake2b(self.name.encode(errors="replace"), digest_size=8).hexdigest()
+
+    @property
+    def glance(self) -> QueueGlance:
+        """What waits in it."""
+        return self.figures.glance
+
+    @property
+    def ready(self) -> Count:
+        """Jobs that could start now."""
+        return Count(self.glance.ready, self.glance.ready >= COUNTED_UP_TO)
+
+    @property
+    def ends_per_second(self) -> float:
+        """How many jobs come to an end."""
+        return self.figures.ends_per_second
+
+
+class QueueReader:
+    """Reads queues for pages. Figures are read once for many browsers; how a queue stands, for each."""
+
+    def __init__(self, site: Site) -> None:
+        self._context = site.context
+        self._shared = site.shared
+
+    def all(self) -> tuple[list[QueueView], bool]:
+        """Queues by name, also declared ones that no job has used, and whether there may be more."""
+        figures = self._shared.get("queues", self._read_all)
+        return self._views(figures), len(figures) >= QUEUES_SHOWN
+
+    def one(self, name: str) -> QueueView:
+        """The queue of a name.
+
+        Raises:
+            QueueNotFoundError: there is none.
+        """
+        self.expect(name)
+        (view,) = self._views(self._shared.get(("queue", name), lambda: self._read(name)))
+        return view
+
+    def history(self, name: str, wanted: TimeRange) -> History:
+        """The past of a queue."""
+        return self._shared.get(
+            ("queue-history", name, wanted.name),
+            lambda: self._read_history(name, wanted),
+            good_for_seconds=HISTORY_GOOD_FOR_SECONDS,
+        )
+
+    def expect(self, name: str) -> None:
+        """Check that there is such a queue.
+
+        Raises:
+            QueueNotFoundError: there is none.
+        """
+        if not self._context.queues.knows(name):
+            raise QueueNotFoundError(name)
+
+    def _views(self, figures: Sequence[_Figures]) -> list[QueueView]:
+        with self._context.database.autocommit() as connection:
+            standing = queue_figures.standing_of_each(connection, [one.glance.name for one in figures])
+        return [_view(one, standing.get(one.glance.name, QueueStanding())) for one in figures]
+
+    def _read_all(self) -> list[_Figures]:
+        with self._context.read_database.autocommit() as connection:
+            glances = [one for one in overview.of_queues(connection) if one.name != QUARANTINE_QUEUE]
+            if len(glances) < QUEUES_SHOWN:
+                unused = self._context.queues.declared() - {one.name for one in glances} - {QUARANTINE_QUEUE}
+                glances += [_unused(name) for name in unused]
+            tens, minutes = _Window.of(connection, TENS.seconds), _Window.of(connection, MINUTES.seconds)
+            return self._figures(
+                connection, sorted(glances, key=lambda one: one.name), tens.each(), minutes.each()
+            )
+
+    def _read(self, name: str) -> list[_Figures]:
+        with self._context.read_database.autocommit() as connection:
+            glances = overview.of_queues(connection, name) or [_unused(name)]
+            tens, minutes = _Window.of(connection, TENS.seconds), _Window.of(connection, MINUTES.seconds)
+            return self._figures(connection, glances, tens.only(name), minutes.only(name))
+
+    def _figures(
+        self, connection: Connection, glances: Sequence[QueueGlance], tens: _Steps, minutes: _Steps
+    ) -> list[_Figures]:
+        counts = queue_figures.counts_of_each(
+            connection,
+            [one.name for one in glances],
+            lease_seconds=self._context.settings.lease_seconds,
+        )
+        return [
+            _Figures(
+                glance=glance,
+                counts=counts[glance.name],
+                ends_per_second=ended_per_second(
+                    tens.of(glance.name), tens.until - timedelta(seconds=ENDS_SECONDS), tens.until
+                ),
+                completed_per_second=tens.completed(glance.name, RATE_SECONDS) / RATE_SECONDS,
+                minutes=minutes.line(glance.name),
+            )
+            for glance in glances
+        ]
+
+    def _read_history(self, name: str, wanted: TimeRange) -> History:
+        with self._context.read_database.autocommit() as connection:
+            return history_reading.read(connection, Scope.QUEUE, name, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The counted steps of queues, by name, up to a moment."""
+
+    by_name: Mapping[str, list[Step]]
+    until: datetime
+
+    def of(self, name: str) -> list[Step]:
+        """Those of one queue."""
+        return self.by_name.get(name, [])
+
+    def completed(self, name: str, seconds: int) -> int:
+        """Jobs of a queue that completed in the last so many seconds that are counted."""
+        since = self.until - timedelta(seconds=seconds)
+        return sum(step.completed for step in self.of(name) if step.starts_at >= since)
+
+    def line(self, name: str) -> tuple[int, ...]:
+        """Completed jobs of each of the last minutes, 0 where there is no step."""
+        found = {step.starts_at: step.completed for step in self.of(name)}
+        first = self.until - timedelta(minutes=SPARKLINE_STEPS)
+        return tuple(found.get(first + timedelta(minutes=number), 0) for number in range(SPARKLINE_STEPS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Where steps of a length are read."""
+
+    connection: Connection
+    step_seconds: int
+    until: datetime
+
+    @staticmethod
+    def of(connection: Connection, step_seconds: int) -> _Window:
+        """Up to what is counted."""
+        until = rollups.counted_up_to(connection, step_seconds=step_seconds) or current_time(connection)
+        return _Window(connection, step_seconds, until)
+
+    @property
+    def since(self) -> datetime:
+        """As far back as rates and sparklines look."""
+        steps = ENDS_SECONDS if self.step_seconds == TENS.seconds else SPARKLINE_STEPS * MINUTES.seconds
+        return self.until - timedelta(seconds=steps)
+
+    def each(self) -> _Steps:
+        """Those of all queues."""
+        return _Steps(
+            rollups.series_of_each(
+                self.connection, Scope.QUEUE, step_seconds=self.step_seconds, since=self.since
+            ),
+            self.until,
+        )
+
+    def only(self, name: str) -> _Steps:
+        """Those of one queue."""
+        steps = rollups.series(
+            self.connection, Scope.QUEUE, name, step_seconds=self.step_seconds, since=self.since
+        )
+        return _Steps({name: steps}, self.until)
+
+
+def _unused(name: str) -> QueueGlance:
+    return QueueGlance(name, False, False, 0, None, 0.0)  # noqa: FBT003  (the columns of a row)
+
+
+def _view(figures: _Figures, standing: QueueStanding) -> QueueView:
+    future = outlook(
+        figures.glance.ready,
+        ends_per_second=figures.ends_per_second,
+        arrivals_per_second=figures.glance.arrivals_per_second,
+        is_closed=standing.is_closed,
+    )
+    return QueueView(figures, standing, future)

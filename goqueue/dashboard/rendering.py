@@ -1,0 +1,113 @@
+"""Turning values into pages: the Jinja environment, and answers that cost nothing while nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import falcon
+import jinja2
+import orjson
+
+from goqueue.config import Settings
+from goqueue.dashboard import presentation
+from goqueue.dashboard.notices import take_notice
+from goqueue.dashboard.sessions import Sessions
+
+__all__ = ["Renderer"]
+
+HTML = "text/html; charset=utf-8"
+
+#: The block of a page that a poll asks for.
+LIVE = "live"
+
+NAVIGATION = (
+    ("/dashboard", "Overview"),
+    ("/dashboard/jobs", "Jobs"),
+    ("/dashboard/queues", "Queues"),
+    ("/dashboard/types", "Types"),
+    ("/dashboard/failures", "Failures"),
+    ("/dashboard/schedules", "Schedules"),
+    ("/dashboard/workers", "Workers"),
+    ("/dashboard/create", "Create"),
+)
+
+
+class Renderer:
+    """Answers requests with pages. Everything that a template shows is text, unless it was made as markup."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, asset: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("goqueue.dashboard"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
+        self._environment.filters["json"] = lambda value: orjson.dumps(value).decode()
+        self._environment.globals |= {
+            "asset": asset,
+            "navigation": NAVIGATION,
+            "read_only": settings.dashboard_read_only,
+            "has_login": bool(settings.api_keys),
+        }
+
+    def page(
+        self, request: falcon.Request, response: falcon.Response, template: str, /, **values: Any
+    ) -> None:
+        """Answer with a page, or, where a poll asks, with its live part alone; 304 where that is known."""
+        is_poll = request.get_header("HX-Target") == LIVE
+        values |= {
+            "csrf": self._sessions.token(request.context.session),
+            "path": request.path,
+            "query": request.query_string,
+            "notice": None if is_poll else take_notice(request, response),
+        }
+        page = self._environment.get_template(template)
+        if is_poll:
+            context = page.new_context(values)
+            text = "".join(page.blocks[LIVE](context))
+        else:
+            text = page.render(values)
+        response.content_type = HTML
+        _answer(request, response, text.encode())
+
+    def data(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
+        """Answer with JSON that a chart is drawn from; 304 where it is known."""
+        response.content_type = falcon.MEDIA_JSON
+        _answer(request, response, orjson.dumps(document))
+
+    def problem(
+        self, request: falcon.Request, response: falcon.Response, status: int, title: str, detail: str
+    ) -> None:
+        """Answer with a page that says what went wrong."""
+        page = self._environment.get_template("problem.html")
+        response.content_type = HTML
+        session = getattr(request.context, "session", None)
+        response.text = page.render(
+            csrf="" if session is None else self._sessions.token(session),
+            path=request.path,
+            query="",
+            notice=None,
+            status=status,
+            title=title,
+            detail=detail,
+        )
+
+
+def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> None:
+    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+    # Weak: a proxy may compress it, and it stays the same page.
+    response.set_header("ETag", f'W/"{tag}"')
+    response.set_header("Cache-Control", "private, no-cache")
+    response.set_header("Vary", "HX-Request, HX-Target, Cookie")
+    if tag in (request.get_header("If-None-Match") or ""):
+        response.status = falcon.HTTP_304
+        # Nothing is sent, so it has no type.
+        response.delete_header("Content-Type")
+        return
+    response.data = body

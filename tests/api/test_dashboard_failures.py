@@ -1,0 +1,319 @@
+"""The pages of failures: groups, one group, and the way to running it again."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from falcon import testing
+
+from goqueue.api.app import create_app
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.dashboard.site import DASHBOARD
+from goqueue.db import Database
+from goqueue.jobs import FailureKind
+from goqueue.rules.fingerprints import kind_of
+from goqueue.services.bulk_operator import BulkOperator
+from goqueue.store import failure_groups
+from goqueue.store import failures as failure_store
+from goqueue.store.failures import FailureFilter
+from tests.support.dashboard import DashboardClient
+from tests.support.factories import JobFactory
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
+
+PLACE = "/dashboard/failures"
+
+KIND = kind_of("noop", "ValueError", "no customer 17", "app.charge")
+GROUP = f"{PLACE}/{KIND.fingerprint}"
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/jobs.py", line 12, in charge
+    raise ValueError(customer)
+ValueError: no customer 17
+"""
+
+
+def text_of(html: str) -> str:
+    """What a page says, without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+def groups_of(html: str) -> list[str]:
+    """The fingerprints of the rows, in their order."""
+    return re.findall(r'<tr id="failure-([0-9a-f]{16})"', html)
+
+
+@pytest.fixture
+def dead(make_job: JobFactory, database: Database) -> list[int]:
+    """Three dead letters of one kind, the newest with an attempt; and a newer one of another."""
+    jobs = [
+        make_job(
+            "failed",
+            queue="noop",
+            fingerprint=KIND.fingerprint,
+            error=f"ValueError: no customer {n}",
+            fence=1,
+        )
+        for n in range(3)
+    ]
+    make_job("failed", queue="email", type="send_email", reason="worker_died", error="the worker died")
+    make_job("completed", queue="noop")
+    with database.autocommit() as connection:
+        failure_store.insert_kinds(connection, [KIND])
+        connection.exec_driver_sql(
+            "INSERT INTO attempts (job_id, fence, attempt, outcome, traceback, started_at, run_seconds) "
+            "VALUES (%(id)s, 1, 1, 'failed', %(traceback)s, now(), 0.5)",
+            {"id": jobs[-1].id, "traceback": TRACEBACK},
+        )
+    return [job.id for job in jobs]
+
+
+def test_nothing_failed_is_good_news(dashboard: DashboardClient, make_job: JobFactory) -> None:
+    """Without failures the page says so, and where jobs are that will be tried again."""
+    make_job("completed")
+    page = dashboard.get(PLACE).text
+    assert "Nothing failed" in page
+    assert 'href="/dashboard/jobs?status=queued"' in page
+
+
+def test_failures_are_shown_in_groups(dashboard: DashboardClient, dead: list[int]) -> None:
+    """Each group has its exception, message, frame, type, count and times, the latest first."""
+    assert dead
+    page = dashboard.get(PLACE).text
+    killed, group = groups_of(page)
+    assert group == KIND.fingerprint
+    row = re.search(rf'<tr id="failure-{group}".*?</tr>', page, re.DOTALL)
+    assert row
+    assert all(
+        word in row[0]
+        for word in ("ValueError", "no customer &lt;n&gt;", "app.charge", "noop", f'href="{GROUP}"')
+    )
+    assert re.search(r'data-name="Jobs" class="number"><span>3<', row[0])
+    assert row[0].count("<time") == 2
+    other = re.search(rf'<tr id="failure-{killed}".*?</tr>', page, re.DOTALL)
+    assert other
+    assert all(word in other[0] for word in ("No exception", "worker_died", "send_email"))
+
+
+@pytest.mark.parametrize(
+    ("query", "counts"),
+    [
+        pytest.param("", ["1", "3"], id="the latest first"),
+        pytest.param("order=count", ["3", "1"], id="the largest first"),
+        pytest.param("queue=email", ["1"], id="queue"),
+        pytest.param("type=noop", ["3"], id="type"),
+        pytest.param("type=noop&queue=email", [], id="neither"),
+        pytest.param("since=15m", ["1", "2"], id="a quarter of an hour"),
+        pytest.param("since=24h&order=count", ["3", "1"], id="a day, the largest first"),
+        pytest.param("since=2100-01-01T00:00:00Z", [], id="since a time to come"),
+        pytest.param("since=2020-01-01T00:00:00%2B01:00", ["1", "3"], id="since long ago"),
+        pytest.param("queue=&type=&since=&order=", ["1", "3"], id="empty fields"),
+    ],
+)
+def test_groups_are_chosen(
+    dashboard: DashboardClient, dead: list[int], database: Database, query: str, counts: list[str]
+) -> None:
+    """The parameters of the address choose and order the groups, and the form shows them."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET finished_at = now() - interval '1 hour' WHERE id = %(id)s", {"id": dead[0]}
+        )
+    page = dashboard.get(f"{PLACE}?{query}").text
+    assert re.findall(r'data-name="Jobs" class="number"><span>(\d+)<', page) == counts
+    if query == "queue=email":
+        assert 'name="queue" value="email"' in page
+    if not counts:
+        assert "Nothing failed here" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        pytest.param("since=yesterday", "since", id="no time"),
+        pytest.param("since=2020-01-01T00:00:00", "since", id="no zone"),
+        pytest.param("order=name", "order", id="order"),
+        pytest.param("queue=a%00", "queue", id="NUL"),
+        pytest.param(f"type={'x' * 201}", "type", id="a long type"),
+    ],
+)
+@pytest.mark.usefixtures("dead")
+def test_a_wrong_address_is_told_beside_the_field(dashboard: DashboardClient, query: str, field: str) -> None:
+    """A question that is wrong is a 400 that says which field."""
+    answer = dashboard.get(f"{PLACE}?{query}")
+    assert answer.status_code == 400
+    assert re.findall(r'id="(\w+)-wrong"', answer.text) == [field]
+    assert groups_of(answer.text) == []
+
+
+def test_the_bounded_look_agrees_with_the_count_of_all(make_job: JobFactory, database: Database) -> None:
+    """The groups are those of REST, whatever is asked for."""
+    for number in range(40):
+        kind = kind_of("noop", f"Error{number % 7}", "text", None)
+        make_job("failed", queue=f"q{number % 3}", fingerprint=kind.fingerprint)
+        if number % 5 == 0:
+            make_job("failed", queue="q0", reason=f"reason_{number % 4}")
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    for order in ("last_seen", "count"):
+        for wanted in (
+            FailureFilter(),
+            FailureFilter(queue="q1"),
+            FailureFilter(since=long_ago, type="noop"),
+        ):
+            with database.autocommit() as connection:
+                exact = failure_store.groups(connection, wanted, order=order, limit=100)
+                shown = failure_groups.shown(connection, wanted, order=order, limit=100)
+            facts = [
+                (group.fingerprint, group.count, group.last_seen, group.sample_job_id) for group in exact
+            ]
+            assert sorted(facts) == sorted(
+                (group.fingerprint, group.count, group.last_seen, group.newest_job_id) for group in shown
+            )
+            counted = [group.count if order == "count" else group.last_seen for group in shown]
+            assert counted == sorted(counted, reverse=True)
+            assert not any(group.is_least for group in shown)
+
+
+def test_a_large_group_says_that_there_are_more(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """Of a group, a thousand are counted; the page of the group says so as well."""
+    make_job("failed", queue="noop", fingerprint=KIND.fingerprint, error="ValueError: x")
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (queue, type, status, payload, finished_at, fingerprint) "
+            "SELECT 'noop', 'noop', 'failed', '{}', now(), %(f)s FROM generate_series(1, 1100)",
+            {"f": KIND.fingerprint},
+        )
+    assert re.search(r"<span>1,000<span[^>]*>\+</span>", dashboard.get(PLACE).text)
+    assert "1,000 or more" in dashboard.get(GROUP).text
+
+
+def test_a_group_shows_what_failed_and_where(dashboard: DashboardClient, dead: list[int]) -> None:
+    """The page of a group has its sample with the traceback's own frames in front, and its newest jobs."""
+    page = dashboard.get(GROUP).text
+    said = text_of(page)
+    assert "ValueError" in said
+    assert "no customer &lt;n&gt;" in said
+    assert "raised in jobs.py:12, in charge" in said
+    assert '<pre class="own">' in page
+    assert f'href="/dashboard/jobs/{dead[-1]}">job {dead[-1]}</a>' in page
+    assert re.findall(r'<tr id="job-(\d+)"', page) == [str(job_id) for job_id in reversed(dead)]
+    assert f'href="/dashboard/jobs?fingerprint={KIND.fingerprint}"' in page
+
+
+def test_a_group_without_an_exception_says_so(dashboard: DashboardClient, dead: list[int]) -> None:
+    """What died without an exception has no traceback, and its jobs all the same."""
+    killed = groups_of(dashboard.get(f"{PLACE}?queue=email").text)[0]
+    page = dashboard.get(f"{PLACE}/{killed}").text
+    assert "There is no traceback" in page
+    assert "reason: worker died" in page
+    assert re.findall(r'<tr id="job-(\d+)"', page) == [str(dead[-1] + 1)]
+
+
+def test_a_group_is_retried_after_a_dry_run(
+    dashboard: DashboardClient, dead: list[int], settings: Settings, database: Database
+) -> None:
+    """Its form goes to a dry run with count and jobs, and that one begins the watched operation."""
+    page = dashboard.get(GROUP).text
+    form = re.search(r'<form method="get" action="(/dashboard/operations/new)".*?</form>', page, re.DOTALL)
+    assert form
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="(\w*)"', form[0]))
+    assert set(re.findall(r'type="number" name="(\w+)"', form[0])) == {"canary", "rate"}
+    query = "&".join(f"{name}={value}" for name, value in (hidden | {"canary": "1", "rate": "50"}).items())
+    dry = dashboard.get(f"{form[1]}?{query}")
+    assert dry.status_code == 200
+    assert '<span id="matching">3</span>' in dry.text
+    assert all(f'id="job-{job_id}"' in dry.text for job_id in dead)
+    assert 'name="canary" value="1"' in dry.text
+    answer = dashboard.post("/dashboard/operations", **hidden, status="failed", canary="1", rate="50")
+    assert answer.status_code == 303
+    assert re.fullmatch(r"/dashboard/operations/\d+", answer.headers["location"])
+    assert dashboard.get(answer.headers["location"]).status_code == 200
+    operator = BulkOperator(settings, database, lambda _seconds: None)
+    operator.run_once()
+    with database.autocommit() as connection:
+        found = connection.exec_driver_sql("SELECT requested_by, canary, rate FROM bulk_operations").all()
+        queued = connection.exec_driver_sql("SELECT id FROM jobs WHERE status = 'queued'").scalars().all()
+    assert [tuple(row) for row in found] == [("dashboard", 1, 50.0)]
+    assert list(queued) == [dead[0]]
+
+
+def test_what_failed_before_is_good_news(
+    dashboard: DashboardClient, dead: list[int], database: Database
+) -> None:
+    """A group whose jobs ran again says so, and still what it was."""
+    assert dead
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("DELETE FROM jobs WHERE queue = 'noop'")
+    page = dashboard.get(GROUP)
+    assert page.status_code == 200
+    assert "No job is failed like this any more" in page.text
+    assert "app.charge" in page.text
+    assert "operations/new" not in page.text
+
+
+@pytest.mark.parametrize("fingerprint", ["0" * 16, "x", "%00", "A" * 16, "a" * 17])
+@pytest.mark.usefixtures("dead")
+def test_an_unknown_group_is_404(dashboard: DashboardClient, fingerprint: str) -> None:
+    """What no job has failed like, or what cannot be a fingerprint, is a page that says so."""
+    answer = dashboard.get(f"{PLACE}/{fingerprint}")
+    assert answer.status_code == 404
+    assert "<html" in answer.text
+
+
+def test_hostile_text_stays_text(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """Exception, message, frame, type, error and traceback are shown, and never are markup."""
+    hostile = "<script>alert(1)</script>"
+    kind = FailureKind("0123456789abcdef", hostile, hostile, hostile + "x" * 5000, hostile)
+    job = make_job(
+        "failed",
+        queue=hostile,
+        type=hostile,
+        error=hostile,
+        reason=hostile,
+        fingerprint=kind.fingerprint,
+        fence=1,
+    )
+    with database.autocommit() as connection:
+        failure_store.insert_kinds(connection, [kind])
+        connection.exec_driver_sql(
+            "INSERT INTO attempts (job_id, fence, attempt, outcome, traceback, started_at, run_seconds) "
+            "VALUES (%(id)s, 1, 1, 'failed', %(traceback)s, now(), 0.5)",
+            {"id": job.id, "traceback": TRACEBACK + hostile},
+        )
+    for place in (PLACE, f"{PLACE}/{kind.fingerprint}", f"{PLACE}?queue=%3Cscript%3Ealert(1)%3C/script%3E"):
+        page = dashboard.get(place)
+        assert page.status_code == 200
+        assert hostile not in page.text
+        assert "&lt;script&gt;alert(1)" in page.text
+
+
+@pytest.mark.usefixtures("dead")
+def test_a_read_only_dashboard_has_no_retry(settings: Settings, database: Database, runway: Runway) -> None:
+    """It shows the groups and begins nothing."""
+    app = create_app(
+        settings.model_copy(update={"dashboard_read_only": True}),
+        database=database,
+        runway=runway,
+        site=DASHBOARD,
+    )
+    page = DashboardClient(testing.TestClient(app)).get(GROUP).text
+    assert "app.charge" in page
+    assert "operations/new" not in page
+
+
+@pytest.mark.usefixtures("dead")
+def test_the_live_parts_are_known_when_nothing_changed(dashboard: DashboardClient) -> None:
+    """A poll gets the part alone, and 304 for the part that it has."""
+    for place in (PLACE, GROUP):
+        part = dashboard.live(place)
+        assert "<html" not in part.text
+        assert "ValueError" in part.text
+        assert dashboard.live(place, If_None_Match=part.headers["etag"]).status_code == 304

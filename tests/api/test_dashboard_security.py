@@ -1,0 +1,454 @@
+"""What stands before the dashboard: keys, sessions, tokens, origins, read-only, policies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from falcon import testing
+
+from goqueue.api.app import create_app
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.dashboard.guard import CONTENT_SECURITY_POLICY
+from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, Session, Sessions
+from goqueue.dashboard.site import DASHBOARD
+from goqueue.db import Database
+from tests.support.dashboard import DashboardClient
+from tests.support.dashboard_pages import addresses, form_routes, page_routes, routes
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
+
+KEY = "the key of the tests"
+KEY_HASH = hashlib.sha256(KEY.encode()).hexdigest()
+
+#: Places that nobody has to be, for the routes with parameters.
+NOWHERE = {
+    name: ["1"]
+    for name in ("jobs", "operations", "workers", "queues", "types", "schedules", "failures", "editable")
+}
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+MakeBrowser = Callable[..., DashboardClient]
+
+
+@pytest.fixture
+def browser_of(settings: Settings, database: Database, runway: Runway) -> MakeBrowser:
+    """Makes browsers on a dashboard with other settings."""
+
+    def make(**changes: Any) -> DashboardClient:
+        changed = settings.model_copy(update=changes)
+        app = create_app(changed, database=database, runway=runway, site=DASHBOARD)
+        return DashboardClient(testing.TestClient(app))
+
+    return make
+
+
+@pytest.fixture
+def locked(browser_of: MakeBrowser) -> DashboardClient:
+    """A browser that knows no key, where one is needed."""
+    return browser_of(api_keys=(KEY_HASH,))
+
+
+@pytest.fixture
+def inside(locked: DashboardClient) -> DashboardClient:
+    """The same after its login."""
+    assert locked.post("/dashboard/login", key=KEY).status_code == 303
+    return locked
+
+
+def address(template: str) -> str:
+    """An address of a route."""
+    if template.endswith("/files/{name}"):
+        return "/dashboard/jobs/1/files/payload.json"
+    return addresses(template, NOWHERE)[0]
+
+
+GETS = [route.template for route in routes() if "GET" in route.methods and "/static/" not in route.template]
+
+#: What a form may be sent to without a key: the login itself.
+POSTS = [template for template in form_routes() if template not in {"/dashboard/login", "/dashboard/logout"}]
+
+
+def test_there_are_pages_and_forms() -> None:
+    """The tests of this module have something to walk over."""
+    assert len(page_routes()) > 8
+    assert len(POSTS) > 8
+
+
+# Without a key
+
+
+@pytest.mark.parametrize("template", [one for one in GETS if one != "/dashboard/login"])
+def test_without_a_key_every_page_leads_to_the_login(locked: DashboardClient, template: str) -> None:
+    """No page, chart or file is shown; afterwards the browser is where it wanted to be."""
+    wanted = address(template)
+    result = locked.get(wanted)
+    assert result.status_code == 303
+    assert result.headers["location"] == f"/dashboard/login?{urlencode({'next': wanted}, safe='')}"
+    assert result.text == "" or "Log in" not in result.text
+
+
+@pytest.mark.parametrize("template", POSTS)
+def test_without_a_key_every_form_leads_to_the_login(locked: DashboardClient, template: str) -> None:
+    """Nothing is done, even with the right token."""
+    result = locked.post(address(template), action="delete")
+    assert result.status_code == 303
+    assert result.headers["location"] == "/dashboard/login"
+
+
+def test_a_poll_is_sent_to_the_login_as_a_whole_page(locked: DashboardClient) -> None:
+    """The login is not shown inside of the page that asked."""
+    result = locked.live("/dashboard/jobs")
+    assert result.status_code == 401
+    assert result.headers["hx-redirect"] == "/dashboard/login"
+
+
+def test_the_api_takes_no_session(inside: DashboardClient) -> None:
+    """The cookie opens the dashboard alone, so a page of another site cannot use it on the API."""
+    assert inside.get("/dashboard").status_code == 200
+    assert inside.get("/jobs").status_code == 401
+
+
+def test_what_is_served_to_all_needs_no_key(locked: DashboardClient) -> None:
+    """The files of the login page."""
+    for place in re.findall(r'(?:href|src)="(/dashboard/static/[^"]+)"', locked.get("/dashboard/login").text):
+        assert locked.get(place).status_code == 200
+
+
+# The login
+
+
+def test_the_right_key_opens_and_leads_back(locked: DashboardClient) -> None:
+    """The browser goes where it wanted to be, with a cookie that no script reads and no other site sends."""
+    result = locked.post("/dashboard/login", key=f" {KEY} ", next="/dashboard/jobs?status=failed")
+    assert result.status_code == 303
+    assert result.headers["location"] == "/dashboard/jobs?status=failed"
+    cookie = result.cookies[COOKIE]
+    assert cookie.http_only
+    assert cookie.same_site == "Lax"
+    assert cookie.path == "/"
+    assert cookie.max_age == LIFETIME_SECONDS
+    assert not cookie.secure
+    assert locked.get("/dashboard/jobs").status_code == 200
+
+
+def test_behind_tls_the_cookie_is_for_tls(browser_of: MakeBrowser) -> None:
+    """A proxy says how it was asked."""
+    result = browser_of().get("/dashboard/login", X_Forwarded_Proto="https")
+    assert result.cookies[COOKIE].secure
+
+
+def test_a_wrong_key_is_told(locked: DashboardClient) -> None:
+    """The form is shown again, with 403, and nothing is open."""
+    result = locked.post("/dashboard/login", key="wrong", next="/dashboard/jobs")
+    assert result.status_code == 403
+    assert "does not know that key" in result.text
+    assert 'value="/dashboard/jobs"' in result.text
+    assert locked.get("/dashboard").status_code == 303
+
+
+def test_the_hash_of_a_key_is_no_key(locked: DashboardClient) -> None:
+    """Who reads the settings is not in."""
+    assert locked.post("/dashboard/login", key=KEY_HASH).status_code == 403
+
+
+def test_a_login_makes_another_session(locked: DashboardClient) -> None:
+    """A session that somebody planted before the login is worth nothing after it."""
+    planted = (locked.token(), locked.cookies[COOKIE])[1]
+    locked.post("/dashboard/login", key=KEY)
+    assert locked.cookies[COOKIE] != planted
+    locked.cookies[COOKIE] = planted
+    assert locked.get("/dashboard").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "https://example.com/dashboard",
+        "//example.com/dashboard",
+        "/\\example.com",
+        "/dashboard\\..\\evil",
+        "javascript:alert(1)",
+        "/jobs",
+        "/dashboard/\r\nSet-Cookie: a=b",
+        "dashboard",
+        "",
+    ],
+)
+def test_the_login_leads_to_our_pages_alone(locked: DashboardClient, place: str) -> None:
+    """A link to the login cannot send anybody elsewhere."""
+    form = locked.get(f"/dashboard/login?{urlencode({'next': place})}").text
+    assert 'name="next" value="/dashboard"' in form
+    result = locked.post("/dashboard/login", key=KEY, next=place)
+    assert result.headers["location"] == "/dashboard"
+
+
+def test_who_logs_out_is_out(inside: DashboardClient) -> None:
+    """The browser is sent to the login, and its session knows no key."""
+    result = inside.post("/dashboard/logout")
+    assert result.status_code == 303
+    assert result.headers["location"] == "/dashboard/login"
+    assert "You are logged out." in inside.get("/dashboard/login").text
+    assert inside.get("/dashboard").status_code == 303
+
+
+def test_where_there_are_no_keys_nobody_logs_in_or_out(browser_of: MakeBrowser) -> None:
+    """There is no button for what there is not."""
+    page = browser_of().get("/dashboard").text
+    assert "Log out" not in page
+
+
+# Sessions
+
+
+@pytest.fixture
+def signer(settings: Settings) -> Sessions:
+    """What the locked dashboard signs with."""
+    return Sessions(settings.model_copy(update={"api_keys": (KEY_HASH,)}))
+
+
+def test_a_signed_session_is_in(locked: DashboardClient, signer: Sessions) -> None:
+    """The tests below fail for what they change, and for nothing else."""
+    locked.cookies[COOKIE] = signer.write(signer.begin(knows_key=True))
+    assert locked.get("/dashboard").status_code == 200
+
+
+@pytest.mark.parametrize("change", ["claims a key", "extended", "unsigned", "cut", "not text", "empty"])
+def test_a_forged_session_is_none(locked: DashboardClient, signer: Sessions, change: str) -> None:
+    """Whatever is changed in a cookie, its signature does not fit any more."""
+    name, knows_key, until, signature = signer.write(signer.begin(knows_key=False)).split(".")
+    locked.cookies[COOKIE] = {
+        "claims a key": f"{name}.1.{until}.{signature}",
+        "extended": f"{name}.{knows_key}.{int(until) + 9}.{signature}",
+        "unsigned": f"{name}.1.{until}.",
+        "cut": f"{name}.1",
+        "not text": "\xff\xfe.1.9.\xff",
+        "empty": "....",
+    }[change]
+    assert locked.get("/dashboard").status_code == 303
+
+
+def test_an_old_session_is_over(locked: DashboardClient, signer: Sessions) -> None:
+    """However it is signed."""
+    over = Session("somebody", knows_key=True, expires_at=int(time.time()) - 1)
+    locked.cookies[COOKIE] = signer.write(over)
+    assert locked.get("/dashboard").status_code == 303
+
+
+def test_another_key_ends_every_session(inside: DashboardClient, browser_of: MakeBrowser) -> None:
+    """A key that leaked is taken away, and whoever logged in by it is out."""
+    other = browser_of(api_keys=(hashlib.sha256(b"another").hexdigest(),))
+    other.cookies = inside.cookies
+    assert other.get("/dashboard").status_code == 303
+
+
+# Changes
+
+
+def send(browser: DashboardClient, place: str, headers: dict[str, str], **fields: str) -> int:
+    """Send a form with exactly these headers; the status."""
+    return int(
+        browser.client.simulate_post(
+            place, body=urlencode(fields), headers=FORM | headers, cookies=browser.cookies
+        ).status_code
+    )
+
+
+OURS = {"Sec-Fetch-Site": "same-origin"}
+
+#: Where a form can be sent to that does something everywhere: nothing comes of it.
+HARMLESS = "/dashboard/logout"
+
+
+@pytest.mark.parametrize("template", form_routes())
+def test_a_form_without_its_token_is_refused(browser_of: MakeBrowser, template: str) -> None:
+    """Every one: there is no way around the guard."""
+    browser = browser_of()
+    browser.token()
+    assert send(browser, address(template), OURS, action="delete") == 403
+    assert send(browser, address(template), OURS, action="delete", csrf="0" * 64) == 403
+
+
+def test_a_token_of_another_session_is_refused(browser_of: MakeBrowser) -> None:
+    """A token is of one session, also among those that all know the key."""
+    browser, other = browser_of(), browser_of()
+    token = other.token()
+    assert browser.token() != token
+    assert send(browser, HARMLESS, OURS, csrf=token) == 403
+    assert send(browser, HARMLESS, OURS, csrf=browser.token()) == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://falconframework.org"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://falconframework.org.evil.example"},
+        {},
+    ],
+    ids=str,
+)
+def test_a_form_of_another_site_is_refused(browser_of: MakeBrowser, headers: dict[str, str]) -> None:
+    """Even with the right token; and who does not say where a form is from is no browser."""
+    browser = browser_of()
+    assert send(browser, HARMLESS, headers, csrf=browser.token()) == 403
+
+
+@pytest.mark.parametrize("headers", [OURS, {"Origin": "http://falconframework.org"}], ids=str)
+def test_a_form_of_ours_is_taken(browser_of: MakeBrowser, headers: dict[str, str]) -> None:
+    """By either header."""
+    browser = browser_of()
+    assert send(browser, HARMLESS, headers, csrf=browser.token()) == 303
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data; boundary=x"])
+def test_what_is_no_form_is_refused(browser_of: MakeBrowser, kind: str) -> None:
+    """A body of another kind brings no token."""
+    browser = browser_of()
+    browser.token()
+    result = browser.client.simulate_post(
+        HARMLESS, body='["csrf"]', headers=OURS | {"Content-Type": kind}, cookies=browser.cookies
+    )
+    assert result.status_code in {400, 403, 415}
+
+
+@pytest.mark.parametrize("template", POSTS)
+def test_a_read_only_dashboard_changes_nothing(browser_of: MakeBrowser, template: str) -> None:
+    """Every form is refused, with its token and all."""
+    result = browser_of(dashboard_read_only=True).post(address(template), action="delete")
+    assert result.status_code == 403
+    assert "read-only" in result.text
+
+
+@pytest.mark.parametrize("template", page_routes())
+def test_a_read_only_dashboard_shows_no_form(browser_of: MakeBrowser, template: str) -> None:
+    """There is no button that would only say no."""
+    page = browser_of(dashboard_read_only=True).get(address(template)).text
+    assert re.findall(r"<form[^>]*method=.post[^>]*>", page, re.IGNORECASE) == []
+
+
+def test_a_read_only_dashboard_lets_in_and_out(browser_of: MakeBrowser) -> None:
+    """The login and the logout change nothing of the queue."""
+    browser = browser_of(dashboard_read_only=True, api_keys=(KEY_HASH,))
+    assert browser.post("/dashboard/login", key=KEY).status_code == 303
+    assert browser.get("/dashboard").status_code == 200
+    assert browser.post("/dashboard/logout").status_code == 303
+
+
+def test_a_dashboard_can_be_left_out(settings: Settings, database: Database, runway: Runway) -> None:
+    """Without a site the application has none of its routes."""
+    client = testing.TestClient(create_app(settings, database=database, runway=runway))
+    assert client.simulate_get("/dashboard").status_code == 404
+
+
+# What the browser is told
+
+
+@pytest.mark.parametrize(
+    "place", ["/", "/dashboard", "/dashboard/nosuch", "/dashboard/jobs/9", "/dashboard/static/nosuch.js"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_every_answer_has_the_policy(browser_of: MakeBrowser, method: str, place: str) -> None:
+    """Pages, redirects, refusals and what is not there."""
+    result = browser_of().client.simulate_request(method, place)
+    assert result.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert result.headers["x-content-type-options"] == "nosniff"
+    assert result.headers["referrer-policy"] == "same-origin"
+    assert result.headers["cross-origin-opener-policy"] == "same-origin"
+
+
+def test_an_unexpected_error_has_it_too(browser_of: MakeBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says nothing of what went wrong."""
+    browser = browser_of()
+    monkeypatch.setattr("goqueue.dashboard.pages.login._place_of", lambda _: 1 / 0)
+    result = browser.get("/dashboard/login")
+    assert result.status_code == 500
+    assert result.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert "ZeroDivision" not in result.text
+    assert "<h1>Internal Server Error</h1>" in result.text
+
+
+def test_the_policy_forbids_all_but_ours() -> None:
+    """Nothing from elsewhere, nothing inline, no frame, no other target of a form."""
+    rules = dict(rule.split(" ", 1) for rule in CONTENT_SECURITY_POLICY.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["frame-ancestors"] == "'none'"
+    assert rules["base-uri"] == "'none'"
+    assert set(rules.values()) == {"'none'", "'self'"}
+
+
+TEMPLATES = sorted((Path(__file__).parents[2] / "goqueue" / "dashboard" / "templates").glob("**/*.html"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.name))
+def test_no_template_has_anything_inline(template: Path) -> None:
+    """No script, style or handler in a page, nothing that is not escaped."""
+    text = template.read_text()
+    assert re.findall(r"<script(?![^>]*\bsrc=)", text) == []
+    assert re.findall(r"<style\b|\sstyle=|\son[a-z]+=|javascript:|\bhx-on", text) == []
+    assert re.findall(r"\|\s*safe\b|autoescape false|Markup\(", text) == []
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.name))
+def test_every_form_that_changes_something_has_its_token(template: Path) -> None:
+    """As many tokens as forms that are posted, wherever they come from."""
+    text = template.read_text()
+    forms = re.findall(r"<form[^>]*method=\"post\".*?</form>", text, re.DOTALL)
+    assert len(forms) == len(re.findall(r"method=\"post\"", text))
+    assert [form for form in forms if "csrf" not in form] == []
+
+
+# Files
+
+
+def test_files_are_kept_for_ever_under_names_that_change(browser_of: MakeBrowser) -> None:
+    """Every file of the page, by the name that its content gave it."""
+    browser = browser_of()
+    places = set(re.findall(r'(?:href|src)="(/dashboard/static/[^"]+)"', browser.get("/dashboard").text))
+    assert len(places) >= 7
+    for place in places:
+        assert re.search(r"\?v=[0-9a-f]{12}$", place)
+        result = browser.get(place)
+        assert result.status_code == 200
+        assert result.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert COOKIE not in result.cookies
+
+
+@pytest.mark.parametrize(
+    "name", ["../guard.py", "..%2fguard.py", "vendor/../dashboard.css", "vendor/", "nosuch"]
+)
+def test_nothing_else_is_a_file(browser_of: MakeBrowser, name: str) -> None:
+    """Files are known by their names; no name leads out of their folder."""
+    assert browser_of().get(f"/dashboard/static/{name}").status_code == 404
+
+
+def test_charts_are_json_that_is_asked_for_again(browser_of: MakeBrowser) -> None:
+    """What charts are drawn from is as private as the pages are."""
+    browser = browser_of()
+    places = {place for template in page_routes() for place in _charts(browser.get(address(template)).text)}
+    assert places
+    for place in places:
+        result = browser.get(place)
+        assert result.status_code == 200, place
+        assert result.headers["cache-control"] == "private, no-cache"
+        assert json.loads(result.text)
+
+
+def _charts(page: str) -> list[str]:
+    return [unescape(place) for place in re.findall(r'data-source="([^"]+)"', page)]

@@ -1,0 +1,83 @@
+"""`python -m tests.browser.screenshots`: every page, in both themes, to docs/screenshots."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.chromium import THEMES, chromium, watched_page
+from tests.support.dashboard_pages import addresses, page_routes
+from tests.support.shop import Shop, open_shop
+from tests.support.waiting import wait_until
+
+FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
+
+#: The history is counted by then; a shop that cannot is no subject.
+COUNTED_SECONDS = 90
+
+
+def main() -> None:
+    """Write them all, over those that are there."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="goqueue-shop-") as folder,
+        open_shop(Path(folder)) as shop,
+        chromium() as browser,
+    ):
+        wait_until(lambda: _is_counted(shop), COUNTED_SECONDS, "the history to be counted")
+        places = _places(shop)
+        for theme in THEMES:
+            with watched_page(browser, theme=theme, base_url=shop.url) as page:
+                for template in page_routes():
+                    page.goto(addresses(template, places)[-1])
+                    page.wait_for_load_state("networkidle")
+                    name = f"{_name_of(template)}-{theme}.png"
+                    page.screenshot(path=FOLDER / name)
+                    sys.stdout.write(f"{name}\n")
+
+
+def _is_counted(shop: Shop) -> bool:
+    counted = shop.stack.rows(
+        "SELECT up_to > now() - interval '2 minutes' FROM rollup_progress WHERE step_seconds < 3600"
+    )
+    return len(counted) >= 2 and all(row[0] for row in counted if row[0] is not None)
+
+
+def _places(shop: Shop) -> dict[str, list[str]]:
+    """What each page is about: what there is most to see of."""
+    failed = shop.stack.rows(
+        "SELECT id::text, fingerprint FROM jobs WHERE type = 'charge_card' AND fingerprint > '' LIMIT 1"
+    )
+    (report,) = shop.stack.rows(
+        "SELECT id::text FROM jobs WHERE type = 'build_report' AND status = 'running'"
+    )
+    operation = shop.request(
+        "POST",
+        "/bulk-operations",
+        {"action": "retry", "filter": {"queue": "images", "status": "failed"}, "rate": 0.2},
+    )
+    return {
+        "jobs": [report[0]],
+        "editable": [failed[0][0]],
+        "operations": [str(operation["id"])],
+        "queues": ["images"],
+        "types": ["send_receipt"],
+        "schedules": ["sales-report"],
+        "failures": [failed[0][1]],
+    }
+
+
+def _name_of(template: str) -> str:
+    """A file's name: "/dashboard/queues/{name:path}" → "queue"; the overview has no other part."""
+    parts = template.split("/")[2:]
+    words = [
+        part.removesuffix("s") if following.startswith("{") else part
+        for part, following in zip(parts, [*parts[1:], ""], strict=False)
+        if not part.startswith("{")
+    ]
+    return "-".join(words) or "overview"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""Jobs by tag, payload and error: exactly those, and never the whole table at once."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import orjson
+import pytest
+from falcon import testing
+
+from goqueue.api.app import create_app
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.control import bulk
+from goqueue.db import Connection, Database
+from goqueue.jobs import JobStatus
+from goqueue.rules.bulk_actions import BulkAction
+from goqueue.rules.job_search import PayloadMatch, parse_payload, parse_search, written
+from goqueue.services.bulk_operator import BulkOperator
+from goqueue.store import bulk_operations as bulk_store
+from goqueue.store import job_lists, job_walks
+from goqueue.store.bulk_operations import NewBulkOperation
+from goqueue.store.job_filters import terms_of
+from goqueue.store.job_lists import JobFilter
+from tests.support.plans import scans_along_indexes
+from tests.support.shared_database import emptied_database, module_settings
+
+settings = module_settings
+database = emptied_database
+
+STATUSES = ["queued", "completed", "failed", "cancelled"]
+JOBS = 600
+
+
+class Row(dict[str, Any]):
+    """A job as the test knows it."""
+
+    def fits(self, wanted: JobFilter) -> bool:
+        """What a filter means, said once more in Python."""
+        same = all(getattr(wanted, name) in {None, self[name]} for name in ("queue", "type", "status"))
+        tag = wanted.tag is None or wanted.tag in self["tags"]
+        error = wanted.error is None or wanted.error.lower() in (self["error"] or "").lower()
+        return same and tag and error and self._payload_fits(wanted.payload)
+
+    def _payload_fits(self, said: str | None) -> bool:
+        if said is None:
+            return True
+        path, text = parse_payload(said)
+        if not path:
+            return text in orjson.dumps(self["payload"]).decode()
+        value: Any = self["payload"]
+        for name in path:
+            if not isinstance(value, dict) or name not in value:
+                return False
+            value = value[name]
+        return text == (value if isinstance(value, str) else orjson.dumps(value).decode())
+
+
+@pytest.fixture
+def rows(database: Database) -> list[Row]:
+    """Jobs of all kinds, the oldest first."""
+    chance = random.Random(7)
+    made = [
+        Row(
+            queue=chance.choice(["a", "b"]),
+            type=chance.choice(["x", "y"]),
+            status=chance.choice(STATUSES),
+            tags=chance.sample(["red", "green", "blue"], chance.randint(0, 3)),
+            error=chance.choice([None, "Timed OUT after 3 s", "no route"]),
+            payload={
+                "user_id": chance.randint(1, 5),
+                "user": {"country": chance.choice(["DE", "FR", None, True])},
+                "note": chance.choice(['it\'s 100% "fine"', "user_id:4", "ünïcode"]),
+            },
+        )
+        for _ in range(JOBS)
+    ]
+    insert_rows(database, made)
+    return made
+
+
+def insert_rows(database: Database, made: list[Row]) -> None:
+    """Insert jobs, and learn their ids."""
+    with database.transaction() as connection:
+        found = connection.exec_driver_sql(
+            "INSERT INTO jobs (queue, type, status, payload, error, tags, finished_at, rank) "
+            "SELECT queue, type, status, payload, error, nullif(tags, '{}'), "
+            "CASE WHEN status <> 'queued' THEN now() END, CASE WHEN status = 'queued' THEN now() END "
+            "FROM json_to_recordset(%(rows)s::json) AS row (queue text, type text, status text, "
+            "payload json, error text, tags text[]) RETURNING id",
+            {"rows": orjson.dumps([dict(row) for row in made]).decode()},
+        ).scalars()
+        for row, job_id in zip(made, found, strict=True):
+            row["id"] = job_id
+        connection.exec_driver_sql("INSERT INTO job_tags SELECT unnest(tags), id FROM jobs")
+
+
+FILTERS = [
+    JobFilter(tag="red"),
+    JobFilter(tag="red", queue="a", status=JobStatus.FAILED),
+    JobFilter(tag="none"),
+    JobFilter(payload="user_id:4"),
+    JobFilter(payload='"user_id:4"'),
+    JobFilter(payload="user.country:DE", queue="b"),
+    JobFilter(payload="user.country:null"),
+    JobFilter(payload="user.country:true", status=JobStatus.QUEUED),
+    JobFilter(payload="user.city:DE"),
+    JobFilter(payload='note:it\'s 100% "fine"'),
+    JobFilter(payload="ünï", type="x", tag="blue"),
+    JobFilter(error="timed out"),
+    JobFilter(error="%"),
+    JobFilter(error="OUT after", payload="user_id:1", status=JobStatus.CANCELLED),
+    JobFilter(type="y", status=JobStatus.COMPLETED),
+]
+
+
+@pytest.mark.parametrize("look", [1, 7, 100_000])
+def test_a_search_finds_exactly_what_fits(
+    database: Database, rows: list[Row], monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    """Whatever a look is bounded to, all pages together are what a look at every row finds, in its order."""
+    monkeypatch.setattr(job_walks, "LOOK_MAX", 40 * look)
+    monkeypatch.setattr(job_walks, "FIRST_STEP", look)
+    for wanted, newest_first in itertools.product(FILTERS, [True, False]):
+        expected = [row["id"] for row in rows if row.fits(wanted)]
+        assert found(database, wanted, newest_first=newest_first) == expected[:: -1 if newest_first else 1]
+
+
+def found(database: Database, wanted: JobFilter, *, newest_first: bool, limit: int = 10) -> list[int]:
+    """The ids of all pages of a search."""
+    ids: list[int] = []
+    above, below = 0, 2**62
+    with database.autocommit() as connection:
+        while True:
+            walk = job_walks.walk(
+                connection, wanted, limit=limit, above=above, below=below, newest_first=newest_first
+            )
+            assert len(walk.ids) <= limit
+            ids += walk.ids
+            if walk.reached is None:
+                return ids
+            above, below = (above, walk.reached) if newest_first else (walk.reached, below)
+
+
+def test_chunks_of_many_find_exactly_what_fits(
+    database: Database, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a bulk operation does step by step is what fits, once each."""
+    monkeypatch.setattr(job_walks, "LOOK_MAX", 50)
+    for wanted in FILTERS:
+        ids: list[int] = []
+        after = 0
+        with database.autocommit() as connection:
+            up_to = job_lists.newest_id(connection)
+            while after < up_to:
+                chunk, after = job_lists.chunk(connection, wanted, after_id=after, up_to_id=up_to, limit=20)
+                ids += chunk
+        assert ids == [row["id"] for row in rows if row.fits(wanted)], wanted
+
+
+def test_a_list_of_the_api_goes_on_where_it_stopped(
+    settings: Settings,
+    database: Database,
+    runway: Runway,
+    rows: list[Row],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An empty page may have a next one; the header says how many rows were looked at."""
+    monkeypatch.setattr(job_walks, "LOOK_MAX", 30)
+    client = testing.TestClient(create_app(settings, database=database, runway=runway))
+    query: str | None = "payload=user.country:FR&limit=5&queue=a"
+    ids: list[int] = []
+    while query:
+        result = client.simulate_get("/jobs", query_string=query)
+        assert result.status_code == 200, result.text
+        assert 0 < int(result.headers["Jobs-Searched"]) <= 30
+        ids += [job["id"] for job in result.json]
+        link = result.headers.get("Link", "")
+        query = link.partition("?")[2].partition(">")[0] or None
+    wanted = JobFilter(queue="a", payload="user.country:FR")
+    assert ids == [row["id"] for row in rows if row.fits(wanted)][::-1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tables"),
+    [
+        (JobFilter(tag="rare"), {"job_tags", "jobs"}),
+        (JobFilter(tag="common"), {"job_tags", "jobs"}),
+        (JobFilter(payload="user_id:77"), {"jobs"}),
+        (JobFilter(error="nothing"), {"jobs"}),
+        (JobFilter(queue="noop", payload="nothing"), {"jobs"}),
+        (JobFilter(status=JobStatus.FAILED, error="nothing"), {"jobs"}),
+        (JobFilter(type="absent"), {"jobs"}),
+        (JobFilter(status=JobStatus.QUEUED, tag="common"), {"job_tags", "jobs"}),
+    ],
+    ids=str,
+)
+def test_a_look_reads_no_more_than_it_says(database: Database, wanted: JobFilter, tables: set[str]) -> None:
+    """With 20,000 jobs a step of 500 reads 500 rows of each table, along indexes, in either direction."""
+    with database.autocommit() as connection:
+        fill(connection)
+        terms = terms_of(connection, wanted)
+        for order in (terms.newest_first, terms.oldest_first):
+            sql = job_walks._STEP.format(
+                fits=" AND ".join(terms.conditions) or "true",
+                source=terms.source,
+                range=terms.range,
+                order=order,
+            )
+            read, _ = scans_along_indexes(connection, sql, terms.between(0, 2**62) | {"look": 500}, tables)
+            assert read <= 500 * len(tables)
+
+
+def fill(connection: Connection) -> None:
+    """Insert many jobs, a tenth of them failed, with a common and a rare tag."""
+    connection.exec_driver_sql(
+        "INSERT INTO jobs (queue, type, status, payload, rank, finished_at, tags) "
+        "SELECT 'noop', 'noop', CASE WHEN n %% 10 = 0 THEN 'failed' ELSE 'queued' END, "
+        "'{\"user_id\": 5}', now(), CASE WHEN n %% 10 = 0 THEN now() END, "
+        "CASE WHEN n %% 5000 = 0 THEN ARRAY['common', 'rare'] ELSE ARRAY['common'] END "
+        "FROM generate_series(1, 20000) AS n"
+    )
+    connection.exec_driver_sql("INSERT INTO job_tags SELECT unnest(tags), id FROM jobs")
+    connection.exec_driver_sql("ANALYZE jobs")
+    connection.exec_driver_sql("ANALYZE job_tags")
+
+
+def test_an_operation_over_a_search_finds_all_of_it(
+    settings: Settings, database: Database, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run counts what a bounded look finds; the operation goes on to the end."""
+    monkeypatch.setattr(job_walks, "LOOK_MAX", 25)
+    wanted = JobFilter(payload="user_id:4", status=JobStatus.FAILED)
+    new = NewBulkOperation(BulkAction.RETRY, wanted)
+    preview = bulk.preview(database, new)
+    fitting = [row for row in rows if row.fits(wanted)]
+    assert not preview.exact
+    assert 0 < preview.total < len(fitting)
+    operation_id = bulk.start(database, new).id
+    operator = BulkOperator(settings, database, lambda _seconds: None)
+    while operator.run_once()["operations"]:
+        pass
+    with database.autocommit() as connection:
+        operation = bulk_store.get(connection, operation_id)
+        assert not job_lists.page(connection, wanted, limit=1)[0]
+    assert (operation.filter, operation.changed) == (wanted, len(fitting))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("queue:email type:send_email", {"queue": "email", "type": "send_email"}),
+        ("payload.user_id:42", {"payload": "user_id:42"}),
+        ('payload.user.name:"Ann B"', {"payload": "user.name:Ann B"}),
+        ('error:"timed out" tag:billing', {"error": "timed out", "tag": "billing"}),
+        ("status:failed some words", {"status": "failed", "payload": '"some words"'}),
+        ('"http://x"', {"payload": '"http://x"'}),
+        ("http://x", {"payload": '"http://x"'}),
+        ("", {}),
+    ],
+)
+def test_a_search_text_is_read(text: str, expected: dict[str, str]) -> None:
+    """Names before a colon are filters, everything else is looked for in the payload's text."""
+    assert parse_search(text).fields == expected
+
+
+def test_a_number_alone_is_a_job() -> None:
+    """In quotes it is a text."""
+    assert parse_search(" 42 ").job_id == 42
+    assert parse_search('"42"') == (None, {"payload": '"42"'}, None)
+
+
+@pytest.mark.parametrize("text", ["payload.a:1 payload.b:2", "payload.a:1 word", "status:lost"])
+def test_what_cannot_be_searched_is_said(text: str) -> None:
+    """Two payloads at once, or a status that there is not."""
+    assert parse_search(text).problem is not None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["user.country:DE", 'n:it\'s "5" \\ 6', '"a "b"', '"user:4"', "a b", "x:1 2", '"4"', "word", "a:4"],
+)
+def test_a_search_is_written_as_it_is_read(payload: str) -> None:
+    """What the search field shows finds the same again."""
+    read = parse_search(written(payload=payload, error="e f")).fields
+    assert parse_payload(read["payload"]) == parse_payload(payload)
+    assert read["error"] == "e f"
+
+
+def test_what_is_in_quotes_is_text() -> None:
+    """A colon in it is no path."""
+    assert parse_payload('"a:b"') == PayloadMatch((), "a:b")
+    assert parse_payload("a:b") == PayloadMatch(("a",), "b")

@@ -1,0 +1,83 @@
+"""Every page of the dashboard, found in its route table: what is added there is tested as well."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from falcon import inspect
+
+from goqueue.api.app import create_app
+from goqueue.config import Settings
+from goqueue.dashboard.site import DASHBOARD
+
+__all__ = ["Route", "addresses", "form_routes", "page_routes", "routes"]
+
+_PARAMETER = re.compile(r"/([^/{]+)/(\{[^}]+\})")
+
+#: What answers with something else than a page, or with the page of another address.
+_NO_PAGES = ("/", "/dashboard/static/", "/dashboard/login")
+
+#: What is asked of a page; of others, nothing.
+_QUERIES: Mapping[str, Sequence[Mapping[str, str]]] = {
+    "/dashboard": [{}, {"range": "24h"}],
+    "/dashboard/jobs": [{}, {"status": "failed"}, {"status": "completed"}, {"tag": "nobody has this tag"}],
+    "/dashboard/operations/new": [{"action": "retry", "status": "failed", "queue": "payments"}],
+    "/dashboard/create": [{}, {"type": "charge_card"}],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the dashboard."""
+
+    template: str
+    methods: frozenset[str]
+
+
+@functools.cache
+def routes() -> tuple[Route, ...]:
+    """Every route of the dashboard. Nothing connects."""
+    app = create_app(Settings(), site=DASHBOARD)
+    found = [
+        Route(route.path, frozenset(method.method for method in route.methods if not method.internal))
+        for route in inspect.inspect_routes(app)
+    ]
+    return tuple(route for route in found if DASHBOARD.is_its(route.template))
+
+
+def page_routes() -> list[str]:
+    """The templates of all pages, the login left out."""
+    return [
+        route.template
+        for route in routes()
+        if "GET" in route.methods
+        and route.template != "/"
+        and not route.template.startswith(_NO_PAGES[1:])
+        and not route.template.endswith(".json")
+        and "/files/" not in route.template
+    ]
+
+
+def form_routes() -> list[str]:
+    """The templates of everything that a form is sent to."""
+    return [route.template for route in routes() if "POST" in route.methods]
+
+
+def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
+    """The addresses of a page: one for each place, or one for each query.
+
+    Args:
+        template: the route.
+        places: what parameters stand for, by the part of the path before them: "jobs" → ids; "editable" are
+            the ids of jobs that have a form.
+    """
+    parameter = _PARAMETER.search(template)
+    if parameter is None:
+        queries = _QUERIES.get(template, [{}])
+        return [f"{template}?{urlencode(query)}" if query else template for query in queries]
+    known = places["editable" if template.endswith("/edit") else parameter[1]]
+    return [template.replace(parameter[2], quote(place, safe="")) for place in known]

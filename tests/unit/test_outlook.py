@@ -1,0 +1,47 @@
+"""What becomes of a queue at its present rates."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goqueue.rules.outlook import Course, Outlook, outlook
+
+rates = st.floats(0, 1e5)
+
+
+@pytest.mark.parametrize(
+    ("ready", "ends", "arrivals", "expected"),
+    [
+        (0, 0, 0, Outlook(Course.IDLE)),
+        (0, 5, 5, Outlook(Course.KEEPS_UP)),
+        (600, 3, 1, Outlook(Course.EMPTIES, 300)),
+        (123_456, 100, 0, Outlook(Course.EMPTIES, 1200)),
+        (1, 1000, 2000, Outlook(Course.KEEPS_UP)),
+        (600, 3, 3, Outlook(Course.GROWS)),
+        (600, 3, 9, Outlook(Course.GROWS)),
+        (10**9, 1, 0, Outlook(Course.GROWS)),
+        (600, 0, 0, Outlook(Course.STANDS)),
+    ],
+    ids=["idle", "keeps up", "empties", "rounded", "at once", "even", "grows", "never", "stands"],
+)
+def test_a_queue_goes_where_its_rates_lead(
+    ready: int, ends: float, arrivals: float, expected: Outlook
+) -> None:
+    """It empties when more ends than comes, and it is said when it does not."""
+    assert outlook(ready, ends_per_second=ends, arrivals_per_second=arrivals) == expected
+
+
+def test_a_closed_queue_does_not_empty() -> None:
+    """While nothing of it starts there is no forecast."""
+    found = outlook(5, ends_per_second=3, arrivals_per_second=0, is_closed=True)
+    assert found == Outlook(Course.CLOSED)
+
+
+@given(st.integers(0, 10**7), rates, rates)
+def test_there_is_a_time_exactly_if_it_empties(ready: int, ends: float, arrivals: float) -> None:
+    """Whatever the rates are, a time is told with the course that has one, and it is positive."""
+    found = outlook(ready, ends_per_second=ends, arrivals_per_second=arrivals)
+    assert (found.seconds is not None) == (found.course is Course.EMPTIES)
+    assert found.seconds is None or found.seconds >= 10
