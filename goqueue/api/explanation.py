@@ -15,11 +15,11 @@ from goqueue.api.explanation_models import BlockedKeysQuery, blocked_key_documen
 from goqueue.api.schemas import validate
 from goqueue.control.explaining import explain_job
 from goqueue.errors import InvalidJobError, QueueNotFoundError
-from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.rules.admission import KEYLESS
 from goqueue.rules.limits import QueueLimits
 from goqueue.store import blocked_keys
 from goqueue.store import queue_settings as queue_settings_store
+from goqueue.store import queues as queue_store
 
 #: A cursor begins with so many bytes that stand for its queue.
 _QUEUE_BYTES = 6
@@ -58,8 +58,7 @@ class BlockedKeysResource:
         response.data = as_json([blocked_key_document(blocked) for blocked in page])
 
     def _limits(self, name: str) -> QueueLimits:
-        if not name.isprintable() or name == QUARANTINE_QUEUE:
-            raise QueueNotFoundError(name)
+        queue_store.expect_name(name)
         try:
             with self._context.database.autocommit() as connection:
                 return queue_settings_store.limits_of(connection, name)

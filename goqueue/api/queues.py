@@ -19,9 +19,9 @@ from goqueue.api.queue_models import (
 )
 from goqueue.api.schemas import validate
 from goqueue.control.flow_control import FlowControl
-from goqueue.errors import InvalidJobError, QueueNotFoundError
-from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.errors import InvalidJobError
 from goqueue.store import queue_settings as queue_settings_store
+from goqueue.store import queues as queue_store
 from goqueue.store import statistics
 from goqueue.store.queues import Queue
 from goqueue.store.statistics import QueueStatistics
@@ -59,8 +59,7 @@ class QueueResource:
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Its counts and its settings."""
         context = self._context
-        if not name.isprintable() or name == QUARANTINE_QUEUE:
-            raise QueueNotFoundError(name)
+        queue_store.expect_name(name)
         with context.database.autocommit() as connection:
             rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds, name=name)
             if not rows and name in context.queues.declared():

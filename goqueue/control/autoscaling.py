@@ -6,11 +6,10 @@ from collections.abc import Collection
 
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.errors import QueueNotFoundError
-from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.rules.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
 from goqueue.rules.autoscale import autoscale as decided
 from goqueue.store import demand as demand_store
+from goqueue.store import queues as queue_store
 from goqueue.submit import current_broker
 
 __all__ = ["autoscale", "autoscale_queue"]
@@ -31,8 +30,7 @@ def autoscale_queue(
         QueueNotFoundError: there is no such queue.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    if not queue.isprintable() or queue == QUARANTINE_QUEUE:
-        raise QueueNotFoundError(queue)
+    queue_store.expect_name(queue)
     with database.transaction() as connection:
         demand, objective = demand_store.of_queue(
             connection,

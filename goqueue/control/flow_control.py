@@ -18,11 +18,9 @@ from goqueue.db import Connection, Database
 from goqueue.errors import (
     InvalidJobError,
     KeyNotFoundError,
-    QueueNotFoundError,
     RedisUnavailableError,
     TypeNotFoundError,
 )
-from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.rules.breakers import Change
 from goqueue.rules.flow_settings import (
     KeySettings,
@@ -208,8 +206,7 @@ class FlowControl:
 
     def _expect_queue(self, connection: Connection, name: str) -> None:
         """Make the row of a declared queue; what has none after that does not exist."""
-        if not name.isprintable() or name == QUARANTINE_QUEUE:
-            raise QueueNotFoundError(name)
+        queue_store.expect_name(name)
         if name in self._declared_queues():
             queue_store.ensure(connection, [name])
 

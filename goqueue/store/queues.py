@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.errors import QueueNotFoundError
+from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.store.rows import Values, fetch_all, fetch_one
 
 #: Nothing of such a queue starts: it is paused, until its end if it has one, or was told to slow down.
@@ -119,6 +120,16 @@ class EndedPause(NamedTuple):
 
     queue: str
     paused_at: datetime
+
+
+def expect_name(name: str) -> None:
+    """Check that a queue of clients can have this name.
+
+    Raises:
+        QueueNotFoundError: it is reserved, or no text that PostgreSQL can hold.
+    """
+    if "\0" in name or name == QUARANTINE_QUEUE:
+        raise QueueNotFoundError(name)
 
 
 def ensure(connection: Connection, names: Iterable[str]) -> None:

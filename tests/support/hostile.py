@@ -49,8 +49,7 @@ def insert_hostile_rows(database: Database) -> Places:
             "SELECT id FROM bulk_operations ORDER BY id DESC LIMIT 1"
         ).scalar_one()
     make.worker(hostname=TEXTS["script"], queues=list(TEXTS.values()))
-    # What cannot be printed is no name, so nothing has a page by it; in lists it is shown all the same.
-    names = [TEXTS[kind] for kind in ("script", "image", "long", "smile")]
+    names = list(TEXTS.values())
     return {
         "jobs": [str(job.id) for job in (*jobs[:2], *jobs[4:6], *jobs[len(TEXTS) :])],
         "editable": [str(jobs[0].id), str(jobs[len(TEXTS)].id)],

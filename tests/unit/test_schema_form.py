@@ -308,7 +308,7 @@ AN_ADDRESS = st.fixed_dictionaries(
             "day": st.dates().map(date.isoformat),
             "second": AN_ADDRESS,
             "labels": st.lists(FILLED, min_size=1),
-            "extras": st.dictionaries(FILLED, st.one_of(st.integers(), FILLED), min_size=1),
+            "extras": st.dictionaries(FILLED, st.one_of(st.integers(-(2**63), 2**63 - 1), FILLED), min_size=1),
         },
     ).filter(lambda payload: not isinstance(payload["either"], int) or abs(payload["either"]) < 2**63)
 )

@@ -15,8 +15,9 @@ from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.rendering import LIVE
 from goqueue.rules.outlook import Outlook, outlook
 from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
-from goqueue.store import failures, overview, rollups
-from goqueue.store.failures import FailureFilter, FailureGroup
+from goqueue.store import failure_groups, overview, rollups
+from goqueue.store.failure_groups import ShownGroup
+from goqueue.store.failures import FailureFilter
 from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
 from goqueue.store.rollups import Scope, Step
 from goqueue.store.rows import current_time
@@ -68,7 +69,7 @@ class Now:
 
     service: ServiceGlance
     queues: list[QueueView]
-    groups: list[FailureGroup]
+    groups: list[ShownGroup]
     is_counted: bool
 
     @property
@@ -133,7 +134,7 @@ class OverviewPage(_OverviewResource):
             since = now - timedelta(seconds=LINE_SECONDS)
             steps = rollups.series_of_each(connection, Scope.QUEUE, step_seconds=10, since=since)
             lately = FailureFilter(since=now - timedelta(hours=1))
-            groups = failures.groups(connection, lately, order="count", limit=GROUPS_SHOWN)
+            groups = failure_groups.shown(connection, lately, order="count", limit=GROUPS_SHOWN)
         queues = [_view(glance, steps.get(glance.name, []), up_to or now) for glance in glances]
         return Now(service, queues, groups, up_to is not None and now - up_to < COUNTED_WITHIN)
 
