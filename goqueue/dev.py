@@ -18,6 +18,7 @@ EXIT_FORCED = 130
 READY = """
 GoQueue is ready. Ctrl-C stops it; what it holds stays in {folder}.
 
+  dashboard    {api}/dashboard
   API          {api}
   PostgreSQL   {database}
   Valkey       {redis}

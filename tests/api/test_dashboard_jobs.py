@@ -271,7 +271,8 @@ def test_a_wrong_action_changes_nothing(
     """It is a 400; nothing selected is told."""
     job = make_job()
     assert dashboard.post(f"{JOBS}/selected", **wrong, **{f"job-{job.id}": "1"}).status_code == 400
-    assert dashboard.post(f"{JOBS}/selected", action="cancel").status_code == 303
+    no_job = {f"job-{2**63}": "1", "job-0": "1", "job-x": "1"}
+    assert dashboard.post(f"{JOBS}/selected", action="cancel", **no_job).status_code == 303
     assert "No job was selected" in dashboard.get(JOBS).text
 
 

@@ -186,16 +186,17 @@ def test_a_list_of_the_api_goes_on_where_it_stopped(
 @pytest.mark.parametrize(
     ("wanted", "tables"),
     [
-        (JobFilter(tag="rare"), {"job_tags", "jobs"}),
-        (JobFilter(tag="common"), {"job_tags", "jobs"}),
-        (JobFilter(payload="user_id:77"), {"jobs"}),
-        (JobFilter(error="nothing"), {"jobs"}),
-        (JobFilter(queue="noop", payload="nothing"), {"jobs"}),
-        (JobFilter(status=JobStatus.FAILED, error="nothing"), {"jobs"}),
-        (JobFilter(type="absent"), {"jobs"}),
-        (JobFilter(status=JobStatus.QUEUED, tag="common"), {"job_tags", "jobs"}),
+        pytest.param(JobFilter(tag="rare"), {"job_tags", "jobs"}, id="rare tag"),
+        pytest.param(JobFilter(tag="common"), {"job_tags", "jobs"}, id="common tag"),
+        pytest.param(JobFilter(payload="user_id:77"), {"jobs"}, id="payload"),
+        pytest.param(JobFilter(error="nothing"), {"jobs"}, id="error"),
+        pytest.param(JobFilter(queue="noop", payload="nothing"), {"jobs"}, id="payload in a queue"),
+        pytest.param(JobFilter(status=JobStatus.FAILED, error="nothing"), {"jobs"}, id="error in a status"),
+        pytest.param(JobFilter(type="absent"), {"jobs"}, id="absent type"),
+        pytest.param(
+            JobFilter(status=JobStatus.QUEUED, tag="common"), {"job_tags", "jobs"}, id="tag in a status"
+        ),
     ],
-    ids=str,
 )
 def test_a_look_reads_no_more_than_it_says(database: Database, wanted: JobFilter, tables: set[str]) -> None:
     """With 20,000 jobs a step of 500 reads 500 rows of each table, along indexes, in either direction."""

@@ -116,6 +116,7 @@ def test_a_developers_two_days(tmp_path: Path) -> None:
     with running_dev(folder, tmp_path / "first.log") as dev:
         job_id = create_mail(dev)
         wait_until_completed(dev, job_id)
+        expect_dashboard(dev, job_id)
         in_use = refused("--data", str(folder), "--port", "0")
         assert re.fullmatch(
             rf"goqueue: PostgreSQL in .* belongs to the running process {dev.process.pid}", in_use
@@ -127,6 +128,14 @@ def test_a_developers_two_days(tmp_path: Path) -> None:
         family = dev.family()
         dev.process.kill()
         wait_until(lambda: all(ended(process) for process in family), STOP_SECONDS, "all to end")
+
+
+def expect_dashboard(dev: Dev, job_id: int) -> None:
+    """The printed address is that of the dashboard, and it knows the job."""
+    (address,) = re.findall(r"dashboard +(\S+)", dev.printed)
+    page = httpx.get(f"{address}/jobs/{job_id}")
+    assert page.status_code == 200
+    assert "ada@example.com" in page.text
 
 
 def expect_clean_stop(dev: Dev) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import falcon
 
+from goqueue.api.app import JobIdConverter
 from goqueue.api.job_actions import cancel_jobs, retry_jobs
 from goqueue.api.reading import Reading
 from goqueue.dashboard.guard import FOLDER, form_of
@@ -160,11 +161,7 @@ class SelectedJobsAction(Page):
             falcon.HTTPBadRequest: the form says no action, or a priority that there is not.
         """
         form = form_of(request)
-        ids = sorted(
-            int(name.removeprefix(BOX))
-            for name in form
-            if name.startswith(BOX) and name.removeprefix(BOX).isdecimal()
-        )[: 4 * PAGE_JOBS]
+        ids = _selected(form)
         place = _place_of(form.get("place"))
         if not ids:
             go_to(request, response, place, "No job was selected.")
@@ -193,6 +190,13 @@ class SelectedJobsAction(Page):
                 with context.database.autocommit() as connection:
                     changed = job_store.set_priority(connection, ids, priority, head_start_seconds=head_start)
                 return len(changed)
+
+
+def _selected(form: Mapping[str, str]) -> list[int]:
+    """The ids of the checked boxes; what is none is passed over, and what is more than a list shows."""
+    convert = JobIdConverter().convert
+    ids = (convert(name.removeprefix(BOX)) for name in form if name.startswith(BOX))
+    return sorted(job_id for job_id in ids if job_id is not None)[: 4 * PAGE_JOBS]
 
 
 def _to_what_was_found(text: str, parameters: Mapping[str, Any]) -> Exception:
