@@ -243,11 +243,18 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
     """
     if settings.has_pooler:
         return {"prepare_threshold": None}
-    statement_timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     # In UTC, so that every time that is read back is one that Python has, whatever the server's zone. Without
     # the just-in-time compiler: every walk here is short, and compiling one took a third of a second where
-    # the planner, by old statistics, thought it long.
-    return {"options": f"-c timezone=UTC -c jit=off -c statement_timeout={statement_timeout_ms}"}
+    # the planner, by old statistics, thought it long. Whole tables are read where no index leads to the rows
+    # alone: a session keeps the plan of a statement, and one that was made while a table was small went on to
+    # read all of it, for every outcome, until the next ANALYZE.
+    told = {
+        "timezone": "UTC",
+        "jit": "off",
+        "enable_seqscan": "off",
+        "statement_timeout": int(settings.database_statement_timeout_seconds * 1000),
+    }
+    return {"options": " ".join(f"-c {name}={value}" for name, value in told.items())}
 
 
 def _use_utc(connection: psycopg.Connection[Any], _record: object) -> None:

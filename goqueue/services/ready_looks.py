@@ -30,8 +30,9 @@ FULL_LOOK_SHARE = 0.01
 SLOW_SECONDS = 0.002
 
 #: A mark stays so far behind the present: a transaction may commit a while after its `now()`, and its ids may
-#: be seen after higher ones.
-LATE_SECONDS = 2.0
+#: be seen after higher ones. Every look walks what was done meanwhile, so it is no longer than most take;
+#: what takes longer was pushed by whoever committed it, or waits for the next full look.
+LATE_SECONDS = 0.5
 
 
 class LookTurns:

@@ -24,6 +24,8 @@ __all__ = ["claim", "queues_and_types", "record", "rescue"]
 # their place (ctid), which a locked row keeps. As plain joins they were at the planner's mercy: after an
 # ANALYZE that saw hardly any queued row it expected one, read the whole table for each message, and a drain
 # fell to a tenth of its speed until the next ANALYZE. Messages come in id order, and so are the rows locked.
+# The places stand there as an array also where they are joined: the join alone was made by reading the whole
+# table while that was small, and a session kept the plan while it grew, until the next ANALYZE.
 
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
 # stopped and goes on must not take new jobs under an old lease. The closed and governed queues are arrays, so
@@ -100,7 +102,7 @@ _RECORD = """
             rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
                 THEN now() - make_interval(secs => jobs.priority * %(head_start)s) END,
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
-        FROM held AS o WHERE jobs.ctid = o.place
+        FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
                   o.outcome, o.error, o.traceback, o.run
     )

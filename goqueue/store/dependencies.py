@@ -45,7 +45,8 @@ _MARK = """
         LIMIT %(limit)s
     )
     UPDATE dependencies SET parent_status = chosen.status
-    FROM chosen WHERE dependencies.ctid = chosen.place
+    FROM chosen
+    WHERE dependencies.ctid = chosen.place AND dependencies.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING job_id
 """
 
@@ -89,7 +90,9 @@ _RELEASE = """
         rank = CASE WHEN becomes = 'queued' AND available_at <= now()
             THEN now() - make_interval(secs => priority * %(head_start)s) END,
         finished_at = CASE WHEN becomes <> 'queued' THEN now() END
-    FROM decided WHERE jobs.ctid = decided.place AND jobs.status = 'blocked'
+    FROM decided
+    WHERE jobs.ctid = decided.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM decided))
+      AND jobs.status = 'blocked'
     RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.rank IS NOT NULL
 """
 

@@ -77,7 +77,8 @@ _BIND = """
     )
     UPDATE unique_keys SET job_id = bound.job_id, states = bound.states, created_at = now(),
                            until = now() + make_interval(secs => bound.seconds)
-    FROM bound WHERE unique_keys.ctid = bound.place
+    FROM bound
+    WHERE unique_keys.ctid = bound.place AND unique_keys.ctid = ANY (ARRAY (SELECT place FROM bound))
     RETURNING unique_keys.key
 """
 

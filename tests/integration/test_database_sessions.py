@@ -13,6 +13,8 @@ from goqueue.db import Database
         ("timezone", "UTC"),
         # Images of PostgreSQL have it on; compiling a statement takes longer than running any of ours.
         ("jit", "off"),
+        # tests/integration/test_places.py shows what for.
+        ("enable_seqscan", "off"),
         ("statement_timeout", "30s"),
     ],
 )
