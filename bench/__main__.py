@@ -58,6 +58,10 @@ def _size(options: argparse.Namespace) -> Size:
             backlog=20_000,
             keys=5_000,
             hold_seconds=6.0,
+            table=20_000,
+            page_rounds=2,
+            open_rounds=1,
+            open_seconds=6.0,
         )
     return Size(rounds=options.rounds, drain_jobs=20_000, nap_jobs=12_800, samples=200, calls=5_000)
 

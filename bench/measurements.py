@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import enqueue, horizon, limits
+from bench.dashboard_creates import creates_beside
+from bench.dashboard_pages import FEW, page_times
+from bench.dashboard_visitors import ALONE, COUNT, DASHBOARDS, TRIVIAL, TRIVIAL_PATH
 from bench.drain import Drain, drain
 from bench.http_load import Client, request
 from bench.pickup import pickup
@@ -36,6 +39,10 @@ class Size:
     backlog: int = 200_000
     keys: int = 100_000
     hold_seconds: float = 30.0
+    table: int = 200_000
+    page_rounds: int = 9
+    open_rounds: int = 5
+    open_seconds: float = 12.0
 
 
 Measurement = Callable[[Stack, Size], list[Row]]
@@ -189,6 +196,61 @@ def held_horizon(_stack: Stack, size: Size) -> list[Row]:
     return horizon.compare(horizon.Plan(size.hold_seconds, size.hold_seconds / 10, bursts=3))
 
 
+def dashboard_pages(stack: Stack, size: Size) -> list[Row]:
+    """The server time of every page, with many jobs in the table beside few."""
+    pages, others = page_times(stack, size.table, size.page_rounds)
+    worst = max(pages, key=lambda page: page.ratio)
+    title = (
+        f"dashboard with {size.table:,} jobs, of {len(pages)} pages and live parts the worst: {worst.name}"
+    )
+    few = f"with {FEW:,}"
+    return [
+        Row("page_worst", title, "ms", worst.many, worst.few, few, "ratio", 1.5, at_most=True),
+        Row(
+            "page_sum",
+            "  the sum of all of them",
+            "ms",
+            sum(page.many for page in pages),
+            sum(page.few for page in pages),
+            few,
+        ),
+        *(
+            Row(key, f"  apart: {page.name}", "ms", page.many, page.few, few)
+            for key, page in zip(("page_search", "page_dry_run"), others, strict=True)
+        ),
+    ]
+
+
+def open_dashboards(stack: Stack, size: Size) -> list[Row]:
+    """Creating over HTTP while dashboards are open."""
+    beside = creates_beside(stack, size.open_rounds, size.open_seconds)
+    p95 = {
+        phase: median([percentile(found.seconds, 95) for found in phases]) * 1000
+        for phase, phases in beside.phases.items()
+    }
+    return [
+        Row(
+            "create_beside_dashboards",
+            f"POST /jobs/create beside {COUNT} open dashboards, p95",
+            "ms",
+            p95[DASHBOARDS],
+            p95[ALONE],
+            "beside none",
+            "ratio",
+            1.3,
+            at_most=True,
+        ),
+        Row(
+            "create_beside_trivial",
+            f"  beside as many requests for {TRIVIAL_PATH}, p95",
+            "ms",
+            p95[TRIVIAL],
+            p95[ALONE],
+            "beside none",
+        ),
+    ]
+
+
 MEASUREMENTS: dict[str, Measurement] = {
     "drain": noop_drain,
     "nap": nap_drain,
@@ -199,6 +261,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "limits": limited_drain,
     "admission": admission,
     "horizon": held_horizon,
+    "pages": dashboard_pages,
+    "dashboards": open_dashboards,
 }
 
 

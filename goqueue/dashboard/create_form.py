@@ -42,7 +42,7 @@ SETTINGS = (
     Setting("delay_seconds", "Delay in seconds", "number", "from now"),
     Setting("available_at", "Or not before (UTC)", "moment", "instead of a delay"),
     Setting("concurrency_key", "Key", "text", "whose turn it is in the queue: a tenant, an account"),
-    Setting("tags", "Tags", "tags", "apart by commas"),
+    Setting("tags", "Tags", "tags", "separated by commas"),
     Setting("max_retries", "Retries", "integer", "0 to 20"),
     Setting("unique_key", "Unique key", "text", "at most one unfinished job has it"),
 )

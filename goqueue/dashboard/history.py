@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -14,7 +14,17 @@ from goqueue.store import rollups
 from goqueue.store.rollups import Scope, Step
 from goqueue.store.rows import current_time
 
-__all__ = ["ChartName", "History", "Point", "chart", "ended_per_second", "points_of", "read", "steps_of"]
+__all__ = [
+    "ChartName",
+    "History",
+    "Point",
+    "chart",
+    "ended_per_second",
+    "good_for_seconds",
+    "points_of",
+    "read",
+    "steps_of",
+]
 
 ChartName = Literal["throughput", "wait", "run"]
 
@@ -22,6 +32,9 @@ _HOUR = 3600
 _MINUTE = 60
 
 MEDIAN, NEARLY_ALL = 0.5, 0.95
+
+#: A reading is good for no longer, however long the steps are: those of hours end with minutes.
+GOOD_FOR_SECONDS = 20.0
 
 #: A table of a range has no more rows.
 ROWS_MAX = 30
@@ -78,6 +91,11 @@ def read(connection: Connection, scope: Scope, name: str, wanted: TimeRange) -> 
     coarse = replace(wanted, steps_in_point=wanted.steps_in_point * max(1, -(-len(points) // ROWS_MAX)))
     rows = [point for point in reversed(points_of(steps, coarse, since, until)) if point.has_any]
     return History(since, until, points, rows, coarse.point_seconds, total)
+
+
+def good_for_seconds(wanted: TimeRange) -> float:
+    """How long a reading of a range is good: half of the time in which another step is counted."""
+    return min(wanted.step_seconds / 2, GOOD_FOR_SECONDS)
 
 
 def steps_of(
@@ -158,19 +176,16 @@ def _point(starts_at: datetime, seconds: float, steps: list[Step]) -> Point:
     )
 
 
-def _sum(starts_at: datetime, steps: Iterable[Step]) -> Step:
-    total = Step(starts_at, 0, 0, 0, 0, 0, (), (), 0.0, 0.0)
-    for step in steps:
-        total = Step(
-            starts_at=starts_at,
-            completed=total.completed + step.completed,
-            failed=total.failed + step.failed,
-            cancelled=total.cancelled + step.cancelled,
-            expired=total.expired + step.expired,
-            retried=total.retried + step.retried,
-            waits=added(total.waits, step.waits),
-            runs=added(total.runs, step.runs),
-            wait_seconds=total.wait_seconds + step.wait_seconds,
-            run_seconds=total.run_seconds + step.run_seconds,
-        )
-    return total
+def _sum(starts_at: datetime, steps: Sequence[Step]) -> Step:
+    return Step(
+        starts_at=starts_at,
+        completed=sum(step.completed for step in steps),
+        failed=sum(step.failed for step in steps),
+        cancelled=sum(step.cancelled for step in steps),
+        expired=sum(step.expired for step in steps),
+        retried=sum(step.retried for step in steps),
+        waits=added(*[step.waits for step in steps]),
+        runs=added(*[step.runs for step in steps]),
+        wait_seconds=sum(step.wait_seconds for step in steps),
+        run_seconds=sum(step.run_seconds for step in steps),
+    )

@@ -31,9 +31,6 @@ RATE_SECONDS = 60
 #: A sparkline has so many steps of a minute.
 SPARKLINE_STEPS = 60
 
-#: Steps are counted every ten seconds at most.
-HISTORY_GOOD_FOR_SECONDS = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
@@ -111,7 +108,7 @@ class QueueReader:
         return self._shared.get(
             ("queue-history", name, wanted.name),
             lambda: self._read_history(name, wanted),
-            good_for_seconds=HISTORY_GOOD_FOR_SECONDS,
+            good_for_seconds=history_reading.good_for_seconds(wanted),
         )
 
     def expect(self, name: str) -> None:
@@ -218,7 +215,11 @@ class _Window:
         """Those of all queues."""
         return _Steps(
             rollups.series_of_each(
-                self.connection, Scope.QUEUE, step_seconds=self.step_seconds, since=self.since
+                self.connection,
+                Scope.QUEUE,
+                step_seconds=self.step_seconds,
+                since=self.since,
+                durations=False,
             ),
             self.until,
         )

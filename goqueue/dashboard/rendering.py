@@ -14,13 +14,11 @@ from goqueue.config import Settings
 from goqueue.dashboard import presentation
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.sessions import Sessions
+from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
 
-__all__ = ["Renderer"]
+__all__ = ["LIVE", "Renderer"]
 
 HTML = "text/html; charset=utf-8"
-
-#: The block of a page that a poll asks for.
-LIVE = "live"
 
 NAVIGATION = (
     ("/dashboard", "Overview"),
@@ -40,6 +38,7 @@ class Renderer:
     def __init__(self, settings: Settings, sessions: Sessions, asset: Callable[[str], str]) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._polls = SharedPolls()
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("goqueue.dashboard"),
             autoescape=True,
@@ -60,21 +59,41 @@ class Renderer:
         self, request: falcon.Request, response: falcon.Response, template: str, /, **values: Any
     ) -> None:
         """Answer with a page, or, where a poll asks, with its live part alone; 304 where that is known."""
-        is_poll = request.get_header("HX-Target") == LIVE
+        poll = is_poll(request)
         values |= {
-            "csrf": self._sessions.token(request.context.session),
+            "csrf": self._polls.stand_in if poll else self._sessions.token(request.context.session),
             "path": request.path,
             "query": request.query_string,
-            "notice": None if is_poll else take_notice(request, response),
+            "notice": None if poll else take_notice(request, response),
         }
         page = self._environment.get_template(template)
-        if is_poll:
-            context = page.new_context(values)
-            text = "".join(page.blocks[LIVE](context))
-        else:
-            text = page.render(values)
+        if poll:
+            answer = Answer.of("".join(page.blocks[LIVE](page.new_context(values))).encode())
+            if response.status == falcon.HTTP_200:
+                self._polls.keep(request, answer)
+            self._answer_poll(request, response, answer)
+            return
         response.content_type = HTML
-        _answer(request, response, text.encode())
+        _answer(request, response, page.render(values).encode())
+
+    def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:
+        """Answer with the live part that was made for somebody else just now, if one was."""
+        answer = self._polls.find(request) if is_poll(request) else None
+        if answer is None:
+            return False
+        self._answer_poll(request, response, answer)
+        return True
+
+    def forget_polls(self) -> None:
+        """Something was changed."""
+        self._polls.forget()
+
+    def _answer_poll(self, request: falcon.Request, response: falcon.Response, answer: Answer) -> None:
+        token = self._sessions.token(request.context.session)
+        response.content_type = HTML
+        # The forms are those of this session alone.
+        if not _is_known(request, response, f"{answer.tag}{token[:8]}"):
+            response.data = self._polls.body_for(answer, token)
 
     def data(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
         """Answer with JSON that a chart is drawn from; 304 where it is known."""
@@ -100,7 +119,12 @@ class Renderer:
 
 
 def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> None:
-    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+    if not _is_known(request, response, hashlib.blake2b(body, digest_size=12).hexdigest()):
+        response.data = body
+
+
+def _is_known(request: falcon.Request, response: falcon.Response, tag: str) -> bool:
+    """Whether the browser has what this tag is of, and is told so."""
     # Weak: a proxy may compress it, and it stays the same page.
     response.set_header("ETag", f'W/"{tag}"')
     response.set_header("Cache-Control", "private, no-cache")
@@ -109,5 +133,5 @@ def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> 
         response.status = falcon.HTTP_304
         # Nothing is sent, so it has no type.
         response.delete_header("Content-Type")
-        return
-    response.data = body
+        return True
+    return False

@@ -6,8 +6,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
+
+from goqueue.errors import GoQueueError
 
 __all__ = ["SharedReadings"]
 
@@ -20,6 +23,13 @@ KEPT = 256
 #: takes no more than a twentieth of the time.
 COST_FACTOR = 20.0
 
+#: A reading that takes longer than this is long beside the page that shows it.
+LONG_SECONDS = 0.010
+
+#: The answer of a long one that was good until so long ago is given once more while the next is read: whoever
+#: looks at a page, which asks every two seconds, does not wait for it.
+GIVEN_ONCE_MORE_SECONDS = 2.5
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -29,6 +39,11 @@ class _Slot:
     value: Any = None
     is_known: bool = False
     good_until: float = 0.0
+    took_seconds: float = 0.0
+
+    def is_good(self, so_long_ago: float = 0.0) -> bool:
+        """Whether its answer is good, or was so long ago."""
+        return self.is_known and time.monotonic() < self.good_until + so_long_ago
 
 
 class SharedReadings:
@@ -44,24 +59,40 @@ class SharedReadings:
         An error of `ask` is its caller's; the next one asks again.
         """
         slot = self._slot(key)
-        if slot.is_known and time.monotonic() < slot.good_until:
+        if slot.is_good():
             return cast("T", slot.value)
         # Where there is an answer nobody waits for the one who asks.
         if not slot.lock.acquire(blocking=not slot.is_known):
             return cast("T", slot.value)
+        if slot.took_seconds > LONG_SECONDS and slot.is_good(GIVEN_ONCE_MORE_SECONDS):
+            value = slot.value
+            # It has the lock from here on.
+            name, arguments = "shared-reading", (slot, ask, good_for_seconds)
+            threading.Thread(target=self._ask_quietly, args=arguments, name=name, daemon=True).start()
+            return cast("T", value)
         try:
-            if not slot.is_known or time.monotonic() >= slot.good_until:
-                self._ask(slot, ask, good_for_seconds)
+            self._ask(slot, ask, good_for_seconds)
             return cast("T", slot.value)
+        finally:
+            slot.lock.release()
+
+    def _ask_quietly(self, slot: _Slot, ask: Callable[[], Any], good_for_seconds: float) -> None:
+        """Ask without anybody who waits: an error is left to who asks when the answer is too old."""
+        try:
+            with suppress(GoQueueError):
+                self._ask(slot, ask, good_for_seconds)
         finally:
             slot.lock.release()
 
     @staticmethod
     def _ask(slot: _Slot, ask: Callable[[], Any], good_for_seconds: float) -> None:
+        if slot.is_good():
+            return
         started = time.monotonic()
         slot.value = ask()
         now = time.monotonic()
-        slot.good_until = now + max(good_for_seconds, (now - started) * COST_FACTOR)
+        slot.took_seconds = now - started
+        slot.good_until = now + max(good_for_seconds, slot.took_seconds * COST_FACTOR)
         slot.is_known = True
 
     def _slot(self, key: Hashable) -> _Slot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -157,30 +157,20 @@ def one(context: Context, name: str, wanted: TimeRange) -> OneType:
     return OneType(name, declared, since, steps, figures_of(steps), groups)
 
 
-def figures_of(steps: Iterable[Step]) -> Figures:
+def figures_of(steps: Sequence[Step]) -> Figures:
     """The figures of some steps together."""
-    completed = failed = cancelled = expired = retried = 0
-    runs: tuple[int, ...] = ()
-    waits: tuple[int, ...] = ()
-    run_seconds = 0.0
-    for step in steps:
-        completed += step.completed
-        failed += step.failed
-        cancelled += step.cancelled
-        expired += step.expired
-        retried += step.retried
-        runs, waits = added(runs, step.runs), added(waits, step.waits)
-        run_seconds += step.run_seconds
+    completed, failed = sum(step.completed for step in steps), sum(step.failed for step in steps)
+    runs, waits = added(*[step.runs for step in steps]), added(*[step.waits for step in steps])
     return Figures(
         completed=completed,
         failed=failed,
-        cancelled=cancelled,
-        expired=expired,
-        retried=retried,
+        cancelled=sum(step.cancelled for step in steps),
+        expired=sum(step.expired for step in steps),
+        retried=sum(step.retried for step in steps),
         failure_rate=failed / (completed + failed) if completed + failed else None,
         run_p50=quantile(runs, 0.5),
         run_p95=quantile(runs, 0.95),
-        run_mean=run_seconds / sum(runs) if sum(runs) else None,
+        run_mean=sum(step.run_seconds for step in steps) / sum(runs) if sum(runs) else None,
         wait_p50=quantile(waits, 0.5),
         wait_p95=quantile(waits, 0.95),
         runs=runs,

@@ -34,9 +34,9 @@ def trimmed(counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(counts[:length])
 
 
-def added(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
-    """The histogram of everything that is in either."""
-    return trimmed([left + right for left, right in zip_longest(one, other, fillvalue=0)])
+def added(*histograms: Sequence[int]) -> tuple[int, ...]:
+    """The histogram of everything that is in any of them: of all at once, much faster than one by one."""
+    return trimmed([sum(column) for column in zip_longest(*histograms, fillvalue=0)])
 
 
 def quantile(counts: Sequence[int], part: float) -> float | None:

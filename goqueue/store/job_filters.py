@@ -80,6 +80,12 @@ _BY_TAG_AND_ID = _Range(
     "job_tags.job_id",
 )
 
+# Not `id` alone: a generic plan, which does not know how far apart the two ids are, would read that part of
+# the primary key as well, and that may be all of it.
+_RUNNING = _Range(
+    "jobs", "status = 'running' AND id + 0 > %(above)s AND id + 0 < %(below)s", "id + 0 DESC", "id + 0"
+)
+
 # These have indexes of their own, and are rare.
 _INDEXED_STATUSES = frozenset(
     {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.BLOCKED, JobStatus.RUNNING}
@@ -148,18 +154,18 @@ class Terms(NamedTuple):
         return self.parameters | {"above": max(above, self.above), "below": min(below, self.below)}
 
 
-def terms_of(connection: Connection, wanted: JobFilter) -> Terms:
-    """The SQL of a filter."""
+def terms_of(connection: Connection, wanted: JobFilter, *, longest: str = LONGEST_TRANSACTION) -> Terms:
+    """The SQL of a filter; `longest` is how long a transaction that created jobs stayed open at most."""
     status = wanted.status if wanted.fingerprint is None else JobStatus.FAILED
     ids = _range_of(wanted, status)
     conditions = list(_conditions_beside(ids, wanted, status))
     above, below = 0, 2**63 - 1
     if wanted.created_after is not None:
         conditions.insert(0, "created_at >= %(after)s")
-        above = _first_id(connection, wanted.created_after, f"- {LONGEST_TRANSACTION}") - 1
+        above = _first_id(connection, wanted.created_after, f"- {longest}") - 1
     if wanted.created_before is not None:
         conditions.insert(0, "created_at < %(before)s")
-        below = _first_id(connection, wanted.created_before, f"+ {LONGEST_TRANSACTION}")
+        below = _first_id(connection, wanted.created_before, f"+ {longest}")
     path, text = parse_payload(wanted.payload or "")
     parameters = {
         "queue": wanted.queue,
@@ -223,7 +229,7 @@ def _range_of(wanted: JobFilter, status: JobStatus | None) -> _Range:
 def _by_status(status: JobStatus) -> _Range:
     """jobs_unsuccessful_idx, said as rows as well. Running jobs are few: jobs_running_idx has them all."""
     if status is JobStatus.RUNNING:
-        return _BY_ID._replace(condition=f"status = 'running' AND {_BY_ID.condition}")
+        return _RUNNING
     name = f"'{status.value}'"
     return _Range(
         "jobs",

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.jobs import MAX_JOB_ID
 from goqueue.store.queues import CLOSED, PAUSED
 from goqueue.store.rows import fetch_all, fetch_one
 from goqueue.store.workers import SERVING
@@ -21,15 +22,16 @@ QUEUES_SHOWN = 100
 
 #: So far back, and at so many of the newest jobs of a queue, arrivals are looked for.
 ARRIVALS_SECONDS = 180
-ARRIVALS_MAX = 500
+ARRIVALS_MAX = 200
 
-#: The oldest is looked for among so many of the next jobs.
-OLDEST_AMONG = 1_000
+#: The oldest is looked for among so many of the next jobs, each of which is a row to look at.
+OLDEST_AMONG = 100
 
 _READY = "queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
 
 # Of each queue three walks: along its part of jobs_ready_idx, which needs nothing but the index; at its head,
-# where the oldest is; and, where jobs wait, along the end of its part of jobs_queue_id_idx.
+# where the oldest is; and, where jobs wait, along the end of its part of jobs_queue_id_idx. That one is said
+# as rows: for `queue = …` the planner walks the primary key, and passes over every newer job of other queues.
 _QUEUES = f"""
     SELECT queues.name, {PAUSED} IS TRUE, {CLOSED} IS TRUE, ready.jobs::int, head.oldest,
            arrivals.jobs::int, arrivals.first, arrivals.after_first::int, now()
@@ -46,7 +48,9 @@ _QUEUES = f"""
         SELECT count(*) AS jobs, min(created_at) AS first,
                count(*) FILTER (WHERE created_at > least_created_at) AS after_first
         FROM (SELECT created_at, min(created_at) OVER () AS least_created_at FROM (
-                  SELECT created_at FROM jobs WHERE queue = queues.name AND ready.jobs > 0
+                  SELECT created_at FROM jobs
+                  WHERE (queue, id) > (queues.name, 0) AND (queue, id) < (queues.name, {MAX_JOB_ID})
+                    AND ready.jobs > 0
                   ORDER BY queue DESC, id DESC LIMIT {ARRIVALS_MAX}) AS newest) AS newest
         WHERE created_at > now() - interval '{ARRIVALS_SECONDS} seconds'
     ) AS arrivals

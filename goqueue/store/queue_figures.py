@@ -19,24 +19,28 @@ from goqueue.store.workers import SERVING
 __all__ = ["Count", "QueueCounts", "QueueStanding", "counts_of_each", "standing_of_each"]
 
 
-def _grouped(name: str, condition: str) -> str:
-    """Counts by queue, and how many were counted in all queues together."""
+#: Of waiting and running jobs each is a row to look at: their indexes do not hold the queue.
+ROWS_COUNTED_UP_TO = 10_000
+
+
+def _grouped(name: str, condition: str, up_to: int) -> str:
+    """Counts by queue, and whether not all of them were counted, of whichever queue."""
     return f"""
     {name} AS MATERIALIZED (
-        SELECT queue, count(*) AS count, sum(count(*)) OVER () AS total
-        FROM (SELECT queue FROM jobs WHERE {condition} LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue)"""
+        SELECT queue, count(*) AS count, sum(count(*)) OVER () >= {up_to} AS is_least
+        FROM (SELECT queue FROM jobs WHERE {condition} LIMIT {up_to}) AS counted GROUP BY queue)"""
 
 
 def _count(name: str) -> str:
-    return f"coalesce({name}.count, 0)::int, coalesce((SELECT max(total) FROM {name}), 0) >= {COUNTED_UP_TO}"
+    return f"coalesce({name}.count, 0)::int, coalesce((SELECT bool_or(is_least) FROM {name}), false)"
 
 
 # Each count walks the partial index of its state. Failed jobs are counted by jobs_fingerprint_idx alone,
 # which holds their queue.
 _COUNTS = f"""
-    WITH {_grouped("waiting", "status = 'queued' AND rank IS NULL")},
-    {_grouped("running", "status = 'running'")},
-    {_grouped("failed", "status = 'failed'")},
+    WITH {_grouped("waiting", "status = 'queued' AND rank IS NULL", ROWS_COUNTED_UP_TO)},
+    {_grouped("running", "status = 'running'", ROWS_COUNTED_UP_TO)},
+    {_grouped("failed", "status = 'failed'", COUNTED_UP_TO)},
     live AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers, sum(threads)::int AS threads
         FROM workers CROSS JOIN unnest(queues) AS queue WHERE {SERVING} GROUP BY queue

@@ -97,7 +97,7 @@ def test_failures_are_shown_in_groups(dashboard: DashboardClient, dead: list[int
     assert row[0].count("<time") == 2
     other = re.search(rf'<tr id="failure-{killed}".*?</tr>', page, re.DOTALL)
     assert other
-    assert all(word in other[0] for word in ("No exception", "worker_died", "send_email"))
+    assert all(word in other[0] for word in ("No exception", "worker died", "send_email"))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.dashboard.pages.job_reading import ATTEMPTS_SHOWN, LINKS_SHOWN
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db import Connection, Database
 from goqueue.jobs import Job
-from goqueue.store import dependency_lists, reports
+from goqueue.store import dependency_lists, job_history, reports
 from goqueue.store import jobs as job_store
 from goqueue.store.reports import Line, Progress, Report
 from tests.support.dashboard import DashboardClient
@@ -213,6 +213,23 @@ def test_the_attempt_that_runs_is_shown_unless_another_is_asked_for(
     assert "Attempt 2 of 4 runs" in text_of(dashboard.get(place))
     assert "Attempt 2 of 4 runs" in text_of(dashboard.get(f"{place}?attempt=2"))
     assert "Attempt 1 of 4 failed" in text_of(dashboard.get(f"{place}?attempt=1"))
+
+
+def test_an_attempt_that_ends_while_it_is_read_is_told_once(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the page is of one moment: nothing in it both runs and has ended, so no id is there twice."""
+    job = make_job("running", attempts=1, fence=1)
+    history_of = job_history.history_of
+
+    def read(connection: Connection, job_id: int, *, limit: int) -> job_history.History:
+        attempt(database, job_id, 1, "cancelled")
+        return history_of(connection, job_id, limit=limit)
+
+    monkeypatch.setattr(job_history, "history_of", read)
+    shown = dashboard.get(f"/dashboard/jobs/{job.id}").text
+    assert shown.count('id="time-attempt-1"') == 1
+    assert "Attempt 1 runs" in shown or "Runs at a client" in shown
 
 
 def test_a_job_that_ran_often_has_a_bounded_page(

@@ -24,6 +24,7 @@ from goqueue.dashboard.site import DASHBOARD
 from goqueue.db import Database
 from tests.support.dashboard import DashboardClient
 from tests.support.dashboard_pages import addresses, form_routes, page_routes, routes
+from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -438,8 +439,9 @@ def test_nothing_else_is_a_file(browser_of: MakeBrowser, name: str) -> None:
     assert browser_of().get(f"/dashboard/static/{name}").status_code == 404
 
 
-def test_charts_are_json_that_is_asked_for_again(browser_of: MakeBrowser) -> None:
+def test_charts_are_json_that_is_asked_for_again(browser_of: MakeBrowser, database: Database) -> None:
     """What charts are drawn from is as private as the pages are."""
+    JobFactory(database)("completed")
     browser = browser_of()
     places = {place for template in page_routes() for place in _charts(browser.get(address(template)).text)}
     assert places

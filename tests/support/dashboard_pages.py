@@ -23,11 +23,25 @@ _NO_PAGES = ("/", "/dashboard/static/", "/dashboard/login")
 
 #: What is asked of a page; of others, nothing.
 _QUERIES: Mapping[str, Sequence[Mapping[str, str]]] = {
-    "/dashboard": [{}, {"range": "24h"}],
+    "/dashboard": [{}, {"range": "30d"}, {"range": "24h"}],
     "/dashboard/jobs": [{}, {"status": "failed"}, {"status": "completed"}, {"tag": "nobody has this tag"}],
-    "/dashboard/operations/new": [{"action": "retry", "status": "failed", "queue": "payments"}],
+    "/dashboard/operations/new": [
+        {"action": "retry", "status": "failed", "queue": "payments"},
+        {"action": "set_priority", "status": "queued", "queue": "mail"},
+        {"action": "delete", "status": "failed", "error": "ValueError"},
+    ],
+    "/dashboard/failures": [{}, {"queue": "nobody"}, {"order": "count", "since": "1h"}],
     "/dashboard/create": [{}, {"type": "charge_card"}],
 }
+
+#: The parameter by which a page is about a place.
+_NAMED = {"/dashboard/jobs": "queue", "/dashboard/failures": "type", "/dashboard/schedules-edit": "name"}
+
+#: What these parameters are names of.
+_PLACES = {"queue": "queues", "type": "types", "name": "schedules"}
+
+#: What is asked of a page that is about a place, once more.
+_MORE = {"/dashboard/queues/{name:path}": "?range=24h&advice=yes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,7 @@ def form_routes() -> list[str]:
 
 
 def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
-    """The addresses of a page: one for each place, or one for each query.
+    """The addresses of a page: one for each place, or one for each query, the plainest first.
 
     Args:
         template: the route.
@@ -77,7 +91,15 @@ def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
     """
     parameter = _PARAMETER.search(template)
     if parameter is None:
-        queries = _QUERIES.get(template, [{}])
+        plainest, *others = _QUERIES.get(template, [{}])
+        queries = [plainest, *_named(template, places), *others]
         return [f"{template}?{urlencode(query)}" if query else template for query in queries]
     known = places["editable" if template.endswith("/edit") else parameter[1]]
-    return [template.replace(parameter[2], quote(place, safe="")) for place in known]
+    found = [template.replace(parameter[2], quote(place, safe="")) for place in known]
+    return [*found, f"{found[0]}{_MORE[template]}"] if template in _MORE and found else found
+
+
+def _named(template: str, places: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """The queries of a page that name a place."""
+    parameter = _NAMED.get(template)
+    return [] if parameter is None else [{parameter: place} for place in places[_PLACES[parameter]]]

@@ -18,28 +18,44 @@ __all__ = ["Shop", "open_shop"]
 
 ACTORS = "tests.support.shop_jobs"
 
-#: A day of completed jobs, more of them of late, and now and then a failed one.
+#: A day of completed jobs, at some hours more of them, and now and then a failed one. Chance is a hash of the
+#: number: every shop has the same history.
 HISTORY = """
-    WITH made AS (
-        INSERT INTO jobs (queue, type, status, payload, attempts, fence, created_at, available_at, started_at,
-                          updated_at, finished_at, result, error, reason)
-        SELECT queue, type, status, json_build_object('order', number), 1, 1, ends - (run + wait),
-               ends - (run + wait), ends - run, ends, ends,
-               CASE status WHEN 'completed' THEN json_build_object('order', number) END,
-               CASE status WHEN 'failed' THEN 'ValueError: the order has no address' END,
-               CASE status WHEN 'failed' THEN 'failed' END
+    WITH kinds (place, queue, type, base, payload, fingerprint, exception, message) AS (
+        VALUES (0, 'mail', 'send_receipt', 0.04, '{"order":%%1$s,"to":"customer-%%1$s@example.com"}',
+                '5a0e000000000001', 'smtplib.SMTPRecipientsRefused', 'no such mailbox'),
+               (1, 'payments', 'charge_card', 0.09, '{"order":%%1$s,"amount":19.5}',
+                '5a0e000000000002', 'ConnectionResetError', 'the bank closed the connection'),
+               (2, 'images', 'resize_image', 0.6, '{"path":"products/%%1$s.jpg","width":800}',
+                '5a0e000000000003', 'OSError', 'the image is cut off'),
+               (3, 'stock', 'sync_stock', 0.15, '{"shop":"Berlin"}',
+                '5a0e000000000004', 'TimeoutError', 'the shop did not answer within 10 s')
+    ),
+    known AS (
+        INSERT INTO failure_kinds (fingerprint, type, exception, message, frame)
+        SELECT fingerprint, type, exception, message, 'shop.' || queue || '.' || type FROM kinds
+    ),
+    made AS (
+        INSERT INTO jobs (queue, type, status, payload, attempts, max_retries, fence, created_at,
+                          available_at, started_at, updated_at, finished_at, result, error, reason,
+                          fingerprint)
+        SELECT queue, type, status, payload::json, 1, 0, 1, ends - (run + wait), ends - (run + wait),
+               ends - run, ends, ends, CASE status WHEN 'completed' THEN payload::json END,
+               CASE status WHEN 'failed' THEN exception || ': ' || message END,
+               CASE status WHEN 'failed' THEN 'failed' END, CASE status WHEN 'failed' THEN fingerprint END
         FROM (
-            SELECT number, queue, type,
-                   CASE WHEN number %% 41 = 0 THEN 'failed' ELSE 'completed' END AS status,
-                   now() - make_interval(secs => 90 + 85000 * power(number / %(jobs)s::float, 1.6)) AS ends,
-                   make_interval(secs => base * (0.6 + number %% 9 / 10.0)
-                                         * CASE WHEN number %% 6 = 0 THEN 12 ELSE 1 END) AS run,
-                   make_interval(secs => 0.004 + number %% 13 / 40.0) AS wait
-            FROM generate_series(1, %(jobs)s) number
-            JOIN (VALUES (0, 'mail', 'send_receipt', 0.04), (1, 'mail', 'send_receipt', 0.04),
-                         (2, 'payments', 'charge_card', 0.09), (3, 'images', 'resize_image', 0.6),
-                         (4, 'stock', 'sync_stock', 0.15)) AS kinds (place, queue, type, base)
-              ON place = number %% 5
+            SELECT queue, type, format(payload, number) AS payload, exception, message, fingerprint,
+                   CASE WHEN chance > 0.98 THEN 'failed' ELSE 'completed' END AS status,
+                   now() - make_interval(secs => 30 + 87000 * (part - 0.04 * sin(part * 4 * pi()))) AS ends,
+                   make_interval(secs => base * (0.6 + luck * luck)
+                                         * CASE WHEN chance < 0.17 THEN 12 ELSE 1 END) AS run,
+                   make_interval(secs => 0.004 + luck / 4) AS wait
+            FROM (
+                SELECT number, number / %(jobs)s::float AS part, (hashint4(number) & 1023) / 1024.0 AS chance,
+                       (hashint4(-number) & 1023) / 1024.0 AS luck, (hashint4(number) >> 10) & 7 AS turn
+                FROM generate_series(1, %(jobs)s) number
+            ) AS numbers
+            JOIN kinds ON place = CASE WHEN turn < 4 THEN 0 WHEN turn < 6 THEN 1 ELSE turn - 4 END
         ) AS found
         ORDER BY ends
         RETURNING id, status, started_at, finished_at, error
@@ -47,6 +63,19 @@ HISTORY = """
     INSERT INTO attempts (job_id, fence, attempt, outcome, error, started_at, finished_at, run_seconds)
     SELECT id, 1, 1, status, error, started_at, finished_at, extract(epoch FROM finished_at - started_at)
     FROM made
+"""
+
+#: The last two hours of the schedule that fires every five minutes.
+TICKS = """
+    INSERT INTO schedule_ticks (schedule_id, nominal_at, outcome, job_id, decided_at)
+    SELECT schedules.id, tick, CASE WHEN back = 9 THEN 'overlapped' ELSE 'fired' END,
+           CASE WHEN back <> 9 THEN job.id END, tick
+    FROM schedules, generate_series(1, 23) AS back,
+         LATERAL (SELECT date_bin('5 min', now(), '2000-01-01') - back * interval '5 min' AS tick) AS ticks,
+         LATERAL (SELECT id FROM jobs WHERE type = 'sync_stock' AND finished_at < tick
+                  ORDER BY finished_at DESC LIMIT 1) AS job
+    WHERE name = 'stock-berlin'
+    ON CONFLICT DO NOTHING
 """
 
 SCHEDULES: tuple[dict[str, Any], ...] = (
@@ -159,6 +188,7 @@ def _furnish(shop: Shop) -> None:
         shop.request("PUT", path, settings)
     for schedule in SCHEDULES:
         shop.request("POST", "/schedules", schedule)
+    shop.stack.rows(TICKS + " RETURNING job_id")
     report = shop.create("reports", {"name": "yearly", "seconds": 600}, tags=["finance"])
     shop.create("pages", {"title": "Annual report"}, depends_on=[report])
     shop.create("mail", {"order": 3, "to": "ada@example.com"}, delay_seconds=7200, priority=10)

@@ -21,6 +21,9 @@ __all__ = [
 
 STEPS = 20
 
+#: So many months were counted before, and take no time.
+KNOWN_STEPS = 9
+
 
 class PaymentGatewayError(Exception):
     """The gateway did not take it."""
@@ -70,7 +73,8 @@ def build_report(name: str, seconds: float) -> dict[str, Any]:
     for step in range(STEPS):
         job.progress(step / STEPS, f"month {step + 1} of {STEPS}")
         job.log(f"{name}: read {(step + 1) * 1250:,} rows")
-        _pass(seconds / STEPS)
+        if step >= KNOWN_STEPS:
+            _pass(seconds / (STEPS - KNOWN_STEPS))
     return {
         "name": name,
         "rows": STEPS * 1250,

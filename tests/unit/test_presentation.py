@@ -15,11 +15,11 @@ from goqueue.dashboard.presentation import NOTHING, count, duration, moment, num
     [
         (None, NOTHING),
         (float("nan"), NOTHING),
-        (0.0, "0.0 ms"),
+        (0.0, "0 s"),
         (0.0004, "0.4 ms"),
         (0.035, "35 ms"),
         (0.9994, "999 ms"),
-        (0.9996, "1.0 s"),
+        (0.9996, "1 s"),
         (1.24, "1.2 s"),
         (9.94, "9.9 s"),
         (9.96, "10 s"),

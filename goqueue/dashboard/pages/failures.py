@@ -17,6 +17,7 @@ from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, QUARANTINE_QUEUE
 from goqueue.rules.ranges import RANGES
 from goqueue.store import failure_groups, job_summaries
+from goqueue.store.failure_groups import ShownGroup
 from goqueue.store.failures import FINGERPRINT_PATTERN, FailureFilter, Order
 from goqueue.store.job_lists import JobFilter
 from goqueue.store.job_walks import walk
@@ -64,15 +65,7 @@ class FailuresPage(Page):
         except InvalidJobError as error:
             response.status = falcon.HTTP_400
             wrong = Blanks(error.fields)
-        with self._context.read_database.autocommit() as connection:
-            now = current_time(connection)
-            groups = (
-                []
-                if wrong
-                else failure_groups.shown(
-                    connection, wanted.at(now), order=wanted.order, limit=GROUPS_SHOWN + 1
-                )
-            )
+        groups = [] if wrong else self._site.shared.get(("failures", wanted), lambda: self._read(wanted))
         self._renderer.page(
             request,
             response,
@@ -87,6 +80,13 @@ class FailuresPage(Page):
             queues=sorted(self._context.queues.declared() - {QUARANTINE_QUEUE}),
             types=sorted(self._context.broker.job_types),
         )
+
+    def _read(self, wanted: Wanted) -> list[ShownGroup]:
+        with self._context.read_database.autocommit() as connection:
+            now = current_time(connection)
+            return failure_groups.shown(
+                connection, wanted.at(now), order=wanted.order, limit=GROUPS_SHOWN + 1
+            )
 
 
 class FailurePage(Page):

@@ -13,7 +13,7 @@ from goqueue.dashboard.timeline_words import OUTCOMES
 from goqueue.dashboard.tracebacks import Headline, Traceback, headline, parsed
 from goqueue.db import Connection
 from goqueue.jobs import Job, JobStatus
-from goqueue.store import dependency_lists, job_history, reports
+from goqueue.store import bounded_reads, dependency_lists, job_history, reports
 from goqueue.store import jobs as job_store
 from goqueue.store.dependency_lists import Link
 from goqueue.store.job_history import History
@@ -83,7 +83,9 @@ def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
     Raises:
         JobNotFoundError: there is no such job.
     """
-    with context.database.autocommit() as connection:
+    with context.database.transaction() as connection:
+        # An attempt that ends between two questions would be told twice: as what runs, and as what ended.
+        bounded_reads.begin(connection)
         job = job_store.get(connection, job_id)
         history = job_history.history_of(connection, job_id, limit=ATTEMPTS_SHOWN)
         parents = dependency_lists.parents_of(connection, job_id)

@@ -34,8 +34,8 @@ LINE_POINTS = 30
 #: So many groups of failures are shown.
 GROUPS_SHOWN = 8
 
-#: Steps are counted every ten seconds at most.
-HISTORY_GOOD_FOR_SECONDS = 5.0
+#: A browser asks for a chart every five seconds.
+CHART_GOOD_FOR_SECONDS = 4.5
 
 #: A roller that has counted nothing for so long is none.
 COUNTED_WITHIN = timedelta(seconds=60)
@@ -89,7 +89,9 @@ class _OverviewResource(Page):
 
     def _history(self, wanted: TimeRange) -> History:
         return self._site.shared.get(
-            ("history", wanted.name), lambda: self._read(wanted), good_for_seconds=HISTORY_GOOD_FOR_SECONDS
+            ("history", wanted.name),
+            lambda: self._read(wanted),
+            good_for_seconds=history_reading.good_for_seconds(wanted),
         )
 
     def _read(self, wanted: TimeRange) -> History:
@@ -132,7 +134,9 @@ class OverviewPage(_OverviewResource):
             glances = overview.of_queues(connection)
             up_to = rollups.counted_up_to(connection, step_seconds=10)
             since = now - timedelta(seconds=LINE_SECONDS)
-            steps = rollups.series_of_each(connection, Scope.QUEUE, step_seconds=10, since=since)
+            steps = rollups.series_of_each(
+                connection, Scope.QUEUE, step_seconds=10, since=since, durations=False
+            )
             lately = FailureFilter(since=now - timedelta(hours=1))
             groups = failure_groups.shown(connection, lately, order="count", limit=GROUPS_SHOWN)
         queues = [_view(glance, steps.get(glance.name, []), up_to or now) for glance in glances]
@@ -151,7 +155,7 @@ class OverviewData(_OverviewResource):
         document = self._site.shared.get(
             ("chart", name, wanted.name),
             lambda: history_reading.chart(self._history(wanted), cast("ChartName", name)),
-            good_for_seconds=HISTORY_GOOD_FOR_SECONDS,
+            good_for_seconds=CHART_GOOD_FOR_SECONDS,
         )
         self._renderer.data(request, response, document)
 

@@ -170,7 +170,9 @@ class QueuePage(Page):
             "key_form": {field: form.get(field, "") for field in ("key", "weight", "concurrency")}
             if wrong.get("key")
             else dict.fromkeys(("key", "weight", "concurrency"), ""),
-            "advice": self._advice(name) if request.get_param("advice") else None,
+            "advice": self._site.shared.get(("advice", name), lambda: self._advice(name))
+            if request.get_param("advice")
+            else None,
         }
 
     def _advice(self, name: str) -> dict[str, Any]:

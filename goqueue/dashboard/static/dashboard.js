@@ -7,6 +7,7 @@ const page = document.documentElement;
 // Times
 
 const relative = (seconds) => {
+  if (seconds >= -0.5 && seconds < 1) return "now";
   const ago = Math.abs(seconds);
   const [value, unit] = ago < 60 ? [ago, "s"] : ago < 3600 ? [ago / 60, "min"] : ago < 86400 ? [ago / 3600, "h"] : [ago / 86400, "d"];
   const text = `${Math.floor(value)} ${unit}`;
@@ -17,7 +18,7 @@ function tellTimes(root = document) {
   const now = Date.now();
   for (const element of root.querySelectorAll("time[datetime]")) {
     const seconds = (now - Date.parse(element.getAttribute("datetime"))) / 1000;
-    const text = "running" in element.dataset ? relative(seconds).replace(" ago", "") : relative(seconds);
+    const text = "running" in element.dataset ? relative(Math.max(seconds, 1)).replace(" ago", "") : relative(seconds);
     if (element.textContent !== text) element.textContent = text;
   }
 }
@@ -27,11 +28,19 @@ function tellTimes(root = document) {
 let paused = false;
 let tag = null;
 
+// Rows stay where they are while somebody points at one: who is about to click it would click another
+const POINTING_SECONDS = 2;
+let pointedAt = -Infinity;
+document.addEventListener("pointermove", (event) => {
+  if (event.target.closest?.("#live [data-row], #live form, #live button")) pointedAt = performance.now();
+});
+
 function refresh() {
   if (document.hidden || paused) return;
   const live = document.getElementById("live");
-  const edits = live && live.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-  if (live && !edits && !live.querySelector("dialog[open], [data-row] input:checked")) htmx.trigger(live, "refresh");
+  const edits = live && live.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
+  const points = performance.now() - pointedAt < POINTING_SECONDS * 1000;
+  if (live && !edits && !points && !live.querySelector("dialog[open], [data-row] input:checked")) htmx.trigger(live, "refresh");
   for (const chart of document.querySelectorAll("[data-chart]")) if (isDue(chart)) loadChart(chart);
 }
 
@@ -43,7 +52,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.target?.id !== "live") return;
   const answer = event.detail.xhr;
   if (answer.status === 200) tag = answer.getResponseHeader("ETag");
-  setState(answer.status === 200 || answer.status === 304 ? "" : "not reachable");
+  setState(answer.status === 200 || answer.status === 304 ? "" : answer.status === 404 ? "not there any more" : "not reachable");
 });
 
 document.addEventListener("htmx:sendError", () => setState("not reachable"));
@@ -72,6 +81,15 @@ Idiomorph.defaults.ignoreActiveValue = true;
 const charts = new WeakMap();
 const tags = new WeakMap();
 
+const CHART_HEIGHT = 200;
+
+// For uPlot: from this distance of the marks on, what they say, and what the first of a day or a year adds below
+const TIMES = [
+  [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+];
+
 // What changes rarely says how often it is worth asking: data-every="10"
 const isDue = (element) => !element.dataset.every || performance.now() - (element.asked ?? -Infinity) >= element.dataset.every * 1000;
 
@@ -87,7 +105,8 @@ async function loadChart(element) {
   } catch {
     return;
   }
-  if (!answer.ok) return;
+  // A session that ended leads to the login, which is no chart.
+  if (!answer.ok || answer.redirected) return;
   tags.set(element, answer.headers.get("ETag"));
   draw(element, await answer.json());
 }
@@ -96,8 +115,8 @@ const colour = (name) => getComputedStyle(page).getPropertyValue(`--${name}`).tr
 
 function humane(value, unit) {
   if (value == null) return "–";
+  if (value === 0) return "0";
   if (unit === "seconds") {
-    if (value === 0) return "0";
     if (value < 1) return `${+(value * 1000).toPrecision(3)} ms`;
     return value < 60 ? `${+value.toPrecision(3)} s` : value < 3600 ? `${+(value / 60).toPrecision(3)} min` : `${+(value / 3600).toPrecision(3)} h`;
   }
@@ -109,44 +128,46 @@ function humane(value, unit) {
 function draw(element, document_) {
   const data = [document_.x, ...document_.series.map((one) => one.values)];
   const known = charts.get(element);
-  const shape = document_.series.map((one) => one.name).join() + (page.dataset.theme ?? "");
+  const shape = document_.series.map((one) => one.name + colour(one.colour)).join();
   element.range = [document_.from, document_.to];
+  element.classList.toggle("blank", !document_.series.some((one) => one.values.some(Boolean)));
   if (known && known.shape === shape) {
     known.plot.setData(data);
     return;
   }
   if (known) known.plot.destroy();
   const unit = element.dataset.unit;
-  const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+  const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+  const colours = [null, ...document_.series.map((one) => colour(one.colour))];
   const options = {
     width: element.clientWidth,
-    height: Number(element.dataset.height ?? 180),
+    height: CHART_HEIGHT,
+    padding: [8, 20, 0, 0],
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
     scales: { x: { time: true, range: () => element.range }, y: { range: (_plot, _low, high) => [0, Math.max(high ?? 0, Number(element.dataset.least ?? 0.01)) * 1.1] } },
-    axes: [axis, { ...axis, size: 64, values: (_plot, values) => values.map((value) => humane(value, unit)) }],
-    cursor: { points: { size: 6 } },
-    legend: { live: true },
+    axes: [
+      { ...axis, size: 40, space: 64, values: TIMES },
+      { ...axis, size: 56, space: 36, values: (_plot, values) => values.map((value) => humane(value, unit)) },
+    ],
+    cursor: { points: { size: 6 }, drag: { x: false, y: false } },
+    legend: { markers: { width: 0, fill: (_plot, index) => colours[index] } },
     series: [
-      { value: (_plot, value) => (value == null ? "" : new Date(value * 1000).toLocaleString()) },
-      ...document_.series.map((one) => ({
-        label: one.name, stroke: colour(one.colour), fill: one.fill ? `${colour(one.colour)}22` : undefined, width: 1.5,
-        spanGaps: false, points: { show: false, size: 5, filter: alone }, value: (_plot, value) => humane(value, unit),
+      { value: (_plot, value) => (value == null ? "times in UTC" : new Date(value * 1000).toISOString().replace("T", " ").slice(0, 19)) },
+      ...document_.series.map((one, at) => ({
+        label: one.name, stroke: colours[at + 1], fill: at === 0 ? `${colours[at + 1]}22` : undefined, width: 1.5,
+        spanGaps: false, points: { show: false, size: 5, filter: alone }, value: (_plot, value) => (value == null ? "" : humane(value, unit)),
       })),
     ],
   };
   charts.set(element, { plot: new uPlot(options, data, element), shape });
+  widths.observe(element);
   element.dataset.drawn = "";
 }
 
-new ResizeObserver((entries) => {
+const widths = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const known = charts.get(target);
-    if (known && target.clientWidth) known.plot.setSize({ width: target.clientWidth, height: known.plot.height });
-  }
-}).observe(document.body);
-addEventListener("resize", () => {
-  for (const element of document.querySelectorAll("[data-chart]")) {
-    const known = charts.get(element);
-    if (known) known.plot.setSize({ width: element.clientWidth, height: known.plot.height });
+    if (known && target.clientWidth && target.clientWidth !== known.plot.width) known.plot.setSize({ width: target.clientWidth, height: CHART_HEIGHT });
   }
 });
 
@@ -160,11 +181,17 @@ function switchTheme() {
   } catch {
     // It holds for this page.
   }
+  drawAnew();
+}
+
+function drawAnew() {
   for (const element of document.querySelectorAll("[data-chart]")) {
     tags.delete(element);
     loadChart(element);
   }
 }
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAnew);
 
 // Keys
 
@@ -200,7 +227,7 @@ function togglePause() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea") || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open]")) return;
   const { key } = event;
   if (going) {
     going = false;
