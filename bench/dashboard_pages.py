@@ -14,6 +14,7 @@ import psycopg
 
 from bench import dashboard_rows as rows
 from bench.dashboard_requests import get
+from bench.dashboard_visitors import POLL_SECONDS
 from bench.enqueue import serving
 from bench.http_load import Client
 from bench.processes import Child
@@ -63,7 +64,10 @@ class Request(NamedTuple):
 
 
 def page_times(stack: Stack, many: int, rounds: int) -> tuple[list[PageTime], list[PageTime]]:
-    """Of every page the median with many jobs and with few, in turn; and of searches for what is not."""
+    """Of every page the median with many jobs and with few, in turn; and of what is asked to look at more.
+
+    Each page is asked for again after two seconds or more, as by somebody who looks at it.
+    """
     with _served(stack, many) as large, _served(stack, FEW) as small:
         found = _measure(large, small, rounds, _pages)
         # Of so many pages the worst is one that something disturbed: those that may be it are measured again.
@@ -114,6 +118,7 @@ def _measure(
     pairs = list(zip(ask(large.sql), ask(small.sql), strict=True))
     times: list[tuple[list[float], list[float]]] = [([], []) for _ in pairs]
     for number in range(rounds + 1):
+        began = time.monotonic()
         rows.keep_counted(large.sql)
         rows.keep_counted(small.sql)
         for (many, few), (with_many, with_few) in zip(pairs, times, strict=True):
@@ -121,6 +126,8 @@ def _measure(
             if number:
                 with_many.append(one)
                 with_few.append(other)
+        # Sooner, pages would be answered with what was made for the round before.
+        time.sleep(max(0.0, began + POLL_SECONDS - time.monotonic()))
     return [
         PageTime(many.name, median(with_many), median(with_few))
         for (many, _), (with_many, with_few) in zip(pairs, times, strict=True)

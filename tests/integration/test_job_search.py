@@ -24,7 +24,7 @@ from goqueue.store import job_lists, job_walks
 from goqueue.store.bulk_operations import NewBulkOperation
 from goqueue.store.job_filters import terms_of
 from goqueue.store.job_lists import JobFilter
-from tests.support.plans import scans_along_indexes
+from tests.support.plans import nodes, scans_along_indexes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -212,6 +212,33 @@ def test_a_look_reads_no_more_than_it_says(database: Database, wanted: JobFilter
             )
             read, _ = scans_along_indexes(connection, sql, terms.between(0, 2**62) | {"look": 500}, tables)
             assert read <= 500 * len(tables)
+
+
+def test_running_jobs_are_found_by_their_own_index(database: Database) -> None:
+    """Also by a plan that is kept for any two ids: the ids of all jobs are not read for the few that run."""
+    with database.autocommit() as connection:
+        fill(connection)
+        connection.exec_driver_sql(
+            "UPDATE jobs SET status = 'running' WHERE id %% 1000 = 1 AND status = 'queued'"
+        )
+        connection.exec_driver_sql("ANALYZE jobs")
+        terms = terms_of(connection, JobFilter(status=JobStatus.RUNNING))
+        sql = job_walks._STEP.format(
+            fits="true", source=terms.source, range=terms.range, order=terms.newest_first
+        )
+        for name in ("above", "below", "look"):
+            sql = sql.replace(f"%({name})s", {"above": "$1", "below": "$2", "look": "$3"}[name])
+        connection.exec_driver_sql(f"PREPARE walk (bigint, bigint, bigint) AS {sql}")
+        connection.exec_driver_sql("SET plan_cache_mode = force_generic_plan")
+        explained = connection.exec_driver_sql(
+            "EXPLAIN (FORMAT JSON) EXECUTE walk (0, 9223372036854775807, 51)"
+        ).scalar_one()
+        connection.exec_driver_sql("RESET plan_cache_mode")
+        connection.exec_driver_sql("DEALLOCATE walk")
+    indexes = {node["Index Name"] for node in nodes(explained[0]["Plan"]) if "Index Name" in node}
+    assert indexes == {"jobs_running_idx"}
+    with database.autocommit() as connection:
+        assert len(job_walks.walk(connection, JobFilter(status=JobStatus.RUNNING), limit=50).ids) == 20
 
 
 def fill(connection: Connection) -> None:

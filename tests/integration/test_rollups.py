@@ -6,6 +6,7 @@ import bisect
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -334,6 +335,12 @@ def test_series_are_read_in_the_order_of_time(database: Database, roller: Roller
     assert own == each["dash/board"] == sorted(own, key=lambda step: step.starts_at)
     assert own[0].starts_at >= since
     assert sum(map(ended, whole)) == sum(ended(step) for steps in each.values() for step in steps)
+    with database.autocommit() as connection:
+        bare = rollups.series_of_each(connection, Scope.QUEUE, step_seconds=10, since=since, durations=False)
+    assert bare == {
+        name: [replace(step, waits=(), runs=(), wait_seconds=0.0, run_seconds=0.0) for step in steps]
+        for name, steps in each.items()
+    }
 
 
 def ended(step: Step) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.dashboard_requests import get
+from bench.dashboard_visitors import COUNT, PHASES, POLL_SECONDS, phases_of, questions
 from bench.faults.proxy import RedisProxy
 from bench.faults.scenarios import Tally
 from bench.faults.side_effects import ENDED, STARTED, SideEffects
@@ -104,6 +106,25 @@ def test_an_answer_ends_where_its_content_length_says() -> None:
 def test_a_request_is_complete() -> None:
     """The body is announced with its length."""
     assert request("/jobs/create", b"{}").endswith(b"Content-Length: 2\r\nConnection: keep-alive\r\n\r\n{}")
+
+
+def test_the_phases_of_rounds_take_turns() -> None:
+    """Each round has every phase once, and none always follows the same one."""
+    rounds = [phases_of(number) for number in range(3)]
+    assert all(sorted(phases) == sorted(PHASES) for phases in rounds)
+    assert len({phases[0] for phases in rounds}) == len(PHASES)
+
+
+def test_open_dashboards_ask_as_browsers_do() -> None:
+    """Each has a live part that is asked for every two seconds, with its own session, and its charts."""
+    asked = questions([f"session={number}" for number in range(COUNT)])
+    live = [question for question in asked if question.is_live]
+    assert len({question.cookie for question in live}) == len(live) == COUNT
+    assert {question.every_seconds for question in live} == {POLL_SECONDS}
+    assert all(question.offset < POLL_SECONDS for question in asked)
+    message = get("/dashboard", is_live=True, cookie="session=1", tag='W/"x"')
+    assert b"HX-Target: live" in message
+    assert b'If-None-Match: W/"x"' in message
 
 
 def test_a_profile_is_summed_up_by_function() -> None:

@@ -41,7 +41,8 @@ def test_the_sum_of_two_is_the_histogram_of_both(one: list[float], other: list[f
 def test_the_order_of_adding_does_not_matter(one: list[int], two: list[int], three: list[int]) -> None:
     """Minutes may be added to hours in any order."""
     assert added(one, two) == added(two, one)
-    assert added(added(one, two), three) == added(one, added(two, three))
+    assert added(added(one, two), three) == added(one, added(two, three)) == added(one, two, three)
+    assert added() == ()
 
 
 @given(durations.filter(bool), st.floats(0.01, 1))
