@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.sessions import Sessions
 from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
 
-__all__ = ["LIVE", "Renderer"]
+__all__ = ["Renderer"]
 
 HTML = "text/html; charset=utf-8"
 
@@ -119,7 +118,7 @@ class Renderer:
 
 
 def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> None:
-    if not _is_known(request, response, hashlib.blake2b(body, digest_size=12).hexdigest()):
+    if not _is_known(request, response, Answer.of(body).tag):
         response.data = body
 
 

@@ -118,26 +118,12 @@ def shown(
     connection: Connection, wanted: FailureFilter, *, order: Order = "last_seen", limit: int
 ) -> list[ShownGroup]:
     """The groups, the latest or the largest first; with a fingerprint, the one that has it, or none."""
-    conditions = ["true"]
-    if wanted.queue is not None:
-        conditions.append("queue = %(queue)s")
-    if wanted.type is not None:
-        conditions.append("type = %(type)s")
-    if wanted.since is not None:
-        conditions.append("finished_at >= %(since)s")
     sql = _GROUPS.format(
         walk=_WALK if wanted.fingerprint is None else _ONE,
-        conditions=" AND ".join(conditions),
+        conditions=" AND ".join(wanted.conditions) or "true",
         order=_ORDERS[order],
     )
-    parameters = {
-        "queue": wanted.queue,
-        "type": wanted.type,
-        "since": wanted.since,
-        "fingerprint": wanted.fingerprint,
-        "limit": limit,
-    }
-    return [ShownGroup(*row) for row in fetch_all(connection, sql, parameters)]
+    return [ShownGroup(*row) for row in fetch_all(connection, sql, wanted.parameters | {"limit": limit})]
 
 
 def kind_of(connection: Connection, fingerprint: str) -> ShownKind:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection
@@ -79,6 +79,21 @@ class FailureFilter:
     since: datetime | None = None
     fingerprint: str | None = None
 
+    @property
+    def conditions(self) -> list[str]:
+        """What a failed job has to meet besides its fingerprint, as SQL; it takes the `parameters`."""
+        said = {
+            "queue = %(queue)s": self.queue,
+            "type = %(type)s": self.type,
+            "finished_at >= %(since)s": self.since,
+        }
+        return [condition for condition, value in said.items() if value is not None]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of the conditions, and the fingerprint."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
@@ -109,24 +124,11 @@ def groups(
     connection: Connection, wanted: FailureFilter, *, order: Order = "last_seen", limit: int
 ) -> list[FailureGroup]:
     """The groups, the latest or the largest first."""
-    conditions = ""
-    if wanted.queue is not None:
-        conditions += " AND queue = %(queue)s"
-    if wanted.type is not None:
-        conditions += " AND type = %(type)s"
-    if wanted.since is not None:
-        conditions += " AND finished_at >= %(since)s"
+    conditions = "".join(f" AND {condition}" for condition in wanted.conditions)
     if wanted.fingerprint is not None:
         conditions += f" AND {FINGERPRINT} = %(fingerprint)s"
     sql = _GROUPS.format(fingerprint=FINGERPRINT, conditions=conditions, order=_ORDERS[order])
-    parameters = {
-        "queue": wanted.queue,
-        "type": wanted.type,
-        "since": wanted.since,
-        "fingerprint": wanted.fingerprint,
-        "limit": limit,
-    }
-    return [FailureGroup(*row) for row in fetch_all(connection, sql, parameters)]
+    return [FailureGroup(*row) for row in fetch_all(connection, sql, wanted.parameters | {"limit": limit})]
 
 
 def get_group(connection: Connection, fingerprint: str) -> FailureGroup:

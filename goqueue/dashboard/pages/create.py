@@ -128,20 +128,16 @@ class CreatePage(Page):
     ) -> None:
         fields = form_of_schema(job_type.json_schema())
         keys = [*(field.key for field in all_fields(fields)), *(setting.key for setting in SETTINGS)]
-        if wrong:
-            response.status = falcon.HTTP_400
-        self._renderer.page(
+        self._show(
             request,
             response,
-            "create.html",
-            types=self._types(),
+            wrong_beside(keys, wrong),
             job_type=job_type,
             mode="form",
             fields=fields,
             settings=SETTINGS,
             queues=sorted(self._context.queues.declared()),
             texts=texts,
-            wrong=wrong_beside(keys, wrong),
         )
 
     def _show_as_form(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
@@ -171,18 +167,14 @@ class CreatePage(Page):
         text: str,
         wrong: Mapping[str, str],
     ) -> None:
+        self._show(request, response, wrong, job_type=job_type, mode="json", document=text)
+
+    def _show(
+        self, request: falcon.Request, response: falcon.Response, wrong: Mapping[str, str], **values: Any
+    ) -> None:
         if wrong:
             response.status = falcon.HTTP_400
-        self._renderer.page(
-            request,
-            response,
-            "create.html",
-            types=self._types(),
-            job_type=job_type,
-            mode="json",
-            document=text,
-            wrong=wrong,
-        )
+        self._renderer.page(request, response, "create.html", types=self._types(), wrong=wrong, **values)
 
     def _types(self) -> dict[str, JobType]:
         return dict(sorted(self._context.broker.job_types.items()))

@@ -15,7 +15,7 @@ from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import curl_of, python_of
 from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
 from goqueue.dashboard.presentation import duration, number
-from goqueue.dashboard.rendering import LIVE
+from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.timeline import timeline
 from goqueue.dashboard.tracebacks import headline
 from goqueue.errors import JobNotFoundError
@@ -57,7 +57,7 @@ class JobPage(Page):
         values["explanation"] = explanation
         values["evidence"] = {} if explanation is None else _evidence(explanation)
         # What stands outside of the live part is not made for it: it may be large.
-        if request.get_header("HX-Target") != LIVE:
+        if not is_poll(request):
             values |= self._below(request, view)
         self._renderer.page(request, response, "job.html", **values)
 

@@ -12,7 +12,7 @@ from goqueue.api.monitoring import Warnings
 from goqueue.dashboard import history as history_reading
 from goqueue.dashboard.history import ChartName, History, ended_per_second
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.rendering import LIVE
+from goqueue.dashboard.shared_polls import is_poll
 from goqueue.rules.outlook import Outlook, outlook
 from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
 from goqueue.store import failure_groups, overview, rollups
@@ -119,7 +119,7 @@ class OverviewPage(_OverviewResource):
             range=wanted,
             ranges=RANGES.values(),
             history=self._history(wanted),
-            is_poll=request.get_header("HX-Target") == LIVE,
+            is_poll=is_poll(request),
             warnings=self._warnings.known().get("warnings", []),
             counted_up_to=COUNTED_UP_TO,
             queues_shown=QUEUES_SHOWN,

@@ -31,7 +31,7 @@ from goqueue.dashboard.queue_form import (
     wrong_by_field,
 )
 from goqueue.dashboard.queue_reading import QueueReader, QueueView
-from goqueue.dashboard.rendering import LIVE
+from goqueue.dashboard.shared_polls import is_poll
 from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.rules.admission import KEYLESS
@@ -147,7 +147,7 @@ class QueuePage(Page):
             "form": {field: form.get(field, "") for field in ("reason", "seconds", "until")},
         }
         # What stands outside of the live part is not asked for again.
-        if request.get_header("HX-Target") != LIVE:
+        if not is_poll(request):
             values |= self._below(request, view, form, wrong)
         self._renderer.page(request, response, "queue.html", **values)
 
