@@ -23,6 +23,7 @@ from goqueue.redis_url import parse_redis_url
 
 Seconds = Annotated[float, Field(gt=0)]
 MASK = "**********"
+HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,6 +70,10 @@ class Settings(BaseSettings):
     api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names that an API without keys answers to besides loopback, comma separated.",
     )
     job_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request for one job.")
     batch_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="The largest request for a batch.")
@@ -231,7 +236,9 @@ class Settings(BaseSettings):
     # Tests
     failpoints: str = Field("", description="Faults to inject, point:action:probability, comma separated.")
 
-    @field_validator("api_keys", "actors", "worker_queues", "webhook_allow_networks", mode="before")
+    @field_validator(
+        "api_keys", "allowed_hosts", "actors", "worker_queues", "webhook_allow_networks", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -245,6 +252,14 @@ class Settings(BaseSettings):
             if not SHA256_HEX.fullmatch(key):
                 raise ValueError("expected SHA-256 hashes of 64 hex digits (make one with `goqueue key`)")
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not HOST_NAME.fullmatch(host):
+                raise ValueError("expected host names or IPv4 addresses without a scheme and a port")
+        return tuple(host.lower().rstrip(".") for host in value)
 
     @field_validator("webhook_allow_networks")
     @classmethod

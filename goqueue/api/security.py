@@ -1,19 +1,24 @@
-"""Bearer keys: who may use the API, and where it may be opened without them."""
+"""Who may use the API: bearer keys, where it may be opened without them, and which web pages may ask it."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import falcon
 
 from goqueue.config import Settings
 from goqueue.errors import ConfigurationError
+from goqueue.monitoring_server import answers_to, is_loopback
 
 #: What a load balancer and a code generator may read without a key.
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
+
+
+#: Methods that change nothing (RFC 9110 section 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class KeyRing:
@@ -58,22 +63,64 @@ class BearerAuthentication:
         )
 
 
+class WebPages:
+    """Falcon middleware: keeps the web pages of others away from the service, through a browser beside it.
+
+    A page that somebody visits may send requests to any address that its browser reaches, a loopback address
+    included, and may point its own host name at that address (DNS rebinding). So a change that comes from the
+    page of another site is refused; and a service without keys answers only who calls it by a name that no
+    page of others can have.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._is_open = not settings.api_keys
+        self._hosts = frozenset(settings.allowed_hosts)
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Let the request pass.
+
+        Raises:
+            falcon.HTTPMisdirectedRequest: the Host is none of this service.
+            falcon.HTTPForbidden: a change that the page of another site asks for.
+        """
+        if self._is_open and not answers_to(request.get_header("Host"), self._hosts):
+            raise HostRefused(
+                description="without keys this service answers to localhost alone: name other hosts in "
+                "GOQUEUE_ALLOWED_HOSTS, or configure GOQUEUE_API_KEYS"
+            )
+        if request.method not in SAFE_METHODS and is_foreign(request):
+            raise falcon.HTTPForbidden(description="this request comes from the page of another site")
+
+
+class HostRefused(falcon.HTTPError):
+    """421: the request is for a host that this service does not answer to (RFC 9110 section 15.5.20)."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(falcon.HTTP_421, description=description)
+
+
+def is_foreign(request: falcon.Request) -> bool:
+    """Whether a browser says that the page of another site asks.
+
+    Every browser of today sends Sec-Fetch-Site (`none` is somebody's own doing, as a typed address), and
+    every one since 2017 sends an Origin with a change. A client that is no browser sends neither.
+    """
+    site = request.get_header("Sec-Fetch-Site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = request.get_header("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.get_header("Host")
+
+
 def refuse_open_bind(settings: Settings) -> None:
     """An API that more than this machine reaches needs keys.
 
     Raises:
         ConfigurationError: `api_host` is not loopback and no keys are configured.
     """
-    if not settings.api_keys and not _is_loopback(settings.api_host):
+    if not settings.api_keys and not is_loopback(settings.api_host):
         problem = (
             "GOQUEUE_API_KEYS: expected at least one key (make one with `goqueue key`), because "
             f"GOQUEUE_API_HOST is {settings.api_host}, which is not loopback"
         )
         raise ConfigurationError([problem])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
