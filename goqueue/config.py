@@ -22,9 +22,10 @@ from goqueue.example_secrets import holds_example_secret
 from goqueue.redis_url import parse_redis_url
 
 Seconds = Annotated[float, Field(gt=0)]
+SESSION_SECRET_MIN_CHARACTERS = 32
 MASK = "**********"
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
-SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+API_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64}:)?[0-9a-f]{64}")
 
 
 class Settings(BaseSettings):
@@ -69,7 +70,9 @@ class Settings(BaseSettings):
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
     api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated."
+        (),
+        description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated; name:hash gives one "
+        "a name. Keys of one name are of one client.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -81,6 +84,11 @@ class Settings(BaseSettings):
 
     # Dashboard
     dashboard: bool = Field(default=True, description="Whether `goqueue api` serves /dashboard.")
+    session_secret: SecretStr | None = Field(
+        None,
+        description="What cookies and forms of the dashboard are signed with; None is a secret that the "
+        "service makes for itself in PostgreSQL.",
+    )
     dashboard_read_only: bool = Field(
         default=False, description="The dashboard shows everything and changes nothing."
     )
@@ -249,8 +257,18 @@ class Settings(BaseSettings):
     @classmethod
     def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for key in value:
-            if not SHA256_HEX.fullmatch(key):
-                raise ValueError("expected SHA-256 hashes of 64 hex digits (make one with `goqueue key`)")
+            if not API_KEY.fullmatch(key):
+                raise ValueError(
+                    "expected SHA-256 hashes of 64 hex digits (make one with `goqueue key`), or name:hash "
+                    "with a name of letters, digits, _, . and -"
+                )
+        return value
+
+    @field_validator("session_secret")
+    @classmethod
+    def _check_session_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < SESSION_SECRET_MIN_CHARACTERS:
+            raise ValueError(f"expected at least {SESSION_SECRET_MIN_CHARACTERS} characters")
         return value
 
     @field_validator("allowed_hosts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import falcon
@@ -21,22 +22,49 @@ OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.js
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that is accepted.
+
+    Attributes:
+        hash: SHA-256 of the key, in hexadecimal.
+        name: what its entry in the settings calls it; empty where it has no name.
+    """
+
+    hash: str
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people know it by: its name, or how its hash begins."""
+        return self.name or f"{self.hash[:8]}…"
+
+
 class KeyRing:
     """The API keys that are accepted.
 
     Args:
-        key_hashes: SHA-256 of each key, in hexadecimal.
+        entries: as `Settings.api_keys` has them: a SHA-256 in hexadecimal, or a name, a colon and the hash.
     """
 
-    def __init__(self, key_hashes: tuple[str, ...]) -> None:
-        self._key_hashes = [key_hash.encode() for key_hash in key_hashes]
+    def __init__(self, entries: tuple[str, ...]) -> None:
+        self._keys = [_key_of(entry) for entry in entries]
 
-    def accepts(self, key: str) -> bool:
-        """Whether a key is one of them."""
+    def find(self, key: str) -> ApiKey | None:
+        """Which of them a key is; None: it is none of them."""
         # A header is Latin-1; a key is compared as the bytes that were sent.
         given = hashlib.sha256(key.encode("latin-1", errors="replace")).hexdigest().encode()
-        matches = [hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes]
-        return any(matches)  # after all were compared: the time does not tell which one fits
+        matches = [known for known in self._keys if hmac.compare_digest(given, known.hash.encode())]
+        return matches[-1] if matches else None  # after all were compared: the time does not tell which fits
+
+    def label_of(self, key_hash: str) -> str:
+        """What people know the key of this hash by."""
+        return next((known.label for known in self._keys if known.hash == key_hash), "unknown")
+
+
+def _key_of(entry: str) -> ApiKey:
+    name, _, key_hash = entry.rpartition(":")
+    return ApiKey(key_hash, name)
 
 
 class BearerAuthentication:
@@ -55,7 +83,9 @@ class BearerAuthentication:
         if request.path in OPEN_PATHS or self._is_open(request.path):
             return
         scheme, _, key = request.get_header("Authorization", default="").partition(" ")
-        if scheme.lower() == "bearer" and self._keys.accepts(key.strip()):
+        known = self._keys.find(key.strip()) if scheme.lower() == "bearer" else None
+        if known is not None:
+            request.context.api_key = known
             return
         raise falcon.HTTPUnauthorized(
             description="expected Authorization: Bearer with a key that this service knows",

@@ -63,6 +63,8 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "bulk_canaries",
             "rollups",
             "rollup_progress",
+            "dashboard_sessions",
+            "service_secrets",
         ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()
