@@ -12,18 +12,18 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.errors import ConfigurationError
 from goqueue.example_secrets import holds_example_secret
+from goqueue.redaction import masked_url
 from goqueue.redis_url import parse_redis_url
 
 Seconds = Annotated[float, Field(gt=0)]
 SESSION_SECRET_MIN_CHARACTERS = 32
-MASK = "**********"
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 API_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64}:)?[0-9a-f]{64}")
 
@@ -317,6 +317,10 @@ class Settings(BaseSettings):
         """These settings for reads that may be a moment old."""
         return self.model_copy(update={"database_url": self.read_database_url or self.database_url})
 
+    def secrets(self) -> list[str]:
+        """The values of every secret: what is taken out of log lines and stored errors."""
+        return [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+
     def masked(self) -> dict[str, Any]:
         """The effective values with every secret hidden: what `goqueue check` prints."""
         return {name: _mask(value) for name, value in self}
@@ -427,15 +431,7 @@ def _example_secrets(settings: Settings) -> list[str]:
 
 
 def _mask(value: Any) -> Any:
-    if not isinstance(value, SecretStr):
-        return value
-    text = value.get_secret_value()
-    parts = urlsplit(text)
-    if not parts.scheme or not parts.netloc:
-        return MASK
-    netloc = parts.netloc
-    if parts.password is not None:
-        netloc = f"{parts.username}:{MASK}@{netloc.rpartition('@')[2]}"
-    # libpq and redis-py take a password in the query as well.
-    query = re.sub(r"(?i)((?:ssl)?password=)[^&]*", rf"\g<1>{MASK}", parts.query)
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
+    """A value as it may be shown: of a URL, secret or not, neither who asks nor what is asked for."""
+    if isinstance(value, SecretStr):
+        return masked_url(value.get_secret_value())
+    return masked_url(value) if isinstance(value, str) and "://" in value else value

@@ -57,9 +57,9 @@ class KeyRing:
         matches = [known for known in self._keys if hmac.compare_digest(given, known.hash.encode())]
         return matches[-1] if matches else None  # after all were compared: the time does not tell which fits
 
-    def label_of(self, key_hash: str) -> str:
-        """What people know the key of this hash by."""
-        return next((known.label for known in self._keys if known.hash == key_hash), "unknown")
+    def of_hash(self, key_hash: str | None) -> ApiKey | None:
+        """Which of them has this hash; None: none has."""
+        return next((known for known in self._keys if known.hash == key_hash), None)
 
 
 def _key_of(entry: str) -> ApiKey:
@@ -140,6 +140,12 @@ def is_foreign(request: falcon.Request) -> bool:
         return site not in {"same-origin", "none"}
     origin = request.get_header("Origin")
     return origin is not None and urlsplit(origin).netloc != request.get_header("Host")
+
+
+def client_of(request: falcon.Request) -> str:
+    """The name of the API key that a request came with; empty where it has none, or came with none."""
+    key: ApiKey | None = getattr(request.context, "api_key", None)
+    return "" if key is None else key.name
 
 
 def refuse_open_bind(settings: Settings) -> None:

@@ -63,8 +63,10 @@ class DashboardGuard:
         request.context.session = session
         if request.method == "POST":
             self._check_change(request)
-        if self._needs_key and request.path != LOGIN and not self._sessions.knows_key(session):
-            raise _to_login(request)
+        if self._needs_key and request.path != LOGIN:
+            request.context.api_key = self._sessions.key_of(session)
+            if request.context.api_key is None:
+                raise _to_login(request)
 
     def process_resource(
         self, request: falcon.Request, _response: falcon.Response, _resource: object, _params: object

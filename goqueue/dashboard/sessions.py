@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from goqueue.api.security import ApiKey, KeyRing
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.store import sessions as session_store
@@ -66,10 +67,10 @@ class Sessions:
     """Makes sessions, knows its own, and which of them know a key. Thread-safe."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
-        self._keys = frozenset(entry.rpartition(":")[2] for entry in settings.api_keys)
+        self._keys = KeyRing(settings.api_keys)
         self._session_secret = settings.session_secret
         self._database = database
-        self._known: OrderedDict[str, float] = OrderedDict()
+        self._known: OrderedDict[str, tuple[ApiKey, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self) -> Session:
@@ -94,21 +95,22 @@ class Sessions:
             )
         return session
 
-    def knows_key(self, session: Session) -> bool:
-        """Whether its owner showed a key that the service still has.
+    def key_of(self, session: Session) -> ApiKey | None:
+        """The key that its owner showed, if the service still has it.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         name_hash, now = session.name_hash, time.monotonic()
         with self._lock:
-            if self._known.get(name_hash, 0.0) > now:
-                return True
+            key, until = self._known.get(name_hash, (None, 0.0))
+        if until > now:
+            return key
         with self._database.autocommit() as connection:
-            is_known = session_store.key_of(connection, name_hash) in self._keys
-        if is_known:
-            self._remember(name_hash, now + REMEMBERED_SECONDS)
-        return is_known
+            key = self._keys.of_hash(session_store.key_of(connection, name_hash))
+        if key is not None:
+            self._remember(name_hash, key, now + REMEMBERED_SECONDS)
+        return key
 
     def sign_out(self, session: Session) -> None:
         """End a session: its cookie opens nothing any more."""
@@ -127,7 +129,7 @@ class Sessions:
         """Those that know a key of the service, the newest first."""
         with self._database.autocommit() as connection:
             found = session_store.list_all(connection, limit=limit)
-        return [one for one in found if one.key_hash in self._keys]
+        return [one for one in found if self._keys.of_hash(one.key_hash) is not None]
 
     def write(self, session: Session) -> str:
         """The value of its cookie."""
@@ -161,9 +163,9 @@ class Sessions:
         with self._database.autocommit() as connection:
             return session_store.secret(connection, SECRET).encode()
 
-    def _remember(self, name_hash: str, until: float) -> None:
+    def _remember(self, name_hash: str, key: ApiKey, until: float) -> None:
         with self._lock:
-            self._known[name_hash] = until
+            self._known[name_hash] = key, until
             self._known.move_to_end(name_hash)
             while len(self._known) > REMEMBERED_MAX:
                 self._known.popitem(last=False)

@@ -353,7 +353,7 @@ def test_all_other_sessions_are_ended_at_once(inside: DashboardClient, signer: S
     """After a key leaked: only who asks stays in."""
     others = [signed_in(signer) for _ in range(3)]
     inside.post("/dashboard/sessions/end", session="others")
-    assert not any(signer.knows_key(session) for session in others)
+    assert not any(signer.key_of(session) for session in others)
     assert inside.get("/dashboard").status_code == 200
 
 
@@ -363,7 +363,7 @@ def test_no_other_word_ends_a_session(inside: DashboardClient, signer: Sessions,
     kept = signed_in(signer)
     assert inside.post("/dashboard/sessions/end", session=wrong).status_code == 303
     assert "has ended already" in inside.get("/dashboard/sessions").text
-    assert signer.knows_key(kept)
+    assert signer.key_of(kept)
 
 
 def test_the_cleaner_forgets_sessions_that_are_over(database: Database, signer: Sessions) -> None:

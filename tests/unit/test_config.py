@@ -102,16 +102,23 @@ def test_no_problem_shows_a_secret() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
-        ("database_url", "postgresql://user:hunter2@db:5432/x", "postgresql://user:**********@db:5432/x"),
-        ("database_url", "postgresql://user@db/x", "postgresql://user@db/x"),
-        ("redis_url", "redis://:hunter2@cache:6379/1", "redis://:**********@cache:6379/1"),
-        ("redis_url", "rediss://u:p%40hunter2@cache/1", "rediss://u:**********@cache/1"),
-        ("smtp_url", "smtps://u:hunter2@[::1]:465", "smtps://u:**********@[::1]:465"),
+        ("database_url", "postgresql://user:hunter2@db:5432/x", "postgresql://**********@db:5432/x"),
+        ("database_url", "postgresql://user@db/x", "postgresql://**********@db/x"),
+        ("database_url", "postgresql://user:hunter2/#?hunter2@db/x", "postgresql://**********@db/x"),
+        ("database_url", "postgresql://user:hunter2@hunter2@db/x", "postgresql://**********@db/x"),
+        (
+            "redis_url",
+            "redis://cache/0?username=u&password=hunter2",
+            "redis://cache/0?username=**********&password=**********",
+        ),
+        ("redis_url", "redis://:hunter2@cache:6379/1", "redis://**********@cache:6379/1"),
+        ("redis_url", "rediss://u:p%40hunter2@cache/1", "rediss://**********@cache/1"),
+        ("smtp_url", "smtps://u:hunter2@[::1]:465", "smtps://**********@[::1]:465"),
         ("webhook_secret", "whsec_hunter2", "**********"),
         (
             "database_url",
             "postgresql://db/x?user=u&password=hunter2",
-            "postgresql://db/x?user=u&password=**********",
+            "postgresql://db/x?user=**********&password=**********",
         ),
     ],
 )
@@ -121,6 +128,13 @@ def test_secrets_are_masked(name: str, value: str, shown: str | None) -> None:
     masked = Settings(**values).masked()[name]
     assert "hunter2" not in str(masked)
     assert shown is None or masked == shown
+
+
+@pytest.mark.parametrize("name", ["payment_url", "tracing_endpoint"])
+def test_urls_that_are_no_secrets_are_masked_as_well(name: str) -> None:
+    """Somebody may put a key into any URL, before its host or into its query."""
+    masked = Settings(**{name: "https://u:hunter2@host:1/path?key=hunter2"}).masked()[name]
+    assert masked == "https://**********@host:1/path?key=**********"
 
 
 def test_nothing_masked_gives_a_secret_away() -> None:

@@ -44,7 +44,8 @@ class SessionsPage(Page):
         )
 
     def _labels(self, found: list[SignedIn]) -> Mapping[str, str]:
-        return {one.key_hash: self._keys.label_of(one.key_hash) for one in found}
+        keys = [self._keys.of_hash(one.key_hash) for one in found]
+        return {key.hash: key.label for key in keys if key is not None}
 
 
 class EndSessionsAction(Page):
