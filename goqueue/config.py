@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -193,7 +194,14 @@ class Settings(BaseSettings):
     payment_url: str = Field("http://127.0.0.1:9000/charges", description="The payment gateway.")
     payment_timeout_seconds: Seconds = Field(10.0, description="The answer of the payment gateway.")
     webhook_secret: SecretStr | None = Field(
-        None, description="Standard Webhooks secret (whsec_…); None sends unsigned."
+        None,
+        description="Standard Webhooks secret (whsec_…) of the receivers that webhook_secrets does not name; "
+        "two with a space between them while it changes; None sends unsigned.",
+    )
+    webhook_secrets: Mapping[str, SecretStr] = Field(
+        default_factory=dict,
+        description='The secrets of single receivers, as JSON: {"host": "whsec_…"}; two with a space between '
+        "them while one changes.",
     )
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Networks that webhooks may reach although they are not global, comma separated."
@@ -264,6 +272,14 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_receivers(cls, value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+        for host in value:
+            if not HOST_NAME.fullmatch(host):
+                raise ValueError("expected the host names of receivers without a scheme and a port")
+        return {host.lower().rstrip("."): secret for host, secret in value.items()}
+
     @field_validator("session_secret")
     @classmethod
     def _check_session_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -319,7 +335,8 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """The values of every secret: what is taken out of log lines and stored errors."""
-        return [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        own = [value for _, value in self if isinstance(value, SecretStr)]
+        return [text for value in (*own, *self.webhook_secrets.values()) for text in _parts_of(value)]
 
     def masked(self) -> dict[str, Any]:
         """The effective values with every secret hidden: what `goqueue check` prints."""
@@ -372,6 +389,8 @@ def _as_text(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, Mapping):
+        return json.dumps({name: _as_text(item) for name, item in value.items()})
     return str(value)
 
 
@@ -430,8 +449,15 @@ def _example_secrets(settings: Settings) -> list[str]:
     ]
 
 
+def _parts_of(value: SecretStr) -> list[str]:
+    """The secrets of a setting: there may be two, while one changes."""
+    return value.get_secret_value().split()
+
+
 def _mask(value: Any) -> Any:
     """A value as it may be shown: of a URL, secret or not, neither who asks nor what is asked for."""
+    if isinstance(value, Mapping):
+        return {name: _mask(item) for name, item in value.items()}
     if isinstance(value, SecretStr):
         return masked_url(value.get_secret_value())
     return masked_url(value) if isinstance(value, str) and "://" in value else value

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from goqueue.config import Settings, environment_of, load_settings
 from goqueue.errors import ConfigurationError
@@ -133,7 +133,8 @@ def test_secrets_are_masked(name: str, value: str, shown: str | None) -> None:
 @pytest.mark.parametrize("name", ["payment_url", "tracing_endpoint"])
 def test_urls_that_are_no_secrets_are_masked_as_well(name: str) -> None:
     """Somebody may put a key into any URL, before its host or into its query."""
-    masked = Settings(**{name: "https://u:hunter2@host:1/path?key=hunter2"}).masked()[name]
+    values: dict[str, Any] = {name: "https://u:hunter2@host:1/path?key=hunter2"}
+    masked = Settings(**values).masked()[name]
     assert masked == "https://**********@host:1/path?key=**********"
 
 
@@ -146,6 +147,15 @@ def test_nothing_masked_gives_a_secret_away() -> None:
     assert "hunter2" not in str(settings.masked())
 
 
+def test_secrets_of_receivers_are_masked() -> None:
+    """A mapping of secrets shows whose they are and nothing of them; other texts of it are refused."""
+    settings = Settings(webhook_secrets={"A.example": SecretStr("whsec_hunter2 whsec_hunter3")})
+    assert settings.masked()["webhook_secrets"] == {"a.example": "**********"}
+    assert {"whsec_hunter2", "whsec_hunter3"} <= set(settings.secrets())
+    with pytest.raises(ValidationError, match="without a scheme and a port"):
+        Settings(webhook_secrets={"https://a.example": SecretStr("whsec_x")})
+
+
 ROUND_TRIPS: dict[str, dict[str, Any]] = {
     "urls": {
         "database_url": SecretStr("postgresql://u:p%2Fw@h:1/d"),
@@ -156,6 +166,7 @@ ROUND_TRIPS: dict[str, dict[str, Any]] = {
     "networks": {"webhook_allow_networks": ("10.0.0.0/8", "::1/128")},
     "texts": {"log_format": "json", "failpoints": "after_push:kill:0.5,in_heartbeat:stop"},
     "a secret": {"webhook_secret": SecretStr("whsec_x")},
+    "secrets by host": {"webhook_secrets": {"a.example": SecretStr("whsec_x whsec_y")}},
 }
 
 
