@@ -20,6 +20,7 @@ from goqueue.errors import (
     StartupError,
 )
 from goqueue.migrations.upgrade import current_revision, head_revision
+from goqueue.redaction import redact
 from goqueue.tracing.export import check_tracing
 
 if TYPE_CHECKING:
@@ -194,9 +195,9 @@ def _problems(check: Callable[[], None]) -> list[str]:
 
 def _lines(error: Exception) -> list[str]:
     if isinstance(error, ConfigurationError):
-        return error.problems
+        return [redact(problem) for problem in error.problems]
     if isinstance(error, GoQueueError):
-        return [str(error)]
+        return [redact(str(error))]
     return [_one_line(error)]
 
 
@@ -211,4 +212,4 @@ def _import_problem(module: str) -> list[str]:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return redact(f"{type(error).__name__}: {' '.join(str(error).split())}")

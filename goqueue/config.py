@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.errors import ConfigurationError
 from goqueue.example_secrets import holds_example_secret
+from goqueue.redaction import masked_url
 from goqueue.redis_url import parse_redis_url
 
 Seconds = Annotated[float, Field(gt=0)]
-MASK = "**********"
-SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+SESSION_SECRET_MIN_CHARACTERS = 32
+HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+API_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64}:)?[0-9a-f]{64}")
 
 
 class Settings(BaseSettings):
@@ -68,7 +71,13 @@ class Settings(BaseSettings):
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
     api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated."
+        (),
+        description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated; name:hash gives one "
+        "a name. Keys of one name are of one client.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names that an API without keys answers to besides loopback, comma separated.",
     )
     job_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request for one job.")
     batch_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="The largest request for a batch.")
@@ -76,6 +85,11 @@ class Settings(BaseSettings):
 
     # Dashboard
     dashboard: bool = Field(default=True, description="Whether `goqueue api` serves /dashboard.")
+    session_secret: SecretStr | None = Field(
+        None,
+        description="What cookies and forms of the dashboard are signed with; None is a secret that the "
+        "service makes for itself in PostgreSQL.",
+    )
     dashboard_read_only: bool = Field(
         default=False, description="The dashboard shows everything and changes nothing."
     )
@@ -180,7 +194,14 @@ class Settings(BaseSettings):
     payment_url: str = Field("http://127.0.0.1:9000/charges", description="The payment gateway.")
     payment_timeout_seconds: Seconds = Field(10.0, description="The answer of the payment gateway.")
     webhook_secret: SecretStr | None = Field(
-        None, description="Standard Webhooks secret (whsec_…); None sends unsigned."
+        None,
+        description="Standard Webhooks secret (whsec_…) of the receivers that webhook_secrets does not name; "
+        "two with a space between them while it changes; None sends unsigned.",
+    )
+    webhook_secrets: Mapping[str, SecretStr] = Field(
+        default_factory=dict,
+        description='The secrets of single receivers, as JSON: {"host": "whsec_…"}; two with a space between '
+        "them while one changes.",
     )
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Networks that webhooks may reach although they are not global, comma separated."
@@ -231,7 +252,9 @@ class Settings(BaseSettings):
     # Tests
     failpoints: str = Field("", description="Faults to inject, point:action:probability, comma separated.")
 
-    @field_validator("api_keys", "actors", "worker_queues", "webhook_allow_networks", mode="before")
+    @field_validator(
+        "api_keys", "allowed_hosts", "actors", "worker_queues", "webhook_allow_networks", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -242,9 +265,35 @@ class Settings(BaseSettings):
     @classmethod
     def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for key in value:
-            if not SHA256_HEX.fullmatch(key):
-                raise ValueError("expected SHA-256 hashes of 64 hex digits (make one with `goqueue key`)")
+            if not API_KEY.fullmatch(key):
+                raise ValueError(
+                    "expected SHA-256 hashes of 64 hex digits (make one with `goqueue key`), or name:hash "
+                    "with a name of letters, digits, _, . and -"
+                )
         return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_receivers(cls, value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+        for host in value:
+            if not HOST_NAME.fullmatch(host):
+                raise ValueError("expected the host names of receivers without a scheme and a port")
+        return {host.lower().rstrip("."): secret for host, secret in value.items()}
+
+    @field_validator("session_secret")
+    @classmethod
+    def _check_session_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < SESSION_SECRET_MIN_CHARACTERS:
+            raise ValueError(f"expected at least {SESSION_SECRET_MIN_CHARACTERS} characters")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not HOST_NAME.fullmatch(host):
+                raise ValueError("expected host names or IPv4 addresses without a scheme and a port")
+        return tuple(host.lower().rstrip(".") for host in value)
 
     @field_validator("webhook_allow_networks")
     @classmethod
@@ -283,6 +332,11 @@ class Settings(BaseSettings):
     def for_reading(self) -> Settings:
         """These settings for reads that may be a moment old."""
         return self.model_copy(update={"database_url": self.read_database_url or self.database_url})
+
+    def secrets(self) -> list[str]:
+        """The values of every secret: what is taken out of log lines and stored errors."""
+        own = [value for _, value in self if isinstance(value, SecretStr)]
+        return [text for value in (*own, *self.webhook_secrets.values()) for text in _parts_of(value)]
 
     def masked(self) -> dict[str, Any]:
         """The effective values with every secret hidden: what `goqueue check` prints."""
@@ -335,6 +389,8 @@ def _as_text(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, Mapping):
+        return json.dumps({name: _as_text(item) for name, item in value.items()})
     return str(value)
 
 
@@ -393,16 +449,15 @@ def _example_secrets(settings: Settings) -> list[str]:
     ]
 
 
+def _parts_of(value: SecretStr) -> list[str]:
+    """The secrets of a setting: there may be two, while one changes."""
+    return value.get_secret_value().split()
+
+
 def _mask(value: Any) -> Any:
-    if not isinstance(value, SecretStr):
-        return value
-    text = value.get_secret_value()
-    parts = urlsplit(text)
-    if not parts.scheme or not parts.netloc:
-        return MASK
-    netloc = parts.netloc
-    if parts.password is not None:
-        netloc = f"{parts.username}:{MASK}@{netloc.rpartition('@')[2]}"
-    # libpq and redis-py take a password in the query as well.
-    query = re.sub(r"(?i)((?:ssl)?password=)[^&]*", rf"\g<1>{MASK}", parts.query)
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
+    """A value as it may be shown: of a URL, secret or not, neither who asks nor what is asked for."""
+    if isinstance(value, Mapping):
+        return {name: _mask(item) for name, item in value.items()}
+    if isinstance(value, SecretStr):
+        return masked_url(value.get_secret_value())
+    return masked_url(value) if isinstance(value, str) and "://" in value else value

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from goqueue.job_context import add_job_context
+from goqueue.redaction import protect, redact_values
 from goqueue.tracing.context import add_trace_id
 
 if TYPE_CHECKING:
-    from structlog.types import Processor
+    from structlog.types import EventDict, Processor
 
     from goqueue.config import Settings
 
@@ -28,6 +29,7 @@ def configure_logging(settings: Settings) -> None:
     Replaces root handlers that are there already: Dramatiq's command installs its own before it imports the
     actors.
     """
+    protect(settings.secrets())
     is_console = _is_console(settings.log_format)
     shared = _shared_processors(timestamp="%H:%M:%S" if is_console else "iso")
     structlog.configure(
@@ -129,7 +131,13 @@ def _is_console(log_format: str) -> bool:
 
 
 def _renderers(*, is_console: bool) -> list[Processor]:
+    renderer: Processor = structlog.processors.JSONRenderer()
     if is_console:
-        colors, formatter = _is_terminal(), structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=formatter)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        renderer = structlog.dev.ConsoleRenderer(colors=_is_terminal())
+    # Tracebacks are text before the secrets in it are masked.
+    return [structlog.processors.format_exc_info, redact_secrets, renderer]
+
+
+def redact_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: every text of a record without the secrets in it."""
+    return {name: redact_values(value) for name, value in event.items()}

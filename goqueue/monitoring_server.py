@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import json
+import string
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from socket import AF_INET, AF_INET6
 from socketserver import ThreadingTCPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -21,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 #: A client that says nothing for so long is let go.
 CLIENT_SECONDS = 10.0
+
+#: What a host name, an address and a port are written with.
+_HOST_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._:[]")
 
 #: What is wrong, each as a line; nothing is well.
 Problems = list[str]
@@ -54,6 +60,7 @@ class MonitoringServer:
     def __init__(self, host: str, port: int, probes: Probes) -> None:
         self._checks = {"/health/live": probes.live, "/health/ready": probes.ready}
         self._before_metrics = probes.before_metrics
+        self._is_for_this_machine = is_loopback(host)
         self._server = _server_class(host)((host, port), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="monitoring", kwargs={"poll_interval": 0.1}, daemon=True
@@ -75,8 +82,14 @@ class MonitoringServer:
             self._thread.join()
         self._server.server_close()
 
-    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """The status, content type and body of one path."""
+    def answer(self, path: str, host: str | None) -> tuple[HTTPStatus, str, bytes]:
+        """The status, content type and body of one path.
+
+        On a loopback address it answers to no other Host: the page of another site could point its own name
+        at that address, and read what is told here (DNS rebinding).
+        """
+        if self._is_for_this_machine and not answers_to(host, frozenset()):
+            return _as_json(HTTPStatus.MISDIRECTED_REQUEST, {"error": "only localhost is answered here"})
         if path == "/metrics":
             self._before_metrics()
             return HTTPStatus.OK, CONTENT_TYPE, exposition()
@@ -121,6 +134,30 @@ class MonitoringPort:
             self._server.stop()
 
 
+def answers_to(host: str | None, allowed: frozenset[str]) -> bool:
+    """Whether a service without keys answers to this Host: a loopback one, or one that is allowed.
+
+    Every browser sends a Host; a request without one is from none, and passes.
+    """
+    if host is None:
+        return True
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    if name is None or not set(host) <= _HOST_CHARACTERS:
+        return False
+    return is_loopback(name) or name.rstrip(".") in allowed
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a name or an address, is this machine to itself."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
 def _as_json(status: HTTPStatus, document: Mapping[str, Any]) -> tuple[HTTPStatus, str, bytes]:
     return status, "application/json", json.dumps(document).encode()
 
@@ -146,7 +183,9 @@ def _handler(monitoring: MonitoringServer) -> type[BaseHTTPRequestHandler]:
         sys_version = ""
 
         def do_GET(self) -> None:
-            status, content_type, body = monitoring.answer(self.path.partition("?")[0])
+            status, content_type, body = monitoring.answer(
+                self.path.partition("?")[0], self.headers.get("Host")
+            )
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))

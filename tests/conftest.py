@@ -29,6 +29,7 @@ from goqueue.migrations.upgrade import upgrade
 from tests.support.declared_metrics import refuse_undeclared
 from tests.support.factories import JobFactory
 from tests.support.pgbouncer import EmbeddedPgBouncer
+from tests.support.shared_database import TESTED_HOST
 
 if TYPE_CHECKING:
     from tests.support.containers import ContainerPostgres, ContainerRedis
@@ -173,6 +174,7 @@ def settings(
             "database_direct_url": SecretStr(postgres.url_for(name)) if pooler else None,
             "redis_url": SecretStr(valkey.url),
             "namespace": name,
+            "allowed_hosts": (TESTED_HOST,),
             "worker_metrics_port": 0,
             "scheduler_metrics_port": 0,
             **overrides,

@@ -7,6 +7,7 @@ import email.policy
 import functools
 import re
 import smtplib
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime
@@ -34,6 +35,9 @@ SUBJECT_MAX_LENGTH = 998
 # RFC 5321: the first digit of an answer.
 ACCEPTED, REFUSED = 2, 5
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+ANOTHER_LINE = "a header of the message would begin another line"
+# A line break that is no folding (RFC 5322), and a NUL.
+BREAK = re.compile(rb"\r\n(?![ \t])|(?<!\r)\n|\r(?!\n)|\x00|\r\n[ \t]*(?=\r\n|\Z)")
 # What most addresses look like, far within what RFC 5321 allows. The library knows the rest, in 40 µs, which
 # was two thirds of the time that the API spent on a job of a batch.
 PLAIN_ADDRESS_MAX_LENGTH = 63
@@ -56,6 +60,9 @@ class DeliveryError(GoQueueError):
 
 
 def _check_address(text: str) -> str:
+    if "=?" in text:
+        # The header of a message would decode it, to another address or to more lines (RFC 2047).
+        raise PydanticCustomError("email_address", "expected an e-mail address without encoded words")
     if len(text) <= PLAIN_ADDRESS_MAX_LENGTH and PLAIN_ADDRESS.fullmatch(text):
         return text
     try:
@@ -70,9 +77,38 @@ def _parse_address(text: str) -> ValidatedEmail:
 
 
 def _check_subject(text: str) -> str:
-    if CONTROL_CHARACTER.search(text):
+    if any(CONTROL_CHARACTER.search(reading) for reading in _readings(text)):
         raise PydanticCustomError("subject", "expected one line without control characters")
+    if "=?" in text and not _can_be_written(text):
+        raise PydanticCustomError("subject", "expected encoded words that the header of a message can have")
     return _check_not_blank(text)
+
+
+def _can_be_written(subject: str) -> bool:
+    """Whether the library writes what it read: it stumbles over bytes in a word that are no text."""
+    try:
+        ASCII_POLICY.fold("Subject", ASCII_POLICY.header_factory("Subject", subject))
+    except (MessageError, UnicodeError):
+        return False
+    return True
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text, and what it becomes each time that the encoded words in it (RFC 2047) are decoded.
+
+    The header of a message decodes them once, and a mail program decodes what is left once more.
+    """
+    yield text
+    decoded = _decoded(text) if "=?" in text else text
+    if len(decoded) < len(text):
+        yield from _readings(decoded)
+    else:
+        yield decoded
+
+
+def _decoded(text: str) -> str:
+    """The text as the header of a message has it."""
+    return str(ASCII_POLICY.header_factory("Subject", text))
 
 
 def _check_body(text: str) -> str:
@@ -188,10 +224,31 @@ def _hand_over(smtp: smtplib.SMTP, message: EmailMessage) -> int:
     _expect_accepted(smtp.mail(_sender_of(message).addr_spec, _mail_options(smtp, message)), "MAIL")
     code = _expect_accepted(smtp.rcpt(message["To"].addresses[0].addr_spec), "RCPT")
     try:
-        _expect_accepted(smtp.data(message.as_bytes()), "DATA")
+        _expect_accepted(smtp.data(_on_the_wire(message)), "DATA")
     except smtplib.SMTPDataError as error:
         raise _refusal(error.smtp_code, "DATA") from None
     return code
+
+
+def _on_the_wire(message: EmailMessage) -> bytes:
+    """The bytes of a message, which have the header lines that were composed here and no others.
+
+    Python before 3.11.10, 3.12.5 and 3.13.0 writes a line break that a header came to hold by decoding
+    (CVE-2024-6923), so what is sent is what is checked.
+
+    Raises:
+        Discard: there would be another line, or a break inside of one.
+    """
+    try:
+        content = message.as_bytes()
+    except (MessageError, UnicodeError):
+        raise Discard(ANOTHER_LINE) from None
+    head = content.partition(b"\r\n\r\n")[0]
+    lines = re.split(rb"\r\n(?![ \t])", head)
+    names = [line.partition(b":")[0].decode("ascii", "replace") for line in lines]
+    if names != list(message.keys()) or any(BREAK.search(line) for line in lines):
+        raise Discard(ANOTHER_LINE)
+    return content
 
 
 def _mail_options(smtp: smtplib.SMTP, message: EmailMessage) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ import hmac
 import json
 import re
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import httpx
 import structlog
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from goqueue.broker.execution import current_job
@@ -111,41 +112,51 @@ def post(payload: WebhookPayload, *, job_id: int, settings: Settings) -> dict[st
         Discard: the address is refused, or the answer is a 3xx, or a 4xx other than 408, 425 and 429.
         RetryAfter: 408, 425, 429 or 5xx with a Retry-After, cut to `settings.max_backoff_seconds`.
         CallFailedError: the same statuses without one, no connection, or no complete answer in time.
-        ConfigurationError: `settings.webhook_secret` is not a Standard Webhooks secret.
+        ConfigurationError: a secret of the receiver is no Standard Webhooks secret.
     """
     content = json.dumps(payload.body, ensure_ascii=False, separators=(",", ":")).encode()
-    headers = _headers(payload, content, job_id, settings.webhook_secret)
+    headers = _headers(payload, content, job_id, _secrets_for(payload.url, settings))
     answer = _call(payload, headers, content, settings)
     expect_success(answer, server="the receiver", longest_wait_seconds=settings.max_backoff_seconds)
     log.info("webhook_delivered", status=answer.status)
     return {"status": answer.status, "body": _readable(answer.body[:RESULT_BODY_MAX_BYTES])}
 
 
-def _headers(payload: WebhookPayload, content: bytes, job_id: int, secret: SecretStr | None) -> httpx.Headers:
+def _secrets_for(url: str, settings: Settings) -> list[str]:
+    """What a call to a receiver is signed with: its own secret, or that of all; two while it changes."""
+    host = httpx.URL(url).host.lower().rstrip(".")
+    secret = settings.webhook_secrets.get(host, settings.webhook_secret)
+    return [] if secret is None else secret.get_secret_value().split()
+
+
+def _headers(payload: WebhookPayload, content: bytes, job_id: int, secrets: Sequence[str]) -> httpx.Headers:
     headers = httpx.Headers({"content-type": "application/json", "user-agent": "GoQueue", "accept": "*/*"})
     headers.update(payload.headers)
     webhook_id, timestamp = f"job_{job_id}", str(int(time.time()))
     headers.update({"webhook-id": webhook_id, "webhook-timestamp": timestamp})
-    if secret is not None:
-        headers["webhook-signature"] = sign(secret, webhook_id, timestamp, content)
+    if secrets:
+        signatures = [sign(secret, webhook_id, timestamp, content) for secret in secrets]
+        headers["webhook-signature"] = " ".join(signatures)
     return headers
 
 
-def sign(secret: SecretStr, webhook_id: str, timestamp: str, content: bytes) -> str:
+def sign(secret: str, webhook_id: str, timestamp: str, content: bytes) -> str:
     """The `webhook-signature` by Standard Webhooks 1.0: HMAC-SHA256 over id, timestamp and body."""
     signed = b".".join([webhook_id.encode(), timestamp.encode(), content])
     digest = hmac.digest(_key(secret), signed, hashlib.sha256)
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def _key(secret: SecretStr) -> bytes:
-    encoded = secret.get_secret_value().removeprefix("whsec_")
+def _key(secret: str) -> bytes:
+    encoded = secret.removeprefix("whsec_")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not key:
-        raise ConfigurationError(["GOQUEUE_WEBHOOK_SECRET: expected whsec_ and base64"])
+        raise ConfigurationError(
+            ["GOQUEUE_WEBHOOK_SECRET, GOQUEUE_WEBHOOK_SECRETS: expected whsec_ and base64"]
+        )
     return key
 
 

@@ -60,7 +60,7 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
-from goqueue.api.security import BearerAuthentication, KeyRing
+from goqueue.api.security import BearerAuthentication, KeyRing, WebPages
 from goqueue.api.service import StatsResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
@@ -106,6 +106,7 @@ def create_app(
     context = _context(settings, database, read_database, runway or Runway(settings))
     app: App = falcon.App()
     app.add_middleware(RequestObservation())
+    app.add_middleware(WebPages(settings))
     if settings.api_keys:
         keys = KeyRing(settings.api_keys)
         app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))

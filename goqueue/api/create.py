@@ -14,9 +14,11 @@ from goqueue import failpoints
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
+from goqueue.api.security import client_of
 from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import NewJob
+from goqueue.rules.uniqueness import of_client
 from goqueue.store import creation as creation_store
 from goqueue.store import idempotency
 from goqueue.store import jobs as job_store
@@ -40,7 +42,7 @@ class CreateJobResource:
         """Create one job: 201, the job, and its Location; or 200, and the holder of its unique key."""
         context = self._context
         document = read_document(request, context.settings.job_max_bytes)
-        nodes = context.requests.one(document)
+        nodes = context.requests.one(document, client=client_of(request))
         key = _idempotency_key(request)
         if len(nodes) > 1:
             _create_chain(context, response, key, _hash("create", document), nodes)
@@ -70,7 +72,7 @@ class CreateBatchResource:
         """Create a batch: 201 and the ids, in the order of the jobs."""
         context = self._context
         document = read_document(request, context.settings.batch_max_bytes)
-        nodes = context.requests.many(document)
+        nodes = context.requests.many(document, client=client_of(request))
         jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
@@ -120,12 +122,13 @@ def _create_once(
         DatabaseUnavailableError: nothing was created, or asking again tells.
     """
     with context.database.transaction() as connection:
-        replayed = None if key is None else idempotency.reserve(connection, key, request_hash)
+        kept = None if key is None else idempotency.reserve(connection, key, request_hash)
+        replayed = None if kept is None else _replayed(connection, kept, jobs)
         if replayed is None:
             queue_store.ensure(connection, {job.queue for job in jobs})
             created, document = insert(connection)
             if key is not None:
-                idempotency.keep(connection, key, document)
+                idempotency.keep(connection, key, _kept(document))
             failpoints.hit("after_insert")
     if replayed is not None:
         response.set_header("Idempotent-Replayed", "true")
@@ -134,6 +137,30 @@ def _create_once(
     failpoints.hit("after_commit_before_push")
     context.submitter.announce(jobs, created)
     _answer_created(response, document)
+
+
+def _kept(document: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of an answer for whoever asks again: nothing of what a job holds.
+
+    A job that is deleted is gone. So of a job that was created all but its payload is kept, which a repeat
+    brings along; and of the holder of a unique key, whose payload is another's, only its id.
+    """
+    if document.get("deduplicated") is True:
+        return {"holder": document["id"]} | ({"then": document["then"]} if "then" in document else {})
+    return document | {"payload": None} if "payload" in document else document
+
+
+def _replayed(connection: Connection, kept: dict[str, Any], jobs: Sequence[NewJob]) -> dict[str, Any] | None:
+    """The answer that is repeated; None: it named a job that is deleted, and created none."""
+    if "holder" in kept:
+        found = job_store.get_many(connection, [kept["holder"]])
+        if not found and "then" not in kept:
+            return None
+        holder = job_document(found[0]) if found else {"id": kept["holder"]}
+        return holder | {"deduplicated": True} | ({"then": kept["then"]} if "then" in kept else {})
+    if kept.get("payload", ...) is None:
+        return kept | {"payload": orjson.loads(jobs[0].payload)}
+    return kept
 
 
 def _answer_created(response: falcon.Response, document: dict[str, Any]) -> None:
@@ -160,7 +187,7 @@ def _idempotency_key(request: falcon.Request) -> str | None:
     key = request.get_header("Idempotency-Key")
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidJobError({"Idempotency-Key": "expected 1 to 255 visible ASCII characters"})
-    return key
+    return None if key is None else of_client(client_of(request), key)
 
 
 def _hash(operation: str, document: Any) -> str:

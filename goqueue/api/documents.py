@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.rules.limits import BreakerState
+from goqueue.rules.uniqueness import without_client
 from goqueue.store.workers import WorkerCommand
 from goqueue.tracing.context import trace_id_of
 
@@ -270,7 +271,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "admitted": job.admitted,
         "expires_at": job.expires_at,
         "deadline_at": job.deadline_at,
-        "unique_key": job.unique_key,
+        "unique_key": None if job.unique_key is None else without_client(job.unique_key),
         "cancel_requested_at": job.cancel_requested_at,
         "cancel_acknowledged_at": job.cancel_acknowledged_at,
         "fingerprint": job.fingerprint,

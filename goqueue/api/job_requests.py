@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from goqueue.api.job_graphs import graph_of_batch
@@ -13,6 +14,7 @@ from goqueue.db import Database
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from goqueue.rules.job_settings import JobSettings
+from goqueue.rules.uniqueness import of_client
 from goqueue.store import queues as queue_store
 from goqueue.store.new_graphs import NewNode
 from goqueue.submit import new_job
@@ -67,12 +69,15 @@ class JobRequests:
         self._queues = queues
         self._job_max_bytes = job_max_bytes
 
-    def one(self, document: Any) -> list[NewNode]:
-        """The job of a create request, and those that follow it in a chain.
+    def one(self, document: Any, *, client: str) -> list[NewNode]:
+        """The job of a create request of a client, and those that follow it in a chain.
 
         Raises:
             InvalidJobError: with the wrong fields.
         """
+        return [_of_client(client, node) for node in self._one(document)]
+
+    def _one(self, document: Any) -> list[NewNode]:
         request = validate(CreateJob, document)
         nodes = [NewNode(self._new_job(request, request.settings()))]
         for position, then in enumerate(request.then or ()):
@@ -84,8 +89,8 @@ class JobRequests:
             nodes.append(NewNode(job, after=(position,), path=f"{path}."))
         return nodes
 
-    def many(self, document: Any) -> list[NewNode]:
-        """The jobs of a batch request, in their order.
+    def many(self, document: Any, *, client: str) -> list[NewNode]:
+        """The jobs of a batch request of a client, in their order.
 
         Raises:
             InvalidJobError: with the wrong fields of every wrong job, up to 100: `jobs[3].payload.to`.
@@ -95,7 +100,7 @@ class JobRequests:
             jobs = [self._of_batch(request) for request in requests]
         except InvalidJobError as error:
             raise InvalidJobError(self._wrong_fields(document) or error.fields) from None
-        return graph_of_batch(requests, jobs)
+        return [_of_client(client, node) for node in graph_of_batch(requests, jobs)]
 
     def default_type(self, queue: str) -> str | None:
         """The type of the queue's jobs that say none, or None where there is not exactly one."""
@@ -144,6 +149,15 @@ class JobRequests:
             if len(fields) >= MAX_PROBLEMS:
                 break
         return fields
+
+
+def _of_client(client: str, node: NewNode) -> NewNode:
+    """The node with the unique key of its job among the client's own."""
+    unique = node.job.unique
+    if not client or unique is None:
+        return node
+    own = replace(unique, key=of_client(client, unique.key))
+    return replace(node, job=replace(node.job, unique=own))
 
 
 def _below(path: str, fields: Mapping[str, str]) -> dict[str, str]:

@@ -30,6 +30,7 @@ from goqueue.rules.schedules import (
     TickKind,
     TickOutcome,
 )
+from goqueue.rules.uniqueness import without_client
 
 #: The members of a schedule that are its job's.
 JOB_MEMBERS = (
@@ -195,7 +196,7 @@ def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, 
         "deadline_seconds": job.deadline_seconds,
         "concurrency_key": job.concurrency_key,
         "rate_cost": job.rate_cost,
-        "unique_key": None if job.unique is None else job.unique.key,
+        "unique_key": None if job.unique is None else without_client(job.unique.key),
         "tags": list(job.tags),
         "overlap": definition.overlap.value,
         "catch_up": definition.catch_up.value,

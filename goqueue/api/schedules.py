@@ -25,6 +25,7 @@ from goqueue.api.schedule_models import (
     schedule_document,
 )
 from goqueue.api.schemas import validate
+from goqueue.api.security import client_of
 from goqueue.control import scheduling
 from goqueue.rules.cron_expression import CronExpression
 from goqueue.rules.schedule_settings import ScheduleIdentity
@@ -53,7 +54,7 @@ class SchedulesResource:
         """Create a schedule: 201, and its Location."""
         document = read_document(request, self._context.settings.job_max_bytes)
         wanted = validate(CreateSchedule, document)
-        definition = _definition(self._context, wanted.name, wanted, document)
+        definition = _definition(self._context, request, wanted.name, wanted, document)
         _answer_created(response, scheduling.create(self._context.database, definition))
 
 
@@ -71,7 +72,7 @@ class ScheduleResource:
         """Define the schedule anew, or create it: 201."""
         validate(ScheduleIdentity, {"name": name})
         document = read_document(request, self._context.settings.job_max_bytes)
-        definition = _definition(self._context, name, validate(PutSchedule, document), document)
+        definition = _definition(self._context, request, name, validate(PutSchedule, document), document)
         schedule, new = scheduling.put(self._context.database, definition)
         if new:
             _answer_created(response, schedule)
@@ -169,10 +170,12 @@ class TicksResource:
         response.data = as_json([tick._asdict() for tick in found])
 
 
-def _definition(context: Context, name: str, wanted: PutSchedule, document: Any) -> ScheduleDefinition:
+def _definition(
+    context: Context, request: falcon.Request, name: str, wanted: PutSchedule, document: Any
+) -> ScheduleDefinition:
     """The schedule of a request; its job is validated like any other."""
     job = {member: document[member] for member in JOB_MEMBERS if member in document}
-    return wanted.definition(name, context.requests.one(job)[0].job, Source.API)
+    return wanted.definition(name, context.requests.one(job, client=client_of(request))[0].job, Source.API)
 
 
 def _get(context: Context, name: str) -> Schedule:

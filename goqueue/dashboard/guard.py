@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 import falcon
 
 from goqueue.config import Settings
-from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, Session, Sessions
+from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
 
 __all__ = ["FOLDER", "DashboardGuard", "is_dashboard"]
 
@@ -63,8 +63,10 @@ class DashboardGuard:
         request.context.session = session
         if request.method == "POST":
             self._check_change(request)
-        if self._needs_key and not session.knows_key and request.path != LOGIN:
-            raise _to_login(request)
+        if self._needs_key and request.path != LOGIN:
+            request.context.api_key = self._sessions.key_of(session)
+            if request.context.api_key is None:
+                raise _to_login(request)
 
     def process_resource(
         self, request: falcon.Request, _response: falcon.Response, _resource: object, _params: object
@@ -85,10 +87,10 @@ class DashboardGuard:
 
     def _session_of(self, request: falcon.Request, response: falcon.Response) -> Session:
         """The session of the request's cookie, or a new one that answers with a cookie."""
-        cookie = request.get_cookie_values(COOKIE) or [""]
+        cookie = request.get_cookie_values(_cookie_name(request)) or [""]
         session = self._sessions.read(cookie[0])
         if session is None:
-            session = self._sessions.begin(knows_key=False)
+            session = self._sessions.begin()
             set_session(request, response, self._sessions, session)
         return session
 
@@ -106,23 +108,33 @@ def set_session(
 ) -> None:
     """Give the browser its session."""
     response.set_cookie(
-        COOKIE,
+        _cookie_name(request),
         sessions.write(session),
         max_age=LIFETIME_SECONDS,
         path="/",
         http_only=True,
         same_site="Lax",
-        secure=request.forwarded_scheme == "https",
+        secure=is_secure(request),
     )
+
+
+def is_secure(request: falcon.Request) -> bool:
+    """Whether the browser came over TLS, to us or to the proxy before us."""
+    return request.forwarded_scheme == "https"
+
+
+def _cookie_name(request: falcon.Request) -> str:
+    return SECURE_COOKIE if is_secure(request) else COOKIE
 
 
 def form_of(request: falcon.Request) -> dict[str, str]:
     """The fields of the request's form; of a field that was sent twice, the last. It is read once."""
     form: dict[str, str] | None = getattr(request.context, "form", None)
     if form is None:
-        media = request.get_media(default_when_empty={})
-        if not isinstance(media, dict):
+        kind = (request.content_type or "").partition(";")[0].strip().lower()
+        if kind != falcon.MEDIA_URLENCODED:
             raise falcon.HTTPUnsupportedMediaType(description="expected a form")
+        media = request.get_media(default_when_empty={})
         form = {name: value[-1] if isinstance(value, list) else str(value) for name, value in media.items()}
         request.context.form = form
     return form

@@ -13,6 +13,7 @@ import orjson
 
 from goqueue.dashboard.json_tree import printable
 from goqueue.jobs import Job, OnParentFailure
+from goqueue.rules.uniqueness import without_client
 from goqueue.store.dependency_lists import Link
 
 __all__ = ["Handler", "as_curl", "as_python", "request_of"]
@@ -62,7 +63,9 @@ def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_ty
         "deadline_seconds": _seconds_after(job.created_at, job.deadline_at),
         "concurrency_key": job.concurrency_key,
         "rate_cost": job.rate_cost if job.rate_cost != 1 else None,
-        "unique": {"key": job.unique_key} if job.unique_key is not None and not unique_by_type else None,
+        "unique": {"key": without_client(job.unique_key)}
+        if job.unique_key is not None and not unique_by_type
+        else None,
         "depends_on": [link.id for link in parents if link.status is not None] or None,
         "on_parent_failure": _policy(parents),
     }

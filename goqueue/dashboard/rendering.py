@@ -58,14 +58,15 @@ class Renderer:
         self, request: falcon.Request, response: falcon.Response, template: str, /, **values: Any
     ) -> None:
         """Answer with a page, or, where a poll asks, with its live part alone; 304 where that is known."""
-        poll = is_poll(request)
+        page = self._environment.get_template(template)
+        # A page that does not change by itself has no live part: who asks for one gets the page.
+        poll = is_poll(request) and LIVE in page.blocks
         values |= {
             "csrf": self._polls.stand_in if poll else self._sessions.token(request.context.session),
             "path": request.path,
             "query": request.query_string,
             "notice": None if poll else take_notice(request, response),
         }
-        page = self._environment.get_template(template)
         if poll:
             answer = Answer.of("".join(page.blocks[LIVE](page.new_context(values))).encode())
             if response.status == falcon.HTTP_200:

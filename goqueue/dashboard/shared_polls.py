@@ -68,14 +68,14 @@ class SharedPolls:
     def __init__(self) -> None:
         #: Stands where the token of forms will; nobody else knows it, so no job holds it.
         self.stand_in = secrets.token_hex(32)
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, request: falcon.Request) -> Answer | None:
         """The answer to a poll; None: it is this request's to make it, and to keep it."""
         now = time.monotonic()
         with self._lock:
-            kept = self._kept.get(request.uri)
+            kept = self._kept.get(_address_of(request))
             if kept is None or now > kept.made_at + OLDEST_SECONDS:
                 return None
             if now > kept.good_until:
@@ -88,10 +88,10 @@ class SharedPolls:
         """Give this answer to the next ones who ask."""
         if len(answer.body) > KEPT_MAX_BYTES:
             return
-        now = time.monotonic()
+        now, key = time.monotonic(), _address_of(request)
         with self._lock:
-            self._kept[request.uri] = _Kept(answer, now, now + GOOD_FOR_SECONDS)
-            self._kept.move_to_end(request.uri)
+            self._kept[key] = _Kept(answer, now, now + GOOD_FOR_SECONDS)
+            self._kept.move_to_end(key)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
 
@@ -103,3 +103,8 @@ class SharedPolls:
     def body_for(self, answer: Answer, token: str) -> bytes:
         """The answer with the token of somebody's forms."""
         return answer.body.replace(self.stand_in.encode(), token.encode())
+
+
+def _address_of(request: falcon.Request) -> tuple[str, str]:
+    """What was asked for, and by which name of the service: pages show addresses that begin with it."""
+    return request.uri, request.forwarded_prefix

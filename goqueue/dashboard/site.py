@@ -32,6 +32,7 @@ from goqueue.dashboard.pages.queue import QueueChart, QueuePage
 from goqueue.dashboard.pages.queues import QueuesPage
 from goqueue.dashboard.pages.schedule_form import ScheduleForm
 from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
+from goqueue.dashboard.pages.sessions import EndSessionsAction, SessionsPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.poll_answers import PollAnswers
@@ -45,7 +46,7 @@ __all__ = ["DASHBOARD", "add_dashboard"]
 
 def add_dashboard(app: App, context: Context) -> None:
     """Serve the dashboard at /dashboard of this application."""
-    sessions = Sessions(context.settings)
+    sessions = Sessions(context.settings, context.database)
     assets = Assets()
     site = Site(context, Renderer(context.settings, sessions, assets.url), sessions)
     answer_pages_with(app, is_dashboard, site.renderer.problem)
@@ -65,6 +66,8 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/overview.json", OverviewData(site))
     app.add_route("/dashboard/login", LoginPage(site))
     app.add_route("/dashboard/logout", LogoutAction(site))
+    app.add_route("/dashboard/sessions", SessionsPage(site))
+    app.add_route("/dashboard/sessions/end", EndSessionsAction(site))
     app.add_route("/dashboard/jobs", JobsPage(site))
     app.add_route("/dashboard/jobs/selected", SelectedJobsAction(site))
     operation = "/dashboard/operations/{operation_id:job_id}"

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from goqueue.models import attempts, bulk, dependencies, jobs, processes, queues, rollups, schedules
+from goqueue.models import (
+    attempts,
+    bulk,
+    dependencies,
+    jobs,
+    processes,
+    queues,
+    rollups,
+    schedules,
+    sessions,
+)
 from goqueue.models.base import metadata
 
 __all__ = [
@@ -15,4 +25,5 @@ __all__ = [
     "queues",
     "rollups",
     "schedules",
+    "sessions",
 ]

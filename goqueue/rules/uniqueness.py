@@ -13,7 +13,7 @@ import orjson
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode, UniqueRule
 
-__all__ = ["KEY_MAX_CHARACTERS", "MAX_FIELDS", "Unique"]
+__all__ = ["KEY_MAX_CHARACTERS", "MAX_FIELDS", "Unique", "of_client", "without_client"]
 
 #: Keys are shown in lists and paths.
 KEY_MAX_CHARACTERS = 200
@@ -25,6 +25,25 @@ _WHOLE_UP_TO = 2.0**53
 _UNFINISHED = (JobStatus.QUEUED, JobStatus.BLOCKED, JobStatus.RUNNING)
 _UNSTARTED = (JobStatus.QUEUED, JobStatus.BLOCKED)
 _MISSING = object()
+
+
+#: Between the name of a client and its own key: no key that a client can say has this character.
+_CLIENT_END = "\x1f"
+
+
+def of_client(client: str, key: str) -> str:
+    """The key under which what a client calls `key` is kept: no two clients meet each other's.
+
+    Args:
+        client: the name of its API key; empty for all who have none.
+        key: printable.
+    """
+    return f"{client}{_CLIENT_END}{key}" if client else key
+
+
+def without_client(key: str) -> str:
+    """What the client that has a key calls it."""
+    return key.rpartition(_CLIENT_END)[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import JobStatus
 from goqueue.services.service import Counts, Pause
-from goqueue.store import cleaning, schedule_ticks, unique_keys
+from goqueue.store import cleaning, schedule_ticks, sessions, unique_keys
 
 #: The most rows of one statement: it holds locks and writes WAL no longer than a moment.
 BATCH = 1000
@@ -56,6 +56,7 @@ class Cleaner:
             counts["workers"] = cleaning.delete_workers(
                 connection, age_seconds=self._settings.worker_retention_seconds, limit=BATCH
             )
+            counts["sessions"] = sessions.forget(connection, limit=BATCH)
             forgotten = unique_keys.forget(connection, after_key=self._after_key, limit=KEYS)
         self._after_key = forgotten.after_key or ""
         counts["unique_keys"] = forgotten.keys

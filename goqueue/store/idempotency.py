@@ -17,7 +17,8 @@ _RESERVE = """
     ON CONFLICT DO NOTHING RETURNING key
 """
 
-_FIND = "SELECT request_hash, response FROM idempotency_keys WHERE key = %(key)s"
+# Locked: an answer that named a job which is deleted now may be made anew, by one of those who ask.
+_FIND = "SELECT request_hash, response FROM idempotency_keys WHERE key = %(key)s FOR UPDATE"
 
 _KEEP = "UPDATE idempotency_keys SET response = %(response)s::json WHERE key = %(key)s RETURNING key"
 

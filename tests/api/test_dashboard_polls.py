@@ -97,3 +97,16 @@ def test_a_problem_is_not_kept(service: testing.TestClient) -> None:
     looks = browser(service)
     path = "/dashboard/jobs?status=nonsense"
     assert [looks.live(path).status_code for _ in range(2)] == [400, 400]
+
+
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"])
+def test_an_answer_carries_nothing_of_the_headers_that_it_was_made_with(
+    service: testing.TestClient, make_job: JobFactory, header: str
+) -> None:
+    """Who calls the service by another name, also by a header, gives nobody else an address of that name."""
+    job_id = make_job("completed")
+    value = "host=evil.example" if header == "Forwarded" else "evil.example"
+    first, second = browser(service), browser(service)
+    for place in (f"/dashboard/jobs/{job_id}", "/dashboard", "/dashboard/queues", "/dashboard/schedules"):
+        first.live(place, **{header.replace("-", "_"): value})
+        assert "evil.example" not in second.live(place).text

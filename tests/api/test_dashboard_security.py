@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ from urllib.parse import urlencode
 
 import pytest
 from falcon import testing
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from goqueue.api.app import create_app
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
+from goqueue.dashboard import sessions as dashboard_sessions
 from goqueue.dashboard.guard import CONTENT_SECURITY_POLICY
-from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, Session, Sessions
+from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
+from goqueue.dashboard.sign_in_attempts import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db import Database
+from goqueue.store import sessions as session_store
 from tests.support.dashboard import DashboardClient
 from tests.support.dashboard_pages import addresses, form_routes, page_routes, routes
 from tests.support.factories import JobFactory
@@ -145,10 +151,23 @@ def test_the_right_key_opens_and_leads_back(locked: DashboardClient) -> None:
     assert locked.get("/dashboard/jobs").status_code == 200
 
 
-def test_behind_tls_the_cookie_is_for_tls(browser_of: MakeBrowser) -> None:
-    """A proxy says how it was asked."""
-    result = browser_of().get("/dashboard/login", X_Forwarded_Proto="https")
-    assert result.cookies[COOKIE].secure
+def test_behind_tls_the_cookie_is_of_this_host_alone(browser_of: MakeBrowser) -> None:
+    """A proxy says how it was asked; no other host of the domain can plant a cookie with this prefix."""
+    browser = browser_of()
+    result = browser.get("/dashboard/login", X_Forwarded_Proto="https")
+    assert COOKIE not in result.cookies
+    cookie = result.cookies[SECURE_COOKIE]
+    assert SECURE_COOKIE.startswith("__Host-")
+    assert (cookie.secure, cookie.http_only, cookie.path) == (True, True, "/")
+    assert not cookie.domain
+    again = browser.get("/dashboard/login", X_Forwarded_Proto="https")
+    assert SECURE_COOKIE not in again.cookies
+
+
+def test_a_cookie_without_the_prefix_is_worth_nothing_behind_tls(inside: DashboardClient) -> None:
+    """A neighbour of the domain may plant such a one."""
+    assert inside.get("/dashboard").status_code == 200
+    assert inside.get("/dashboard", X_Forwarded_Proto="https").status_code == 303
 
 
 def test_a_wrong_key_is_told(locked: DashboardClient) -> None:
@@ -215,44 +234,208 @@ def test_where_there_are_no_keys_nobody_logs_in_or_out(browser_of: MakeBrowser) 
 
 
 @pytest.fixture
-def signer(settings: Settings) -> Sessions:
+def signer(settings: Settings, database: Database) -> Sessions:
     """What the locked dashboard signs with."""
-    return Sessions(settings.model_copy(update={"api_keys": (KEY_HASH,)}))
+    return Sessions(settings.model_copy(update={"api_keys": (KEY_HASH,)}), database)
 
 
-def test_a_signed_session_is_in(locked: DashboardClient, signer: Sessions) -> None:
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process remembers what it read of a session: a second of it is over."""
+    monkeypatch.setattr(dashboard_sessions, "REMEMBERED_SECONDS", 0.0)
+
+
+def signed_in(signer: Sessions) -> Session:
+    """A session that showed the key."""
+    return signer.sign_in(KEY_HASH, address="10.0.0.9", user_agent="a browser")
+
+
+def test_a_signed_in_session_is_in(locked: DashboardClient, signer: Sessions) -> None:
     """The tests below fail for what they change, and for nothing else."""
-    locked.cookies[COOKIE] = signer.write(signer.begin(knows_key=True))
+    locked.cookies[COOKIE] = signer.write(signed_in(signer))
     assert locked.get("/dashboard").status_code == 200
 
 
-@pytest.mark.parametrize("change", ["claims a key", "extended", "unsigned", "cut", "not text", "empty"])
+@pytest.mark.parametrize("change", ["extended", "unsigned", "cut", "not text", "half a pair", "empty"])
 def test_a_forged_session_is_none(locked: DashboardClient, signer: Sessions, change: str) -> None:
     """Whatever is changed in a cookie, its signature does not fit any more."""
-    name, knows_key, until, signature = signer.write(signer.begin(knows_key=False)).split(".")
+    name, until, signature = signer.write(signed_in(signer)).split(".")
     locked.cookies[COOKIE] = {
-        "claims a key": f"{name}.1.{until}.{signature}",
-        "extended": f"{name}.{knows_key}.{int(until) + 9}.{signature}",
-        "unsigned": f"{name}.1.{until}.",
-        "cut": f"{name}.1",
-        "not text": "\xff\xfe.1.9.\xff",
+        "extended": f"{name}.{int(until) + 9}.{signature}",
+        "unsigned": f"{name}.{until}.",
+        "cut": f"{name}.{until}",
+        "not text": "\xff\xfe.9.\xff",
+        "half a pair": "\udcff.9.\udcff",
         "empty": "....",
     }[change]
     assert locked.get("/dashboard").status_code == 303
 
 
+def test_a_signature_alone_opens_nothing(locked: DashboardClient, signer: Sessions) -> None:
+    """Who can sign, and whose session showed no key, is not in: the row is the session."""
+    locked.cookies[COOKIE] = signer.write(signer.begin())
+    assert locked.get("/dashboard").status_code == 303
+
+
+def test_nothing_that_the_settings_hold_signs(
+    signer: Sessions, settings: Settings, database: Database
+) -> None:
+    """Who reads the output of `goqueue check`, or the whole environment, cannot make a token of a form."""
+    session = signer.begin()
+    other = Sessions(
+        settings.model_copy(update={"session_secret": SecretStr(str(settings.masked()))}), database
+    )
+    assert other.token(session) != signer.token(session)
+    with database.autocommit() as connection:
+        (secret,) = connection.exec_driver_sql("SELECT value FROM service_secrets").scalars()
+    assert re.fullmatch("[0-9a-f]{64}", secret)
+    assert secret not in str(settings.masked())
+
+
+def test_all_processes_make_one_secret(settings: Settings, database: Database) -> None:
+    """Those that come first at the same time sign alike."""
+    session = Session("somebody", expires_at=9)
+    with ThreadPoolExecutor(8) as pool:
+        tokens = set(pool.map(lambda _: Sessions(settings, database).token(session), range(16)))
+    assert len(tokens) == 1
+
+
 def test_an_old_session_is_over(locked: DashboardClient, signer: Sessions) -> None:
     """However it is signed."""
-    over = Session("somebody", knows_key=True, expires_at=int(time.time()) - 1)
+    over = Session("somebody", expires_at=int(time.time()) - 1)
     locked.cookies[COOKIE] = signer.write(over)
     assert locked.get("/dashboard").status_code == 303
 
 
 def test_another_key_ends_every_session(inside: DashboardClient, browser_of: MakeBrowser) -> None:
-    """A key that leaked is taken away, and whoever logged in by it is out."""
+    """A key that leaked is taken away, and whoever logged in by it is out; others stay."""
     other = browser_of(api_keys=(hashlib.sha256(b"another").hexdigest(),))
     other.cookies = inside.cookies
     assert other.get("/dashboard").status_code == 303
+    more = browser_of(api_keys=(hashlib.sha256(b"another").hexdigest(), f"web:{KEY_HASH}"))
+    more.cookies = inside.cookies
+    assert more.get("/dashboard").status_code == 200
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_session_that_was_logged_out_opens_nothing(
+    inside: DashboardClient, browser_of: MakeBrowser
+) -> None:
+    """A copy of its cookie is worth nothing, with no process of the service."""
+    copied = dict(inside.cookies)
+    inside.post("/dashboard/logout")
+    for browser in (inside, browser_of(api_keys=(KEY_HASH,))):
+        browser.cookies = dict(copied)
+        assert browser.get("/dashboard").status_code == 303
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_sessions_are_listed_and_ended(
+    inside: DashboardClient, signer: Sessions, browser_of: MakeBrowser
+) -> None:
+    """The page names each browser by its address and key; one that is ended has to log in again."""
+    other = browser_of(api_keys=(KEY_HASH,))
+    other.cookies[COOKIE] = signer.write(signed_in(signer))
+    assert other.get("/dashboard").status_code == 200
+    page = inside.get("/dashboard/sessions").text
+    assert "10.0.0.9" in page
+    assert f"{KEY_HASH[:8]}…" in page
+    assert "this one" in page
+    (ended,) = re.findall(r'name="session" value="(\d+)"', page)
+    assert inside.post("/dashboard/sessions/end", session=ended).status_code == 303
+    assert "The session has ended." in inside.get("/dashboard/sessions").text
+    assert other.get("/dashboard").status_code == 303
+    assert inside.get("/dashboard").status_code == 200
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_all_other_sessions_are_ended_at_once(inside: DashboardClient, signer: Sessions) -> None:
+    """After a key leaked: only who asks stays in."""
+    others = [signed_in(signer) for _ in range(3)]
+    inside.post("/dashboard/sessions/end", session="others")
+    assert not any(signer.key_of(session) for session in others)
+    assert inside.get("/dashboard").status_code == 200
+
+
+@pytest.mark.parametrize("wrong", ["", "0", "-1", "x", str(2**70), "1 OR 1=1"])
+def test_no_other_word_ends_a_session(inside: DashboardClient, signer: Sessions, wrong: str) -> None:
+    """What names no session ends none, and says so."""
+    kept = signed_in(signer)
+    assert inside.post("/dashboard/sessions/end", session=wrong).status_code == 303
+    assert "has ended already" in inside.get("/dashboard/sessions").text
+    assert signer.key_of(kept)
+
+
+def test_the_cleaner_forgets_sessions_that_are_over(database: Database, signer: Sessions) -> None:
+    """Their rows go; those that are good stay."""
+    over, good = signed_in(signer), signed_in(signer)
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE dashboard_sessions SET expires_at = now() WHERE name_hash = %s", (over.name_hash,)
+        )
+        assert session_store.forget(connection, limit=10) == 1
+    assert [one.name_hash for one in signer.signed_in(10)] == [good.name_hash]
+
+
+# Attempts
+
+
+def test_an_address_that_tries_too_many_keys_has_to_wait(
+    locked: DashboardClient,
+) -> None:
+    """After ten wrong keys a minute even the right one is not looked at; each refusal is one log line."""
+    with capture_logs() as logs:
+        for number in range(ATTEMPTS_MAX):
+            assert locked.post("/dashboard/login", key=f"wrong {number}").status_code == 403
+        result = locked.post("/dashboard/login", key=KEY)
+    assert result.status_code == 429
+    assert 1 <= int(result.headers["retry-after"]) <= 60
+    assert "Too many wrong keys" in result.text
+    assert [line["event"] for line in logs] == ["sign_in_refused"] * ATTEMPTS_MAX + ["sign_in_limited"]
+    assert all(line["address"] for line in logs)
+    assert "wrong 3" not in str(logs)
+
+
+def test_who_signs_in_is_logged_by_the_name_of_the_key(browser_of: MakeBrowser) -> None:
+    """An operator sees who came and went, and no key."""
+    browser = browser_of(api_keys=(f"ada:{KEY_HASH}",))
+    with capture_logs() as logs:
+        browser.post("/dashboard/login", key=KEY)
+        browser.post("/dashboard/logout")
+    events = {line["event"]: line for line in logs}
+    assert events["signed_in"]["key"] == "ada"
+    assert "signed_out" in events
+    assert KEY not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"HX-Target": "live"}, None),
+        ({"HX-Target": "live", "HX-Request": "true"}, None),
+        ({"Content-Type": "application/json"}, "[" * 100_000),
+        ({"Content-Type": "application/json"}, '{"key": ' * 50_000),
+        ({"Content-Type": "application/json"}, '{"key": "\\ud800"}'),
+        (FORM, "key=%ED%A0%80"),
+        (FORM, "key=%FF%FE&next=%00"),
+        (FORM, "csrf=%ED%A0%80&key=x"),
+        ({"Content-Type": "multipart/form-data"}, "x"),
+        ({"Content-Type": "\xff"}, "x"),
+        ({"Cookie": "goqueue_session=\xff.\xff; goqueue_notice=%FF%ED%A0%80"}, None),
+    ],
+    ids=str,
+)
+def test_the_login_answers_whatever_a_stranger_sends(
+    locked: DashboardClient, headers: dict[str, str], body: str | None
+) -> None:
+    """Without a key nothing is a 500, with the token of the form or without."""
+    for token in (locked.token(), "wrong", "\xff"):
+        given = {"X-CSRF-Token": token, "Sec-Fetch-Site": "same-origin"} | headers
+        method = "GET" if body is None else "POST"
+        result = locked.client.simulate_request(
+            method, "/dashboard/login", headers=given, body=body, cookies=locked.cookies
+        )
+        assert result.status_code < 500, result.text
 
 
 # Changes

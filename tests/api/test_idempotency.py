@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from falcon import testing
 
+from goqueue.api.app import create_app
+from goqueue.broker.runway import Runway
+from goqueue.config import Settings
+from goqueue.dashboard.site import DASHBOARD
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.store import new_jobs as new_job_store
@@ -123,3 +127,95 @@ def test_the_stored_hash_is_not_the_body(client: testing.TestClient, database: D
         kept = connection.exec_driver_sql("SELECT key, request_hash FROM idempotency_keys").one()
     assert kept[0] == "order-1"
     assert len(kept[1]) == len(hashlib.sha256().hexdigest())
+
+
+SAID = "what the customer said"
+SECRET = {"number": 77, "text": SAID}
+CHAIN = NOOP | {"payload": SECRET, "then": [NOOP]}
+UNIQUE = NOOP | {"payload": SECRET, "unique": {"key": "one"}}
+
+
+def kept_answers(database: Database) -> str:
+    """Everything that is kept of answers, as text."""
+    with database.autocommit() as connection:
+        return str(connection.exec_driver_sql("SELECT * FROM idempotency_keys").all())
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        pytest.param("/jobs/create", NOOP | {"payload": SECRET}, id="one"),
+        pytest.param("/jobs/create", CHAIN, id="chain"),
+        pytest.param("/jobs/batch", {"jobs": [NOOP | {"payload": SECRET}]}, id="batch"),
+        pytest.param("/jobs/create", UNIQUE, id="unique"),
+        pytest.param("/jobs/create", UNIQUE | {"then": [NOOP]}, id="unique chain"),
+    ],
+)
+@pytest.mark.parametrize("suppressed", [False, True])
+def test_no_payload_is_kept_beside_a_key(
+    client: testing.TestClient, database: Database, path: str, document: Any, suppressed: bool
+) -> None:
+    """A job that is deleted is gone, and a repeat is answered as the first was all the same."""
+    if suppressed:
+        client.simulate_post("/jobs", json=UNIQUE)
+    first = client.simulate_post(path, json=document, headers=KEY)
+    assert first.status_code in {200, 201}
+    assert SAID not in kept_answers(database)
+    assert client.simulate_post(path, json=document, headers=KEY).text == first.text
+
+
+def test_a_deleted_holder_is_shown_to_nobody(client: testing.TestClient, database: Database) -> None:
+    """A repeat of a create that was suppressed creates the job, once its holder is deleted."""
+    client.simulate_post("/jobs", json=UNIQUE)
+    suppressed = client.simulate_post("/jobs", json=UNIQUE, headers=KEY)
+    assert suppressed.json["deduplicated"] is True
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("DELETE FROM unique_keys")
+        connection.exec_driver_sql("DELETE FROM jobs")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.simulate_post("/jobs", json=UNIQUE, headers=KEY), range(16)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json["id"] for answer in answers}) == 1
+
+
+@pytest.fixture
+def clients(settings: Settings, database: Database, runway: Runway) -> dict[str, testing.TestClient]:
+    """A client for each API key: two with names, of which one has two keys, and two without."""
+    keys = {
+        "web": "web:",
+        "web again": "web:",
+        "mobile": "mobile:",
+        "first": "",
+        "second": "",
+    }
+    entries = tuple(f"{prefix}{hashlib.sha256(key.encode()).hexdigest()}" for key, prefix in keys.items())
+    app = create_app(
+        settings.model_copy(update={"api_keys": entries}), database=database, runway=runway, site=DASHBOARD
+    )
+    return {key: testing.TestClient(app, headers={"Authorization": f"Bearer {key}"}) for key in keys}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        pytest.param("web", "mobile", False, id="two names"),
+        pytest.param("web", "first", False, id="a name and none"),
+        pytest.param("web", "web again", True, id="two keys of one name"),
+        pytest.param("first", "second", True, id="two without a name"),
+    ],
+)
+def test_keys_are_those_of_a_client(
+    clients: dict[str, testing.TestClient], rows: Callable[[], int], one: str, other: str, is_shared: bool
+) -> None:
+    """Clients of different names meet neither each other's idempotency keys nor unique keys."""
+    first = clients[one].simulate_post("/jobs", json=NOOP, headers=KEY)
+    second = clients[other].simulate_post("/jobs", json=NOOP | {"priority": 1}, headers=KEY)
+    assert (first.status_code, second.status_code) == (201, 422 if is_shared else 201)
+    before = rows()
+    first = clients[one].simulate_post("/jobs", json=UNIQUE)
+    second = clients[other].simulate_post("/jobs", json=UNIQUE | {"payload": {}})
+    assert first.json["unique_key"] == second.json["unique_key"] == "one"
+    assert (second.json.get("deduplicated", False), rows() - before) == (is_shared, 1 if is_shared else 2)
+    assert (SAID in second.text) == is_shared
+    in_batch = clients[other].simulate_post("/jobs/batch", json={"jobs": [UNIQUE]})
+    assert in_batch.json["deduplicated"] == 1

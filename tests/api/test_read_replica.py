@@ -80,7 +80,8 @@ def test_lists_statistics_and_groups_are_read_from_the_replica(
     stalled.execute("SELECT pg_wal_replay_resume()")
     for path in FROM_REPLICA:
         wait_until(lambda path=path: client.simulate_get(path).text != before[path], what=f"{path} to change")  # type: ignore[misc]
-    assert len(client.simulate_get("/jobs?queue=default").json) == 3
+    jobs = "/jobs?queue=default"
+    wait_until(lambda: len(client.simulate_get(jobs).json) == 3, what="the replica to have all jobs")
 
 
 @pytest.mark.usefixtures("stalled")

@@ -22,6 +22,7 @@ from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from goqueue.migrations.upgrade import upgrade
 from tests.api.conftest import NOOP
+from tests.support import shared_database
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -107,7 +108,10 @@ def test_without_postgresql_the_answer_is_503(
 ) -> None:
     """While PostgreSQL is away what needs it answers 503 with Retry-After, and then works again."""
     settings = Settings(
-        database_url=SecretStr(own_postgres.url), redis_url=SecretStr(valkey.url), namespace=f"outage_{mode}"
+        database_url=SecretStr(own_postgres.url),
+        redis_url=SecretStr(valkey.url),
+        namespace=f"outage_{mode}",
+        allowed_hosts=(shared_database.TESTED_HOST,),
     )
     database, runway = Database(settings), Runway(settings)
     client = testing.TestClient(create_app(settings, database=database, runway=runway))

@@ -15,6 +15,9 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
 
+#: What Falcon's test client calls the service.
+TESTED_HOST = "falconframework.org"
+
 _numbers = itertools.count(1)
 
 
@@ -24,7 +27,10 @@ def module_settings(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Itera
     name = f"module_{next(_numbers)}"
     postgres.create_database(name, template="goqueue_template")
     yield Settings(
-        database_url=SecretStr(postgres.url_for(name)), redis_url=SecretStr(valkey.url), namespace=name
+        database_url=SecretStr(postgres.url_for(name)),
+        redis_url=SecretStr(valkey.url),
+        namespace=name,
+        allowed_hosts=(TESTED_HOST,),
     )
     postgres.drop_database(name)
 
@@ -57,6 +63,8 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "bulk_canaries",
             "rollups",
             "rollup_progress",
+            "dashboard_sessions",
+            "service_secrets",
         ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()

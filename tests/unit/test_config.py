@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from goqueue.config import Settings, environment_of, load_settings
 from goqueue.errors import ConfigurationError
@@ -102,16 +102,23 @@ def test_no_problem_shows_a_secret() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
-        ("database_url", "postgresql://user:hunter2@db:5432/x", "postgresql://user:**********@db:5432/x"),
-        ("database_url", "postgresql://user@db/x", "postgresql://user@db/x"),
-        ("redis_url", "redis://:hunter2@cache:6379/1", "redis://:**********@cache:6379/1"),
-        ("redis_url", "rediss://u:p%40hunter2@cache/1", "rediss://u:**********@cache/1"),
-        ("smtp_url", "smtps://u:hunter2@[::1]:465", "smtps://u:**********@[::1]:465"),
+        ("database_url", "postgresql://user:hunter2@db:5432/x", "postgresql://**********@db:5432/x"),
+        ("database_url", "postgresql://user@db/x", "postgresql://**********@db/x"),
+        ("database_url", "postgresql://user:hunter2/#?hunter2@db/x", "postgresql://**********@db/x"),
+        ("database_url", "postgresql://user:hunter2@hunter2@db/x", "postgresql://**********@db/x"),
+        (
+            "redis_url",
+            "redis://cache/0?username=u&password=hunter2",
+            "redis://cache/0?username=**********&password=**********",
+        ),
+        ("redis_url", "redis://:hunter2@cache:6379/1", "redis://**********@cache:6379/1"),
+        ("redis_url", "rediss://u:p%40hunter2@cache/1", "rediss://**********@cache/1"),
+        ("smtp_url", "smtps://u:hunter2@[::1]:465", "smtps://**********@[::1]:465"),
         ("webhook_secret", "whsec_hunter2", "**********"),
         (
             "database_url",
             "postgresql://db/x?user=u&password=hunter2",
-            "postgresql://db/x?user=u&password=**********",
+            "postgresql://db/x?user=**********&password=**********",
         ),
     ],
 )
@@ -123,6 +130,14 @@ def test_secrets_are_masked(name: str, value: str, shown: str | None) -> None:
     assert shown is None or masked == shown
 
 
+@pytest.mark.parametrize("name", ["payment_url", "tracing_endpoint"])
+def test_urls_that_are_no_secrets_are_masked_as_well(name: str) -> None:
+    """Somebody may put a key into any URL, before its host or into its query."""
+    values: dict[str, Any] = {name: "https://u:hunter2@host:1/path?key=hunter2"}
+    masked = Settings(**values).masked()[name]
+    assert masked == "https://**********@host:1/path?key=**********"
+
+
 def test_nothing_masked_gives_a_secret_away() -> None:
     """Neither the settings' own text nor the masked values hold a secret."""
     settings = Settings(
@@ -130,6 +145,15 @@ def test_nothing_masked_gives_a_secret_away() -> None:
     )
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.masked())
+
+
+def test_secrets_of_receivers_are_masked() -> None:
+    """A mapping of secrets shows whose they are and nothing of them; other texts of it are refused."""
+    settings = Settings(webhook_secrets={"A.example": SecretStr("whsec_hunter2 whsec_hunter3")})
+    assert settings.masked()["webhook_secrets"] == {"a.example": "**********"}
+    assert {"whsec_hunter2", "whsec_hunter3"} <= set(settings.secrets())
+    with pytest.raises(ValidationError, match="without a scheme and a port"):
+        Settings(webhook_secrets={"https://a.example": SecretStr("whsec_x")})
 
 
 ROUND_TRIPS: dict[str, dict[str, Any]] = {
@@ -142,6 +166,7 @@ ROUND_TRIPS: dict[str, dict[str, Any]] = {
     "networks": {"webhook_allow_networks": ("10.0.0.0/8", "::1/128")},
     "texts": {"log_format": "json", "failpoints": "after_push:kill:0.5,in_heartbeat:stop"},
     "a secret": {"webhook_secret": SecretStr("whsec_x")},
+    "secrets by host": {"webhook_secrets": {"a.example": SecretStr("whsec_x whsec_y")}},
 }
 
 

@@ -266,7 +266,23 @@ def test_the_probed_paths_are_routes() -> None:
     for path in ("/health/live", "/health/ready"):
         assert ("GET", path) in OPERATIONS
         assert path in OPEN_PATHS
-        assert server.answer(path)[0] == 200
+        assert server.answer(path, "localhost")[0] == 200
+    server._server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "status"),
+    [
+        ("127.0.0.1", "evil.example:9191", 421),
+        ("127.0.0.1", "localhost:9191", 200),
+        ("127.0.0.1", None, 200),
+        ("0.0.0.0", "10.1.2.3:9191", 200),
+    ],
+)
+def test_a_port_on_loopback_answers_to_loopback_names(address: str, host: str | None, status: int) -> None:
+    """No web page reads metrics by a name that it points at this machine; a pod is asked by its address."""
+    server = MonitoringServer(address, 0, Probes(list, list))
+    assert server.answer("/health/live", host)[0] == status
     server._server.server_close()
 
 

@@ -65,4 +65,4 @@ def test_passwords_of_sentinels_are_masked() -> None:
     """What `goqueue check` prints shows the hosts and hides both passwords."""
     url = "redis+sentinel://u:hunter2@a:1,b:2/main?sentinel_password=hunter2"
     masked = Settings(redis_url=SecretStr(url)).masked()["redis_url"]
-    assert masked == "redis+sentinel://u:**********@a:1,b:2/main?sentinel_password=**********"
+    assert masked == "redis+sentinel://**********@a:1,b:2/main?sentinel_password=**********"

@@ -18,9 +18,12 @@ from structlog.testing import capture_logs
 from goqueue.actors.send_email import (
     PLAIN_ADDRESS,
     PLAIN_ADDRESS_MAX_LENGTH,
+    SUBJECT_MAX_LENGTH,
     DeliveryError,
     EmailPayload,
+    _compose,
     _expect_accepted,
+    _on_the_wire,
     _parse_address,
     deliver,
     send_email,
@@ -242,3 +245,87 @@ def test_nothing_of_the_payload_is_logged(sink: SmtpSink, caplog: pytest.LogCapt
 def test_job_type_is_declared() -> None:
     """The type has the function's name, and its jobs go to the queue email."""
     assert (send_email.actor_name, send_email.queue_name) == ("send_email", "email")
+
+
+#: Texts that hold a line break once their encoded words are decoded.
+BREAKS = [
+    pytest.param("=?utf-8?q?x=0d=0aBcc:_eve@example.com?=", id="quoted"),
+    pytest.param("=?utf-8?b?eA0KQmNjOiBldmlsQGV4YW1wbGUuY29t?=", id="base64"),
+    pytest.param("=?utf-8?q?x=0a=0aAnother body?=", id="bare line feed"),
+    pytest.param("before =?utf-8?q?x=0dBcc:_eve?= after", id="bare carriage return"),
+    pytest.param("=?unknown?q?x=0d=0aBcc:_eve?=", id="unknown charset"),
+    pytest.param("=?utf-16?b?DQAKAA==?=", id="utf-16"),
+    pytest.param("=?utf-7?q?+AA0ACg-Bcc:_eve?=", id="utf-7"),
+    pytest.param("=?utf-8?q?x?= =?utf-8?q?=0d=0aBcc:_eve?=", id="second word"),
+    pytest.param("=?utf-8?q?" + "x" * 70 + "=0d=0aBcc:_eve?=", id="folded"),
+    pytest.param("=?utf-8?q?x=00?=", id="nul"),
+]
+NESTED = pytest.param("=?utf-8?q?=3D=3Futf-8=3Fq=3Fx=3D0d=3D0aBcc=3A=5Fe=3F=3D?=", id="nested")
+HEADERS = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "MIME-Version",
+]
+
+
+@pytest.mark.parametrize("subject", [*BREAKS, NESTED])
+def test_an_encoded_word_with_a_line_break_is_refused(subject: str) -> None:
+    """A subject is looked at as it is after its last decoding, not only as it came."""
+    with pytest.raises(ValidationError, match="without control characters"):
+        payload(subject=subject)
+
+
+@pytest.mark.parametrize("subject", BREAKS)
+def test_no_header_adds_a_line_on_the_wire(sink: SmtpSink, subject: str) -> None:
+    """A subject that came past the validation, as one of an older release, is not sent."""
+    stored = EmailPayload.model_construct(to="ada@example.com", subject=subject, body="How are you?")
+    with pytest.raises(Discard, match="would begin another line"):
+        deliver(stored, job_id=1, settings=settings_for(sink))
+    assert not sink.received
+
+
+def test_an_encoded_word_in_an_address_is_refused() -> None:
+    """The header would decode it to another address, or to more lines."""
+    with pytest.raises(ValidationError, match="encoded words"):
+        payload(to="=?us-ascii?q?x=0d=0aBcc:?=@example.com")
+
+
+def test_an_encoded_word_that_cannot_be_written_is_refused() -> None:
+    """A subject that the header could not be written with is refused at the door, not in every retry."""
+    with pytest.raises(ValidationError, match="encoded words"):
+        payload(subject="\xa0=??Q?=80?=")
+
+
+def test_an_encoded_word_without_a_line_break_arrives_decoded(sink: SmtpSink) -> None:
+    """Clients that encode their subjects themselves may go on doing so."""
+    deliver(payload(subject="=?utf-8?q?Gr=C3=BC=C3=9Fe?="), job_id=1, settings=settings_for(sink))
+    assert parsed(sink)["Subject"] == "Grüße"
+
+
+@hypothesis_settings(max_examples=200)
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=30),
+            st.binary(max_size=30).map(
+                lambda content: f"=?utf-8?q?{''.join(f'={byte:02x}' for byte in content)}?="
+            ),
+            st.sampled_from(["=?", "?=", "?q?", "?b?", "=0d=0a", " ", "\u00fc"]),
+        ),
+        max_size=6,
+    ).map("".join)
+)
+def test_whatever_is_accepted_adds_no_header(subject: str) -> None:
+    """A subject that the validation lets through leaves the header lines as they were composed."""
+    try:
+        accepted = payload(subject=subject[:SUBJECT_MAX_LENGTH])
+    except ValidationError:
+        return
+    head, _, body = _on_the_wire(_compose(accepted, 1, "queue@example.com")).partition(b"\r\n\r\n")
+    assert email.message_from_bytes(head, policy=email.policy.SMTP).keys() == HEADERS
+    assert body.strip() == b"How are you?"

@@ -76,6 +76,24 @@ def test_wrong_secret_is_noticed(receiver: WebhookReceiver) -> None:
     assert (receiver.valid, receiver.invalid) == (0, 1)
 
 
+def test_a_receiver_may_have_a_secret_of_its_own(receiver: WebhookReceiver) -> None:
+    """The secret of its host signs, and the one for all others does not; a host is one in any case."""
+    others = {"webhook_secret": SecretStr(make_secret())}
+    own = settings(webhook_secrets={"LOCALHOST": SecretStr(SECRET)}, **others)
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    assert post(payload(url=f"{url}/ok"), job_id=1, settings=own)["status"] == 200
+    with pytest.raises(Discard, match="401"):
+        post(payload(url=f"{receiver.url}/ok"), job_id=1, settings=own)
+
+
+@pytest.mark.parametrize("old_first", [True, False])
+def test_two_secrets_sign_while_one_changes(receiver: WebhookReceiver, old_first: bool) -> None:
+    """A receiver that knows either of them takes the call (Standard Webhooks: signatures in one header)."""
+    secrets = [make_secret(), SECRET] if old_first else [SECRET, make_secret()]
+    rotating = settings(webhook_secret=SecretStr(" ".join(secrets)))
+    assert post(payload(url=f"{receiver.url}/ok"), job_id=1, settings=rotating)["status"] == 200
+
+
 def test_without_a_secret_nothing_is_signed() -> None:
     """Unsigned webhooks still carry their id."""
     with WebhookReceiver() as receiver:
@@ -88,7 +106,7 @@ def test_without_a_secret_nothing_is_signed() -> None:
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_!!!", "pässword"])
 def test_unusable_secret_is_a_configuration_error(receiver: WebhookReceiver, secret: str) -> None:
     """A secret that is no base64 sends nothing, and its text is not in the error."""
-    with pytest.raises(ConfigurationError, match="GOQUEUE_WEBHOOK_SECRET: expected") as caught:
+    with pytest.raises(ConfigurationError, match="GOQUEUE_WEBHOOK_SECRETS: expected") as caught:
         post(payload(url=receiver.url), job_id=1, settings=settings(webhook_secret=SecretStr(secret)))
     assert receiver.received == 0
     assert "!!!" not in str(caught.value)

@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 
 from goqueue.api.json_reader import read_json
+from goqueue.api.security import client_of
 from goqueue.broker.job_type import JobType
 from goqueue.dashboard.create_form import (
     SETTINGS,
@@ -106,7 +107,7 @@ class CreatePage(Page):
         if isinstance(document, dict) and "queue" not in document:
             job_type = self._context.broker.job_types.get(str(document.get("type")))
             document = document | ({"queue": job_type.queue} if job_type else {})
-        nodes = self._context.requests.one(document)
+        nodes = self._context.requests.one(document, client=client_of(request))
         if refuse:
             raise InvalidJobError(dict(refuse))
         if len(nodes) > 1:

@@ -10,6 +10,7 @@ import falcon
 from goqueue.api.edit_models import EditAndRetry
 from goqueue.api.json_reader import read_json
 from goqueue.api.schemas import validate
+from goqueue.api.security import client_of
 from goqueue.control.editing import Editor
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
@@ -84,7 +85,8 @@ class CloneAction(_Action):
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Create a job like it, on the way that the REST API creates jobs."""
         context = self._context
-        (node,) = context.requests.one(request_document(context, read(context, job_id)))
+        document = request_document(context, read(context, job_id))
+        (node,) = context.requests.one(document, client=client_of(request))
         created = context.submitter.create(node.job)
         new_id = created.job.id
         said = f"Job {new_id} was created like job {job_id}."

@@ -11,6 +11,7 @@ import orjson
 from goqueue.api.json_reader import read_json
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
 from goqueue.api.schemas import validate
+from goqueue.api.security import client_of
 from goqueue.control import scheduling
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
@@ -76,7 +77,7 @@ class ScheduleForm(Page):
         form = form_of(request)
         old_name = form.get("old_name") or None
         try:
-            definition = self._definition(old_name, form)
+            definition = self._definition(old_name, form, client=client_of(request))
             if old_name is None:
                 scheduling.create(self._context.database, definition)
             else:
@@ -89,7 +90,7 @@ class ScheduleForm(Page):
         done = "created" if old_name is None else "defined anew"
         go_to(request, response, place_of(definition.name), f"The schedule {definition.name} is {done}.")
 
-    def _definition(self, old_name: str | None, form: dict[str, str]) -> ScheduleDefinition:
+    def _definition(self, old_name: str | None, form: dict[str, str], *, client: str) -> ScheduleDefinition:
         """What was typed, validated like a request over REST."""
         name = old_name or form.get("name", "").strip()
         validate(ScheduleIdentity, {"name": name})
@@ -98,7 +99,7 @@ class ScheduleForm(Page):
         document["payload"] = _object_of(form, "payload")
         wanted = validate(PutSchedule, document)
         job = {member: document[member] for member in JOB_MEMBERS if member in document}
-        return wanted.definition(name, self._context.requests.one(job)[0].job, Source.API)
+        return wanted.definition(name, self._context.requests.one(job, client=client)[0].job, Source.API)
 
     def _texts(self, schedule: Schedule) -> dict[str, str]:
         """What the fields show of a schedule."""

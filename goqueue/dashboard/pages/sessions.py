@@ -1,0 +1,68 @@
+"""Who is signed in to the dashboard, and signing them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import falcon
+import structlog
+
+from goqueue.api.security import KeyRing
+from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page, Site
+from goqueue.store.sessions import SignedIn
+
+__all__ = ["EndSessionsAction", "SessionsPage"]
+
+log = structlog.get_logger(__name__)
+
+PLACE = f"{FOLDER}/sessions"
+
+#: The page shows the newest.
+SESSIONS_SHOWN = 100
+
+
+class SessionsPage(Page):
+    """The sessions that know a key of the service."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._keys = KeyRing(site.context.settings.api_keys)
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The page."""
+        found = self._site.sessions.signed_in(SESSIONS_SHOWN + 1)
+        self._renderer.page(
+            request,
+            response,
+            "sessions.html",
+            sessions=found[:SESSIONS_SHOWN],
+            has_more=len(found) > SESSIONS_SHOWN,
+            labels=self._labels(found),
+            own=request.context.session.name_hash,
+        )
+
+    def _labels(self, found: list[SignedIn]) -> Mapping[str, str]:
+        keys = [self._keys.of_hash(one.key_hash) for one in found]
+        return {key.hash: key.label for key in keys if key is not None}
+
+
+class EndSessionsAction(Page):
+    """Ends one session, or all but the one that asks."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """End them, and go back to the page."""
+        sessions = self._site.sessions
+        chosen = form_of(request).get("session", "")
+        wanted = [
+            one.id
+            for one in sessions.signed_in(10_000)
+            if (str(one.id) == chosen)
+            or (chosen == "others" and one.name_hash != request.context.session.name_hash)
+        ]
+        ended = sessions.end(wanted)
+        for session_id in ended:
+            log.info("session_ended", session_id=session_id, address=request.remote_addr)
+        said = {0: "That session has ended already.", 1: "The session has ended."}
+        go_to(request, response, PLACE, said.get(len(ended), f"{len(ended)} sessions have ended."))
