@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from goqueue import metrics
 from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus, Outcome
-from goqueue.middleware.job_message import JobMessage
+from goqueue.middleware.job_message import CurrentJob, JobMessage
 
 
-def count_claim(claimed: Sequence[ClaimedJob], seconds: float) -> None:
-    """Count a claim that took so long, and how long its jobs had waited."""
-    metrics.CLAIM_DURATION.observe(seconds)
+def count_begins(jobs: Iterable[CurrentJob]) -> None:
+    """Count how long jobs had waited when their handlers began."""
     waits: dict[str, list[float]] = {}
-    for job in claimed:
-        waits.setdefault(job.queue, []).append(job.wait_seconds)
+    for job in jobs:
+        waits.setdefault(job.claimed.queue, []).append(job.wait_seconds)
     for queue, seconds_waited in waits.items():
         metrics.JOB_WAIT.labels(queue).observe_all(seconds_waited)
 
@@ -25,6 +24,8 @@ def count_outcomes(
     """Count what was recorded of a batch of ended attempts, which took so long to record."""
     metrics.RECORDER_BATCH_SIZE.observe(len(batch))
     metrics.RECORDER_DURATION.observe(seconds)
+    # Those that ran for longer were counted while they did.
+    count_begins(job for m in batch if (job := m.current).started and not job.is_noted)
     runs: dict[str, list[float]] = {}
     ended: dict[tuple[str, JobStatus], int] = {}
     for message in batch:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -39,14 +41,18 @@ class CurrentJob:
 
     __slots__ = (
         "ask_parents",
+        "asked_at",
         "attempt",
+        "begins_before",
         "cancel_requested",
         "claimed",
+        "claimed_at",
         "control",
         "deadline",
         "fence",
         "id",
         "interruption",
+        "is_noted",
         "knows_of_cancel",
         "report",
         "reports",
@@ -64,8 +70,19 @@ class CurrentJob:
         runway: str,
         reports: Reports | None = None,
         ask_parents: Callable[[int], dict[int, Any]] | None = None,
+        *,
+        asked_at: float | None = None,
     ) -> None:
         self.claimed = claimed
+        #: When its claim was answered, and when it was asked for, by this machine's monotonic clock.
+        self.claimed_at = time.monotonic()
+        self.asked_at = self.claimed_at if asked_at is None else asked_at
+        #: It may not begin after this, by the same clock: the answer came after PostgreSQL had looked at its
+        #: own, so what is left counts from the moment at which the claim was asked for.
+        self.begins_before = math.inf
+        if claimed.expires_seconds is not None or claimed.deadline_seconds is not None:
+            left = [left for left in (claimed.expires_seconds, claimed.deadline_seconds) if left is not None]
+            self.begins_before = self.asked_at + min(left)
         #: Reads what the parents of a job returned.
         self.ask_parents = ask_parents
         self.reports = reports
@@ -75,8 +92,11 @@ class CurrentJob:
         self.id = claimed.id
         self.attempt = claimed.attempt
         self.fence = claimed.fence
+        #: When the handler began, by the same clock; 0 while it has not.
         self.started = 0.0
         self.run_seconds = 0.0
+        #: Its begin was noted, and its wait counted, while it still ran.
+        self.is_noted = False
         #: The handler's result as JSON text, once it returned.
         self.result: str | None = None
         #: Set when the attempt ended without a success or a failure: how, and after how long to run again.
@@ -94,7 +114,7 @@ class CurrentJob:
         #: When it must end, by this machine's monotonic clock.
         self.deadline: float | None = None
         if claimed.deadline_seconds is not None:
-            self.deadline = time.monotonic() + claimed.deadline_seconds
+            self.deadline = self.claimed_at + claimed.deadline_seconds
 
     @property
     def cancelled(self) -> bool:
@@ -152,6 +172,16 @@ class CurrentJob:
     def max_retries(self) -> int:
         """Retries after the first run."""
         return self.claimed.max_retries
+
+    @property
+    def wait_seconds(self) -> float:
+        """From the moment at which it could have started until its handler began."""
+        return self.claimed.wait_seconds + max(0.0, self.started - self.claimed_at)
+
+    @property
+    def begun_at(self) -> datetime:
+        """When its handler began, by PostgreSQL's clock; while it has not, when it was claimed."""
+        return self.claimed.started_at + timedelta(seconds=max(0.0, self.started - self.claimed_at))
 
     def begin(self) -> None:
         """Note when the handler starts."""
@@ -250,6 +280,7 @@ class JobMessage(MessageProxy):
             run_seconds=current.run_seconds,
             failure_kind=failure_kind,
             follow_ups=tuple(self.follow_ups),
+            begun=current.begun_at.timestamp() if current.started else None,
         )
 
     def asdict(self) -> dict[str, Any]:
@@ -264,7 +295,7 @@ class JobMessage(MessageProxy):
             "kwargs": called["kwargs"],
             "options": {name: value for name, value in self.options.items() if name != "throws"},
             "message_id": str(claimed.id),
-            "message_timestamp": int(claimed.started_at.timestamp() * 1000),
+            "message_timestamp": int(self.current.begun_at.timestamp() * 1000),
         }
 
     def release(self, attempt_outcome: AttemptOutcome = AttemptOutcome.INTERRUPTED) -> None:
