@@ -202,8 +202,11 @@ def test_what_still_moves_is_shared_with_a_process_that_has_nothing_to_do(
     engine: Engine, other: JobBroker, make_job: JobFactory
 ) -> None:
     """One thread works off what was claimed; a process with free threads gets what waits behind it."""
+    other.slots.take(4)
     with Engine(other, dispatches=False):
         quick = hold_up(engine, make_job, long=3, behind=100, kind="brief")
+        wait_until(lambda: len(began) > 3, what="the first of them")
+        other.slots.give_back(4)
         wait_until(
             lambda: {row[:2] for row in states(engine.broker, quick)} == {("completed", 1)},
             what="the brief jobs",
