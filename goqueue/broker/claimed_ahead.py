@@ -81,7 +81,7 @@ class ClaimedAhead:
         self._clock = WaitClock(TICK_SECONDS)
         self._view = _View(0.0, Changes())
         self._looking = threading.Lock()
-        self._full_fetch_at = 0.0
+        self._full_fetches: dict[str, float] = {}
         self._asked_at = 0.0
         self._noted_at = 0.0
         self._begun: dict[Key, CurrentJob] = {}
@@ -117,9 +117,9 @@ class ClaimedAhead:
         self.returner.doubt(runway, messages)
         self.wake()
 
-    def note_fetch(self, *, full: bool) -> None:
-        """A fetch got all that it asked for, or less: then the runway is empty."""
-        self._full_fetch_at = time.monotonic() if full else 0.0
+    def note_full_fetch(self, runway: str) -> None:
+        """A fetch got all that it asked for: no other worker waits at this runway."""
+        self._full_fetches[runway] = time.monotonic()
 
     def may_begin(self, message: JobMessage) -> bool:
         """Whether a job that a thread has taken may begin; if not, it goes back, and the thread has none."""
@@ -220,13 +220,18 @@ class ClaimedAhead:
         return len(busy) >= self._slots.threads
 
     def _is_wanted_elsewhere(self, now: float) -> bool:
-        if now - self._full_fetch_at < FULL_FETCH_SECONDS or now - self._asked_at < RETURN_SECONDS:
+        if now - self._asked_at < RETURN_SECONDS:
             return False
         self._asked_at = now
-        return self._somebody_waits()
+        return self._somebody_waits(now)
 
-    def _somebody_waits(self) -> bool:
-        runways = {current.runway for current in self._unbegun()}
+    def _somebody_waits(self, now: float) -> bool:
+        """Whether another worker waits for what has not begun here."""
+        runways = {
+            runway
+            for runway in {current.runway for current in self._unbegun()}
+            if now - self._full_fetches.get(runway, 0.0) >= FULL_FETCH_SECONDS
+        }
         try:
             return any(
                 self._broker.runway.is_waited_for(runway, except_worker=self._holdings.worker_id)
@@ -236,7 +241,7 @@ class ClaimedAhead:
             return False
 
     def _return_all(self, reason: str) -> None:
-        wanted = reason == "wanted" or self._somebody_waits()
+        wanted = reason == "wanted" or self._somebody_waits(time.monotonic())
         self._slots.note_stuck(self._count_stuck())
         self._slots.back_off()
         self.returner.put(self.queue.take_all(), reason)

@@ -45,6 +45,7 @@ class JobConsumer(Consumer):
         self._outage = False
         #: The last fetch got less than it asked for: the runway is empty, and this worker waits at it.
         self._found_less = True
+        self._is_seen_waiting = False
 
     def __next__(self) -> JobMessage | None:
         """The next claimed job; None after a while without one."""
@@ -83,16 +84,21 @@ class JobConsumer(Consumer):
 
     def _fetch_and_claim(self) -> None:
         """One turn: wait for room, fetch, take places, claim."""
+        self._stop_waiting()
         if not self._wait_for_room():
             return
-        waited = self._found_less
         entries = self._fetch()
         failpoints.hit("after_fetch")
         messages = self._take_places(self._drop_garbage(entries))
         if messages:
             self._claim(messages)
-        if waited and entries:
-            self._broker.runway.wait_no_more(self._queue, self._broker.holdings.worker_id)
+
+    def _stop_waiting(self) -> None:
+        """Let others see that this worker does not wait any more; after what it fetched was handed over."""
+        broker = self._broker
+        if self._is_seen_waiting and not (self._found_less and broker.slots.wait_for_room(0)):
+            self._is_seen_waiting = False
+            broker.runway.wait_no_more(self._queue, broker.holdings.worker_id)
 
     def _wait_for_room(self) -> bool:
         broker = self._broker
@@ -117,6 +123,7 @@ class JobConsumer(Consumer):
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
             return []
+        self._is_seen_waiting |= self._found_less
         entries = broker.runway.fetch(
             self._queue,
             count,
@@ -124,7 +131,8 @@ class JobConsumer(Consumer):
             waits_as=broker.holdings.worker_id if self._found_less else None,
         )
         self._found_less = len(entries) < count
-        broker.claimed_ahead.note_fetch(full=not self._found_less)
+        if not self._found_less:
+            broker.claimed_ahead.note_full_fetch(self._queue)
         return entries
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:

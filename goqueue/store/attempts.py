@@ -117,9 +117,10 @@ _RECORD = """
 
 # What was claimed and never began: no attempt is counted and none is written, its place in the order is what
 # it was (a claim leaves `rank` alone), and of a governed queue it keeps the slot that it held while it was
-# claimed, and what it will spend of a rate: the grant follows the fence, which only ever rises. One that
-# somebody wanted stopped ends here. Rows are changed by their ids, because somebody may ask for that while
-# this statement waits for its locks. Whoever gives back under an old fence, or twice, changes nothing.
+# claimed, and what it will spend of a rate: the grant follows the fence, which only ever rises. (A breaker
+# that opened meanwhile takes back what was let in.) One that somebody wanted stopped ends here. Rows are
+# changed by their ids, because somebody may ask for that while this statement waits for its locks. Whoever
+# gives back under an old fence, or twice, changes nothing.
 _GIVE_BACK = f"""
     WITH held AS MATERIALIZED (
         SELECT job.id, job.queue, job.fence
@@ -145,6 +146,8 @@ _GIVE_BACK = f"""
         admitted = cancel_requested_at IS NULL
             AND (jobs.queue = ANY (ARRAY (SELECT name FROM queues WHERE {GOVERNED}))
                  OR jobs.type = ANY (ARRAY (SELECT name FROM types WHERE governed)))
+            AND NOT EXISTS (SELECT FROM types WHERE name = jobs.type AND breaker_state <> 'closed'
+                            AND breaker_changed_at > jobs.started_at)
     WHERE jobs.id = ANY (ARRAY (SELECT id FROM held)) AND status = 'running'
     RETURNING jobs.id, jobs.fence, jobs.status, jobs.status = 'queued'
         AND (LEAST(expires_at, deadline_at) > now()) IS NOT FALSE

@@ -311,6 +311,26 @@ def test_a_cancel_ends_what_has_not_begun(
     assert rows(engine.broker, f"SELECT * FROM attempts WHERE job_id IN ({ids})") == []
 
 
+def test_the_end_of_a_cancelled_claim_is_told_to_those_that_wait_for_it(
+    idle: JobBroker, make_job: JobFactory
+) -> None:
+    """A claimed job that is cancelled before it begins settles its dependants in the same transaction."""
+    (message,) = claim_by_hand(idle, [make_job(type="short", has_dependants=True)])
+    child = make_job("blocked", type="short")
+    with idle.database.autocommit() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO dependencies (job_id, parent_id) VALUES ({child.id}, {message.current.id})"
+        )
+        cancellation.cancel(connection, [message.current.id], head_start_seconds=60)
+    idle.claimed_ahead.give_back([message], "cancelled")
+    assert idle.claimed_ahead.returner.flush()
+    assert rows(idle, "SELECT status, reason, attempts FROM jobs ORDER BY id") == [
+        ("cancelled", "cancelled", 0),
+        ("failed", "parent_failed", 0),
+    ]
+    assert rows(idle, "SELECT * FROM attempts") == []
+
+
 @pytest.mark.parametrize("column", ["expires_at", "deadline_at"])
 def test_what_expires_before_it_begins_goes_back(idle: JobBroker, make_job: JobFactory, column: str) -> None:
     """A thread that takes a job whose time is over does not begin it; the row waits for the expirer."""
@@ -468,6 +488,21 @@ def test_a_job_of_a_limited_queue_keeps_its_slot_and_its_rate(idle: JobBroker, m
         assert attempt_store.claim(
             connection, [(job.id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60
         )
+
+
+@pytest.mark.parametrize(("state", "admitted"), [("closed", True), ("open", False), ("half_open", False)])
+def test_a_breaker_that_opened_meanwhile_takes_back_what_was_let_in(
+    idle: JobBroker, make_job: JobFactory, state: str, admitted: bool
+) -> None:
+    """A job of a limited type keeps its slot when it is given back, unless its breaker opened meanwhile."""
+    with idle.database.autocommit() as connection:
+        connection.exec_driver_sql("INSERT INTO types (name, concurrency) VALUES ('short', 5)")
+    (message,) = claim_by_hand(idle, [make_job(type="short", admitted=True)])
+    with idle.database.autocommit() as connection:
+        connection.exec_driver_sql(f"UPDATE types SET breaker_state = '{state}', breaker_changed_at = now()")
+    idle.claimed_ahead.give_back([message], "busy")
+    assert idle.claimed_ahead.returner.flush()
+    assert rows(idle, "SELECT status, admitted FROM jobs") == [("queued", admitted)]
 
 
 def _settle(broker: JobBroker) -> None:
