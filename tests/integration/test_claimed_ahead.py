@@ -26,6 +26,7 @@ from goqueue.services.service import run_loop
 from goqueue.store import admission as admission_store
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation, queue_settings
+from goqueue.store import claims as claim_store
 from goqueue.store import queues as queue_store
 from goqueue.store import rates as rate_store
 from goqueue.submit import current_broker
@@ -82,7 +83,7 @@ def declare(broker: JobBroker) -> None:
         pause.wait(0.015)
 
     for function in (long, short, brief):
-        dramatiq.actor(function, broker=broker, actor_name=function.__name__, max_retries=3)
+        dramatiq.actor(broker=broker, actor_name=function.__name__, max_retries=3)(function)
 
 
 @pytest.fixture
@@ -365,8 +366,8 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
-        outage.setattr(watching.claim_store, "changes", _cut)
-        outage.setattr(watching.claim_store, "give_back", _cut)
+        outage.setattr(claim_store, "changes", _cut)
+        outage.setattr(claim_store, "give_back", _cut)
         assert not idle.claimed_ahead.may_begin(message)
         assert not idle.claimed_ahead.returner.flush()
         assert len(idle.holdings.snapshot()) == 1
