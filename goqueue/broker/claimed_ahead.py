@@ -49,10 +49,10 @@ STANDSTILL_TICKS = 2
 #: A fetch that got all it asked for says that no other worker waits: those would have taken it.
 FULL_FETCH_SECONDS = 0.05
 
-#: What people want of waiting jobs is read so often; a job does not begin when it was read longer ago than
-#: `FRESH_SECONDS`, and the job was claimed before.
-LOOK_SECONDS = 0.03
-FRESH_SECONDS = 0.05
+#: What people want of jobs that wait for longer is read so often. A job that was claimed longer ago than
+#: `FRESH_SECONDS` does not begin when it was read longer ago than that.
+LOOK_SECONDS = 0.04
+FRESH_SECONDS = 0.07
 
 #: A job that still runs so long after it began has its begin written.
 NOTE_SECONDS = 0.1
@@ -85,6 +85,7 @@ class ClaimedAhead:
         self._asked_at = 0.0
         self._noted_at = 0.0
         self._begun: dict[Key, CurrentJob] = {}
+        self._is_stopping = False
         self._something = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="claimed-ahead", daemon=True)
@@ -101,6 +102,11 @@ class ClaimedAhead:
             self._thread.join(timeout_seconds)
         self.returner.put(self.queue.take_all(), "stopping")
         self.returner.flush()
+
+    def drain(self) -> None:
+        """The process stops: nothing begins any more, and what has not goes back at once."""
+        self._is_stopping = True
+        self.wake()
 
     def wake(self) -> None:
         """Something was claimed, or is to be given back."""
@@ -123,7 +129,11 @@ class ClaimedAhead:
 
     def may_begin(self, message: JobMessage) -> bool:
         """Whether a job that a thread has taken may begin; if not, it goes back, and the thread has none."""
-        reason = self._reason_against(message.current)
+        current = message.current
+        is_fresh = time.monotonic() < current.fresh_until
+        if is_fresh and current.interruption is None and not self._is_stopping:
+            return True
+        reason = self._reason_against(current)
         if reason is None:
             return True
         self.give_back([message], reason)
@@ -134,14 +144,14 @@ class ClaimedAhead:
     def _reason_against(self, current: CurrentJob) -> str | None:
         """Why a job may not begin now; None: it may."""
         now = time.monotonic()
-        view = self._view
         if self._broker.draining.is_set():
             return "stopping"
         if now >= current.begins_before:
             return "expired"
         if current.interruption is not None:
             return "stopped"
-        if now - view.at > FRESH_SECONDS and now - current.asked_at > FRESH_SECONDS:
+        view = self._view
+        if now >= current.times.fresh_until and now - view.at > FRESH_SECONDS:
             try:
                 view = self._look_again()
             except GoQueueError:
@@ -252,7 +262,7 @@ class ClaimedAhead:
 
     def _look_at_waiting(self, now: float) -> None:
         """Read what people want of jobs that wait for longer, so that no thread has to; pauses at once."""
-        if self._clock.age(now) < RETURN_SECONDS or now - self._view.at < LOOK_SECONDS:
+        if self._clock.age(now) < LOOK_SECONDS or now - self._view.at < LOOK_SECONDS:
             return
         try:
             with self._looking:
@@ -274,7 +284,7 @@ class ClaimedAhead:
         self._begun = {key: current for key, current in self._begun.items() if key in held}
         if not self._begun:
             return
-        begins = [Begin(*key, current.begun_at.timestamp()) for key, current in self._begun.items()]
+        begins = [Begin(*key, current.begun or 0.0) for key, current in self._begun.items()]
         try:
             with self._broker.database.autocommit() as connection:
                 for key in claim_store.note_begins(connection, begins):
@@ -285,7 +295,7 @@ class ClaimedAhead:
 
 def _wish_against(current: CurrentJob, view: _View) -> str | None:
     """What people want against the begin of a job; what they wanted before its claim, the claim knew."""
-    if view.at > current.asked_at:
+    if view.at > current.times.asked_at:
         if current.id in view.changes.cancelled:
             return "cancelled"
         if current.claimed.queue in view.changes.closed:

@@ -11,10 +11,11 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 
 from goqueue import failpoints, metrics
+from goqueue.broker.claimed_ahead import FRESH_SECONDS
 from goqueue.broker.runway import Message, parse
 from goqueue.errors import UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.job_message import ClaimTimes, CurrentJob, JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
 from goqueue.store import attempts as attempt_store
 
@@ -173,8 +174,11 @@ class JobConsumer(Consumer):
             slots.give_back(len(messages))
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
-        for job in self._in_order(messages, claimed):
-            self._keep(job, asked_at)
+        if claimed:
+            # PostgreSQL gives all of them the time of its one statement.
+            times = ClaimTimes.of_claim(claimed[0].started_at, asked_at, fresh_seconds=FRESH_SECONDS)
+            for job in self._in_order(messages, claimed):
+                self._keep(job, times)
         self._broker.claimed_ahead.wake()
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
@@ -204,9 +208,9 @@ class JobConsumer(Consumer):
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob, asked_at: float) -> None:
+    def _keep(self, job: ClaimedJob, times: ClaimTimes) -> None:
         broker = self._broker
-        current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, asked_at=asked_at)
+        current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
         if self._broker.holdings.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:

@@ -76,7 +76,7 @@ class WorkerProcess(Middleware):
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Stop fetching; what runs may finish, and what has not begun goes back at once."""
         broker.draining.set()
-        broker.claimed_ahead.wake()
+        broker.claimed_ahead.drain()
 
     def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Give back what did not finish in time, record everything, end the lease."""

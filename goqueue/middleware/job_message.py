@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
 from dramatiq import Message
@@ -27,6 +27,27 @@ class Reports(Protocol):
         """Note a line of its log; never blocks."""
 
 
+class ClaimTimes(NamedTuple):
+    """When a batch of jobs was claimed.
+
+    Attributes:
+        asked_at, claimed_at: when the claim was asked for and answered, by this machine's monotonic clock.
+        clock: what PostgreSQL's clock, in seconds since 1970, was ahead of that one.
+        fresh_until: until then what people want of its jobs need not be looked at again.
+    """
+
+    asked_at: float
+    claimed_at: float
+    clock: float
+    fresh_until: float
+
+    @classmethod
+    def of_claim(cls, started_at: datetime, asked_at: float, *, fresh_seconds: float = 0.0) -> Self:
+        """The times of a claim that was answered just now, and which PostgreSQL made at `started_at`."""
+        now = time.monotonic()
+        return cls(asked_at, now, started_at.timestamp() - now, asked_at + fresh_seconds)
+
+
 class CurrentJob:
     """The job that a handler works on: what `goqueue.current_job()` returns.
 
@@ -41,15 +62,13 @@ class CurrentJob:
 
     __slots__ = (
         "ask_parents",
-        "asked_at",
         "attempt",
-        "begins_before",
         "cancel_requested",
         "claimed",
-        "claimed_at",
         "control",
         "deadline",
         "fence",
+        "fresh_until",
         "id",
         "interruption",
         "is_noted",
@@ -61,6 +80,7 @@ class CurrentJob:
         "runway",
         "slow_down",
         "started",
+        "times",
         "trace",
     )
 
@@ -70,19 +90,14 @@ class CurrentJob:
         runway: str,
         reports: Reports | None = None,
         ask_parents: Callable[[int], dict[int, Any]] | None = None,
-        *,
-        asked_at: float | None = None,
+        times: ClaimTimes | None = None,
     ) -> None:
         self.claimed = claimed
-        #: When its claim was answered, and when it was asked for, by this machine's monotonic clock.
-        self.claimed_at = time.monotonic()
-        self.asked_at = self.claimed_at if asked_at is None else asked_at
-        #: It may not begin after this, by the same clock: the answer came after PostgreSQL had looked at its
-        #: own, so what is left counts from the moment at which the claim was asked for.
-        self.begins_before = math.inf
+        self.times = times or ClaimTimes.of_claim(claimed.started_at, time.monotonic())
+        #: Until then it may begin without a look at what people want of it, or at the clock.
+        self.fresh_until = self.times.fresh_until
         if claimed.expires_seconds is not None or claimed.deadline_seconds is not None:
-            left = [left for left in (claimed.expires_seconds, claimed.deadline_seconds) if left is not None]
-            self.begins_before = self.asked_at + min(left)
+            self.fresh_until = min(self.fresh_until, self.begins_before)
         #: Reads what the parents of a job returned.
         self.ask_parents = ask_parents
         self.reports = reports
@@ -114,7 +129,7 @@ class CurrentJob:
         #: When it must end, by this machine's monotonic clock.
         self.deadline: float | None = None
         if claimed.deadline_seconds is not None:
-            self.deadline = self.claimed_at + claimed.deadline_seconds
+            self.deadline = self.times.claimed_at + claimed.deadline_seconds
 
     @property
     def cancelled(self) -> bool:
@@ -174,14 +189,30 @@ class CurrentJob:
         return self.claimed.max_retries
 
     @property
+    def begins_before(self) -> float:
+        """It may not begin after this, by the monotonic clock; infinite where nothing limits its time.
+
+        PostgreSQL looked at its clock after the claim was asked for: so what is left counts from then.
+        """
+        left = (self.claimed.expires_seconds, self.claimed.deadline_seconds)
+        return self.times.asked_at + min((one for one in left if one is not None), default=math.inf)
+
+    @property
     def wait_seconds(self) -> float:
         """From the moment at which it could have started until its handler began."""
-        return self.claimed.wait_seconds + max(0.0, self.started - self.claimed_at)
+        return self.claimed.wait_seconds + self.started - self.times.claimed_at
+
+    @property
+    def begun(self) -> float | None:
+        """When its handler began, in seconds since 1970 by PostgreSQL's clock; None: it has not."""
+        return self.times.clock + self.started if self.started else None
 
     @property
     def begun_at(self) -> datetime:
         """When its handler began, by PostgreSQL's clock; while it has not, when it was claimed."""
-        return self.claimed.started_at + timedelta(seconds=max(0.0, self.started - self.claimed_at))
+        if not self.started:
+            return self.claimed.started_at
+        return datetime.fromtimestamp(self.times.clock + self.started, UTC)
 
     def begin(self) -> None:
         """Note when the handler starts."""
@@ -280,7 +311,7 @@ class JobMessage(MessageProxy):
             run_seconds=current.run_seconds,
             failure_kind=failure_kind,
             follow_ups=tuple(self.follow_ups),
-            begun=current.begun_at.timestamp() if current.started else None,
+            begun=current.times.clock + current.started if current.started else None,
         )
 
     def asdict(self) -> dict[str, Any]:

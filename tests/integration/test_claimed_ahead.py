@@ -337,7 +337,8 @@ def test_what_expires_before_it_begins_goes_back(idle: JobBroker, make_job: JobF
     """A thread that takes a job whose time is over does not begin it; the row waits for the expirer."""
     (message,) = claim_by_hand(idle, [make_job(type="short", **{column: "2999-01-01"})])
     assert idle.claimed_ahead.may_begin(message)
-    message.current.begins_before = message.current.claimed_at
+    setattr(message.current.claimed, column.replace("_at", "_seconds"), 0.0)
+    message.current.fresh_until = 0.0
     assert not idle.claimed_ahead.may_begin(message)
     assert idle.claimed_ahead.returner.flush()
     assert rows(idle, "SELECT status, attempts, finished_at FROM jobs") == [("queued", 0, None)]
@@ -350,6 +351,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
 ) -> None:
     """A thread asks what people want of a job that has waited for longer than the bound, before it begins."""
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.broker.consumer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with idle.database.autocommit() as connection:
         if wish == "pause":
@@ -364,6 +366,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 ) -> None:
     """A job of which nobody can say whether it was paused goes back when PostgreSQL answers again."""
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.broker.consumer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
         outage.setattr(claim_store, "changes", _cut)
@@ -520,7 +523,8 @@ def _settle(broker: JobBroker) -> None:
 def test_clocks_start_at_the_begin(idle: JobBroker, make_job: JobFactory) -> None:
     """The start of the job and of its attempt, its wait and its run count from the handler's first line."""
     (message,) = claim_by_hand(idle, [make_job(type="short")])
-    message.current.claimed_at -= 7.0
+    times = message.current.times
+    message.current.times = times._replace(claimed_at=times.claimed_at - 7.0, clock=times.clock + 7.0)
     message.current.begin()
     message.current.end()
     message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
