@@ -109,7 +109,7 @@ class ClaimedAhead:
         self.wake()
 
     def wake(self) -> None:
-        """Something was claimed, or is to be given back."""
+        """More was claimed than there are threads for, or something is to be given back."""
         if not self._something.is_set():
             self._something.set()
 
@@ -154,7 +154,8 @@ class ClaimedAhead:
         if now >= current.times.fresh_until and now - view.at > FRESH_SECONDS:
             try:
                 view = self._look_again()
-            except GoQueueError:
+            except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the thread)
+                log.warning("changes_not_read", error=str(error))
                 return "unknown"
         return _wish_against(current, view)
 
@@ -204,10 +205,8 @@ class ClaimedAhead:
             self._noted_at = now
             self._note_begins()
 
-    def _pause(self) -> float | None:
-        if self.queue.qsize() or self.returner.has_work:
-            return TICK_SECONDS
-        return NOTE_SECONDS if len(self._holdings) else None
+    def _pause(self) -> float:
+        return TICK_SECONDS if self.queue.qsize() or self.returner.has_work else NOTE_SECONDS
 
     def _reason_to_return(self, now: float) -> str | None:
         """Why what waits has to go back; None: it need not."""

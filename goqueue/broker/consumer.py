@@ -179,7 +179,8 @@ class JobConsumer(Consumer):
             times = ClaimTimes.of_claim(claimed[0].started_at, asked_at, fresh_seconds=FRESH_SECONDS)
             for job in self._in_order(messages, claimed):
                 self._keep(job, times)
-        self._broker.claimed_ahead.wake()
+        if slots.held > slots.threads:
+            self._broker.claimed_ahead.wake()
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
             self._drop_stale(messages, claimed)
