@@ -24,6 +24,7 @@ POINTS = frozenset(
         "after_push",
         "after_fetch",
         "after_claim",
+        "after_give_back",
         "before_record_commit",
         "after_record_before_ack",
         "in_heartbeat",

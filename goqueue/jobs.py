@@ -220,6 +220,7 @@ class Job:
     has_dependants: bool = False
     cancel_requested_at: datetime | None = None
     cancel_acknowledged_at: datetime | None = None
+    begun_at: datetime | None = None
     fingerprint: str | None = None
     traceparent: str | None = None
     tags: tuple[str, ...] = ()
@@ -235,7 +236,8 @@ class ClaimedJob:
         payload: JSON text; it is parsed once, by the schema of its type.
         attempts: runs so far, this one included.
         deadline_seconds: how long the job may still run before its deadline; None: it has none.
-        wait_seconds: how long ago it could have started.
+        wait_seconds: how long before its claim it could have started.
+        expires_seconds: how long it may still begin; None: it does not expire.
         traceparent: the trace that it belongs to, and the span that created it, if it has any.
     """
 
@@ -252,6 +254,7 @@ class ClaimedJob:
     started_at: datetime
     deadline_seconds: float | None = None
     wait_seconds: float = 0.0
+    expires_seconds: float | None = None
     traceparent: str | None = None
 
     @property
@@ -292,6 +295,7 @@ class Outcome:
         delay_seconds: for `queued`, how long from the recording until it may run again.
         reason: a short machine-readable word beside the error (`discarded`, `worker_died`, …), or None.
         failure_kind: which kind of failure it was, or None.
+        begun: when its handler began, by PostgreSQL's clock in seconds since 1970; None: it did not.
     """
 
     job_id: int
@@ -307,3 +311,4 @@ class Outcome:
     run_seconds: float = 0.0
     failure_kind: FailureKind | None = None
     follow_ups: tuple[NewJob, ...] = ()
+    begun: float | None = None

@@ -158,9 +158,15 @@ JOB_DURATION = Histogram(
 )
 JOB_WAIT = Histogram(
     "job_wait_seconds",
-    "From the moment at which a job could start (created, its run-at, the end of its backoff) to its claim.",
+    "From the moment at which a job could start (created, its run-at, the end of its backoff) until its "
+    "handler began.",
     ["queue"],
     buckets=WAIT_BUCKETS,
+)
+JOBS_GIVEN_BACK = Counter(
+    "jobs_given_back_total",
+    "Jobs that a worker claimed and gave back before their handler began, with no attempt spent, by why.",
+    ["reason"],
 )
 STALE_RESULTS = Counter("stale_results_total", "Outcomes refused because the job was no longer held.")
 STALE_DELIVERIES = Counter("stale_deliveries_total", "Messages whose claim returned no row.")

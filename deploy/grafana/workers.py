@@ -56,14 +56,14 @@ CLAIMS = Section(
             "One claim of a batch of jobs in PostgreSQL.",
             *times("claim_duration_seconds"),
             unit="s",
-            parts=3,
+            parts=2,
         ),
         over_time(
             "Pushed by the dispatcher",
             "The others were pushed by whoever created them.",
             Query("sum(rate(jobs_dispatched_total[$__rate_interval]))", "pushed"),
             unit="ops",
-            parts=3,
+            parts=2,
         ),
         over_time(
             "Deliveries without a job",
@@ -71,7 +71,14 @@ CLAIMS = Section(
             Query("sum(rate(stale_deliveries_total[$__rate_interval]))", "stale"),
             Query("sum(rate(garbage_messages_total[$__rate_interval]))", "garbage"),
             unit="ops",
-            parts=3,
+            parts=2,
+        ),
+        over_time(
+            "Given back before they began",
+            "By why: busy threads, another worker that waited, a pause, a cancel, an expiry, a stop.",
+            Query("sum by (reason) (rate(jobs_given_back_total[$__rate_interval]))", "{{reason}}"),
+            unit="ops",
+            parts=2,
         ),
     ],
 )

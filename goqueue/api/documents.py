@@ -49,7 +49,13 @@ class JobDocument(Document):
     worker_id: int | None
     created_at: datetime
     updated_at: datetime
-    started_at: datetime | None
+    started_at: Annotated[
+        datetime | None, Field(description="When its last run began; of a job that has not begun, its claim.")
+    ]
+    begun_at: Annotated[
+        datetime | None,
+        Field(description="Of a running job: since when its handler runs. Null: it was claimed just now."),
+    ]
     finished_at: datetime | None
     concurrency_key: str | None
     rate_cost: int
@@ -265,6 +271,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "updated_at": job.updated_at,
         "started_at": job.started_at,
+        "begun_at": job.begun_at if job.status is JobStatus.RUNNING else None,
         "finished_at": job.finished_at,
         "concurrency_key": job.concurrency_key,
         "rate_cost": job.rate_cost,

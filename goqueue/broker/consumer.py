@@ -11,11 +11,11 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 
 from goqueue import failpoints, metrics
-from goqueue.broker.counting import count_claim
+from goqueue.broker.claimed_ahead import FRESH_SECONDS
 from goqueue.broker.runway import Message, parse
 from goqueue.errors import UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.job_message import ClaimTimes, CurrentJob, JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
 from goqueue.store import attempts as attempt_store
 
@@ -44,6 +44,9 @@ class JobConsumer(Consumer):
         self._alone = queue_name == QUARANTINE_QUEUE
         self._claimed: deque[JobMessage] = deque()
         self._outage = False
+        #: The last fetch got less than it asked for: the runway is empty, and this worker waits at it.
+        self._found_less = True
+        self._is_seen_waiting = False
 
     def __next__(self) -> JobMessage | None:
         """The next claimed job; None after a while without one."""
@@ -70,11 +73,9 @@ class JobConsumer(Consumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Claimed, but never started here: they go back with no attempt spent."""
-        for message in messages:
-            if isinstance(message, JobMessage):
-                message.release()
-                self._broker.slots.give_back()
-                self._broker.recorder.put(message)
+        unbegun = [message for message in messages if isinstance(message, JobMessage)]
+        if unbegun:
+            self._broker.claimed_ahead.give_back(unbegun, "stopping")
 
     def close(self) -> None:
         """Give back what was claimed and not handed over."""
@@ -84,6 +85,7 @@ class JobConsumer(Consumer):
 
     def _fetch_and_claim(self) -> None:
         """One turn: wait for room, fetch, take places, claim."""
+        self._stop_waiting()
         if not self._wait_for_room():
             return
         entries = self._fetch()
@@ -91,6 +93,13 @@ class JobConsumer(Consumer):
         messages = self._take_places(self._drop_garbage(entries))
         if messages:
             self._claim(messages)
+
+    def _stop_waiting(self) -> None:
+        """Let others see that this worker does not wait any more; after what it fetched was handed over."""
+        broker = self._broker
+        if self._is_seen_waiting and not (self._found_less and broker.slots.wait_for_room(0)):
+            self._is_seen_waiting = False
+            broker.runway.wait_no_more(self._queue, broker.holdings.worker_id)
 
     def _wait_for_room(self) -> bool:
         broker = self._broker
@@ -115,7 +124,17 @@ class JobConsumer(Consumer):
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
             return []
-        return broker.runway.fetch(self._queue, count, block_seconds=broker.settings.fetch_block_seconds)
+        self._is_seen_waiting |= self._found_less
+        entries = broker.runway.fetch(
+            self._queue,
+            count,
+            block_seconds=broker.settings.fetch_block_seconds,
+            waits_as=broker.holdings.worker_id if self._found_less else None,
+        )
+        self._found_less = len(entries) < count
+        if not self._found_less:
+            broker.claimed_ahead.note_full_fetch(self._queue)
+        return entries
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
         messages, garbage = parse(entries)
@@ -145,20 +164,26 @@ class JobConsumer(Consumer):
 
     def _claim(self, messages: list[Message]) -> None:
         slots = self._broker.slots
-        started = time.perf_counter()
+        asked_at = time.monotonic()
         try:
             claimed = self._claim_rows(messages)
             failpoints.hit("after_claim")
         except BaseException:
             self._broker.holdings.doubt()
+            self._broker.claimed_ahead.doubt(self._queue, messages)
             slots.give_back(len(messages))
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
-        for job in self._in_order(messages, claimed):
-            self._keep(job)
+        if claimed:
+            # PostgreSQL gives all of them the time of its one statement.
+            times = ClaimTimes.of_claim(claimed[0].started_at, asked_at, fresh_seconds=FRESH_SECONDS)
+            for job in self._in_order(messages, claimed):
+                self._keep(job, times)
+        if slots.held > slots.threads:
+            self._broker.claimed_ahead.wake()
+        metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
             self._drop_stale(messages, claimed)
-        count_claim(claimed, time.perf_counter() - started)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
@@ -184,8 +209,9 @@ class JobConsumer(Consumer):
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob) -> None:
-        current = CurrentJob(job, self._queue, self._broker.reporter, self._broker.results_of_parents)
+    def _keep(self, job: ClaimedJob, times: ClaimTimes) -> None:
+        broker = self._broker
+        current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
         if self._broker.holdings.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:

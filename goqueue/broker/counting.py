@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from goqueue import metrics
 from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus, Outcome
-from goqueue.middleware.job_message import JobMessage
+from goqueue.middleware.job_message import CurrentJob, JobMessage
 
 
-def count_claim(claimed: Sequence[ClaimedJob], seconds: float) -> None:
-    """Count a claim that took so long, and how long its jobs had waited."""
-    metrics.CLAIM_DURATION.observe(seconds)
+def count_begins(jobs: Iterable[CurrentJob]) -> None:
+    """Count how long jobs had waited when their handlers began."""
     waits: dict[str, list[float]] = {}
-    for job in claimed:
-        waits.setdefault(job.queue, []).append(job.wait_seconds)
+    for job in jobs:
+        waits.setdefault(job.claimed.queue, []).append(job.wait_seconds)
+    _count_waits(waits)
+
+
+def _count_waits(waits: Mapping[str, Sequence[float]]) -> None:
     for queue, seconds_waited in waits.items():
         metrics.JOB_WAIT.labels(queue).observe_all(seconds_waited)
 
@@ -26,16 +29,22 @@ def count_outcomes(
     metrics.RECORDER_BATCH_SIZE.observe(len(batch))
     metrics.RECORDER_DURATION.observe(seconds)
     runs: dict[str, list[float]] = {}
+    waits: dict[str, list[float]] = {}
     ended: dict[tuple[str, JobStatus], int] = {}
     for message in batch:
-        outcome = message.outcome
+        outcome, current = message.outcome, message.current
+        if current.started and not current.is_noted:
+            # Those that ran for longer were counted while they did.
+            waited = current.claimed.wait_seconds + current.started - current.times.claimed_at
+            waits.setdefault(current.claimed.queue, []).append(waited)
         if outcome is None or (outcome.job_id, outcome.fence) not in recorded:
             continue
-        queue = message.current.claimed.queue
+        queue = current.claimed.queue
         runs.setdefault(queue, []).append(outcome.run_seconds)
         ended[queue, outcome.status] = ended.get((queue, outcome.status), 0) + 1
         if outcome.attempt_outcome is AttemptOutcome.FAILED:
-            _count_failure(message.current.claimed, outcome)
+            _count_failure(current.claimed, outcome)
+    _count_waits(waits)
     for queue, run_seconds in runs.items():
         metrics.JOB_DURATION.labels(queue).observe_all(run_seconds)
     for (queue, status), count in ended.items():

@@ -123,6 +123,28 @@ class Interrupts:
         with self._lock:
             return [armed.current for armed in self._armed.values()]
 
+    def running_longer_than(self, seconds: float) -> list[CurrentJob]:
+        """The jobs whose handlers run for longer than this."""
+        before = time.monotonic() - seconds
+        with self._lock:
+            return [armed.current for armed in self._armed.values() if armed.current.started < before]
+
+    def newly_running(self, seconds: float) -> list[CurrentJob]:
+        """The jobs whose handlers run for longer than this, each once, marked as noted.
+
+        Under the lock that a thread needs to leave its handler: so none has ended before it is marked.
+        """
+        before = time.monotonic() - seconds
+        with self._lock:
+            found = [
+                armed.current
+                for armed in self._armed.values()
+                if armed.current.started < before and not armed.current.is_noted
+            ]
+            for current in found:
+                current.is_noted = True
+        return found
+
     def _watch(self) -> None:
         while not self._stopping.wait(CHECK_SECONDS):
             now = time.monotonic()

@@ -18,6 +18,7 @@ from dramatiq.errors import QueueJoinTimeout
 from dramatiq.middleware import Middleware, MiddlewareError
 
 from goqueue.broker.beats import Beats
+from goqueue.broker.claimed_ahead import ClaimedAhead
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.execution import JobFunction
 from goqueue.broker.holdings import Holdings
@@ -67,12 +68,14 @@ class JobBroker(RedisBroker):
         self.slots = WorkerSlots(
             settings.worker_threads, ahead_seconds=settings.prefetch_seconds, ahead_max=settings.prefetch_max
         )
-        #: When each consumer last turned.
-        self.beats = Beats()
-        #: Set when the worker process shuts down: nothing is fetched any more.
-        self.draining = threading.Event()
         #: What an operator wants of this worker process.
         self.orders = Orders(settings)
+        #: Set when the worker process shuts down: nothing is fetched any more.
+        self.draining = threading.Event()
+        #: What was claimed and has not begun.
+        self.claimed_ahead = ClaimedAhead(self)
+        #: When each consumer last turned.
+        self.beats = Beats()
         self.job_types: dict[str, JobType] = {}
         self._throws: dict[str, Throws] = {}
         self._submit = submit

@@ -20,9 +20,9 @@ from goqueue.broker.slots import WorkerSlots
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
-from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, JobStatus, Outcome
+from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
 from goqueue.store import cancellation
-from goqueue.store import dependencies as dependency_store
+from goqueue.store import claims as claim_store
 from goqueue.store import workers as worker_store
 
 log = structlog.get_logger(__name__)
@@ -210,15 +210,10 @@ class Lease:
         if not lost:
             return
         log.warning("lost_claims_released", jobs=len(lost))
-        outcomes = [
-            Outcome(job_id, fence, JobStatus.QUEUED, AttemptOutcome.INTERRUPTED, refund=True)
-            for job_id, fence in sorted(lost)
-        ]
-        # Most go back to the queue; one that somebody wanted to stop ends here, and others may wait for that.
-        with self._database.transaction() as connection:
-            dependency_store.record(
+        with self._database.autocommit() as connection:
+            claim_store.give_back(
                 connection,
-                outcomes,
+                lost,
                 worker_id=self._holdings.worker_id,
                 head_start_seconds=self._settings.priority_head_start_seconds,
             )

@@ -52,7 +52,7 @@ class OutcomeCounter:
 
     def _ends(self, batch: Sequence[JobMessage], recorded: Collection[tuple[int, int]]) -> list[End]:
         return [
-            End(claimed.type, claimed.started_at, COUNTED[message.outcome.attempt_outcome])
+            End(claimed.type, message.current.begun_at, COUNTED[message.outcome.attempt_outcome])
             for message in batch
             if message.outcome is not None
             and message.outcome.attempt_outcome in COUNTED

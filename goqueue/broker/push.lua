@@ -5,11 +5,17 @@
 --                                         lives from the push until the outcome of its attempt is recorded
 -- KEYS[3]  {ns}:{queue}:gate      hash    limit  -> how long the runway may become
 --                                         closed -> "1": only the dispatcher may push (backlog, pause)
+-- Beside them, not for this script:
+--          {ns}:{queue}:waiting   hash    worker id -> until when, in ms of Redis's clock, it may be blocked in
+--                                         a fetch: then nobody else needs to hold what it has not begun
 -- ARGV[1]  "submit"   from a client that just committed rows; refused while the gate is closed, and closes
 --                     it when the runway is full, so that later rows do not overtake the backlog
 --          "dispatch" from the dispatcher, which knows the rank of every row
--- ARGV[2]  the runway's limit ("dispatch"; "submit" reads it from the gate)
--- ARGV[3]  "1" closes and "0" opens the gate ("dispatch")
+--          "return"   from a worker that gives back what it has not begun: these were next, so they go to the
+--                     head, whatever the gate says; where the runway is full it closes the gate, and the
+--                     dispatcher pushes the rest
+-- ARGV[2]  the runway's limit ("dispatch"; the others read it from the gate)
+-- ARGV[3]  "1" closes and "0" opens the gate ("dispatch"); "1": whatever the limit is, somebody waits ("return")
 -- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
 -- ARGV[5…] message ids, in order
 --
@@ -27,7 +33,7 @@ if dispatching then
     redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
 else
     local settings = redis.call("HMGET", gate, "limit", "closed")
-    if settings[2] == "1" then
+    if settings[2] == "1" and mode == "submit" then
         return {0, 0, 0, 0}
     end
     limit = tonumber(settings[1] or ARGV[2])
@@ -37,6 +43,22 @@ local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local length = redis.call("LLEN", runway)
 local added, again, closed, known = 0, 0, 0, 0
+
+if mode == "return" then
+    local room = #ARGV - 4
+    if ARGV[3] ~= "1" and length + room > limit then
+        room = math.max(0, limit - length)
+        redis.call("HSET", gate, "closed", "1")
+        closed = 1
+    end
+    for i = 4 + room, 5, -1 do
+        if redis.call("HSETNX", messages, ARGV[i], now) == 1 then
+            redis.call("LPUSH", runway, ARGV[i])
+            added = added + 1
+        end
+    end
+    return {added, 0, closed, room}
+end
 
 -- The list is read once, and only when some message has been waiting for suspiciously long.
 local listed = nil

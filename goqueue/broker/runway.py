@@ -20,6 +20,10 @@ from goqueue.config import Settings
 __all__ = ["PUSH_CHUNK", "Message", "PushConnection", "Pushed", "Runway", "parse"]
 
 
+#: A worker whose fetch came back without an entry says again that it waits within so long.
+WAITING_EXTRA_SECONDS = 0.1
+
+
 class Runway:
     """Pushes to, fetches from and acknowledges on the runways of all queues.
 
@@ -59,15 +63,57 @@ class Runway:
         gate = "1" if closed else "0"
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
-    def fetch(self, queue: str, count: int, *, block_seconds: float) -> list[bytes]:
-        """Take up to `count` entries from the head, waiting up to `block_seconds` for the first."""
+    def push_returned(self, queue: str, messages: Sequence[Message], *, wanted: bool) -> Pushed:
+        """Push messages of jobs that were claimed and given back, to the head of the runway, in their order.
+
+        They were next. `wanted`: a worker waits for them, so all go there; else as many as the runway holds.
+        """
+        return self._run_push(
+            queue, ["return", self._default_limit, "1" if wanted else "0", ""], messages[:PUSH_CHUNK]
+        )
+
+    def fetch(
+        self, queue: str, count: int, *, block_seconds: float, waits_as: int | None = None
+    ) -> list[bytes]:
+        """Take up to `count` entries from the head, waiting up to `block_seconds` for the first.
+
+        `waits_as`: while it waits, others may see that this worker has nothing to do (`is_waited_for`).
+        """
         key = self._key(queue, "runway")
         with translated(self._blocking):
             server = self._blocking.holding(key)
-            answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+            if waits_as is None:
+                answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+            else:
+                until_ms = _milliseconds(server.time()) + int((block_seconds + WAITING_EXTRA_SECONDS) * 1000)
+                pipeline = server.pipeline(transaction=False)
+                pipeline.hset(self._key(queue, "waiting"), str(waits_as), str(until_ms))
+                pipeline.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+                answer = pipeline.execute()[1]
         if answer is None:
             return []
         return cast("list[bytes]", answer[1])
+
+    def is_waited_for(self, queue: str, *, except_worker: int) -> bool:
+        """Whether another worker waits for messages of this queue now."""
+        key = self._key(queue, "waiting")
+        with translated(self._servers):
+            server = self._servers.holding(key)
+            pipeline = server.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.hscan(key, count=1000)
+            time, (_, waiting) = pipeline.execute()
+            now_ms = _milliseconds(time)
+            gone = [worker for worker, until in waiting.items() if int(until) < now_ms]
+            if gone:
+                server.hdel(key, *gone)
+        return any(int(worker) != except_worker for worker in waiting.keys() - set(gone))
+
+    def wait_no_more(self, queue: str, worker_id: int) -> None:
+        """Say that this worker has something to do."""
+        key = self._key(queue, "waiting")
+        with translated(self._servers):
+            self._servers.holding(key).hdel(key, str(worker_id))
 
     def put_back(self, queue: str, messages: Sequence[Message]) -> None:
         """Return fetched messages, unclaimed, to the head of the runway, in their order."""
@@ -187,6 +233,12 @@ class Runway:
         # name of a queue has a control character.
         tag = f"\x7f{queue}" if queue.startswith("}") else queue
         return f"{self._namespace}:{{{tag}}}:{name}"
+
+
+def _milliseconds(time: tuple[int, int]) -> int:
+    """What Redis's TIME says, in milliseconds."""
+    seconds, microseconds = time
+    return seconds * 1000 + microseconds // 1000
 
 
 def _eviction_policy_of(server: redis.Redis) -> str | None:

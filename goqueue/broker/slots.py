@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 
 #: A shorter run than seen so far lowers the average by this much of the difference; a longer one counts at
 #: once, because claiming ahead of a long job holds jobs back that another process could start.
 SMOOTHING = 0.1
+
+#: After a return the most jobs claimed ahead are half as many, and twice as many again after each so long.
+EASE_SECONDS = 0.5
 
 
 class WorkerSlots:
@@ -27,6 +31,9 @@ class WorkerSlots:
         self._held = 0
         self._alone = False
         self._average_run_seconds = math.inf
+        self._stuck = 0
+        self._ahead_limit = ahead_max
+        self._eased_at = 0.0
         self._waiting = 0
         self._changed = threading.Condition(threading.Lock())
 
@@ -81,6 +88,16 @@ class WorkerSlots:
             if self._waiting:
                 self._changed.notify_all()
 
+    def note_stuck(self, threads: int) -> None:
+        """Note how many threads have a job that runs for longer than is claimed ahead: they take no other."""
+        self._stuck = threads
+
+    def back_off(self) -> None:
+        """Claim less ahead for some seconds: what was claimed had to be given back."""
+        with self._changed:
+            self._ahead_limit = self._limit() // 2
+            self._eased_at = time.monotonic()
+
     def observe(self, run_seconds: float) -> None:
         """Learn how long jobs run at present."""
         average = self._average_run_seconds
@@ -100,7 +117,15 @@ class WorkerSlots:
         average = self._average_run_seconds
         if average > self._ahead_seconds:
             return self.threads
-        return self.threads + min(self._ahead_max, int(self.threads * self._ahead_seconds / average))
+        moving = max(0, self.threads - self._stuck)
+        return self.threads + min(self._limit(), int(moving * self._ahead_seconds / average))
+
+    def _limit(self) -> int:
+        """The most jobs claimed ahead now: after `back_off` it doubles every `EASE_SECONDS`, from 1."""
+        if self._ahead_limit >= self._ahead_max:
+            return self._ahead_max
+        steps = int((time.monotonic() - self._eased_at) / EASE_SECONDS)
+        return min(self._ahead_max, max(int(steps > 0), self._ahead_limit) << min(steps, 16))
 
     def _wait(self, ready: Callable[[], bool], timeout_seconds: float) -> None:
         self._waiting += 1

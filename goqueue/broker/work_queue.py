@@ -1,10 +1,28 @@
-"""The queue between the consumers and the worker threads of one process."""
+"""The queue between the consumers and the worker threads of a process: what was claimed and has not begun."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Sample(NamedTuple):
+    """What has passed through a queue until a moment.
+
+    Attributes:
+        put: items put so far.
+        taken: items taken so far, in the order in which they were put.
+    """
+
+    put: int
+    taken: int
+
+
+def take_everything(_item: Any) -> bool:
+    """Let a thread have every item that it takes."""
+    return True
 
 
 class WorkQueue:
@@ -12,10 +30,16 @@ class WorkQueue:
 
     What Dramatiq's Worker asks of a queue, on a SimpleQueue, which is written in C and wakes one thread for
     one item: heap, item and condition variable of the other cost each job as much as calling its handler.
+
+    Taking an item is the decision: whoever has it begins it or gives it back, and nobody else can.
+
+    Args:
+        may_begin: asked by the thread that took an item; where it says no, it has dealt with the item.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, may_begin: Callable[[Any], bool] = take_everything) -> None:
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._may_begin = may_begin
         self._lock = threading.Lock()
         self._put = 0
         self._done = 0
@@ -29,23 +53,45 @@ class WorkQueue:
         """Add an item; never blocks."""
         with self._lock:
             self._put += 1
-        self._items.put(item)
+            self._items.put(item)
 
     def get(self, timeout: float | None = None) -> Any:
-        """The next item.
+        """The next item that may begin.
 
         Raises:
-            queue.Empty: there was none within `timeout` seconds.
+            queue.Empty: there was none within `timeout` seconds, or it may not begin.
         """
-        return self._items.get(timeout=timeout)
+        item = self._items.get(timeout=timeout)
+        if self._may_begin(item):
+            return item
+        self.task_done()
+        raise queue.Empty
 
     def get_nowait(self) -> Any:
-        """The next item.
+        """The next item, whether it may begin or not.
 
         Raises:
             queue.Empty: there is none.
         """
         return self._items.get_nowait()
+
+    def take_all(self) -> list[Any]:
+        """Take whatever no thread has taken, and count it as done."""
+        taken: list[Any] = []
+        # No more than there are now: whoever puts must not keep the caller here.
+        for _ in range(self._items.qsize()):
+            try:
+                taken.append(self._items.get_nowait())
+            except queue.Empty:
+                break
+        with self._lock:
+            self._done += len(taken)
+        return taken
+
+    def sample(self) -> Sample:
+        """How much was put and taken until now."""
+        with self._lock:
+            return Sample(self._put, self._put - self._items.qsize())
 
     def task_done(self) -> None:
         """One item is dealt with."""

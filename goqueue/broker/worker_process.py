@@ -13,7 +13,6 @@ from dramatiq.worker import ConsumerThread
 
 from goqueue.broker.lease import Lease
 from goqueue.broker.vitals import Vitals
-from goqueue.broker.work_queue import WorkQueue
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.tracing.export import start_tracing, stop_tracing
@@ -45,7 +44,7 @@ class WorkerProcess(Middleware):
 
     def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
         """Take the lease before the first fetch."""
-        worker.work_queue = WorkQueue()  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
+        worker.work_queue = broker.claimed_ahead.queue  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
         served = worker.consumer_whitelist or broker.get_declared_queues()
         broker.slots.threads = worker.worker_threads
         start_tracing(broker.settings, "worker")
@@ -61,6 +60,7 @@ class WorkerProcess(Middleware):
         broker.interrupts.start()
         broker.reporter.start()
         broker.recorder.start()
+        broker.claimed_ahead.start()
         self._lease.start()
 
     def after_consumer_thread_boot(self, broker: JobBroker, thread: ConsumerThread) -> None:  # type: ignore[override]
@@ -74,12 +74,14 @@ class WorkerProcess(Middleware):
         consumer.handle_delayed_messages = nothing
 
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Stop fetching; what runs may finish."""
+        """Stop fetching; what runs may finish, and what has not begun goes back at once."""
         broker.draining.set()
+        broker.claimed_ahead.drain()
 
     def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Give back what did not finish in time, record everything, end the lease."""
         release_unfinished(broker)
+        broker.claimed_ahead.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.reporter.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.interrupts.stop()

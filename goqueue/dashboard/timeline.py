@@ -193,6 +193,8 @@ class _Life:
             started = job.started_at or job.updated_at
             yield from self._waits(last, since, started, job.attempts, is_last=True)
             title = f"Attempt {job.attempts} runs" if job.worker_id else "Runs at a client of the REST API"
+            if job.worker_id and job.begun_at is None:
+                title = "Claimed: a worker begins it, or gives it back"
             common = {"fence": job.fence, "worker_id": job.worker_id}
             yield _now(f"attempt-{job.fence}", title, "info", started, **common)
         elif job.status is JobStatus.BLOCKED:

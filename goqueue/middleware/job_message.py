@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
 from dramatiq import Message
@@ -23,6 +25,27 @@ class Reports(Protocol):
 
     def log(self, current: CurrentJob, text: str) -> None:
         """Note a line of its log; never blocks."""
+
+
+class ClaimTimes(NamedTuple):
+    """When a batch of jobs was claimed.
+
+    Attributes:
+        asked_at, claimed_at: when the claim was asked for and answered, by this machine's monotonic clock.
+        clock: what PostgreSQL's clock, in seconds since 1970, was ahead of that one.
+        fresh_until: until then what people want of its jobs need not be looked at again.
+    """
+
+    asked_at: float
+    claimed_at: float
+    clock: float
+    fresh_until: float
+
+    @classmethod
+    def of_claim(cls, started_at: datetime, asked_at: float, *, fresh_seconds: float = 0.0) -> Self:
+        """The times of a claim that was answered just now, and which PostgreSQL made at `started_at`."""
+        now = time.monotonic()
+        return cls(asked_at, now, started_at.timestamp() - now, asked_at + fresh_seconds)
 
 
 class CurrentJob:
@@ -45,8 +68,10 @@ class CurrentJob:
         "control",
         "deadline",
         "fence",
+        "fresh_until",
         "id",
         "interruption",
+        "is_noted",
         "knows_of_cancel",
         "report",
         "reports",
@@ -55,6 +80,7 @@ class CurrentJob:
         "runway",
         "slow_down",
         "started",
+        "times",
         "trace",
     )
 
@@ -64,8 +90,14 @@ class CurrentJob:
         runway: str,
         reports: Reports | None = None,
         ask_parents: Callable[[int], dict[int, Any]] | None = None,
+        times: ClaimTimes | None = None,
     ) -> None:
         self.claimed = claimed
+        self.times = times or ClaimTimes.of_claim(claimed.started_at, time.monotonic())
+        #: Until then it may begin without a look at what people want of it, or at the clock.
+        self.fresh_until = self.times.fresh_until
+        if claimed.expires_seconds is not None or claimed.deadline_seconds is not None:
+            self.fresh_until = min(self.fresh_until, self.begins_before)
         #: Reads what the parents of a job returned.
         self.ask_parents = ask_parents
         self.reports = reports
@@ -75,8 +107,11 @@ class CurrentJob:
         self.id = claimed.id
         self.attempt = claimed.attempt
         self.fence = claimed.fence
+        #: When the handler began, by the same clock; 0 while it has not.
         self.started = 0.0
         self.run_seconds = 0.0
+        #: Its begin was noted, and its wait counted, while it still ran.
+        self.is_noted = False
         #: The handler's result as JSON text, once it returned.
         self.result: str | None = None
         #: Set when the attempt ended without a success or a failure: how, and after how long to run again.
@@ -94,7 +129,7 @@ class CurrentJob:
         #: When it must end, by this machine's monotonic clock.
         self.deadline: float | None = None
         if claimed.deadline_seconds is not None:
-            self.deadline = time.monotonic() + claimed.deadline_seconds
+            self.deadline = self.times.claimed_at + claimed.deadline_seconds
 
     @property
     def cancelled(self) -> bool:
@@ -152,6 +187,32 @@ class CurrentJob:
     def max_retries(self) -> int:
         """Retries after the first run."""
         return self.claimed.max_retries
+
+    @property
+    def begins_before(self) -> float:
+        """It may not begin after this, by the monotonic clock; infinite where nothing limits its time.
+
+        PostgreSQL looked at its clock after the claim was asked for: so what is left counts from then.
+        """
+        left = (self.claimed.expires_seconds, self.claimed.deadline_seconds)
+        return self.times.asked_at + min((one for one in left if one is not None), default=math.inf)
+
+    @property
+    def wait_seconds(self) -> float:
+        """From the moment at which it could have started until its handler began."""
+        return self.claimed.wait_seconds + self.started - self.times.claimed_at
+
+    @property
+    def begun(self) -> float | None:
+        """When its handler began, in seconds since 1970 by PostgreSQL's clock; None: it has not."""
+        return self.times.clock + self.started if self.started else None
+
+    @property
+    def begun_at(self) -> datetime:
+        """When its handler began, by PostgreSQL's clock; while it has not, when it was claimed."""
+        if not self.started:
+            return self.claimed.started_at
+        return datetime.fromtimestamp(self.times.clock + self.started, UTC)
 
     def begin(self) -> None:
         """Note when the handler starts."""
@@ -250,6 +311,7 @@ class JobMessage(MessageProxy):
             run_seconds=current.run_seconds,
             failure_kind=failure_kind,
             follow_ups=tuple(self.follow_ups),
+            begun=current.times.clock + current.started if current.started else None,
         )
 
     def asdict(self) -> dict[str, Any]:
@@ -264,7 +326,7 @@ class JobMessage(MessageProxy):
             "kwargs": called["kwargs"],
             "options": {name: value for name, value in self.options.items() if name != "throws"},
             "message_id": str(claimed.id),
-            "message_timestamp": int(claimed.started_at.timestamp() * 1000),
+            "message_timestamp": int(self.current.begun_at.timestamp() * 1000),
         }
 
     def release(self, attempt_outcome: AttemptOutcome = AttemptOutcome.INTERRUPTED) -> None:

@@ -80,6 +80,9 @@ jobs = Table(
     Column("fingerprint", Text),
     # What its client calls it by; NULL is none. `job_tags` finds them.
     Column("tags", ARRAY(Text)),
+    # When the handler of the present attempt began. NULL from the claim on, until the worker notes it, which
+    # it does for jobs that still run a tenth of a second later: shorter ones are recorded before.
+    Column("begun_at", Timestamp),
     CheckConstraint(
         "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
     ),

@@ -8,7 +8,7 @@ deadlocking. Times are PostgreSQL's `now()`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ from goqueue.jobs import ClaimedJob, JobStatus, Outcome
 from goqueue.store.queues import CLOSED, GOVERNED
 from goqueue.store.rows import TRACEPARENT, array, fetch_all
 
-__all__ = ["claim", "queues_and_types", "record", "rescue"]
+__all__ = ["GivenBack", "claim", "give_back", "queues_and_types", "record", "rescue"]
 
 # Both hot statements first find and lock their rows, one index lookup a message, and then change them by
 # their place (ctid), which a locked row keeps. As plain joins they were at the planner's mercy: after an
@@ -50,11 +50,12 @@ _CLAIM = f"""
     )
     UPDATE jobs
     SET status = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1,
-        worker_id = %(worker_id)s, admitted = false, started_at = now(), updated_at = now()
+        worker_id = %(worker_id)s, admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
               time_limit_seconds, options, started_at, extract(epoch FROM deadline_at - now())::float,
-              extract(epoch FROM now() - available_at)::float
+              extract(epoch FROM now() - available_at)::float,
+              extract(epoch FROM expires_at - now())::float
 """
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
@@ -76,7 +77,7 @@ _RECORD = """
             job.out_of_time
         FROM json_to_recordset(%(outcomes)s::json) AS o (
             id bigint, fence int, status text, outcome text, result json, error text, traceback text,
-            reason text, fingerprint text, delay float, refund int, run float)
+            reason text, fingerprint text, delay float, refund int, run float, begun float)
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place, jobs.cancel_requested_at,
                    jobs.attempts - o.refund > jobs.max_retries AS out_of_attempts,
@@ -91,6 +92,8 @@ _RECORD = """
         SET status = o.becomes, attempts = jobs.attempts - o.refund, worker_id = NULL,
             quarantined = jobs.quarantined AND o.outcome = 'interrupted',
             result = o.result, error = o.error, updated_at = now(),
+            started_at = coalesce(to_timestamp(o.begun), jobs.started_at),
+            begun_at = CASE WHEN o.becomes <> 'queued' THEN jobs.begun_at END,
             reason = CASE
                 WHEN o.becomes = o.status THEN o.reason
                 WHEN o.becomes = 'cancelled' THEN 'cancelled'
@@ -110,6 +113,45 @@ _RECORD = """
                           run_seconds)
     SELECT id, fence, attempt, %(worker_id)s, outcome, error, traceback, started_at, run FROM recorded
     RETURNING job_id, fence
+"""
+
+# What was claimed and never began: no attempt is counted and none is written, its place in the order is what
+# it was (a claim leaves `rank` alone), and of a governed queue it keeps the slot that it held while it was
+# claimed, and what it will spend of a rate: the grant follows the fence, which only ever rises. (A breaker
+# that opened meanwhile takes back what was let in.) One that somebody wanted stopped ends here. Rows are
+# changed by their ids, because somebody may ask for that while this statement waits for its locks. Whoever
+# gives back under an old fence, or twice, changes nothing.
+_GIVE_BACK = f"""
+    WITH held AS MATERIALIZED (
+        SELECT job.id, job.queue, job.fence
+        FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS claim (id, fence)
+        CROSS JOIN LATERAL (
+            SELECT jobs.id, jobs.queue, jobs.fence FROM jobs
+            WHERE jobs.id = claim.id AND jobs.fence = claim.fence AND jobs.status || '' = 'running'
+              AND jobs.worker_id = %(worker_id)s
+            LIMIT 1 FOR UPDATE
+        ) AS job
+    ), unspent AS (
+        UPDATE rate_grants SET fence = held.fence FROM held
+        WHERE rate_grants.queue = held.queue AND rate_grants.used_at IS NULL
+          AND rate_grants.job_id = held.id AND rate_grants.fence = held.fence - 1
+    )
+    UPDATE jobs
+    SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_requested_at IS NULL THEN reason ELSE 'cancelled' END,
+        finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
+        attempts = greatest(jobs.attempts - 1, 0), worker_id = NULL, begun_at = NULL, updated_at = now(),
+        started_at = (SELECT last.started_at FROM attempts AS last WHERE last.job_id = jobs.id
+                      ORDER BY last.fence DESC LIMIT 1),
+        admitted = cancel_requested_at IS NULL
+            AND (jobs.queue = ANY (ARRAY (SELECT name FROM queues WHERE {GOVERNED}))
+                 OR jobs.type = ANY (ARRAY (SELECT name FROM types WHERE governed)))
+            AND NOT EXISTS (SELECT FROM types WHERE name = jobs.type AND breaker_state <> 'closed'
+                            AND breaker_changed_at > jobs.started_at)
+    WHERE jobs.id = ANY (ARRAY (SELECT id FROM held)) AND status = 'running'
+    RETURNING jobs.id, jobs.fence, jobs.status, jobs.status = 'queued'
+        AND (LEAST(expires_at, deadline_at) > now()) IS NOT FALSE
+        AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
 """
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
@@ -150,6 +192,21 @@ _RESCUE = """
     )
     SELECT id, status FROM rescued
 """
+
+
+class GivenBack(NamedTuple):
+    """A job that was claimed and went back without having begun.
+
+    Attributes:
+        fence: under which it may be claimed next.
+        status: queued; or cancelled, where somebody had asked for that.
+        starts: it may start now: its queue is open and its time is not over.
+    """
+
+    id: int
+    fence: int
+    status: JobStatus
+    starts: bool
 
 
 @retry_on_conflict
@@ -200,6 +257,25 @@ def record(
 
 
 @retry_on_conflict
+def give_back(
+    connection: Connection, claims: Iterable[tuple[int, int]], *, worker_id: int
+) -> list[GivenBack]:
+    """Take back the claims of jobs that never began: running → queued, or cancelled, with no attempt spent.
+
+    Those that this worker does not hold under this fence are left out. What follows for jobs that wait for a
+    cancelled one is not done here: see `claims.give_back`.
+    """
+    ordered = sorted(set(claims))
+    parameters = {
+        "ids": array(job_id for job_id, _ in ordered),
+        "fences": array(fence for _, fence in ordered),
+        "worker_id": worker_id,
+    }
+    rows = fetch_all(connection, _GIVE_BACK, parameters)
+    return [GivenBack(job_id, fence, JobStatus(status), starts) for job_id, fence, status, starts in rows]
+
+
+@retry_on_conflict
 def rescue(
     connection: Connection, *, max_deaths: int, head_start_seconds: float, limit: int = 1000
 ) -> list[tuple[int, JobStatus]]:
@@ -232,6 +308,7 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
         "delay": outcome.delay_seconds,
         "refund": int(outcome.refund),
         "run": outcome.run_seconds,
+        "begun": outcome.begun,
     }
     if outcome.result is not None:
         record["result"] = orjson.Fragment(outcome.result)

@@ -44,7 +44,7 @@ _JOB = f"""
     SELECT now(), id, queue, type, status, attempts, max_retries, fence, deaths, quarantined, admitted,
            rank IS NOT NULL, rank, available_at, created_at, updated_at, started_at, finished_at, worker_id,
            left(error, {ERROR_CHARACTERS}), reason, concurrency_key, rate_cost, expires_at, deadline_at,
-           cancel_requested_at, cancel_acknowledged_at
+           cancel_requested_at, cancel_acknowledged_at, begun_at
     FROM jobs WHERE id = %(id)s
 """
 

@@ -28,7 +28,8 @@ _SUMMARIES = f"""
                THEN left(payload::text, {TEXT_MAX_CHARACTERS}) END,
            coalesce(tags, ARRAY[]::text[]), priority, attempts, max_retries,
            left(error, {TEXT_MAX_CHARACTERS}), reason, created_at, available_at,
-           started_at, finished_at, cancel_requested_at IS NOT NULL
+           started_at, finished_at, cancel_requested_at IS NOT NULL,
+           status = 'running' AND worker_id IS NOT NULL AND begun_at IS NULL
     FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id DESC
 """
 
@@ -67,6 +68,7 @@ class JobSummary:
         payload: the begin of its text; None: it is too large to be opened for this.
         error: the begin of it.
         is_stopping: someone wants it stopped.
+        is_claimed: a worker has it, and has not begun it as far as is known.
     """
 
     id: int
@@ -85,6 +87,7 @@ class JobSummary:
     started_at: datetime | None
     finished_at: datetime | None
     is_stopping: bool
+    is_claimed: bool
 
 
 def of(connection: Connection, job_ids: Iterable[int]) -> list[JobSummary]:

@@ -99,6 +99,7 @@ _SET_STATUS = """
         updated_at = now(),
         fence = fence + CASE WHEN %(wanted)s = 'running' THEN 1 ELSE 0 END,
         started_at = CASE WHEN %(wanted)s = 'running' THEN now() ELSE started_at END,
+        begun_at = CASE WHEN %(wanted)s = 'running' THEN now() WHEN %(final)s THEN begun_at END,
         available_at = CASE WHEN %(wanted)s = 'queued' THEN now() ELSE available_at END,
         rank = CASE WHEN %(wanted)s = 'queued'
             THEN now() - make_interval(secs => priority * %(head_start)s) END,

@@ -33,14 +33,17 @@ __all__ = [
 #: The bucket of the queue itself.
 QUEUE_BUCKET = KEYLESS
 
-# A grant was given to a job with this fence; its start raised the fence by one, and the start's time is the
-# job's until the next claim, and the attempt row's afterwards.
+# A grant was given to a job with this fence; its claim raised the fence by one. While the job is claimed and
+# has not begun, as far as is known, the grant stays on its way: the job may yet be given back. The start's
+# time is the job's until the next claim, and the attempt row's afterwards.
 _SETTLE = """
     WITH started AS MATERIALIZED (
         SELECT rate_grants.id, coalesce(job.started_at, attempt.started_at, now()) AS started_at
         FROM rate_grants
         CROSS JOIN LATERAL (
-            SELECT fence, CASE WHEN jobs.fence = rate_grants.fence + 1 THEN jobs.started_at END AS started_at
+            SELECT fence, CASE WHEN jobs.fence = rate_grants.fence + 1 THEN jobs.started_at END AS started_at,
+                   jobs.fence = rate_grants.fence + 1 AND jobs.status = 'running' AND jobs.begun_at IS NULL
+                       AS is_claimed
             FROM jobs WHERE jobs.id = rate_grants.job_id LIMIT 1
         ) AS job
         LEFT JOIN LATERAL (
@@ -48,6 +51,7 @@ _SETTLE = """
             WHERE attempts.job_id = rate_grants.job_id AND attempts.fence = rate_grants.fence + 1 LIMIT 1
         ) AS attempt ON true
         WHERE rate_grants.queue = %(queue)s AND rate_grants.used_at IS NULL AND job.fence > rate_grants.fence
+          AND NOT job.is_claimed
     )
     UPDATE rate_grants SET used_at = started.started_at FROM started WHERE rate_grants.id = started.id
     RETURNING coalesce(rate_grants.key, ''), rate_grants.cost, extract(epoch FROM rate_grants.used_at)::float

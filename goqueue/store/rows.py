@@ -27,7 +27,7 @@ JOB_COLUMNS = (
     "id, queue, type, status, payload, priority, attempts, max_retries, fence, deaths, quarantined, "
     "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
-    "has_dependants, cancel_requested_at, cancel_acknowledged_at, "
+    "has_dependants, cancel_requested_at, cancel_acknowledged_at, begun_at, "
     f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', tags"
 )
 

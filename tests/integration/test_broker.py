@@ -543,7 +543,7 @@ def test_lost_claims_are_released(engine: Engine) -> None:
         ).one()
     job = engine.wait_for(row[0])
     assert (job.attempts, job.fence, job.result) == (1, 2, 5)
-    assert [r[:2] for r in engine.attempts(job.id)] == [(1, "interrupted"), (1, "completed")]
+    assert [r[:2] for r in engine.attempts(job.id)] == [(1, "completed")]
 
 
 @pytest.mark.parametrize("what", ["everything", "the list only"])

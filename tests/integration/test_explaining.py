@@ -103,7 +103,7 @@ def test_a_limit_is_held_by_the_job_that_runs(broker: JobBroker, gate: threading
         waiting = goqueue.enqueue(actor, {})
         reason = reason_of(waiting, ReasonCode.LIMIT_REACHED).reasons[0]
         assert [(held["id"], held["status"]) for held in reason.evidence["held_by"]] == [(running, "running")]
-        assert goqueue.explain(running).reasons[0].code is ReasonCode.RUNNING
+        assert reason_of(running, ReasonCode.RUNNING).reasons[0].evidence["begun_at"] is not None
         gate.set()
         engine.wait_for(waiting)
     finished = goqueue.explain(waiting)

@@ -10,6 +10,7 @@ from goqueue.broker.runway import Message, Pushed, Runway, parse
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedValkey
 from goqueue.errors import RedisUnavailableError
+from tests.support.waiting import wait_until
 
 QUEUE = "q"
 
@@ -244,3 +245,33 @@ def test_scripts_survive_a_script_flush(runway: Runway) -> None:
     dispatch(runway, 1)
     runway._servers.holding("").script_flush()
     assert dispatch(runway, 2).added == 1
+
+
+def test_what_was_given_back_is_next_again(runway: Runway) -> None:
+    """Returned messages stand at the head in their order, also while only the dispatcher may push."""
+    dispatch(runway, 1, 2, closed=True)
+    pushed = runway.push_returned(QUEUE, messages(7, 8, 9), wanted=True)
+    assert (pushed.added, pushed.closed) == (3, 0)
+    assert fetch(runway) == keys(7, 8, 9, 1, 2)
+    # What Redis knows already is not pushed again.
+    assert runway.push_returned(QUEUE, messages(7), wanted=True).added == 0
+
+
+def test_a_full_runway_leaves_what_was_given_back_to_the_dispatcher(runway: Runway) -> None:
+    """Where nobody waits for them, no more go back than the runway holds, and the gate closes behind them."""
+    pushed = runway.push_returned(QUEUE, messages(*range(1, 7)), wanted=False)
+    assert (pushed.added, pushed.closed, pushed.known) == (4, 1, 4)
+    assert fetch(runway) == keys(1, 2, 3, 4)
+    assert runway.submit(QUEUE, messages(8)).added == 0
+
+
+def test_a_worker_that_waits_is_seen_by_others(runway: Runway) -> None:
+    """Whoever blocks in a fetch is waited for by others, until it says otherwise or the time is over."""
+    assert not runway.is_waited_for(QUEUE, except_worker=1)
+    assert runway.fetch(QUEUE, 1, block_seconds=0.01, waits_as=2) == []
+    assert runway.is_waited_for(QUEUE, except_worker=1)
+    assert not runway.is_waited_for(QUEUE, except_worker=2)
+    runway.wait_no_more(QUEUE, 2)
+    assert not runway.is_waited_for(QUEUE, except_worker=1)
+    runway.fetch(QUEUE, 1, block_seconds=0.01, waits_as=3)
+    wait_until(lambda: not runway.is_waited_for(QUEUE, except_worker=1), what="its time")

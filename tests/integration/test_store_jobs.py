@@ -165,6 +165,11 @@ def _records(status: str) -> Action:
     return act
 
 
+def _gives_back(database: Database, job: Job, worker_id: int) -> bool:
+    with database.autocommit() as connection:
+        return bool(attempt_store.give_back(connection, [(job.id, job.fence)], worker_id=worker_id))
+
+
 def _cancels(database: Database, job: Job, _worker_id: int) -> bool:
     with database.autocommit() as connection:
         return any(job_store.cancel(connection, [job.id]))
@@ -196,6 +201,7 @@ ACTIONS: dict[str, tuple[Action, set[JobStatus], JobStatus | None]] = {
     "record completed": (_records("completed"), {R}, JobStatus.COMPLETED),
     "record failed": (_records("failed"), {R}, F),
     "record retry": (_records("queued"), {R}, Q),
+    "give back": (_gives_back, {R}, Q),
     "cancel": (_cancels, {Q, B, R}, None),
     "retry": (_retries, {F, C}, Q),
     "rescue": (_rescues, {R}, Q),

@@ -20,6 +20,7 @@ from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation
+from goqueue.store import claims as claim_store
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
 from goqueue.store import ready as ready_store
@@ -149,6 +150,30 @@ class StoreMachine(RuleBasedStateMachine):
         assert recorded == held
         for key in held:
             self._model_record(outcomes[key])
+
+    @precondition(lambda self: self.claims)
+    @rule(numbers=st.lists(st.integers(0, 99), min_size=1, max_size=3))
+    def give_back(self, numbers: list[int]) -> None:
+        """A worker gives claims of any age back that it did not begin, several in one statement."""
+        picked = [self.claims[-1 - number % len(self.claims)] for number in numbers]
+        worker_id = picked[0][2]
+        with self.database.autocommit() as connection:
+            returns = claim_store.give_back(
+                connection,
+                [(job_id, fence) for job_id, fence, _ in picked],
+                worker_id=worker_id,
+                head_start_seconds=HEAD_START,
+            )
+        held = {
+            (job_id, fence)
+            for job_id, fence, _ in picked
+            if (job := self.jobs[job_id]).status is R and job.fence == fence and job.worker_id == worker_id
+        }
+        assert {(job.id, job.fence) for job in returns.jobs} == held
+        for job_id, _ in held:
+            job = self.jobs[job_id]
+            job.attempts -= 1
+            job.end(JobStatus.CANCELLED if job.cancel_requested else Q)
 
     def _model_record(self, outcome: Outcome) -> None:
         job = self.jobs[outcome.job_id]

@@ -70,6 +70,7 @@ class JobFactory:
             sql_values.setdefault("finished_at", "now()")
         if status is JobStatus.RUNNING:
             sql_values.setdefault("started_at", "now()")
+            sql_values.setdefault("begun_at", "now()")
         if status is JobStatus.QUEUED and "rank" not in values and "available_at" not in values:
             sql_values["rank"] = "now()"
         with self.database.autocommit() as connection:

@@ -127,3 +127,36 @@ def test_threads_at_once_never_take_too_much() -> None:
     with ThreadPoolExecutor(16) as pool:
         granted = sum(pool.map(lambda _: place.take(1), range(200)))
     assert granted == place.held == 8
+
+
+def test_stuck_threads_claim_nothing_ahead() -> None:
+    """What is claimed ahead is for the threads that no longer job holds."""
+    place = slots(4)
+    place.observe(0.0025)
+    assert place.take(1000) == 44
+    place.give_back(44)
+    place.note_stuck(3)
+    assert place.take(1000) == 14
+    place.give_back(14)
+    place.note_stuck(4)
+    assert place.take(1000) == 4
+
+
+def test_after_a_return_less_is_claimed_ahead_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each return halves the most that is claimed ahead, down to nothing; time brings it back."""
+    now = 100.0
+    monkeypatch.setattr("goqueue.broker.slots.time.monotonic", lambda: now)
+    place = slots(4)
+    place.observe(0.0)
+    ahead = []
+    for _ in range(9):
+        place.back_off()
+        ahead.append(place.take(1000) - 4)
+        place.give_back(ahead[-1] + 4)
+    assert ahead == [64, 32, 16, 8, 4, 2, 1, 0, 0]
+    for _ in range(20):
+        now += 0.5
+        ahead.append(place.take(1000) - 4)
+        place.give_back(ahead[-1] + 4)
+    assert ahead[-1] == 128
+    assert ahead[9:] == sorted(ahead[9:])

@@ -163,7 +163,8 @@ def test_a_running_job() -> None:
     """The attempt that goes on is last, also after a request to stop it."""
     found = life_of(
         attempt(1, 1, 2),
-        status=JobStatus.RUNNING, fence=2, attempts=2, started_at=at(40), available_at=at(30), worker_id=7,
+        status=JobStatus.RUNNING, fence=2, attempts=2, started_at=at(40), begun_at=at(40),
+        available_at=at(30), worker_id=7,
         cancel_requested_at=at(60), cancel_acknowledged_at=at(61),
     )  # fmt: skip
     assert told(found)[3:] == [

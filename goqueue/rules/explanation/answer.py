@@ -55,6 +55,8 @@ _PLACES = {ReasonCode.JOBS_AHEAD, ReasonCode.WAITING_FOR_TURN}
 def _summary(facts: Facts, reasons: tuple[Reason, ...]) -> str:
     job = facts.job
     does = "is running" if job.status is JobStatus.RUNNING else "does not run"
+    if reasons[0].code is ReasonCode.CLAIMED:
+        does = "is about to run"
     return f"job {job.id} {does}: {reasons[0].message}"
 
 

@@ -20,6 +20,7 @@ class JobFacts(NamedTuple):
 
     Attributes:
         in_order: it has its place in the order of its queue (`rank`): the dispatcher saw that it is due.
+        begun_at: when the handler of a running job began; None: as far as is known it has not.
     """
 
     id: int
@@ -48,6 +49,7 @@ class JobFacts(NamedTuple):
     deadline_at: datetime | None
     cancel_requested_at: datetime | None
     cancel_acknowledged_at: datetime | None
+    begun_at: datetime | None = None
 
     @property
     def ends_at(self) -> datetime | None:

@@ -14,8 +14,9 @@ from goqueue.jobs import JobStatus
 class ReasonCode(enum.StrEnum):
     """Why a job does not run, or what it does instead. Each is a row of the table in docs/explain.md."""
 
-    # It runs.
+    # It runs, or is about to.
     RUNNING = "running"
+    CLAIMED = "claimed"
     CANCEL_REQUESTED = "cancel_requested"
     WORKER_LOST = "worker_lost"
     # Its own time, and other jobs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from goqueue.jobs import AttemptOutcome, JobStatus
@@ -20,8 +21,9 @@ QUEUES_SHOWN = 50
 def of_running(facts: Facts) -> Iterator[Reason]:
     """What a running job does."""
     job, worker = facts.job, facts.worker
-    since = job.started_at or job.updated_at
+    since = job.begun_at or job.started_at or job.updated_at
     evidence: dict[str, Any] = {"since": since, "worker_id": job.worker_id, "attempt": job.attempts}
+    evidence["begun_at"] = job.begun_at
     if worker is not None:
         evidence |= {"hostname": worker.hostname, "pid": worker.pid, "heartbeat_at": worker.heartbeat_at}
     if job.cancel_requested_at is not None:
@@ -34,8 +36,22 @@ def of_running(facts: Facts) -> Iterator[Reason]:
             evidence,
         )
         return
+    if worker is not None and job.begun_at is None:
+        yield _claimed(facts, since, evidence)
+        return
     on = "held by a client of the REST API" if worker is None else _on(facts)
     yield Reason(ReasonCode.RUNNING, f"it runs since {moment(since)}, {on}", evidence)
+
+
+def _claimed(facts: Facts, since: datetime, evidence: dict[str, Any]) -> Reason:
+    """Workers note the begin of a job a tenth of a second later: of a younger one it is not known yet."""
+    seconds = max(0.0, (facts.now - since).total_seconds())
+    return Reason(
+        ReasonCode.CLAIMED,
+        f"it was claimed {span(seconds)} ago, {_on(facts)}, and has not begun, or only just now: a thread "
+        "takes it within a quarter of a second, or it goes back for others",
+        evidence,
+    )
 
 
 def _on(facts: Facts) -> str:
