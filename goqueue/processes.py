@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,12 +130,15 @@ class ChildProcess:
             os.killpg(self.pid, number)
 
 
-def run_to_end(command: Command) -> int:
-    """Run a command and wait for it; its exit code. It ends with this process, whatever ends that."""
+def run_to_end(command: Command, stopping: threading.Event) -> int:
+    """Run a command and wait for it; its exit code. It ends with this process, whatever ends that.
+
+    When `stopping` is set meanwhile, the command is killed, and the code is that of SIGKILL.
+    """
     child = ChildProcess(command)
     try:
-        while not child.has_ended():
-            time.sleep(POLL_SECONDS)
+        while not child.has_ended() and not stopping.wait(POLL_SECONDS):
+            pass
     finally:
         child.kill()
     return child.exit_code or 0

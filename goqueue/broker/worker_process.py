@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from dramatiq import Worker
@@ -11,15 +13,22 @@ from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread
 
+from goqueue.broker.drain_guard import DrainGuard
 from goqueue.broker.lease import Lease
 from goqueue.broker.vitals import Vitals
 from goqueue.broker.work_queue import WorkQueue
+from goqueue.errors import GoQueueError
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
+from goqueue.store import schema
 from goqueue.tracing.export import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     from goqueue.broker.job_broker import JobBroker
+
+
+#: What a process exits with that cannot work like this, and has said why.
+EXIT_UNUSABLE = 2
 
 
 class _ConsumerThread:
@@ -35,10 +44,22 @@ class WorkerProcess(Middleware):
     def __init__(self) -> None:
         self._lease: Lease | None = None
         self._vitals: Vitals | None = None
+        #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
+        self._drain_guard: DrainGuard | None = None
 
     def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
-        """In a process of Dramatiq's command: count together with the others of its group, and say so."""
+        """In a process of Dramatiq's command: count together with the others of its group, and say so.
+
+        Raises:
+            SystemExit: the database has no schema for this release.
+        """
         broker.orders.listen()
+        refuse_foreign_schema(broker)
+        self._drain_guard = DrainGuard(
+            broker.settings.shutdown_grace_seconds,
+            partial(release_unfinished, broker),
+            partial(self._finish, broker),
+        )
         if broker.settings.worker_metrics_port:
             self._vitals = Vitals(broker)
             self._vitals.start()
@@ -76,9 +97,17 @@ class WorkerProcess(Middleware):
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Stop fetching; what runs may finish."""
         broker.draining.set()
+        if self._drain_guard is not None:
+            self._drain_guard.start()
 
     def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Give back what did not finish in time, record everything, end the lease."""
+        if self._drain_guard is None:
+            self._finish(broker)
+        else:
+            self._drain_guard.finish()
+
+    def _finish(self, broker: JobBroker) -> None:
         release_unfinished(broker)
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.reporter.stop(broker.settings.database_connect_timeout_seconds + 2)
@@ -88,6 +117,22 @@ class WorkerProcess(Middleware):
         if self._vitals is not None:
             self._vitals.stop()
         stop_tracing()
+
+
+def refuse_foreign_schema(broker: JobBroker) -> None:
+    """End this process where PostgreSQL answers and has no schema, or an older one; else wait for it as ever.
+
+    Raises:
+        SystemExit: after one line that says what to do.
+    """
+    try:
+        with broker.database.autocommit() as connection:
+            problem = schema.problem_of(connection)
+    except GoQueueError:
+        return
+    if problem is not None:
+        print(f"goqueue: {problem}", file=sys.stderr, flush=True)  # noqa: T201  (a command says so)
+        raise SystemExit(EXIT_UNUSABLE)
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:
