@@ -134,7 +134,7 @@ def test_workers_that_are_told_without_their_parent_drain(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_workers_that_are_told_at_their_start_end(data_folder: Path, command: str) -> None:
-    """All processes are told as soon as the one that will run jobs is there: nothing hangs, and no lease stays.
+    """All are told as soon as the process that will run jobs is there: nothing hangs, and no lease stays.
 
     `goqueue worker` ends with 0. Dramatiq's own worker may be told before it can take it, and end with 1.
     """
@@ -152,7 +152,7 @@ def test_workers_that_are_told_at_their_start_end(data_folder: Path, command: st
 
 
 def _is_deep(child: ChildProcess, generations: int) -> bool:
-    """Whether a Python process so many generations below this one has begun, and is no check before the start."""
+    """Whether a Python process so many generations below has begun, which is no check before the start."""
     found = [psutil.Process(child.pid)]
     for _ in range(generations):
         found = [below for process in found if _is_kept(process) for below in process.children()]
@@ -168,7 +168,7 @@ def _is_kept(process: psutil.Process) -> bool:
 
 
 def test_a_supervisor_that_waits_for_the_database_ends_when_told(data_folder: Path) -> None:
-    """`goqueue worker` and `goqueue scheduler` that wait for a schema end with 0 after SIGTERM, however often."""
+    """`goqueue worker` and `goqueue scheduler` that wait for a schema end with 0 after SIGTERM, or two."""
     with Stack(data_folder) as stack:
         nothing = _without_schema(stack)
         children = [stack.run(["-m", "goqueue", name], **nothing) for name in ("worker", "scheduler")]
