@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from goqueue.forks import close_in_children
 from goqueue.shared_metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class MonitoringServer:
         self._checks = {"/health/live": probes.live, "/health/ready": probes.ready}
         self._before_metrics = probes.before_metrics
         self._server = _server_class(host)((host, port), _handler(self))
+        close_in_children(self._server.socket)
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="monitoring", kwargs={"poll_interval": 0.1}, daemon=True
         )

@@ -16,6 +16,7 @@ from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, holds_nul, plain
 from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import AttemptOutcome
+from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.middleware.lifecycle import describe
 
@@ -119,6 +120,8 @@ class JobFunction:
             raise RetryRequested(str(error), delay=max(0, round(error.seconds * 1000))) from error
         elif current.interruption is not None:
             current.control = (current.interruption, 0.0)
+        elif isinstance(error, EventLoopLostError):
+            current.control = (AttemptOutcome.INTERRUPTED, 0.0)
         elif current.deadline is not None and time.monotonic() >= current.deadline:
             raise DeadlineExceeded from error
         return current.control is not None

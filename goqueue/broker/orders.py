@@ -39,6 +39,13 @@ class Orders:
         """In the main thread of a process of Dramatiq's command: be able to stop it."""
         self._terminations = listen()
 
+    def end_process(self) -> None:
+        """End this process as SIGTERM does, unless it is somebody's own, with a Worker of Dramatiq in it."""
+        if self._terminations is None:
+            log.warning("worker_cannot_stop", reason="it was not started by Dramatiq's command")
+        else:
+            self._terminations.send()
+
     def follow(self, command: WorkerCommand | None) -> None:
         """Do what the record says; again it changes nothing."""
         if command is self.command:
@@ -53,9 +60,6 @@ class Orders:
             self._stop()
 
     def _stop(self) -> None:
-        if self._terminations is None:
-            # Somebody's own process with a Worker of Dramatiq in it: it is not ours to end.
-            log.warning("worker_cannot_stop", reason="it was not started by Dramatiq's command")
-            return
-        leave_note(self._settings)
-        self._terminations.send()
+        if self._terminations is not None:
+            leave_note(self._settings)
+        self.end_process()

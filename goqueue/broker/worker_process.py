@@ -15,9 +15,11 @@ from dramatiq.worker import ConsumerThread
 
 from goqueue.broker.drain_guard import DrainGuard
 from goqueue.broker.lease import Lease
+from goqueue.broker.thread_watch import ThreadWatch
 from goqueue.broker.vitals import Vitals
 from goqueue.broker.work_queue import WorkQueue
 from goqueue.errors import GoQueueError
+from goqueue.forks import end_children_with_this_process
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.store import schema
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 #: What a process exits with that cannot work like this, and has said why.
 EXIT_UNUSABLE = 2
+
+#: What a process exits with that ended because it lost a thread: whoever started it starts another.
+EXIT_BROKEN = 1
 
 
 class _ConsumerThread:
@@ -46,6 +51,7 @@ class WorkerProcess(Middleware):
         self._vitals: Vitals | None = None
         #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
         self._drain_guard: DrainGuard | None = None
+        self._is_broken = False
 
     def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
         """In a process of Dramatiq's command: count together with the others of its group, and say so.
@@ -54,6 +60,7 @@ class WorkerProcess(Middleware):
             SystemExit: the database has no schema for this release.
         """
         broker.orders.listen()
+        end_children_with_this_process()
         refuse_foreign_schema(broker)
         self._drain_guard = DrainGuard(
             broker.settings.shutdown_grace_seconds,
@@ -84,6 +91,11 @@ class WorkerProcess(Middleware):
         broker.recorder.start()
         self._lease.start()
 
+    def after_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]
+        """Look after the threads from now on."""
+        assert self._lease is not None
+        ThreadWatch(broker, worker, self._lease, partial(self._end_broken, broker)).start()
+
     def after_consumer_thread_boot(self, broker: JobBroker, thread: ConsumerThread) -> None:  # type: ignore[override]
         """Hand claimed jobs straight to the worker threads.
 
@@ -101,11 +113,22 @@ class WorkerProcess(Middleware):
             self._drain_guard.start()
 
     def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Give back what did not finish in time, record everything, end the lease."""
+        """Give back what did not finish in time, record everything, end the lease.
+
+        Raises:
+            SystemExit: the process ends because it lost a thread.
+        """
         if self._drain_guard is None:
             self._finish(broker)
         else:
             self._drain_guard.finish()
+        if self._is_broken:
+            raise SystemExit(EXIT_BROKEN)
+
+    def _end_broken(self, broker: JobBroker) -> None:
+        """Make the process end in order, and with an error; one that is not ours to end is only reported."""
+        self._is_broken = True
+        broker.orders.end_process()
 
     def _finish(self, broker: JobBroker) -> None:
         release_unfinished(broker)

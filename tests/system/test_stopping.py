@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
 from typing import Any
@@ -143,7 +144,7 @@ def test_workers_that_are_told_at_their_start_end(data_folder: Path, command: st
         codes = set()
         for _ in range(TRIES):
             child = stack.run(COMMANDS[command])
-            wait_until(lambda child=child: _is_deep(child, generations), 60, "a worker", poll_seconds=0.001)
+            wait_until(partial(_is_deep, child, generations), 60, "a worker", poll_seconds=0.001)
             tell_all(child, SIGTERM)
             wait_until(child.has_ended, 60, "it to end")
             codes.add(child.exit_code)
