@@ -40,7 +40,7 @@ def prepare_signals() -> None:
 
     cli.try_unblock_signals = unblock_in_parent
     cli.HANDLED_SIGNALS.discard(signal.SIGHUP)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 
 if __name__ == "__main__":

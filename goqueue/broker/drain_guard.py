@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -28,6 +29,9 @@ class DrainGuard:
         grace_seconds: for what runs.
         give_back: interrupts what runs and gives it back.
         finish: records everything and ends the lease; called once, here or by the main thread.
+
+    Attributes:
+        exit_code: what the process exits with.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class DrainGuard:
         self._lock = threading.Lock()
         self._finishing = threading.Event()
         self._finished = threading.Event()
+        self.exit_code = 0
 
     def start(self) -> None:
         """The process drains from now on."""
@@ -49,21 +54,24 @@ class DrainGuard:
         self._finishing.set()
         with self._lock:
             if not self._finished.is_set():
-                self._finish()
-                self._finished.set()
+                try:
+                    self._finish()
+                finally:
+                    self._finished.set()
 
     def _run(self) -> None:
         if not self._finishing.wait(self._grace_seconds):
             self._give_back()
             if not self._finishing.wait(END_SECONDS):
                 log.warning("stop_not_waited_for", reason="a handler does not end")
-                self.finish()
+                with suppress(Exception):  # it is ended all the same
+                    self.finish()
         self._finished.wait()
         # A daemon thread: it is gone when the interpreter ends before this is over.
         threading.Event().wait(END_SECONDS)
         log.warning("end_not_waited_for", threads=_left())
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(self.exit_code)
 
 
 def _left() -> list[str]:

@@ -59,6 +59,8 @@ class ThreadWatch:
                 self._look()
             except Exception:
                 log.exception("threads_not_looked_at")
+        if not self._is_told:
+            self._broker.beats.problem = ""
 
     def _look(self) -> None:
         dead = list(self._dead())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from dramatiq import Worker
 from dramatiq.broker import MessageProxy
+from dramatiq.common import iter_queue
 from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread
@@ -47,11 +48,11 @@ class WorkerProcess(Middleware):
     """Starts and stops what a worker process has besides Dramatiq's threads."""
 
     def __init__(self) -> None:
+        self._worker: Worker | None = None
         self._lease: Lease | None = None
         self._vitals: Vitals | None = None
         #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
         self._drain_guard: DrainGuard | None = None
-        self._is_broken = False
 
     def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
         """In a process of Dramatiq's command: count together with the others of its group, and say so.
@@ -64,7 +65,7 @@ class WorkerProcess(Middleware):
         refuse_foreign_schema(broker)
         self._drain_guard = DrainGuard(
             broker.settings.shutdown_grace_seconds,
-            partial(release_unfinished, broker),
+            partial(self._give_back, broker),
             partial(self._finish, broker),
         )
         if broker.settings.worker_metrics_port:
@@ -73,6 +74,7 @@ class WorkerProcess(Middleware):
 
     def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
         """Take the lease before the first fetch."""
+        self._worker = worker
         worker.work_queue = WorkQueue()  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
         served = worker.consumer_whitelist or broker.get_declared_queues()
         broker.slots.threads = worker.worker_threads
@@ -120,15 +122,21 @@ class WorkerProcess(Middleware):
         """
         if self._drain_guard is None:
             self._finish(broker)
-        else:
-            self._drain_guard.finish()
-        if self._is_broken:
-            raise SystemExit(EXIT_BROKEN)
+            return
+        self._drain_guard.finish()
+        if self._drain_guard.exit_code:
+            raise SystemExit(self._drain_guard.exit_code)
 
     def _end_broken(self, broker: JobBroker) -> None:
         """Make the process end in order, and with an error; one that is not ours to end is only reported."""
-        self._is_broken = True
+        if self._drain_guard is not None:
+            self._drain_guard.exit_code = EXIT_BROKEN
         broker.orders.end_process()
+
+    def _give_back(self, broker: JobBroker) -> None:
+        release_unfinished(broker)
+        if self._worker is not None:
+            release_waiting(broker, self._worker)
 
     def _finish(self, broker: JobBroker) -> None:
         release_unfinished(broker)
@@ -170,6 +178,15 @@ def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) 
 
 def nothing() -> None:
     """No message is ever delayed in a worker: a delay is a column of its job."""
+
+
+def release_waiting(broker: JobBroker, worker: Worker) -> None:
+    """Give back, unspent, what was claimed and has no thread. Dramatiq does so once all threads ended."""
+    for item in iter_queue(worker.work_queue):  # type: ignore[no-untyped-call]  # Dramatiq's
+        message = cast("JobMessage", item.message)
+        message.release()
+        broker.slots.give_back()
+        broker.recorder.put(message)
 
 
 def release_unfinished(broker: JobBroker) -> None:
