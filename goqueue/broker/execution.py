@@ -30,6 +30,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 MAX_SLOW_DOWN_SECONDS = 86_400.0
 
 
+#: A job whose event loop was lost goes back unspent, unless so many of its runs were: it may be who loses it.
+UNSPENT_MAX = 10
+
+
 class ResultError(TypeError):
     """The handler's result cannot be kept: it is not JSON, or too large."""
 
@@ -120,7 +124,7 @@ class JobFunction:
             raise RetryRequested(str(error), delay=max(0, round(error.seconds * 1000))) from error
         elif current.interruption is not None:
             current.control = (current.interruption, 0.0)
-        elif isinstance(error, EventLoopLostError):
+        elif isinstance(error, EventLoopLostError) and current.fence - current.attempt < UNSPENT_MAX:
             current.control = (AttemptOutcome.INTERRUPTED, 0.0)
         elif current.deadline is not None and time.monotonic() >= current.deadline:
             raise DeadlineExceeded from error

@@ -83,7 +83,7 @@ class ThreadWatch:
             "the reporter": broker.reporter.is_alive,
             "the watch of time limits": broker.interrupts.is_alive,
             "the thread that renews its lease": self._lease.is_alive,
-            "its event loop": loop is None or loop.is_alive(),
+            "its event loop": loop is None or (loop.is_alive() and not loop.is_lost()),
         }
         yield from (name for name, is_alive in are_alive.items() if not is_alive)
 

@@ -27,8 +27,11 @@ log = structlog.get_logger(__name__)
 START_SECONDS = 30.0
 STOP_SECONDS = 1.0
 
-#: The pause before a loop is made again that could not be made.
+#: The pause before a loop is made again that could not be made, or asked for again that is closed.
 RETRY_SECONDS = 0.1
+
+#: A closed loop that is not replaced after so long never is: its thread waits in a selector that is closed.
+LOST_SECONDS = 2.0
 
 #: A handler that was interrupted may take so long for its clean-up.
 CLEAN_UP_SECONDS = 1.0
@@ -82,6 +85,10 @@ class KeptEventLoop(EventLoopThread):
         self._call_soon(self._answer)
         return 0.0
 
+    def is_lost(self) -> bool:
+        """Whether another thread closed the loop just as it was entered: then it never turns again."""
+        return self.loop.is_closed() and self.stuck_seconds() >= LOST_SECONDS
+
     def doing(self) -> str:
         """Where the code stands that runs in the loop now."""
         frame = sys._current_frames().get(self.ident or 0)  # noqa: SLF001  (there is no public way)
@@ -94,7 +101,7 @@ class KeptEventLoop(EventLoopThread):
         Raises:
             EventLoopLostError: the loop was replaced meanwhile.
         """
-        loop, done = self.loop, threading.Event()
+        loop, done = self._open_loop(), threading.Event()
 
         async def run_to_end() -> R:
             try:
@@ -115,6 +122,13 @@ class KeptEventLoop(EventLoopThread):
             # An exception's traceback holds this frame, which would hold the exception.
             del future
 
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; one that was closed is given the time to be replaced."""
+        deadline = time.monotonic() + LOST_SECONDS
+        while self.loop.is_closed() and time.monotonic() < deadline:
+            time.sleep(RETRY_SECONDS)
+        return self.loop
+
     @staticmethod
     def _scheduled(coroutine: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
         try:
@@ -131,7 +145,7 @@ class KeptEventLoop(EventLoopThread):
             except TimeoutError:
                 if future.done():  # it is the handler's own, or came just now
                     break
-            if loop is not self.loop:
+            if loop is not self.loop or loop.is_closed():
                 raise EventLoopLostError("a handler closed or broke the event loop of its process")
         return future.result(timeout=0)
 

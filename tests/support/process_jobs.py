@@ -63,17 +63,10 @@ async def _call(callback: Callable[[], Any]) -> None:
 
 async def _close() -> None:
     loop = asyncio.get_running_loop()
-    loop.stop()
-    threading.Thread(target=_close_when_it_rests, args=(loop,), daemon=True).start()
+    # As another thread sees it in a moment in which the loop was stopped and is not entered again.
+    loop._thread_id = None  # type: ignore[attr-defined]
+    loop.close()
     await asyncio.sleep(60)
-
-
-def _close_when_it_rests(loop: asyncio.AbstractEventLoop) -> None:
-    while not loop.is_closed():
-        try:
-            loop.close()
-        except RuntimeError:  # it runs
-            loop.call_soon_threadsafe(loop.stop)
 
 
 async def _break() -> None:
@@ -106,6 +99,13 @@ async def harms_loop(token: str, how: str) -> str:
     """Do it in the first run."""
     if goqueue.current_job().fence == 1:
         await HARMS[how]()
+    return token
+
+
+@goqueue.actor(queue=QUEUE, min_backoff_seconds=0.1, max_backoff_seconds=0.2)
+async def closes_loop(token: str) -> str:
+    """Close it in every run."""
+    await _close()
     return token
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
@@ -28,6 +29,14 @@ COMMANDS = {
 }
 
 pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(autouse=True)
+def _hang_ups_are_heard() -> Iterator[None]:
+    """Processes inherit what is ignored: under `nohup` they would ignore a hang-up, too."""
+    before = signal.signal(SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(SIGHUP, before)
 
 
 def family(child: ChildProcess) -> list[psutil.Process]:

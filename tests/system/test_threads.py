@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from goqueue.broker.execution import UNSPENT_MAX
 from goqueue.embedded import HOST, free_port
 from tests.support.process_jobs import HARMS
 from tests.support.stack import FAST_LEASES, Stack
@@ -39,6 +40,11 @@ def test_no_handler_ends_the_event_loop_of_the_others(data_folder: Path) -> None
                 ("harms_loop", "completed", 2, 2) if how == "exits" else ("harms_loop", "completed", 1, again)
             )
             assert (how, found) == (how, [own, *expected])
+        # Who loses it again and again is not run for ever.
+        stack.collector.submit("closes_loop", 1)
+        stack.wait_until_finished(60)
+        last = stack.rows("SELECT type, status, attempts, fence FROM jobs ORDER BY id DESC LIMIT 1")
+        assert last == [("closes_loop", "failed", 4, UNSPENT_MAX + 4)]
         assert len(stack.rows("SELECT 1 FROM workers")) == 1
 
 
