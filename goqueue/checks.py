@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from functools import partial
 from importlib import import_module
@@ -21,6 +22,7 @@ from goqueue.errors import (
 )
 from goqueue.migrations.upgrade import current_revision, head_revision
 from goqueue.redaction import redact
+from goqueue.store.schema import problem_with
 from goqueue.tracing.export import check_tracing
 
 if TYPE_CHECKING:
@@ -71,12 +73,9 @@ def check_database(settings: Settings) -> None:
         raise ConfigurationError(
             ["PostgreSQL: behind a pooler, expected a statement_timeout (ALTER ROLE … SET statement_timeout)"]
         )
-    head = head_revision() or ""
-    # Revisions are numbers of four digits, so their order is that of their texts.
-    if current is None:
-        raise SchemaError("the database has no schema yet: run `goqueue migrate`")
-    if current < head:
-        raise SchemaError(f"the schema is at {current}, and this release needs {head}: run `goqueue migrate`")
+    problem = problem_with(current, head_revision() or "")
+    if problem is not None:
+        raise SchemaError(problem)
 
 
 def _check_other_ways(settings: Settings) -> None:
@@ -135,7 +134,11 @@ def check_bind(settings: Settings) -> None:
 
 
 def ensure_ready(
-    settings: Settings, checks: Sequence[Callable[[Settings], None]], *, wait_seconds: float
+    settings: Settings,
+    checks: Sequence[Callable[[Settings], None]],
+    *,
+    wait_seconds: float,
+    stopping: threading.Event | None = None,
 ) -> None:
     """Check before serving.
 
@@ -146,6 +149,7 @@ def ensure_ready(
         settings: which servers, and what the other checks look at.
         checks: what this process needs besides the servers.
         wait_seconds: how long to wait for PostgreSQL and for its schema.
+        stopping: ends the wait, as if all were well.
 
     Raises:
         ConfigurationError: something that waiting does not mend.
@@ -155,10 +159,10 @@ def ensure_ready(
     problems += _redis_problems(settings)
     if problems:
         raise ConfigurationError(problems)
-    _wait_for_database(settings, wait_seconds)
+    _wait_for_database(settings, wait_seconds, stopping or threading.Event())
 
 
-def _wait_for_database(settings: Settings, wait_seconds: float) -> None:
+def _wait_for_database(settings: Settings, wait_seconds: float, stopping: threading.Event) -> None:
     deadline = time.monotonic() + wait_seconds
     told = ""
     while True:
@@ -170,7 +174,8 @@ def _wait_for_database(settings: Settings, wait_seconds: float) -> None:
             if str(error) != told:
                 told = str(error)
                 log.warning("start_postponed", error=told, at_most_seconds=wait_seconds)
-            time.sleep(RETRY_SECONDS)
+            if stopping.wait(RETRY_SECONDS):
+                return
         else:
             return
 

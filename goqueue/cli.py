@@ -122,12 +122,13 @@ def worker(options: argparse.Namespace) -> int:
     from goqueue.supervisor import StopRequest  # noqa: PLC0415
     from goqueue.worker_supervisor import supervise_workers  # noqa: PLC0415
 
-    # In a process of its own: the supervisor stays small, and free of what users' modules do at import.
-    refusal = run_to_end(goqueue_command(settings, "worker", "--check", "--wait", str(options.wait)))
-    if refusal:
-        return refusal
     with StopRequest().on_signals() as stop:
-        return 0 if supervise_workers(settings, stop) else EXIT_FAILED
+        # In a process of its own: the supervisor stays small, and free of what users' modules do at import.
+        check_command = goqueue_command(settings, "worker", "--check", "--wait", str(options.wait))
+        refusal = run_to_end(check_command, stop.requested)
+        if stop.requested.is_set():
+            return 0
+        return refusal or (0 if supervise_workers(settings, stop) else EXIT_FAILED)
 
 
 def scheduler(options: argparse.Namespace) -> int:
@@ -140,11 +141,13 @@ def scheduler(options: argparse.Namespace) -> int:
 
     settings = _settings_for_serving()
     failpoints.configure(settings.failpoints)
-    # The actors' modules declare schedules, too.
-    ensure_ready(settings, [check_actors], wait_seconds=options.wait)
-    if not options.check:
-        start_tracing(settings, "scheduler")
-        with StopRequest().on_signals() as stop:
+    with StopRequest().on_signals() as stop:
+        # The actors' modules declare schedules, too.
+        ensure_ready(settings, [check_actors], wait_seconds=options.wait, stopping=stop.requested)
+        if options.check:
+            return EXIT_INTERRUPTED if stop.requested.is_set() else 0
+        if not stop.requested.is_set():
+            start_tracing(settings, "scheduler")
             SchedulerProcess(settings).run(stop.requested)
     return 0
 

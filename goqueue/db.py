@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from goqueue.config import Settings
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
+from goqueue.forks import call_in_children, disconnect_in_children
 
 __all__ = ["Connection", "Database", "retry_on_conflict"]
 
@@ -50,6 +51,10 @@ class Database:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
         # Checked out and open, for the next statement: going through the pool costs a single INSERT a tenth.
         self._idle: deque[Connection] = deque()
+        #: What a fork copied, kept: letting go of a connection makes SQLAlchemy talk to its server.
+        self._of_parents: list[object] = []
+        event.listen(self.engine, "connect", _cut_off_in_children)
+        call_in_children(self._begin_in_child)
 
     def autocommit(self) -> AbstractContextManager[Connection]:
         """A connection on which every statement is its own transaction.
@@ -99,6 +104,12 @@ class Database:
             with suppress(IndexError):
                 self._idle.pop().close()
         self.engine.dispose()
+
+    def _begin_in_child(self) -> None:
+        """A child of this process opens connections of its own; its parent goes on with what it has."""
+        self._of_parents += [self._idle.copy(), self.engine.pool]
+        self._idle.clear()
+        self.engine.dispose(close=False)
 
 
 class _Autocommit:
@@ -268,6 +279,10 @@ def _sqlalchemy_url(settings: Settings) -> URL:
 
 def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
     set_json_loads(orjson.loads, connection)
+
+
+def _cut_off_in_children(connection: psycopg.Connection[Any], _record: object) -> None:
+    disconnect_in_children(connection)
 
 
 def _refuse_closed_connection(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:

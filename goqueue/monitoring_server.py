@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from goqueue.forks import close_in_children
 from goqueue.shared_metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class MonitoringServer:
         self._before_metrics = probes.before_metrics
         self._is_for_this_machine = is_loopback(host)
         self._server = _server_class(host)((host, port), _handler(self))
+        close_in_children(self._server.socket)
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="monitoring", kwargs={"poll_interval": 0.1}, daemon=True
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,17 +16,21 @@ from typing import IO
 from goqueue.config import Settings, environment_of
 
 #: Waits on a pipe that only the owner holds, which the kernel closes when the owner is gone, however it died.
-#: Then: SIGTERM to the child alone, because Dramatiq's command passes it on and its worker takes a second one
-#: for an order to drop everything; only where the child is dead already, to what it left behind. SIGKILL to
-#: what is still there when the grace period is over. The group's number stays taken as long as one of its
-#: processes lives, so none of these signals reaches a stranger.
+#: Then: SIGTERM to the child alone, which passes it on; only where the child is dead already, to what it left
+#: behind. A line on the pipe says that the owner saw the child end and has told what it left behind. SIGKILL
+#: to what is still there when the grace period is over. The group's number stays taken as long as one of its
+#: processes lives, so none of these signals reaches a stranger. What tells all processes of a service to stop
+#: does not end this one.
 WATCHDOG = """
-read -r _
-kill -s TERM -- "$1" || kill -s TERM -- "-$1"
+trap '' TERM INT HUP
+read -r has_ended || kill -s TERM -- "$1" || kill -s TERM -- "-$1"
 passed=0
 while kill -s 0 -- "-$1" && [ "$passed" -lt "$2" ]; do sleep 1; passed=$((passed + 1)); done
 kill -s KILL -- "-$1"
 """
+
+#: Those that still wait for what their child left behind.
+_watchdogs: list[subprocess.Popen[bytes]] = []
 
 POLL_SECONDS = 0.02
 
@@ -98,7 +103,7 @@ class ChildProcess:
         return time.monotonic() - self.started_at
 
     def has_ended(self) -> bool:
-        """Tell whether it has ended. What it left behind is then told to end, too."""
+        """Tell whether it has ended. What it left behind is then ended, too."""
         if self._process.returncode is not None:
             return True
         # Look without reaping: until it is reaped, the number of its group is nobody else's.
@@ -120,21 +125,27 @@ class ChildProcess:
             self._reap()
 
     def _reap(self) -> None:
+        """Note the exit code. The watchdog stays until nothing of the group is left."""
         self._process.wait()
-        self._watchdog.kill()
-        self._watchdog.communicate()
+        assert self._watchdog.stdin is not None
+        with suppress(BrokenPipeError), self._watchdog.stdin as pipe:
+            pipe.write(b"\n")
+        _watchdogs[:] = [watchdog for watchdog in [*_watchdogs, self._watchdog] if watchdog.poll() is None]
 
     def _signal_group(self, number: Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, number)
 
 
-def run_to_end(command: Command) -> int:
-    """Run a command and wait for it; its exit code. It ends with this process, whatever ends that."""
+def run_to_end(command: Command, stopping: threading.Event) -> int:
+    """Run a command and wait for it; its exit code. It ends with this process, whatever ends that.
+
+    When `stopping` is set meanwhile, the command is killed, and the code is that of SIGKILL.
+    """
     child = ChildProcess(command)
     try:
-        while not child.has_ended():
-            time.sleep(POLL_SECONDS)
+        while not child.has_ended() and not stopping.wait(POLL_SECONDS):
+            pass
     finally:
         child.kill()
     return child.exit_code or 0

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from goqueue import metrics
 from goqueue.config import share_metrics_in
+from goqueue.forks import close_in_children
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class SharedMetrics(Collector):
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
         with (self.folder / "lock").open("a") as lock:
+            close_in_children(lock)
             fcntl.flock(lock, how)
             yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -30,12 +31,19 @@ STABLE_SECONDS = 10.0
 
 TEND_SECONDS = 0.1
 
+#: A further Ctrl-C that comes sooner may be the same one, passed on by somebody.
+SAME_SIGNAL_SECONDS = 1.0
+
 #: What a GoQueue command exits with when it cannot work like this, and has said why.
 EXIT_UNUSABLE = 2
 
 
 class StopRequest:
-    """What SIGINT and SIGTERM ask of this process: the first to stop in order, the second to stop now.
+    """What signals ask of this process: to stop in order; or, by a further Ctrl-C, to stop now.
+
+    SIGTERM and SIGHUP never mean more than the first of them: systemd, `timeout` and `kill -- -pgid` send the
+    same process several. A SIGINT forces only some time after the first signal, because wrappers pass on to
+    their child what the terminal has sent it already.
 
     The handler only puts the signal into a queue that may be interrupted anywhere, and a thread sets the
     events: `Event.set` in a handler waits for ever when the interrupted code is just inside `Event.wait`.
@@ -44,14 +52,18 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = threading.Event()
         self.forced = threading.Event()
-        self._signals: SimpleQueue[int | None] = SimpleQueue()
+        self._requested_at = math.inf
+        self._signals: SimpleQueue[tuple[int, float] | None] = SimpleQueue()
 
     @contextmanager
     def on_signals(self) -> Iterator[StopRequest]:
-        """Listen to both signals inside the block; afterwards they do what they did before."""
+        """Listen to the signals inside the block; afterwards they do what they did before."""
         thread = threading.Thread(target=self._set_events, name="signals", daemon=True)
         thread.start()
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
+            heard.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield self
         finally:
@@ -61,11 +73,16 @@ class StopRequest:
             thread.join()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.put(number)
+        self._signals.put((number, time.monotonic()))
 
     def _set_events(self) -> None:
-        while self._signals.get() is not None:
-            (self.forced if self.requested.is_set() else self.requested).set()
+        while (noted := self._signals.get()) is not None:
+            number, at = noted
+            if not self.requested.is_set():
+                self._requested_at = at
+                self.requested.set()
+            elif number == signal.SIGINT and at - self._requested_at >= SAME_SIGNAL_SECONDS:
+                self.forced.set()
 
 
 class Supervisor:

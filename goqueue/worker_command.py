@@ -7,9 +7,11 @@ would print the death of its worker as bare text between lines of JSON.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 
-from dramatiq.cli import main
+from dramatiq import cli
 
 from goqueue.config import get_settings
 from goqueue.logging import configure_logging
@@ -22,7 +24,27 @@ def without_alarm(record: logging.LogRecord) -> bool:
     return True
 
 
+def prepare_signals() -> None:
+    """Let no signal reach a worker before it can take it, and none start the command again.
+
+    A worker of Dramatiq's breaks when it is told to stop in the moment between its handlers and its logger;
+    here it hears nothing until it imports the actors, which take the signals over. And Dramatiq's parent,
+    when it is hung up, replaces itself by what it takes for the command, which is not this one.
+    """
+    parent = os.getpid()
+    unblock = cli.try_unblock_signals
+
+    def unblock_in_parent() -> None:
+        if os.getpid() == parent:
+            unblock()  # type: ignore[no-untyped-call]  # Dramatiq's
+
+    cli.try_unblock_signals = unblock_in_parent
+    cli.HANDLED_SIGNALS.discard(signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
+
 if __name__ == "__main__":
     configure_logging(get_settings())
+    prepare_signals()
     logging.getLogger("dramatiq.MainProcess").addFilter(without_alarm)
-    sys.exit(main())  # type: ignore[no-untyped-call]  # Dramatiq's
+    sys.exit(cli.main())  # type: ignore[no-untyped-call]  # Dramatiq's

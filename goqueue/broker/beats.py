@@ -12,6 +12,8 @@ class Beats:
         self._turned: dict[str, float] = {}
         #: Queues whose consumer pauses, because PostgreSQL or Redis does not answer.
         self.outages: set[str] = set()
+        #: What is wrong with the threads of this process, in words; empty when they are well.
+        self.problem = ""
 
     def turn(self, queue: str) -> None:
         """The consumer of this queue begins another turn."""

@@ -94,6 +94,11 @@ class ClaimedAhead:
         """Start watching."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def stop(self, timeout_seconds: float) -> None:
         """Give back what has not begun, and end."""
         self._stopping.set()

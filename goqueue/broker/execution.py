@@ -16,6 +16,7 @@ from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, holds_nul, plain
 from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import AttemptOutcome
+from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.middleware.lifecycle import describe
 
@@ -27,6 +28,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 #: A queue is not slowed down for longer, whatever the other side asks for.
 MAX_SLOW_DOWN_SECONDS = 86_400.0
+
+
+#: A job whose event loop was lost goes back unspent, unless so many of its runs were: it may be who loses it.
+UNSPENT_MAX = 10
 
 
 class ResultError(TypeError):
@@ -119,6 +124,8 @@ class JobFunction:
             raise RetryRequested(str(error), delay=max(0, round(error.seconds * 1000))) from error
         elif current.interruption is not None:
             current.control = (current.interruption, 0.0)
+        elif isinstance(error, EventLoopLostError) and current.fence - current.attempt < UNSPENT_MAX:
+            current.control = (AttemptOutcome.INTERRUPTED, 0.0)
         elif current.deadline is not None and time.monotonic() >= current.deadline:
             raise DeadlineExceeded from error
         return current.control is not None

@@ -14,8 +14,12 @@ from typing import IO, NamedTuple
 
 from goqueue.config import Settings
 from goqueue.errors import StartupError
+from goqueue.forks import close_in_children
 
-_LAYOUT = struct.Struct("<d??")
+#: No more is kept of what is wrong with a process.
+PROBLEM_MAX_BYTES = 500
+
+_LAYOUT = struct.Struct(f"<d??{PROBLEM_MAX_BYTES}s")
 
 
 class SignOfLife(NamedTuple):
@@ -25,11 +29,13 @@ class SignOfLife(NamedTuple):
         turned_at: when the slowest of its consumers last turned, by the monotonic clock of the machine.
         ready: it has a lease, and PostgreSQL and Redis answer.
         draining: it is told to stop: its consumers need not turn any more.
+        problem: what is wrong with its threads, as what follows "process 7"; empty when they are well.
     """
 
     turned_at: float
     ready: bool
     draining: bool
+    problem: str = ""
 
 
 class GroupFolder:
@@ -57,7 +63,8 @@ class GroupFolder:
         """Leave a sign of life of this process. Its lock says that the process is there, however it ends."""
         if self._own is None:
             self._own = self._make_own()
-        os.pwrite(self._own.fileno(), _LAYOUT.pack(*sign), 0)
+        packed = _LAYOUT.pack(sign.turned_at, sign.ready, sign.draining, sign.problem.encode())
+        os.pwrite(self._own.fileno(), packed, 0)
 
     def signs(self) -> dict[int, SignOfLife]:
         """The last signs of the processes that are there, by their process ids."""
@@ -67,6 +74,7 @@ class GroupFolder:
         """Whether this process answers for the group: the first that asks, until it ends."""
         if self._server is None:
             file = (self.path / "server").open("a+b")
+            close_in_children(file)
             if not _lock(file):
                 file.close()
                 return False
@@ -86,6 +94,7 @@ class GroupFolder:
         path = self.path / f"{os.getpid()}.life"
         while True:
             file = path.open("w+b", buffering=0)
+            close_in_children(file)
             fcntl.flock(file, fcntl.LOCK_EX)
             # Between the two, a reader may have taken it for that of a dead process.
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
@@ -103,7 +112,9 @@ class GroupFolder:
             except FileNotFoundError:
                 continue
             if len(content) == _LAYOUT.size:
-                yield int(path.stem), SignOfLife(*_LAYOUT.unpack(content))
+                turned_at, ready, draining, packed = _LAYOUT.unpack(content)
+                problem = packed.rstrip(b"\0").decode(errors="ignore")
+                yield int(path.stem), SignOfLife(turned_at, ready, draining, problem)
 
 
 def _lock(file: IO[bytes]) -> bool:

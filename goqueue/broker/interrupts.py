@@ -53,6 +53,11 @@ class Interrupts:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="interrupts", daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start watching the time limits."""
         self._thread.start()

@@ -70,6 +70,11 @@ class Lease:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Register and keep renewing. Without PostgreSQL there is no lease yet, and nothing is fetched."""
         try:

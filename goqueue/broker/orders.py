@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from types import FrameType
-from typing import Any
 
 import structlog
 
+from goqueue.broker.terminations import Terminations, listen
 from goqueue.config import Settings
 from goqueue.stop_notes import leave_note
 from goqueue.store.workers import WorkerCommand
@@ -29,7 +26,7 @@ class Orders:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._quiet = threading.Event()
-        self._terminations: _Terminations | None = None
+        self._terminations: Terminations | None = None
         #: What is followed now.
         self.command: WorkerCommand | None = None
 
@@ -40,7 +37,14 @@ class Orders:
 
     def listen(self) -> None:
         """In the main thread of a process of Dramatiq's command: be able to stop it."""
-        self._terminations = _Terminations()
+        self._terminations = listen()
+
+    def end_process(self) -> None:
+        """End this process as SIGTERM does, unless it is somebody's own, with a Worker of Dramatiq in it."""
+        if self._terminations is None:
+            log.warning("worker_cannot_stop", reason="it was not started by Dramatiq's command")
+        else:
+            self._terminations.send()
 
     def follow(self, command: WorkerCommand | None) -> None:
         """Do what the record says; again it changes nothing."""
@@ -56,37 +60,6 @@ class Orders:
             self._stop()
 
     def _stop(self) -> None:
-        if self._terminations is None:
-            # Somebody's own process with a Worker of Dramatiq in it: it is not ours to end.
-            log.warning("worker_cannot_stop", reason="it was not started by Dramatiq's command")
-            return
-        leave_note(self._settings)
-        self._terminations.send()
-
-
-class _Terminations:
-    """The signals after which Dramatiq's worker process ends, and one of our own among them.
-
-    Dramatiq takes a second one for an order to drop everything. Ours is no second one of somebody else's, nor
-    is theirs of ours: while a process drains because it was told to stop, a deployment may well end it, too.
-    """
-
-    def __init__(self) -> None:
-        self._handlers: dict[int, Any] = {}
-        self._begun = False
-        self._sent = False
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._handlers[number] = signal.signal(number, self._handle)
-
-    def send(self) -> None:
-        """End this process as SIGTERM does."""
-        self._sent = True
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        # The main thread runs this, one signal after the other.
-        if self._begun and self._sent:
-            self._sent = False
-            return
-        self._begun = True
-        self._handlers[number](number, frame)
+        if self._terminations is not None:
+            leave_note(self._settings)
+        self.end_process()

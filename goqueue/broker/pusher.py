@@ -19,6 +19,7 @@ import structlog
 from goqueue import failpoints
 from goqueue.broker.runway import Message, PushConnection, Runway
 from goqueue.errors import RedisUnavailableError
+from goqueue.forks import call_in_children
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Pusher:
         self._outstanding: deque[str] = deque()
         self._silent_until = 0.0
         self._refused_until: dict[str, float] = {}
+        call_in_children(self._begin_in_child)
 
     def put(self, queue: str, messages: Sequence[Message]) -> None:
         """Push these; never raises, and blocks no longer than Redis's time-out, once an outage."""
@@ -66,6 +68,10 @@ class Pusher:
                 self._read_answers(wait=True)
             except (redis.RedisError, RedisUnavailableError):
                 self._disconnect()
+
+    def _begin_in_child(self) -> None:
+        """A thread that the child does not have may have held the lock."""
+        self._lock = threading.Lock()
 
     def _send(self, queue: str, messages: Sequence[Message]) -> None:
         if self._connection is None or self._process != os.getpid():

@@ -71,6 +71,11 @@ class Recorder:
         self._giving_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start recording."""
         self._thread.start()

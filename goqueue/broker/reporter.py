@@ -74,6 +74,11 @@ class Reporter:
         self._giving_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start writing."""
         self._thread.start()

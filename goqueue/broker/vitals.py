@@ -62,13 +62,15 @@ class Vitals:
         self._folder.leave()
 
     def live(self) -> Problems:
-        """Which processes of the group are stuck."""
+        """Which processes of the group are stuck, or have lost a thread."""
         now = time.monotonic()
-        return [
+        signs = sorted(self._folder.signs().items())
+        stuck = [
             f"process {pid} has not turned its fetch loop for {now - sign.turned_at:.0f} s"
-            for pid, sign in sorted(self._folder.signs().items())
+            for pid, sign in signs
             if not sign.draining and now - sign.turned_at > self._settings.liveness_seconds
         ]
+        return stuck + [f"process {pid} {sign.problem}" for pid, sign in signs if sign.problem]
 
     def ready(self) -> Problems:
         """Which processes of the group cannot take jobs now."""
@@ -95,7 +97,14 @@ class Vitals:
         metrics.RECORDER_PENDING.set(broker.recorder.pending)
         draining = broker.draining.is_set()
         turned_at = broker.beats.oldest(self._started_at)
-        self._folder.beat(SignOfLife(turned_at, ready=not draining and self._is_ready(), draining=draining))
+        self._folder.beat(
+            SignOfLife(
+                turned_at,
+                ready=not draining and self._is_ready(),
+                draining=draining,
+                problem=broker.beats.problem,
+            )
+        )
 
     def _is_ready(self) -> bool:
         """Whether it has a lease, which was renewed in time, and its consumers reach both servers."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from dramatiq import Worker
@@ -11,14 +13,26 @@ from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread
 
+from goqueue.broker.drain_guard import DrainGuard
 from goqueue.broker.lease import Lease
+from goqueue.broker.thread_watch import ThreadWatch
 from goqueue.broker.vitals import Vitals
+from goqueue.errors import GoQueueError
+from goqueue.forks import end_children_with_this_process
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
+from goqueue.store import schema
 from goqueue.tracing.export import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     from goqueue.broker.job_broker import JobBroker
+
+
+#: What a process exits with that cannot work like this, and has said why.
+EXIT_UNUSABLE = 2
+
+#: What a process exits with that ended because it lost a thread: whoever started it starts another.
+EXIT_BROKEN = 1
 
 
 class _ConsumerThread:
@@ -34,10 +48,23 @@ class WorkerProcess(Middleware):
     def __init__(self) -> None:
         self._lease: Lease | None = None
         self._vitals: Vitals | None = None
+        #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
+        self._drain_guard: DrainGuard | None = None
 
     def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
-        """In a process of Dramatiq's command: count together with the others of its group, and say so."""
+        """In a process of Dramatiq's command: count together with the others of its group, and say so.
+
+        Raises:
+            SystemExit: the database has no schema for this release.
+        """
         broker.orders.listen()
+        end_children_with_this_process()
+        refuse_foreign_schema(broker)
+        self._drain_guard = DrainGuard(
+            broker.settings.shutdown_grace_seconds,
+            partial(release_unfinished, broker),
+            partial(self._finish, broker),
+        )
         if broker.settings.worker_metrics_port:
             self._vitals = Vitals(broker)
             self._vitals.start()
@@ -63,6 +90,11 @@ class WorkerProcess(Middleware):
         broker.claimed_ahead.start()
         self._lease.start()
 
+    def after_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]
+        """Look after the threads from now on."""
+        assert self._lease is not None
+        ThreadWatch(broker, worker, self._lease, partial(self._end_broken, broker)).start()
+
     def after_consumer_thread_boot(self, broker: JobBroker, thread: ConsumerThread) -> None:  # type: ignore[override]
         """Hand claimed jobs straight to the worker threads.
 
@@ -77,9 +109,29 @@ class WorkerProcess(Middleware):
         """Stop fetching; what runs may finish, and what has not begun goes back at once."""
         broker.draining.set()
         broker.claimed_ahead.drain()
+        if self._drain_guard is not None:
+            self._drain_guard.start()
 
     def after_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
-        """Give back what did not finish in time, record everything, end the lease."""
+        """Give back what did not finish in time, record everything, end the lease.
+
+        Raises:
+            SystemExit: the process ends because it lost a thread.
+        """
+        if self._drain_guard is None:
+            self._finish(broker)
+            return
+        self._drain_guard.finish()
+        if self._drain_guard.exit_code:
+            raise SystemExit(self._drain_guard.exit_code)
+
+    def _end_broken(self, broker: JobBroker) -> None:
+        """Make the process end in order, and with an error; one that is not ours to end is only reported."""
+        if self._drain_guard is not None:
+            self._drain_guard.exit_code = EXIT_BROKEN
+        broker.orders.end_process()
+
+    def _finish(self, broker: JobBroker) -> None:
         release_unfinished(broker)
         broker.claimed_ahead.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
@@ -90,6 +142,22 @@ class WorkerProcess(Middleware):
         if self._vitals is not None:
             self._vitals.stop()
         stop_tracing()
+
+
+def refuse_foreign_schema(broker: JobBroker) -> None:
+    """End this process where PostgreSQL answers and has no schema, or an older one; else wait for it as ever.
+
+    Raises:
+        SystemExit: after one line that says what to do.
+    """
+    try:
+        with broker.database.autocommit() as connection:
+            problem = schema.problem_of(connection)
+    except GoQueueError:
+        return
+    if problem is not None:
+        print(f"goqueue: {problem}", file=sys.stderr, flush=True)  # noqa: T201  (a command says so)
+        raise SystemExit(EXIT_UNUSABLE)
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:

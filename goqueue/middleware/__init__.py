@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dramatiq import Middleware
-from dramatiq.middleware import AsyncIO, Retries
+from dramatiq.middleware import Retries
 
 from goqueue.config import Settings
+from goqueue.middleware.event_loop import JobEventLoop
 from goqueue.middleware.follow_ups import JobCallbacks, JobPipelines
 from goqueue.middleware.lifecycle import Lifecycle
 
@@ -19,7 +20,7 @@ def job_middleware(settings: Settings) -> list[Middleware]:
     - Retries decides about a failed attempt.
     - Callbacks and Pipelines enqueue follow-ups; the broker notes them on the message, and they are inserted
       in the transaction that records it.
-    - AsyncIO gives async actors their event loop.
+    - JobEventLoop gives async actors their event loop, which none of them can end.
 
     Left out on purpose: TimeLimit and ShutdownNotifications raise in whatever the thread does, hooks
     included, which kills the thread (the broker arms and disarms both around the handler alone); AgeLimit,
@@ -34,5 +35,5 @@ def job_middleware(settings: Settings) -> list[Middleware]:
         ),
         JobCallbacks(),
         JobPipelines(),
-        AsyncIO(),
+        JobEventLoop(),
     ]

@@ -24,7 +24,7 @@ TRACEBACK_MAX_CHARACTERS = 32_000
 THROTTLED = "throttled"
 
 #: Modules that stand between the worker and a handler, a coroutine's too.
-_FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "concurrent.futures.")
+_FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "goqueue.middleware.", "concurrent.futures.")
 
 
 class Lifecycle(Middleware):

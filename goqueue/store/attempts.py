@@ -175,7 +175,7 @@ _RESCUE = """
             deaths = jobs.deaths + jobs.quarantined::int, quarantined = becomes = 'queued',
             worker_id = NULL, fingerprint = NULL,
             reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
-            error = 'the worker process died or fell silent while it ran this job',
+            error = %(error)s,
             available_at = now(), updated_at = now(),
             rank = CASE WHEN becomes = 'queued'
                 THEN now() - make_interval(secs => priority * %(head_start)s) END,
@@ -185,13 +185,20 @@ _RESCUE = """
     ), attempt AS (
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
         SELECT id, fence, attempts, worker_id, 'worker_died',
-               'the worker process died or fell silent while it ran this job', started_at,
+               %(error)s, started_at,
                extract(epoch FROM now() - started_at)
         FROM rescued
         ON CONFLICT DO NOTHING
     )
     SELECT id, status FROM rescued
 """
+
+
+#: The error of an attempt whose worker was lost.
+LOST_ERROR = (
+    "the worker process died or fell silent while it ran this job: it was killed, or code in C held Python's "
+    "global lock (the GIL) for longer than the lease (lease_seconds)"
+)
 
 
 class GivenBack(NamedTuple):
@@ -280,7 +287,12 @@ def rescue(
     connection: Connection, *, max_deaths: int, head_start_seconds: float, limit: int = 1000
 ) -> list[tuple[int, JobStatus]]:
     """Take back the running jobs of ended workers: running → queued (quarantined), or failed."""
-    parameters = {"max_deaths": max_deaths, "head_start": head_start_seconds, "limit": limit}
+    parameters = {
+        "max_deaths": max_deaths,
+        "head_start": head_start_seconds,
+        "limit": limit,
+        "error": LOST_ERROR,
+    }
     return [(row[0], JobStatus(row[1])) for row in fetch_all(connection, _RESCUE, parameters)]
 
 

@@ -174,9 +174,10 @@ def test_a_clean_stop_says_so(keep: Callable[[Command], Supervisor]) -> None:
     assert kept.pids == {}
 
 
-def test_what_a_dead_child_left_behind_ends() -> None:
-    """When a child is gone, what it started is told to end, too."""
-    child = ChildProcess(command_of("cat /dev/zero >/dev/null & exit 0"))
+@pytest.mark.parametrize("trap", ["", "trap '' TERM;"], ids=["obeys", "does not obey"])
+def test_what_a_dead_child_left_behind_ends(trap: str) -> None:
+    """When a child is gone, what it started is told to end, too, and killed where it does not."""
+    child = ChildProcess(command_of(f"{trap} cat /dev/zero >/dev/null & exit 0", grace_seconds=1.0))
     wait_until(child.has_ended, 10, "the child to end")
 
     def is_gone() -> bool:

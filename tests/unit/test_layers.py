@@ -14,7 +14,7 @@ PACKAGE = ROOT / "goqueue"
 
 #: From the ground up: a module may import from its own layer's earlier lines and from below.
 LAYERS = [
-    ("errors", "example_secrets", "redaction", "redis_url"),
+    ("errors", "example_secrets", "redaction", "redis_url", "forks"),
     ("config",),
     ("jobs",),
     ("rules",),
