@@ -31,6 +31,12 @@ OUTAGE_PAUSE_SECONDS = 0.5
 NOT_FETCHING_SECONDS = 0.05
 
 
+#: While a suspect runs here, a fetch does not ask for the next one: it blocks no longer than this, and right
+#: after its start the fetch waits for so long for its end.
+NEXT_SUSPECT_SECONDS = 0.1
+SUSPECT_SECONDS = 0.02
+
+
 class JobConsumer(Consumer):
     """Yields claimed jobs of one queue, or None when there is nothing to start.
 
@@ -42,6 +48,7 @@ class JobConsumer(Consumer):
         self._broker = broker
         self._queue = queue_name
         self._alone = queue_name == QUARANTINE_QUEUE
+        self._had_suspect = False
         self._claimed: deque[JobMessage] = deque()
         self._outage = False
 
@@ -62,7 +69,7 @@ class JobConsumer(Consumer):
         if message.outcome is None:
             conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
         self._broker.slots.observe(message.current.run_seconds)
-        self._broker.slots.give_back()
+        self._broker.slots.give_back(suspect=message.current.suspect)
         self._broker.recorder.put(message)
 
     #: A rejected message is one whose outcome says so.
@@ -73,7 +80,7 @@ class JobConsumer(Consumer):
         for message in messages:
             if isinstance(message, JobMessage):
                 message.release()
-                self._broker.slots.give_back()
+                self._broker.slots.give_back(suspect=message.current.suspect)
                 self._broker.recorder.put(message)
 
     def close(self) -> None:
@@ -86,11 +93,12 @@ class JobConsumer(Consumer):
         """One turn: wait for room, fetch, take places, claim."""
         if not self._wait_for_room():
             return
-        entries = self._fetch()
+        entries, suspects = self._fetch()
         failpoints.hit("after_fetch")
-        messages = self._take_places(self._drop_garbage(entries))
+        messages = self._take_places(self._drop_garbage(entries), suspects=suspects)
         if messages:
-            self._claim(messages)
+            self._claim(messages, suspect=suspects)
+            self._had_suspect = suspects
 
     def _wait_for_room(self) -> bool:
         broker = self._broker
@@ -110,12 +118,22 @@ class JobConsumer(Consumer):
         """Whether this process takes no more jobs: they stay on the runway, for others."""
         return self._broker.draining.is_set() or self._broker.orders.is_quiet
 
-    def _fetch(self) -> list[bytes]:
-        broker = self._broker
+    def _fetch(self) -> tuple[list[bytes], bool]:
+        """Entries, and whether they are suspects: these come first, one at a time in a process."""
+        broker, block = self._broker, self._broker.settings.fetch_block_seconds
+        if self._had_suspect:
+            # Most jobs are short, and the next suspect may be waiting.
+            broker.slots.wait_for_suspect(SUSPECT_SECONDS)
+            self._had_suspect = False
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
-            return []
-        return broker.runway.fetch(self._queue, count, block_seconds=broker.settings.fetch_block_seconds)
+            return [], False
+        if self._alone:
+            return broker.runway.fetch(self._queue, count, block_seconds=block), False
+        if broker.slots.has_suspect:
+            block = min(block, NEXT_SUSPECT_SECONDS)
+            return broker.runway.fetch(self._queue, count, block_seconds=block), False
+        return broker.runway.fetch_with_suspects(self._queue, count, block_seconds=block)
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
         messages, garbage = parse(entries)
@@ -127,7 +145,7 @@ class JobConsumer(Consumer):
             self._broker.runway.acknowledge(self._queue, garbage)
         return messages
 
-    def _take_places(self, messages: list[Message]) -> list[Message]:
+    def _take_places(self, messages: list[Message], *, suspects: bool) -> list[Message]:
         """Places were free when the fetch began; another queue's consumer may have taken them since."""
         slots = self._broker.slots
         if not messages:
@@ -135,15 +153,21 @@ class JobConsumer(Consumer):
         if self._is_closed():
             granted = 0
         else:
-            granted = int(slots.take_all()) if self._alone else slots.take(len(messages))
+            granted = self._taken(len(messages), suspects=suspects)
         try:
-            self._broker.runway.put_back(self._queue, messages[granted:])
+            self._broker.runway.put_back(self._queue, messages[granted:], suspects=suspects)
         except UnavailableError:
-            slots.give_back(granted)
+            slots.give_back(granted, suspect=suspects and granted > 0)
             raise
         return messages[:granted]
 
-    def _claim(self, messages: list[Message]) -> None:
+    def _taken(self, count: int, *, suspects: bool) -> int:
+        slots = self._broker.slots
+        if self._alone:
+            return int(slots.take_all())
+        return int(slots.take_suspect()) if suspects else slots.take(count)
+
+    def _claim(self, messages: list[Message], *, suspect: bool) -> None:
         slots = self._broker.slots
         started = time.perf_counter()
         try:
@@ -151,13 +175,13 @@ class JobConsumer(Consumer):
             failpoints.hit("after_claim")
         except BaseException:
             self._broker.holdings.doubt()
-            slots.give_back(len(messages))
+            slots.give_back(len(messages), suspect=suspect)
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
         for job in self._in_order(messages, claimed):
-            self._keep(job)
+            self._keep(job, suspect=suspect)
         if len(claimed) < len(messages):
-            self._drop_stale(messages, claimed)
+            self._drop_stale(messages, claimed, suspect=suspect)
         count_claim(claimed, time.perf_counter() - started)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
@@ -170,13 +194,13 @@ class JobConsumer(Consumer):
                 lease_seconds=broker.settings.lease_seconds,
             )
 
-    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob]) -> None:
+    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob], *, suspect: bool) -> None:
         """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat."""
         alive = {(job.id, job.fence - 1) for job in claimed}
         stale = [message for message in messages if message not in alive]
         metrics.STALE_DELIVERIES.inc(len(stale))
         log.debug("stale_deliveries", runway=self._queue, messages=len(stale))
-        self._broker.slots.give_back(len(stale))
+        self._broker.slots.give_back(len(stale), suspect=suspect)
         self._broker.runway.acknowledge(self._queue, [message.key for message in stale])
 
     @staticmethod
@@ -184,12 +208,13 @@ class JobConsumer(Consumer):
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob) -> None:
+    def _keep(self, job: ClaimedJob, *, suspect: bool) -> None:
         current = CurrentJob(job, self._queue, self._broker.reporter, self._broker.results_of_parents)
+        current.suspect = suspect
         if self._broker.holdings.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:
-            self._broker.slots.give_back()
+            self._broker.slots.give_back(suspect=suspect)
             log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
 
     def _note_outage(self, error: UnavailableError) -> None:

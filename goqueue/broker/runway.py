@@ -59,6 +59,29 @@ class Runway:
         gate = "1" if closed else "0"
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
+    def dispatch_suspects(self, queue: str, messages: Sequence[Message], *, limit: int) -> Pushed:
+        """Push messages of suspects, as `dispatch`, to where each process takes one at a time, before others."""
+        arguments = ["suspects", limit, "", self._lost_push_ms]
+        return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to="suspects")
+
+    def push_to_front(self, queue: str, messages: Sequence[Message]) -> None:
+        """Push messages of rows that had started once: whoever is free takes them before all others."""
+        for start in range(0, len(messages), PUSH_CHUNK):
+            self._run_push(queue, ["front", "", "", ""], messages[start : start + PUSH_CHUNK])
+
+    def fetch_with_suspects(
+        self, queue: str, count: int, *, block_seconds: float
+    ) -> tuple[list[bytes], bool]:
+        """As `fetch`, suspects first; and whether the entries are suspects."""
+        suspects, runway = self._key(queue, "suspects"), self._key(queue, "runway")
+        with translated(self._blocking):
+            server = self._blocking.holding(runway)
+            answer = server.blmpop(block_seconds, 2, suspects, runway, direction="LEFT", count=count)
+        if answer is None:
+            return [], False
+        key, entries = cast("tuple[bytes | str, list[bytes]]", answer)
+        return entries, (key.decode() if isinstance(key, bytes) else key) == suspects
+
     def fetch(self, queue: str, count: int, *, block_seconds: float) -> list[bytes]:
         """Take up to `count` entries from the head, waiting up to `block_seconds` for the first."""
         key = self._key(queue, "runway")
@@ -69,10 +92,10 @@ class Runway:
             return []
         return cast("list[bytes]", answer[1])
 
-    def put_back(self, queue: str, messages: Sequence[Message]) -> None:
-        """Return fetched messages, unclaimed, to the head of the runway, in their order."""
+    def put_back(self, queue: str, messages: Sequence[Message], *, suspects: bool = False) -> None:
+        """Return fetched messages, unclaimed, to the head of where they were, in their order."""
         if messages:
-            key = self._key(queue, "runway")
+            key = self._key(queue, "suspects" if suspects else "runway")
             with translated(self._servers):
                 self._servers.holding(key).lpush(key, *(message.key for message in reversed(messages)))
 
@@ -101,7 +124,7 @@ class Runway:
         with translated(self._servers):
             pipeline = self._servers.holding(self._key(queue, "gate")).pipeline(transaction=True)
             pipeline.hset(self._key(queue, "gate"), "closed", "1")
-            pipeline.delete(self._key(queue, "runway"), self._key(queue, "messages"))
+            pipeline.delete(*(self._key(queue, name) for name in ("runway", "suspects", "messages")))
             pipeline.execute()
 
     def forget_older_than(self, queue: str, seconds: float) -> int:
@@ -157,8 +180,10 @@ class Runway:
         self._servers.close()
         self._blocking.close()
 
-    def _run_push(self, queue: str, arguments: list[Any], messages: Sequence[Message]) -> Pushed:
-        keys = self._push_keys(queue)
+    def _run_push(
+        self, queue: str, arguments: list[Any], messages: Sequence[Message], *, to: str = "runway"
+    ) -> Pushed:
+        keys = [self._key(queue, to), *self._push_keys(queue)[1:]]
         values = [*keys, *arguments, *(message.key for message in messages)]
         with translated(self._servers):
             server = self._servers.holding(keys[0])

@@ -26,6 +26,7 @@ class WorkerSlots:
         self._ahead_max = ahead_max
         self._held = 0
         self._alone = False
+        self._suspect = False
         self._average_run_seconds = math.inf
         self._waiting = 0
         self._changed = threading.Condition(threading.Lock())
@@ -63,6 +64,25 @@ class WorkerSlots:
             self._held += granted
             return granted
 
+    @property
+    def has_suspect(self) -> bool:
+        """Whether one of the jobs is a suspect that runs beside the others."""
+        return self._suspect
+
+    def wait_for_suspect(self, timeout_seconds: float) -> None:
+        """Wait until no job is a suspect any more."""
+        with self._changed:
+            self._wait(lambda: not self._suspect, timeout_seconds)
+
+    def take_suspect(self) -> bool:
+        """Take a place for a suspect; False when there is none, or one of the jobs is a suspect already."""
+        with self._changed:
+            if self._suspect or self._room() <= 0:
+                return False
+            self._held += 1
+            self._suspect = True
+            return True
+
     def take_all(self) -> bool:
         """Take the whole process for one job; False when it holds something."""
         with self._changed:
@@ -72,10 +92,12 @@ class WorkerSlots:
             self._alone = True
             return True
 
-    def give_back(self, count: int = 1) -> None:
-        """Return places."""
+    def give_back(self, count: int = 1, *, suspect: bool = False) -> None:
+        """Return places; `suspect`: that of the suspect."""
         with self._changed:
             self._held -= count
+            if suspect:
+                self._suspect = False
             if self._held == 0:
                 self._alone = False
             if self._waiting:

@@ -55,6 +55,7 @@ class CurrentJob:
         "runway",
         "slow_down",
         "started",
+        "suspect",
         "trace",
     )
 
@@ -72,6 +73,8 @@ class CurrentJob:
         #: What the reporter keeps of it, once it said something.
         self.report: Any = None
         self.runway = runway
+        #: Its worker died, and it runs beside others again: the one suspect of this process.
+        self.suspect = False
         self.id = claimed.id
         self.attempt = claimed.attempt
         self.fence = claimed.fence

@@ -7,8 +7,8 @@ deadlocking. Times are PostgreSQL's `now()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ from goqueue.jobs import ClaimedJob, JobStatus, Outcome
 from goqueue.store.queues import CLOSED, GOVERNED
 from goqueue.store.rows import TRACEPARENT, array, fetch_all
 
-__all__ = ["claim", "queues_and_types", "record", "rescue"]
+__all__ = ["Rescued", "begin_unrepeatable", "claim", "queues_and_types", "record", "rescue"]
 
 # Both hot statements first find and lock their rows, one index lookup a message, and then change them by
 # their place (ctid), which a locked row keeps. As plain joins they were at the planner's mercy: after an
@@ -90,6 +90,7 @@ _RECORD = """
         UPDATE jobs
         SET status = o.becomes, attempts = jobs.attempts - o.refund, worker_id = NULL,
             quarantined = jobs.quarantined AND o.outcome = 'interrupted',
+            suspicion = CASE WHEN o.outcome = 'interrupted' THEN jobs.suspicion ELSE 0 END,
             result = o.result, error = o.error, updated_at = now(),
             reason = CASE
                 WHEN o.becomes = o.status THEN o.reason
@@ -100,7 +101,8 @@ _RECORD = """
             available_at = CASE WHEN o.becomes = 'queued'
                 THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
             rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
-                THEN now() - make_interval(secs => jobs.priority * %(head_start)s) END,
+                THEN LEAST(CASE WHEN o.outcome = 'interrupted' THEN jobs.rank END,
+                           now() - make_interval(secs => jobs.priority * %(head_start)s)) END,
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
         FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
@@ -114,42 +116,76 @@ _RECORD = """
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
 # can be claimed, held or recorded under it while they are taken back here.
+#
+# What its worker took along keeps its place in the order, before all that came later, and gets its attempt
+# back. The first death makes a suspect that runs beside others, the second one that runs alone; only the
+# deaths of that count. A worker that was lost together with others of its host says nothing about one job: its
+# jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an end.
 _RESCUE = """
     WITH lost AS (
         SELECT id FROM jobs
         WHERE status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM workers WHERE workers.id = jobs.worker_id AND stopped_at IS NULL)
         ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ), before AS (
-        SELECT jobs.id, jobs.worker_id,
-               CASE WHEN jobs.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                    WHEN jobs.attempts > jobs.max_retries
-                         OR (jobs.quarantined AND jobs.deaths + 1 >= %(max_deaths)s) THEN 'failed'
-                    ELSE 'queued' END AS becomes
+    ), known AS (
+        SELECT jobs.id, jobs.worker_id, jobs.cancel_requested_at IS NOT NULL AS cancelled,
+               jobs.unrepeatable_fence IS NOT DISTINCT FROM jobs.fence AS unrepeatable,
+               jobs.quarantined AND jobs.suspicion = 2 AS lonely,
+               jobs.suspicion > 0 OR jobs.worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
         FROM jobs JOIN lost USING (id)
+    ), before AS (
+        SELECT known.*, CASE
+                   WHEN cancelled THEN 'cancelled'
+                   WHEN unrepeatable OR (lonely AND jobs.deaths + 1 >= %(max_deaths)s) THEN 'failed'
+                   ELSE 'queued' END AS becomes,
+               'the worker process died or fell silent while it ran this job' || CASE WHEN unrepeatable
+                   THEN ', and its type says that it must not run again after that' ELSE '' END AS error
+        FROM known JOIN jobs USING (id)
     ), rescued AS (
         UPDATE jobs
         SET status = becomes,
-            deaths = jobs.deaths + jobs.quarantined::int, quarantined = becomes = 'queued',
+            attempts = greatest(0, jobs.attempts - (becomes = 'queued')::int),
+            deaths = jobs.deaths + lonely::int, quarantined = becomes = 'queued' AND suspect,
+            suspicion = CASE WHEN becomes = 'queued' THEN least(2, jobs.suspicion + 1) ELSE 0 END,
             worker_id = NULL, fingerprint = NULL,
             reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
-            error = 'the worker process died or fell silent while it ran this job',
+            error = before.error,
             available_at = now(), updated_at = now(),
             rank = CASE WHEN becomes = 'queued'
-                THEN now() - make_interval(secs => priority * %(head_start)s) END,
+                THEN LEAST(jobs.rank, now() - make_interval(secs => priority * %(head_start)s)) END,
             finished_at = CASE WHEN becomes <> 'queued' THEN now() END
         FROM before WHERE jobs.id = before.id AND jobs.status = 'running'
-        RETURNING jobs.id, jobs.fence, jobs.attempts, jobs.status, jobs.started_at, before.worker_id
+        RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.quarantined, jobs.started_at,
+                  jobs.attempts + (becomes = 'queued')::int AS attempt, before.worker_id, before.error
     ), attempt AS (
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
-        SELECT id, fence, attempts, worker_id, 'worker_died',
-               'the worker process died or fell silent while it ran this job', started_at,
+        SELECT id, fence, attempt, worker_id, 'worker_died', error, started_at,
                extract(epoch FROM now() - started_at)
         FROM rescued
         ON CONFLICT DO NOTHING
     )
-    SELECT id, status FROM rescued
+    SELECT id, status, queue, fence, quarantined FROM rescued
 """
+
+_BEGIN_UNREPEATABLE = """
+    UPDATE jobs SET unrepeatable_fence = fence
+    WHERE id = %(id)s AND fence = %(fence)s AND status = 'running' AND worker_id = %(worker_id)s
+    RETURNING id
+"""
+
+
+class Rescued(NamedTuple):
+    """A job that was taken back from a lost worker.
+
+    Attributes:
+        quarantined: it is a suspect; one that is queued and none may start at once, wherever there is room.
+    """
+
+    id: int
+    status: JobStatus
+    queue: str
+    fence: int
+    quarantined: bool
 
 
 @retry_on_conflict
@@ -201,11 +237,36 @@ def record(
 
 @retry_on_conflict
 def rescue(
-    connection: Connection, *, max_deaths: int, head_start_seconds: float, limit: int = 1000
-) -> list[tuple[int, JobStatus]]:
-    """Take back the running jobs of ended workers: running → queued (quarantined), or failed."""
-    parameters = {"max_deaths": max_deaths, "head_start": head_start_seconds, "limit": limit}
-    return [(row[0], JobStatus(row[1])) for row in fetch_all(connection, _RESCUE, parameters)]
+    connection: Connection,
+    *,
+    max_deaths: int,
+    head_start_seconds: float,
+    lost_together: Collection[int] = (),
+    limit: int = 1000,
+) -> list[Rescued]:
+    """Take back the running jobs of ended workers: running → queued, or failed. No attempt is spent.
+
+    Args:
+        max_deaths: a job that died so often while it ran alone is failed.
+        head_start_seconds: of one step of priority.
+        lost_together: workers whose end says nothing about one of their jobs (`workers.lost_together`).
+        limit: the most jobs that are taken back.
+    """
+    parameters = {
+        "max_deaths": max_deaths,
+        "head_start": head_start_seconds,
+        "lost_together": array(lost_together),
+        "limit": limit,
+    }
+    return [
+        Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in fetch_all(connection, _RESCUE, parameters)
+    ]
+
+
+def begin_unrepeatable(connection: Connection, job_id: int, fence: int, worker_id: int) -> bool:
+    """Note that an attempt begins that must not be repeated when its worker dies; False: it is not held."""
+    parameters = {"id": job_id, "fence": fence, "worker_id": worker_id}
+    return bool(fetch_all(connection, _BEGIN_UNREPEATABLE, parameters))
 
 
 def queues_and_types(connection: Connection, job_ids: Sequence[int]) -> list[tuple[str, str]]:

@@ -265,7 +265,7 @@ def test_a_suspect_needs_a_slot_and_starts_alone(
     """It is let in like any other job, but goes to the quarantine's runway, and only then."""
     limit(database, "default", QueueLimits(concurrency=1))
     running = make_job("running")
-    suspect = make_job(quarantined=True, deaths=1)
+    suspect = make_job(quarantined=True, suspicion=2, deaths=1)
     queues = governed(database, settings, runway, "default")
     assert run(queues)["admitted"] == 0
     with database.autocommit() as connection:

@@ -1,0 +1,70 @@
+"""Hosts that sleep and clocks that are set: workers that are well keep their jobs."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support import shifted_clock
+from tests.support.stack import FAST_LEASES, Stack
+from tests.support.waiting import wait_until
+
+#: Of `FAST_LEASES`, more than two.
+ASLEEP_SECONDS = 5.0
+
+JOBS = 8
+
+
+def test_a_host_that_sleeps_runs_nothing_twice(data_folder: Path) -> None:
+    """All processes and servers stand still for more than two leases and go on: every job runs once."""
+    with Stack(data_folder, **FAST_LEASES) as stack:
+        stack.scheduler()
+        stack.workers(2)
+        stack.collector.submit("slow", JOBS, seconds=4.0)
+        wait_until(lambda: stack.count("running") == JOBS, 10, "the jobs to run")
+        processes = _processes_of(stack)
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        ends_at = time.monotonic() + ASLEEP_SECONDS
+        wait_until(lambda: time.monotonic() >= ends_at, ASLEEP_SECONDS + 30, "the time of the fault to pass")
+        for process in reversed(processes):
+            process.send_signal(signal.SIGCONT)
+        _all_ran_once(stack)
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(120.0, id="forward"), pytest.param(-120.0, id="back")])
+def test_a_clock_that_is_set_ends_no_lease(data_folder: Path, seconds: float) -> None:
+    """PostgreSQL's clock steps by two minutes while jobs run: every job runs once."""
+    with Stack(data_folder, **FAST_LEASES) as stack:
+        shifted_clock.install(stack.database)
+        stack.scheduler()
+        stack.workers(2)
+        stack.collector.submit("slow", JOBS, seconds=3.0)
+        wait_until(lambda: stack.count("running") == JOBS, 10, "the jobs to run")
+        # After the two heartbeats for which a new rescuer judges nobody anyway.
+        wait_until(lambda: stack.rows(_RENEWED, (3 * stack.settings.heartbeat_seconds,))[0][0], 10, "beats")
+        shifted_clock.set_clock(stack.database, seconds)
+        _all_ran_once(stack)
+
+
+_RENEWED = "SELECT bool_and(heartbeat_at > started_at + make_interval(secs => %s)) FROM workers"
+
+
+def _all_ran_once(stack: Stack) -> None:
+    stack.wait_until_finished(30)
+    report = stack.report()
+    assert report.valid
+    assert report.ok == JOBS
+    assert stack.rows("SELECT DISTINCT outcome FROM attempts") == [("completed",)]
+    assert stack.logged("clock_jumped") == 1
+
+
+def _processes_of(stack: Stack) -> list[psutil.Process]:
+    """Every process of the stack, the servers first, each before its children."""
+    servers = [stack.postgres.pid, stack.valkey.pid]
+    roots = [psutil.Process(pid) for pid in [*servers, *(child.pid for child in stack.children)]]
+    return [process for root in roots for process in (root, *root.children(recursive=True))]
