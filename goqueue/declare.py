@@ -48,9 +48,9 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
             failed at once; `unique`, which of its jobs are alike, where they do not say themselves;
-            `rerun_after_death` (True), whether a job whose worker process died in the middle of it runs again:
-            where it must not, it is failed with the reason `worker_died`, and each attempt costs a statement
-            more, which notes that it begins.
+            `rerun_after_death` (True), whether a job whose worker process died in the middle of it runs
+            again: where it must not, it is failed with the reason `worker_died`, and each attempt costs a
+            statement more, which notes that it begins.
     """
     if function is None:
         return lambda handler: _declare(handler, options)

@@ -50,8 +50,8 @@ class JobDocument(Document):
         Field(
             ge=0,
             le=2,
-            description="0: none. 1: its last worker process died, and it runs again beside others. 2: two died "
-            "in a row, and it runs alone.",
+            description="0: none. 1: its last worker process died, and it runs again beside others. 2: two "
+            "died in a row, and it runs alone.",
         ),
     ]
     worker_id: int | None

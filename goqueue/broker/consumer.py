@@ -150,10 +150,7 @@ class JobConsumer(Consumer):
         slots = self._broker.slots
         if not messages:
             return []
-        if self._is_closed():
-            granted = 0
-        else:
-            granted = self._taken(len(messages), suspects=suspects)
+        granted = 0 if self._is_closed() else self._taken(len(messages), suspects=suspects)
         try:
             self._broker.runway.put_back(self._queue, messages[granted:], suspects=suspects)
         except UnavailableError:

@@ -60,7 +60,7 @@ class Runway:
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
     def dispatch_suspects(self, queue: str, messages: Sequence[Message], *, limit: int) -> Pushed:
-        """Push messages of suspects, as `dispatch`, to where each process takes one at a time, before others."""
+        """Push suspects, as `dispatch`, to where each process takes one at a time, before all others."""
         arguments = ["suspects", limit, "", self._lost_push_ms]
         return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to="suspects")
 

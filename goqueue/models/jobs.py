@@ -43,8 +43,8 @@ jobs = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     # Lonely deaths: worker processes that died while they ran this job and no other.
     Column("deaths", SmallInteger, nullable=False, server_default="0"),
-    # A suspect of its worker's death: it keeps off the runway of its queue, and waits for a process that has no
-    # other suspect (`suspicion` below 2), or to run alone.
+    # A suspect of its worker's death: it keeps off the runway of its queue, and waits for a process that has
+    # no other suspect (`suspicion` below 2), or to run alone.
     Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     # Workers that died while they ran it beside others, since it last ended by itself; 2 is two or more.
     Column("suspicion", SmallInteger, nullable=False, server_default="0"),

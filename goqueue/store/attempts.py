@@ -119,8 +119,9 @@ _RECORD = """
 #
 # What its worker took along keeps its place in the order, before all that came later, and gets its attempt
 # back. The first death makes a suspect that runs beside others, the second one that runs alone; only the
-# deaths of that count. A worker that was lost together with others of its host says nothing about one job: its
-# jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an end.
+# deaths of that count. A worker that was lost together with others of its host says nothing about one job:
+# its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
+# end.
 _RESCUE = """
     WITH lost AS (
         SELECT id FROM jobs
@@ -244,13 +245,10 @@ def rescue(
     lost_together: Collection[int] = (),
     limit: int = 1000,
 ) -> list[Rescued]:
-    """Take back the running jobs of ended workers: running → queued, or failed. No attempt is spent.
+    """Take back running jobs of ended workers, at most `limit`: running → queued, or failed.
 
-    Args:
-        max_deaths: a job that died so often while it ran alone is failed.
-        head_start_seconds: of one step of priority.
-        lost_together: workers whose end says nothing about one of their jobs (`workers.lost_together`).
-        limit: the most jobs that are taken back.
+    No attempt is spent. A job that died `max_deaths` times while it ran alone is failed. The end of workers
+    that were `lost_together` with others says nothing about one of their jobs.
     """
     parameters = {
         "max_deaths": max_deaths,

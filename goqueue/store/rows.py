@@ -28,8 +28,8 @@ JOB_COLUMNS = (
     "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
     "has_dependants, cancel_requested_at, cancel_acknowledged_at, "
-    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', tags, "
-    "suspicion"
+    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', "
+    "tags, suspicion"
 )
 
 

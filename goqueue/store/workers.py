@@ -23,10 +23,10 @@ __all__ = [
     "Worker",
     "WorkerCommand",
     "WorkerState",
+    "end_gone",
     "end_lost",
     "ends",
     "held",
-    "end_gone",
     "is_quarantine_served",
     "list_all",
     "living",
@@ -292,8 +292,8 @@ def end_lost(connection: Connection, *, lease_seconds: float) -> list[int]:
     return [row[0] for row in rows]
 
 
-# Two processes of a host that die at the same moment were last heard of within a heartbeat of each other. Of a
-# host on which none is left, they may have died one after the other within a lease. The other one need not
+# Two processes of a host that die at the same moment were last heard of within a heartbeat of each other. Of
+# a host on which none is left, they may have died one after the other within a lease. The other one need not
 # have been judged yet: whoever missed two heartbeats is not well.
 _LOST_TOGETHER = """
     SELECT gone.id FROM workers AS gone CROSS JOIN LATERAL (

@@ -536,8 +536,8 @@ def test_suspicion_grows_by_deaths(
     make_job: JobFactory,
     database: Database,
     columns: dict[str, Any],
-    together: bool,  # noqa: FBT001  (a case of the table)
-    quarantined: bool,  # noqa: FBT001  (a case of the table)
+    together: bool,
+    quarantined: bool,
     suspicion: int,
 ) -> None:
     """The first death with a host suspects nobody; the second of any kind sends a job to run alone."""

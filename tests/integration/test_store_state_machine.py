@@ -283,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.workers[worker] = self._register()
 
     @rule(together=st.booleans())
-    def rescue(self, together: bool) -> None:  # noqa: FBT001  (a rule's argument)
+    def rescue(self, together: bool) -> None:
         """The rescuer takes the jobs of ended workers back; whole hosts may have been lost with them."""
         with self.database.autocommit() as connection:
             taken = attempt_store.rescue(
@@ -297,7 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert rescued.keys() == lost
         for key in lost:
             job = self.jobs[key]
-            lonely = job.quarantined and job.suspicion == 2  # noqa: PLR2004  (of two deaths)
+            lonely = job.quarantined and job.suspicion == 2
             job.deaths += lonely
             ends = JobStatus.FAILED if lonely and job.deaths >= MAX_DEATHS else Q
             job.end(JobStatus.CANCELLED if job.cancel_requested else ends)
@@ -336,8 +336,8 @@ class StoreMachine(RuleBasedStateMachine):
         for job_id, *values in rows:
             job = self.jobs[job_id]
             due = values.pop()
-            expected = (job.status, job.attempts, job.fence, job.deaths, job.quarantined)
-            expected = (*expected, job.suspicion, job.worker_id)
+            counted = (job.attempts, job.fence, job.deaths, job.quarantined, job.suspicion)
+            expected = (job.status, *counted, job.worker_id)
             asked = (job.cancel_requested, job.cancel_acknowledged)
             assert tuple(values) == (*expected, *asked, job.status in FINAL_STATUSES)
             assert due == job.due or job.status is not Q

@@ -274,7 +274,7 @@ def shifted(tmp_path: Path, settings: Settings) -> Iterator[tuple[Settings, Data
 def test_after_a_step_of_the_clock_nobody_is_judged_for_a_lease(
     shifted: tuple[Settings, Database], step: float
 ) -> None:
-    """Who lives renews meanwhile and keeps its jobs; who does not is found after a lease, not after the step."""
+    """Who lives renews meanwhile and keeps its jobs; who does not is found after a lease."""
     settings, database = shifted
     service = rescuer(settings, database)
     make_job = JobFactory(database)

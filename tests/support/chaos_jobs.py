@@ -56,7 +56,7 @@ def slow(token: str, seconds: float) -> str:
 
 @goqueue.actor(queue=QUEUE)
 def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02, again_seconds: float = 0.0) -> str:
-    """Take so long in the first run, and hardly any time in later ones; an interrupt lands between two steps."""
+    """Take so long in the first run, and again in later ones; an interrupt lands between two steps."""
     with logged():
         deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else again_seconds)
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A PostgreSQL whose clock can be set, for those who ask it by `now()`, as every statement of GoQueue does."""
+"""A PostgreSQL whose clock can be set, for those who ask it by `now()`: every statement of GoQueue."""
 
 from __future__ import annotations
 

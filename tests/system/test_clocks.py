@@ -6,7 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support import shifted_clock
@@ -26,7 +25,7 @@ def test_a_host_that_sleeps_runs_nothing_twice(data_folder: Path) -> None:
         stack.workers(2)
         stack.collector.submit("slow", JOBS, seconds=4.0)
         wait_until(lambda: stack.count("running") == JOBS, 10, "the jobs to run")
-        processes = _processes_of(stack)
+        processes = stack.processes()
         for process in processes:
             process.send_signal(signal.SIGSTOP)
         ends_at = time.monotonic() + ASLEEP_SECONDS
@@ -61,10 +60,3 @@ def _all_ran_once(stack: Stack) -> None:
     assert report.ok == JOBS
     assert stack.rows("SELECT DISTINCT outcome FROM attempts") == [("completed",)]
     assert stack.logged("clock_jumped") == 1
-
-
-def _processes_of(stack: Stack) -> list[psutil.Process]:
-    """Every process of the stack, the servers first, each before its children."""
-    servers = [stack.postgres.pid, stack.valkey.pid]
-    roots = [psutil.Process(pid) for pid in [*servers, *(child.pid for child in stack.children)]]
-    return [process for root in roots for process in (root, *root.children(recursive=True))]
