@@ -37,8 +37,8 @@ from goqueue.store.admission import OpenQueue
 
 log = structlog.get_logger(__name__)
 
-#: Suspects that a round looks at, and the most that hold slots while they wait to run beside others, and while
-#: they wait to run alone: they start one by one, and those that run alone must not keep the others waiting.
+#: Suspects that a round looks at, and the most that hold slots while they wait to run beside others, and to
+#: run alone: they start one by one, and those that run alone must not keep the others waiting.
 SUSPECTS = 16
 SUSPECTS_AHEAD = 4
 

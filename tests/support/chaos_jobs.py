@@ -59,8 +59,8 @@ def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02, again_
     """Take so long in the first run, and again in later ones; an interrupt lands between two steps."""
     with logged():
         deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else again_seconds)
-        while time.monotonic() < deadline:
-            time.sleep(step_seconds)
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, step_seconds))
         return token
 
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 from goqueue.db import Database
 
 #: A function of the same name that sessions find before PostgreSQL's own.
-_SHIFTED = """
-    CREATE SCHEMA shifted;
-    CREATE TABLE shifted.clock (seconds float NOT NULL);
-    INSERT INTO shifted.clock VALUES (0);
+_SHIFTED = (
+    "CREATE SCHEMA shifted",
+    "CREATE TABLE shifted.clock (seconds float NOT NULL)",
+    "INSERT INTO shifted.clock VALUES (0)",
+    """
     CREATE FUNCTION shifted.now() RETURNS timestamptz LANGUAGE sql STABLE AS
-        'SELECT pg_catalog.now() + make_interval(secs => seconds) FROM shifted.clock';
+        'SELECT pg_catalog.now() + make_interval(secs => seconds) FROM shifted.clock'
+    """,
+    """
     DO $$ BEGIN
-        EXECUTE format('ALTER DATABASE %I SET search_path = shifted, pg_catalog, public', current_database());
-    END $$;
-"""
+        EXECUTE 'ALTER DATABASE ' || current_database() || ' SET search_path = shifted, pg_catalog, public';
+    END $$
+    """,
+)
 
 
 def install(database: Database) -> None:
     """Let all sessions that begin from now on read the clock that `set_clock` sets."""
     with database.autocommit() as connection:
-        connection.exec_driver_sql(_SHIFTED)
+        for statement in _SHIFTED:
+            connection.exec_driver_sql(statement)
     database.close()
 
 

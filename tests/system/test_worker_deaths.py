@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
+import pytest
 
 from goqueue.jobs import NewJob
 from tests.support.chaos_jobs import QUEUE
@@ -36,7 +38,6 @@ def test_jobs_of_a_dead_worker_run_again_beside_others(data_folder: Path) -> Non
         lost = _kill_the_busiest(stack)
         wait_until(lambda: _completed(stack, lost), RUNNING_AGAIN_SECONDS, "the suspects to complete")
         assert stack.count("running") == len(jobs) - len(lost)
-        assert len({line.pid for line in _starts_again(stack)}) == 2
         assert not _overlaps(stack, lost)
         assert stack.rows(
             "SELECT DISTINCT attempts, suspicion, quarantined FROM jobs WHERE id = ANY(%s)", (lost,)
@@ -99,6 +100,32 @@ def test_what_must_not_run_again_is_failed_by_a_death(data_folder: Path) -> None
         assert stack.report().valid
 
 
+@pytest.mark.parametrize("step_seconds", [pytest.param(0.02, id="steps"), pytest.param(60.0, id="stuck")])
+def test_what_a_killed_stop_gave_back_goes_to_whoever_is_free(data_folder: Path, step_seconds: float) -> None:
+    """Who stops a worker kills it soon after its grace: its jobs start where a thread is free."""
+    with Stack(data_folder, shutdown_grace_seconds=2.0) as stack:
+        stack.collector.history.drained = True
+        stack.scheduler()
+        (old,) = stack.workers(1, threads=THREADS)
+        jobs = stack.collector.submit(
+            "slow_at_first", THREADS, seconds=LONG_SECONDS, step_seconds=step_seconds, again_seconds=0.2
+        )
+        wait_until(lambda: stack.count("running") == THREADS, 15, "the jobs to run")
+        pids = [old.pid, *stack.worker_pids()]
+        stack.workers(1, threads=THREADS)
+        # The other one knows short jobs only, and is never idle.
+        stack.collector.submit("quick", 200)
+        wait_until(lambda: stack.count("completed") == 200, 15, "the short jobs to complete")
+        stack.collector.submit("slow_at_first", THREADS - 1, seconds=LONG_SECONDS)
+        wait_until(lambda: stack.count("running") == 2 * THREADS - 1, 15, "the other one to be busy")
+        old.terminate()
+        with suppress(AssertionError):
+            wait_until(old.has_ended, 4.0, "the old worker to end")
+        stack.kill(*pids)
+        wait_until(lambda: _completed(stack, jobs), 5.0, "what was given back to complete")
+        assert stack.count("running") == THREADS - 1
+
+
 def _submit(stack: Stack, type_name: str, *, max_retries: int = 3, **payload: Any) -> list[int]:
     token = stack.collector.new_token()
     text = orjson.dumps({"token": token, **payload}).decode()
@@ -127,10 +154,6 @@ def _is_zombie(pid: int) -> bool:
 def _completed(stack: Stack, jobs: list[int]) -> bool:
     done = stack.rows("SELECT count(*) FROM jobs WHERE id = ANY(%s) AND status = 'completed'", (jobs,))
     return bool(done[0][0] == len(jobs))
-
-
-def _starts_again(stack: Stack) -> list[Any]:
-    return [line for line in read_effects(stack.effects) if line.what == "start" and line.fence > 1]
 
 
 def _overlaps(stack: Stack, jobs: list[int]) -> list[Any]:
