@@ -452,13 +452,22 @@ def test_a_cancelled_queued_job_is_not_claimed(make_job: JobFactory, database: D
 def test_a_replay_is_a_new_life(make_job: JobFactory, database: Database, status: str) -> None:
     """A retry resets attempts, deaths, suspicion and result; the fence stays, so old holders stay out."""
     job = make_job(
-        status, attempts=4, deaths=2, quarantined=True, fence=6, reason="worker_died", priority=-1, result="1"
+        status,
+        attempts=4,
+        deaths=2,
+        quarantined=True,
+        suspicion=2,
+        fence=6,
+        reason="worker_died",
+        priority=-1,
+        result="1",
     )
     with database.autocommit() as connection:
         retried = job_store.retry(connection, [job.id, job.id], head_start_seconds=HEAD_START)
     assert retried == [(job.id, 6, "default")]
     row = read(database, job.id)
     assert (row.status, row.attempts, row.deaths, row.quarantined) == (JobStatus.QUEUED, 0, 0, False)
+    assert row.suspicion == 0
     assert (row.fence, row.reason, row.result, row.finished_at) == (6, None, None, None)
     assert column(database, job.id, "rank = available_at + interval '1 minute'")
 

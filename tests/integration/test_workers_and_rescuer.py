@@ -278,7 +278,7 @@ def test_after_a_step_of_the_clock_nobody_is_judged_for_a_lease(
     settings, database = shifted
     service = rescuer(settings, database)
     make_job = JobFactory(database)
-    living, dead = make_job.worker(), make_job.worker()
+    living, dead = make_job.worker_id, make_job.worker()
     jobs = [make_job("running", worker_id=worker) for worker in (living, dead)]
     idle = {"expired": 0, "rescued": 0, "failed": 0, "cancelled": 0}
     assert service.run_once() == idle

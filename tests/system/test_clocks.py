@@ -21,10 +21,7 @@ JOBS = 8
 def test_a_host_that_sleeps_runs_nothing_twice(data_folder: Path) -> None:
     """All processes and servers stand still for more than two leases and go on: every job runs once."""
     with Stack(data_folder, **FAST_LEASES) as stack:
-        stack.scheduler()
-        stack.workers(2)
-        stack.collector.submit("slow", JOBS, seconds=4.0)
-        wait_until(lambda: stack.count("running") == JOBS, 10, "the jobs to run")
+        _start(stack)
         processes = stack.processes()
         for process in processes:
             process.send_signal(signal.SIGSTOP)
@@ -40,17 +37,21 @@ def test_a_clock_that_is_set_ends_no_lease(data_folder: Path, seconds: float) ->
     """PostgreSQL's clock steps by two minutes while jobs run: every job runs once."""
     with Stack(data_folder, **FAST_LEASES) as stack:
         shifted_clock.install(stack.database)
-        stack.scheduler()
-        stack.workers(2)
-        stack.collector.submit("slow", JOBS, seconds=3.0)
-        wait_until(lambda: stack.count("running") == JOBS, 10, "the jobs to run")
-        # After the two heartbeats for which a new rescuer judges nobody anyway.
-        wait_until(lambda: stack.rows(_RENEWED, (3 * stack.settings.heartbeat_seconds,))[0][0], 10, "beats")
+        _start(stack)
         shifted_clock.set_clock(stack.database, seconds)
         _all_ran_once(stack)
 
 
-_RENEWED = "SELECT bool_and(heartbeat_at > started_at + make_interval(secs => %s)) FROM workers"
+def _start(stack: Stack) -> None:
+    """Let jobs run, and a rescuer judge: a new one does not for two heartbeats."""
+    stack.scheduler()
+    wait_until(lambda: stack.logged("leadership_won"), 20, "a leader")
+    stack.workers(2)
+    stack.collector.submit("slow", JOBS, seconds=5.0)
+    wait_until(lambda: stack.count("running") == JOBS, 10, "the jobs to run")
+    renewed = "SELECT bool_and(heartbeat_at > started_at + make_interval(secs => %s)) FROM workers"
+    beats = 3 * stack.settings.heartbeat_seconds
+    wait_until(lambda: stack.rows(renewed, (beats,))[0][0], 10, "some heartbeats")
 
 
 def _all_ran_once(stack: Stack) -> None:
