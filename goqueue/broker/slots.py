@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 
 #: A shorter run than seen so far lowers the average by this much of the difference; a longer one counts at
 #: once, because claiming ahead of a long job holds jobs back that another process could start.
 SMOOTHING = 0.1
+
+#: When every thread has had the same job for so long, the average speaks of jobs that are gone.
+STALE_SECONDS = 0.25
 
 
 class WorkerSlots:
@@ -28,6 +32,7 @@ class WorkerSlots:
         self._alone = False
         self._suspect = False
         self._average_run_seconds = math.inf
+        self._given_back_at = time.monotonic()
         self._waiting = 0
         self._changed = threading.Condition(threading.Lock())
 
@@ -96,6 +101,7 @@ class WorkerSlots:
         """Return places; `suspect`: that of the suspect."""
         with self._changed:
             self._held -= count
+            self._given_back_at = time.monotonic()
             if suspect:
                 self._suspect = False
             if self._held == 0:
@@ -121,6 +127,8 @@ class WorkerSlots:
     def _capacity(self) -> int:
         average = self._average_run_seconds
         if average > self._ahead_seconds:
+            return self.threads
+        if self._held >= self.threads and time.monotonic() - self._given_back_at > STALE_SECONDS:
             return self.threads
         return self.threads + min(self._ahead_max, int(self.threads * self._ahead_seconds / average))
 

@@ -101,7 +101,12 @@ def test_what_must_not_run_again_is_failed_by_a_death(data_folder: Path) -> None
 
 
 @pytest.mark.parametrize("step_seconds", [pytest.param(0.02, id="steps"), pytest.param(60.0, id="stuck")])
-def test_what_a_killed_stop_gave_back_goes_to_whoever_is_free(data_folder: Path, step_seconds: float) -> None:
+@pytest.mark.parametrize(
+    "free", [pytest.param(0, id="a thread is free"), pytest.param(1, id="a process is free")]
+)
+def test_what_a_killed_stop_gave_back_goes_to_whoever_is_free(
+    data_folder: Path, step_seconds: float, free: int
+) -> None:
     """Who stops a worker kills it soon after its grace: its jobs start where a thread is free."""
     with Stack(data_folder, shutdown_grace_seconds=2.0) as stack:
         stack.collector.history.drained = True
@@ -116,14 +121,16 @@ def test_what_a_killed_stop_gave_back_goes_to_whoever_is_free(data_folder: Path,
         # The other one knows short jobs only, and is never idle.
         stack.collector.submit("quick", 200)
         wait_until(lambda: stack.count("completed") == 200, 15, "the short jobs to complete")
-        stack.collector.submit("slow_at_first", THREADS - 1, seconds=LONG_SECONDS)
-        wait_until(lambda: stack.count("running") == 2 * THREADS - 1, 15, "the other one to be busy")
+        long = THREADS - 1 + free
+        stack.collector.submit("slow_at_first", long, seconds=LONG_SECONDS)
+        wait_until(lambda: stack.count("running") == THREADS + long, 15, "the other one to be busy")
+        stack.workers(free, threads=THREADS)
         old.terminate()
         with suppress(AssertionError):
             wait_until(old.has_ended, 4.0, "the old worker to end")
         stack.kill(*pids)
         wait_until(lambda: _completed(stack, jobs), 5.0, "what was given back to complete")
-        assert stack.count("running") == THREADS - 1
+        assert stack.count("running") == long
 
 
 def _submit(stack: Stack, type_name: str, *, max_retries: int = 3, **payload: Any) -> list[int]:
