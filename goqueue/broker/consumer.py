@@ -31,10 +31,11 @@ OUTAGE_PAUSE_SECONDS = 0.5
 NOT_FETCHING_SECONDS = 0.05
 
 
-#: While a suspect runs here, a fetch does not ask for the next one: it blocks no longer than this, and right
-#: after its start the fetch waits for so long for its end.
-NEXT_SUSPECT_SECONDS = 0.1
-SUSPECT_SECONDS = 0.02
+#: While a suspect runs here, a fetch must not take the next one. Most are short, so at first a fetch waits
+#: for its end, and asks Redis so often; beside a long one it blocks in Redis, and no longer than this.
+SUSPECT_LOOK_SECONDS = 0.05
+SHORT_SUSPECT_SECONDS = 2.0
+BESIDE_SUSPECT_SECONDS = 0.5
 
 
 class JobConsumer(Consumer):
@@ -48,7 +49,6 @@ class JobConsumer(Consumer):
         self._broker = broker
         self._queue = queue_name
         self._alone = queue_name == QUARANTINE_QUEUE
-        self._had_suspect = False
         self._claimed: deque[JobMessage] = deque()
         self._outage = False
 
@@ -98,7 +98,6 @@ class JobConsumer(Consumer):
         messages = self._take_places(self._drop_garbage(entries), suspects=suspects)
         if messages:
             self._claim(messages, suspect=suspects)
-            self._had_suspect = suspects
 
     def _wait_for_room(self) -> bool:
         broker = self._broker
@@ -121,19 +120,24 @@ class JobConsumer(Consumer):
     def _fetch(self) -> tuple[list[bytes], bool]:
         """Entries, and whether they are suspects: these come first, one at a time in a process."""
         broker, block = self._broker, self._broker.settings.fetch_block_seconds
-        if self._had_suspect:
-            # Most jobs are short, and the next suspect may be waiting.
-            broker.slots.wait_for_suspect(SUSPECT_SECONDS)
-            self._had_suspect = False
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
             return [], False
         if self._alone:
             return broker.runway.fetch(self._queue, count, block_seconds=block), False
-        if broker.slots.has_suspect:
-            block = min(block, NEXT_SUSPECT_SECONDS)
-            return broker.runway.fetch(self._queue, count, block_seconds=block), False
-        return broker.runway.fetch_with_suspects(self._queue, count, block_seconds=block)
+        if not broker.slots.has_suspect:
+            return broker.runway.fetch_with_suspects(self._queue, count, block_seconds=block)
+        return self._fetch_beside_suspect(count, block), False
+
+    def _fetch_beside_suspect(self, count: int, block_seconds: float) -> list[bytes]:
+        slots, runway = self._broker.slots, self._broker.runway
+        if slots.suspect_seconds > SHORT_SUSPECT_SECONDS:
+            block_seconds = min(block_seconds, BESIDE_SUSPECT_SECONDS)
+            return runway.fetch(self._queue, count, block_seconds=block_seconds)
+        entries = runway.fetch(self._queue, count, block_seconds=None)
+        if not entries:
+            slots.wait_for_suspect(SUSPECT_LOOK_SECONDS)
+        return entries
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
         messages, garbage = parse(entries)

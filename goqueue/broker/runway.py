@@ -82,12 +82,15 @@ class Runway:
         key, entries = cast("tuple[bytes | str, list[bytes]]", answer)
         return entries, (key.decode() if isinstance(key, bytes) else key) == suspects
 
-    def fetch(self, queue: str, count: int, *, block_seconds: float) -> list[bytes]:
-        """Take up to `count` entries from the head, waiting up to `block_seconds` for the first."""
+    def fetch(self, queue: str, count: int, *, block_seconds: float | None) -> list[bytes]:
+        """Take up to `count` entries from the head; wait for the first at most so long, None: not at all."""
         key = self._key(queue, "runway")
         with translated(self._blocking):
             server = self._blocking.holding(key)
-            answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+            if block_seconds is None:
+                answer = server.lmpop(1, key, direction="LEFT", count=count)
+            else:
+                answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
         if answer is None:
             return []
         return cast("list[bytes]", answer[1])

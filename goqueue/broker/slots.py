@@ -31,6 +31,7 @@ class WorkerSlots:
         self._held = 0
         self._alone = False
         self._suspect = False
+        self._suspect_since = 0.0
         self._average_run_seconds = math.inf
         self._given_back_at = time.monotonic()
         self._waiting = 0
@@ -74,6 +75,11 @@ class WorkerSlots:
         """Whether one of the jobs is a suspect that runs beside the others."""
         return self._suspect
 
+    @property
+    def suspect_seconds(self) -> float:
+        """For how long the suspect, or the last one, has its place."""
+        return time.monotonic() - self._suspect_since
+
     def wait_for_suspect(self, timeout_seconds: float) -> None:
         """Wait until no job is a suspect any more."""
         with self._changed:
@@ -86,6 +92,7 @@ class WorkerSlots:
                 return False
             self._held += 1
             self._suspect = True
+            self._suspect_since = time.monotonic()
             return True
 
     def take_all(self) -> bool:

@@ -37,10 +37,11 @@ from goqueue.store.admission import OpenQueue
 
 log = structlog.get_logger(__name__)
 
-#: Suspects that a round looks at, and the most that hold slots while they wait to run beside others, and to
-#: run alone: they start one by one, and those that run alone must not keep the others waiting.
+#: Suspects of each kind that a round looks at, and the most that hold slots while they wait to run beside
+#: others, and to run alone: they start one by one, and these only when a process runs nothing else.
 SUSPECTS = 16
-SUSPECTS_AHEAD = 4
+BESIDE_AHEAD = 4
+ALONE_AHEAD = 1
 
 #: The most jobs of a round: its transaction holds the queue's lock.
 ROUND_MAX = 1000
@@ -165,8 +166,8 @@ class QueueAdmission:
         alone = sum(holder.alone for holder in here)
         beside = sum(holder.suspects for holder in here) - alone
         return [
-            *[suspect for suspect in free if not suspect.alone][: max(0, SUSPECTS_AHEAD - beside)],
-            *[suspect for suspect in free if suspect.alone][: max(0, SUSPECTS_AHEAD - alone)],
+            *[suspect for suspect in free if not suspect.alone][: max(0, BESIDE_AHEAD - beside)],
+            *[suspect for suspect in free if suspect.alone][: max(0, ALONE_AHEAD - alone)],
         ]
 
     # Who is let in
