@@ -202,7 +202,7 @@ def run(folder: Path, seconds: float, seed: int, leases: Mapping[str, Any] = FAS
     ):
         nemesis = Nemesis(stack, random.Random(seed))
         flow.prepare()
-        stack.supervisor(2, failpoints=FAILPOINTS)
+        frail = stack.supervisor(2, failpoints=FAILPOINTS)
         stack.supervisor(1, threads=1, worker_queues=("quarantine",))
         wait_until(lambda: len(stack.worker_pids()) >= 3, 30, "the workers to register")
         ends_at = time.monotonic() + seconds
@@ -212,6 +212,10 @@ def run(folder: Path, seconds: float, seed: int, leases: Mapping[str, Any] = FAS
                 nemesis.strike()
         assert stack.proxy is not None
         stack.proxy.heal()
+        # Workers that do not kill themselves take over: this was the last fault.
+        stack.collector.history.drained = True
+        stack.supervisor(2)
+        frail.terminate()
         drained_seconds = drain(stack, flow)
         flow.prove()
         report = stack.report()
