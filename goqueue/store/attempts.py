@@ -115,7 +115,9 @@ _RECORD = """
 """
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
-# can be claimed, held or recorded under it while they are taken back here.
+# can be claimed, held or recorded under it while they are taken back here. What is decided by is read where
+# the row is locked: that is its last version, while the rest of the statement sees the rows as they were when
+# it began, without the cancel, or the begin of what must not be repeated, that was noted meanwhile.
 #
 # What its worker took along keeps its place in the order, before all that came later, and gets its attempt
 # back. The first death makes a suspect that runs beside others, the second one that runs alone; only the
@@ -123,25 +125,23 @@ _RECORD = """
 # its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
 # end.
 _RESCUE = """
-    WITH lost AS (
-        SELECT id FROM jobs
+    WITH lost AS MATERIALIZED (
+        SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
+               unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
+               quarantined AND suspicion = 2 AS lonely,
+               suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
+        FROM jobs
         WHERE status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM workers WHERE workers.id = jobs.worker_id AND stopped_at IS NULL)
         ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ), known AS (
-        SELECT jobs.id, jobs.worker_id, jobs.cancel_requested_at IS NOT NULL AS cancelled,
-               jobs.unrepeatable_fence IS NOT DISTINCT FROM jobs.fence AS unrepeatable,
-               jobs.quarantined AND jobs.suspicion = 2 AS lonely,
-               jobs.suspicion > 0 OR jobs.worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
-        FROM jobs JOIN lost USING (id)
     ), before AS (
-        SELECT known.*, CASE
+        SELECT lost.*, CASE
                    WHEN cancelled THEN 'cancelled'
-                   WHEN unrepeatable OR (lonely AND jobs.deaths + 1 >= %(max_deaths)s) THEN 'failed'
+                   WHEN unrepeatable OR (lonely AND deaths + 1 >= %(max_deaths)s) THEN 'failed'
                    ELSE 'queued' END AS becomes,
                'the worker process died or fell silent while it ran this job' || CASE WHEN unrepeatable
                    THEN ', and its type says that it must not run again after that' ELSE '' END AS error
-        FROM known JOIN jobs USING (id)
+        FROM lost
     ), rescued AS (
         UPDATE jobs
         SET status = becomes,
