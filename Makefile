@@ -96,8 +96,10 @@ horizon: $(READY) ## Measure what a transaction that is open for three minutes c
 faults: $(READY) ## Give stock Dramatiq and GoQueue the same faults: a table (under two minutes)
 	@$(BIN)/python -m bench.faults
 
-chaos: $(READY) ## Kill, stop and cut at random for ten minutes, then count what was lost (nothing may be)
-	@$(BIN)/python -m tests.system.chaos --minutes 10
+CHAOS_MINUTES ?= 10
+
+chaos: $(READY) ## Kill, stop and cut at random for ten minutes, then drain within one, and count what was lost (nothing may be)
+	@$(BIN)/python -m tests.system.chaos --minutes $(CHAOS_MINUTES)
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows, and install them
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv

@@ -119,7 +119,9 @@ class Settings(BaseSettings):
     max_retries: int = Field(3, ge=0, le=20, description="Retries after the first run, where none is set.")
     min_backoff_seconds: Seconds = Field(1.0, description="The wait before the first retry.")
     max_backoff_seconds: Seconds = Field(3600.0, description="No backoff is longer.")
-    max_deaths: int = Field(3, ge=1, description="Lonely deaths after which a job is failed.")
+    max_deaths: int = Field(
+        3, ge=1, description="Deaths of its worker, while it ran alone, after which a job is failed."
+    )
     result_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest result that is kept.")
 
     # Leases

@@ -32,6 +32,7 @@ def actor(
     time_limit_seconds: float | None = None,
     throws: tuple[type[BaseException], ...] | None = None,
     unique: Unique | None = None,
+    rerun_after_death: bool = True,
 ) -> Callable[[F], Actor[..., Any]]: ...
 
 
@@ -46,7 +47,10 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
         **options: `name` (the function's where it is not given); `queue`, where its jobs go by default; the
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
-            failed at once; `unique`, which of its jobs are alike, where they do not say themselves.
+            failed at once; `unique`, which of its jobs are alike, where they do not say themselves;
+            `rerun_after_death` (True), whether a job whose worker process died in the middle of it runs
+            again: where it must not, it is failed with the reason `worker_died`, and each attempt costs a
+            statement more, which notes that it begins.
     """
     if function is None:
         return lambda handler: _declare(handler, options)
@@ -59,7 +63,7 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
-    names = ("max_retries", "jitter", "throws", "unique")
+    names = ("max_retries", "jitter", "throws", "unique", "rerun_after_death")
     plain = {name: options[name] for name in names if options.get(name) is not None}
     return dramatiq.actor(
         actor_name=options.get("name") or function.__name__,

@@ -224,6 +224,12 @@ class Job:
     fingerprint: str | None = None
     traceparent: str | None = None
     tags: tuple[str, ...] = ()
+    suspicion: int = 0
+
+    @property
+    def runs_alone(self) -> bool:
+        """Its workers died twice or more: it runs next by itself, in a process that runs nothing else."""
+        return self.quarantined and self.suspicion > 1
 
 
 @dataclass(slots=True)

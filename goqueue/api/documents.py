@@ -45,7 +45,16 @@ class JobDocument(Document):
     reason: Annotated[str | None, Field(description="A machine-readable word beside the error.")]
     fence: Annotated[int, Field(description="Raised by every claim.")]
     deaths: Annotated[int, Field(description="Worker processes that died while they ran only this job.")]
-    quarantined: Annotated[bool, Field(description="It runs next alone: its last worker died.")]
+    quarantined: Annotated[bool, Field(description="It runs next alone: its worker processes died.")]
+    suspicion: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2,
+            description="0: none. 1: its last worker process died, and it runs again beside others. 2: two "
+            "died in a row, and it runs alone.",
+        ),
+    ]
     worker_id: int | None
     created_at: datetime
     updated_at: datetime
@@ -266,7 +275,8 @@ def job_document(job: Job) -> dict[str, Any]:
         "reason": job.reason,
         "fence": job.fence,
         "deaths": job.deaths,
-        "quarantined": job.quarantined,
+        "quarantined": job.runs_alone,
+        "suspicion": job.suspicion,
         "worker_id": job.worker_id,
         "created_at": job.created_at,
         "updated_at": job.updated_at,

@@ -31,6 +31,13 @@ OUTAGE_PAUSE_SECONDS = 0.5
 NOT_FETCHING_SECONDS = 0.05
 
 
+#: While a suspect runs here, a fetch must not take the next one. Most are short, so at first a fetch waits
+#: for its end, and asks Redis so often; beside a long one it blocks in Redis, and no longer than this.
+SUSPECT_LOOK_SECONDS = 0.05
+SHORT_SUSPECT_SECONDS = 2.0
+BESIDE_SUSPECT_SECONDS = 0.5
+
+
 class JobConsumer(Consumer):
     """Yields claimed jobs of one queue, or None when there is nothing to start.
 
@@ -65,7 +72,7 @@ class JobConsumer(Consumer):
         if message.outcome is None:
             conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
         self._broker.slots.observe(message.current.run_seconds)
-        self._broker.slots.give_back()
+        self._broker.slots.give_back(suspect=message.current.suspect)
         self._broker.recorder.put(message)
 
     #: A rejected message is one whose outcome says so.
@@ -88,11 +95,11 @@ class JobConsumer(Consumer):
         self._stop_waiting()
         if not self._wait_for_room():
             return
-        entries = self._fetch()
+        entries, suspects = self._fetch()
         failpoints.hit("after_fetch")
-        messages = self._take_places(self._drop_garbage(entries))
+        messages = self._take_places(self._drop_garbage(entries), suspects=suspects)
         if messages:
-            self._claim(messages)
+            self._claim(messages, suspect=suspects)
 
     def _stop_waiting(self) -> None:
         """Let others see that this worker does not wait any more; after what it fetched was handed over."""
@@ -119,21 +126,39 @@ class JobConsumer(Consumer):
         """Whether this process takes no more jobs: they stay on the runway, for others."""
         return self._broker.draining.is_set() or self._broker.orders.is_quiet
 
-    def _fetch(self) -> list[bytes]:
-        broker = self._broker
+    def _fetch(self) -> tuple[list[bytes], bool]:
+        """Entries, and whether they are suspects: these come first, one at a time in a process."""
+        broker, block = self._broker, self._broker.settings.fetch_block_seconds
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
-            return []
+            return [], False
         self._is_seen_waiting |= self._found_less
-        entries = broker.runway.fetch(
-            self._queue,
-            count,
-            block_seconds=broker.settings.fetch_block_seconds,
-            waits_as=broker.holdings.worker_id if self._found_less else None,
-        )
-        self._found_less = len(entries) < count
-        if not self._found_less:
-            broker.claimed_ahead.note_full_fetch(self._queue)
+        entries, suspects = self._fetch_up_to(count, block)
+        if not suspects:
+            self._found_less = len(entries) < count
+            if not self._found_less:
+                broker.claimed_ahead.note_full_fetch(self._queue)
+        return entries, suspects
+
+    def _fetch_up_to(self, count: int, block_seconds: float) -> tuple[list[bytes], bool]:
+        slots, runway = self._broker.slots, self._broker.runway
+        waits_as = self._broker.holdings.worker_id if self._found_less else None
+        if self._alone:
+            return runway.fetch(self._queue, count, block_seconds=block_seconds, waits_as=waits_as), False
+        if not slots.has_suspect:
+            return runway.fetch_with_suspects(
+                self._queue, count, block_seconds=block_seconds, waits_as=waits_as
+            )
+        return self._fetch_beside_suspect(count, block_seconds, waits_as), False
+
+    def _fetch_beside_suspect(self, count: int, block_seconds: float, waits_as: int | None) -> list[bytes]:
+        slots, runway = self._broker.slots, self._broker.runway
+        if slots.suspect_seconds > SHORT_SUSPECT_SECONDS:
+            block_seconds = min(block_seconds, BESIDE_SUSPECT_SECONDS)
+            return runway.fetch(self._queue, count, block_seconds=block_seconds, waits_as=waits_as)
+        entries = runway.fetch(self._queue, count, block_seconds=None)
+        if not entries:
+            slots.wait_for_suspect(SUSPECT_LOOK_SECONDS)
         return entries
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
@@ -146,23 +171,26 @@ class JobConsumer(Consumer):
             self._broker.runway.acknowledge(self._queue, garbage)
         return messages
 
-    def _take_places(self, messages: list[Message]) -> list[Message]:
+    def _take_places(self, messages: list[Message], *, suspects: bool) -> list[Message]:
         """Places were free when the fetch began; another queue's consumer may have taken them since."""
         slots = self._broker.slots
         if not messages:
             return []
-        if self._is_closed():
-            granted = 0
-        else:
-            granted = int(slots.take_all()) if self._alone else slots.take(len(messages))
+        granted = 0 if self._is_closed() else self._taken(len(messages), suspects=suspects)
         try:
-            self._broker.runway.put_back(self._queue, messages[granted:])
+            self._broker.runway.put_back(self._queue, messages[granted:], suspects=suspects)
         except UnavailableError:
-            slots.give_back(granted)
+            slots.give_back(granted, suspect=suspects and granted > 0)
             raise
         return messages[:granted]
 
-    def _claim(self, messages: list[Message]) -> None:
+    def _taken(self, count: int, *, suspects: bool) -> int:
+        slots = self._broker.slots
+        if self._alone:
+            return int(slots.take_all())
+        return int(slots.take_suspect()) if suspects else slots.take(count)
+
+    def _claim(self, messages: list[Message], *, suspect: bool) -> None:
         slots = self._broker.slots
         asked_at = time.monotonic()
         try:
@@ -171,19 +199,19 @@ class JobConsumer(Consumer):
         except BaseException:
             self._broker.holdings.doubt()
             self._broker.claimed_ahead.doubt(self._queue, messages)
-            slots.give_back(len(messages))
+            slots.give_back(len(messages), suspect=suspect)
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
         if claimed:
             # PostgreSQL gives all of them the time of its one statement.
             times = ClaimTimes.of_claim(claimed[0].started_at, asked_at, fresh_seconds=FRESH_SECONDS)
             for job in self._in_order(messages, claimed):
-                self._keep(job, times)
+                self._keep(job, times, suspect=suspect)
         if slots.held > slots.threads:
             self._broker.claimed_ahead.wake()
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
-            self._drop_stale(messages, claimed)
+            self._drop_stale(messages, claimed, suspect=suspect)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
@@ -195,13 +223,13 @@ class JobConsumer(Consumer):
                 lease_seconds=broker.settings.lease_seconds,
             )
 
-    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob]) -> None:
+    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob], *, suspect: bool) -> None:
         """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat."""
         alive = {(job.id, job.fence - 1) for job in claimed}
         stale = [message for message in messages if message not in alive]
         metrics.STALE_DELIVERIES.inc(len(stale))
         log.debug("stale_deliveries", runway=self._queue, messages=len(stale))
-        self._broker.slots.give_back(len(stale))
+        self._broker.slots.give_back(len(stale), suspect=suspect)
         self._broker.runway.acknowledge(self._queue, [message.key for message in stale])
 
     @staticmethod
@@ -209,13 +237,14 @@ class JobConsumer(Consumer):
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob, times: ClaimTimes) -> None:
+    def _keep(self, job: ClaimedJob, times: ClaimTimes, *, suspect: bool) -> None:
         broker = self._broker
         current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
+        current.suspect = suspect
         if self._broker.holdings.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:
-            self._broker.slots.give_back()
+            self._broker.slots.give_back(suspect=suspect)
             log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
 
     def _note_outage(self, error: UnavailableError) -> None:

@@ -73,12 +73,14 @@ class JobFunction:
         *,
         result_max_bytes: int,
         has_callback: bool,
+        begin_unrepeatable: Callable[[CurrentJob], bool] | None = None,
     ) -> None:
         self.function = _keeping_the_loop(function)
         self.job_type = job_type
         self.interrupts = interrupts
         self.result_max_bytes = result_max_bytes
         self.has_callback = has_callback
+        self.begin_unrepeatable = begin_unrepeatable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
@@ -88,6 +90,9 @@ class JobFunction:
 
     def _run(self, current: CurrentJob) -> Any:
         """One attempt. Returns the result only where Dramatiq passes it on (a pipe, a callback)."""
+        if self.begin_unrepeatable is not None and not self.begin_unrepeatable(current):
+            current.control = (AttemptOutcome.INTERRUPTED, 0.0)
+            return None
         token = _current.set(current)
         current.begin()
         try:

@@ -33,12 +33,13 @@ from goqueue.broker.slots import WorkerSlots
 from goqueue.broker.worker_process import WorkerProcess
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.errors import Discard
+from goqueue.errors import DatabaseUnavailableError, Discard
 from goqueue.jobs import MAX_RETRIES_LIMIT, QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
-from goqueue.middleware.job_message import JobMessage
+from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.rules.uniqueness import Unique
+from goqueue.store import attempts as attempt_store
 from goqueue.store import dependency_lists
 
 Throws = tuple[type[BaseException], ...]
@@ -92,7 +93,7 @@ class JobBroker(RedisBroker):
         """Declare an actor and with it a job type; its function is wrapped to run attempts.
 
         Raises:
-            ValueError: its retry policy is out of range, or its uniqueness is wrong.
+            ValueError: its retry policy is out of range, or its uniqueness or another option is wrong.
         """
         function = actor.fn
         job_type = self._job_type_of(actor)
@@ -104,6 +105,7 @@ class JobBroker(RedisBroker):
             self.interrupts,
             result_max_bytes=self.settings.result_max_bytes,
             has_callback=has_callback(actor.options),
+            begin_unrepeatable=None if job_type.rerun_after_death else self.begin_unrepeatable,
         )
         super().declare_actor(actor)
 
@@ -188,6 +190,19 @@ class JobBroker(RedisBroker):
         with self.database.autocommit() as connection:
             return dependency_lists.results_of_parents(connection, job_id)
 
+    def begin_unrepeatable(self, current: CurrentJob) -> bool:
+        """Note in the record that an attempt begins that must not be repeated when this process dies.
+
+        False: it must not begin here; the job is not held any more, or PostgreSQL does not answer.
+        """
+        try:
+            with self.database.autocommit() as connection:
+                return attempt_store.begin_unrepeatable(
+                    connection, current.id, current.fence, self.holdings.worker_id
+                )
+        except DatabaseUnavailableError:
+            return False
+
     def throws_of(self, type_name: str) -> Throws:
         """Exceptions after which a job of this type is not retried."""
         return self._throws.get(type_name, (Discard,))
@@ -234,6 +249,7 @@ class JobBroker(RedisBroker):
             time_limit_seconds=actor.options.get("time_limit", self.settings.time_limit_seconds * 1000)
             / 1000,
             unique=_unique_of(actor),
+            rerun_after_death=_rerun_after_death(actor),
         )
 
     def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:
@@ -268,6 +284,13 @@ class JobBroker(RedisBroker):
             jitter=False,
         )
         return round(exact.backoff_seconds(message.current.attempt - 1) * 1000)
+
+
+def _rerun_after_death(actor: Actor[Any, Any]) -> bool:
+    rerun = actor.options.get("rerun_after_death", True)
+    if not isinstance(rerun, bool):
+        raise ValueError(f"rerun_after_death: expected True or False, got {rerun!r}")  # noqa: TRY004  (as every option that is wrong)
+    return rerun
 
 
 def _unique_of(actor: Actor[Any, Any]) -> Unique | None:

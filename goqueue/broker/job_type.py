@@ -44,6 +44,7 @@ class JobType:
         style: how the handler is called: with the validated payload itself, with its fields as keywords, or
             with the arguments of a plain Dramatiq call.
         unique: which of its jobs are alike, where they do not say.
+        rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
     """
 
     name: str
@@ -53,6 +54,7 @@ class JobType:
     retry: RetryPolicy
     time_limit_seconds: float
     unique: Unique | None = None
+    rerun_after_death: bool = True
 
     def validated(self, payload: Any) -> str:
         """The payload as the JSON text that is stored, after it passed the schema.

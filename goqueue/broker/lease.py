@@ -67,6 +67,7 @@ class Lease:
         self._host_key = host_key()
         self._unknown: set[tuple[int, int]] = set()
         self._looks_at = 0.0
+        self._stood_still_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -97,11 +98,19 @@ class Lease:
     def _run(self) -> None:
         heartbeat = self._settings.heartbeat_seconds
         beats_at = time.monotonic() + heartbeat
-        while not self._stopping.wait(min(CANCEL_CHECK_SECONDS, max(0.0, beats_at - time.monotonic()))):
+        while not self._wait(min(CANCEL_CHECK_SECONDS, max(0.0, beats_at - time.monotonic()))):
             if time.monotonic() >= beats_at:
                 self._beat()
                 beats_at = time.monotonic() + heartbeat
             self._look_for_cancels()
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, and note when it took so long that this process, or its machine, stood still meanwhile."""
+        started = time.monotonic()
+        stopping = self._stopping.wait(seconds)
+        if time.monotonic() - started > seconds + self._settings.heartbeat_seconds:
+            self._stood_still_at = time.monotonic()
+        return stopping
 
     def _beat(self) -> None:
         try:
@@ -187,10 +196,16 @@ class Lease:
     def _look_around(self, connection: Connection, worker_id: int) -> None:
         """End the leases of processes of this host that are gone: their jobs need not wait for silence."""
         if self._host_key is not None:
-            for neighbour, pid in worker_store.living(connection, self._host_key):
-                if neighbour != worker_id and (pid == os.getpid() or not is_running(pid)):
-                    log.warning("worker_gone", worker_id=neighbour, pid=pid)
-                    worker_store.stop(connection, neighbour)
+            gone = {
+                neighbour: pid
+                for neighbour, pid in worker_store.living(connection, self._host_key)
+                if neighbour != worker_id and (pid == os.getpid() or not is_running(pid))
+            }
+            for neighbour, pid in gone.items():
+                log.warning("worker_gone", worker_id=neighbour, pid=pid)
+            if gone:
+                # At once: who was lost together is judged together.
+                worker_store.end_gone(connection, gone)
         # Who serves nothing else never leaves it to another: two of them would leave it to each other.
         serves_only_quarantine = self._queues == [QUARANTINE_QUEUE]
         self._holdings.quarantine_is_served = (
@@ -224,7 +239,9 @@ class Lease:
             )
 
     def _stop_orphans_when_expired(self) -> None:
-        if time.monotonic() - self._holdings.renewed_at > self._settings.lease_seconds:
+        """Who stood still could not renew, and whoever ends leases may have stood still as well."""
+        since = max(self._holdings.renewed_at, self._stood_still_at)
+        if time.monotonic() - since > self._settings.lease_seconds:
             log.warning("lease_expired", worker_id=self._holdings.worker_id)
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
 

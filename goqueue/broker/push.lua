@@ -1,6 +1,8 @@
 -- Adds job messages to the runway of one queue, each at most once.
 --
 -- KEYS[1]  {ns}:{queue}:runway    list    message ids "job_id.fence", oldest first; workers BLMPOP from it
+--          {ns}:{queue}:suspects  list    the same, of jobs whose worker died; a worker process that has no such
+--                                         job takes one of these before anything else
 -- KEYS[2]  {ns}:{queue}:messages  hash    message id -> when it was pushed, in ms of Redis's clock; an entry
 --                                         lives from the push until the outcome of its attempt is recorded
 -- KEYS[3]  {ns}:{queue}:gate      hash    limit  -> how long the runway may become
@@ -11,10 +13,12 @@
 -- ARGV[1]  "submit"   from a client that just committed rows; refused while the gate is closed, and closes
 --                     it when the runway is full, so that later rows do not overtake the backlog
 --          "dispatch" from the dispatcher, which knows the rank of every row
+--          "suspects" the same for that list, whatever the gate says
+--          "front"    of rows that had started once: before all others, whatever the limit and the gate say
 --          "return"   from a worker that gives back what it has not begun: these were next, so they go to the
 --                     head, whatever the gate says; where the runway is full it closes the gate, and the
 --                     dispatcher pushes the rest
--- ARGV[2]  the runway's limit ("dispatch"; the others read it from the gate)
+-- ARGV[2]  the runway's limit ("dispatch", "suspects"; the others read it from the gate)
 -- ARGV[3]  "1" closes and "0" opens the gate ("dispatch"); "1": whatever the limit is, somebody waits ("return")
 -- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
 -- ARGV[5…] message ids, in order
@@ -25,10 +29,23 @@
 
 local runway, messages, gate = KEYS[1], KEYS[2], KEYS[3]
 local mode = ARGV[1]
-local dispatching = mode == "dispatch"
+local dispatching = mode == "dispatch" or mode == "suspects"
 
 local limit
-if dispatching then
+if mode == "front" then
+    for i = #ARGV, 5, -1 do
+        local id = ARGV[i]
+        local time = redis.call("TIME")
+        local pushed = time[1] * 1000 + math.floor(time[2] / 1000)
+        -- One that the dispatcher was quicker with moves to the front; one that was fetched is left alone.
+        if redis.call("HSETNX", messages, id, pushed) == 1 or redis.call("LREM", runway, 1, id) == 1 then
+            redis.call("LPUSH", runway, id)
+        end
+    end
+    return {#ARGV - 4, 0, 0, #ARGV - 4}
+elseif mode == "suspects" then
+    limit = tonumber(ARGV[2])
+elseif dispatching then
     limit = tonumber(ARGV[2])
     redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
 else

@@ -19,7 +19,7 @@ from goqueue.broker.counting import count_outcomes
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.known_failure_kinds import KnownFailureKinds
 from goqueue.broker.outcome_counter import OutcomeCounter
-from goqueue.broker.releases import push_released
+from goqueue.broker.releases import push_released, push_to_front
 from goqueue.broker.runway import Runway
 from goqueue.broker.slow_downs import apply_slow_downs
 from goqueue.config import Settings
@@ -139,6 +139,7 @@ class Recorder:
         left = [outcome for key, outcome in outcomes.items() if key not in recorded]
         if left:
             recorded |= self._write_patiently(left, self._write_with_dependants)
+        self._push_given_back(batch, recorded)
         failpoints.hit("after_record_before_ack")
         apply_slow_downs(batch, self._settings, self._database, self._runway)
         self._log_stale(batch, recorded)
@@ -147,6 +148,21 @@ class Recorder:
         self._acknowledge(batch)
         self._write_kinds(batch)
         self._outcomes.count(batch, recorded)
+
+    def _push_given_back(self, batch: list[JobMessage], recorded: Recorded) -> None:
+        """What went back unspent starts wherever a thread is free; suspects are left to the dispatcher."""
+        given_back = [
+            message.current.claimed
+            for message in batch
+            if message.outcome is not None
+            and message.outcome.attempt_outcome is AttemptOutcome.INTERRUPTED
+            and not message.current.claimed.quarantined
+        ]
+        if given_back:
+            push_to_front(
+                self._runway,
+                ((job.queue, job.id, job.fence) for job in given_back if (job.id, job.fence) in recorded),
+            )
 
     def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:

@@ -1,4 +1,4 @@
-"""Pushing jobs that the end of another one has just released."""
+"""Pushing jobs that may start at once: released by the end of another one, or given back by a worker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from goqueue.errors import RedisUnavailableError
 from goqueue.store.dependencies import Released
 
 log = structlog.get_logger(__name__)
+
+
+def push_to_front(runway: Runway, jobs: Iterable[tuple[str, int, int]]) -> None:
+    """Push jobs, (queue, id, fence), that had started once, after the commit, before all others."""
+    by_queue = defaultdict[str, list[Message]](list)
+    for queue, job_id, fence in jobs:
+        by_queue[queue].append(Message(job_id, fence))
+    try:
+        for queue, messages in by_queue.items():
+            runway.push_to_front(queue, messages)
+    except RedisUnavailableError as error:
+        log.warning("push_postponed", jobs=sum(map(len, by_queue.values())), error=str(error))
 
 
 def push_released(runway: Runway, released: Iterable[Released]) -> None:

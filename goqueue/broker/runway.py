@@ -63,6 +63,16 @@ class Runway:
         gate = "1" if closed else "0"
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
+    def dispatch_suspects(self, queue: str, messages: Sequence[Message], *, limit: int) -> Pushed:
+        """Push suspects, as `dispatch`, to where each process takes one at a time, before all others."""
+        arguments = ["suspects", limit, "", self._lost_push_ms]
+        return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to="suspects")
+
+    def push_to_front(self, queue: str, messages: Sequence[Message]) -> None:
+        """Push messages of rows that had started once: whoever is free takes them before all others."""
+        for start in range(0, len(messages), PUSH_CHUNK):
+            self._run_push(queue, ["front", "", "", ""], messages[start : start + PUSH_CHUNK])
+
     def push_returned(self, queue: str, messages: Sequence[Message], *, wanted: bool) -> Pushed:
         """Push messages of jobs that were claimed and given back, to the head of the runway, in their order.
 
@@ -72,27 +82,45 @@ class Runway:
             queue, ["return", self._default_limit, "1" if wanted else "0", ""], messages[:PUSH_CHUNK]
         )
 
-    def fetch(
+    def fetch_with_suspects(
         self, queue: str, count: int, *, block_seconds: float, waits_as: int | None = None
+    ) -> tuple[list[bytes], bool]:
+        """As `fetch`, suspects first; and whether the entries are suspects."""
+        suspects = self._key(queue, "suspects")
+        key, entries = self._take(
+            queue, [suspects, self._key(queue, "runway")], count, block_seconds, waits_as
+        )
+        return entries, key == suspects
+
+    def fetch(
+        self, queue: str, count: int, *, block_seconds: float | None, waits_as: int | None = None
     ) -> list[bytes]:
-        """Take up to `count` entries from the head, waiting up to `block_seconds` for the first.
+        """Take up to `count` entries from the head; wait for the first at most so long, None: not at all.
 
         `waits_as`: while it waits, others may see that this worker has nothing to do (`is_waited_for`).
         """
-        key = self._key(queue, "runway")
+        return self._take(queue, [self._key(queue, "runway")], count, block_seconds, waits_as)[1]
+
+    def _take(
+        self, queue: str, keys: list[str], count: int, block_seconds: float | None, waits_as: int | None
+    ) -> tuple[str, list[bytes]]:
+        """Entries of the first list that has some, and which it is."""
         with translated(self._blocking):
-            server = self._blocking.holding(key)
-            if waits_as is None:
-                answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+            server = self._blocking.holding(keys[-1])
+            if block_seconds is None:
+                answer = server.lmpop(len(keys), *keys, direction="LEFT", count=count)
+            elif waits_as is None:
+                answer = server.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
             else:
                 until_ms = _milliseconds(server.time()) + int((block_seconds + WAITING_EXTRA_SECONDS) * 1000)
                 pipeline = server.pipeline(transaction=False)
                 pipeline.hset(self._key(queue, "waiting"), str(waits_as), str(until_ms))
-                pipeline.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+                pipeline.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
                 answer = pipeline.execute()[1]
         if answer is None:
-            return []
-        return cast("list[bytes]", answer[1])
+            return "", []
+        key, entries = cast("tuple[bytes | str, list[bytes]]", answer)
+        return key.decode() if isinstance(key, bytes) else key, entries
 
     def is_waited_for(self, queue: str, *, except_worker: int) -> bool:
         """Whether another worker waits for messages of this queue now."""
@@ -115,10 +143,10 @@ class Runway:
         with translated(self._servers):
             self._servers.holding(key).hdel(key, str(worker_id))
 
-    def put_back(self, queue: str, messages: Sequence[Message]) -> None:
-        """Return fetched messages, unclaimed, to the head of the runway, in their order."""
+    def put_back(self, queue: str, messages: Sequence[Message], *, suspects: bool = False) -> None:
+        """Return fetched messages, unclaimed, to the head of where they were, in their order."""
         if messages:
-            key = self._key(queue, "runway")
+            key = self._key(queue, "suspects" if suspects else "runway")
             with translated(self._servers):
                 self._servers.holding(key).lpush(key, *(message.key for message in reversed(messages)))
 
@@ -147,7 +175,7 @@ class Runway:
         with translated(self._servers):
             pipeline = self._servers.holding(self._key(queue, "gate")).pipeline(transaction=True)
             pipeline.hset(self._key(queue, "gate"), "closed", "1")
-            pipeline.delete(self._key(queue, "runway"), self._key(queue, "messages"))
+            pipeline.delete(*(self._key(queue, name) for name in ("runway", "suspects", "messages")))
             pipeline.execute()
 
     def forget_older_than(self, queue: str, seconds: float) -> int:
@@ -203,8 +231,10 @@ class Runway:
         self._servers.close()
         self._blocking.close()
 
-    def _run_push(self, queue: str, arguments: list[Any], messages: Sequence[Message]) -> Pushed:
-        keys = self._push_keys(queue)
+    def _run_push(
+        self, queue: str, arguments: list[Any], messages: Sequence[Message], *, to: str = "runway"
+    ) -> Pushed:
+        keys = [self._key(queue, to), *self._push_keys(queue)[1:]]
         values = [*keys, *arguments, *(message.key for message in messages)]
         with translated(self._servers):
             server = self._servers.holding(keys[0])

@@ -14,6 +14,9 @@ SMOOTHING = 0.1
 #: After a return the most jobs claimed ahead are half as many, and twice as many again after each so long.
 EASE_SECONDS = 0.5
 
+#: When every thread has had the same job for so long, the average speaks of jobs that are gone.
+STALE_SECONDS = 0.25
+
 
 class WorkerSlots:
     """The room that the consumers of one process share. Thread-safe.
@@ -30,10 +33,13 @@ class WorkerSlots:
         self._ahead_max = ahead_max
         self._held = 0
         self._alone = False
+        self._suspect = False
+        self._suspect_since = 0.0
         self._average_run_seconds = math.inf
         self._stuck = 0
         self._ahead_limit = ahead_max
         self._eased_at = 0.0
+        self._given_back_at = time.monotonic()
         self._waiting = 0
         self._changed = threading.Condition(threading.Lock())
 
@@ -70,6 +76,31 @@ class WorkerSlots:
             self._held += granted
             return granted
 
+    @property
+    def has_suspect(self) -> bool:
+        """Whether one of the jobs is a suspect that runs beside the others."""
+        return self._suspect
+
+    @property
+    def suspect_seconds(self) -> float:
+        """For how long the suspect, or the last one, has its place."""
+        return time.monotonic() - self._suspect_since
+
+    def wait_for_suspect(self, timeout_seconds: float) -> None:
+        """Wait until no job is a suspect any more."""
+        with self._changed:
+            self._wait(lambda: not self._suspect, timeout_seconds)
+
+    def take_suspect(self) -> bool:
+        """Take a place for a suspect; False when there is none, or one of the jobs is a suspect already."""
+        with self._changed:
+            if self._suspect or self._room() <= 0:
+                return False
+            self._held += 1
+            self._suspect = True
+            self._suspect_since = time.monotonic()
+            return True
+
     def take_all(self) -> bool:
         """Take the whole process for one job; False when it holds something."""
         with self._changed:
@@ -79,10 +110,13 @@ class WorkerSlots:
             self._alone = True
             return True
 
-    def give_back(self, count: int = 1) -> None:
-        """Return places."""
+    def give_back(self, count: int = 1, *, suspect: bool = False) -> None:
+        """Return places; `suspect`: that of the suspect."""
         with self._changed:
             self._held -= count
+            self._given_back_at = time.monotonic()
+            if suspect:
+                self._suspect = False
             if self._held == 0:
                 self._alone = False
             if self._waiting:
@@ -116,6 +150,8 @@ class WorkerSlots:
     def _capacity(self) -> int:
         average = self._average_run_seconds
         if average > self._ahead_seconds:
+            return self.threads
+        if self._held >= self.threads and time.monotonic() - self._given_back_at > STALE_SECONDS:
             return self.threads
         moving = max(0, self.threads - self._stuck)
         return self.threads + min(self._limit(), int(moving * self._ahead_seconds / average))

@@ -79,7 +79,9 @@ def waited(last: Attempt | None, number: int) -> Wait:
     """What a wait is called that followed an attempt and came before the one of this number."""
     if last is None:
         return _FIRST
-    spent = last.outcome in {AttemptOutcome.FAILED.value, AttemptOutcome.WORKER_DIED.value}
-    if number <= last.attempt and (spent or last.outcome == AttemptOutcome.CANCELLED.value):
+    ended = last.outcome in {AttemptOutcome.FAILED.value, AttemptOutcome.CANCELLED.value}
+    # A death gives its attempt back: the next one has its number, also where nobody replayed the job.
+    died = last.outcome == AttemptOutcome.WORKER_DIED.value
+    if (ended and number <= last.attempt) or (died and number < last.attempt):
         return _REPLAYED
     return _AFTER.get(last.outcome, _OTHERWISE)

@@ -80,6 +80,7 @@ class CurrentJob:
         "runway",
         "slow_down",
         "started",
+        "suspect",
         "times",
         "trace",
     )
@@ -104,6 +105,8 @@ class CurrentJob:
         #: What the reporter keeps of it, once it said something.
         self.report: Any = None
         self.runway = runway
+        #: Its worker died, and it runs beside others again: the one suspect of this process.
+        self.suspect = False
         self.id = claimed.id
         self.attempt = claimed.attempt
         self.fence = claimed.fence

@@ -43,8 +43,14 @@ jobs = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     # Lonely deaths: worker processes that died while they ran this job and no other.
     Column("deaths", SmallInteger, nullable=False, server_default="0"),
-    # Its last worker died: it runs next alone.
+    # A suspect of its worker's death: it keeps off the runway of its queue, and waits for a process that has
+    # no other suspect (`suspicion` below 2), or to run alone.
     Column("quarantined", Boolean, nullable=False, server_default=text("false")),
+    # Workers that died while they ran it beside others, since it last ended by itself; 2 is two or more.
+    Column("suspicion", SmallInteger, nullable=False, server_default="0"),
+    # The attempt, by its fence, that has begun and must not be repeated when its worker dies. NULL: there is
+    # none, or its type says nothing of the kind.
+    Column("unrepeatable_fence", Integer),
     Column("available_at", Timestamp, nullable=False, server_default=func.now()),
     # The order among ready rows: available_at minus the head start of the priority. NULL while the time has
     # not come, so that a hundred thousand rows for tomorrow cost the dispatcher nothing.
@@ -100,6 +106,7 @@ jobs = Table(
     CheckConstraint("max_retries BETWEEN 0 AND 20", name="max_retries"),
     CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
     CheckConstraint("fence >= 0 AND deaths >= 0", name="counters"),
+    CheckConstraint("suspicion BETWEEN 0 AND 2", name="suspicion"),
     # GET /jobs?queue=…, newest first.
     Index("jobs_queue_id_idx", "queue", "id"),
     # The dispatcher: the next ready rows of a queue, by rank.
@@ -117,6 +124,14 @@ jobs = Table(
         "rank",
         "id",
         postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined"),
+    ),
+    # The dispatcher: suspects of a queue that may run beside others.
+    Index(
+        "jobs_suspects_idx",
+        "queue",
+        "rank",
+        "id",
+        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"),
     ),
     # The dispatcher: rows whose time comes next (run-at, backoff, snooze).
     Index("jobs_waiting_idx", "available_at", postgresql_where=text("status = 'queued' AND rank IS NULL")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Identity,
@@ -34,6 +35,8 @@ workers = Table(
     now("heartbeat_at"),
     # Set when it said goodbye, or when the rescuer took its jobs: it can never renew again.
     Column("stopped_at", Timestamp),
+    # Somebody else found it gone or silent, and ended its lease.
+    Column("lost", Boolean, nullable=False, server_default=text("false")),
     # The memory of the process that is its own, at its last heartbeat. NULL: unknown.
     Column("memory_bytes", BigInteger),
     # What an operator wants it to do: fetch no more, or end after its jobs. It is told by its heartbeat.

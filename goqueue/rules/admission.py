@@ -32,6 +32,7 @@ class Candidate(NamedTuple):
     key: str
     cost: int
     quarantined: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Holder(NamedTuple):
 
     Attributes:
         waiting: were let in and have not started.
-        suspects: of these; they start alone, one after the other.
+        suspects: of these; a process starts one after the other.
+        alone: of the suspects; only one at a time runs, in a process that runs nothing else.
     """
 
     queue: str
@@ -67,6 +69,7 @@ class Holder(NamedTuple):
     running: int
     waiting: int
     suspects: int = 0
+    alone: int = 0
 
 
 @dataclass(slots=True)

@@ -37,9 +37,11 @@ from goqueue.store.admission import OpenQueue
 
 log = structlog.get_logger(__name__)
 
-#: Suspects that a round looks at, and the most that hold slots while they wait: they start one by one.
+#: Suspects of each kind that a round looks at, and the most that hold slots while they wait to run beside
+#: others, and to run alone: they start one by one, and these only when a process runs nothing else.
 SUSPECTS = 16
-SUSPECTS_AHEAD = 4
+BESIDE_AHEAD = 4
+ALONE_AHEAD = 1
 
 #: The most jobs of a round: its transaction holds the queue's lock.
 ROUND_MAX = 1000
@@ -82,8 +84,7 @@ class QueueAdmission:
         keys = queue_settings.key_limits(connection, self.queue) if limits.by_key else {}
         budget = self._budget(connection, opened, types, holders, keys)
         now = Round(connection, opened, budget, keys, _skipped(limits, budget, types, holders))
-        suspects = sum(holder.suspects for holder in holders if holder.queue == self.queue)
-        waiting = self._waiting(now, room, suspects)
+        waiting = self._waiting(now, room, [holder for holder in holders if holder.queue == self.queue])
         admitted = self._admit(connection, limits, self._choose(waiting, budget, room, keys), types)
         self.window.was_filled = len(admitted) >= room
         if limits.on_conflict is not OnConflict.WAIT:
@@ -127,7 +128,7 @@ class QueueAdmission:
 
     # Who waits
 
-    def _waiting(self, now: Round, room: int, suspects_let_in: int) -> dict[str, list[Candidate]]:
+    def _waiting(self, now: Round, room: int, here: list[Holder]) -> dict[str, list[Candidate]]:
         """The jobs that may be next, by key in the order of the ring; without keys all are one."""
         limits = now.opened.limits
         waits = limits.on_conflict is OnConflict.WAIT
@@ -135,7 +136,7 @@ class QueueAdmission:
         if not count:
             return {}
         waiting: dict[str, list[Candidate]] = {}
-        for suspect in self._suspects(now, suspects_let_in):
+        for suspect in self._suspects(now, here):
             waiting.setdefault(suspect.key, []).append(suspect)
         if limits.by_key:
             others = self.search.find(now, count)
@@ -147,7 +148,7 @@ class QueueAdmission:
             waiting.setdefault(key, []).extend(jobs)
         return waiting
 
-    def _suspects(self, now: Round, let_in: int) -> list[Candidate]:
+    def _suspects(self, now: Round, here: list[Holder]) -> list[Candidate]:
         """Before all others: a key of which only a suspect waits is not in the ring."""
         limits = now.opened.limits
         suspects = candidate_store.suspects(
@@ -162,7 +163,12 @@ class QueueAdmission:
             keys = {suspect.key for suspect in suspects} - {KEYLESS}
             now.budget.key_rates |= self.rates.of_keys(now.connection, now.opened, keys)
         free = [suspect for suspect in suspects if now.budget.within_key(suspect.key, [suspect])]
-        return free[: max(0, SUSPECTS_AHEAD - let_in)]
+        alone = sum(holder.alone for holder in here)
+        beside = sum(holder.suspects for holder in here) - alone
+        return [
+            *[suspect for suspect in free if not suspect.alone][: max(0, BESIDE_AHEAD - beside)],
+            *[suspect for suspect in free if suspect.alone][: max(0, ALONE_AHEAD - alone)],
+        ]
 
     # Who is let in
 

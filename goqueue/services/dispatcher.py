@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from goqueue import failpoints, metrics
 from goqueue.broker.runway import Message, Runway
@@ -124,7 +125,7 @@ class Dispatcher:
             self._count_workers()
         if self._is_due("waiting", WAITING_SECONDS):
             counts["due"] = self._make_due()
-            counts["suspects"] = self._quarantine()
+            counts["suspects"] = self._push_suspects() + self._quarantine()
         self._governed.run(counts)
         self._refill(counts)
         if self._is_due("sweep", SWEEP_SECONDS):
@@ -221,6 +222,17 @@ class Dispatcher:
         state.note(rows, wanted, pushed.known)
         counts["pushed"] += pushed.added
         counts["again"] += pushed.again
+
+    def _push_suspects(self) -> int:
+        """To where a process that has no other suspect takes them first."""
+        limit = self._settings.runway_min
+        with self._database.autocommit() as connection:
+            rows = ready_store.next_suspects(connection, limit)
+        pushed = 0
+        for queue, suspects in groupby(rows, key=lambda row: row.queue):
+            messages = [Message(row.id, row.fence) for row in suspects]
+            pushed += self._runway.dispatch_suspects(queue, messages, limit=limit).added
+        return pushed
 
     def _quarantine(self) -> int:
         limit = self._settings.runway_min

@@ -125,7 +125,7 @@ class GovernedQueues:
     def _round(self, name: str) -> int:
         with self._database.transaction() as connection:
             admitted = self._queues[name].round(connection)
-        # A suspect holds its slot now, and starts by way of the quarantine alone.
+        # A suspect holds its slot now, and starts by way of the suspects or the quarantine.
         messages = [Message(job.id, job.fence) for job in admitted if not job.quarantined]
         if messages:
             self._runway.dispatch(name, messages, limit=NO_LIMIT, closed=True)

@@ -7,15 +7,20 @@ import time
 import structlog
 
 from goqueue import metrics
+from goqueue.broker.releases import push_to_front
+from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.services.clock_watch import ClockWatch, Reading
 from goqueue.services.service import Counts, Pause
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation
 from goqueue.store import dependencies as dependency_store
 from goqueue.store import workers as worker_store
+from goqueue.store.attempts import Rescued
+from goqueue.store.rows import current_time
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +39,23 @@ class Rescuer:
     It looks for them when a lease has ended, and now and then.
 
     While PostgreSQL was away nobody could renew a lease, so after an outage (and at its start, when it cannot
-    know) it waits for two heartbeats before it judges anyone by silence.
+    know) it waits for two heartbeats before it judges anyone by silence. After PostgreSQL's clock was set, or
+    the machine or this process stood still, for so long that a lease may seem to have run out, it waits for a
+    lease.
     """
 
     name = "rescuer"
 
-    def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, pause: Pause, runway: Runway | None = None
+    ) -> None:
         self._settings = settings
         self._database = database
+        self._runway = runway
         self._pause = pause
+        self._clocks = ClockWatch(settings.rescue_interval_seconds)
         self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
+        self._trusts_clocks_from = 0.0
         self._ends: worker_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
@@ -51,22 +63,36 @@ class Rescuer:
     def run_once(self) -> Counts:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
         try:
-            expired = self._end_leases() if time.monotonic() >= self._judges_from else []
+            self._look_at_clocks()
+            now = time.monotonic()
+            trusts_clocks = now >= self._trusts_clocks_from
+            expired = self._end_leases() if trusts_clocks and now >= self._judges_from else []
             rescued = self._look()
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
-        failed = sum(status is JobStatus.FAILED for _, status in rescued)
+        failed = sum(job.status is JobStatus.FAILED for job in rescued)
         return {
             "expired": len(expired),
             "rescued": len(rescued) - failed,
             "failed": failed,
-            "cancelled": self._force_cancels(),
+            "cancelled": self._force_cancels() if trusts_clocks else 0,
         }
 
     def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
         """Wait for the next round."""
         self._pause(self._settings.rescue_interval_seconds)
+
+    def _look_at_clocks(self) -> None:
+        """Trust no silence for a lease, when the clocks jumped by what a living worker cannot make up for."""
+        with self._database.autocommit() as connection:
+            jump_seconds = self._clocks.jump(Reading.now(current_time(connection)))
+        settings = self._settings
+        if jump_seconds > max(
+            settings.lease_seconds - 2 * settings.heartbeat_seconds, settings.lease_seconds / 3
+        ):
+            log.warning("clock_jumped", seconds=jump_seconds, waits_seconds=settings.lease_seconds)
+            self._trusts_clocks_from = time.monotonic() + settings.lease_seconds
 
     def _end_leases(self) -> list[int]:
         with self._database.autocommit() as connection:
@@ -89,7 +115,7 @@ class Rescuer:
             log.warning("cancel_forced", **job._asdict())
         return len(forced)
 
-    def _look(self) -> list[tuple[int, JobStatus]]:
+    def _look(self) -> list[Rescued]:
         """Rescue, where a lease has ended lately, or the last look at all that runs is a while ago."""
         with self._database.autocommit() as connection:
             ends = worker_store.ends(connection)
@@ -103,19 +129,34 @@ class Rescuer:
         self._ends, self._looks_at = ends, now + LOOK_SECONDS
         return rescued
 
-    def _rescue(self) -> list[tuple[int, JobStatus]]:
-        head_start = self._settings.priority_head_start_seconds
+    def _rescue(self) -> list[Rescued]:
+        settings, head_start = self._settings, self._settings.priority_head_start_seconds
         with self._database.transaction() as connection:
-            rescued = attempt_store.rescue(
-                connection, max_deaths=self._settings.max_deaths, head_start_seconds=head_start
+            together = worker_store.lost_together(
+                connection,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                lease_seconds=settings.lease_seconds,
             )
-            ended = [job_id for job_id, status in rescued if status in FINAL_STATUSES]
+            rescued = attempt_store.rescue(
+                connection,
+                max_deaths=settings.max_deaths,
+                head_start_seconds=head_start,
+                lost_together=together,
+            )
+            ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
             dependency_store.settle(connection, ended, head_start_seconds=head_start)
-            failed = [job_id for job_id, status in rescued if status is JobStatus.FAILED]
+            failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
             dead_letters = attempt_store.queues_and_types(connection, failed)
         for queue, type_name in dead_letters:
             metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
-        for job_id, status in rescued:
-            metrics.JOBS_RESCUED.labels(status.value).inc()
-            log.warning("job_rescued", job_id=job_id, status=status.value, reason="worker_died")
+        for job in rescued:
+            metrics.JOBS_RESCUED.labels(job.status.value).inc()
+            log.warning("job_rescued", job_id=job.id, status=job.status.value, reason="worker_died")
+        self._push(rescued)
         return rescued
+
+    def _push(self, rescued: list[Rescued]) -> None:
+        """Best effort: suspects, and what cannot be pushed, are left to the dispatcher."""
+        unsuspected = [job for job in rescued if job.status is JobStatus.QUEUED and not job.quarantined]
+        if self._runway is not None and unsuspected:
+            push_to_front(self._runway, ((job.queue, job.id, job.fence) for job in unsuspected))

@@ -125,7 +125,7 @@ class SchedulerProcess:
         settings, database = self._settings, self._database
         return [
             Dispatcher(settings, database, self._runway),
-            Rescuer(settings, database, ending.wait),
+            Rescuer(settings, database, ending.wait, self._runway),
             Expirer(settings, database, ending.wait),
             Releaser(settings, database, self._runway, ending.wait),
             Pauses(settings, database, ending.wait, self._wake_dispatcher),

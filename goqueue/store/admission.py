@@ -65,11 +65,12 @@ _TYPES = """
 # Who holds a slot: what runs, whoever let it in, and what was let in and has not started. Both are few.
 _HOLDERS = """
     SELECT queue, coalesce(concurrency_key, ''), type,
-           sum(running)::int, sum(waiting)::int, sum(suspects)::int FROM (
-        SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting, 0 AS suspects FROM jobs
+           sum(running)::int, sum(waiting)::int, sum(suspects)::int, sum(alone)::int FROM (
+        SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting, 0 AS suspects, 0 AS alone FROM jobs
         WHERE status = 'running' AND (queue = %(queue)s OR type = ANY(%(types)s))
         UNION ALL
-        SELECT queue, concurrency_key, type, 0, 1, quarantined::int FROM jobs
+        SELECT queue, concurrency_key, type, 0, 1, quarantined::int, (quarantined AND suspicion = 2)::int
+        FROM jobs
         WHERE admitted AND (queue = %(queue)s OR type = ANY(%(types)s))
     ) AS holder
     GROUP BY 1, 2, 3

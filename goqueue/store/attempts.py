@@ -7,7 +7,7 @@ deadlocking. Times are PostgreSQL's `now()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,7 +18,16 @@ from goqueue.jobs import ClaimedJob, JobStatus, Outcome
 from goqueue.store.queues import CLOSED, GOVERNED
 from goqueue.store.rows import TRACEPARENT, array, fetch_all
 
-__all__ = ["GivenBack", "claim", "give_back", "queues_and_types", "record", "rescue"]
+__all__ = [
+    "GivenBack",
+    "Rescued",
+    "begin_unrepeatable",
+    "claim",
+    "give_back",
+    "queues_and_types",
+    "record",
+    "rescue",
+]
 
 # Both hot statements first find and lock their rows, one index lookup a message, and then change them by
 # their place (ctid), which a locked row keeps. As plain joins they were at the planner's mercy: after an
@@ -91,6 +100,7 @@ _RECORD = """
         UPDATE jobs
         SET status = o.becomes, attempts = jobs.attempts - o.refund, worker_id = NULL,
             quarantined = jobs.quarantined AND o.outcome = 'interrupted',
+            suspicion = CASE WHEN o.outcome = 'interrupted' THEN jobs.suspicion ELSE 0 END,
             result = o.result, error = o.error, updated_at = now(),
             started_at = coalesce(to_timestamp(o.begun), jobs.started_at),
             begun_at = CASE WHEN o.becomes <> 'queued' THEN jobs.begun_at END,
@@ -103,7 +113,8 @@ _RECORD = """
             available_at = CASE WHEN o.becomes = 'queued'
                 THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
             rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
-                THEN now() - make_interval(secs => jobs.priority * %(head_start)s) END,
+                THEN LEAST(CASE WHEN o.outcome = 'interrupted' THEN jobs.rank END,
+                           now() - make_interval(secs => jobs.priority * %(head_start)s)) END,
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
         FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
@@ -149,49 +160,84 @@ _GIVE_BACK = f"""
             AND NOT EXISTS (SELECT FROM types WHERE name = jobs.type AND breaker_state <> 'closed'
                             AND breaker_changed_at > jobs.started_at)
     WHERE jobs.id = ANY (ARRAY (SELECT id FROM held)) AND status = 'running'
-    RETURNING jobs.id, jobs.fence, jobs.status, jobs.status = 'queued'
+    RETURNING jobs.id, jobs.fence, jobs.status, jobs.status = 'queued' AND NOT jobs.quarantined
         AND (LEAST(expires_at, deadline_at) > now()) IS NOT FALSE
         AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
 """
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
-# can be claimed, held or recorded under it while they are taken back here.
+# can be claimed, held or recorded under it while they are taken back here. What is decided by is read where
+# the row is locked: that is its last version, while the rest of the statement sees the rows as they were when
+# it began, without the cancel, or the begin of what must not be repeated, that was noted meanwhile.
+#
+# What its worker took along keeps its place in the order, before all that came later, and gets its attempt
+# back. The first death makes a suspect that runs beside others, the second one that runs alone; only the
+# deaths of that count. A worker that was lost together with others of its host says nothing about one job:
+# its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
+# end.
 _RESCUE = """
-    WITH lost AS (
-        SELECT id FROM jobs
+    WITH lost AS MATERIALIZED (
+        SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
+               unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
+               quarantined AND suspicion = 2 AS lonely,
+               suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
+        FROM jobs
         WHERE status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM workers WHERE workers.id = jobs.worker_id AND stopped_at IS NULL)
         ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ), before AS (
-        SELECT jobs.id, jobs.worker_id,
-               CASE WHEN jobs.cancel_requested_at IS NOT NULL THEN 'cancelled'
-                    WHEN jobs.attempts > jobs.max_retries
-                         OR (jobs.quarantined AND jobs.deaths + 1 >= %(max_deaths)s) THEN 'failed'
-                    ELSE 'queued' END AS becomes
-        FROM jobs JOIN lost USING (id)
+        SELECT lost.*, CASE
+                   WHEN cancelled THEN 'cancelled'
+                   WHEN unrepeatable OR (lonely AND deaths + 1 >= %(max_deaths)s) THEN 'failed'
+                   ELSE 'queued' END AS becomes,
+               %(error)s::text || CASE WHEN unrepeatable
+                   THEN '; its type says that it must not run again after that' ELSE '' END AS error
+        FROM lost
     ), rescued AS (
         UPDATE jobs
         SET status = becomes,
-            deaths = jobs.deaths + jobs.quarantined::int, quarantined = becomes = 'queued',
+            attempts = greatest(0, jobs.attempts - (becomes = 'queued')::int),
+            deaths = jobs.deaths + lonely::int, quarantined = becomes = 'queued' AND suspect,
+            suspicion = CASE WHEN becomes = 'queued' THEN least(2, jobs.suspicion + 1) ELSE 0 END,
             worker_id = NULL, fingerprint = NULL,
             reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
-            error = %(error)s,
+            error = before.error, begun_at = CASE WHEN becomes <> 'queued' THEN jobs.begun_at END,
             available_at = now(), updated_at = now(),
             rank = CASE WHEN becomes = 'queued'
-                THEN now() - make_interval(secs => priority * %(head_start)s) END,
+                THEN LEAST(jobs.rank, now() - make_interval(secs => priority * %(head_start)s)) END,
             finished_at = CASE WHEN becomes <> 'queued' THEN now() END
         FROM before WHERE jobs.id = before.id AND jobs.status = 'running'
-        RETURNING jobs.id, jobs.fence, jobs.attempts, jobs.status, jobs.started_at, before.worker_id
+        RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.quarantined, jobs.started_at,
+                  jobs.attempts + (becomes = 'queued')::int AS attempt, before.worker_id, before.error
     ), attempt AS (
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
-        SELECT id, fence, attempts, worker_id, 'worker_died',
-               %(error)s, started_at,
+        SELECT id, fence, attempt, worker_id, 'worker_died', error, started_at,
                extract(epoch FROM now() - started_at)
         FROM rescued
         ON CONFLICT DO NOTHING
     )
-    SELECT id, status FROM rescued
+    SELECT id, status, queue, fence, quarantined FROM rescued
 """
+
+_BEGIN_UNREPEATABLE = """
+    UPDATE jobs SET unrepeatable_fence = fence
+    WHERE id = %(id)s AND fence = %(fence)s AND status = 'running' AND worker_id = %(worker_id)s
+    RETURNING id
+"""
+
+
+class Rescued(NamedTuple):
+    """A job that was taken back from a lost worker.
+
+    Attributes:
+        quarantined: it is a suspect; one that is queued and none may start at once, wherever there is room.
+    """
+
+    id: int
+    status: JobStatus
+    queue: str
+    fence: int
+    quarantined: bool
 
 
 #: The error of an attempt whose worker was lost.
@@ -207,7 +253,8 @@ class GivenBack(NamedTuple):
     Attributes:
         fence: under which it may be claimed next.
         status: queued; or cancelled, where somebody had asked for that.
-        starts: it may start now: its queue is open and its time is not over.
+        starts: it may start now, beside others: its queue is open and its time is not over. (A suspect is
+            pushed by the dispatcher, to where it belongs.)
     """
 
     id: int
@@ -284,16 +331,34 @@ def give_back(
 
 @retry_on_conflict
 def rescue(
-    connection: Connection, *, max_deaths: int, head_start_seconds: float, limit: int = 1000
-) -> list[tuple[int, JobStatus]]:
-    """Take back the running jobs of ended workers: running → queued (quarantined), or failed."""
+    connection: Connection,
+    *,
+    max_deaths: int,
+    head_start_seconds: float,
+    lost_together: Collection[int] = (),
+    limit: int = 1000,
+) -> list[Rescued]:
+    """Take back running jobs of ended workers, at most `limit`: running → queued, or failed.
+
+    No attempt is spent. A job that died `max_deaths` times while it ran alone is failed. The end of workers
+    that were `lost_together` with others says nothing about one of their jobs.
+    """
     parameters = {
         "max_deaths": max_deaths,
         "head_start": head_start_seconds,
+        "lost_together": array(lost_together),
         "limit": limit,
         "error": LOST_ERROR,
     }
-    return [(row[0], JobStatus(row[1])) for row in fetch_all(connection, _RESCUE, parameters)]
+    return [
+        Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in fetch_all(connection, _RESCUE, parameters)
+    ]
+
+
+def begin_unrepeatable(connection: Connection, job_id: int, fence: int, worker_id: int) -> bool:
+    """Note that an attempt begins that must not be repeated when its worker dies; False: it is not held."""
+    parameters = {"id": job_id, "fence": fence, "worker_id": worker_id}
+    return bool(fetch_all(connection, _BEGIN_UNREPEATABLE, parameters))
 
 
 def queues_and_types(connection: Connection, job_ids: Sequence[int]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ __all__ = ["by_rank", "heads", "keyless", "ring", "suspects"]
 
 _WAITING = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted"
 _KEYED = f"{_WAITING} AND concurrency_key IS NOT NULL"
-_CANDIDATE = "id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined"
+_CANDIDATE = "id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2"
 
 _BY_RANK = f"""
     SELECT {_CANDIDATE} FROM jobs
@@ -74,16 +74,19 @@ _OLDEST = f"""
     ORDER BY wanted.place
 """
 
-# Suspects run alone, but they need a slot as any other job; in strict order also their turn.
+# Suspects start by ways of their own, but they need a slot as any other job; in strict order also their turn.
 _SUSPECTS = f"""
-    SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
-      AND type <> ALL(%(except_types)s) AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
-      AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
-          SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
-          AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
-          AND older.id < jobs.id))
-    ORDER BY deaths, rank, id LIMIT %(count)s
+    SELECT {_CANDIDATE} FROM (
+        SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
+        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
+          AND type <> ALL(%(except_types)s) AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
+          AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
+              SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
+              AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
+              AND older.id < jobs.id))
+    ) AS suspect
+    WHERE place <= %(count)s
+    ORDER BY suspicion = 2, deaths, rank, id
 """
 
 
@@ -145,7 +148,7 @@ def suspects(
     except_types: Iterable[str] = (),
     except_keys: Iterable[str] = (),
 ) -> list[Candidate]:
-    """Suspects that wait to be let in, the least suspicious first."""
+    """The first `count` suspects that wait to run beside others, and those that wait to run alone."""
     parameters = {
         "queue": queue,
         "count": count,

@@ -44,7 +44,7 @@ _JOB = f"""
     SELECT now(), id, queue, type, status, attempts, max_retries, fence, deaths, quarantined, admitted,
            rank IS NOT NULL, rank, available_at, created_at, updated_at, started_at, finished_at, worker_id,
            left(error, {ERROR_CHARACTERS}), reason, concurrency_key, rate_cost, expires_at, deadline_at,
-           cancel_requested_at, cancel_acknowledged_at, begun_at
+           cancel_requested_at, cancel_acknowledged_at, begun_at, suspicion
     FROM jobs WHERE id = %(id)s
 """
 
@@ -196,8 +196,8 @@ class Inquiry:
         return AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2])) if row else None
 
     def _crew(self, job: JobFacts) -> Crew:
-        """Who would run it: a suspect runs on the quarantine."""
-        runway = QUARANTINE_QUEUE if job.quarantined else job.queue
+        """Who would run it: one that runs alone does so on the quarantine."""
+        runway = QUARANTINE_QUEUE if job.runs_alone else job.queue
         row = self._row(_CREW, runway=runway, lease_seconds=self.lease_seconds)
         assert row is not None
         workers, threads, busy, dedicated, queues, quiet = row

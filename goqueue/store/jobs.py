@@ -68,7 +68,8 @@ _RETRY = """
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status IN ('failed', 'cancelled')
         ORDER BY id FOR UPDATE
     )
-    UPDATE jobs SET status = 'queued', attempts = 0, deaths = 0, quarantined = false, result = NULL,
+    UPDATE jobs SET status = 'queued', attempts = 0, deaths = 0, quarantined = false, suspicion = 0,
+                    result = NULL,
                     cancel_requested_at = NULL, cancel_acknowledged_at = NULL, reason = NULL,
                     expires_at = CASE WHEN expires_at > now() THEN expires_at END,
                     deadline_at = CASE WHEN deadline_at > now() THEN deadline_at END,

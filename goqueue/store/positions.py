@@ -88,9 +88,18 @@ _LET_IN = """
     ) AS before
 """
 
+_BESIDE = """
+    SELECT count(*)::int FROM (
+        SELECT FROM jobs
+        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2
+          AND (rank, id) < (%(rank)s, %(id)s)
+        ORDER BY rank, id LIMIT %(limit)s
+    ) AS before
+"""
+
 _SUSPECTS = """
     SELECT count(*)::int FROM (
-        SELECT FROM jobs WHERE status = 'queued' AND rank IS NOT NULL AND quarantined
+        SELECT FROM jobs WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
           AND (deaths, rank, id) < (%(deaths)s, %(rank)s, %(id)s)
         ORDER BY deaths, rank, id LIMIT %(limit)s
     ) AS before
@@ -136,7 +145,8 @@ def position_of(connection: Connection, job: JobFacts, *, by_key: bool, weight: 
         "deaths": job.deaths,
     }
     if job.quarantined:
-        return Position(_count(connection, _SUSPECTS, parameters), COUNTED_UP_TO)
+        ahead = _count(connection, _SUSPECTS if job.runs_alone else _BESIDE, parameters)
+        return Position(ahead, COUNTED_UP_TO)
     if job.admitted:
         return Position(_count(connection, _LET_IN, parameters), COUNTED_UP_TO)
     if not by_key:

@@ -36,6 +36,9 @@ _MAKE_DUE = """
     RETURNING queue
 """
 
+# What may run beside others, in a process that has no other suspect.
+_BESIDE = "status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"
+
 # One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
 # row comparison starts the scan behind what was read before.
 _NEXT_READY = f"""
@@ -66,10 +69,31 @@ _NEWCOMERS = f"""
     ORDER BY mark.queue, ready.rank, ready.id
 """
 
+# One descent of jobs_suspects_idx for each queue that has a suspect, and so one where there is none.
+_NEXT_SUSPECTS = f"""
+    WITH RECURSIVE suspected (queue) AS (
+        (SELECT queue FROM jobs WHERE {_BESIDE} ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT next.queue FROM suspected CROSS JOIN LATERAL (
+            SELECT queue FROM jobs WHERE {_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
+        ) AS next
+    )
+    SELECT ready.* FROM suspected JOIN queues ON queues.name = suspected.queue AND {CLOSED} IS NOT TRUE
+    CROSS JOIN LATERAL (
+        SELECT jobs.queue, id, fence, rank, type FROM jobs
+        WHERE {_BESIDE} AND jobs.queue = suspected.queue
+          AND (admitted OR ({GOVERNED} IS NOT TRUE
+                            AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
+        ORDER BY rank, id LIMIT %(limit)s
+    ) AS ready
+    ORDER BY ready.queue, ready.rank, ready.id
+"""
+
 _NEXT_QUARANTINED = f"""
     SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank, jobs.type
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
-    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND {CLOSED} IS NOT TRUE
+    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
+      AND {CLOSED} IS NOT TRUE
       AND (admitted OR ({GOVERNED} IS NOT TRUE
                         AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
     ORDER BY deaths, rank, jobs.id LIMIT %(limit)s
@@ -150,6 +174,11 @@ def present(connection: Connection) -> tuple[datetime, int]:
     row = fetch_one(connection, "SELECT now(), (SELECT coalesce(max(id), 0) FROM jobs)", {})
     assert row is not None
     return row[0], row[1]
+
+
+def next_suspects(connection: Connection, limit: int) -> list[ReadyJob]:
+    """The first `limit` suspects of each queue that may run beside others, by queue and rank."""
+    return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_SUSPECTS, {"limit": limit})]
 
 
 def next_quarantined(connection: Connection, limit: int) -> list[ReadyJob]:

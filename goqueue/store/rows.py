@@ -28,7 +28,8 @@ JOB_COLUMNS = (
     "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
     "has_dependants, cancel_requested_at, cancel_acknowledged_at, begun_at, "
-    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', tags"
+    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', "
+    "tags, suspicion"
 )
 
 
@@ -39,7 +40,7 @@ def job_from_row(row: Values) -> Job:
     """The Job of a row of `JOB_COLUMNS`."""
     values = list(row)
     values[3] = JobStatus(values[3])
-    values[-1] = tuple(values[-1] or ())
+    values[-2] = tuple(values[-2] or ())
     return Job(*values)
 
 

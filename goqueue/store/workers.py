@@ -23,12 +23,14 @@ __all__ = [
     "Worker",
     "WorkerCommand",
     "WorkerState",
+    "end_gone",
     "end_lost",
     "ends",
     "held",
     "is_quarantine_served",
     "list_all",
     "living",
+    "lost_together",
     "register",
     "renew",
     "still_held",
@@ -265,15 +267,54 @@ def stop(connection: Connection, worker_id: int) -> None:
     )
 
 
+def end_gone(connection: Connection, worker_ids: Collection[int]) -> None:
+    """End the leases of workers whose processes are known to be gone, all at once."""
+    connection.exec_driver_sql(
+        "UPDATE workers SET stopped_at = now(), busy = 0, lost = true "
+        "WHERE id = ANY(%(ids)s::bigint[]) AND stopped_at IS NULL",
+        {"ids": array(worker_ids)},
+    )
+
+
 def end_lost(connection: Connection, *, lease_seconds: float) -> list[int]:
-    """End the leases of silent workers; their ids."""
+    """End the leases of silent workers; their ids.
+
+    A heartbeat that is later than now by more than a lease is of before the clock was set back: whoever lives
+    has renewed since.
+    """
     rows = fetch_all(
         connection,
-        "UPDATE workers SET stopped_at = now() WHERE stopped_at IS NULL "
-        "AND heartbeat_at <= now() - make_interval(secs => %(lease_seconds)s) RETURNING id",
+        "UPDATE workers SET stopped_at = now(), lost = true WHERE stopped_at IS NULL "
+        "AND (heartbeat_at <= now() - make_interval(secs => %(lease_seconds)s) "
+        "OR heartbeat_at > now() + make_interval(secs => %(lease_seconds)s)) RETURNING id",
         {"lease_seconds": lease_seconds},
     )
     return [row[0] for row in rows]
+
+
+# Two processes of a host that die at the same moment were last heard of within a heartbeat of each other. Of
+# a host on which none is left, they may have died one after the other within a lease. The other one need not
+# have been judged yet: whoever missed two heartbeats is not well.
+_LOST_TOGETHER = """
+    SELECT gone.id FROM workers AS gone CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or(stopped_at IS NULL AND heartbeat_at >= now() - silent), false) AS lives,
+               min(abs(extract(epoch FROM heartbeat_at - gone.heartbeat_at)))
+                   FILTER (WHERE lost OR (stopped_at IS NULL AND heartbeat_at < now() - silent)) AS apart
+        FROM workers, make_interval(secs => 2 * %(heartbeat_seconds)s) AS silent
+        WHERE id <> gone.id AND hostname = gone.hostname AND host_key IS NOT DISTINCT FROM gone.host_key
+    ) AS host
+    WHERE gone.lost AND gone.stopped_at > now() - interval '10 minutes'
+      AND host.apart <= CASE WHEN host.lives THEN 1.5 * %(heartbeat_seconds)s ELSE %(lease_seconds)s END
+"""
+
+
+def lost_together(connection: Connection, *, heartbeat_seconds: float, lease_seconds: float) -> list[int]:
+    """Workers that were lost with others of their host: what ended them was hardly one job of theirs.
+
+    All processes of a host within a lease, or some of them at the same moment.
+    """
+    parameters = {"heartbeat_seconds": heartbeat_seconds, "lease_seconds": lease_seconds}
+    return [row[0] for row in fetch_all(connection, _LOST_TOGETHER, parameters)]
 
 
 def ends(connection: Connection) -> Ends:

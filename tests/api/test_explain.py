@@ -66,7 +66,7 @@ def test_a_finished_job_says_when(client: testing.TestClient, make_job: JobFacto
     assert ("because: broken" in answer["summary"]) == (status != "completed")
 
 
-@pytest.mark.parametrize("queued", ["nothing", "later", "quarantined", "admitted", "unserved"])
+@pytest.mark.parametrize("queued", ["nothing", "later", "suspected", "quarantined", "admitted", "unserved"])
 @pytest.mark.parametrize("status", [status for status in JobStatus if status not in FINAL_STATUSES])
 def test_no_unfinished_job_is_without_a_reason(
     client: testing.TestClient, make_job: JobFactory, status: JobStatus, queued: str
@@ -75,7 +75,8 @@ def test_no_unfinished_job_is_without_a_reason(
     columns: dict[str, dict[str, Any]] = {
         "nothing": {},
         "later": {"available_at": FAR},
-        "quarantined": {"quarantined": True},
+        "suspected": {"quarantined": True, "suspicion": 1},
+        "quarantined": {"quarantined": True, "suspicion": 2},
         "admitted": {"admitted": status is JobStatus.QUEUED},
         "unserved": {"queue": "unserved"},
     }
@@ -320,10 +321,11 @@ def test_it_waits_for_the_quarantine(
     queues: list[str],
     served_by: str,
 ) -> None:
-    """A suspect says how often its worker died, and who would run it alone."""
+    """A suspect of two deaths says how often its worker died, and who would run it alone."""
     make_job.worker(queues=queues)
-    make_job(quarantined=True)
-    job = make_job(quarantined=True, deaths=1, fence=2, attempts=2)
+    make_job(quarantined=True, suspicion=2)
+    make_job(quarantined=True, suspicion=1)
+    job = make_job(quarantined=True, suspicion=2, deaths=1, fence=2, attempts=2)
     add_attempt(database, job, "worker_died", fence=1)
     add_attempt(database, job, "worker_died", fence=2)
     answer = asked(client, job)
@@ -341,9 +343,27 @@ def test_it_waits_for_the_quarantine(
 def test_nobody_serves_the_quarantine(client: testing.TestClient, make_job: JobFactory) -> None:
     """A suspect that nobody would run says so first."""
     make_job.worker(queues=["default"])
-    answer = asked(client, make_job(quarantined=True))
+    answer = asked(client, make_job(quarantined=True, suspicion=2))
     assert codes(answer) == ["no_worker", "quarantined"]
     assert evidence_of(answer, "no_worker")["queue"] == "quarantine"
+
+
+def test_it_waits_for_a_process_without_a_suspect(
+    client: testing.TestClient, make_job: JobFactory, database: Database
+) -> None:
+    """A suspect of one death says that it runs again beside others, where, and how many come before it."""
+    make_job.worker(queues=["default"])
+    make_job(quarantined=True, suspicion=1)
+    make_job(quarantined=True, suspicion=2)
+    make_job(queue="other", quarantined=True, suspicion=1)
+    make_job()
+    job = make_job(quarantined=True, suspicion=1, fence=1)
+    add_attempt(database, job, "worker_died", fence=1)
+    answer = asked(client, job)
+    assert codes(answer) == ["suspected", "jobs_ahead"]
+    assert evidence_of(answer, "suspected") == {"worker_deaths": 1, "workers": 1}
+    assert "runs again beside other jobs" in answer["summary"]
+    assert answer["ahead"] == 1
 
 
 # The order

@@ -14,7 +14,7 @@ import pytest
 
 import goqueue
 from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Runway
+from goqueue.broker.runway import Runway, parse
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
@@ -265,7 +265,7 @@ def test_a_suspect_needs_a_slot_and_starts_alone(
     """It is let in like any other job, but goes to the quarantine's runway, and only then."""
     limit(database, "default", QueueLimits(concurrency=1))
     running = make_job("running")
-    suspect = make_job(quarantined=True, deaths=1)
+    suspect = make_job(quarantined=True, suspicion=2, deaths=1)
     queues = governed(database, settings, runway, "default")
     assert run(queues)["admitted"] == 0
     with database.autocommit() as connection:
@@ -280,6 +280,24 @@ def test_a_suspect_needs_a_slot_and_starts_alone(
     assert runway.lengths(["default"]) == [(0, 0)]
     with database.autocommit() as connection:
         assert [job.id for job in ready_store.next_quarantined(connection, 10)] == [suspect.id]
+
+
+def test_a_suspect_beside_others_needs_a_slot_and_comes_first(
+    database: Database, settings: Settings, runway: Runway, make_job: JobFactory
+) -> None:
+    """It is let in before all others, also while suspects wait to run alone, and has a runway of its own."""
+    limit(database, "default", QueueLimits(concurrency=5))
+    alone = [make_job(quarantined=True, suspicion=2, deaths=1).id for _ in range(20)]
+    others = [make_job().id for _ in range(5)]
+    suspect = make_job(quarantined=True, suspicion=1).id
+    queues = governed(database, settings, runway, "default")
+    assert run(queues)["admitted"] == 5
+    with database.autocommit() as connection:
+        assert [job.id for job in ready_store.next_suspects(connection, 10)] == [suspect]
+        assert [job.id for job in ready_store.next_quarantined(connection, 99)] == alone[:1]
+    assert [message.job_id for message in parse(runway.fetch("default", 9, block_seconds=0.01))[0]] == others[
+        :3
+    ]
 
 
 def test_a_claim_refuses_what_was_not_let_in(database: Database, make_job: JobFactory) -> None:

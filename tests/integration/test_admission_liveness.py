@@ -198,7 +198,7 @@ def test_suspects_of_a_closed_type_do_not_hide_others(
     limit(database, limits)
     close_type(database, "broken")
     for _ in range(20):
-        make_job(type="broken", quarantined=True, deaths=1)
+        make_job(type="broken", quarantined=True, suspicion=2, deaths=1)
     behind = make_job().id
     rounds(queues)
     assert admitted(database) == {behind}
@@ -211,8 +211,8 @@ def test_suspects_of_a_busy_key_do_not_hide_others(
     limit(database, QueueLimits(key_concurrency=1))
     make_job("running", concurrency_key="busy")
     for _ in range(20):
-        make_job(quarantined=True, deaths=1, concurrency_key="busy")
-    other = make_job(quarantined=True, deaths=1, concurrency_key="free").id
+        make_job(quarantined=True, suspicion=2, deaths=1, concurrency_key="busy")
+    other = make_job(quarantined=True, suspicion=2, deaths=1, concurrency_key="free").id
     rounds(queues)
     assert admitted(database) == {other}
 
@@ -224,7 +224,7 @@ def test_a_suspect_is_not_kept_waiting_by_other_keys(
     limit(database, QueueLimits(fair=True))
     for number in range(THREADS):
         make_job(concurrency_key=f"a{number:02}")
-    suspect = make_job(quarantined=True, deaths=1, concurrency_key="suspect").id
+    suspect = make_job(quarantined=True, suspicion=2, deaths=1, concurrency_key="suspect").id
     rounds(queues, 1)
     assert suspect in admitted(database)
 
@@ -234,7 +234,7 @@ def test_a_suspect_spends_the_rate_of_its_key(
 ) -> None:
     """The retry of a job that killed its worker is a start like any other."""
     limit(database, QueueLimits(key_rate=RateLimit(1, HOUR)))
-    make_job(quarantined=True, deaths=1, concurrency_key="k", attempts=1, fence=1)
+    make_job(quarantined=True, suspicion=2, deaths=1, concurrency_key="k", attempts=1, fence=1)
     with database.autocommit() as connection:
         connection.exec_driver_sql(
             "INSERT INTO rate_grants (queue, key, job_id, fence, cost, used_at) "
@@ -252,7 +252,7 @@ def test_suspects_that_wait_for_the_quarantine_leave_the_window_to_others(
     queues = GovernedQueues(settings, database, runway)
     queues.learn(["default"], {"default": 2})
     for _ in range(3):
-        make_job(quarantined=True, deaths=1)
+        make_job(quarantined=True, suspicion=2, deaths=1)
     others = [make_job().id for _ in range(3)]
     rounds(queues)
     assert others[0] in admitted(database)

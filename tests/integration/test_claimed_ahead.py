@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 import goqueue
 from goqueue import failpoints
 from goqueue.broker import claimed_ahead as watching
+from goqueue.broker import slots
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.job_broker import JobBroker
 from goqueue.broker.runway import Message
@@ -224,6 +225,7 @@ def test_a_stop_gives_back_at_once_what_has_not_begun(engine: Engine, make_job: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watching, "RETURN_SECONDS", 1000.0)
         patch.setattr(watching, "LONGEST_WAIT_SECONDS", 1000.0)
+        patch.setattr(slots, "STALE_SECONDS", 1000.0)
         quick = hold_up(engine, make_job)
         wait_until(lambda: {row[0] for row in states(broker, quick)} == {"running"}, what="the claim")
         stopping = threading.Thread(target=engine.worker.stop, args=(20_000,))
@@ -549,6 +551,7 @@ def test_explain_tells_claimed_from_begun(engine: Engine, make_job: JobFactory) 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RETURN_SECONDS", "LONGEST_WAIT_SECONDS"):
             patch.setattr(watching, name, 1000.0)
+        patch.setattr(slots, "STALE_SECONDS", 1000.0)
         quick = hold_up(engine, make_job, behind=1)
         wait_until(lambda: goqueue.explain(quick[0].id).status is JobStatus.RUNNING, what="the claim")
         reason = goqueue.explain(quick[0].id).reasons[0]

@@ -122,7 +122,7 @@ def test_places_survive_a_lost_put_back(
     consumer = JobConsumer(broker, "default")
     fetch = consumer._fetch
 
-    def fetch_while_another_takes_two() -> list[bytes]:
+    def fetch_while_another_takes_two() -> tuple[list[bytes], bool]:
         entries = fetch()
         broker.slots.take(2)
         return entries
@@ -166,6 +166,24 @@ def test_a_suspect_runs_only_in_an_idle_process(broker: JobBroker, make_job: Job
     assert drain(other) == []
     broker.slots.give_back()
     assert [found.current.id for found in drain(other)] == [good.id]
+
+
+def test_a_process_has_one_suspect_beside_others(broker: JobBroker, make_job: JobFactory) -> None:
+    """A suspect comes before the queue's runway; the next one when it has ended; others start meanwhile."""
+    suspects = [make_job(quarantined=True, suspicion=1) for _ in range(2)]
+    push(broker, *(make_job() for _ in range(3)))
+    messages = [Message(job.id, job.fence) for job in suspects]
+    broker.runway.dispatch_suspects("default", messages, limit=9)
+    consumer = JobConsumer(broker, "default")
+    first, *others = drain(consumer)
+    assert (first.current.id, first.current.suspect) == (suspects[0].id, True)
+    assert not any(message.current.suspect for message in others)
+    assert len(others) == 3
+    # Another queue's consumer of the same process asked before, and was too late.
+    assert consumer._take_places(messages[1:], suspects=True) == []
+    broker.slots.give_back(suspect=True)
+    (second,) = drain(consumer)
+    assert (second.current.id, second.current.suspect) == (suspects[1].id, True)
 
 
 def test_without_a_lease_or_while_draining_nothing_is_fetched(

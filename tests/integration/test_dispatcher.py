@@ -50,6 +50,12 @@ def fetch(runway: Runway, queue: str = "default", count: int = 100) -> list[int]
     return [message.job_id for message in messages]
 
 
+def fetched_with_suspects(runway: Runway, queue: str = "default") -> tuple[list[int], bool]:
+    """What a process that has no suspect fetches, and whether they are suspects."""
+    entries, suspects = runway.fetch_with_suspects(queue, 100, block_seconds=0.01)
+    return [message.job_id for message in parse(entries)[0]], suspects
+
+
 def claim(make_job: JobFactory, runway: Runway, ids: list[int]) -> None:
     """Do what a worker does with what it fetched."""
     with make_job.database.autocommit() as connection:
@@ -187,12 +193,50 @@ def test_a_lost_fetch_is_pushed_again(make_job: JobFactory, dispatcher: Dispatch
 def test_suspects_go_to_the_quarantine_alone(
     make_job: JobFactory, dispatcher: Dispatcher, runway: Runway
 ) -> None:
-    """A suspect is on the quarantine's runway and on no other."""
-    suspect, good = make_job(quarantined=True), make_job()
+    """Who runs alone is on the quarantine's runway and on no other."""
+    suspect, good = make_job(quarantined=True, suspicion=2), make_job()
     counts = dispatcher.run_once()
     assert (counts["suspects"], counts["pushed"]) == (1, 1)
     assert fetch(runway) == [good.id]
     assert fetch(runway, QUARANTINE_QUEUE) == [suspect.id]
+
+
+def test_suspects_that_run_beside_others_come_first(
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway
+) -> None:
+    """They lie apart, a queue each, and are fetched before all others, by rank."""
+    goods = [make_job() for _ in range(3)]
+    suspects = [make_job(quarantined=True, suspicion=1) for _ in range(2)]
+    other = make_job(queue="other", quarantined=True, suspicion=1)
+    counts = dispatcher.run_once()
+    assert (counts["suspects"], counts["pushed"]) == (3, 3)
+    assert fetched_with_suspects(runway) == ([job.id for job in suspects], True)
+    assert fetched_with_suspects(runway) == ([job.id for job in goods], False)
+    assert fetched_with_suspects(runway, "other") == ([other.id], True)
+    assert fetch(runway, QUARANTINE_QUEUE) == []
+
+
+def test_a_pause_takes_suspects_off_as_well(
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway
+) -> None:
+    """What lies ready to be fetched goes with the queue's runway."""
+    make_job(quarantined=True, suspicion=1)
+    dispatcher.run_once()
+    runway.close_gate("default")
+    assert fetched_with_suspects(runway) == ([], False)
+
+
+def test_what_was_started_once_goes_to_the_front(
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway
+) -> None:
+    """It comes before all others in its own order, once, also where the dispatcher was quicker."""
+    jobs = [make_job() for _ in range(4)]
+    dispatcher.run_once()
+    again = [make_job().id, jobs[2].id]
+    runway.push_to_front("default", [Message(job_id, 0) for job_id in again])
+    assert fetch(runway) == [*again, jobs[0].id, jobs[1].id, jobs[3].id]
+    runway.push_to_front("default", [Message(again[1], 0)])
+    assert fetch(runway) == []
 
 
 def test_what_becomes_due_is_pushed(make_job: JobFactory, dispatcher: Dispatcher, runway: Runway) -> None:

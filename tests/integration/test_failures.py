@@ -214,7 +214,8 @@ def test_a_job_that_killed_its_workers_is_in_a_group(database: Database, make_jo
     """What the rescuer fails has no exception: its group is its type and reason, whatever it had before."""
     for job_type in ("noop", "noop", "other"):
         worker = make_job.worker()
-        make_job("running", type=job_type, quarantined=True, deaths=2, worker_id=worker, fingerprint="0" * 16)
+        dies_again = {"quarantined": True, "suspicion": 2, "deaths": 2}
+        make_job("running", type=job_type, **dies_again, worker_id=worker, fingerprint="0" * 16)
         with database.autocommit() as connection:
             worker_store.stop(connection, worker)
     with database.autocommit() as connection:

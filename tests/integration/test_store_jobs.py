@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -61,13 +62,19 @@ def outcome(job: Job, status: str = "completed", outcome: str | None = None, **v
     return Outcome(job.id, values.pop("fence", job.fence), JobStatus(status), kind, **values)
 
 
-def rescue(database: Database, *, max_deaths: int = 3, limit: int = 1000) -> dict[int, JobStatus]:
+def rescue(
+    database: Database, *, max_deaths: int = 3, limit: int = 1000, lost_together: Collection[int] = ()
+) -> dict[int, JobStatus]:
     """Take back the jobs of ended workers."""
     with database.autocommit() as connection:
         rescued = attempt_store.rescue(
-            connection, max_deaths=max_deaths, head_start_seconds=HEAD_START, limit=limit
+            connection,
+            max_deaths=max_deaths,
+            head_start_seconds=HEAD_START,
+            limit=limit,
+            lost_together=lost_together,
         )
-    return dict(rescued)
+    return {job.id: job.status for job in rescued}
 
 
 def read(database: Database, job_id: int) -> Job:
@@ -420,17 +427,18 @@ def test_a_retry_out_of_attempts_is_a_dead_letter(make_job: JobFactory, database
 
 def test_a_suspect_that_was_given_back_stays_a_suspect(make_job: JobFactory, database: Database) -> None:
     """A quarantined job that went back unspent before it ran still runs alone next."""
-    job = make_job("running", quarantined=True, attempts=2)
+    job = make_job("running", quarantined=True, suspicion=2, attempts=2)
     record(database, outcome(job, "queued", "interrupted", refund=True))
-    assert read(database, job.id).quarantined
+    assert read(database, job.id).runs_alone
 
 
 @pytest.mark.parametrize("kind", ["snoozed", "failed"])
 def test_a_suspect_that_came_back_is_cleared(make_job: JobFactory, database: Database, kind: str) -> None:
     """A quarantined job whose attempt ended by itself did not kill its worker: it runs among others again."""
-    job = make_job("running", quarantined=True, attempts=2)
+    job = make_job("running", quarantined=True, suspicion=2, attempts=2)
     record(database, outcome(job, "queued", kind))
-    assert not read(database, job.id).quarantined
+    row = read(database, job.id)
+    assert (row.quarantined, row.suspicion) == (False, 0)
 
 
 # Cancel and retry
@@ -450,18 +458,31 @@ def test_a_cancelled_queued_job_is_not_claimed(make_job: JobFactory, database: D
 def test_a_replay_is_a_new_life(make_job: JobFactory, database: Database, status: str) -> None:
     """A retry resets attempts, deaths, suspicion and result; the fence stays, so old holders stay out."""
     job = make_job(
-        status, attempts=4, deaths=2, quarantined=True, fence=6, reason="worker_died", priority=-1, result="1"
+        status,
+        attempts=4,
+        deaths=2,
+        quarantined=True,
+        suspicion=2,
+        fence=6,
+        reason="worker_died",
+        priority=-1,
+        result="1",
     )
     with database.autocommit() as connection:
         retried = job_store.retry(connection, [job.id, job.id], head_start_seconds=HEAD_START)
     assert retried == [(job.id, 6, "default")]
     row = read(database, job.id)
     assert (row.status, row.attempts, row.deaths, row.quarantined) == (JobStatus.QUEUED, 0, 0, False)
+    assert row.suspicion == 0
     assert (row.fence, row.reason, row.result, row.finished_at) == (6, None, None, None)
     assert column(database, job.id, "rank = available_at + interval '1 minute'")
 
 
 # Rescue
+
+#: Suspects: of one death, and of two.
+BESIDE: dict[str, Any] = {"quarantined": True, "suspicion": 1}
+ALONE: dict[str, Any] = {"quarantined": True, "suspicion": 2}
 
 
 def lost_job(make_job: JobFactory, database: Database, **columns: Any) -> Job:
@@ -474,12 +495,13 @@ def lost_job(make_job: JobFactory, database: Database, **columns: Any) -> Job:
 
 
 def test_a_first_death_makes_a_suspect(make_job: JobFactory, database: Database) -> None:
-    """A job that ran in company when its worker died is quarantined; that death is not counted against it."""
+    """A job that ran in company when its worker died runs beside others again: nothing counts against it."""
     job = lost_job(make_job, database, attempts=1, fence=2)
     assert rescue(database, max_deaths=1) == {job.id: JobStatus.QUEUED}
     row = read(database, job.id)
     assert (row.status, row.quarantined, row.deaths) == (JobStatus.QUEUED, True, 0)
-    assert (row.attempts, row.fence, row.reason, row.worker_id) == (1, 2, "worker_died", None)
+    assert (row.suspicion, row.runs_alone) == (1, False)
+    assert (row.attempts, row.fence, row.reason, row.worker_id) == (0, 2, "worker_died", None)
     assert attempt_rows(database, job.id) == [(2, 1, "worker_died")]
     assert record(database, outcome(job)) == set()
 
@@ -487,24 +509,94 @@ def test_a_first_death_makes_a_suspect(make_job: JobFactory, database: Database)
 @pytest.mark.parametrize(
     ("columns", "status", "deaths"),
     [
-        pytest.param({"quarantined": True, "deaths": 0}, "queued", 1, id="first lonely death"),
-        pytest.param({"quarantined": True, "deaths": 1}, "queued", 2, id="second lonely death"),
-        pytest.param({"quarantined": True, "deaths": 2}, "failed", 3, id="third lonely death"),
+        pytest.param(ALONE | {"deaths": 0}, "queued", 1, id="first lonely death"),
+        pytest.param(ALONE | {"deaths": 1}, "queued", 2, id="second lonely death"),
+        pytest.param(ALONE | {"deaths": 2}, "failed", 3, id="third lonely death"),
         pytest.param({"deaths": 2}, "queued", 2, id="in company nothing counts"),
-        pytest.param({"attempts": 4, "max_retries": 3}, "failed", 0, id="attempts exhausted"),
-        pytest.param({"attempts": 1, "max_retries": 0}, "failed", 0, id="no retries at all"),
+        pytest.param(BESIDE | {"deaths": 2}, "queued", 2, id="nor beside others"),
+        pytest.param({"attempts": 4, "max_retries": 3}, "queued", 0, id="in the last attempt"),
+        pytest.param({"attempts": 1, "max_retries": 0}, "queued", 0, id="no retries at all"),
+        pytest.param(
+            ALONE | {"attempts": 1, "max_retries": 0, "deaths": 2}, "failed", 3, id="no retries, and alone"
+        ),
     ],
 )
 def test_deaths_count_only_alone(
     make_job: JobFactory, database: Database, columns: dict[str, Any], status: str, deaths: int
 ) -> None:
-    """Lonely deaths are counted up to the limit; spent attempts end a job as well; both say worker_died."""
+    """Lonely deaths are counted up to the limit, and no death spends an attempt."""
     job = lost_job(make_job, database, **{"attempts": 2, **columns})
     assert rescue(database) == {job.id: JobStatus(status)}
     row = read(database, job.id)
     assert (row.status, row.deaths, row.reason) == (status, deaths, "worker_died")
     assert row.quarantined == (status == "queued")
+    assert row.attempts == job.attempts - (status == "queued")
     assert [kind for _, _, kind in attempt_rows(database, job.id)] == ["worker_died"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "together", "quarantined", "suspicion"),
+    [
+        pytest.param({}, False, True, 1, id="first death"),
+        pytest.param(BESIDE, False, True, 2, id="second death"),
+        pytest.param(ALONE, False, True, 2, id="lonely death"),
+        pytest.param({"quarantined": True}, False, True, 1, id="of the release before"),
+        pytest.param({}, True, False, 1, id="first death with its host"),
+        pytest.param({"suspicion": 1}, True, True, 2, id="second death with a host"),
+        pytest.param({"suspicion": 1}, False, True, 2, id="a death after that of a host"),
+        pytest.param(ALONE, True, True, 2, id="a lonely death with a host"),
+    ],
+)
+def test_suspicion_grows_by_deaths(
+    make_job: JobFactory,
+    database: Database,
+    columns: dict[str, Any],
+    together: bool,
+    quarantined: bool,
+    suspicion: int,
+) -> None:
+    """The first death with a host suspects nobody; the second of any kind sends a job to run alone."""
+    job = lost_job(make_job, database, **columns)
+    rescue(database, max_deaths=9, lost_together=[job.worker_id or 0] if together else [])
+    row = read(database, job.id)
+    assert (row.quarantined, row.suspicion) == (quarantined, suspicion)
+
+
+@pytest.mark.parametrize("fence", [pytest.param(3, id="began"), pytest.param(2, id="an attempt before it")])
+def test_what_must_not_be_repeated_fails_by_a_death(
+    make_job: JobFactory, database: Database, fence: int
+) -> None:
+    """A job whose attempt was noted as not repeatable is failed at once; one that never began runs again."""
+    job = lost_job(make_job, database, fence=3, attempts=1, unrepeatable_fence=fence)
+    began = fence == job.fence
+    assert rescue(database) == {job.id: JobStatus.FAILED if began else JobStatus.QUEUED}
+    row = read(database, job.id)
+    assert (row.attempts, row.reason, row.deaths) == (int(began), "worker_died", 0)
+    assert ("must not run again" in (row.error or "")) == began
+
+
+def test_an_attempt_is_noted_as_unrepeatable_only_while_it_is_held(
+    make_job: JobFactory, database: Database
+) -> None:
+    """The note has the fence and the worker: who lost the job must not begin."""
+    job = make_job("running", fence=3)
+    worker_id = make_job.worker_id
+    with database.autocommit() as connection:
+        begin = functools.partial(attempt_store.begin_unrepeatable, connection, job.id)
+        assert not begin(2, worker_id)
+        assert not begin(3, worker_id + 1)
+        assert begin(3, worker_id)
+    assert column(database, job.id, "unrepeatable_fence") == 3
+
+
+def test_a_lost_job_keeps_its_place_in_the_order(make_job: JobFactory, database: Database) -> None:
+    """It goes before everything that came after it."""
+    worker_id = make_job.worker()
+    job = make_job("running", worker_id=worker_id, rank=datetime(2020, 1, 1, tzinfo=UTC))
+    with database.autocommit() as connection:
+        worker_store.stop(connection, worker_id)
+    rescue(database)
+    assert column(database, job.id, "rank") == datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def test_only_jobs_of_ended_workers_are_rescued(make_job: JobFactory, database: Database) -> None:

@@ -143,15 +143,29 @@ def test_what_is_not_ready_is_absent(
 
 def test_suspects_come_apart_by_rank(make_job: JobFactory, database: Database) -> None:
     """Suspects of all queues that are not paused wait in one order of their own."""
-    first = make_job(queue="a", quarantined=True)
-    second = make_job(queue="b", quarantined=True)
-    make_job(queue="paused", quarantined=True)
+    first = make_job(queue="a", quarantined=True, suspicion=2)
+    second = make_job(queue="b", quarantined=True, suspicion=2)
+    make_job(queue="paused", quarantined=True, suspicion=2)
     make_job(queue="a")
+    make_job(queue="a", quarantined=True, suspicion=1)
     with database.autocommit() as connection:
         queue_store.pause(connection, "paused")
         rows = ready_store.next_quarantined(connection, 9)
         assert [(row.queue, row.id) for row in rows] == [("a", first.id), ("b", second.id)]
         assert len(ready_store.next_quarantined(connection, 1)) == 1
+
+
+def test_suspects_beside_others_come_by_their_queues(make_job: JobFactory, database: Database) -> None:
+    """Each queue that is not paused has its own, by rank: those of one hide none of another."""
+    first, second = (make_job(queue="a", quarantined=True, suspicion=1) for _ in range(2))
+    other = make_job(queue="b", quarantined=True, suspicion=1)
+    make_job(queue="paused", quarantined=True, suspicion=1)
+    make_job(queue="b", quarantined=True, suspicion=2)
+    with database.autocommit() as connection:
+        queue_store.pause(connection, "paused")
+        rows = ready_store.next_suspects(connection, 9)
+        assert [(row.queue, row.id) for row in rows] == [("a", first.id), ("a", second.id), ("b", other.id)]
+        assert [row.id for row in ready_store.next_suspects(connection, 1)] == [first.id, other.id]
 
 
 @pytest.fixture
@@ -182,7 +196,8 @@ QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "jobs_ready_idx",
     ),
-    "suspects": (ready_store._NEXT_QUARANTINED, {"limit": 10}, "jobs_quarantined_idx"),
+    "suspects that run alone": (ready_store._NEXT_QUARANTINED, {"limit": 10}, "jobs_quarantined_idx"),
+    "suspects beside others": (ready_store._NEXT_SUSPECTS, {"limit": 10}, "jobs_suspects_idx"),
     "make due": (
         ready_store._MAKE_DUE,
         {"limit": 100, "head_start": 60.0, "after": "-infinity"},

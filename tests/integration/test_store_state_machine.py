@@ -58,6 +58,7 @@ class ModelJob:
     fence: int = 0
     deaths: int = 0
     quarantined: bool = False
+    suspicion: int = 0
     worker_id: int | None = None
     due: bool = True
     cancel_requested: bool = False
@@ -184,7 +185,8 @@ class StoreMachine(RuleBasedStateMachine):
         elif becomes is Q and job.attempts > job.max_retries:
             becomes = JobStatus.FAILED
         job.end(becomes)
-        job.quarantined = job.quarantined and outcome.attempt_outcome is AttemptOutcome.INTERRUPTED
+        if outcome.attempt_outcome is not AttemptOutcome.INTERRUPTED:
+            job.quarantined, job.suspicion = False, 0
         job.due = job.due if outcome.status is not Q else outcome.delay_seconds == 0
         job.attempt_rows[outcome.fence] = outcome.attempt_outcome.value
 
@@ -200,6 +202,7 @@ class StoreMachine(RuleBasedStateMachine):
         for key in legal:
             job = self.jobs[key]
             job.status, job.attempts, job.deaths, job.quarantined, job.due = Q, 0, 0, False, True
+            job.suspicion = 0
             job.forget_cancel()
 
     @precondition(lambda self: self.jobs)
@@ -304,22 +307,29 @@ class StoreMachine(RuleBasedStateMachine):
         if comes_back:
             self.workers[worker] = self._register()
 
-    @rule()
-    def rescue(self) -> None:
-        """The rescuer takes the jobs of ended workers back."""
+    @rule(together=st.booleans())
+    def rescue(self, together: bool) -> None:
+        """The rescuer takes the jobs of ended workers back; whole hosts may have been lost with them."""
         with self.database.autocommit() as connection:
-            rescued = dict(
-                attempt_store.rescue(connection, max_deaths=MAX_DEATHS, head_start_seconds=HEAD_START)
+            taken = attempt_store.rescue(
+                connection,
+                max_deaths=MAX_DEATHS,
+                head_start_seconds=HEAD_START,
+                lost_together=self.ended if together else (),
             )
+        rescued = {job.id: job.status for job in taken}
         lost = {key for key, job in self.jobs.items() if job.status is R and job.worker_id in self.ended}
         assert rescued.keys() == lost
         for key in lost:
             job = self.jobs[key]
-            hopeless = job.attempts > job.max_retries or (job.quarantined and job.deaths + 1 >= MAX_DEATHS)
-            job.deaths += job.quarantined
-            ends = JobStatus.FAILED if hopeless else Q
+            lonely = job.quarantined and job.suspicion == 2
+            job.deaths += lonely
+            ends = JobStatus.FAILED if lonely and job.deaths >= MAX_DEATHS else Q
             job.end(JobStatus.CANCELLED if job.cancel_requested else ends)
-            job.quarantined = job.status is Q
+            again = job.status is Q
+            job.quarantined = again and (job.suspicion > 0 or not together)
+            job.suspicion = min(2, job.suspicion + 1) if again else 0
+            job.attempts = max(0, job.attempts - again)
             job.due = True
             job.attempt_rows[job.fence] = "worker_died"
             assert rescued[key] is job.status
@@ -342,7 +352,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Every row and every attempt row is what the model says: nothing else changed."""
         with self.database.autocommit() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT id, status, attempts, fence, deaths, quarantined, worker_id, "
+                "SELECT id, status, attempts, fence, deaths, quarantined, suspicion, worker_id, "
                 "cancel_requested_at IS NOT NULL, cancel_acknowledged_at IS NOT NULL, "
                 "finished_at IS NOT NULL, available_at <= now() FROM jobs"
             ).fetchall()
@@ -351,7 +361,8 @@ class StoreMachine(RuleBasedStateMachine):
         for job_id, *values in rows:
             job = self.jobs[job_id]
             due = values.pop()
-            expected = (job.status, job.attempts, job.fence, job.deaths, job.quarantined, job.worker_id)
+            counted = (job.attempts, job.fence, job.deaths, job.quarantined, job.suspicion)
+            expected = (job.status, *counted, job.worker_id)
             asked = (job.cancel_requested, job.cancel_acknowledged)
             assert tuple(values) == (*expected, *asked, job.status in FINAL_STATUSES)
             assert due == job.due or job.status is not Q

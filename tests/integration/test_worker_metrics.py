@@ -83,7 +83,8 @@ def test_a_dead_worker_makes_dead_letters_too(
 ) -> None:
     """A job that is failed without an exception counts by its reason."""
     silent = make_job.worker(silent_seconds=100)
-    make_job("running", queue="dead", worker_id=silent, attempts=1, max_retries=0)
+    dies_again = {"quarantined": True, "suspicion": 2, "deaths": 2}
+    make_job("running", queue="dead", worker_id=silent, **dies_again)
     make_job("running", queue="dead", worker_id=silent, attempts=1, max_retries=3)
     with database.autocommit() as connection:
         connection.exec_driver_sql("UPDATE workers SET stopped_at = now()")

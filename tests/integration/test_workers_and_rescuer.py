@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from goqueue.broker.runway import Message, Runway, parse
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
+from goqueue.services import clock_watch
 from goqueue.services import rescuer as rescuer_module
 from goqueue.services.leader import Leader
 from goqueue.services.rescuer import Rescuer
 from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
 from goqueue.store import workers as worker_store
+from tests.support import shifted_clock
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until
@@ -97,7 +102,8 @@ def test_jobs_of_a_silent_worker_are_taken_back(
 ) -> None:
     """One round ends the lease and takes the jobs back; the next has nothing to do."""
     silent = make_job.worker(silent_seconds=LEASE + 1)
-    jobs = [make_job("running", worker_id=silent), make_job("running", worker_id=silent, attempts=4)]
+    dies_again = {"quarantined": True, "suspicion": 2, "deaths": 2}
+    jobs = [make_job("running", worker_id=silent), make_job("running", worker_id=silent, **dies_again)]
     kept = make_job("running")
     service = rescuer(settings, database)
     assert service.run_once() == {"expired": 1, "rescued": 1, "failed": 1, "cancelled": 0}
@@ -140,7 +146,7 @@ def test_what_runs_is_looked_at_when_a_lease_has_ended(
     looks: list[int] = []
     look = attempt_store.rescue
 
-    def counted(*arguments: Any, **options: Any) -> list[tuple[int, JobStatus]]:
+    def counted(*arguments: Any, **options: Any) -> list[attempt_store.Rescued]:
         looks.append(1)
         return look(*arguments, **options)
 
@@ -247,6 +253,111 @@ def test_after_an_outage_nobody_is_judged_by_silence(
     service._judges_from = 0.0
     assert service.run_once()["expired"] == 0
     database.close()
+
+
+# Clocks
+
+
+@pytest.fixture
+def shifted(tmp_path: Path, settings: Settings) -> Iterator[tuple[Settings, Database]]:
+    """A PostgreSQL of its own whose clock can be set."""
+    with EmbeddedPostgres(tmp_path / "shifted") as server:
+        own = settings.model_copy(update={"database_url": SecretStr(server.url)})
+        database = Database(own)
+        upgrade(database)
+        shifted_clock.install(database)
+        yield own, database
+        database.close()
+
+
+@pytest.mark.parametrize("step", [pytest.param(120.0, id="forward"), pytest.param(-120.0, id="back")])
+def test_after_a_step_of_the_clock_nobody_is_judged_for_a_lease(
+    shifted: tuple[Settings, Database], step: float
+) -> None:
+    """Who lives renews meanwhile and keeps its jobs; who does not is found after a lease."""
+    settings, database = shifted
+    service = rescuer(settings, database)
+    make_job = JobFactory(database)
+    living, dead = make_job.worker_id, make_job.worker()
+    jobs = [make_job("running", worker_id=worker) for worker in (living, dead)]
+    idle = {"expired": 0, "rescued": 0, "failed": 0, "cancelled": 0}
+    assert service.run_once() == idle
+    shifted_clock.set_clock(database, step)
+    assert service.run_once() == idle
+    assert service._trusts_clocks_from > time.monotonic() + LEASE / 2
+    with database.autocommit() as connection:
+        assert worker_store.renew(connection, living, busy=1)
+    service._trusts_clocks_from = 0.0
+    assert service.run_once() == idle | {"expired": 1, "rescued": 1}
+    with database.autocommit() as connection:
+        assert [job_store.get(connection, job.id).status for job in jobs] == ["running", "queued"]
+
+
+def test_a_rescuer_that_stood_still_judges_nobody_for_a_lease(
+    make_job: JobFactory, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything may have been stopped with it: who was silent meanwhile keeps its lease, and can renew."""
+    service = rescuer(settings, database)
+    service.run_once()
+    silent = make_job.worker(silent_seconds=LEASE + 1)
+    clock = time.monotonic
+    monkeypatch.setattr(clock_watch, "time", SimpleNamespace(monotonic=lambda: clock() + 25))
+    assert service.run_once()["expired"] == 0
+    with database.autocommit() as connection:
+        assert worker_store.renew(connection, silent, busy=1)
+
+
+# Lost together
+
+
+@pytest.mark.parametrize(
+    ("host", "together"),
+    [
+        pytest.param([(20, True)], set(), id="its only process"),
+        pytest.param([(20, True), (20, True)], {0, 1}, id="the whole host at once"),
+        pytest.param([(20, True), (31, True)], {0, 1}, id="the whole host within a lease"),
+        pytest.param([(20, True), (40, True)], set(), id="one long after the other"),
+        pytest.param([(20, True), (0, False)], set(), id="one of two"),
+        pytest.param([(20, True), (21, True), (0, False)], {0, 1}, id="two of three at the same moment"),
+        pytest.param([(20, True), (28, True), (0, False)], set(), id="two of three apart"),
+        pytest.param([(20, True), (19, False)], {0}, id="the other one is as silent, and not judged yet"),
+        pytest.param([(20, True), (20, None)], set(), id="the other one said goodbye"),
+    ],
+)
+def test_who_was_lost_together(
+    make_job: JobFactory, database: Database, host: list[tuple[float, bool | None]], together: set[int]
+) -> None:
+    """All processes of a host within a lease, or some at the same moment; a goodbye is no loss."""
+    workers = [make_job.worker(silent_seconds=silent, hostname="a") for silent, _ in host]
+    # Of other hosts, and never together with these.
+    make_job.worker(hostname="b")
+    other = make_job.worker(silent_seconds=20, hostname="c")
+    with database.autocommit() as connection:
+        worker_store.end_gone(connection, [other])
+        for worker, (_, lost) in zip(workers, host, strict=True):
+            if lost:
+                worker_store.end_gone(connection, [worker])
+            elif lost is None:
+                worker_store.stop(connection, worker)
+        found = worker_store.lost_together(connection, heartbeat_seconds=3, lease_seconds=15)
+    assert set(found) == {workers[place] for place in together}
+
+
+def test_jobs_of_a_lost_host_are_pushed_to_the_front(
+    make_job: JobFactory, database: Database, settings: Settings, runway: Runway
+) -> None:
+    """They start before what waits already, and are no suspects."""
+    workers = [make_job.worker(silent_seconds=LEASE + 1) for _ in range(2)]
+    jobs = [make_job("running", worker_id=worker) for worker in workers]
+    waiting = make_job()
+    runway.submit("default", [Message(waiting.id, 0)])
+    service = Rescuer(quick(settings), database, lambda _seconds: None, runway)
+    service._judges_from = 0.0
+    assert service.run_once()["rescued"] == 2
+    messages, _ = parse(runway.fetch("default", 9, block_seconds=0.01))
+    assert [message.job_id for message in messages] == [*(job.id for job in jobs), waiting.id]
+    with database.autocommit() as connection:
+        assert not any(job_store.get(connection, job.id).quarantined for job in jobs)
 
 
 # The leader

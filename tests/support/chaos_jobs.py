@@ -55,12 +55,20 @@ def slow(token: str, seconds: float) -> str:
 
 
 @goqueue.actor(queue=QUEUE)
-def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02) -> str:
-    """Take so long in the first run, and no time in later ones; an interrupt lands between two steps."""
+def slow_at_first(token: str, seconds: float, step_seconds: float = 0.02, again_seconds: float = 0.0) -> str:
+    """Take so long in the first run, and again in later ones; an interrupt lands between two steps."""
     with logged():
-        deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else 0)
-        while time.monotonic() < deadline:
-            time.sleep(step_seconds)
+        deadline = time.monotonic() + (seconds if goqueue.current_job().fence == 1 else again_seconds)
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, step_seconds))
+        return token
+
+
+@goqueue.actor(queue=QUEUE, rerun_after_death=False)
+def never_twice(token: str, seconds: float) -> str:
+    """Take so long, in an attempt that must not be repeated when its worker dies."""
+    with logged():
+        time.sleep(seconds)
         return token
 
 

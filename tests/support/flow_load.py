@@ -89,12 +89,15 @@ class FlowLoad:
                 thread.join(30)
 
     def settle(self, timeout_seconds: float) -> None:
-        """Wait until all has ended, and then that each queue still does new work."""
+        """Wait until all has ended; what holds jobs back on purpose is taken away."""
         wait_until(self._stack.api_answers, 30, "the API to answer")
         scheduling.pause(self._stack.database, SCHEDULE, author="chaos", reason="the run is over")
         self._limit_keys(2, {"concurrency": None})
         self._limit_rate(60)
         self._stack.wait_until_finished(timeout_seconds)
+
+    def prove(self) -> None:
+        """Wait until each queue has done new work: no slot and no token of a rate is lost."""
         for create in (self.create_keyed, self.create_rated, self.create_in_order, self.create_diamond):
             for _ in range(5):
                 create()

@@ -202,6 +202,12 @@ class Stack:
         """The processes that hold a lease, the newest last."""
         return [row[0] for row in self.rows("SELECT pid FROM workers WHERE stopped_at IS NULL ORDER BY id")]
 
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the stack, the servers first, each before its children."""
+        pids = [self.postgres.pid, self.valkey.pid, *(child.pid for child in self._children)]
+        roots = [psutil.Process(pid) for pid in pids]
+        return [process for root in roots for process in (root, *root.children(recursive=True))]
+
     def kill(self, *pids: int, kind: str = "kill") -> None:
         """SIGKILL processes of this stack, and remember what was running."""
         self.collector.note_fault(kind, harmed_pids=pids)

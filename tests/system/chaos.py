@@ -9,12 +9,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from goqueue.control import explaining
 from goqueue.errors import DatabaseUnavailableError
 from tests.support.checker import Report
 from tests.support.flow_load import FLOW_ACTORS, FlowLoad
@@ -24,7 +26,11 @@ from tests.support.waiting import wait_until
 #: How long a fault rests before the next: long enough to recover from some, not from all.
 PAUSE_SECONDS = (0.1, 1.5)
 
-SETTLE_SECONDS = 120.0
+#: After the last fault everything that was accepted has ended within this time.
+DRAIN_SECONDS = 60.0
+
+#: Of those that have not, so many are asked why.
+ASKED_MAX = 1000
 
 #: What a kill from outside hardly ever hits: between two steps of a worker; and commits that take their time.
 FAILPOINTS = "after_claim:kill:0.004,after_record_before_ack:kill:0.004,before_record_commit:delay=0.2:0.05"
@@ -51,6 +57,7 @@ class Nemesis:
         faults: list[Callable[[], None]] = [
             self.kill_worker,
             self.kill_worker,
+            self.kill_host,
             self.pause_worker,
             self.drain_worker,
             self.kill_scheduler,
@@ -79,6 +86,12 @@ class Nemesis:
         pids = self._stack.worker_pids()
         if pids:
             self._stack.kill(self._dice.choice(pids))
+
+    def kill_host(self) -> None:
+        """SIGKILL all of them at once."""
+        pids = self._stack.worker_pids()
+        if pids:
+            self._stack.kill(*pids, kind="kill host")
 
     def pause_worker(self) -> None:
         """SIGSTOP for up to two leases, then SIGCONT."""
@@ -153,15 +166,43 @@ class Nemesis:
         self._stack.proxy.heal()
 
 
-def run(folder: Path, seconds: float, seed: int) -> Report:
-    """Run a whole stack under load and faults for so long, let it settle, and judge."""
+def drain(stack: Stack, flow: FlowLoad) -> float:
+    """Wait until everything has ended; how long it took.
+
+    Raises:
+        AssertionError: it took too long; why each waits is printed.
+    """
+    started = time.monotonic()
+    try:
+        flow.settle(DRAIN_SECONDS)
+    except AssertionError:
+        for reason, number in why_waiting(stack).most_common():
+            print(f"{number} unfinished: {reason}", flush=True)  # noqa: T201
+        raise
+    return time.monotonic() - started
+
+
+def why_waiting(stack: Stack) -> Counter[str]:
+    """What keeps the jobs that have not ended, by their state and the first reason of their explanation."""
+    unfinished = stack.rows("SELECT id FROM jobs WHERE finished_at IS NULL LIMIT %s", (ASKED_MAX,))
+    reasons: Counter[str] = Counter()
+    for (job_id,) in unfinished:
+        explanation = explaining.explain_job(stack.database, stack.settings, job_id)
+        reasons[
+            f"{explanation.status}, {explanation.reasons[0].code if explanation.reasons else 'ended'}"
+        ] += 1
+    return reasons
+
+
+def run(folder: Path, seconds: float, seed: int, leases: Mapping[str, Any] = FAST_LEASES) -> Report:
+    """Run a whole stack under load and faults for so long, let it drain, and judge."""
     with (
-        Stack(folder, proxied=True, actors=FLOW_ACTORS, api_processes=2, **FAST_LEASES) as stack,
+        Stack(folder, proxied=True, actors=FLOW_ACTORS, api_processes=2, **leases) as stack,
         closing(FlowLoad(stack, random.Random(seed + 1))) as flow,
     ):
         nemesis = Nemesis(stack, random.Random(seed))
         flow.prepare()
-        stack.supervisor(2, failpoints=FAILPOINTS)
+        frail = stack.supervisor(2, failpoints=FAILPOINTS)
         stack.supervisor(1, threads=1, worker_queues=("quarantine",))
         wait_until(lambda: len(stack.worker_pids()) >= 3, 30, "the workers to register")
         ends_at = time.monotonic() + seconds
@@ -171,11 +212,20 @@ def run(folder: Path, seconds: float, seed: int) -> Report:
                 nemesis.strike()
         assert stack.proxy is not None
         stack.proxy.heal()
-        flow.settle(SETTLE_SECONDS)
+        # Workers that do not kill themselves take over: this was the last fault.
+        stack.collector.history.drained = True
+        stack.supervisor(2)
+        frail.terminate()
+        drained_seconds = drain(stack, flow)
+        flow.prove()
         report = stack.report()
         report.unexpected += flow.verdict()
         refused = stack.logged("stale_result")
-        print(f"seed {seed}; {dict(nemesis.faults)}; stale results refused: {refused}", flush=True)  # noqa: T201
+        print(  # noqa: T201
+            f"seed {seed}; {dict(nemesis.faults)}; stale results refused: {refused}; "
+            f"drained {drained_seconds:.1f} s after the last fault",
+            flush=True,
+        )
         if not report.valid:
             stack.show_logs()
         return report
@@ -186,13 +236,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults go on (10)")
     parser.add_argument("--seed", type=int, default=None, help="of the dice; a random one is printed")
+    parser.add_argument("--real-leases", action="store_true", help="as they are by default, not shortened")
     parser.add_argument("--folder", type=Path, default=None, help="keeps data and logs")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+    leases = {} if options.real_leases else FAST_LEASES
     if options.folder is not None:
-        return 0 if run(options.folder, options.minutes * 60, seed).valid else 1
+        return 0 if run(options.folder, options.minutes * 60, seed, leases).valid else 1
     with tempfile.TemporaryDirectory(prefix="goqueue-chaos-") as folder:
-        return 0 if run(Path(folder), options.minutes * 60, seed).valid else 1
+        return 0 if run(Path(folder), options.minutes * 60, seed, leases).valid else 1
 
 
 if __name__ == "__main__":

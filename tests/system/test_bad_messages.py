@@ -14,7 +14,7 @@ PILLS = ("pill_sigkill", "pill_segfault", "pill_exit")
 
 
 def test_poison_pills_fail_alone(data_folder: Path) -> None:
-    """Three pills among 500 good jobs end as `worker_died`; every good job completes."""
+    """Three pills among 500 good jobs end as `worker_died`; every good job completes, hit at most twice."""
     with Stack(data_folder, **FAST_LEASES) as stack:
         stack.scheduler()
         stack.supervisor(2)
@@ -29,6 +29,10 @@ def test_poison_pills_fail_alone(data_folder: Path) -> None:
         assert report.ok == 500
         ends = stack.rows("SELECT status, reason FROM jobs WHERE id = ANY(%s)", (pills,))
         assert ends == [("failed", "worker_died")] * 3
+        died = "SELECT job_id, count(*) FROM attempts WHERE outcome = 'worker_died' GROUP BY job_id"
+        deaths = dict(stack.rows(died))
+        assert max(deaths.pop(pill) for pill in pills) <= 2 + stack.settings.max_deaths
+        assert max(deaths.values(), default=0) <= 2
 
 
 def test_garbage_on_the_runway_is_counted_and_removed(data_folder: Path) -> None:

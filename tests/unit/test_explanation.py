@@ -81,6 +81,7 @@ def any_facts(draw: st.DrawFn) -> Facts:
         status,
         attempts=draw(st.integers(0, 4)),
         quarantined=draw(st.booleans()),
+        suspicion=draw(st.integers(0, 2)),
         admitted=draw(st.booleans()),
         in_order=draw(st.booleans()),
         available_at=draw(moments),

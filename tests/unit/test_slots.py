@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goqueue.broker import slots as slots_module
 from goqueue.broker.slots import WorkerSlots
 from tests.support.waiting import wait_until
 
@@ -43,6 +46,35 @@ def test_short_jobs_are_claimed_ahead(run_seconds: float, capacity: int) -> None
     place = slots(4)
     place.observe(run_seconds)
     assert place.take(1000) == capacity
+
+
+def test_while_all_threads_are_busy_for_long_nothing_is_claimed_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ran before were short jobs; those that run now are not, and others may have a free thread."""
+    place = slots(4)
+    place.observe(0.001)
+    assert place.take(4) == 4
+    now = time.monotonic()
+    monkeypatch.setattr(slots_module, "time", SimpleNamespace(monotonic=lambda: now + 1))
+    assert place.wait_for_room(0) == 0
+    assert place.take(10) == 0
+    place.give_back()
+    assert place.take(10) == 10
+
+
+def test_one_suspect_at_a_time() -> None:
+    """Beside other jobs, in a place of its own; nothing is one while a suspect runs alone."""
+    place = slots(2)
+    assert place.take_suspect()
+    assert not place.take_suspect()
+    assert (place.has_suspect, place.take(5)) == (True, 1)
+    place.give_back()
+    assert place.has_suspect
+    place.give_back(suspect=True)
+    assert (place.has_suspect, place.held) == (False, 0)
+    assert place.take_all()
+    assert not place.take_suspect()
 
 
 def test_one_long_job_ends_claiming_ahead() -> None:

@@ -50,6 +50,12 @@ class JobFacts(NamedTuple):
     cancel_requested_at: datetime | None
     cancel_acknowledged_at: datetime | None
     begun_at: datetime | None = None
+    suspicion: int = 0
+
+    @property
+    def runs_alone(self) -> bool:
+        """Its workers died twice or more: it runs next by itself."""
+        return self.quarantined and self.suspicion > 1
 
     @property
     def ends_at(self) -> datetime | None:
@@ -112,7 +118,7 @@ class WorkerFacts(NamedTuple):
 
 
 class Crew(NamedTuple):
-    """The live workers that listen to the runway of a job: its queue's, or the quarantine's.
+    """The live workers that listen to the runway of a job: its queue's, or where it runs alone.
 
     Attributes:
         threads, busy: of them all, and how many of these hold a job.
@@ -226,7 +232,7 @@ class Facts:
 
     Attributes:
         now: PostgreSQL's time.
-        crew: who could run it; of a quarantined one, who serves the quarantine.
+        crew: who could run it; of one that runs alone, who serves the quarantine.
         parents: what a blocked job waits for.
         held: slots of its queue.
         starts_per_second: of the queue, over the last minute.

@@ -31,6 +31,7 @@ class ReasonCode(enum.StrEnum):
     NO_WORKER = "no_worker"
     BREAKER_OPEN = "breaker_open"
     BREAKER_HALF_OPEN = "breaker_half_open"
+    SUSPECTED = "suspected"
     QUARANTINED = "quarantined"
     # Limits.
     KEY_BLOCKED = "key_blocked"

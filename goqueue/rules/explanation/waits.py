@@ -173,8 +173,10 @@ def stops(facts: Facts) -> Iterator[Reason]:
     if not facts.crew.workers:
         yield _no_worker(facts)
     yield from _breaker(facts)
-    if facts.job.quarantined:
+    if facts.job.runs_alone:
         yield _quarantined(facts)
+    elif facts.job.quarantined:
+        yield _suspected(facts)
 
 
 def _seconds_to(facts: Facts) -> float:
@@ -246,6 +248,17 @@ def _breaker(facts: Facts) -> Iterator[Reason]:
             evidence | {"probes": probes, "probes_let_in": let_in},
             waits=True,
         )
+
+
+def _suspected(facts: Facts) -> Reason:
+    total = facts.attempt.deaths if facts.attempt else 0
+    return Reason(
+        ReasonCode.SUSPECTED,
+        "its worker process died while it ran, and that may have been its doing: it runs again beside other "
+        "jobs, before them, as soon as a worker process has a free thread and runs no other suspect",
+        {"worker_deaths": total, "workers": facts.crew.workers},
+        waits=True,
+    )
 
 
 def _quarantined(facts: Facts) -> Reason:
