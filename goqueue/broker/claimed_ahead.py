@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: How often what waits is looked at.
-TICK_SECONDS = 0.01
+TICK_SECONDS = 0.0075
 
 #: What waits for this long goes back when every thread is busy for longer, or when another worker waits for
 #: it. With the look before, the statement, the push and the other's claim that makes less than 50 ms.
-RETURN_SECONDS = 0.02
+RETURN_SECONDS = 0.015
 
 #: What waits for this long goes back in any case: with the statement that makes less than 250 ms.
 LONGEST_WAIT_SECONDS = 0.2

@@ -141,10 +141,9 @@ def hold_up(
 ) -> list[Job]:
     """Let long jobs run, with others claimed behind them; these others."""
     slow = [make_job(type="long") for _ in range(long)]
-    push(engine.broker, slow)
-    wait_until(lambda: len(began) == long, what="the long jobs")
     quick = [make_job(type=kind) for _ in range(behind)]
-    push(engine.broker, quick)
+    push(engine.broker, slow + quick)
+    wait_until(lambda: {job.id for job in slow} <= set(began), what="the long jobs")
     return quick
 
 

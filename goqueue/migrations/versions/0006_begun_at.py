@@ -18,6 +18,8 @@ depends_on = None
 def upgrade() -> None:
     """Apply."""
     op.execute("ALTER TABLE jobs ADD COLUMN begun_at timestamptz")
+    # What runs now was claimed by a release that does not tell.
+    op.execute("UPDATE jobs SET begun_at = started_at WHERE status = 'running'")
 
 
 def downgrade() -> None:
