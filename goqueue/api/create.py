@@ -17,7 +17,7 @@ from goqueue.api.documents import as_json, job_document
 from goqueue.api.security import client_of
 from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import NewJob
+from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 from goqueue.rules.uniqueness import of_client
 from goqueue.store import creation as creation_store
 from goqueue.store import idempotency
@@ -25,6 +25,9 @@ from goqueue.store import jobs as job_store
 from goqueue.store import queues as queue_store
 from goqueue.store.creation import Created, CreatedNode
 from goqueue.store.new_graphs import NewNode
+
+#: What of a job's document is what the job holds, and what stands there before it has any.
+_CONTENTS = {"payload": None, "result": None, "error": ""}
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -142,25 +145,26 @@ def _create_once(
 def _kept(document: dict[str, Any]) -> dict[str, Any]:
     """What is kept of an answer for whoever asks again: nothing of what a job holds.
 
-    A job that is deleted is gone. So of a job that was created all but its payload is kept, which a repeat
-    brings along; and of the holder of a unique key, whose payload is another's, only its id.
+    A job that is deleted is gone. A repeat brings the payload of a job that was created along, and what the
+    holder of a unique key holds is read again.
     """
-    if document.get("deduplicated") is True:
-        return {"holder": document["id"]} | ({"then": document["then"]} if "then" in document else {})
-    return document | {"payload": None} if "payload" in document else document
+    return document | dict.fromkeys(_CONTENTS) if "payload" in document else document
 
 
 def _replayed(connection: Connection, kept: dict[str, Any], jobs: Sequence[NewJob]) -> dict[str, Any] | None:
     """The answer that is repeated; None: it named a job that is deleted, and created none."""
-    if "holder" in kept:
-        found = job_store.get_many(connection, [kept["holder"]])
-        if not found and "then" not in kept:
-            return None
-        holder = job_document(found[0]) if found else {"id": kept["holder"]}
-        return holder | {"deduplicated": True} | ({"then": kept["then"]} if "then" in kept else {})
-    if kept.get("payload", ...) is None:
-        return kept | {"payload": orjson.loads(jobs[0].payload)}
-    return kept
+    if kept.get("payload", ...) is not None:
+        return kept
+    if kept.get("deduplicated") is not True:
+        return kept | {"payload": orjson.loads(jobs[0].payload), "error": ""}
+    found = job_store.get_many(connection, [kept["id"]])
+    if not found:
+        return kept | {"payload": {}, "error": ""} if "then" in kept else None
+    holder = job_document(found[0])
+    has_ended = JobStatus(kept["status"]) in FINAL_STATUSES
+    return kept | {
+        name: holder[name] if name == "payload" or has_ended else empty for name, empty in _CONTENTS.items()
+    }
 
 
 def _answer_created(response: falcon.Response, document: dict[str, Any]) -> None:

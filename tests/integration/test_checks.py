@@ -129,7 +129,7 @@ def test_check_prints_the_values_without_secrets(valkey: EmbeddedValkey) -> None
     assert done.returncode == 2
     assert "secret" not in done.stdout + done.stderr
     assert "GOQUEUE_WORKER_THREADS=8\n" in done.stdout
-    assert "postgresql://user:**********@127.0.0.1" in done.stdout
+    assert "postgresql://**********@127.0.0.1" in done.stdout
     assert valkey.is_running()
 
 
