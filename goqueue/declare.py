@@ -8,6 +8,8 @@ from typing import Any, TypeVar, overload
 import dramatiq
 from dramatiq.actor import Actor
 
+from goqueue.jobs import MAX_DELAY_SECONDS
+from goqueue.rules.bounds import is_number
 from goqueue.rules.uniqueness import Unique
 from goqueue.submit import current_broker
 
@@ -47,6 +49,9 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
             failed at once; `unique`, which of its jobs are alike, where they do not say themselves.
+
+    Raises:
+        ValueError: when it is applied: an option is out of range.
     """
     if function is None:
         return lambda handler: _declare(handler, options)
@@ -54,8 +59,8 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
 
 
 def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
-    milliseconds = {
-        name.removesuffix("_seconds"): round(value * 1000)
+    milliseconds: dict[str, Any] = {
+        name.removesuffix("_seconds"): _milliseconds(name, value)
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
@@ -68,3 +73,15 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
         **milliseconds,
         **plain,
     )(function)
+
+
+def _milliseconds(name: str, seconds: Any) -> int:
+    """A span as Dramatiq's options have it; the broker looks at its range more closely.
+
+    Raises:
+        ValueError: it is no number, negative, or longer than ten years.
+    """
+    if not is_number(seconds, 0, MAX_DELAY_SECONDS):
+        raise ValueError(f"{name}: expected 0 to {MAX_DELAY_SECONDS:,} seconds, got {seconds!r}")
+    milliseconds: int = round(seconds * 1000)
+    return milliseconds

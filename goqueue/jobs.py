@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from goqueue.errors import MAX_WAIT_SECONDS
+
 MAX_JOB_ID = 2**63 - 1
 MAX_RETRIES_LIMIT = 20
 PRIORITY_RANGE = (-100, 100)
 MAX_TIME_LIMIT_SECONDS = 86_400
-MAX_DELAY_SECONDS = 10 * 366 * 86_400
+MAX_DELAY_SECONDS = MAX_WAIT_SECONDS
 MAX_RATE_COST = 10_000
 MAX_PARENTS = 1_000
 QUARANTINE_QUEUE = "quarantine"

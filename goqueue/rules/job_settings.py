@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
@@ -19,6 +18,7 @@ from goqueue.jobs import (
     QUARANTINE_QUEUE,
     OnParentFailure,
 )
+from goqueue.rules.bounds import EXPECTED_NEAR, is_near, is_number
 from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, Unique
 
 __all__ = ["KEY_MAX_CHARACTERS", "MAX_TAGS", "TAG_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
@@ -142,6 +142,8 @@ def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for moment, seconds in _EITHER:
         if moment in given and given[moment].tzinfo is None:
             yield moment, "expected a time with a zone"
+        elif moment in given and not is_near(given[moment]):
+            yield moment, EXPECTED_NEAR
         if moment in given and given.get(seconds):
             yield seconds, f"expected only one of {moment} and {seconds}"
     yield from _problems_of_times(given)
@@ -209,4 +211,4 @@ def _problems_of_tags(tags: Any) -> Iterator[tuple[str, str]]:
 
 
 def _within(value: float, least: float, most: float, *, beyond: bool) -> bool:
-    return math.isfinite(value) and (least < value if beyond else least <= value) and value <= most
+    return is_number(value, least, most) and not (beyond and value == least)

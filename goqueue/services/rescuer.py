@@ -11,6 +11,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation
@@ -47,21 +48,24 @@ class Rescuer:
         self._ends: worker_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
+        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
         try:
-            expired = self._end_leases() if time.monotonic() >= self._judges_from else []
-            rescued = self._look()
+            judges = time.monotonic() >= self._judges_from
+            expired = self._parts.run("leases", self._end_leases, None) if judges else None
+            rescued = self._parts.run("rescue", self._look, None) or []
+            forced = self._parts.run("cancels", self._force_cancels, 0)
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
         failed = sum(status is JobStatus.FAILED for _, status in rescued)
         return {
-            "expired": len(expired),
+            "expired": len(expired or ()),
             "rescued": len(rescued) - failed,
             "failed": failed,
-            "cancelled": self._force_cancels(),
+            "cancelled": forced,
         }
 
     def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from goqueue.db import retry_on_conflict
 from goqueue.jobs import ClaimedJob, JobStatus, Outcome
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import TRACEPARENT, array, fetch_all
+from goqueue.store.rows import FIRST, LAST, TRACEPARENT, array, fetch_all
 
 __all__ = ["claim", "queues_and_types", "record", "rescue"]
 
@@ -53,8 +53,9 @@ _CLAIM = f"""
         worker_id = %(worker_id)s, admitted = false, started_at = now(), updated_at = now()
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
-              time_limit_seconds, options, started_at, extract(epoch FROM deadline_at - now())::float,
-              extract(epoch FROM now() - available_at)::float
+              time_limit_seconds, options, started_at,
+              extract(epoch FROM NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now())::float,
+              extract(epoch FROM now() - GREATEST(available_at, {FIRST}))::float
 """
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
@@ -114,7 +115,7 @@ _RECORD = """
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
 # can be claimed, held or recorded under it while they are taken back here.
-_RESCUE = """
+_RESCUE = f"""
     WITH lost AS (
         SELECT id FROM jobs
         WHERE status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
@@ -144,7 +145,7 @@ _RESCUE = """
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
         SELECT id, fence, attempts, worker_id, 'worker_died',
                'the worker process died or fell silent while it ran this job', started_at,
-               extract(epoch FROM now() - started_at)
+               extract(epoch FROM now() - GREATEST(started_at, {FIRST}))
         FROM rescued
         ON CONFLICT DO NOTHING
     )
