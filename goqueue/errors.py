@@ -183,7 +183,8 @@ class JobControl(GoQueueError):  # noqa: N818  (these are raised as verdicts of 
     """A handler's own verdict about its job."""
 
 
-#: No job waits longer for its next attempt than ten years. Epoch milliseconds are beyond it.
+#: No job waits longer for its next attempt than ten years, as `goqueue.jobs` has it for new ones. Epoch
+#: milliseconds are beyond it.
 MAX_WAIT_SECONDS = 10 * 366 * 86_400
 
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from goqueue.errors import MAX_WAIT_SECONDS
-
 MAX_JOB_ID = 2**63 - 1
 MAX_RETRIES_LIMIT = 20
 PRIORITY_RANGE = (-100, 100)
 MAX_TIME_LIMIT_SECONDS = 86_400
-MAX_DELAY_SECONDS = MAX_WAIT_SECONDS
+MAX_DELAY_SECONDS = 10 * 366 * 86_400
 MAX_RATE_COST = 10_000
 MAX_PARENTS = 1_000
 QUARANTINE_QUEUE = "quarantine"
@@ -25,7 +23,8 @@ class JobStatus(enum.StrEnum):
 
     queued: it waits to be claimed. `available_at` says from when; a retry, a snooze and a run-at are queued
         jobs whose time has not come. A worker's claim moves it to running; a cancel to cancelled; the
-        expiry of its time to expired.
+        expiry of its time to expired. One that no reader can read is set aside: the dispatcher moves it to
+        failed.
     blocked: it waits for other jobs. The transaction that records the last of them moves it to queued (or,
         by its policy, to failed or cancelled); a cancel to cancelled; the expiry of its time to expired.
     running: exactly one holder of the row's fence works on it. The recorder moves it to completed, failed,

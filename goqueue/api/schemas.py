@@ -58,6 +58,11 @@ def _near(moment: datetime) -> datetime:
     return moment
 
 
+def _unless_unset(value: Any) -> Any:
+    """A client in Go sends year one for a time that it left unset: at once, as it always was."""
+    return None if value == "0001-01-01T00:00:00Z" else value
+
+
 def _moment_of_query(value: Any) -> datetime:
     # In a query a plus sign that was not encoded arrives as a space.
     return _moment(re.sub(r" (?=\d\d:\d\d$)", "+", value) if isinstance(value, str) else value)
@@ -118,7 +123,11 @@ class PlainJob(Request):
         Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)] | None,
         Field(description="Retries after the first run. Default: the type's."),
     ] = None
-    available_at: Annotated[NearMoment | None, Field(description="Not before. Default: now.")] = None
+    available_at: Annotated[
+        NearMoment | None,
+        BeforeValidator(_unless_unset),
+        Field(description="Not before, within ten years of now. Default: now."),
+    ] = None
     priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
     time_limit_seconds: Annotated[
         Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
