@@ -229,6 +229,7 @@ class Dispatcher:
         """The next ready rows of each queue in one statement; of each alone, where a row of one ends it."""
         found = self.parts.run("read", partial(self._look, wanted), None)
         if found is not None:
+            self.parts.note(EVERY_QUEUE, failed=False)
             return {queue: found.get(queue, []) for queue in wanted}
         apart: dict[str, list[ReadyJob]] = {}
         for queue, want in wanted.items():

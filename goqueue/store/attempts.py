@@ -145,7 +145,7 @@ _RESCUE = f"""
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
         SELECT id, fence, attempts, worker_id, 'worker_died',
                'the worker process died or fell silent while it ran this job', started_at,
-               extract(epoch FROM now() - GREATEST(started_at, {FIRST}))
+               extract(epoch FROM now() - LEAST(GREATEST(started_at, {FIRST}), now()))
         FROM rescued
         ON CONFLICT DO NOTHING
     )

@@ -54,7 +54,7 @@ _FORCE = f"""
     ), attempt AS (
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
         SELECT id, fence, attempts, worker_id, 'cancelled', 'its worker did not stop it in time', started_at,
-               extract(epoch FROM now() - GREATEST(started_at, {FIRST}))
+               extract(epoch FROM now() - LEAST(GREATEST(started_at, {FIRST}), now()))
         FROM forced JOIN overdue USING (id)
         ON CONFLICT DO NOTHING
     )

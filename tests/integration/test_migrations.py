@@ -213,7 +213,8 @@ def test_rows_of_before_are_moved_within_the_bounds(fresh: Database) -> None:
         connection.exec_driver_sql(
             "INSERT INTO jobs (queue, type, payload, priority, available_at, rank, expires_at) VALUES "
             "('a', 'noop', '{}', 100, '0001-01-01', '0001-12-31 22:20:00+00 BC', 'infinity'), "
-            "('a', 'noop', '{}', 0, '20000-01-01', NULL, NULL), ('a', 'noop', '{}', 0, '2026-01-01', NULL, NULL)"
+            "('a', 'noop', '{}', 0, '20000-01-01', NULL, NULL), "
+            "('a', 'noop', '{}', 0, '2026-01-01', NULL, NULL)"
         )
         connection.exec_driver_sql(
             "INSERT INTO queues (name, paused_at, paused_until, ramping_until) "

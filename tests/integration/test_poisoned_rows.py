@@ -11,13 +11,17 @@ import pytest
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.runway import Message, Runway, parse
 from goqueue.config import Settings
+from goqueue.control import scheduling
 from goqueue.db import Database
 from goqueue.errors import DatabaseRefusedError
-from goqueue.jobs import JobStatus
+from goqueue.jobs import JobStatus, NewJob
+from goqueue.rules.schedule_settings import ScheduleSettings
+from goqueue.rules.schedules import Source
 from goqueue.services import dispatcher as dispatcher_module
 from goqueue.services import parts, ready_looks
 from goqueue.services.breaker import Breakers
 from goqueue.services.cleaner import Cleaner
+from goqueue.services.cron import CronScheduler
 from goqueue.services.dispatcher import Dispatcher
 from goqueue.services.expirer import Expirer
 from goqueue.services.loop_watch import LoopWatch
@@ -197,7 +201,7 @@ def test_a_dispatch_that_stands_still_is_told(
 
 
 def test_a_loop_that_fails_in_every_round_is_told(settings: Settings) -> None:
-    """A role whose rounds fail is not well, unless a server's silence is the reason, and until one succeeds."""
+    """A role whose rounds all fail is told, unless a server does not answer, until a round succeeds."""
     watch = LoopWatch(settings.model_copy(update={"liveness_seconds": -60.0}))
     watch.begin("cleaner")
     watch.fail("cleaner")
@@ -238,6 +242,31 @@ def test_no_loop_is_stopped_by_a_row(
         service.run_once()
     with unchecked.autocommit() as connection:
         assert job_store.get(connection, other.id).status is not JobStatus.RUNNING
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_poisoned_schedule_stops_no_other(unchecked: Database, settings: Settings, moment: str) -> None:
+    """Whatever moment a schedule has as its next, the others fire."""
+    job = NewJob(queue="noop", type="noop", payload="{}")
+    for name in ("poisoned", "healthy"):
+        every_minute = ScheduleSettings.model_validate({"cron": "* * * * *"})
+        scheduling.create(unchecked, every_minute.definition(name, job, Source.API))
+    with unchecked.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE schedules SET next_at = %(moment)s, due_at = %(moment)s WHERE name = 'poisoned'",
+            {"moment": moment},
+        )
+        connection.exec_driver_sql(
+            "UPDATE schedules SET next_at = date_trunc('minute', now()), due_at = now() "
+            "WHERE name = 'healthy'"
+        )
+    CronScheduler(settings, unchecked, threading.Event().wait).run_once()
+    with unchecked.autocommit() as connection:
+        fired = connection.exec_driver_sql(
+            "SELECT count(*) FROM schedule_ticks JOIN schedules ON schedules.id = schedule_id "
+            "WHERE name = 'healthy' AND outcome = 'fired'"
+        ).scalar()
+    assert fired == 1
 
 
 def test_a_claim_that_is_refused_sets_the_row_aside(
