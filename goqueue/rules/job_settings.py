@@ -34,8 +34,8 @@ class JobSettings(TypedDict, total=False):
         queue: instead of the type's.
         priority: -100 to 100; one step is a head start of a minute.
         max_retries: retries after the first run, 0 to 20.
-        available_at: from when it may run, with its zone; or `delay_seconds` after its insertion, by
-            PostgreSQL's clock.
+        available_at: from when it may run, with its zone, as every time here within ten years of now; or
+            `delay_seconds` after its insertion, by PostgreSQL's clock.
         time_limit_seconds: the longest run of an attempt.
         expires_at: no attempt starts after it; or `ttl_seconds` after the insertion.
         deadline_at: over all retries: no attempt starts or goes on after it; or `deadline_seconds` after the

@@ -101,7 +101,7 @@ def test_a_database_of_another_encoding_is_refused(
     name = f"of_{encoding.lower()}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(
-            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
         )
     try:
         other = settings.model_copy(update={"database_url": SecretStr(postgres.url_for(name))})
