@@ -20,7 +20,6 @@ from goqueue.jobs import MAX_DELAY_SECONDS
 __all__ = [
     "EXPECTED_NEAR",
     "FIRST_MOMENT",
-    "INT64",
     "LAST_MOMENT",
     "MAX_DEPTH",
     "TOO_DEEP",
@@ -44,7 +43,7 @@ NEAR = timedelta(seconds=MAX_DELAY_SECONDS)
 EXPECTED_NEAR = "expected a time within ten years of now"
 
 #: Integers that every reader of JSON reads exactly.
-INT64 = range(-(2**63), 2**63)
+_MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 
 #: The deepest JSON value that is kept: writers of JSON, and the pages that show it, follow so far.
 MAX_DEPTH = 100
@@ -138,11 +137,19 @@ def read_stored_json(text: bytes | str) -> Any:
 def _read_with_patience(data: bytes) -> Any:
     """What PostgreSQL takes for JSON and orjson does not; an object that says so where no answer can."""
     try:
-        value = pruned(json.loads(data))
+        value = pruned(json.loads(data, parse_int=_read_integer))
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return {"unreadable": "this JSON cannot be read"}
     return value
+
+
+def _read_integer(text: str) -> int | float:
+    """An integer as orjson reads it: one that it could not write again is a double."""
+    if len(text) > _INT64_DIGITS + 1:
+        return float(text)
+    value = int(text)
+    return value if _MIN_INT64 <= value <= _MAX_INT64 else float(value)
 
 
 def _without_strings(text: bytes) -> bytes:
@@ -162,7 +169,8 @@ def _may_hold_long_integers(text: str) -> bool:
 
 
 def _is_long_integer(value: Any) -> bool:
-    return isinstance(value, int) and value not in INT64
+    # Compared, not looked for in a range: that walks over all of it for a subclass of int, such as an enum.
+    return isinstance(value, int) and not _MIN_INT64 <= value <= _MAX_INT64
 
 
 def _holds(root: Any, is_wanted: Callable[[Any], bool]) -> bool:

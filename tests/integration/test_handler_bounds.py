@@ -16,7 +16,7 @@ from goqueue.jobs import RetryPolicy
 from goqueue.submit import current_submitter, new_job
 from tests.support.engine import QUICK, Engine, process_of
 
-runs: Counter[str] = Counter()
+runs: Counter[tuple[str, str]] = Counter()
 
 #: Waits that nobody means, as a handler may come to them.
 WAITS: dict[str, Any] = {

@@ -112,7 +112,7 @@ def test_a_poisoned_row_of_one_queue_stops_no_other(
 ) -> None:
     """Whatever moment a row of one queue has, the jobs of all others are dispatched in the same rounds."""
     columns = {"available_at": moment, "rank": moment} if column == "both" else {column: moment}
-    poison(unchecked, **columns, priority="100")
+    poison(unchecked, 1, **columns, priority="100")
     expected = healthy(make_job)
     with unchecked.autocommit() as connection:
         connection.exec_driver_sql("UPDATE queues SET concurrency = 5 WHERE name = 'governed'")

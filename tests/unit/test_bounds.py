@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=20,
 )
+
+
+class Large(enum.IntEnum):
+    """An integer that is no plain one."""
+
+    NUMBER = 2**63 - 1
 
 
 def nested(levels: int) -> Any:
@@ -217,6 +224,7 @@ def test_odd_json_is_read_without_an_error(text: str) -> None:
         pytest.param({"a": [{"b": 2**63}]}, "64 bits", id="one more"),
         pytest.param([-(2**63) - 1], "64 bits", id="one less"),
         pytest.param((2**200,), "64 bits", id="in a tuple"),
+        pytest.param([Large.NUMBER], None, id="an enum"),
         pytest.param({"a": "1" * 30}, None, id="digits in a text"),
         pytest.param([0.1234567890123456789, 1e300], None, id="floats"),
     ],
