@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from goqueue import metrics
+from goqueue import failpoints, metrics
 from goqueue.errors import UnavailableError
 
 T = TypeVar("T")
@@ -42,7 +42,8 @@ class Parts:
             return otherwise
         try:
             result = part()
-        except UnavailableError:
+        except (UnavailableError, failpoints.FailpointError):
+            # The latter stands for a process that dies here: nothing goes on.
             raise
         except Exception:
             metrics.SERVICE_FAILURES.labels(self._service).inc()
