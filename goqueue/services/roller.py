@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.rules.rollup_steps import HOURS, MINUTES, STEPS, StepLength, begin_of, next_piece
-from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import rollup_counts
 from goqueue.store.rows import current_time
@@ -30,14 +28,10 @@ class Roller:
         self._settings = settings
         self._database = database
         self._pause = pause
-        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """One piece of each length of step; old rows go when none is behind."""
-        behind = [
-            self._parts.run(f"{length.seconds} s", partial(self._count_piece, length), otherwise=False)
-            for length in STEPS
-        ]
+        behind = [self._count_piece(length) for length in STEPS]
         counts = {"behind": sum(behind), "deleted": 0}
         if not counts["behind"]:
             with self._database.autocommit() as connection:
