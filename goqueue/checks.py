@@ -60,22 +60,32 @@ def check_database(settings: Settings) -> None:
     Raises:
         DatabaseUnavailableError: it does not answer.
         SchemaError: the schema is behind.
-        ConfigurationError: its statements go through a pooler, and nothing would end them.
+        ConfigurationError: its encoding is not UTF8; or its statements go through a pooler, and nothing would
+            end them, or each would be a transaction of another kind.
     """
     database = Database(settings, pool_size=1, application_name="goqueue-check")
     try:
         with database.autocommit() as connection:
             current = current_revision(connection)
             timeout = connection.exec_driver_sql("SHOW statement_timeout").scalar()
+            encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+            isolation = connection.exec_driver_sql("SHOW default_transaction_isolation").scalar()
     finally:
         database.close()
     if settings.has_pooler and timeout == "0":
         raise ConfigurationError(
             ["PostgreSQL: behind a pooler, expected a statement_timeout (ALTER ROLE … SET statement_timeout)"]
         )
-    problem = problem_with(current, head_revision() or "")
-    if problem is not None:
-        raise SchemaError(problem)
+    if encoding != "UTF8":
+        problem = f"expected a database with the encoding UTF8, which keeps every text, got {encoding}"
+        raise ConfigurationError([f"PostgreSQL: {problem}"])
+    if isolation != "read committed":
+        # Without a pooler each session says so itself.
+        problem = f"behind a pooler, expected the isolation read committed, got {isolation}"
+        raise ConfigurationError([f"PostgreSQL: {problem} (ALTER ROLE … SET default_transaction_isolation)"])
+    schema_problem = problem_with(current, head_revision() or "")
+    if schema_problem is not None:
+        raise SchemaError(schema_problem)
 
 
 def _check_other_ways(settings: Settings) -> None:

@@ -23,7 +23,16 @@ from goqueue.example_secrets import holds_example_secret
 from goqueue.redaction import masked_url
 from goqueue.redis_url import parse_redis_url
 
-Seconds = Annotated[float, Field(gt=0)]
+#: A wait, an interval or a time-out: at most a day, which every timer of Python and PostgreSQL can hold.
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+#: How long something is kept: at most a hundred years, for whoever means for ever.
+Retention = Annotated[float, Field(gt=0, le=100 * 366 * 86_400, allow_inf_nan=False)]
+#: A backoff: no job is put off for longer than ten years.
+Backoff = Annotated[float, Field(gt=0, le=10 * 366 * 86_400, allow_inf_nan=False)]
+#: What fits into one value of PostgreSQL, and a count of jobs that fits into its integers.
+MAX_BYTES = 1_000_000_000
+MAX_JOBS = 1_000_000
+
 SESSION_SECRET_MIN_CHARACTERS = 32
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 API_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64}:)?[0-9a-f]{64}")
@@ -59,7 +68,9 @@ class Settings(BaseSettings):
     )
     namespace: str = Field("goqueue", pattern=r"^[a-zA-Z0-9_.-]+$", description="Prefix of every Redis key.")
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections kept by one process.")
-    database_connect_timeout_seconds: int = Field(3, ge=1, description="Give up connecting after this.")
+    database_connect_timeout_seconds: int = Field(
+        3, ge=1, le=86_400, description="Give up connecting after this."
+    )
     database_statement_timeout_seconds: Seconds = Field(
         30.0, description="PostgreSQL ends a statement of ours after this."
     )
@@ -79,9 +90,13 @@ class Settings(BaseSettings):
         (),
         description="Host names that an API without keys answers to besides loopback, comma separated.",
     )
-    job_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request for one job.")
-    batch_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="The largest request for a batch.")
-    idempotency_retention_seconds: Seconds = Field(86_400.0, description="How long a key is remembered.")
+    job_max_bytes: int = Field(
+        1024 * 1024, ge=1024, le=MAX_BYTES, description="The largest request for one job."
+    )
+    batch_max_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, le=MAX_BYTES, description="The largest request for a batch."
+    )
+    idempotency_retention_seconds: Retention = Field(86_400.0, description="How long a key is remembered.")
 
     # Dashboard
     dashboard: bool = Field(default=True, description="Whether `goqueue api` serves /dashboard.")
@@ -111,18 +126,30 @@ class Settings(BaseSettings):
     )
     fetch_block_seconds: Seconds = Field(1.0, description="How long one blocking fetch waits in Redis.")
     prefetch_seconds: float = Field(
-        0.025, ge=0, description="Claim this much work ahead of free threads; jobs longer than it are never."
+        0.025,
+        ge=0,
+        le=86_400,
+        description="Claim this much work ahead of free threads; jobs longer than it are never.",
     )
-    prefetch_max: int = Field(256, ge=0, description="The most jobs claimed ahead by one process.")
+    prefetch_max: int = Field(
+        256, ge=0, le=MAX_JOBS, description="The most jobs claimed ahead by one process."
+    )
     recorder_batch_max: int = Field(500, ge=1, le=5000, description="The most outcomes in one commit.")
-    recorder_pending_max: int = Field(2000, ge=1, description="Unrecorded outcomes at which fetching stops.")
-    max_retries: int = Field(3, ge=0, le=20, description="Retries after the first run, where none is set.")
-    min_backoff_seconds: Seconds = Field(1.0, description="The wait before the first retry.")
-    max_backoff_seconds: Seconds = Field(3600.0, description="No backoff is longer.")
-    max_deaths: int = Field(
-        3, ge=1, description="Deaths of its worker, while it ran alone, after which a job is failed."
+    recorder_pending_max: int = Field(
+        2000, ge=1, le=MAX_JOBS, description="Unrecorded outcomes at which fetching stops."
     )
-    result_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest result that is kept.")
+    max_retries: int = Field(3, ge=0, le=20, description="Retries after the first run, where none is set.")
+    min_backoff_seconds: Backoff = Field(1.0, description="The wait before the first retry.")
+    max_backoff_seconds: Backoff = Field(3600.0, description="No backoff is longer.")
+    max_deaths: int = Field(
+        3,
+        ge=1,
+        le=1_000,
+        description="Deaths of its worker, while it ran alone, after which a job is failed.",
+    )
+    result_max_bytes: int = Field(
+        1024 * 1024, ge=1024, le=MAX_BYTES, description="The largest result that is kept."
+    )
 
     # Leases
     heartbeat_seconds: Seconds = Field(3.0, description="How often a worker process renews its lease.")
@@ -130,7 +157,10 @@ class Settings(BaseSettings):
 
     # Cancelling
     cancel_cooperation_seconds: float = Field(
-        1.0, ge=0, description="How long a handler that is told to stop may go on before it is interrupted."
+        1.0,
+        ge=0,
+        le=86_400,
+        description="How long a handler that is told to stop may go on before it is interrupted.",
     )
     cancel_grace_seconds: Seconds = Field(
         10.0,
@@ -140,17 +170,19 @@ class Settings(BaseSettings):
 
     # Progress and logs
     attempt_log_max_bytes: int = Field(
-        64 * 1024, ge=1024, description="The most that is kept of the log of one attempt."
+        64 * 1024, ge=1024, le=MAX_BYTES, description="The most that is kept of the log of one attempt."
     )
 
     # Dispatching
     priority_head_start_seconds: float = Field(
-        60.0, ge=0, description="How much earlier one step of priority puts a job in the order."
+        60.0, ge=0, le=86_400, description="How much earlier one step of priority puts a job in the order."
     )
-    runway_min: int = Field(64, ge=1, description="The shortest runway of a queue, in jobs.")
-    runway_max: int = Field(2048, ge=1, description="The longest runway of a queue, in jobs.")
+    runway_min: int = Field(64, ge=1, le=MAX_JOBS, description="The shortest runway of a queue, in jobs.")
+    runway_max: int = Field(2048, ge=1, le=MAX_JOBS, description="The longest runway of a queue, in jobs.")
     dispatch_idle_seconds: Seconds = Field(0.1, description="How often an idle dispatcher looks.")
-    dispatch_busy_seconds: float = Field(0.005, ge=0, description="Its pause while there is a backlog.")
+    dispatch_busy_seconds: float = Field(
+        0.005, ge=0, le=86_400, description="Its pause while there is a backlog."
+    )
     slow_down_ramp_seconds: Seconds = Field(
         10.0, description="How long a queue ramps up after a slow-down, where it has no ramp of its own."
     )
@@ -177,14 +209,18 @@ class Settings(BaseSettings):
         2.0, description="How often what ended is counted for the dashboard."
     )
     clean_interval_seconds: Seconds = Field(60.0, description="How often old jobs are deleted.")
-    completed_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which completed jobs go.")
-    failed_retention_seconds: Seconds = Field(90 * 86_400.0, description="Age at which dead letters go.")
-    cancelled_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which cancelled jobs go.")
-    expired_retention_seconds: Seconds = Field(7 * 86_400.0, description="Age at which expired jobs go.")
-    tick_retention_seconds: Seconds = Field(
+    completed_retention_seconds: Retention = Field(
+        7 * 86_400.0, description="Age at which completed jobs go."
+    )
+    failed_retention_seconds: Retention = Field(90 * 86_400.0, description="Age at which dead letters go.")
+    cancelled_retention_seconds: Retention = Field(
+        7 * 86_400.0, description="Age at which cancelled jobs go."
+    )
+    expired_retention_seconds: Retention = Field(7 * 86_400.0, description="Age at which expired jobs go.")
+    tick_retention_seconds: Retention = Field(
         90 * 86_400.0, description="How long the history of a schedule is kept."
     )
-    worker_retention_seconds: Seconds = Field(3600.0, description="How long a gone worker is still listed.")
+    worker_retention_seconds: Retention = Field(3600.0, description="How long a gone worker is still listed.")
 
     # Built-in job types
     smtp_url: SecretStr = Field(

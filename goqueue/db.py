@@ -10,10 +10,12 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-import orjson
 import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -23,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from goqueue.config import Settings
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
+from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
 
 __all__ = ["Connection", "Database", "retry_on_conflict"]
 
@@ -241,7 +244,7 @@ def _create_engine(settings: Settings, pool_size: int, application_name: str) ->
     )
     event.listen(engine, "connect", _prepare_connection)
     if settings.has_pooler:
-        event.listen(engine, "connect", _use_utc)
+        event.listen(engine, "connect", _tell_pooler)
     event.listen(engine, "checkout", _refuse_closed_connection)
     return engine
 
@@ -253,24 +256,64 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
     another one: there the role has the time-out (docs/scaling.md), and nothing is prepared.
     """
     if settings.has_pooler:
-        return {"prepare_threshold": None}
-    # In UTC, so that every time that is read back is one that Python has, whatever the server's zone. Without
-    # the just-in-time compiler: every walk here is short, and compiling one took a third of a second where
-    # the planner, by old statistics, thought it long. Whole tables are read where no index leads to the rows
-    # alone: a session keeps the plan of a statement, and one that was made while a table was small went on to
-    # read all of it, for every outcome, until the next ANALYZE.
-    told = {
-        "timezone": "UTC",
-        "jit": "off",
-        "enable_seqscan": "off",
-        "statement_timeout": int(settings.database_statement_timeout_seconds * 1000),
-    }
-    return {"options": " ".join(f"-c {name}={value}" for name, value in told.items())}
+        return {"prepare_threshold": None, "client_encoding": "UTF8"}
+    told = _SESSION | {"statement_timeout": int(settings.database_statement_timeout_seconds * 1000)}
+    options = " ".join(f"-c {name}={_escaped(str(value))}" for name, value in told.items())
+    return {"client_encoding": "UTF8", "options": options}
 
 
-def _use_utc(connection: psycopg.Connection[Any], _record: object) -> None:
-    """PgBouncer keeps the time zone of each of its clients, over all the sessions that it gives them."""
-    connection.execute("SET TIME ZONE 'UTC'")
+#: How what is read and written looks, whatever the server, the database or the role has as its default: times
+#: in UTC, so that every time that is read back is one that Python has; and numbers with all of their digits.
+#: PgBouncer keeps the first three for each of its clients, over all the sessions that it gives them.
+_FORMATS = {"TimeZone": "UTC", "DateStyle": "ISO", "standard_conforming_strings": "on"}
+
+#: Without the just-in-time compiler: every walk here is short, and compiling one took a third of a second
+#: where the planner, by old statistics, thought it long. Whole tables are read where no index leads to the
+#: rows alone: a session keeps the plan of a statement, and one that was made while a table was small went on
+#: to read all of it, for every outcome, until the next ANALYZE. A statement of its own is a READ COMMITTED
+#: transaction. Whether writing is allowed is not ours to say: a server that was made read-only stays so.
+_SESSION = _FORMATS | {
+    "IntervalStyle": "postgres",
+    "extra_float_digits": 1,
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "jit": "off",
+    "enable_seqscan": "off",
+}
+
+
+def _escaped(value: str) -> str:
+    """A value as the start-up option of a session has it: a backslash keeps a space from ending it."""
+    return value.replace(" ", "\\ ")
+
+
+def _tell_pooler(connection: psycopg.Connection[Any], _record: object) -> None:
+    for name, value in _FORMATS.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+class _ReadableMoments(Loader):
+    """Reads moments as psycopg does; one that Python cannot hold or compute with, as the nearest that it can.
+
+    psycopg raises instead (a year before 1 or after 9999, infinity), and with that the whole answer is lost:
+    one row of one queue would stop whoever reads the rows of all.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        plain = psycopg.adapters.get_loader(oid, self.format)
+        assert plain is not None
+        self._read: Callable[[Buffer], Any] = plain(oid, context).load
+
+    def load(self, data: Buffer) -> datetime:
+        """The moment; never raises."""
+        try:
+            moment: datetime = self._read(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            return FIRST_MOMENT if text.endswith(b"BC") or text.startswith(b"-") else LAST_MOMENT
+        # Asked here and not there, for all but a few: every job has several, and a call costs as much again.
+        return moment if FIRST_MOMENT.year <= moment.year < LAST_MOMENT.year else readable(moment)
 
 
 def _sqlalchemy_url(settings: Settings) -> URL:
@@ -278,7 +321,8 @@ def _sqlalchemy_url(settings: Settings) -> URL:
 
 
 def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
-    set_json_loads(orjson.loads, connection)
+    set_json_loads(read_stored_json, connection)
+    connection.adapters.register_loader("timestamptz", _ReadableMoments)
 
 
 def _cut_off_in_children(connection: psycopg.Connection[Any], _record: object) -> None:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, overload
 import dramatiq
 from dramatiq.actor import Actor
 
+from goqueue.jobs import MAX_DELAY_SECONDS
+from goqueue.rules.bounds import is_number
 from goqueue.rules.uniqueness import Unique
 from goqueue.submit import current_broker
 
@@ -51,6 +53,9 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
             `rerun_after_death` (True), whether a job whose worker process died in the middle of it runs
             again: where it must not, it is failed with the reason `worker_died`, and each attempt costs a
             statement more, which notes that it begins.
+
+    Raises:
+        ValueError: when it is applied: an option is out of range.
     """
     if function is None:
         return lambda handler: _declare(handler, options)
@@ -58,8 +63,8 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
 
 
 def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
-    milliseconds = {
-        name.removesuffix("_seconds"): round(value * 1000)
+    milliseconds: dict[str, Any] = {
+        name.removesuffix("_seconds"): _milliseconds(name, value)
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
@@ -72,3 +77,15 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
         **milliseconds,
         **plain,
     )(function)
+
+
+def _milliseconds(name: str, seconds: Any) -> int:
+    """A span as Dramatiq's options have it; the broker looks at its range more closely.
+
+    Raises:
+        ValueError: it is no number, negative, or longer than ten years.
+    """
+    if not is_number(seconds, 0, MAX_DELAY_SECONDS):
+        raise ValueError(f"{name}: expected 0 to {MAX_DELAY_SECONDS:,} seconds, got {seconds!r}")
+    milliseconds: int = round(seconds * 1000)
+    return milliseconds

@@ -7,7 +7,7 @@ only in the text. Driver errors (SQLAlchemy, redis) are translated into these at
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 
 class GoQueueError(Exception):
@@ -183,23 +183,48 @@ class JobControl(GoQueueError):  # noqa: N818  (these are raised as verdicts of 
     """A handler's own verdict about its job."""
 
 
-def _refuse_endless(seconds: float) -> None:
-    if not math.isfinite(seconds):
-        raise ValueError(f"seconds: expected a time to wait, got {seconds}")
+#: No job waits longer for its next attempt than ten years, as `goqueue.jobs` has it for new ones. Epoch
+#: milliseconds are beyond it.
+MAX_WAIT_SECONDS = 10 * 366 * 86_400
+
+
+def seconds_to_wait(seconds: object, most: float = MAX_WAIT_SECONDS) -> float:
+    """What a handler says of how long to wait, in seconds; a time that has passed is no wait.
+
+    Args:
+        seconds: an int, a float, or another number.
+        most: the longest wait.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not finite, unless `most` is not either, or longer than `most`.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, SupportsFloat):
+        raise TypeError(f"seconds: expected a number of seconds to wait, got {seconds!r}")
+    try:
+        value = float(seconds)
+    except OverflowError:
+        value = math.inf
+    if not -math.inf < value <= most:
+        raise ValueError(f"seconds: expected a time to wait of at most {most:,} s, got {value:g}")
+    return max(0.0, value)
 
 
 class Snooze(JobControl):
     """Run this job again later; no attempt is spent.
 
     Args:
-        seconds: how long to wait, from the moment the outcome is recorded.
+        seconds: how long to wait, from the moment the outcome is recorded; at most ten years, and 0 where it
+            is negative.
 
     Raises:
-        ValueError: that is no time.
+        TypeError: that is no number.
+        ValueError: that is no time: it is not finite, or too long (milliseconds, a moment). In a handler it
+            is a failed attempt.
     """
 
     def __init__(self, seconds: float) -> None:
-        _refuse_endless(seconds)
+        seconds_to_wait(seconds)
         super().__init__(f"snoozed for {seconds} s")
         self.seconds = seconds
 
@@ -227,14 +252,16 @@ class RetryAfter(JobControl):
     """Run this job again after so long, or slow its whole queue down.
 
     Args:
-        seconds: how long to wait, from the moment the outcome is recorded. For a queue at most a day.
+        seconds: how long to wait, from the moment the outcome is recorded; at most ten years, and 0 where it
+            is negative. For a queue at most a day, however much is asked for.
         reason: kept with the attempt as its error.
         scope: "job": this attempt failed; it is retried then, instead of after the usual backoff.
             "queue": the other side asks for less (a 429): nothing of the queue starts before, then more and
             more; no attempt is spent.
 
     Raises:
-        ValueError: the scope is neither, or, for a job, `seconds` is no time.
+        TypeError: `seconds` is no number.
+        ValueError: the scope is neither, or, for a job, `seconds` is no time, as for `Snooze`.
     """
 
     def __init__(
@@ -243,7 +270,7 @@ class RetryAfter(JobControl):
         if scope not in {"job", "queue"}:
             raise ValueError(f'scope: expected "job" or "queue", got {scope!r}')
         if scope == "job":
-            _refuse_endless(seconds)
+            seconds_to_wait(seconds)
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
         self.scope = scope

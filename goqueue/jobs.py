@@ -23,7 +23,8 @@ class JobStatus(enum.StrEnum):
 
     queued: it waits to be claimed. `available_at` says from when; a retry, a snooze and a run-at are queued
         jobs whose time has not come. A worker's claim moves it to running; a cancel to cancelled; the
-        expiry of its time to expired.
+        expiry of its time to expired. One that no reader can read is set aside: the dispatcher moves it to
+        failed.
     blocked: it waits for other jobs. The transaction that records the last of them moves it to queued (or,
         by its policy, to failed or cancelled); a cancel to cancelled; the expiry of its time to expired.
     running: exactly one holder of the row's fence works on it. The recorder moves it to completed, failed,

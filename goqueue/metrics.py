@@ -196,6 +196,11 @@ DISPATCHER_LAG = Gauge(
 SERVICE_ROUND_DURATION = Histogram(
     "service_round_duration_seconds", "One round of a background role.", ["service"], buckets=RUN_BUCKETS
 )
+JOBS_SET_ASIDE = Counter(
+    "jobs_set_aside_total",
+    "Queued jobs made dead letters because a moment of theirs cannot be read.",
+    ["queue"],
+)
 SERVICE_FAILURES = Counter(
     "service_failures_total", "Rounds of a background role that failed or were postponed.", ["service"]
 )

@@ -22,13 +22,15 @@ from sqlalchemy.orm import Session
 
 from goqueue import failpoints, metrics, tracing
 from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.job_type import without_nul
+from goqueue.broker.job_type import holds_nul, without_nul
 from goqueue.broker.pusher import Pusher
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
 from goqueue.db import Database
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import Job, JobStatus, NewJob, OnParentFailure, RetryPolicy
+from goqueue.jobs import MAX_DELAY_SECONDS, Job, JobStatus, NewJob, OnParentFailure, RetryPolicy
+from goqueue.middleware.job_message import BACKOFF_OPTIONS
+from goqueue.rules.bounds import MAX_DEPTH, is_nested_deeper, is_number
 from goqueue.rules.job_settings import JobSettings, refuse_wrong
 from goqueue.store import creation as creation_store
 from goqueue.store import queues as queue_store
@@ -186,9 +188,26 @@ def new_job(
     return NewJob(
         type=type_name,
         payload=text,
-        options=orjson.dumps(options).decode() if options else None,
+        options=_options_text(options) if options else None,
         **said,
     )
+
+
+def _options_text(options: dict[str, Any]) -> str:
+    """Options as they are kept.
+
+    Raises:
+        InvalidJobError: they are not JSON, or JSON that not every reader reads back as it was.
+    """
+    try:
+        text = orjson.dumps(options).decode()
+    except TypeError as error:
+        raise InvalidJobError({"options": f"they are not JSON: {error}"}) from None
+    if holds_nul(text) or is_nested_deeper(text.encode(), MAX_DEPTH):
+        raise InvalidJobError(
+            {"options": f"expected no NUL character, and at most {MAX_DEPTH} levels of nesting"}
+        )
+    return text
 
 
 def enqueue(
@@ -230,7 +249,17 @@ def enqueue(
 
 
 def _backoff_options(retry: RetryPolicy) -> dict[str, Any]:
-    """A policy's backoff as the options of a Dramatiq message, which `Retries` reads."""
+    """A policy's backoff as the options of a Dramatiq message, which `Retries` reads.
+
+    Raises:
+        InvalidJobError: a backoff is no number, or longer than ten years.
+    """
+    backoffs = {name: getattr(retry, name) for name in ("min_backoff_seconds", "max_backoff_seconds")}
+    wrong = [name for name, seconds in backoffs.items() if not is_number(seconds, 0, MAX_DELAY_SECONDS)]
+    if wrong:
+        raise InvalidJobError(
+            {f"retry.{name}": f"expected 0 to {MAX_DELAY_SECONDS:,} seconds" for name in wrong}
+        )
     return {
         "min_backoff": max(1, round(retry.min_backoff_seconds * 1000)),
         "max_backoff": max(1, round(retry.max_backoff_seconds * 1000)),
@@ -298,14 +327,37 @@ def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: i
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
     options = message.options
     job_type = broker.job_types[message.actor_name]
-    delay = delay_ms or options.get("delay")
     return new_job(
         broker,
         message.actor_name,
         job_type.payload_of_call(message.args, message.kwargs),
         queue=message.queue_name,
         max_retries=options.get("max_retries"),
-        delay_seconds=(delay or 0) / 1000,
-        time_limit_seconds=options["time_limit"] / 1000 if "time_limit" in options else None,
-        options={name: value for name, value in options.items() if name not in _COLUMN_OPTIONS},
+        delay_seconds=_seconds_of("delay", delay_ms or options.get("delay")) or 0,
+        time_limit_seconds=_seconds_of("time_limit", options.get("time_limit")),
+        options=_options_of(options),
     )
+
+
+def _seconds_of(name: str, milliseconds: Any) -> float | None:
+    """An option of a Dramatiq message in milliseconds; its range is looked at with the job's settings.
+
+    Raises:
+        InvalidJobError: it is no number, or none that can be computed with.
+    """
+    if milliseconds is None:
+        return None
+    if not is_number(milliseconds, 0, MAX_DELAY_SECONDS * 1000):
+        raise InvalidJobError({name: f"expected 0 to {MAX_DELAY_SECONDS * 1000:,} milliseconds"})
+    return float(milliseconds / 1000)
+
+
+def _options_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What of the options of a Dramatiq message is kept with the job.
+
+    Raises:
+        InvalidJobError: a backoff is no number, or longer than ten years.
+    """
+    for name in BACKOFF_OPTIONS:
+        _seconds_of(name, options.get(name))
+    return {name: value for name, value in options.items() if name not in _COLUMN_OPTIONS}

@@ -69,8 +69,12 @@ SERVICE = Section(
     [
         over_time(
             "Background roles that failed",
-            "Rounds that failed or were postponed.",
+            "Rounds or parts of them that failed or were postponed; and jobs that no reader can hold, "
+            "set aside.",
             Query("sum by (service) (increase(service_failures_total[$__rate_interval]))", "{{service}}"),
+            Query(
+                "sum by (queue) (increase(jobs_set_aside_total[$__rate_interval]))", "set aside in {{queue}}"
+            ),
             parts=3,
         ),
         over_time(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from goqueue.api.documents import Document
-from goqueue.api.schemas import Moment, Name, Request
+from goqueue.api.schemas import Name, NearMoment, Request
 from goqueue.control.editing import EditedVersion
 from goqueue.jobs import PRIORITY_RANGE
 from goqueue.rules.json_diff import ABSENT
@@ -21,7 +21,7 @@ class EditAndRetry(Request):
     priority: Annotated[Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None, Field()] = (
         None
     )
-    available_at: Annotated[Moment | None, Field(description="Not before.")] = None
+    available_at: Annotated[NearMoment | None, Field(description="Not before.")] = None
     author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
 
 

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any
 
 import falcon
-import orjson
 
 from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
@@ -27,6 +26,7 @@ from goqueue.api.schedule_models import (
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
 from goqueue.control import scheduling
+from goqueue.rules.bounds import read_stored_json
 from goqueue.rules.cron_expression import CronExpression
 from goqueue.rules.schedule_settings import ScheduleIdentity
 from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source, ticks
@@ -184,7 +184,7 @@ def _get(context: Context, name: str) -> Schedule:
 
 
 def _document(schedule: Schedule) -> dict[str, Any]:
-    return schedule_document(schedule, orjson.loads(schedule.definition.job.payload))
+    return schedule_document(schedule, read_stored_json(schedule.definition.job.payload))
 
 
 def _answer_created(response: falcon.Response, schedule: Schedule) -> None:

@@ -6,7 +6,15 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.json_reader import path_name
@@ -23,6 +31,7 @@ from goqueue.jobs import (
     JobStatus,
     OnParentFailure,
 )
+from goqueue.rules.bounds import EXPECTED_NEAR, is_near
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, MAX_TAGS, TAG_MAX_CHARACTERS, JobSettings
 
@@ -43,6 +52,17 @@ def _moment(value: Any) -> datetime:
     raise PydanticCustomError("moment", "expected a date and time with a zone, as RFC 3339 writes it")
 
 
+def _near(moment: datetime) -> datetime:
+    if not is_near(moment):
+        raise PydanticCustomError("near", EXPECTED_NEAR)
+    return moment
+
+
+def _unless_unset(value: Any) -> Any:
+    """A client in Go sends year one for a time that it left unset: at once, as it always was."""
+    return None if value == "0001-01-01T00:00:00Z" else value
+
+
 def _moment_of_query(value: Any) -> datetime:
     # In a query a plus sign that was not encoded arrives as a space.
     return _moment(re.sub(r" (?=\d\d:\d\d$)", "+", value) if isinstance(value, str) else value)
@@ -57,6 +77,7 @@ def _job_id_or_ref(value: Any) -> int | str:
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+NearMoment = Annotated[Moment, AfterValidator(_near)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]
 Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -102,7 +123,11 @@ class PlainJob(Request):
         Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)] | None,
         Field(description="Retries after the first run. Default: the type's."),
     ] = None
-    available_at: Annotated[Moment | None, Field(description="Not before. Default: now.")] = None
+    available_at: Annotated[
+        NearMoment | None,
+        BeforeValidator(_unless_unset),
+        Field(description="Not before, within ten years of now. Default: now."),
+    ] = None
     priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
     time_limit_seconds: Annotated[
         Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
@@ -110,12 +135,17 @@ class PlainJob(Request):
     ] = None
     delay_seconds: Annotated[
         float,
-        Field(ge=0, le=MAX_DELAY_SECONDS, description="Instead of available_at: so long after now."),
+        Field(
+            ge=0,
+            le=MAX_DELAY_SECONDS,
+            allow_inf_nan=False,
+            description="Instead of available_at: so long after now.",
+        ),
     ] = 0
-    expires_at: Annotated[Moment | None, Field(description="No attempt starts after it.")] = None
+    expires_at: Annotated[NearMoment | None, Field(description="No attempt starts after it.")] = None
     ttl_seconds: Annotated[Span | None, Field(description="Instead of expires_at: so long after now.")] = None
     deadline_at: Annotated[
-        Moment | None, Field(description="Over all retries: no attempt starts or goes on after it.")
+        NearMoment | None, Field(description="Over all retries: no attempt starts or goes on after it.")
     ] = None
     deadline_seconds: Annotated[
         Span | None, Field(description="Instead of deadline_at: so long after now.")

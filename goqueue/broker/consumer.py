@@ -13,11 +13,12 @@ from dramatiq.broker import Consumer, MessageProxy
 from goqueue import failpoints, metrics
 from goqueue.broker.claimed_ahead import FRESH_SECONDS
 from goqueue.broker.runway import Message, parse
-from goqueue.errors import UnavailableError
+from goqueue.errors import DatabaseRefusedError, UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.job_message import ClaimTimes, CurrentJob, JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
 from goqueue.store import attempts as attempt_store
+from goqueue.store.set_aside import is_of_a_row, set_aside
 
 if TYPE_CHECKING:
     from goqueue.broker.job_broker import JobBroker
@@ -214,6 +215,31 @@ class JobConsumer(Consumer):
             self._drop_stale(messages, claimed, suspect=suspect)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
+        """Claim them; a row that PostgreSQL refuses to change is set aside, and the others are claimed."""
+        try:
+            return self._claim_together(messages)
+        except DatabaseRefusedError as error:
+            if not is_of_a_row(error):
+                raise
+            if len(messages) > 1:
+                return [job for message in messages for job in self._claim_rows([message])]
+            self._set_aside(messages[0], error)
+            return []
+
+    def _set_aside(self, message: Message, error: DatabaseRefusedError) -> None:
+        broker = self._broker
+        with broker.database.autocommit() as connection:
+            found = set_aside(
+                connection,
+                [message.job_id],
+                head_start_seconds=broker.settings.priority_head_start_seconds,
+                error=f"PostgreSQL refused its claim: {error}",
+            )
+        for job in found:
+            metrics.JOBS_SET_ASIDE.labels(job.queue).inc()
+            log.error("job_set_aside", **job._asdict())
+
+    def _claim_together(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
         with broker.database.autocommit() as connection:
             return attempt_store.claim(

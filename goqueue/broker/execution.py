@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,12 @@ from dramatiq.errors import Retry
 
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, holds_nul, plain
-from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze
+from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze, seconds_to_wait
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.middleware.lifecycle import describe
+from goqueue.rules.bounds import problem_of_value
 
 _current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
 
@@ -121,12 +123,13 @@ class JobFunction:
         if current.cancel_requested:
             current.control = (AttemptOutcome.CANCELLED, 0.0)
         elif isinstance(error, Snooze):
-            current.control = (AttemptOutcome.SNOOZED, error.seconds)
+            current.control = (AttemptOutcome.SNOOZED, seconds_to_wait(error.seconds))
         elif isinstance(error, RetryAfter) and error.scope == "queue":
+            seconds = min(seconds_to_wait(error.seconds, math.inf), MAX_SLOW_DOWN_SECONDS)
             current.slow_down = describe(error)[0]
-            current.control = (AttemptOutcome.SNOOZED, min(max(0.0, error.seconds), MAX_SLOW_DOWN_SECONDS))
+            current.control = (AttemptOutcome.SNOOZED, seconds)
         elif isinstance(error, RetryAfter):
-            raise RetryRequested(str(error), delay=max(0, round(error.seconds * 1000))) from error
+            raise RetryRequested(str(error), delay=round(seconds_to_wait(error.seconds) * 1000)) from error
         elif current.interruption is not None:
             current.control = (current.interruption, 0.0)
         elif isinstance(error, EventLoopLostError) and current.fence - current.attempt < UNSPENT_MAX:
@@ -160,7 +163,8 @@ class JobFunction:
         if result is None:
             return None
         try:
-            text = _encode(plain(result))
+            value = plain(result)
+            text = _encode(value)
             size = len(text.encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise ResultError(f"the result is not JSON: {error}") from None
@@ -168,6 +172,8 @@ class JobFunction:
             raise ResultError(f"the result has {size} bytes; at most {self.result_max_bytes} are kept")
         if holds_nul(text):
             raise ResultError("the result is not JSON that PostgreSQL can keep: it holds a NUL character")
+        if problem := problem_of_value(value, text):
+            raise ResultError(f"the result cannot be read back: {problem}")
         return text
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import structlog
 from dramatiq import Message
 from dramatiq.actor import Actor
 from dramatiq.brokers.redis import RedisBroker
@@ -33,14 +34,23 @@ from goqueue.broker.slots import WorkerSlots
 from goqueue.broker.worker_process import WorkerProcess
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.errors import DatabaseUnavailableError, Discard
-from goqueue.jobs import MAX_RETRIES_LIMIT, QUARANTINE_QUEUE, RetryPolicy
+from goqueue.errors import DatabaseUnavailableError, Discard, seconds_to_wait
+from goqueue.jobs import (
+    MAX_DELAY_SECONDS,
+    MAX_RETRIES_LIMIT,
+    MAX_TIME_LIMIT_SECONDS,
+    QUARANTINE_QUEUE,
+    RetryPolicy,
+)
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.rules.bounds import is_number
 from goqueue.rules.uniqueness import Unique
 from goqueue.store import attempts as attempt_store
 from goqueue.store import dependency_lists
+
+log = structlog.get_logger(__name__)
 
 Throws = tuple[type[BaseException], ...]
 
@@ -128,7 +138,7 @@ class JobBroker(RedisBroker):
             DatabaseUnavailableError: no job was created.
         """
         if isinstance(message, JobMessage):
-            message.retry_delay_ms = self._retry_delay(message, delay or 0)
+            message.retry_delay_ms = self._readable_delay(message, delay)
             return message
         self.emit_before("enqueue", message, delay)
         message = self._submit(self, message, delay)
@@ -239,6 +249,7 @@ class JobBroker(RedisBroker):
 
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = getattr(actor.fn, "__wrapped__", actor.fn)
+        _refuse_span(actor.options, "time_limit", least=1, most=MAX_TIME_LIMIT_SECONDS)
         schema, style = schema_of(cast("Callable[..., Any]", function))
         return JobType(
             name=actor.actor_name,
@@ -258,6 +269,8 @@ class JobBroker(RedisBroker):
             min_backoff_seconds=self.settings.min_backoff_seconds,
             max_backoff_seconds=self.settings.max_backoff_seconds,
         )
+        for name in ("min_backoff", "max_backoff"):
+            _refuse_span(options, name, least=0, most=MAX_DELAY_SECONDS)
         policy = replace(
             defaults,
             **{name: options[name] for name in ("max_retries", "jitter") if name in options},
@@ -267,9 +280,21 @@ class JobBroker(RedisBroker):
                 if name in options
             },
         )
-        if not 0 <= policy.max_retries <= MAX_RETRIES_LIMIT:
+        if not is_number(policy.max_retries, 0, MAX_RETRIES_LIMIT):
             raise ValueError(f"max_retries: expected 0 to {MAX_RETRIES_LIMIT}, got {policy.max_retries}")
         return policy
+
+    def _readable_delay(self, message: JobMessage, delay_ms: Any) -> int:
+        """The wait before a retry in milliseconds. It may be what an exception of the user's says: anything.
+
+        What is no time to wait must not lose the retry: it gets the wait that the policy of its type has.
+        """
+        try:
+            return self._retry_delay(message, round(1000 * seconds_to_wait((delay_ms or 0) / 1000)))
+        except (TypeError, ValueError, OverflowError) as error:
+            policy = self.job_types[message.actor_name].retry
+            log.warning("retry_delay_refused", job_id=message.current.id, error=str(error))
+            return round(policy.backoff_seconds(message.current.attempt - 1) * 1000)
 
     def _retry_delay(self, message: JobMessage, delay_ms: int) -> int:
         """Dramatiq always spreads its backoff; a type or a job may want it exact."""
@@ -299,6 +324,17 @@ def _unique_of(actor: Actor[Any, Any]) -> Unique | None:
     if wrong:
         raise ValueError("; ".join(wrong))
     return unique
+
+
+def _refuse_span(options: dict[str, Any], name: str, *, least: int, most: int) -> None:
+    """Check an actor's option in milliseconds, of which Dramatiq takes anything.
+
+    Raises:
+        ValueError: it is no number, or out of range; `most` is in seconds.
+    """
+    if name in options and not is_number(options[name], least, most * 1000):
+        expected = f"expected {least} to {most * 1000:,} milliseconds"
+        raise ValueError(f"{name}: {expected}, got {options[name]!r}")
 
 
 def _as_tuple(throws: Any) -> Throws:

@@ -16,6 +16,7 @@ from typing_extensions import is_typeddict
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
+from goqueue.rules.bounds import MAX_DEPTH, is_nested_deeper
 from goqueue.rules.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
@@ -63,11 +64,14 @@ class JobType:
             InvalidJobError: with the wrong fields, named `payload.…`.
         """
         try:
-            text = orjson.dumps(payload).decode()
+            encoded = orjson.dumps(payload)
         except TypeError as error:
             raise InvalidJobError({"payload": f"it is not JSON: {error}"}) from None
+        text = encoded.decode()
         if holds_nul(text):
             raise InvalidJobError({"payload": "it holds a NUL character, which PostgreSQL cannot keep"})
+        if is_nested_deeper(encoded, MAX_DEPTH):
+            raise InvalidJobError({"payload": f"it is nested deeper than {MAX_DEPTH} levels"})
         self.parse(text)
         return text
 

@@ -245,7 +245,10 @@ class Recorder:
             )
         outcome = outcomes[0]
         if outcome.reason == "refused":
-            raise error
+            # Not even that it failed can be written. The row is still running, and its lease releases it; the
+            # others of the batch are recorded.
+            log.error("outcome_lost", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
+            return set()
         log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
         refused = Outcome(
             job_id=outcome.job_id,

@@ -13,7 +13,16 @@ import orjson
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
-from goqueue.jobs import AttemptOutcome, ClaimedJob, FailureKind, JobStatus, NewJob, Outcome
+from goqueue.jobs import (
+    MAX_DELAY_SECONDS,
+    AttemptOutcome,
+    ClaimedJob,
+    FailureKind,
+    JobStatus,
+    NewJob,
+    Outcome,
+)
+from goqueue.rules.bounds import is_number
 from goqueue.tracing import AttemptTrace
 
 
@@ -248,7 +257,7 @@ class JobMessage(MessageProxy):
         self.args = (current,)
         self.kwargs: dict[str, Any] = {}
         self.options: dict[str, Any] = {
-            **(claimed.options or _NO_OPTIONS),
+            **(readable_options(claimed.options) if claimed.options else _NO_OPTIONS),
             "retries": claimed.attempts - 1,
             "max_retries": claimed.max_retries,
             "throws": throws,
@@ -336,6 +345,16 @@ class JobMessage(MessageProxy):
         """Conclude that the job goes back unspent: it was not started, or stopped by no fault of its own."""
         self.conclude(JobStatus.QUEUED, attempt_outcome)
 
+
+def readable_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of a job without backoffs that `Retries` cannot compute with: it would give no verdict."""
+    if all(is_number(options.get(name, 0), 0, MAX_DELAY_SECONDS * 1000) for name in BACKOFF_OPTIONS):
+        return options
+    return {name: value for name, value in options.items() if name not in BACKOFF_OPTIONS}
+
+
+#: Waits before retries, in milliseconds: the first, and the longest.
+BACKOFF_OPTIONS = ("min_backoff", "max_backoff")
 
 _NO_OPTIONS: Mapping[str, Any] = {}
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from goqueue.models.base import Timestamp, metadata, now
+from goqueue.models.base import Timestamp, metadata, now, within_bounds
 
 jobs = Table(
     "jobs",
@@ -107,6 +107,12 @@ jobs = Table(
     CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
     CheckConstraint("fence >= 0 AND deaths >= 0", name="counters"),
     CheckConstraint("suspicion BETWEEN 0 AND 2", name="suspicion"),
+    # What somebody asked for, every reader can read; and no arithmetic with it leads beyond that.
+    CheckConstraint(
+        within_bounds("available_at", "rank", "expires_at", "deadline_at")
+        + " AND time_limit_seconds BETWEEN 0 AND 86400",
+        name="moments",
+    ),
     # GET /jobs?queue=…, newest first.
     Index("jobs_queue_id_idx", "queue", "id"),
     # The dispatcher: the next ready rows of a queue, by rank.

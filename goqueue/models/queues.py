@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from goqueue.models.base import Timestamp, metadata, now
+from goqueue.models.base import Timestamp, metadata, now, within_bounds
 
 queues = Table(
     "queues",
@@ -67,6 +67,11 @@ queues = Table(
     CheckConstraint(
         "paused_at IS NOT NULL OR (paused_until IS NULL AND paused_by IS NULL AND pause_reason IS NULL)",
         name="pause",
+    ),
+    CheckConstraint(
+        within_bounds("paused_at", "paused_until", "throttled_until", "ramping_since", "ramping_until")
+        + " AND ramp_seconds BETWEEN 0 AND 86400",
+        name="moments",
     ),
 )
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from goqueue.models.base import Timestamp, metadata, now
+from goqueue.models.base import Timestamp, metadata, now, within_bounds
 
 schedules = Table(
     "schedules",
@@ -61,6 +61,10 @@ schedules = Table(
     ),
     CheckConstraint("paused_at IS NOT NULL OR (paused_by IS NULL AND pause_reason IS NULL)", name="pause"),
     CheckConstraint("source IN ('api','code')", name="source"),
+    CheckConstraint(
+        within_bounds("paused_at", "next_at", "due_at") + " AND jitter_seconds BETWEEN 0 AND 86400",
+        name="moments",
+    ),
     Index("schedules_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 

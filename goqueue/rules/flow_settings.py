@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS
+from goqueue.rules.bounds import EXPECTED_NEAR, is_near
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
 from goqueue.rules.limits import (
     MAX_CONCURRENCY,
@@ -187,6 +189,13 @@ class PauseSettings(Settings):
         Annotated[float, Field(gt=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False)] | None,
         Field(description="Instead of until: so long from now."),
     ] = None
+
+    @field_validator("until")
+    @classmethod
+    def _expect_near(cls, value: datetime | None) -> datetime | None:
+        if value is not None and not is_near(value):
+            raise PydanticCustomError("near", EXPECTED_NEAR)
+        return value
 
     @field_validator("seconds")
     @classmethod

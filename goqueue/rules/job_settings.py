@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
@@ -19,6 +18,7 @@ from goqueue.jobs import (
     QUARANTINE_QUEUE,
     OnParentFailure,
 )
+from goqueue.rules.bounds import EXPECTED_NEAR, is_near, is_number
 from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, Unique
 
 __all__ = ["KEY_MAX_CHARACTERS", "MAX_TAGS", "TAG_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
@@ -34,8 +34,8 @@ class JobSettings(TypedDict, total=False):
         queue: instead of the type's.
         priority: -100 to 100; one step is a head start of a minute.
         max_retries: retries after the first run, 0 to 20.
-        available_at: from when it may run, with its zone; or `delay_seconds` after its insertion, by
-            PostgreSQL's clock.
+        available_at: from when it may run, with its zone, as every time here within ten years of now; or
+            `delay_seconds` after its insertion, by PostgreSQL's clock.
         time_limit_seconds: the longest run of an attempt.
         expires_at: no attempt starts after it; or `ttl_seconds` after the insertion.
         deadline_at: over all retries: no attempt starts or goes on after it; or `deadline_seconds` after the
@@ -142,6 +142,8 @@ def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for moment, seconds in _EITHER:
         if moment in given and given[moment].tzinfo is None:
             yield moment, "expected a time with a zone"
+        elif moment in given and not is_near(given[moment]):
+            yield moment, EXPECTED_NEAR
         if moment in given and given.get(seconds):
             yield seconds, f"expected only one of {moment} and {seconds}"
     yield from _problems_of_times(given)
@@ -209,4 +211,4 @@ def _problems_of_tags(tags: Any) -> Iterator[tuple[str, str]]:
 
 
 def _within(value: float, least: float, most: float, *, beyond: bool) -> bool:
-    return math.isfinite(value) and (least < value if beyond else least <= value) and value <= most
+    return is_number(value, least, most) and not (beyond and value == least)

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from goqueue.jobs import NewJob
 from goqueue.rules.blackouts import WEEKDAYS, Blackout, DailyBlackout, DatedBlackout, end_of_blackout
+from goqueue.rules.bounds import EXPECTED_NEAR, is_near
 from goqueue.rules.cron_expression import CronExpression, zone_of
 from goqueue.rules.flow_settings import Settings
 from goqueue.rules.schedules import BlackoutPolicy, CatchUp, Overlap, ScheduleDefinition, Source
@@ -53,6 +54,9 @@ def _moment(value: Any) -> datetime:
     raise PydanticCustomError("moment", "expected a date and time with a zone, as RFC 3339 writes it")
 
 
+#: The context of a validation of what was accepted before: time has passed since.
+_STORED = {"stored": True}
+
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 #: It is part of paths and of log lines.
 ScheduleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
@@ -75,6 +79,13 @@ class BlackoutSettings(Settings):
     ] = None
     from_: Annotated[_Moment | None, Field(alias="from", description="Instead of times of a day.")] = None
     until: _Moment | None = None
+
+    @field_validator("from_", "until")
+    @classmethod
+    def _expect_near(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        if value is not None and info.context != _STORED and not is_near(value):
+            raise PydanticCustomError("near", EXPECTED_NEAR)
+        return value
 
     @model_validator(mode="after")
     def _expect_one_kind(self) -> Self:
@@ -186,4 +197,6 @@ class ScheduleSettings(Settings):
 
 def windows_of(blackouts: list[dict[str, Any]]) -> tuple[Blackout, ...]:
     """The windows as they are kept, as they are meant."""
-    return tuple(BlackoutSettings.model_validate(blackout).window() for blackout in blackouts)
+    return tuple(
+        BlackoutSettings.model_validate(blackout, context=_STORED).window() for blackout in blackouts
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import orjson
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode, UniqueRule
+from goqueue.rules.bounds import is_number
 
 __all__ = ["KEY_MAX_CHARACTERS", "MAX_FIELDS", "Unique", "of_client", "without_client"]
 
@@ -122,8 +122,7 @@ def _are_paths(fields: Any) -> bool:
 
 
 def _is_span(seconds: Any) -> bool:
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    return is_number and math.isfinite(seconds) and 0 < seconds <= MAX_DELAY_SECONDS
+    return is_number(seconds, 0, MAX_DELAY_SECONDS) and seconds != 0
 
 
 def _value_at(payload: Any, path: str) -> Any:

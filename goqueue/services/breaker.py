@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -11,6 +12,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.rules.breakers import change_of
 from goqueue.rules.limits import BreakerState
+from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import breakers as breaker_store
 from goqueue.store.breakers import BreakerRow
@@ -41,6 +43,7 @@ class Breakers:
         self._pause = pause
         self._wake = wake
         self._shown: set[str] = set()
+        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """Look at every breaker once."""
@@ -48,7 +51,7 @@ class Breakers:
         with self._database.autocommit() as connection:
             rows = breaker_store.tallies(connection)
         for row in rows:
-            state = self._decide(row)
+            state = self._parts.run(row.name, partial(self._decide, row), row.state)
             if state is not row.state:
                 counts[_COUNTED[state]] += 1
             metrics.BREAKER_STATE.labels(row.name).set(GAUGE[state])

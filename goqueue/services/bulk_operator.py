@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -12,6 +13,7 @@ from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseRefusedError
 from goqueue.rules.bulk_actions import STEP_MAX, BulkAction, BulkState, allowance, due_after
+from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import bulk_operations as bulk_store
 from goqueue.store import cancellation, cleaning, job_lists
@@ -44,12 +46,17 @@ class BulkOperator:
         self._database = database
         self._pause = pause
         self._clock = clock
+        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """One step of each operation."""
         with self._database.autocommit() as connection:
             operation_ids = bulk_store.unfinished(connection)
-        done = sum(self._step(operation_id) for operation_id in operation_ids)
+        self._parts.keep([str(operation_id) for operation_id in operation_ids])
+        done = sum(
+            self._parts.run(str(operation_id), partial(self._step, operation_id), 0)
+            for operation_id in operation_ids
+        )
         return {"operations": len(operation_ids), "done": done}
 
     def pause(self, counts: Counts) -> None:

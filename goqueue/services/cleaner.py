@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.db import Connection, Database
 from goqueue.jobs import JobStatus
+from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import cleaning, schedule_ticks, sessions, unique_keys
 
@@ -31,36 +35,48 @@ class Cleaner:
             JobStatus.CANCELLED: settings.cancelled_retention_seconds,
             JobStatus.EXPIRED: settings.expired_retention_seconds,
         }
+        failed = settings.failed_retention_seconds
+        self._others: dict[str, Callable[[Connection], int]] = {
+            "idempotency_keys": partial(
+                cleaning.delete_idempotency_keys,
+                age_seconds=settings.idempotency_retention_seconds,
+                limit=BATCH,
+            ),
+            "failure_kinds": partial(cleaning.delete_failure_kinds, age_seconds=failed, limit=BATCH),
+            "bulk_operations": partial(cleaning.delete_bulk_operations, age_seconds=failed, limit=BATCH),
+            "ticks": partial(schedule_ticks.forget, age_seconds=settings.tick_retention_seconds, limit=BATCH),
+            "workers": partial(
+                cleaning.delete_workers, age_seconds=settings.worker_retention_seconds, limit=BATCH
+            ),
+            "sessions": partial(sessions.forget, limit=BATCH),
+        }
+        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """One batch of each kind."""
-        counts = {}
-        for status, age_seconds in self._retention.items():
-            with self._database.autocommit() as connection:
-                counts[status.value] = cleaning.delete_jobs(
-                    connection, status, age_seconds=age_seconds, limit=BATCH
-                )
-        with self._database.autocommit() as connection:
-            counts["idempotency_keys"] = cleaning.delete_idempotency_keys(
-                connection, age_seconds=self._settings.idempotency_retention_seconds, limit=BATCH
+        counts = {
+            status.value: self._clean(
+                status.value,
+                partial(cleaning.delete_jobs, status=status, age_seconds=age_seconds, limit=BATCH),
             )
-            counts["failure_kinds"] = cleaning.delete_failure_kinds(
-                connection, age_seconds=self._settings.failed_retention_seconds, limit=BATCH
-            )
-            counts["bulk_operations"] = cleaning.delete_bulk_operations(
-                connection, age_seconds=self._settings.failed_retention_seconds, limit=BATCH
-            )
-            counts["ticks"] = schedule_ticks.forget(
-                connection, age_seconds=self._settings.tick_retention_seconds, limit=BATCH
-            )
-            counts["workers"] = cleaning.delete_workers(
-                connection, age_seconds=self._settings.worker_retention_seconds, limit=BATCH
-            )
-            counts["sessions"] = sessions.forget(connection, limit=BATCH)
-            forgotten = unique_keys.forget(connection, after_key=self._after_key, limit=KEYS)
-        self._after_key = forgotten.after_key or ""
-        counts["unique_keys"] = forgotten.keys
+            for status, age_seconds in self._retention.items()
+        }
+        counts |= {kind: self._clean(kind, delete) for kind, delete in self._others.items()}
+        forgotten = self._parts.run("unique_keys", self._forget_keys, None)
+        self._after_key = (forgotten and forgotten.after_key) or ""
+        counts["unique_keys"] = forgotten.keys if forgotten else 0
         return counts
+
+    def _clean(self, kind: str, delete: Callable[[Connection], int]) -> int:
+        def run() -> int:
+            with self._database.autocommit() as connection:
+                return delete(connection)
+
+        return self._parts.run(kind, run, 0)
+
+    def _forget_keys(self) -> unique_keys.Forgotten:
+        with self._database.autocommit() as connection:
+            return unique_keys.forget(connection, after_key=self._after_key, limit=KEYS)
 
     def pause(self, counts: Counts) -> None:
         """Go on at once while batches are full, so that a large clean-up ends; else wait."""

@@ -18,6 +18,7 @@ from goqueue.db import Connection, Database
 from goqueue.errors import UnavailableError
 from goqueue.jobs import JobStatus, OnParentFailure
 from goqueue.rules.schedules import Overlap, Schedule, TickOutcome, decide
+from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import cancellation
 from goqueue.store import creation as creation_store
@@ -64,6 +65,7 @@ class CronScheduler:
         self._clock = clock
         self._has_declared = False
         self._failed: dict[int, float] = {}
+        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """Decide what is due; how many ticks came to what."""
@@ -83,8 +85,11 @@ class CronScheduler:
     def _declare(self) -> None:
         """Once: what the code of this process declares. A process without actors has nothing to say."""
         if not self._has_declared and (declared() or self._settings.actors):
-            scheduling.declare(self._database, declared())
-        self._has_declared = True
+            self._has_declared = self._parts.run("declared", self._declare_all, otherwise=False)
+
+    def _declare_all(self) -> bool:
+        scheduling.declare(self._database, declared())
+        return True
 
     def _due(self) -> list[int]:
         moment = time.monotonic()

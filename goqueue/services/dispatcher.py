@@ -8,9 +8,13 @@ starts with the next round.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
+
+import structlog
 
 from goqueue import failpoints, metrics
 from goqueue.broker.runway import Message, Runway
@@ -18,6 +22,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.services.governed_queues import GovernedQueues
+from goqueue.services.parts import Parts
 from goqueue.services.ready_looks import DueLooks, ReadyLooks
 from goqueue.services.service import Counts
 from goqueue.store import admission as admission_store
@@ -26,6 +31,9 @@ from goqueue.store import queues as queue_store
 from goqueue.store import ready as ready_store
 from goqueue.store import workers as worker_store
 from goqueue.store.ready import ReadyJob, Wanted
+from goqueue.store.set_aside import set_aside_unreadable
+
+log = structlog.get_logger(__name__)
 
 #: What not every round does, because with a backlog there are hundreds of rounds a second: count the worker
 #: threads of each queue, look for rows whose time has come and for suspects, read a backlog from its first
@@ -34,6 +42,18 @@ WORKERS_SECONDS = 1.0
 WAITING_SECONDS = 0.05
 FIRST_ROW_SECONDS = 0.2
 SWEEP_SECONDS = 60.0
+SET_ASIDE_SECONDS = 5.0
+
+#: The most rows that are set aside in one statement.
+SET_ASIDE_LIMIT = 1000
+
+#: What a round counts.
+COUNTED = ("due", "admitted", "pushed", "again", "suspects", "forgotten", "set_aside")
+
+#: Steps without which nothing is dispatched, or nothing that becomes due; the others concern some jobs.
+EVERY_QUEUE = "reading every queue"
+SHARED_STEPS = ("count workers", "make due", "admission", EVERY_QUEUE)
+OTHER_STEPS = ("quarantine", "read", "set aside", "sweep")
 
 #: Entries of the message hash older than this belong to nobody; see `Runway.forget_older_than`.
 FORGET_SECONDS = 600.0
@@ -114,24 +134,38 @@ class Dispatcher:
         #: Queues in which jobs of governed types were seen.
         self._mixed: set[str] = set()
         self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
+        #: What fails for itself: steps of a round, and the reading and the push of each queue.
+        self.parts = Parts(self.name)
         self._gates_are_fresh = False
         self._rest = settings.dispatch_busy_seconds
 
     def run_once(self) -> Counts:
         """One round: make due, send the suspects to the quarantine, refill the runways."""
         failpoints.hit("in_dispatch")
-        counts = {"due": 0, "admitted": 0, "pushed": 0, "again": 0, "suspects": 0, "forgotten": 0}
+        counts = dict.fromkeys(COUNTED, 0)
+        run = self.parts.run
         if self._is_due("workers", WORKERS_SECONDS):
-            self._count_workers()
+            run("count workers", self._count_workers, None)
         if self._is_due("waiting", WAITING_SECONDS):
-            counts["due"] = self._make_due()
-            counts["suspects"] = self._push_suspects() + self._quarantine()
-        self._governed.run(counts)
+            counts["due"] = run("make due", self._make_due, 0)
+            counts["suspects"] = run("suspects", self._push_suspects, 0)
+            counts["suspects"] += run("quarantine", self._quarantine, 0)
+        run("admission", partial(self._governed.run, counts), None)
         self._refill(counts)
+        if self._is_due("set_aside", SET_ASIDE_SECONDS):
+            counts["set_aside"] = run("set aside", self._set_aside, 0)
         if self._is_due("sweep", SWEEP_SECONDS):
-            counts["forgotten"] = self._sweep()
+            counts["forgotten"] = run("sweep", self._sweep, 0)
         metrics.JOBS_DISPATCHED.inc(counts["pushed"])
         return counts
+
+    def stands_still(self, seconds: float) -> list[str]:
+        """What has failed for so long, in every round, without which next to nothing is dispatched."""
+        return [
+            f"{self.name}: {step} has failed for {failing:.0f} s"
+            for step in SHARED_STEPS
+            if (failing := self.parts.failing_seconds(step)) > seconds
+        ]
 
     def pause(self, counts: Counts) -> None:
         """A moment while a backlog moves, longer while it stands; without one, until a submit asks."""
@@ -157,7 +191,7 @@ class Dispatcher:
         """Learn which queues there are, which are governed, and how long the runway of each is at least."""
         with self._database.autocommit() as connection:
             queues = {queue.name for queue in queue_store.list_all(connection) if not queue.is_closed}
-            governed = {queue.name for queue in queue_settings.governed(connection)}
+            governed = set(queue_settings.governed_names(connection))
             self._governed_types = admission_store.governed_types(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
         if not self._governed_types:
@@ -172,6 +206,7 @@ class Dispatcher:
             state.floor = floor
             self._queues[name] = state
         self._looks.keep(self._queues)
+        self.parts.keep({*SHARED_STEPS, *OTHER_STEPS, *map(_part_of, self._queues)})
         self._gates_are_fresh = False
 
     def _make_due(self) -> int:
@@ -184,15 +219,31 @@ class Dispatcher:
         wanted = self._wanted()
         if not wanted:
             return
-        with self._database.autocommit() as connection:
-            ready = self._looks.read(connection, wanted)
-        for queue, want in wanted.items():
-            rows = ready.get(queue, [])
+        for queue, rows in self._read(wanted).items():
             if self._governed_types and any(row.type in self._governed_types for row in rows):
                 self._govern(queue)
             else:
-                self._push(queue, want, rows, counts)
+                push = partial(self._push, queue, wanted[queue], rows, counts)
+                self.parts.run(_part_of(queue), push, None)
         self._gates_are_fresh = True
+
+    def _read(self, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
+        """The next ready rows of each queue in one statement; of each alone, where a row of one ends it."""
+        found = self.parts.run("read", partial(self._look, wanted), None)
+        if found is not None:
+            self.parts.note(EVERY_QUEUE, failed=False)
+            return {queue: found.get(queue, []) for queue in wanted}
+        apart: dict[str, list[ReadyJob]] = {}
+        for queue, want in wanted.items():
+            rows = self.parts.run(_part_of(queue), partial(self._look, {queue: want}), None)
+            if rows is not None:
+                apart[queue] = rows.get(queue, [])
+        self.parts.note(EVERY_QUEUE, failed=not apart)
+        return apart
+
+    def _look(self, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
+        with self._database.autocommit() as connection:
+            return self._looks.read(connection, wanted)
 
     def _govern(self, queue: str) -> None:
         """The queue holds jobs of a governed type: from now on they have to be let in."""
@@ -243,7 +294,26 @@ class Dispatcher:
         messages = [Message(row.id, row.fence) for row in rows]
         return self._runway.dispatch(QUARANTINE_QUEUE, messages, limit=limit, closed=True).added
 
+    def _set_aside(self) -> int:
+        """Make dead letters of rows that cannot be dispatched, and say so; how many."""
+        with self._database.autocommit() as connection:
+            found = set_aside_unreadable(
+                connection,
+                head_start_seconds=self._settings.priority_head_start_seconds,
+                limit=SET_ASIDE_LIMIT,
+            )
+        for job in found:
+            metrics.JOBS_SET_ASIDE.labels(job.queue).inc()
+            log.error("job_set_aside", **job._asdict())
+        if len(found) >= SET_ASIDE_LIMIT:
+            self._next["set_aside"] = 0.0
+        return len(found)
+
     def _sweep(self) -> int:
         """Drop what dead workers could not acknowledge; a paused queue's entries went with its pause."""
         queues = [*self._queues, *self._governed.names, QUARANTINE_QUEUE]
         return sum(self._runway.forget_older_than(queue, FORGET_SECONDS) for queue in queues)
+
+
+def _part_of(queue: str) -> str:
+    return f"queue {queue}"

@@ -14,6 +14,7 @@ from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.services.clock_watch import ClockWatch, Reading
+from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation
@@ -59,6 +60,7 @@ class Rescuer:
         self._ends: worker_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
+        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
@@ -66,17 +68,19 @@ class Rescuer:
             self._look_at_clocks()
             now = time.monotonic()
             trusts_clocks = now >= self._trusts_clocks_from
-            expired = self._end_leases() if trusts_clocks and now >= self._judges_from else []
-            rescued = self._look()
+            judges = trusts_clocks and now >= self._judges_from
+            expired = self._parts.run("leases", self._end_leases, None) if judges else None
+            rescued = self._parts.run("rescue", self._look, None) or []
+            forced = self._parts.run("cancels", self._force_cancels, 0) if trusts_clocks else 0
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
         failed = sum(job.status is JobStatus.FAILED for job in rescued)
         return {
-            "expired": len(expired),
+            "expired": len(expired or ()),
             "rescued": len(rescued) - failed,
             "failed": failed,
-            "cancelled": self._force_cancels() if trusts_clocks else 0,
+            "cancelled": forced,
         }
 
     def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)

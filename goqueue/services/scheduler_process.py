@@ -52,8 +52,10 @@ class SchedulerProcess:
         self._port = MonitoringPort(
             settings.metrics_host,
             settings.scheduler_metrics_port,
-            Probes(self._watch.stuck, self.not_ready, self._measure),
+            Probes(self.not_live, self.not_ready, self._measure),
         )
+        #: The dispatcher, once this process has led.
+        self._dispatcher: Dispatcher | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Serve until `stopping` is set."""
@@ -89,9 +91,15 @@ class SchedulerProcess:
         for thread in threads:
             thread.join(STEP_DOWN_SECONDS)
 
+    def not_live(self) -> Problems:
+        """What does not work here although its servers answer: loops that hang or fail, the dispatch."""
+        dispatcher = self._dispatcher if self._leader.leads else None
+        stands = [] if dispatcher is None else dispatcher.stands_still(self._watch.round_seconds)
+        return [*self._watch.stuck(), *stands]
+
     def not_ready(self) -> Problems:
         """Why this process could not lead now: which servers do not answer, and which loops hang."""
-        return [*self._watch.stuck(), *_problem(self._ask_database), *_problem(self._runway.ping)]
+        return [*self.not_live(), *_problem(self._ask_database), *_problem(self._runway.ping)]
 
     def _turn(self) -> None:
         """Note that the loop of the leadership turns."""
@@ -107,6 +115,9 @@ class SchedulerProcess:
         """Set the gauges that are only looked at when somebody asks."""
         metrics.LEADER.set(int(self._leader.leads))
         lag_seconds = self._watch.seconds_since_step(Dispatcher.name)
+        if self._dispatcher is not None:
+            # Also of one queue alone: for it nothing is dispatched.
+            lag_seconds = max(lag_seconds, self._dispatcher.parts.failing_seconds())
         try:
             with self._database.autocommit() as connection:
                 lag_seconds = max(lag_seconds, gauges.lateness_of_due(connection))
@@ -123,8 +134,9 @@ class SchedulerProcess:
 
     def _services(self, ending: threading.Event) -> list[Service]:
         settings, database = self._settings, self._database
+        self._dispatcher = Dispatcher(settings, database, self._runway)
         return [
-            Dispatcher(settings, database, self._runway),
+            self._dispatcher,
             Rescuer(settings, database, ending.wait, self._runway),
             Expirer(settings, database, ending.wait),
             Releaser(settings, database, self._runway, ending.wait),

@@ -57,10 +57,14 @@ def run_loop(service: Service, stopping: threading.Event, watch: LoopWatch | Non
         except UnavailableError as error:
             metrics.SERVICE_FAILURES.labels(service.name).inc()
             log.warning("service_postponed", service=service.name, error=str(error))
+            if watch is not None:
+                watch.postpone(service.name)
             stopping.wait(FAILURE_PAUSE_SECONDS)
         except Exception:
             metrics.SERVICE_FAILURES.labels(service.name).inc()
             log.exception("service_failed", service=service.name)
+            if watch is not None:
+                watch.fail(service.name)
             stopping.wait(FAILURE_PAUSE_SECONDS)
     if watch is not None:
         watch.end(service.name)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from goqueue.db import retry_on_conflict
 from goqueue.jobs import ClaimedJob, JobStatus, Outcome
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import TRACEPARENT, array, fetch_all
+from goqueue.store.rows import FIRST, LAST, TRACEPARENT, array, fetch_all
 
 __all__ = [
     "GivenBack",
@@ -62,9 +62,10 @@ _CLAIM = f"""
         worker_id = %(worker_id)s, admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
-              time_limit_seconds, options, started_at, extract(epoch FROM deadline_at - now())::float,
-              extract(epoch FROM now() - available_at)::float,
-              extract(epoch FROM expires_at - now())::float
+              time_limit_seconds, options, started_at,
+              extract(epoch FROM NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now())::float,
+              extract(epoch FROM now() - GREATEST(available_at, {FIRST}))::float,
+              extract(epoch FROM NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now())::float
 """
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
@@ -175,7 +176,7 @@ _GIVE_BACK = f"""
 # deaths of that count. A worker that was lost together with others of its host says nothing about one job:
 # its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
 # end.
-_RESCUE = """
+_RESCUE = f"""
     WITH lost AS MATERIALIZED (
         SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
                unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
@@ -212,7 +213,7 @@ _RESCUE = """
     ), attempt AS (
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
         SELECT id, fence, attempt, worker_id, 'worker_died', error, started_at,
-               extract(epoch FROM now() - started_at)
+               extract(epoch FROM now() - LEAST(GREATEST(started_at, {FIRST}), now()))
         FROM rescued
         ON CONFLICT DO NOTHING
     )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from goqueue.db import retry_on_conflict
 from goqueue.store import dependencies, jobs
 from goqueue.store.jobs import Cancelled
-from goqueue.store.rows import atomic, fetch_all
+from goqueue.store.rows import FIRST, atomic, fetch_all
 
 __all__ = ["Cancelled", "Forced", "acknowledge", "cancel", "force"]
 
@@ -39,7 +39,7 @@ _ACKNOWLEDGE = """
 """
 
 # The attempt row is written here: what the worker still says about the job is refused.
-_FORCE = """
+_FORCE = f"""
     WITH overdue AS MATERIALIZED (
         SELECT id, worker_id FROM jobs
         WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id IS NOT NULL
@@ -54,7 +54,7 @@ _FORCE = """
     ), attempt AS (
         INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
         SELECT id, fence, attempts, worker_id, 'cancelled', 'its worker did not stop it in time', started_at,
-               extract(epoch FROM now() - started_at)
+               extract(epoch FROM now() - LEAST(GREATEST(started_at, {FIRST}), now()))
         FROM forced JOIN overdue USING (id)
         ON CONFLICT DO NOTHING
     )

@@ -20,7 +20,7 @@ from goqueue.store import bounded_reads
 from goqueue.store.gauges import COUNTED_UP_TO, OLDEST_AMONG
 from goqueue.store.queue_settings import DEFAULTS
 from goqueue.store.queues import CLOSED
-from goqueue.store.rows import Values, fetch_one
+from goqueue.store.rows import FIRST, Values, fetch_one
 from goqueue.store.workers import SERVING
 
 __all__ = ["ARRIVALS_MAX", "ENDED_MAX", "of_queue"]
@@ -48,12 +48,13 @@ _QUEUE = f"""
 _BACKLOG = f"""
     SELECT (SELECT count(*)::int FROM (
                 SELECT FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted),
-           (SELECT greatest(0, extract(epoch FROM now() - min(available_at)))::float FROM (
+           (SELECT greatest(0, extract(epoch FROM now() - min(GREATEST(available_at, {FIRST}))))::float FROM (
                 SELECT available_at FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next)
 """
 
 _RUNNING = f"""
-    SELECT count(*)::int, coalesce(sum(greatest(0, extract(epoch FROM now() - started_at))), 0)::float
+    SELECT count(*)::int,
+           coalesce(sum(greatest(0, extract(epoch FROM now() - GREATEST(started_at, {FIRST})))), 0)::float
     FROM (SELECT queue, started_at FROM jobs WHERE status = 'running' LIMIT {RUNNING_MAX}) AS running
     WHERE queue = %(queue)s
 """
@@ -84,7 +85,7 @@ _DUE = f"""
     SELECT count(*) FILTER (WHERE queue = %(queue)s)::int,
            CASE WHEN count(*) < {ARRIVALS_MAX} THEN %(window_seconds)s
                 ELSE least(%(window_seconds)s, greatest({_SPREAD_SECONDS},
-                           extract(epoch FROM max(available_at) - now()))) END::float
+                           extract(epoch FROM max(GREATEST(available_at, {FIRST})) - now()))) END::float
     FROM next
 """
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import Job, JobStatus
-from goqueue.store.rows import JOB_COLUMNS, fetch_all, fetch_one, job_from_row
+from goqueue.store.rows import FIRST, JOB_COLUMNS, fetch_all, fetch_one, job_from_row
 
 __all__ = ["MAX_VERSIONS", "REPLAYABLE", "WAITING", "JobEdit", "Version", "edit", "postpone", "versions_of"]
 
@@ -51,16 +51,16 @@ _EDIT = f"""
     SET payload = coalesce(%(payload)s::json, payload), priority = new_priority,
         available_at = new_start, updated_at = now(), admitted = admitted AND new_start <= now(),
         rank = CASE WHEN status = 'queued' AND new_start <= now()
-            THEN new_start - make_interval(secs => new_priority * %(head_start)s) END
+            THEN GREATEST({FIRST}, new_start - make_interval(secs => new_priority * %(head_start)s)) END
     FROM before WHERE id = job_id AND status = ANY(%(states)s)
     RETURNING {JOB_COLUMNS}
 """
 
 # Only ever later, and never beyond the maximum.
-_POSTPONE = """
+_POSTPONE = f"""
     UPDATE jobs SET available_at = start, updated_at = now(), admitted = admitted AND start <= now(),
         rank = CASE WHEN status = 'queued' AND start <= now()
-            THEN start - make_interval(secs => priority * %(head_start)s) END
+            THEN GREATEST({FIRST}, start - make_interval(secs => priority * %(head_start)s)) END
     FROM (
         SELECT id AS job_id, GREATEST(available_at, LEAST(
             coalesce(%(available_at)s::timestamptz, now() + make_interval(secs => %(delay)s)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from goqueue.store.queues import PAUSED
-from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.rows import FIRST, LAST, fetch_all, fetch_one
 from goqueue.store.workers import SERVING
 
 __all__ = ["QueueGauges", "ServiceGauges", "horizon_age", "lateness_of_due", "read"]
@@ -56,7 +56,8 @@ _READ = f"""
                 SELECT rank, id FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
         ) AS ready
         CROSS JOIN LATERAL (
-            SELECT extract(epoch FROM now() - min(available_at))::float AS oldest_age FROM (
+            SELECT extract(epoch FROM now() - min(GREATEST(available_at, {FIRST})))::float AS oldest_age
+            FROM (
                 SELECT available_at FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
         ) AS first
         LEFT JOIN serving ON serving.queue = queues.name
@@ -74,9 +75,10 @@ _READ = f"""
 """
 
 # The first entry of jobs_waiting_idx.
-_LATENESS = """
+_LATENESS = f"""
     SELECT extract(epoch FROM now() - available_at)::float FROM jobs
-    WHERE status = 'queued' AND rank IS NULL ORDER BY available_at LIMIT 1
+    WHERE status = 'queued' AND rank IS NULL AND available_at BETWEEN {FIRST} AND {LAST}
+    ORDER BY available_at LIMIT 1
 """
 
 

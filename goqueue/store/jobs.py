@@ -19,7 +19,9 @@ from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import CLIENT_TRANSITIONS, LEGAL_TRANSITIONS, Job, JobStatus
 from goqueue.store import unique_keys
 from goqueue.store.rows import (
+    FIRST,
     JOB_COLUMNS,
+    LAST,
     TRACEPARENT,
     array,
     atomic,
@@ -84,13 +86,14 @@ _RETRY = """
 """
 
 # The head start of a row that has its place in the order is the difference of the priorities.
-_SET_PRIORITY = """
+_SET_PRIORITY = f"""
     WITH chosen AS (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status IN ('queued', 'blocked')
         ORDER BY id FOR UPDATE
     )
     UPDATE jobs SET priority = %(priority)s, updated_at = now(),
-                    rank = rank - make_interval(secs => (%(priority)s - priority) * %(head_start)s)
+                    rank = CASE WHEN rank IS NOT NULL THEN GREATEST({FIRST}, LEAST(rank, {LAST})
+                        - make_interval(secs => (%(priority)s - priority) * %(head_start)s)) END
     FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked')
     RETURNING jobs.id
 """

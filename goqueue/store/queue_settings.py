@@ -111,6 +111,12 @@ def governed(connection: Connection) -> list[GovernedQueue]:
     return [GovernedQueue(name, limits_from_row(tuple(limits)), ramp) for name, ramp, *limits in rows]
 
 
+def governed_names(connection: Connection) -> list[str]:
+    """The names of these, whatever their limits say: reading them is for whoever admits their jobs."""
+    sql = f"SELECT name FROM queues WHERE {GOVERNED} AND {CLOSED} IS NOT TRUE ORDER BY name"
+    return [row[0] for row in fetch_all(connection, sql, {})]
+
+
 def limits_of(connection: Connection, queue: str, *, lock: bool = False) -> QueueLimits:
     """The limits of a queue; `lock` keeps others from changing them until the transaction ends.
 
@@ -181,7 +187,12 @@ def limits_from_row(row: tuple[Any, ...]) -> QueueLimits:
 def type_limits_from_row(row: tuple[Any, ...]) -> TypeLimits:
     """The limits of a row of concurrency, breaker, breaker_state."""
     concurrency, breaker, state = row
-    return TypeLimits(concurrency, None if breaker is None else Breaker(**breaker), BreakerState(state))
+    try:
+        return TypeLimits(concurrency, None if breaker is None else Breaker(**breaker), BreakerState(state))
+    except TypeError:
+        # A breaker that somebody wrote by hand. Of its type nothing starts: what may, nobody knows; every
+        # other type goes on.
+        return TypeLimits(0, None, BreakerState.OPEN)
 
 
 def _rate(document: Mapping[str, Any] | None) -> RateLimit | None:

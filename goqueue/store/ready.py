@@ -11,8 +11,9 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
+from goqueue.rules.bounds import FIRST_MOMENT
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.rows import FIRST, fetch_all, fetch_one
 
 #: So many rows become due in one statement.
 DUE_LIMIT = 1000
@@ -24,14 +25,16 @@ NEWCOMERS_LIMIT = 1000
 # at the limit. Behind a subselect the planner cannot see the time: seeing it, it expects next to no row to be
 # due, reads all that are and sorts them: for a million that are due at midnight, a million for each batch.
 # The comparison of rows keeps it from taking both bounds for a narrow range, which would come to the same.
-_MAKE_DUE = """
+# Looks begin at the first moment that is stored, and not before all of them: what lies beyond is set aside
+# (`goqueue/store/set_aside.py`).
+_MAKE_DUE = f"""
     WITH due AS MATERIALIZED (
         SELECT ctid AS place FROM jobs
         WHERE status = 'queued' AND rank IS NULL AND available_at <= (SELECT now())
           AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
-    UPDATE jobs SET rank = available_at - make_interval(secs => priority * %(head_start)s)
+    UPDATE jobs SET rank = GREATEST({FIRST}, available_at - make_interval(secs => priority * %(head_start)s))
     WHERE ctid = ANY (ARRAY (SELECT place FROM due))
     RETURNING queue
 """
@@ -63,7 +66,7 @@ _NEWCOMERS = f"""
     CROSS JOIN LATERAL (
         SELECT id, fence, rank, type FROM jobs
         WHERE jobs.queue = mark.queue AND jobs.id > mark.after AND status || '' = 'queued' AND NOT quarantined
-          AND (rank, id) <= (mark.rank, mark.id)
+          AND (rank, id) <= (mark.rank, mark.id) AND rank >= {FIRST}
         ORDER BY rank, id LIMIT %(limit)s
     ) AS ready
     ORDER BY mark.queue, ready.rank, ready.id
@@ -138,7 +141,7 @@ def make_due(
 
     Returns how many there were, at most `limit`.
     """
-    parameters = {"head_start": head_start_seconds, "limit": limit, "after": after or "-infinity"}
+    parameters = {"head_start": head_start_seconds, "limit": limit, "after": after or FIRST_MOMENT}
     return len(fetch_all(connection, _MAKE_DUE, parameters))
 
 
@@ -148,7 +151,7 @@ def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[Rea
         {
             "queue": queue,
             "count": want.count,
-            "rank": want.behind[0] if want.behind else "-infinity",
+            "rank": want.behind[0] if want.behind else FIRST_MOMENT,
             "id": want.behind[1] if want.behind else 0,
         }
         for queue, want in wanted.items()

@@ -14,7 +14,7 @@ from goqueue.rules.histograms import BOUNDS, added, trimmed
 from goqueue.rules.rollup_steps import StepLength
 from goqueue.store.bounded_reads import ALONG_INDEXES
 from goqueue.store.rollups import Scope
-from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.rows import FIRST, fetch_all, fetch_one
 
 __all__ = [
     "Count",
@@ -69,7 +69,8 @@ _COUNT = f"""
     ), measured AS (
         SELECT {_STARTS_AT.format(moment="ended.finished_at")} AS starts_at, queue, type, status,
                CASE WHEN ended.started_at >= available_at
-                    THEN extract(epoch FROM ended.started_at - available_at)::float END AS wait,
+                    THEN extract(epoch FROM ended.started_at - GREATEST(available_at, {FIRST}))::float
+                    END AS wait,
                attempt.run_seconds AS run
         FROM ended LEFT JOIN LATERAL (
             SELECT run_seconds FROM attempts

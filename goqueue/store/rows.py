@@ -15,6 +15,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from goqueue.jobs import Job, JobStatus
+from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT
 
 #: Which group of dead letters a failed job belongs to, as jobs_fingerprint_idx has it: by its error, or by
 #: the reason of its failure where no exception was seen (a lost worker, a failed parent, a deadline).
@@ -22,6 +23,11 @@ FINGERPRINT = "coalesce(fingerprint, left(md5(type || ':' || coalesce(reason, ''
 
 #: The reserved name among a job's options under which the trace is kept that it belongs to.
 TRACEPARENT = "traceparent"
+
+#: The first and the last moment that is stored (`goqueue/rules/bounds.py`). A statement over many rows
+#: computes with nothing beyond them: one row out of range would end it for all.
+FIRST = f"timestamptz '{FIRST_MOMENT.isoformat(' ')}'"
+LAST = f"timestamptz '{LAST_MOMENT.isoformat(' ')}'"
 
 JOB_COLUMNS = (
     "id, queue, type, status, payload, priority, attempts, max_retries, fence, deaths, quarantined, "

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from goqueue.jobs import JobStatus
 from goqueue.store.queues import PAUSED
-from goqueue.store.rows import fetch_all, fetch_one
+from goqueue.store.rows import FIRST, fetch_all, fetch_one
 from goqueue.store.workers import SERVING
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]
@@ -49,7 +49,7 @@ _BY_QUEUE = f"""
            CASE WHEN queues.throttled_until > now() THEN queues.throttled_until END
     FROM queues
     CROSS JOIN LATERAL (
-        SELECT count(*), min(available_at) AS oldest FROM (
+        SELECT count(*), min(GREATEST(available_at, {FIRST})) AS oldest FROM (
             SELECT available_at FROM jobs WHERE queue = queues.name AND {_READY}
             ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
     ) AS ready
@@ -86,7 +86,7 @@ _FINISHED = f"""
 """
 
 _OLDEST_READY = f"""
-    SELECT extract(epoch FROM now() - min(available_at))::float FROM (
+    SELECT extract(epoch FROM now() - min(GREATEST(available_at, {FIRST})))::float FROM (
         SELECT available_at FROM jobs WHERE {_READY} LIMIT {COUNTED_UP_TO}) AS counted
 """
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime, timedelta
 
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from goqueue.checks import check_database
+from goqueue.config import Settings
 from goqueue.db import Database
+from goqueue.embedded import EmbeddedPostgres
+from goqueue.errors import ConfigurationError
+from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
+from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT
+from goqueue.store import attempts as attempt_store
+from goqueue.store import jobs as job_store
+from tests.support.factories import JobFactory
 
 
 @pytest.mark.parametrize(
@@ -16,9 +29,103 @@ from goqueue.db import Database
         # tests/integration/test_places.py shows what for.
         ("enable_seqscan", "off"),
         ("statement_timeout", "30s"),
+        ("DateStyle", "ISO, MDY"),
+        ("client_encoding", "UTF8"),
+        ("default_transaction_isolation", "read committed"),
     ],
 )
 def test_a_session_has_the_setting(database: Database, setting: str, value: str) -> None:
     """It is in force before the first statement."""
     with database.autocommit() as connection:
         assert connection.exec_driver_sql(f"SHOW {setting}").scalar() == value
+
+
+#: What a server, a database or a role may have as its default, and what would break by it.
+DEFAULTS = {
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kolkata",
+    "extra_float_digits": "-15",
+    "standard_conforming_strings": "off",
+    "bytea_output": "escape",
+    "client_encoding": "LATIN1",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_default_of_the_database_changes_nothing(settings: Settings, database: Database, name: str) -> None:
+    """A job is created, claimed, read and recorded as ever, whatever the database has as its default."""
+    with database.autocommit() as connection:
+        own = connection.exec_driver_sql("SELECT current_database()").scalar()
+        connection.exec_driver_sql(f"ALTER DATABASE {own} SET {name} = '{DEFAULTS[name]}'")
+    fresh = Database(settings)
+    try:
+        lives_a_whole_life(fresh)
+    finally:
+        fresh.close()
+    check_database(settings)
+
+
+def lives_a_whole_life(database: Database) -> None:
+    """Create a job, claim it and record it, and read it back."""
+    make_job = JobFactory(database)
+    start = datetime(2026, 3, 4, 5, 6, 7, 123456, tzinfo=UTC)
+    job = make_job(payload={"text": "żółć 🎉", "number": 0.1}, available_at=start, rank=start)
+    assert (job.available_at, job.payload) == (start, {"text": "żółć 🎉", "number": 0.1})
+    with database.autocommit() as connection:
+        (claimed,) = attempt_store.claim(
+            connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=15
+        )
+        outcome = Outcome(
+            job.id,
+            claimed.fence,
+            JobStatus.COMPLETED,
+            AttemptOutcome.COMPLETED,
+            result='{"a": 0.1234567890123}',
+        )
+        recorded = attempt_store.record(
+            connection, [outcome], worker_id=make_job.worker_id, head_start_seconds=60
+        )
+        assert recorded == {(job.id, claimed.fence)}
+        assert job_store.get(connection, job.id).result == {"a": 0.1234567890123}
+        assert abs(claimed.started_at - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused(
+    postgres: EmbeddedPostgres, settings: Settings, encoding: str
+) -> None:
+    """`goqueue check` says in one line that such a database cannot keep every payload."""
+    name = f"of_{encoding.lower()}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+        )
+    try:
+        other = settings.model_copy(update={"database_url": SecretStr(postgres.url_for(name))})
+        with pytest.raises(
+            ConfigurationError, match=f"expected a database with the encoding UTF8.*{encoding}"
+        ):
+            check_database(other)
+    finally:
+        postgres.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("infinity", LAST_MOMENT),
+        ("-infinity", FIRST_MOMENT),
+        ("4713-01-01 00:00:00+00 BC", FIRST_MOMENT),
+        ("0001-01-01 00:00:00+00", FIRST_MOMENT),
+        ("294276-12-31 23:59:59+00", LAST_MOMENT),
+        ("2026-01-02 03:04:05.000006+00", datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+    ],
+)
+def test_every_moment_is_read(database: Database, text: str, expected: datetime) -> None:
+    """A moment that Python cannot hold, or not compute with, is read as the nearest one that it can."""
+    with database.autocommit() as connection:
+        found = connection.exec_driver_sql("SELECT %(text)s::timestamptz", {"text": text}).scalar()
+    assert found == expected

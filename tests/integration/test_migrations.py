@@ -204,3 +204,42 @@ def test_a_claim_has_one_attempt_row(database: Database) -> None:
     for outcome in ("completed", "vanished"):
         with pytest.raises(DatabaseRefusedError), database.autocommit() as connection:
             connection.exec_driver_sql(insert.format(outcome))
+
+
+def test_rows_of_before_are_moved_within_the_bounds(fresh: Database) -> None:
+    """What an older release accepted does not stop the migration, and every reader can read it afterwards."""
+    upgrade(fresh, "0004")
+    with fresh.autocommit() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (queue, type, payload, priority, available_at, rank, expires_at) VALUES "
+            "('a', 'noop', '{}', 100, '0001-01-01', '0001-12-31 22:20:00+00 BC', 'infinity'), "
+            "('a', 'noop', '{}', 0, '20000-01-01', NULL, NULL), "
+            "('a', 'noop', '{}', 0, '2026-01-01', NULL, NULL)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO queues (name, paused_at, paused_until, ramping_until) "
+            "VALUES ('a', '2026-01-01', '9999-12-31', '10000-01-02')"
+        )
+    upgrade(fresh)
+    with fresh.autocommit() as connection:
+        jobs = connection.exec_driver_sql(
+            "SELECT extract(year FROM available_at)::int, extract(year FROM rank)::int, "
+            "extract(year FROM expires_at)::int FROM jobs ORDER BY id"
+        ).fetchall()
+        queue = connection.exec_driver_sql(
+            "SELECT extract(year FROM paused_until)::int, extract(year FROM ramping_until)::int FROM queues"
+        ).fetchone()
+    assert [tuple(row) for row in jobs] == [(1970, 1970, 2990), (2990, None, None), (2026, None, None)]
+    assert queue is not None
+    assert tuple(queue) == (2990, 2990)
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01", "infinity", "-infinity", "20000-01-01", "1899-12-31"])
+@pytest.mark.parametrize("column", ["available_at", "rank", "expires_at", "deadline_at"])
+def test_a_moment_beyond_the_bounds_is_no_row(database: Database, column: str, moment: str) -> None:
+    """The database refuses a moment that some reader could not hold, whoever writes it."""
+    with pytest.raises(DatabaseRefusedError, match="jobs_moments_check"), database.autocommit() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO jobs (queue, type, payload, {column}) VALUES ('a', 'noop', '{{}}', %(moment)s)",
+            {"moment": moment},
+        )

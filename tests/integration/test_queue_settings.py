@@ -197,7 +197,7 @@ def test_a_change_closes_the_gate(broker: JobBroker) -> None:
             id="a time that has passed",
         ),
         pytest.param(
-            lambda: goqueue.pause_queue("calls", until=datetime(2999, 1, 1, tzinfo=UTC), seconds=1),
+            lambda: goqueue.pause_queue("calls", until=datetime(2033, 1, 1, tzinfo=UTC), seconds=1),
             "seconds",
             id="two ends",
         ),

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import falcon
-import orjson
 
 from goqueue.api.json_reader import read_json
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
@@ -19,6 +18,7 @@ from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.schedules import place_of
 from goqueue.errors import InvalidJobError, ScheduleConflictError
 from goqueue.jobs import UniqueRule
+from goqueue.rules.bounds import read_stored_json
 from goqueue.rules.schedule_settings import ScheduleIdentity
 from goqueue.rules.schedules import CatchUp, Overlap, Schedule, ScheduleDefinition, Source
 from goqueue.store import schedules as schedule_store
@@ -104,7 +104,7 @@ class ScheduleForm(Page):
     def _texts(self, schedule: Schedule) -> dict[str, str]:
         """What the fields show of a schedule."""
         definition = schedule.definition
-        document = schedule_document(schedule, orjson.loads(definition.job.payload))
+        document = schedule_document(schedule, read_stored_json(definition.job.payload))
         more = {name: document[name] for name, default in _DEFAULTS.items() if document[name] != default}
         job_type = self._context.broker.job_types.get(definition.job.type)
         # A type that makes the keys of its jobs makes this one again.

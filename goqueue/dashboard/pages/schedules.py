@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import falcon
-import orjson
 
 from goqueue.api.schedule_models import PauseSchedule
 from goqueue.api.schemas import QueryMoment, validate
@@ -21,6 +20,7 @@ from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.errors import InvalidJobError
+from goqueue.rules.bounds import read_stored_json
 from goqueue.rules.cron_expression import zone_of
 from goqueue.rules.cron_words import cron_words
 from goqueue.rules.flow_settings import Settings
@@ -206,7 +206,7 @@ class SchedulePage(Page):
             response,
             "schedule.html",
             view=_view(schedule, self._upcoming.of(schedule, now, FIRES_OF_ONE), shown),
-            payload=tree(orjson.loads(schedule.definition.job.payload)),
+            payload=tree(read_stored_json(schedule.definition.job.payload)),
             history=_told(schedule, shown),
             older=urlencode({"before": shown[-1].nominal_at.isoformat()})
             if len(history) > len(shown)
