@@ -11,6 +11,7 @@ from falcon.routing import BaseConverter
 
 from goqueue.actors import DEFAULT_TYPES
 from goqueue.api.autoscale import AutoscaleResource
+from goqueue.api.bodies import BodyLimits
 from goqueue.api.bulk_operations import (
     AbortBulkOperationResource,
     BulkOperationResource,
@@ -75,6 +76,18 @@ from goqueue.submit import Submitter, current_broker
 App = falcon.App[falcon.Request, falcon.Response]
 
 
+class Application(App):
+    """The WSGI application, which tells its server beforehand what it will refuse.
+
+    Attributes:
+        body_limit: of method, path, and Authorization of a request: how large its body may be.
+    """
+
+    def __init__(self, limits: BodyLimits) -> None:
+        super().__init__()
+        self.body_limit = limits.of
+
+
 @dataclass(frozen=True, slots=True)
 class GuardedSite:
     """Something beside the API that is served by the same application.
@@ -104,10 +117,10 @@ def create_app(
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
     context = _context(settings, database, read_database, runway or Runway(settings))
-    app: App = falcon.App()
+    keys = KeyRing(settings.api_keys) if settings.api_keys else None
+    app = Application(BodyLimits(settings, keys, *([site.is_its] if site else [])))
     app.add_middleware(RequestObservation())
-    if settings.api_keys:
-        keys = KeyRing(settings.api_keys)
+    if keys is not None:
         app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)

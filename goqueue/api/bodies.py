@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
 
 from goqueue.api.json_reader import read_json
+from goqueue.api.security import KeyRing
+from goqueue.config import Settings
 from goqueue.errors import InvalidJobError
 
 CHUNK_BYTES = 64 * 1024
+
+#: A form holds a payload of the largest size, with every character escaped.
+FORM_FACTOR = 4
+
+#: The one route on which a body may be larger than one job.
+BATCH_PATH = "/jobs/batch"
+
+
+class BodyLimits:
+    """How large a body is worth reading, known from the header of its request.
+
+    Args:
+        keys: who may send more than nothing; None is everybody.
+        is_site: whether a path belongs to the site, which has a guard of its own.
+    """
+
+    def __init__(
+        self, settings: Settings, keys: KeyRing | None, is_site: Callable[[str], bool] = lambda _path: False
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._is_site = is_site
+
+    def of(self, _method: str, path: str, authorization: str) -> int:
+        """The bytes that a body may have; more is refused by what reads it, without having read it."""
+        if self._is_site(path):
+            return FORM_FACTOR * self._settings.job_max_bytes
+        if self._keys is not None and not self._keys.accepts_header(authorization):
+            return 0
+        return self._settings.batch_max_bytes if path == BATCH_PATH else self._settings.job_max_bytes
 
 
 def read_document(request: falcon.Request, max_bytes: int) -> Any:

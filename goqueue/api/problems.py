@@ -154,6 +154,14 @@ def _answer(
         response.data = None
         page(request, response, status, phrase, detail)
         return
+    response.content_type = CONTENT_TYPE
+    response.text = None
+    response.data = problem_document(status, detail, fields)
+
+
+def problem_document(status: int, detail: str, fields: Mapping[str, str] | None = None) -> bytes:
+    """The document that says what is wrong with a request, as JSON."""
+    phrase = http.HTTPStatus(status).phrase
     document: dict[str, Any] = {
         "type": f"urn:goqueue:problem:{phrase.lower().replace(' ', '-')}",
         "title": phrase,
@@ -163,6 +171,4 @@ def _answer(
     }
     if fields:
         document["fields"] = dict(list(fields.items())[:MAX_FIELDS])
-    response.content_type = CONTENT_TYPE
-    response.text = None
-    response.data = as_json(document)
+    return as_json(document)

@@ -33,6 +33,11 @@ class KeyRing:
         matches = [hmac.compare_digest(given, key_hash) for key_hash in self._key_hashes]
         return any(matches)  # after all were compared: the time does not tell which one fits
 
+    def accepts_header(self, authorization: str) -> bool:
+        """Whether the value of an Authorization header is one of them, as a bearer."""
+        scheme, _, key = authorization.partition(" ")
+        return scheme.lower() == "bearer" and self.accepts(key.strip())
+
 
 class BearerAuthentication:
     """Falcon middleware: refuses requests without one of the configured keys.
@@ -49,8 +54,7 @@ class BearerAuthentication:
         """Let the request pass, or answer 401."""
         if request.path in OPEN_PATHS or self._is_open(request.path):
             return
-        scheme, _, key = request.get_header("Authorization", default="").partition(" ")
-        if scheme.lower() == "bearer" and self._keys.accepts(key.strip()):
+        if self._keys.accepts_header(request.get_header("Authorization", default="")):
             return
         raise falcon.HTTPUnauthorized(
             description="expected Authorization: Bearer with a key that this service knows",

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
+from goqueue.api.bodies import FORM_FACTOR
 from goqueue.config import Settings
 from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, Session, Sessions
 
@@ -45,8 +46,7 @@ class DashboardGuard:
         self._sessions = sessions
         self._needs_key = bool(settings.api_keys)
         self._read_only = settings.dashboard_read_only
-        # A payload of the largest size, with every character escaped.
-        self._form_max_bytes = 4 * settings.job_max_bytes
+        self._form_max_bytes = FORM_FACTOR * settings.job_max_bytes
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Find the session, and refuse what may not be.
