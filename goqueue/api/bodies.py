@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import falcon
 
@@ -13,6 +14,9 @@ from goqueue.config import Settings
 from goqueue.errors import InvalidJobError
 
 CHUNK_BYTES = 64 * 1024
+
+FORM = "application/x-www-form-urlencoded"
+MAX_FORM_FIELDS = 5_000
 
 #: A form holds a payload of the largest size, with every character escaped.
 FORM_FACTOR = 4
@@ -64,8 +68,39 @@ def read_optional_document(request: falcon.Request, max_bytes: int) -> Any:
     return read_document(request, max_bytes)
 
 
+def read_form(request: falcon.Request) -> dict[str, str]:
+    """The fields of a form that was sent as such, or as a JSON object; of a field sent twice, the last.
+
+    How large it may be was decided before.
+
+    Raises:
+        HTTPUnsupportedMediaType: it is neither.
+        InvalidJobError: it has too many fields, or is not strict JSON.
+    """
+    length = request.content_length or 0
+    if not length:
+        return {}
+    if _media_type(request) == FORM:
+        text = _read(request, length).decode(errors="replace")
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+        except ValueError:
+            raise InvalidJobError({"body": f"expected at most {MAX_FORM_FIELDS:,} fields"}) from None
+    document = read_document(request, length)
+    if not isinstance(document, dict):
+        raise falcon.HTTPUnsupportedMediaType(description="expected a form")
+    return {
+        name: str(value[-1] if isinstance(value, list) and value else value)
+        for name, value in document.items()
+    }
+
+
+def _media_type(request: falcon.Request) -> str:
+    return (request.content_type or "").partition(";")[0].strip().lower()
+
+
 def _expect_json(request: falcon.Request) -> None:
-    media_type = (request.content_type or "").partition(";")[0].strip().lower()
+    media_type = _media_type(request)
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise falcon.HTTPUnsupportedMediaType(description="expected Content-Type: application/json")
     if request.get_header("Content-Encoding", default="identity").lower() != "identity":

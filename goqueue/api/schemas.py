@@ -10,7 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.json_reader import path_name
+from goqueue.api.names import expect_few_names
 from goqueue.api.unique_models import UniqueJob
+from goqueue.broker.job_type import MAX_LISTED_PROBLEMS
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
@@ -88,6 +90,11 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expect_few_names(cls, document: Any) -> Any:
+        return expect_few_names(document)
+
 
 _PLAIN_SETTINGS = JobSettings.__optional_keys__ - {"unique"}
 
@@ -152,7 +159,7 @@ class CreateJob(PlainJob):
     """A job to create."""
 
     depends_on: Annotated[
-        Annotated[list[JobId], Field(max_length=MAX_PARENTS)] | None,
+        Annotated[list[JobId], Field(max_length=MAX_PARENTS, fail_fast=True)] | None,
         Field(description="Jobs that have to complete before; until then it is blocked."),
     ] = None
     on_parent_failure: ParentFailure = None
@@ -167,7 +174,7 @@ class BatchJob(PlainJob):
 
     ref: Annotated[Key | None, Field(description="What depends_on of other jobs may call it.")] = None
     depends_on: Annotated[
-        Annotated[list[JobIdOrRef], Field(max_length=MAX_PARENTS)] | None,
+        Annotated[list[JobIdOrRef], Field(max_length=MAX_PARENTS, fail_fast=True)] | None,
         Field(description="Jobs that have to complete before: ids, or refs of jobs of the batch."),
     ] = None
     on_parent_failure: ParentFailure = None
@@ -176,7 +183,10 @@ class BatchJob(PlainJob):
 class CreateBatch(Request):
     """Jobs to create, all or none."""
 
-    jobs: Annotated[list[BatchJob], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
+    jobs: Annotated[
+        # The first wrong one is enough: the others are looked for one by one, up to a bound.
+        list[BatchJob], Field(min_length=1, max_length=BATCH_MAX_JOBS, fail_fast=True)
+    ]
 
 
 class SetStatus(Request):
@@ -266,6 +276,8 @@ def validate(model: type[Model], document: Any, *, whole: str = "body") -> Model
     try:
         return model.model_validate(document)
     except ValidationError as error:
+        if error.error_count() > MAX_LISTED_PROBLEMS:
+            raise InvalidJobError({whole: f"{error.error_count():,} values are wrong"}) from None
         items = error.errors(include_url=False, include_input=False, include_context=False)
         fields = {path_name(item["loc"]) if item["loc"] else whole: item["msg"] for item in items}
         raise InvalidJobError(fields) from None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goqueue.api.documents import JobDocument
+from goqueue.api.names import expect_few_names
 from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode
 from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, MAX_FIELDS, Unique
 
@@ -21,6 +22,11 @@ class UniqueJob(BaseModel):
     """At most one job of its kind; either `key` or `fields`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expect_few_names(cls, document: Any) -> Any:
+        return expect_few_names(document)
 
     key: Annotated[
         Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=_PRINTABLE)] | None,

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
-from goqueue.api.bodies import FORM_FACTOR
+from goqueue.api.bodies import FORM_FACTOR, read_form
 from goqueue.config import Settings
 from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, Session, Sessions
 
@@ -120,11 +120,7 @@ def form_of(request: falcon.Request) -> dict[str, str]:
     """The fields of the request's form; of a field that was sent twice, the last. It is read once."""
     form: dict[str, str] | None = getattr(request.context, "form", None)
     if form is None:
-        media = request.get_media(default_when_empty={})
-        if not isinstance(media, dict):
-            raise falcon.HTTPUnsupportedMediaType(description="expected a form")
-        form = {name: value[-1] if isinstance(value, list) else str(value) for name, value in media.items()}
-        request.context.form = form
+        request.context.form = form = read_form(request)
     return form
 
 

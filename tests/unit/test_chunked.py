@@ -20,7 +20,8 @@ def test_every_cut_of_a_body_is_the_same_body(
     wire += b"0\r\n" + (b"A: b\r\n" if trailers else b"") + b"\r\n"
     message = wire + b"GET /"
     places = sorted(cuts.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
-    body, received, ends = ChunkedBody(), bytearray(), []
+    body, received = ChunkedBody(), bytearray()
+    ends: list[bool] = []
     for start, end in zip([0, *places], [*places, len(message)], strict=True):
         received += message[start:end]
         if not any(ends):
