@@ -86,6 +86,20 @@ class Settings(BaseSettings):
         ge=1024 * 1024,
         description="What one gunicorn worker process holds of incoming requests and outgoing answers.",
     )
+    api_rate_per_second: float = Field(
+        0,
+        ge=0,
+        description="Requests a second of one API key, in each gunicorn worker process; 0 is no limit.",
+    )
+    api_rate_burst: int = Field(
+        100, ge=1, description="Requests that a key may make at once after a pause, where there is a limit."
+    )
+    api_expensive_concurrency: int = Field(
+        4,
+        ge=0,
+        description="Expensive requests of one API key that a gunicorn worker process answers at once; "
+        "0 is no limit.",
+    )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated."
     )

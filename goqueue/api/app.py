@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import falcon
 from falcon.routing import BaseConverter
@@ -32,7 +33,7 @@ from goqueue.api.jobs import (
     SaveResource,
     StatusResource,
 )
-from goqueue.api.middleware import RequestObservation
+from goqueue.api.middleware import AnswerHeaders, RequestObservation
 from goqueue.api.monitoring import (
     DatabaseHealthResource,
     HealthResource,
@@ -52,6 +53,7 @@ from goqueue.api.queues import (
     ResumeResource,
 )
 from goqueue.api.reports import LogsResource, ProgressResource
+from goqueue.api.request_limits import RequestLimits
 from goqueue.api.schedules import (
     PauseScheduleResource,
     PreviewResource,
@@ -86,6 +88,12 @@ class Application(App):
     def __init__(self, limits: BodyLimits) -> None:
         super().__init__()
         self.body_limit = limits.of
+
+    def add_route(self, uri_template: str, resource: Any, **options: Any) -> None:
+        """Add a route; what answers GET answers HEAD as well, without the body."""
+        if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+            resource.on_head = resource.on_get
+        super().add_route(uri_template, resource, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,8 @@ def create_app(
     app.add_middleware(RequestObservation())
     if keys is not None:
         app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
+    app.add_middleware(AnswerHeaders(*([site.is_its] if site else [])))
+    app.add_middleware(RequestLimits(settings, *([site.is_its] if site else [])))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     _add_routes(app, context)

@@ -89,10 +89,19 @@ class BatchDocument(Document):
     ]
 
 
+MoreSelected = Annotated[
+    bool,
+    Field(
+        description="There were more than the 10,000 of one request: ask again, or begin a bulk operation."
+    ),
+]
+
+
 class RetriedDocument(Document):
     """How many jobs were queued again."""
 
     retried: int
+    more: MoreSelected
 
 
 class CancelledDocument(Document):
@@ -100,6 +109,7 @@ class CancelledDocument(Document):
 
     cancelled: int
     requested: int
+    more: MoreSelected
 
 
 class QueueDocument(Document):

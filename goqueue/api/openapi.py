@@ -109,7 +109,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         content = {JSON: {"schema": _reference(model)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     problem = {"application/problem+json": {"schema": _reference(documents.ProblemDocument)}}
-    for status in sorted({*operation.refusals, 401, 500, 503}):
+    for status in sorted({*operation.refusals, 401, 429, 500, 503}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses
 
