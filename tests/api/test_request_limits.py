@@ -36,7 +36,7 @@ def limited(settings: Settings, database: Database, runway: Runway) -> Callable[
 
 
 def test_a_key_has_so_many_requests_a_second(limited: Callable[..., testing.TestClient]) -> None:
-    """A key that asks for more gets 429 with the time to wait, however its header is written; others do not."""
+    """A key that asks for more gets 429 and a time to wait, however its header is written; others do not."""
     client = limited(api_rate_per_second=0.001, api_rate_burst=3)
     spellings = ["Bearer first", "bearer first", "BEARER   first"]
     answers = [client.simulate_get("/queues", headers={"Authorization": said}) for said in spellings]

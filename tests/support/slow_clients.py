@@ -21,7 +21,8 @@ def clients(port: int, message: bytes, count: int) -> Iterator[list[socket.socke
         opened = []
         for _ in range(count):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
-            client.sendall(message)
+            with contextlib.suppress(OSError):  # it may have been let go
+                client.sendall(message)
             opened.append(client)
         yield opened
 
