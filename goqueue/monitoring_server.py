@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -171,7 +172,8 @@ def _server_class(host: str) -> type[ThreadingTCPServer]:
 
         def handle_error(self, _request: Any, _client: Any) -> None:
             """A client that went away is nobody's problem; anything else is told."""
-            log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
+            if not isinstance(sys.exception(), OSError):
+                log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
 
     return Server
 
