@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
 from goqueue.job_context import add_job_context
+from goqueue.rules.printable import printable
 from goqueue.tracing.context import add_trace_id
 
 if TYPE_CHECKING:
-    from structlog.types import Processor
+    from structlog.types import EventDict, Processor
 
     from goqueue.config import Settings
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 _CHATTY = ("httpx", "httpcore", "alembic", "asyncio")
 
 ERROR_MAX_CHARACTERS = 500
+
+#: Of many lines, made by us.
+_LINES = frozenset({"stack", "exception"})
 
 
 def configure_logging(settings: Settings) -> None:
@@ -128,8 +133,24 @@ def _is_console(log_format: str) -> bool:
     return log_format == "console" or (log_format == "auto" and _is_terminal())
 
 
+def _make_printable(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """A processor: names and errors, which clients made, do not steer the terminal that shows them."""
+    return {
+        name: printable(value) if isinstance(value, str) and name not in _LINES else value
+        for name, value in event.items()
+    }
+
+
+def _printable_traceback(stream: TextIO, exception: Any) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exception)
+    stream.write(printable(text.getvalue(), keep="\n\t"))
+
+
 def _renderers(*, is_console: bool) -> list[Processor]:
     if is_console:
-        colors, formatter = _is_terminal(), structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=formatter)]
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=_is_terminal(), exception_formatter=_printable_traceback
+        )
+        return [_make_printable, renderer]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
