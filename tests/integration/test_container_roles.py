@@ -27,7 +27,7 @@ def test_goqueue_works_without_a_superuser(own_postgres: EmbeddedPostgres, valke
     """The role of the file migrates up and down, finds nothing wrong, and is no superuser."""
     with own_postgres as server:
         lines = [line for line in ROLES.read_text().splitlines() if not line.startswith(("--", "\\"))]
-        with psycopg.connect(server.url, autocommit=True) as connection:
+        with psycopg.connect(server.url_for("postgres"), autocommit=True) as connection:
             connection.execute("DROP DATABASE goqueue")  # the embedded one comes with it
             for statement in "\n".join(lines).replace(":'password'", "'secret'").split(";"):
                 if statement.strip():
