@@ -22,7 +22,7 @@ from typing import Any
 
 from goqueue.errors import InvalidJobError
 
-__all__ = ["MAX_DEPTH", "path_name", "read_json"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "path_name", "read_json"]
 
 MAX_DEPTH = 32
 MAX_VALUES = 500_000

@@ -27,6 +27,7 @@ from goqueue.jobs import (
 )
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, MAX_TAGS, TAG_MAX_CHARACTERS, JobSettings
+from goqueue.rules.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 
 BATCH_MAX_JOBS = 10_000
 CHAIN_MAX_JOBS = 1_000
@@ -64,7 +65,7 @@ Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Tag = Annotated[str, Field(min_length=1, max_length=TAG_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, json_schema_extra=dict(UNIQUE_ITEMS))]
 SearchText = Annotated[
     str, Field(min_length=1, max_length=SEARCH_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
@@ -101,6 +102,14 @@ _PLAIN_SETTINGS = JobSettings.__optional_keys__ - {"unique"}
 
 class PlainJob(Request):
     """What may be said of any new job."""
+
+    model_config = ConfigDict(
+        json_schema_extra=alternatives(
+            ("available_at", "delay_seconds"),
+            ("expires_at", "ttl_seconds"),
+            ("deadline_at", "deadline_seconds"),
+        )
+    )
 
     queue: Name
     payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
@@ -159,7 +168,10 @@ class CreateJob(PlainJob):
     """A job to create."""
 
     depends_on: Annotated[
-        Annotated[list[JobId], Field(max_length=MAX_PARENTS, fail_fast=True)] | None,
+        Annotated[
+            list[JobId], Field(max_length=MAX_PARENTS, fail_fast=True, json_schema_extra=dict(UNIQUE_ITEMS))
+        ]
+        | None,
         Field(description="Jobs that have to complete before; until then it is blocked."),
     ] = None
     on_parent_failure: ParentFailure = None
@@ -174,7 +186,11 @@ class BatchJob(PlainJob):
 
     ref: Annotated[Key | None, Field(description="What depends_on of other jobs may call it.")] = None
     depends_on: Annotated[
-        Annotated[list[JobIdOrRef], Field(max_length=MAX_PARENTS, fail_fast=True)] | None,
+        Annotated[
+            list[JobIdOrRef],
+            Field(max_length=MAX_PARENTS, fail_fast=True, json_schema_extra=dict(UNIQUE_ITEMS)),
+        ]
+        | None,
         Field(description="Jobs that have to complete before: ids, or refs of jobs of the batch."),
     ] = None
     on_parent_failure: ParentFailure = None
@@ -203,6 +219,8 @@ class SaveResult(Request):
 
 
 class _Selection(Request):
+    model_config = ConfigDict(json_schema_extra=some_of("queue", "type", "created_after", "created_before"))
+
     queue: Name | None = None
     type: Name | None = None
     created_after: Moment | None = None
@@ -247,7 +265,13 @@ class ListQuery(BaseModel):
     payload: PayloadSearch = None
     error: ErrorSearch = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    cursor: Annotated[str | None, Field(description="From the Link header of the page before.")] = None
+    cursor: Annotated[
+        str | None,
+        Field(
+            description="From the Link header of the page before, of the same list.",
+            json_schema_extra={"pattern": "^[A-Za-z0-9_-]{20}$"},
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _expect_a_filter(self) -> Self:
