@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from goqueue.config import Settings, environment_of
@@ -42,7 +44,7 @@ def serve(settings: Settings) -> Iterator[Serve]:
             server = subprocess.Popen([*command, "-b", f"127.0.0.1:{port}"], env=environment_of(changed))
             stack.callback(server.wait)
             stack.callback(server.terminate)
-            wait_until(lambda: _answers(port))
+            wait_until(lambda: _answers(port), timeout_seconds=60)
             return port
 
         yield serve
@@ -241,3 +243,27 @@ def _parsed(answer: bytes) -> tuple[int, dict[str, str], Any]:
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     return int(first.split()[1]), headers, json.loads(body)
+
+
+def test_a_thousand_slow_connections_cost_the_others_little(serve: Serve) -> None:
+    """Beside a thousand half requests the server spends about as much on others as beside none."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    port = serve()
+    processes = psutil.Process().children(recursive=True)
+    (worker,) = [found for found in processes if "gunicorn" in found.cmdline() and not found.children()]
+    _cpu_of(worker, port)
+    alone = _cpu_of(worker, port)
+    with clients(port, HALF_HEAD, 500), clients(port, HALF_BODY, 500):
+        _cpu_of(worker, port)
+        beside = _cpu_of(worker, port)
+    assert beside < 1.5 * alone
+
+
+def _cpu_of(worker: psutil.Process, port: int) -> float:
+    """The CPU seconds of 200 creates. Time on the wall would tell what else the machine does."""
+    before = worker.cpu_times()
+    for _ in range(200):
+        assert ask(port, "POST", "/jobs/create", NOOP)[0] == 201
+    after = worker.cpu_times()
+    return after.user + after.system - before.user - before.system
