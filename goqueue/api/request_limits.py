@@ -16,6 +16,7 @@ from collections.abc import Callable
 import falcon
 
 from goqueue.api.operations import OPERATIONS
+from goqueue.api.security import OPEN_PATHS
 from goqueue.config import Settings
 
 #: What is searched for in a list costs a look at many rows.
@@ -109,7 +110,7 @@ class RequestLimits:
         """
         is_site = self._is_site(request.path)
         key = NOBODY if is_site else self._key_of(request)
-        if self._rate is not None and not is_site:
+        if self._rate is not None and not is_site and request.path not in OPEN_PATHS:
             self._count(self._rate, key, response)
         if self._expensive is not None and is_expensive(request):
             self._begin(self._expensive, key, request)

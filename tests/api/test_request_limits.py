@@ -53,6 +53,8 @@ def test_a_key_has_so_many_requests_a_second(limited: Callable[..., testing.Test
     assert 900 < int(refused.headers["retry-after"]) <= 1000
     assert client.simulate_get("/queues", headers=HEADERS["second"]).status_code == 200
     assert client.simulate_get("/queues").status_code == 401
+    # Those of a load balancer, which has no key, are no reason to take a process for dead.
+    assert {client.simulate_get("/health/live").status_code for _ in range(10)} == {200}
 
 
 def test_without_a_limit_nothing_is_counted(client: testing.TestClient) -> None:

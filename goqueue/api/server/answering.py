@@ -34,7 +34,7 @@ def answer(
     """The bytes of the answer, and whether another request may follow on this connection."""
     try:
         return _answer(application, connection, config, may_stay=may_stay)
-    except Exception:
+    except BaseException:
         log.exception("request_failed_outside_the_application")
         refusal = RefusedRequestError(500, "something went wrong on our side")
         return as_answer(refusal), False
