@@ -92,7 +92,8 @@ class BatchDocument(Document):
 MoreSelected = Annotated[
     bool,
     Field(
-        description="There were more than the 10,000 of one request: ask again, or begin a bulk operation."
+        description="Present, and true, where there were more than the 10,000 of one request: ask again, or "
+        "begin a bulk operation."
     ),
 ]
 
@@ -101,7 +102,7 @@ class RetriedDocument(Document):
     """How many jobs were queued again."""
 
     retried: int
-    more: MoreSelected
+    more: MoreSelected = False
 
 
 class CancelledDocument(Document):
@@ -109,7 +110,7 @@ class CancelledDocument(Document):
 
     cancelled: int
     requested: int
-    more: MoreSelected
+    more: MoreSelected = False
 
 
 class QueueDocument(Document):

@@ -50,7 +50,7 @@ class RetryManyResource:
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
         selected = _Selected(self._context, _filter_of(selection))
         retried = sum(retry_jobs(self._context, chunk) for chunk in selected)
-        response.data = as_json({"retried": retried, "more": selected.more})
+        response.data = as_json({"retried": retried} | selected.note())
 
 
 class CancelManyResource:
@@ -68,8 +68,8 @@ class CancelManyResource:
             done = cancel_jobs(self._context, chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
-        document = {"cancelled": cancelled, "requested": requested, "more": selected.more}
-        response.data = as_json(document)
+        document = {"cancelled": cancelled, "requested": requested}
+        response.data = as_json(document | selected.note())
 
 
 def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
@@ -105,6 +105,10 @@ class _Selected:
             yield ids
             last_id = ids[-1]
         self.more = bool(self._chunk(last_id, newest_id))
+
+    def note(self) -> dict[str, bool]:
+        """What the answer says about the rest, where there is one."""
+        return {"more": True} if self.more else {}
 
     def _chunk(self, after_id: int, up_to_id: int) -> list[int]:
         with self._database.autocommit() as connection:

@@ -142,10 +142,10 @@ def test_one_request_changes_so_many_jobs(
         create()
     cancel = {"queue": NOOP["queue"]}
     answers = [client.simulate_post("/jobs/cancel", json=cancel).json for _ in range(2)]
-    assert [(one["cancelled"], one["more"]) for one in answers] == [(4, True), (1, False)]
+    assert [(one["cancelled"], one.get("more", False)) for one in answers] == [(4, True), (1, False)]
     retry = {"queue": NOOP["queue"], "status": "cancelled"}
     answers = [client.simulate_post("/jobs/retry", json=retry).json for _ in range(2)]
-    assert [(one["retried"], one["more"]) for one in answers] == [(4, True), (1, False)]
+    assert [(one["retried"], one.get("more", False)) for one in answers] == [(4, True), (1, False)]
 
 
 GETS = [path for method, path in OPERATIONS if method == "GET"]
