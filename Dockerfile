@@ -8,11 +8,10 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 # Without pip of its own: this folder is what the final image gets.
 RUN python -m venv --without-pip /opt/goqueue
-# What GoQueue and its extra `tracing` need, as requirements.lock pins it, in a layer that only these two files change.
-COPY pyproject.toml requirements.lock ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > runtime.txt \
-    && pip --python /opt/goqueue/bin/python install --constraint requirements.lock --requirement runtime.txt
-COPY README.md LICENSE ./
+# What GoQueue and its extra `tracing` need, pinned by hashes, in a layer that only this file changes.
+COPY requirements.image.lock ./
+RUN pip --python /opt/goqueue/bin/python install --require-hashes --requirement requirements.image.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY goqueue goqueue
 RUN pip --python /opt/goqueue/bin/python install --no-deps .
 

@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "GoQueue needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make PYTHON=python3.11 …")'
 	@echo "Setting up .venv (a minute at most, once)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -105,8 +105,12 @@ lock: $(READY) ## Pin the newest versions that pyproject.toml allows, and instal
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@{ echo '# Made by `make lock`: what `make setup` installs. Ranges are in pyproject.toml.'; \
 	  $(BIN)/uv pip compile pyproject.toml --extra dev --group test --group bench --universal --python-version 3.11 \
-	  --no-emit-index-url --no-annotate --no-header --quiet --upgrade; } > requirements.lock.new
+	  --no-emit-index-url --no-annotate --no-header --quiet --generate-hashes --upgrade; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	@{ echo '# Made by `make lock`: what the image gets, of requirements.lock.'; \
+	  $(BIN)/uv pip compile pyproject.toml --extra tracing --universal --python-version 3.11 --constraint requirements.lock \
+	  --no-emit-index-url --no-annotate --no-header --quiet --generate-hashes; } > requirements.image.lock.new
+	@mv requirements.image.lock.new requirements.image.lock
 	@$(MAKE) --no-print-directory setup
 
 clean: ## Remove .venv, the data of `make dev`, and caches

@@ -16,6 +16,8 @@ from bench.http_load import Client, request
 from bench.pickup import pickup
 from bench.processes import Memory, memory
 from bench.report import Row
+from bench.slow_clients import COUNT as COUNT_OF_SLOW
+from bench.slow_clients import create_seconds
 from bench.stack import PROCESSES, THREADS, Stack
 from bench.statistics import median, percentile
 from bench.systems import BareDramatiq, GoQueue, System
@@ -125,6 +127,15 @@ def create_endpoint(stack: Stack, size: Size) -> list[Row]:
     )
     title = f"POST /jobs/batch of {size.batch:,}"
     return [one, Row("batch", title, "jobs/s", median(batches), target=25_000)]
+
+
+def slow_clients(stack: Stack, size: Size) -> list[Row]:
+    """Creating over HTTP while a thousand clients take their time."""
+    stack.clear()
+    alone, beside = create_seconds(stack, size.samples, size.rounds)
+    slow, quick = (percentile(seconds, 95) * 1000 for seconds in (beside, alone))
+    title = f"POST /jobs/create beside {COUNT_OF_SLOW:,} slow clients, p95"
+    return [Row("create_beside_slow", title, "ms", slow, quick, "beside none", "ratio", 1.5, at_most=True)]
 
 
 def enqueue_call(stack: Stack, size: Size) -> list[Row]:
@@ -256,6 +267,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "nap": nap_drain,
     "pickup": pickup_latency,
     "http": create_endpoint,
+    "slow": slow_clients,
     "enqueue": enqueue_call,
     "memory": idle_memory,
     "limits": limited_drain,

@@ -19,8 +19,16 @@ from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 2
 THREADS = 8
-GUNICORN = ["-k", "gthread", "-w", str(PROCESSES), "--threads", str(THREADS), "--log-level", "warning"]
-GUNICORN += ["--no-control-socket"]
+#: As `goqueue api` is served.
+GUNICORN = [
+    "-k",
+    "goqueue.api.server.worker.BufferingWorker",
+    "-w",
+    str(PROCESSES),
+    "--threads",
+    str(THREADS),
+]
+GUNICORN += ["--log-level", "warning", "--no-control-socket"]
 
 
 class Stack:
@@ -79,9 +87,12 @@ class Stack:
         return self._child(["-m", "goqueue", "scheduler"])
 
     def web(self, application: str) -> tuple[Child, int]:
-        """A WSGI application under gunicorn, alike for both; and its port."""
+        """A WSGI application under gunicorn, with as many threads for both; and its port."""
         port = free_port()
-        return self._child(["-m", "gunicorn", *GUNICORN, "-b", f"127.0.0.1:{port}", application]), port
+        # The yardsticks are served by what gunicorn brings; of two worker classes the last counts.
+        kind = [] if application.startswith("goqueue.") else ["-k", "gthread"]
+        arguments = ["-m", "gunicorn", *GUNICORN, *kind, "-b", f"127.0.0.1:{port}", application]
+        return self._child(arguments), port
 
     def query(self, statement: str, *parameters: Any) -> Any:
         """The first column of the first row of a statement."""

@@ -7,6 +7,7 @@ on SLOs", with its table of rates and windows.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +69,14 @@ def rules_of(objectives: Iterable[QueueObjective]) -> dict[str, Any]:
     return {"groups": [_group(objective) for objective in objectives]}
 
 
+# JSON itself escapes the older controls.
+_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
 def written(objectives: Iterable[QueueObjective]) -> str:
     """The same as text: JSON, which is YAML."""
-    return json.dumps(rules_of(objectives), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(rules_of(objectives), indent=2, ensure_ascii=False)
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def _group(objective: QueueObjective) -> dict[str, Any]:

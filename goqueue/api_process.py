@@ -1,4 +1,4 @@
-"""`goqueue api`: the API under gunicorn, with threads, and with its log lines in our pipeline."""
+"""`goqueue api`: the API under gunicorn, with a worker class and a log pipeline of ours."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _ApiApplication(BaseApplication):
         settings = self._settings
         options = {
             "bind": [f"{_in_url(settings.api_host)}:{settings.api_port}"],
-            "worker_class": "gthread",
+            "worker_class": "goqueue.api.server.worker.BufferingWorker",
             "workers": settings.api_processes,
             "threads": settings.api_threads,
             "graceful_timeout": int(settings.shutdown_grace_seconds),

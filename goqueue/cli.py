@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from goqueue.config import Settings, load_settings
 from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError
 from goqueue.jobs import MAX_JOB_ID
+from goqueue.rules.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def check(_options: argparse.Namespace) -> int:
     _refuse(problems)
     for name, value in settings.masked().items():
         shown = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
-        print(f"GOQUEUE_{name.upper()}={shown}")
+        print(f"GOQUEUE_{name.upper()}={printable(str(shown))}")
     return EXIT_UNUSABLE if problems else 0
 
 
@@ -206,7 +207,7 @@ def _settings_for_serving(**overrides: Any) -> Settings:
 
 def _refuse(problems: Sequence[str]) -> int:
     for problem in problems:
-        print(f"goqueue: {problem}", file=sys.stderr)
+        print(f"goqueue: {printable(problem)}", file=sys.stderr)
     return EXIT_UNUSABLE
 
 

@@ -81,6 +81,39 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, ge=0, le=65535, description="The port that `goqueue api` binds.")
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
     api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
+    api_connections_max: int = Field(
+        4096,
+        ge=16,
+        description="Connections of one gunicorn worker process; with more, the client that has let it wait "
+        "for the longest has to go.",
+    )
+    api_head_seconds: Seconds = Field(10.0, description="How long the header of a request may take to come.")
+    api_body_seconds: Seconds = Field(
+        30.0,
+        description="How long a body may take to come; each 16 KiB of it give it a second more.",
+    )
+    api_write_seconds: Seconds = Field(
+        30.0, description="How long a client may take to read an answer; each 16 KiB give it a second more."
+    )
+    api_buffer_max_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="What one gunicorn worker process holds of incoming requests and outgoing answers.",
+    )
+    api_rate_per_second: float = Field(
+        0,
+        ge=0,
+        description="Requests a second of one API key, in each gunicorn worker process; 0 is no limit.",
+    )
+    api_rate_burst: int = Field(
+        100, ge=1, description="Requests that a key may make at once after a pause, where there is a limit."
+    )
+    api_expensive_concurrency: int = Field(
+        4,
+        ge=0,
+        description="Expensive requests of one API key that a gunicorn worker process answers at once; "
+        "0 is no limit.",
+    )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated; name:hash gives one "
@@ -470,6 +503,11 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             "GOQUEUE_LIVENESS_SECONDS: expected at least three blocking fetches "
             f"({3 * settings.fetch_block_seconds:g}), got {settings.liveness_seconds:g}"
+        )
+    if settings.api_buffer_max_bytes < 2 * settings.batch_max_bytes:
+        problems.append(
+            "GOQUEUE_API_BUFFER_MAX_BYTES: expected at least twice GOQUEUE_BATCH_MAX_BYTES "
+            f"({2 * settings.batch_max_bytes}), got {settings.api_buffer_max_bytes}"
         )
     if settings.cancel_grace_seconds <= settings.cancel_cooperation_seconds:
         problems.append("GOQUEUE_CANCEL_GRACE_SECONDS: expected more than GOQUEUE_CANCEL_COOPERATION_SECONDS")

@@ -10,6 +10,7 @@ import structlog
 
 from goqueue.job_context import add_job_context
 from goqueue.redaction import protect, redact_values
+from goqueue.rules.printable import printable
 from goqueue.tracing.context import add_trace_id
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _CHATTY = ("httpx", "httpcore", "alembic", "asyncio")
 
 ERROR_MAX_CHARACTERS = 500
+
+#: Of many lines, made by us.
+_LINES = frozenset({"stack", "exception"})
 
 
 def configure_logging(settings: Settings) -> None:
@@ -130,14 +134,23 @@ def _is_console(log_format: str) -> bool:
     return log_format == "console" or (log_format == "auto" and _is_terminal())
 
 
+def redact_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: every text of a record without the secrets in it."""
+    return {name: redact_values(value) for name, value in event.items()}
+
+
+def _make_printable(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """A processor: names and errors, which clients made, do not steer the terminal that shows them."""
+    return {
+        name: printable(value, keep="\n\t" if name in _LINES else "") if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
 def _renderers(*, is_console: bool) -> list[Processor]:
     renderer: Processor = structlog.processors.JSONRenderer()
     if is_console:
         renderer = structlog.dev.ConsoleRenderer(colors=_is_terminal())
     # Tracebacks are text before the secrets in it are masked.
-    return [structlog.processors.format_exc_info, redact_secrets, renderer]
-
-
-def redact_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: every text of a record without the secrets in it."""
-    return {name: redact_values(value) for name, value in event.items()}
+    processors: list[Processor] = [structlog.processors.format_exc_info, redact_secrets]
+    return [*processors, _make_printable, renderer] if is_console else [*processors, renderer]

@@ -6,12 +6,15 @@ import functools
 import ipaddress
 import json
 import string
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, SHUT_RDWR
 from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +26,10 @@ from goqueue.shared_metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
 
-#: A client that says nothing for so long is let go.
+#: A client has so long for its request and its answer, however it spreads them.
 CLIENT_SECONDS = 10.0
+#: Each has a thread. With more, the one that has taken the longest has to go.
+MAX_CLIENTS = 64
 
 #: What a host name, an address and a port are written with.
 _HOST_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._:[]")
@@ -170,10 +175,44 @@ def _server_class(host: str) -> type[ThreadingTCPServer]:
         address_family = AF_INET6 if ":" in host else AF_INET
         allow_reuse_address = True
         daemon_threads = True
+        request_queue_size = 128
+
+        def __init__(self, *arguments: Any) -> None:
+            self._deadlines: dict[Any, float] = {}  # in the order in which they came
+            self._lock = threading.Lock()
+            super().__init__(*arguments)
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            """Give a client its thread, and take the place of another where there are too many."""
+            with self._lock:
+                if len(self._deadlines) >= MAX_CLIENTS:
+                    self._let_go(next(iter(self._deadlines)))
+                self._deadlines[request] = time.monotonic() + CLIENT_SECONDS
+            super().process_request(request, client_address)
+
+        def service_actions(self) -> None:
+            """Let those go that have had their time; called several times a second."""
+            now = time.monotonic()
+            with self._lock:
+                for request in [found for found, until in self._deadlines.items() if until < now]:
+                    self._let_go(request)
+
+        def shutdown_request(self, request: Any) -> None:
+            """A client has its answer, or is gone."""
+            with self._lock:
+                self._deadlines.pop(request, None)
+            super().shutdown_request(request)
+
+        def _let_go(self, request: Any) -> None:
+            # Its thread, which reads or writes, notices and closes it.
+            del self._deadlines[request]
+            with suppress(OSError):
+                request.shutdown(SHUT_RDWR)
 
         def handle_error(self, _request: Any, _client: Any) -> None:
             """A client that went away is nobody's problem; anything else is told."""
-            log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
+            if not isinstance(sys.exception(), OSError):
+                log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
 
     return Server
 
@@ -185,14 +224,27 @@ def _handler(monitoring: MonitoringServer) -> type[BaseHTTPRequestHandler]:
         sys_version = ""
 
         def do_GET(self) -> None:
-            status, content_type, body = monitoring.answer(
-                self.path.partition("?")[0], self.headers.get("Host")
-            )
+            self._send(*monitoring.answer(self.path.partition("?")[0], self.headers.get("Host")))
+
+        do_HEAD = do_GET  # noqa: N815  (the standard library has it so)
+
+        def send_error(self, code: int, message: str | None = None, _explain: str | None = None) -> None:
+            """What is no request is answered in the form of everything else."""
+            status = HTTPStatus(code)
+            self.close_connection = True
+            # What has no version that can be read is not HTTP/0.9, whose answers have no header.
+            self.request_version = "HTTP/1.0"
+            self._send(*_as_json(status, {"error": (message or status.phrase)[:200]}))
+
+        def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Nothing: a probe a second is not worth a line."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import falcon
 from falcon.routing import BaseConverter
 
 from goqueue.actors import DEFAULT_TYPES
 from goqueue.api.autoscale import AutoscaleResource
+from goqueue.api.bodies import BodyLimits
 from goqueue.api.bulk_operations import (
     AbortBulkOperationResource,
     BulkOperationResource,
@@ -31,7 +33,7 @@ from goqueue.api.jobs import (
     SaveResource,
     StatusResource,
 )
-from goqueue.api.middleware import RequestObservation
+from goqueue.api.middleware import AnswerHeaders, RequestObservation
 from goqueue.api.monitoring import (
     DatabaseHealthResource,
     HealthResource,
@@ -51,6 +53,7 @@ from goqueue.api.queues import (
     ResumeResource,
 )
 from goqueue.api.reports import LogsResource, ProgressResource
+from goqueue.api.request_limits import RequestLimits
 from goqueue.api.schedules import (
     PauseScheduleResource,
     PreviewResource,
@@ -73,6 +76,24 @@ from goqueue.store.workers import WorkerCommand
 from goqueue.submit import Submitter, current_broker
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+
+class Application(App):
+    """The WSGI application, which tells its server beforehand what it will refuse.
+
+    Attributes:
+        body_limit: of method, path, and Authorization of a request: how large its body may be.
+    """
+
+    def __init__(self, limits: BodyLimits) -> None:
+        super().__init__()
+        self.body_limit = limits.of
+
+    def add_route(self, uri_template: str, resource: Any, **options: Any) -> None:
+        """Add a route; what answers GET answers HEAD as well, without the body."""
+        if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+            resource.on_head = resource.on_get
+        super().add_route(uri_template, resource, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +125,14 @@ def create_app(
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
     context = _context(settings, database, read_database, runway or Runway(settings))
-    app: App = falcon.App()
+    keys = KeyRing(settings.api_keys) if settings.api_keys else None
+    app = Application(BodyLimits(settings, keys, *([site.is_its] if site else [])))
     app.add_middleware(RequestObservation())
     app.add_middleware(WebPages(settings))
-    if settings.api_keys:
-        keys = KeyRing(settings.api_keys)
+    if keys is not None:
         app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
+    app.add_middleware(AnswerHeaders(*([site.is_its] if site else [])))
+    app.add_middleware(RequestLimits(settings, *([site.is_its] if site else [])))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     _add_routes(app, context)

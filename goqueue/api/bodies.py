@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import falcon
 
 from goqueue.api.json_reader import read_json
+from goqueue.api.security import KeyRing
+from goqueue.config import Settings
 from goqueue.errors import InvalidJobError
 
 CHUNK_BYTES = 64 * 1024
+
+FORM = "application/x-www-form-urlencoded"
+MAX_FORM_FIELDS = 5_000
+
+#: A form holds a payload of the largest size, with every character escaped.
+FORM_FACTOR = 4
+
+#: The one route on which a body may be larger than one job.
+BATCH_PATH = "/jobs/batch"
+
+
+class BodyLimits:
+    """How large a body is worth reading, known from the header of its request.
+
+    Args:
+        keys: who may send more than nothing; None is everybody.
+        is_site: whether a path belongs to the site, which has a guard of its own.
+    """
+
+    def __init__(
+        self, settings: Settings, keys: KeyRing | None, is_site: Callable[[str], bool] = lambda _path: False
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._is_site = is_site
+
+    def of(self, _method: str, path: str, authorization: str) -> int:
+        """The bytes that a body may have; more is refused by what reads it, without having read it."""
+        if self._is_site(path):
+            return FORM_FACTOR * self._settings.job_max_bytes
+        if self._keys is not None and self._keys.in_header(authorization) is None:
+            return 0
+        return self._settings.batch_max_bytes if path == BATCH_PATH else self._settings.job_max_bytes
 
 
 def read_document(request: falcon.Request, max_bytes: int) -> Any:
@@ -31,8 +68,39 @@ def read_optional_document(request: falcon.Request, max_bytes: int) -> Any:
     return read_document(request, max_bytes)
 
 
+def read_form(request: falcon.Request) -> dict[str, str]:
+    """The fields of a form that was sent as such, or as a JSON object; of a field sent twice, the last.
+
+    How large it may be was decided before.
+
+    Raises:
+        HTTPUnsupportedMediaType: it is neither.
+        InvalidJobError: it has too many fields, or is not strict JSON.
+    """
+    length = request.content_length or 0
+    if not length:
+        return {}
+    if _media_type(request) == FORM:
+        text = _read(request, length).decode(errors="replace")
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+        except ValueError:
+            raise InvalidJobError({"body": f"expected at most {MAX_FORM_FIELDS:,} fields"}) from None
+    document = read_document(request, length)
+    if not isinstance(document, dict):
+        raise falcon.HTTPUnsupportedMediaType(description="expected a form")
+    return {
+        name: str(value[-1] if isinstance(value, list) and value else value)
+        for name, value in document.items()
+    }
+
+
+def _media_type(request: falcon.Request) -> str:
+    return (request.content_type or "").partition(";")[0].strip().lower()
+
+
 def _expect_json(request: falcon.Request) -> None:
-    media_type = (request.content_type or "").partition(";")[0].strip().lower()
+    media_type = _media_type(request)
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise falcon.HTTPUnsupportedMediaType(description="expected Content-Type: application/json")
     if request.get_header("Content-Encoding", default="identity").lower() != "identity":

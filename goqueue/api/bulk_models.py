@@ -12,6 +12,7 @@ from goqueue.api.schemas import ErrorSearch, Moment, Name, PayloadSearch, Reques
 from goqueue.control.bulk import Preview
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
 from goqueue.rules.bulk_actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
+from goqueue.rules.schema_rules import some_of
 from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation, filter_document
 from goqueue.store.job_lists import JobFilter
 
@@ -24,6 +25,20 @@ Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
 class BulkFilter(Request):
     """Which jobs; at least one besides the status is needed."""
+
+    model_config = ConfigDict(
+        json_schema_extra=some_of(
+            "queue",
+            "type",
+            "created_after",
+            "created_before",
+            "fingerprint",
+            "ids",
+            "tag",
+            "payload",
+            "error",
+        )
+    )
 
     queue: Name | None = None
     type: Name | None = None

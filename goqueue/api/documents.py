@@ -105,10 +105,20 @@ class BatchDocument(Document):
     ]
 
 
+MoreSelected = Annotated[
+    bool,
+    Field(
+        description="Present, and true, where there were more than the 10,000 of one request: ask again, or "
+        "begin a bulk operation."
+    ),
+]
+
+
 class RetriedDocument(Document):
     """How many jobs were queued again."""
 
     retried: int
+    more: MoreSelected = False
 
 
 class CancelledDocument(Document):
@@ -116,6 +126,7 @@ class CancelledDocument(Document):
 
     cancelled: int
     requested: int
+    more: MoreSelected = False
 
 
 class QueueDocument(Document):

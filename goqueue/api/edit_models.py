@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from goqueue.api.documents import Document
 from goqueue.api.schemas import Name, NearMoment, Request
 from goqueue.control.editing import EditedVersion
 from goqueue.jobs import PRIORITY_RANGE
 from goqueue.rules.json_diff import ABSENT
+from goqueue.rules.schema_rules import some_of
 
 
 class EditAndRetry(Request):
@@ -27,6 +28,8 @@ class EditAndRetry(Request):
 
 class EditJob(EditAndRetry):
     """What a job shall become; at least one of payload, priority and available_at."""
+
+    model_config = ConfigDict(json_schema_extra=some_of("payload", "priority", "available_at"))
 
 
 class VersionChangeDocument(Document):

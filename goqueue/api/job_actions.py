@@ -20,6 +20,8 @@ from goqueue.store.job_lists import JobFilter
 
 #: Rows of one transaction: it holds their locks for some tens of milliseconds.
 CHUNK = 1000
+#: Of one request; more is the work of a bulk operation.
+SELECTION_MAX_JOBS = 10_000
 
 
 class CancelResource:
@@ -46,8 +48,9 @@ class RetryManyResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Queue them again; how many."""
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
-        chunks = _chunks(self._context, _filter_of(selection))
-        response.data = as_json({"retried": sum(retry_jobs(self._context, chunk) for chunk in chunks)})
+        selected = _Selected(self._context, _filter_of(selection))
+        retried = sum(retry_jobs(self._context, chunk) for chunk in selected)
+        response.data = as_json({"retried": retried} | selected.note())
 
 
 class CancelManyResource:
@@ -60,11 +63,13 @@ class CancelManyResource:
         """Cancel them; how many are cancelled, and how many their workers were asked to stop."""
         selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
         cancelled = requested = 0
-        for chunk in _chunks(self._context, _filter_of(selection)):
+        selected = _Selected(self._context, _filter_of(selection))
+        for chunk in selected:
             done = cancel_jobs(self._context, chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
-        response.data = as_json({"cancelled": cancelled, "requested": requested})
+        document = {"cancelled": cancelled, "requested": requested}
+        response.data = as_json(document | selected.note())
 
 
 def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
@@ -77,18 +82,39 @@ def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
     )
 
 
-def _chunks(context: Context, wanted: JobFilter) -> Iterator[list[int]]:
-    """The ids of what the filter finds now, oldest first: never a job twice, however soon it is back."""
-    with context.database.autocommit() as connection:
-        newest_id = job_lists.newest_id(connection)
-    last_id = 0
-    while True:
-        with context.database.autocommit() as connection:
-            ids, _ = job_lists.chunk(connection, wanted, after_id=last_id, up_to_id=newest_id, limit=CHUNK)
-        if not ids:
-            return
-        yield ids
-        last_id = ids[-1]
+class _Selected:
+    """The ids of what a filter finds now, in chunks, oldest first: no job twice, however soon it is back.
+
+    Attributes:
+        more: there were more than one request may have.
+    """
+
+    def __init__(self, context: Context, wanted: JobFilter) -> None:
+        self._database = context.database
+        self._wanted = wanted
+        self.more = False
+
+    def __iter__(self) -> Iterator[list[int]]:
+        with self._database.autocommit() as connection:
+            newest_id = job_lists.newest_id(connection)
+        last_id = 0
+        for _ in range(SELECTION_MAX_JOBS // CHUNK):
+            ids = self._chunk(last_id, newest_id)
+            if not ids:
+                return
+            yield ids
+            last_id = ids[-1]
+        self.more = bool(self._chunk(last_id, newest_id))
+
+    def note(self) -> dict[str, bool]:
+        """What the answer says about the rest, where there is one."""
+        return {"more": True} if self.more else {}
+
+    def _chunk(self, after_id: int, up_to_id: int) -> list[int]:
+        with self._database.autocommit() as connection:
+            return job_lists.chunk(
+                connection, self._wanted, after_id=after_id, up_to_id=up_to_id, limit=CHUNK
+            ).ids
 
 
 def retry_jobs(context: Context, ids: Iterable[int]) -> int:

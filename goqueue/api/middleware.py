@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import falcon
 from structlog.contextvars import bind_contextvars, unbind_contextvars
@@ -41,3 +42,22 @@ class RequestObservation:
         metrics.HTTP_REQUEST_DURATION.labels(method, route, str(response.status)[:3]).observe(seconds)
         unbind_contextvars("request_id")
         trace_context.leave(request.context.trace)
+
+
+class AnswerHeaders:
+    """Lets nobody keep an answer of the API, nor take it for something else than it says that it is.
+
+    Args:
+        is_site: whether a path belongs to the site, which says this for itself.
+    """
+
+    def __init__(self, is_site: Callable[[str], bool] = lambda _path: False) -> None:
+        self._is_site = is_site
+
+    def process_response(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """Add the headers, also to a problem."""
+        if not self._is_site(request.path):
+            response.set_header("X-Content-Type-Options", "nosniff")
+            response.set_header("Cache-Control", "no-store")

@@ -14,10 +14,21 @@ from pydantic.json_schema import models_json_schema
 from goqueue.api import documents
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
+from goqueue.api.json_reader import MAX_DEPTH, MAX_VALUES
 from goqueue.api.operations import OPERATIONS, Model, Operation
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
 
 JSON = "application/json"
+#: What a schema cannot say.
+DESCRIPTION = (
+    "Bodies are strict JSON in UTF-8: each name of an object once, no NaN and no Infinity, no NUL character "
+    f"and no lone surrogate in texts and names, at most {MAX_DEPTH} levels, at most {MAX_VALUES:,} values "
+    "and names together. Every integer, also inside of a payload, fits into 64 bits. Where an integer is "
+    "expected it is written without a fraction and an exponent: 1.0 is refused. A date-time has a zone "
+    "(RFC 3339) and exists. The format `cron` is a line of five fields, or a name such as @daily, that fires "
+    "on some day; the format `iana-time-zone` is the name of a zone, such as Europe/Berlin. Every GET also "
+    "answers HEAD. Any request may be answered with 429, Retry-After and the RateLimit headers."
+)
 _PREFIX = "#/components/schemas/"
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -51,10 +62,10 @@ def document(context: Context) -> dict[str, Any]:
         paths.setdefault(path, {})[method.lower()] = _operation(method, path, operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "GoQueue", "version": version("goqueue")},
+        "info": {"title": "GoQueue", "version": version("goqueue"), "description": DESCRIPTION},
         "paths": paths,
         "components": {
-            "schemas": _schemas() | _payload_schemas(context),
+            "schemas": request_schemas() | _payload_schemas(context),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"bearer": []}, {}],
@@ -109,7 +120,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         content = {JSON: {"schema": _reference(model)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     problem = {"application/problem+json": {"schema": _reference(documents.ProblemDocument)}}
-    for status in sorted({*operation.refusals, 401, 500, 503}):
+    for status in sorted({*operation.refusals, 401, 429, 500, 503}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses
 
@@ -132,7 +143,8 @@ def _reference(model: Model) -> dict[str, str]:
     return {"$ref": _PREFIX + model.__name__}
 
 
-def _schemas() -> dict[str, Any]:
+def request_schemas() -> dict[str, Any]:
+    """The schemas of all requests and answers, by their names."""
     requests = _models(operation.body or operation.query for operation in OPERATIONS.values())
     answers = _models(
         model

@@ -35,7 +35,8 @@ class Operation:
         many: the answer is an array of them.
         other_answers: status → model of other successful answers.
         text: the successful answer is plain text.
-        refusals: statuses besides 401, 500 and 503, which every operation may answer.
+        expensive: it reads many rows or computes for long: only so many run at once for one key.
+        refusals: statuses besides 401, 429, 500 and 503, which every operation may answer.
     """
 
     summary: str
@@ -47,6 +48,7 @@ class Operation:
     body_required: bool = True
     query: Model | None = None
     idempotent: bool = False
+    expensive: bool = False
     refusals: tuple[int, ...] = field(default=())
     other_answers: Mapping[int, Model] = field(default_factory=dict)
 
@@ -83,12 +85,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Queue failed or cancelled jobs again",
         documents.RetriedDocument,
         body=schemas.RetrySelection,
+        expensive=True,
         refusals=(400, 413, 415),
     ),
     ("POST", "/jobs/cancel"): Operation(
         "Cancel unfinished jobs",
         documents.CancelledDocument,
         body=schemas.CancelSelection,
+        expensive=True,
         refusals=(400, 413, 415),
     ),
     ("GET", "/jobs/{job_id}"): Operation("A job", documents.JobDocument, refusals=(404,)),
@@ -184,6 +188,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         explanation_models.BlockedKeyDocument,
         many=True,
         query=explanation_models.BlockedKeysQuery,
+        expensive=True,
         refusals=(400, 404),
     ),
     ("GET", "/queues/{name}/autoscale"): Operation(
@@ -249,6 +254,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         schedule_models.TickPreviewDocument,
         many=True,
         query=schedule_models.PreviewQuery,
+        expensive=True,
         refusals=(400, 404),
     ),
     ("GET", "/schedules/{name}/ticks"): Operation(
@@ -293,12 +299,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         failure_models.FailureDocument,
         many=True,
         query=failure_models.FailuresQuery,
+        expensive=True,
         refusals=(400,),
     ),
     ("GET", "/failures/{fingerprint}"): Operation(
         "A group of failed jobs, and the newest of them",
         failure_models.FailureDetailDocument,
         query=failure_models.FailureQuery,
+        expensive=True,
         refusals=(400, 404),
     ),
     ("POST", "/failures/{fingerprint}/retry"): Operation(
@@ -307,6 +315,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         202,
         body=bulk_models.RetryGroup,
         body_required=False,
+        expensive=True,
         refusals=(400, 404, 413, 415),
         other_answers={200: bulk_models.BulkPreviewDocument},
     ),
@@ -322,6 +331,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         bulk_models.BulkOperationDocument,
         202,
         body=bulk_models.CreateBulkOperation,
+        expensive=True,
         refusals=(400, 413, 415),
         other_answers={200: bulk_models.BulkPreviewDocument},
     ),

@@ -7,6 +7,7 @@ single values are wrong, `fields`: path → what is wrong.
 from __future__ import annotations
 
 import http
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 MAX_FIELDS = 100
+NAME_MAX_CHARACTERS = 200
+WRONG_MAX_CHARACTERS = 500
 FIELDS_IN_DETAIL = 3
 
 STATUS_OF: dict[type[GoQueueError], int] = {
@@ -109,9 +112,12 @@ def _answer_domain_error(
 
 
 def _detail_of(fields: Mapping[str, str]) -> str:
-    told = [f"{name}: {wrong}" for name, wrong in fields.items()]
-    more = len(told) - FIELDS_IN_DETAIL
-    return "; ".join(told[:FIELDS_IN_DETAIL]) + (f"; and {more} more" if more > 0 else "")
+    told = [
+        f"{name[:NAME_MAX_CHARACTERS]}: {wrong[:WRONG_MAX_CHARACTERS]}"
+        for name, wrong in itertools.islice(fields.items(), FIELDS_IN_DETAIL)
+    ]
+    more = len(fields) - FIELDS_IN_DETAIL
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
 
 
 def _answer_http_error(
@@ -154,6 +160,14 @@ def _answer(
         response.data = None
         page(request, response, status, phrase, detail)
         return
+    response.content_type = CONTENT_TYPE
+    response.text = None
+    response.data = problem_document(status, detail, fields)
+
+
+def problem_document(status: int, detail: str, fields: Mapping[str, str] | None = None) -> bytes:
+    """The document that says what is wrong with a request, as JSON."""
+    phrase = http.HTTPStatus(status).phrase
     document: dict[str, Any] = {
         "type": f"urn:goqueue:problem:{phrase.lower().replace(' ', '-')}",
         "title": phrase,
@@ -162,7 +176,8 @@ def _answer(
         "error": detail,
     }
     if fields:
-        document["fields"] = dict(list(fields.items())[:MAX_FIELDS])
-    response.content_type = CONTENT_TYPE
-    response.text = None
-    response.data = as_json(document)
+        document["fields"] = {
+            name[:NAME_MAX_CHARACTERS]: wrong[:WRONG_MAX_CHARACTERS]
+            for name, wrong in itertools.islice(fields.items(), MAX_FIELDS)
+        }
+    return as_json(document)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 import falcon
@@ -29,7 +28,7 @@ from goqueue.control import scheduling
 from goqueue.rules.bounds import read_stored_json
 from goqueue.rules.cron_expression import CronExpression
 from goqueue.rules.schedule_settings import ScheduleIdentity
-from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source, ticks
+from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source, preview
 from goqueue.store import schedule_ticks as tick_store
 from goqueue.store import schedules as schedule_store
 
@@ -148,7 +147,7 @@ class PreviewResource:
         after = now if schedule.next_at is None else schedule.next_at - timedelta(microseconds=1)
         expression = CronExpression(definition.cron, definition.timezone)
         response.data = as_json(
-            [preview_document(tick, expression) for tick in islice(ticks(definition, after), query.n)]
+            [preview_document(tick, expression) for tick in preview(definition, after, query.n)]
         )
 
 

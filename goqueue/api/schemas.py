@@ -18,7 +18,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.json_reader import path_name
+from goqueue.api.names import expect_few_names
 from goqueue.api.unique_models import UniqueJob
+from goqueue.broker.job_type import MAX_LISTED_PROBLEMS
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
@@ -34,6 +36,7 @@ from goqueue.jobs import (
 from goqueue.rules.bounds import EXPECTED_NEAR, is_near
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, MAX_TAGS, TAG_MAX_CHARACTERS, JobSettings
+from goqueue.rules.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 
 BATCH_MAX_JOBS = 10_000
 CHAIN_MAX_JOBS = 1_000
@@ -83,7 +86,7 @@ Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Tag = Annotated[str, Field(min_length=1, max_length=TAG_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, json_schema_extra=dict(UNIQUE_ITEMS))]
 SearchText = Annotated[
     str, Field(min_length=1, max_length=SEARCH_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
@@ -109,12 +112,25 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expect_few_names(cls, document: Any) -> Any:
+        return expect_few_names(document)
+
 
 _PLAIN_SETTINGS = JobSettings.__optional_keys__ - {"unique"}
 
 
 class PlainJob(Request):
     """What may be said of any new job."""
+
+    model_config = ConfigDict(
+        json_schema_extra=alternatives(
+            ("available_at", "delay_seconds"),
+            ("expires_at", "ttl_seconds"),
+            ("deadline_at", "deadline_seconds"),
+        )
+    )
 
     queue: Name
     payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
@@ -182,7 +198,10 @@ class CreateJob(PlainJob):
     """A job to create."""
 
     depends_on: Annotated[
-        Annotated[list[JobId], Field(max_length=MAX_PARENTS)] | None,
+        Annotated[
+            list[JobId], Field(max_length=MAX_PARENTS, fail_fast=True, json_schema_extra=dict(UNIQUE_ITEMS))
+        ]
+        | None,
         Field(description="Jobs that have to complete before; until then it is blocked."),
     ] = None
     on_parent_failure: ParentFailure = None
@@ -197,7 +216,11 @@ class BatchJob(PlainJob):
 
     ref: Annotated[Key | None, Field(description="What depends_on of other jobs may call it.")] = None
     depends_on: Annotated[
-        Annotated[list[JobIdOrRef], Field(max_length=MAX_PARENTS)] | None,
+        Annotated[
+            list[JobIdOrRef],
+            Field(max_length=MAX_PARENTS, fail_fast=True, json_schema_extra=dict(UNIQUE_ITEMS)),
+        ]
+        | None,
         Field(description="Jobs that have to complete before: ids, or refs of jobs of the batch."),
     ] = None
     on_parent_failure: ParentFailure = None
@@ -206,7 +229,10 @@ class BatchJob(PlainJob):
 class CreateBatch(Request):
     """Jobs to create, all or none."""
 
-    jobs: Annotated[list[BatchJob], Field(min_length=1, max_length=BATCH_MAX_JOBS)]
+    jobs: Annotated[
+        # The first wrong one is enough: the others are looked for one by one, up to a bound.
+        list[BatchJob], Field(min_length=1, max_length=BATCH_MAX_JOBS, fail_fast=True)
+    ]
 
 
 class SetStatus(Request):
@@ -223,6 +249,8 @@ class SaveResult(Request):
 
 
 class _Selection(Request):
+    model_config = ConfigDict(json_schema_extra=some_of("queue", "type", "created_after", "created_before"))
+
     queue: Name | None = None
     type: Name | None = None
     created_after: Moment | None = None
@@ -267,7 +295,13 @@ class ListQuery(BaseModel):
     payload: PayloadSearch = None
     error: ErrorSearch = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    cursor: Annotated[str | None, Field(description="From the Link header of the page before.")] = None
+    cursor: Annotated[
+        str | None,
+        Field(
+            description="From the Link header of the page before, of the same list.",
+            json_schema_extra={"pattern": "^[A-Za-z0-9_-]{20}$"},
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _expect_a_filter(self) -> Self:
@@ -296,6 +330,8 @@ def validate(model: type[Model], document: Any, *, whole: str = "body") -> Model
     try:
         return model.model_validate(document)
     except ValidationError as error:
+        if error.error_count() > MAX_LISTED_PROBLEMS:
+            raise InvalidJobError({whole: f"{error.error_count():,} values are wrong"}) from None
         items = error.errors(include_url=False, include_input=False, include_context=False)
         fields = {path_name(item["loc"]) if item["loc"] else whole: item["msg"] for item in items}
         raise InvalidJobError(fields) from None

@@ -57,6 +57,11 @@ class KeyRing:
         matches = [known for known in self._keys if hmac.compare_digest(given, known.hash.encode())]
         return matches[-1] if matches else None  # after all were compared: the time does not tell which fits
 
+    def in_header(self, authorization: str) -> ApiKey | None:
+        """Which of them the value of an Authorization header brings as a bearer; None: none of them."""
+        scheme, _, key = authorization.partition(" ")
+        return self.find(key.strip()) if scheme.lower() == "bearer" else None
+
     def of_hash(self, key_hash: str | None) -> ApiKey | None:
         """Which of them has this hash; None: none has."""
         return next((known for known in self._keys if known.hash == key_hash), None)
@@ -82,8 +87,7 @@ class BearerAuthentication:
         """Let the request pass, or answer 401."""
         if request.path in OPEN_PATHS or self._is_open(request.path):
             return
-        scheme, _, key = request.get_header("Authorization", default="").partition(" ")
-        known = self._keys.find(key.strip()) if scheme.lower() == "bearer" else None
+        known = self._keys.in_header(request.get_header("Authorization", default=""))
         if known is not None:
             request.context.api_key = known
             return

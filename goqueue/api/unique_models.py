@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goqueue.api.documents import JobDocument
+from goqueue.api.names import expect_few_names
 from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode
+from goqueue.rules.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, MAX_FIELDS, Unique
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
@@ -20,14 +22,27 @@ State = Annotated[JobStatus, Field(strict=False)]
 class UniqueJob(BaseModel):
     """At most one job of its kind; either `key` or `fields`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra=some_of("key", "fields") | alternatives(("key", "fields")),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expect_few_names(cls, document: Any) -> Any:
+        return expect_few_names(document)
 
     key: Annotated[
         Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=_PRINTABLE)] | None,
         Field(description="The whole key: jobs of any type and queue that say it are alike."),
     ] = None
     fields: Annotated[
-        Annotated[list[Path], Field(min_length=1, max_length=MAX_FIELDS)] | None,
+        Annotated[
+            list[Path], Field(min_length=1, max_length=MAX_FIELDS, json_schema_extra=dict(UNIQUE_ITEMS))
+        ]
+        | None,
         Field(
             description="Paths in the payload, such as user_id or order.id: jobs of the type with equal "
             "values are alike."

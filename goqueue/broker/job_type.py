@@ -22,6 +22,9 @@ from goqueue.rules.uniqueness import Unique
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
+#: Where more is wrong, only their number is told: each takes a kilobyte to say where it is.
+MAX_LISTED_PROBLEMS = 5_000
+
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -182,6 +185,8 @@ def _model_of(name: str, parameters: list[inspect.Parameter], hints: dict[str, A
 
 
 def _fields(error: ValidationError) -> dict[str, str]:
+    if error.error_count() > MAX_LISTED_PROBLEMS:
+        return {"payload": f"{error.error_count():,} values are wrong"}
     return {
         ".".join(["payload", *map(str, item["loc"])]): item["msg"]
         for item in error.errors(include_url=False, include_input=False, include_context=False)

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
+from goqueue.api.bodies import FORM_FACTOR, read_form
 from goqueue.config import Settings
 from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
 
@@ -45,8 +46,7 @@ class DashboardGuard:
         self._sessions = sessions
         self._needs_key = bool(settings.api_keys)
         self._read_only = settings.dashboard_read_only
-        # A payload of the largest size, with every character escaped.
-        self._form_max_bytes = 4 * settings.job_max_bytes
+        self._form_max_bytes = FORM_FACTOR * settings.job_max_bytes
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Find the session, and refuse what may not be.
@@ -131,12 +131,7 @@ def form_of(request: falcon.Request) -> dict[str, str]:
     """The fields of the request's form; of a field that was sent twice, the last. It is read once."""
     form: dict[str, str] | None = getattr(request.context, "form", None)
     if form is None:
-        kind = (request.content_type or "").partition(";")[0].strip().lower()
-        if kind != falcon.MEDIA_URLENCODED:
-            raise falcon.HTTPUnsupportedMediaType(description="expected a form")
-        media = request.get_media(default_when_empty={})
-        form = {name: value[-1] if isinstance(value, list) else str(value) for name, value in media.items()}
-        request.context.form = form
+        request.context.form = form = read_form(request)
     return form
 
 

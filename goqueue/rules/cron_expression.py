@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import functools
 from bisect import bisect_right
+from calendar import monthrange
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from importlib import resources
@@ -42,6 +43,7 @@ _LAST_YEAR = 9000
 #: A minute-by-minute line is asked for the next minute, a yearly one for the next year.
 _FIRST_SPAN = timedelta(hours=1)
 _LONGEST_SPAN = timedelta(days=64)
+_LONGEST_EMPTY_SPAN = timedelta(days=4 * 366)
 _DAY = timedelta(days=1)
 _EXPECTED = "expected five fields (minute hour day month weekday) or one of " + " ".join(FORMS)
 
@@ -112,6 +114,9 @@ class CronExpression:
         self._line = _parsed(text)
         minute, hour = self._line.parts[1:3]
         self._follows_clock = minute.startswith("*") or hour.startswith("*")
+        # Where both have to fit, and no date is counted from the end, the other dates need no look.
+        only_dates = self._line.day_and and min(self._line.days) > 0
+        self._dates = frozenset(self._line.days) if only_dates else None
         self._times = [
             timedelta(hours=hour, minutes=minute)
             for hour in sorted(self._line.hours)
@@ -123,21 +128,21 @@ class CronExpression:
         start, span = after.astimezone(UTC), _FIRST_SPAN
         last = start
         while start - last < HORIZON and start.year < _LAST_YEAR:
+            found = False
             for fire in self._between(start, start + span):
-                last = fire.at
+                last, found = fire.at, True
                 yield fire
             start += span
-            span = min(4 * span, _LONGEST_SPAN)
+            # Where nothing fires nothing piles up: a rare line is looked for in years at a time.
+            span = min(4 * span, _LONGEST_SPAN if found else _LONGEST_EMPTY_SPAN)
 
     def _between(self, start: datetime, end: datetime) -> Iterator[Fire]:
         """The fires after `start`, up to `end`."""
         found: list[Fire] = []
-        day = start.astimezone(self.zone).date() - _DAY
+        first_day = start.astimezone(self.zone).date() - _DAY
         last_day = end.astimezone(self.zone).date() + _DAY
-        while day <= last_day:
-            if day.month in self._line.months and self._line.match_day(day):
-                found += self._of_day(day, start, end)
-            day += _DAY
+        for day in self._days(first_day, last_day):
+            found += self._of_day(day, start, end)
         # Several skipped times come to one moment; a regular fire there stands for them.
         found.sort(key=lambda fire: (fire.at, fire.shift is not None))
         last = start
@@ -145,6 +150,19 @@ class CronExpression:
             if last < fire.at <= end:
                 last = fire.at
                 yield fire
+
+    def _days(self, first: date, last: date) -> Iterator[date]:
+        """The days from `first` to `last` on which it fires; what it leaves out costs nothing."""
+        for year in range(first.year, last.year + 1):
+            for month in sorted(self._line.months):
+                if (year, month) < (first.year, first.month) or (year, month) > (last.year, last.month):
+                    continue
+                for number in range(1, monthrange(year, month)[1] + 1):
+                    if self._dates is not None and number not in self._dates:
+                        continue
+                    day = date(year, month, number)
+                    if first <= day <= last and self._line.match_day(day):
+                        yield day
 
     def _of_day(self, day: date, start: datetime, end: datetime) -> list[Fire]:
         """The fires of a day, at least those after `start` and up to `end`."""

@@ -40,6 +40,7 @@ from goqueue.rules.limits import (
     RateAlgorithm,
     RateLimit,
 )
+from goqueue.rules.schema_rules import alternatives
 
 TEXT_MAX_CHARACTERS = 500
 MIN_RATE_PERIOD_SECONDS = 0.1
@@ -181,6 +182,8 @@ class TypeSettings(Settings):
 
 class PauseSettings(Settings):
     """Why a queue is paused, by whom, and until when."""
+
+    model_config = ConfigDict(json_schema_extra=alternatives(("until", "seconds")))
 
     reason: Text | None = None
     author: Author | None = None

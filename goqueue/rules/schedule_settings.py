@@ -7,15 +7,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from goqueue.jobs import NewJob
 from goqueue.rules.blackouts import WEEKDAYS, Blackout, DailyBlackout, DatedBlackout, end_of_blackout
 from goqueue.rules.bounds import EXPECTED_NEAR, is_near
-from goqueue.rules.cron_expression import CronExpression, zone_of
+from goqueue.rules.cron_expression import MAX_CHARACTERS, CronExpression, zone_of
 from goqueue.rules.flow_settings import Settings
 from goqueue.rules.schedules import BlackoutPolicy, CatchUp, Overlap, ScheduleDefinition, Source
+from goqueue.rules.schema_rules import one_kind
 
 MAX_CATCH_UP = 1_000
 MAX_CATCH_UP_WINDOW_SECONDS = 31 * 86_400.0
@@ -65,6 +74,10 @@ _Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 class BlackoutSettings(Settings):
     """A window in which nothing fires: `start` and `end` of a day, or `from` and `until`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=one_kind(("start", "end"), ("from", "until"), optional="days")
+    )
 
     start: Annotated[
         Annotated[str, Field(pattern=_TIME)] | None, Field(description="HH:MM in the schedule's zone.")
@@ -131,10 +144,15 @@ class ScheduleSettings(Settings):
         str,
         AfterValidator(_cron),
         Field(
-            description="Minute, hour, day, month, weekday; or @hourly, @daily, @weekly, @monthly, @yearly."
+            description="Minute, hour, day, month, weekday; or @hourly, @daily, @weekly, @monthly, @yearly.",
+            json_schema_extra={"format": "cron", "maxLength": MAX_CHARACTERS},
         ),
     ]
-    timezone: Annotated[str, AfterValidator(_zone), Field(description="An IANA time zone.")] = "UTC"
+    timezone: Annotated[
+        str,
+        AfterValidator(_zone),
+        Field(description="An IANA time zone.", json_schema_extra={"format": "iana-time-zone"}),
+    ] = "UTC"
     overlap: Annotated[
         Annotated[Overlap, Field(strict=False)],
         Field(description="What a tick does while jobs of earlier ticks are unfinished."),

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, islice, takewhile
 from typing import Any, NamedTuple
 
 from goqueue.jobs import NewJob
@@ -19,6 +19,9 @@ from goqueue.rules.cron_expression import CronExpression, Fire
 
 #: Of the ticks that did not fire in one decision so many are recorded, the newest, and the first of all.
 MAX_RECORDED = 100
+
+#: Nobody plans further; a line that fires every 28 years would be looked for in three millennia.
+PREVIEW_SPAN = timedelta(days=100 * 366)
 
 _INSTANT = timedelta(microseconds=1)
 _HASH_BYTES = 8
@@ -170,6 +173,12 @@ def ticks(definition: ScheduleDefinition, after: datetime) -> Iterator[Tick]:
         following = next(fires, None)
         yield _tick(definition, expression, fire, following)
         fire = following
+
+
+def preview(definition: ScheduleDefinition, after: datetime, most: int) -> list[Tick]:
+    """The first ticks later than a moment, none more than a hundred years later."""
+    until = after + PREVIEW_SPAN
+    return list(islice(takewhile(lambda tick: tick.fire.at < until, ticks(definition, after)), most))
 
 
 def _tick(

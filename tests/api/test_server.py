@@ -26,6 +26,7 @@ from tests.support import shared_database
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
+WORKER = "goqueue.api.server.worker.BufferingWorker"
 EMAIL = {"queue": "email", "payload": {"to": "a@example.com", "subject": "Hello", "body": "World"}}
 
 
@@ -33,7 +34,7 @@ EMAIL = {"queue": "email", "payload": {"to": "a@example.com", "subject": "Hello"
 def port(settings: Settings) -> Iterator[int]:
     """The API under gunicorn, in a process of its own."""
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "goqueue.wsgi:app", "-k", "gthread", "--threads", "4"]
+    command = [sys.executable, "-m", "gunicorn", "goqueue.wsgi:app", "-k", WORKER, "--threads", "4"]
     server = subprocess.Popen([*command, "-b", f"127.0.0.1:{port}"], env=environment_of(settings))
     try:
         wait_until(lambda: answers(port))

@@ -124,6 +124,36 @@ def test_every_service_is_hardened(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_limits(name: str) -> None:
+    """Memory, processes and cores are bounded, and one core is enough to start."""
+    service = SERVICES[name]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert 0 < service["pids_limit"] <= 1024
+    assert float(interpolated(str(service["cpus"]), {})) == 1
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements.image.lock"])
+def test_what_is_installed_is_pinned_by_hashes(name: str) -> None:
+    """Each requirement of a lock has a version and hashes, and names no place that it comes from."""
+    text = (ROOT / name).read_text()
+    pinned = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
+    assert len(pinned) > 20
+    assert all(re.match(r"[\w.-]+==\S+", entry) and "--hash=sha256:" in entry for entry in pinned)
+    assert "://" not in text
+
+
+def test_the_image_gets_the_versions_that_are_tested() -> None:
+    """The lock of the image is a part of the lock of the tests, and both are installed by their hashes."""
+    versions = [
+        set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.image.lock", "requirements.lock")
+    ]
+    assert versions[0] <= versions[1]
+    assert "--require-hashes --requirement requirements.image.lock" in DOCKERFILE
+    assert "--require-hashes --requirement requirements.lock" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_every_image_has_a_full_version(name: str) -> None:
     """A tag names a version to the last number, so that two machines run the same."""
     assert re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?(-\w+)?", SERVICES[name]["image"])

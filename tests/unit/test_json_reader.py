@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.api.json_reader import MAX_DEPTH, path_name, read_json
+from goqueue.api.json_reader import MAX_DEPTH, MAX_VALUES, path_name, read_json
 from goqueue.errors import InvalidJobError
 
 KEEPABLE = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)
@@ -40,7 +40,7 @@ def test_only_errors_of_ours_are_raised(text: str) -> None:
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
-@pytest.mark.parametrize("levels", [500, 5_000, 500_000])
+@pytest.mark.parametrize("levels", [500, 5_000, 100_000])
 def test_no_depth_exhausts_the_stack(opening: bytes, levels: int) -> None:
     """However deep a text is, and even where it is cut off, it is refused, not an error of recursion."""
     with pytest.raises(InvalidJobError) as caught:
@@ -95,3 +95,43 @@ def test_a_path_is_written_as_people_do() -> None:
     assert path_name(("a\ud800",)) == "a\ufffd"
     assert len(path_name(("x" * 1000,))) == 200
     assert math.isfinite(read_json(b"1.5"))
+
+
+ESCAPES = st.lists(
+    st.sampled_from(["\\\\", "\\u0000", "\\ud83d", "\\ude00", "\\u00e9", "u0000", "\\n", "a"]), max_size=8
+)
+
+
+@given(pieces=ESCAPES)
+def test_every_escape_that_is_no_character_is_found(pieces: list[str]) -> None:
+    """A text is refused exactly when what the standard library reads of it holds a NUL or half of a pair."""
+    text = json.dumps("".join(pieces)).replace("\\\\", "\\")
+    value = json.loads(text)
+    is_storable = not any(letter == "\x00" or "\ud800" <= letter <= "\udfff" for letter in value)
+    if is_storable:
+        assert read_json(text.encode()) == value
+    else:
+        with pytest.raises(InvalidJobError, match="NUL"):
+            read_json(text.encode())
+
+
+def test_a_large_text_of_wide_characters_is_the_same_text() -> None:
+    """A text that is read in a narrower form means what it says."""
+    value = [
+        "a" * 1_000_000 + "\N{GRINNING FACE}",
+        "\N{EURO SIGN}\\" * 200_000,
+        {"\N{GRINNING FACE}": "\N{PILE OF POO}"},
+    ] * 4
+    assert read_json(json.dumps(value, ensure_ascii=False).encode()) == value
+    with pytest.raises(InvalidJobError, match="at byte 6000000"):
+        read_json(b'"\xf0\x9f\x98\x80' + b"a" * 5_999_995 + b'\xff"')
+
+
+def test_values_are_counted_outside_of_strings() -> None:
+    """What looks like values inside of strings counts for nothing; one value too many is refused."""
+    text = json.dumps([",:[{" * 300_000, '\\"' * 10])
+    assert read_json(text.encode()) == json.loads(text)
+    most = [0] * (MAX_VALUES - 1)
+    assert read_json(json.dumps(most).encode()) == most
+    with pytest.raises(InvalidJobError, match="values and names"):
+        read_json(json.dumps([*most, 0]).encode())

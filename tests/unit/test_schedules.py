@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from goqueue.rules.schedules import (
     Source,
     TickOutcome,
     decide,
+    preview,
     ticks,
 )
 
@@ -246,3 +248,21 @@ def test_every_tick_is_decided_once(steps: list[int], cron: str, policy: str, ji
     silent = sum(1 for at in seen if "12:10" <= f"{at:%H:%M}" < "12:33")
     expected = [tick.fire.at for tick in islice(ticks(definition, NOON), len(seen))]
     assert silent > MAX_RECORDED or seen == expected
+
+
+def test_a_preview_looks_no_further_than_anybody_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that fires every 28 years is looked for in one century, on the days that it could be."""
+    looked = 0
+    match_day = CronSim.match_day
+
+    def counted(line: CronSim, day: date) -> bool:
+        nonlocal looked
+        looked += 1
+        return match_day(line, day)
+
+    monkeypatch.setattr(CronSim, "match_day", counted)
+    definition = schedule("0 0 29 2 */7")
+    found = preview(definition, datetime(2026, 1, 1, tzinfo=UTC), 1000)
+    assert [tick.fire.at.year for tick in found] == [2032, 2060, 2088, 2116][: len(found)]
+    assert len(found) >= 3
+    assert looked < 500

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,7 +23,7 @@ from goqueue.rules.bounds import read_stored_json
 from goqueue.rules.cron_expression import zone_of
 from goqueue.rules.cron_words import cron_words
 from goqueue.rules.flow_settings import Settings
-from goqueue.rules.schedules import Schedule, Tick, ticks
+from goqueue.rules.schedules import Schedule, Tick, preview
 from goqueue.store import schedule_ticks as tick_store
 from goqueue.store import schedules as schedule_store
 
@@ -247,7 +246,7 @@ def _told(
 
 
 def _next_ticks(schedule: Schedule, after: datetime, limit: int) -> list[Tick]:
-    return list(islice(ticks(schedule.definition, after), limit))
+    return preview(schedule.definition, after, limit)
 
 
 def _next_fire_of(schedule: Schedule) -> Callable[[Tick], NextFire]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from goqueue.jobs import JobStatus
+from goqueue.rules.printable import printable
 
 
 class ReasonCode(enum.StrEnum):
@@ -104,7 +105,7 @@ class Explanation:
         }
 
     def as_text(self) -> str:
-        """As a human reads it: the summary, then a line a reason."""
+        """As a human reads it on a terminal: the summary, then a line a reason."""
         lines = [self.summary]
         lines += [f"  {number}. {reason.code.value}: {reason.message}" for number, reason in self._numbered()]
         if self.ahead is not None:
@@ -113,7 +114,8 @@ class Explanation:
             lines.append(f"  expected start: {self.expected_start_at:%Y-%m-%d %H:%M:%S} UTC")
         if self.rate_per_second is not None:
             lines.append(f"  starts of the queue: {self.rate_per_second:.3g} a second")
-        return "\n".join(lines)
+        # Names, keys and errors are what clients made them.
+        return "\n".join(map(printable, lines))
 
     def _numbered(self) -> enumerate[Reason]:
         return enumerate(self.reasons, 1)

@@ -1,0 +1,166 @@
+"""How much one API key may ask for: requests a second, and expensive requests at once.
+
+Each process counts for itself. The headers are those of draft-ietf-httpapi-ratelimit-headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import falcon
+
+from goqueue.api.operations import OPERATIONS
+from goqueue.api.security import OPEN_PATHS
+from goqueue.config import Settings
+
+#: What is searched for in a list costs a look at many rows.
+SEARCHES = frozenset({"payload", "error"})
+
+_CONVERTER = re.compile(r":\w+(?=\})")
+#: Who has no key, where none is needed; and whoever looks at the site.
+NOBODY = ""
+_RETRY_AFTER_SECONDS = 1
+
+
+class RequestRate:
+    """A bucket of requests for each key: so many a second, and so many at once after a pause."""
+
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str) -> float:
+        """Take one request; how many are left. Below zero: there was none to take."""
+        with self._lock:
+            now = self._clock()
+            left, at = self._buckets.get(key, (float(self._burst), now))
+            left = min(self._burst, left + (now - at) * self._per_second)
+            if left >= 1:
+                left -= 1
+                self._buckets[key] = left, now
+                return left
+            self._buckets[key] = left, now
+            return left - 1
+
+    def headers(self, left: float) -> dict[str, str]:
+        """What the client is told about it."""
+        window = math.ceil(self._burst / self._per_second)
+        full = math.ceil((self._burst - max(left, 0)) / self._per_second)
+        return {
+            "RateLimit-Policy": f'"requests";q={self._burst};w={window}',
+            "RateLimit": f'"requests";r={max(0, math.floor(left))};t={full}',
+        }
+
+    def retry_after(self, left: float) -> str:
+        """The seconds until there is one again."""
+        return str(max(1, math.ceil(-left / self._per_second)))
+
+
+class ConcurrentRequests:
+    """So many requests of each key at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()
+
+    def begin(self, key: str) -> bool:
+        """Whether one more may run."""
+        with self._lock:
+            if self._running[key] >= self.most:
+                return False
+            self._running[key] += 1
+            return True
+
+    def end(self, key: str) -> None:
+        """One has ended."""
+        with self._lock:
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
+
+
+class RequestLimits:
+    """Falcon middleware behind the authentication: 429 for what is too much."""
+
+    def __init__(self, settings: Settings, is_site: Callable[[str], bool] = lambda _path: False) -> None:
+        rate = settings.api_rate_per_second
+        self._rate = RequestRate(rate, settings.api_rate_burst) if rate else None
+        most = settings.api_expensive_concurrency
+        self._expensive = ConcurrentRequests(most) if most else None
+        self._is_site = is_site
+        self._has_keys = bool(settings.api_keys)
+
+    def process_resource(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _params: object
+    ) -> None:
+        """Let the request pass, or refuse it.
+
+        Raises:
+            falcon.HTTPTooManyRequests: the key has asked for too much.
+        """
+        is_site = self._is_site(request.path)
+        key = NOBODY if is_site else self._key_of(request)
+        if self._rate is not None and not is_site and request.path not in OPEN_PATHS:
+            self._count(self._rate, key, response)
+        if self._expensive is not None and is_expensive(request):
+            self._begin(self._expensive, key, request)
+
+    def process_response(
+        self, request: falcon.Request, _response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """An expensive request has ended."""
+        key: str | None = getattr(request.context, "expensive_for", None)
+        if key is not None and self._expensive is not None:
+            self._expensive.end(key)
+
+    def _key_of(self, request: falcon.Request) -> str:
+        """The accepted key, however its header is written; not the key itself, which is nobody's to keep."""
+        if not self._has_keys:
+            return NOBODY
+        _, _, key = request.get_header("Authorization", default="").partition(" ")
+        return hashlib.sha256(key.strip().encode("latin-1", errors="replace")).hexdigest()
+
+    def _count(self, rate: RequestRate, key: str, response: falcon.Response) -> None:
+        left = rate.take(key)
+        headers = rate.headers(left)
+        response.set_headers(headers)
+        if left < 0:
+            raise falcon.HTTPTooManyRequests(
+                description="this key asks for more requests a second than it may",
+                headers=headers | {"Retry-After": rate.retry_after(left)},
+            )
+
+    def _begin(self, expensive: ConcurrentRequests, key: str, request: falcon.Request) -> None:
+        if expensive.begin(key):
+            request.context.expensive_for = key
+            return
+        raise falcon.HTTPTooManyRequests(
+            description=f"this key has {expensive.most} expensive requests under way; no more run at once",
+            headers={
+                "RateLimit-Policy": f'"expensive";q={expensive.most};qu="concurrent-requests"',
+                "RateLimit": '"expensive";r=0',
+                "Retry-After": str(_RETRY_AFTER_SECONDS),
+            },
+        )
+
+
+def is_expensive(request: falcon.Request) -> bool:
+    """Whether a request reads many rows, or computes for long."""
+    template = request.uri_template or ""
+    if template in {"/jobs", "/dashboard/jobs"} and request.method in {"GET", "HEAD"}:
+        return not SEARCHES.isdisjoint(request.params)
+    if template == "/dashboard/operations/new":
+        return True
+    method = "GET" if request.method == "HEAD" else request.method
+    operation = OPERATIONS.get((method, _CONVERTER.sub("", template)))
+    return operation is not None and operation.expensive

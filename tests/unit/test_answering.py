@@ -1,0 +1,57 @@
+"""What a thread of the API answers when the application does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+from goqueue.api.server.answering import answer
+from goqueue.api.server.connection import Connection, Limits, Stage
+
+LIMITS = Limits(10, 10, 10, 2, 10, 1_000_000)
+
+
+def connection_with(message: bytes) -> Connection:
+    """A connection on which a whole request has come."""
+    peer: Any = ("127.0.0.1", 1)
+    made = Connection(None, peer, peer, Config(), LIMITS, lambda *_: 1_000, deadline=0, since=0)  # type: ignore[arg-type]
+    made.received += message
+    assert made.advance(0, len(message))
+    assert made.stage is Stage.ANSWERING
+    return made
+
+
+def failing(kind: type[BaseException]) -> Callable[..., Any]:
+    """An application that raises."""
+
+    def application(_environ: Any, _start_response: Any) -> Any:
+        raise kind
+
+    return application
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_whatever_is_raised_is_an_answer(kind: type[BaseException]) -> None:
+    """An application that raises anything at all costs neither the thread nor the client its answer."""
+    connection = connection_with(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    data, stays = answer(failing(kind), connection, Config(), may_stay=True)
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert json.loads(body)["status"] == 500
+    assert stays is False
+
+
+def test_a_second_request_waits_for_the_first() -> None:
+    """What follows a request stays where it is, until the next one is looked for."""
+    one = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+    connection = connection_with(one + one)
+    assert connection.request.body.read() == b"{}"
+    assert bytes(connection.received) == one
+    connection.next_request(1.0)
+    assert connection.advance(1.0, 0)
+    assert connection.request.body.read() == b"{}"
+    assert not connection.received
