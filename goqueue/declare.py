@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import dramatiq
 from dramatiq.actor import Actor
 
+from goqueue.rules.job_settings import problem_of_name
 from goqueue.rules.uniqueness import Unique
 from goqueue.submit import current_broker
 
 __all__ = ["actor"]
+
+_OPTIONS = frozenset(
+    {
+        "name",
+        "queue",
+        "max_retries",
+        "min_backoff_seconds",
+        "max_backoff_seconds",
+        "jitter",
+        "time_limit_seconds",
+        "throws",
+        "unique",
+    }
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,24 +64,47 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
             failed at once; `unique`, which of its jobs are alike, where they do not say themselves.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: an option is wrong, or the annotations are no schema of a payload; it says which.
     """
+    if unknown := options.keys() - _OPTIONS:
+        alike = [difflib.get_close_matches(name, _OPTIONS, 1, 0.4) for name in sorted(unknown)]
+        raise TypeError(
+            f"actor: there is no option {', '.join(sorted(unknown))}; did you mean "
+            f"{', '.join(found for names in alike for found in names) or ', '.join(sorted(_OPTIONS))}?"
+        )
     if function is None:
         return lambda handler: _declare(handler, options)
     return _declare(function, {})
 
 
 def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
+    if not callable(function):
+        raise TypeError(f"actor: expected a function, got {function!r}")
     milliseconds = {
-        name.removesuffix("_seconds"): round(value * 1000)
+        name.removesuffix("_seconds"): _milliseconds(name, value)
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
+    for name in ("name", "queue"):
+        if options.get(name) is not None and (wrong := problem_of_name(options[name])):
+            raise ValueError(f"actor: {name}: {wrong}")
     names = ("max_retries", "jitter", "throws", "unique")
     plain = {name: options[name] for name in names if options.get(name) is not None}
-    return dramatiq.actor(
+    actor_of: Any = dramatiq.actor
+    declared: Actor[..., Any] = actor_of(
         actor_name=options.get("name") or function.__name__,
         queue_name=options.get("queue") or "default",
         broker=current_broker(),
         **milliseconds,
         **plain,
     )(function)
+    return declared
+
+
+def _milliseconds(name: str, seconds: Any) -> int:
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not math.isfinite(seconds):
+        raise ValueError(f"actor: {name}: expected a number of seconds, got {seconds!r}")
+    return round(seconds * 1000)
