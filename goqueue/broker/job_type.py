@@ -19,7 +19,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from typing_extensions import is_typeddict
 
-from goqueue.broker.payloads import SaidPayload, difference, not_finite, payload_of, value_of
+from goqueue.broker.payloads import (
+    SaidPayload,
+    argument_lost,
+    difference,
+    not_finite,
+    payload_of,
+    value_of,
+)
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
 from goqueue.rules import fingerprints
@@ -84,7 +91,8 @@ class JobType:
         if "null" in text and (place := not_finite(payload)) is not None:
             raise InvalidJobError({place: "expected a finite number: JSON has no other"})
         read = self._parsed_at_create(text)
-        if isinstance(payload, SaidPayload) and (place := self._lost(payload.said, read)) is not None:
+        said = payload.said if isinstance(payload, SaidPayload) else None
+        if said is not None and (place := self._lost(said, read)) is not None:
             raise InvalidJobError({place: "expected a value that its type reads back from JSON as the same"})
         return text
 
@@ -116,12 +124,12 @@ class JobType:
     def _lost(self, said: Any, read: Any) -> str | None:
         """Where the handler would not get what was said."""
         try:
-            if self.style == "payload" and not isinstance(said, SaidPayload):
+            if self.style == "payload":
                 return difference(said, read)
             if not isinstance(said, Mapping):
                 return None
             values = [(name, value, _field(read, name)) for name, value in said.items()]
-            lost = (difference(value, got, f"payload.{name}") for name, value, got in values)
+            lost = (argument_lost(value, got, f"payload.{name}") for name, value, got in values)
             return next((place for place in lost if place is not None), None)
         except Exception:  # noqa: BLE001  (equality of users' classes)
             return None

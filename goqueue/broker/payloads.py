@@ -14,8 +14,9 @@ from pydantic_core import to_jsonable_python
 
 from goqueue.errors import InvalidJobError
 
-__all__ = ["SaidPayload", "difference", "not_finite", "payload_of"]
+__all__ = ["SaidPayload", "argument_lost", "difference", "not_finite", "payload_of"]
 
+_ABSENT = object()
 _LISTS = (list, tuple, set, frozenset, deque)
 
 
@@ -110,22 +111,37 @@ def _put(read: dict[str, Any], field: FieldInfo | None, name: str, value: Any) -
     read[name if alias is None else alias] = value
 
 
+def argument_lost(said: Any, read: Any, path: str) -> str | None:
+    """As `difference`, for one argument of a call: JSON values become what the annotation says."""
+    if _fields_of(said) is not None:
+        return difference(said, read, path)
+    is_json = said is None or isinstance(said, (str, int, float, list, tuple, dict))
+    return None if is_json or type(said) is type(read) else path
+
+
 def difference(said: Any, read: Any, path: str = "payload") -> str | None:
-    """Where what a handler would get is not what was said; None: nowhere."""
-    if type(said) is not type(read):
+    """Where what a handler would get is not what was said; None: nowhere.
+
+    An object may be read as one of another class that has its fields.
+    """
+    fields = _fields_of(said)
+    if type(said) is not type(read) and (fields is None or isinstance(said, RootModel)):
         return path
     if isinstance(said, Mapping) and said.keys() == read.keys():
         return _first((difference(value, read[key], f"{path}.{key}") for key, value in said.items()))
     if isinstance(said, list | tuple | deque) and len(said) == len(read):
         pairs = enumerate(zip(said, read, strict=True))
         return _first(difference(one, other, f"{path}[{place}]") for place, (one, other) in pairs)
-    fields = _fields_of(said)
     if fields is not None:
         names = [*fields, *(getattr(said, "__pydantic_extra__", None) or ())]
-        return _first(difference(getattr(said, n), getattr(read, n, None), f"{path}.{n}") for n in names)
+        return _first(difference(getattr(said, n), _field_of(read, n), f"{path}.{n}") for n in names)
     # What has no equality of its own is never equal to what was read.
     has_no_equality: Any = type(said).__eq__ is object.__eq__  # type: ignore[comparison-overlap]
     return None if has_no_equality or said == read else path
+
+
+def _field_of(read: Any, name: str) -> Any:
+    return read.get(name, _ABSENT) if isinstance(read, Mapping) else getattr(read, name, _ABSENT)
 
 
 def not_finite(value: Any, path: str = "payload") -> str | None:

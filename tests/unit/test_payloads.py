@@ -425,3 +425,41 @@ def test_a_parameter_that_a_payload_can_give_is_given(source: str, style: str) -
     if style == "fields":
         payload = dict.fromkeys(job_type.json_schema()["properties"], 1)
         assert job_type.arguments(job_type.validated(payload)) == ((), payload)
+
+
+class Told(Number):
+    """A model that is no payload of a handler here, but has its fields."""
+
+
+class Longer(Number):
+    """One that has more than the handler's."""
+
+    more: str
+
+
+def by_coerced(  # noqa: D103
+    seconds: float, colour: Colour, moment: datetime, numbers: set[int], text: str = "x"
+) -> None: ...
+
+
+def test_json_arguments_become_what_the_annotations_say() -> None:
+    """What is JSON may be sent where the annotation makes something else of it."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    got = {"seconds": 60.0, "colour": Colour.RED, "moment": moment, "numbers": {1, 2}, "text": "x"}
+    assert sent(by_coerced, 60, "red", moment.isoformat(), [1, 2]) == ((), got)
+    assert sent(by_coerced, 60, Colour.RED, moment, {1, 2}) == ((), got)
+    with pytest.raises(InvalidJobError, match=r"payload\.text"):
+        sent(by_coerced, 60, "red", moment, {1, 2}, text=moment)
+
+
+def test_a_model_of_another_class_is_taken_with_all_of_its_fields() -> None:
+    """An object is read as the handler's class where that has its fields, and refused where it lacks one."""
+    assert sent(by_number, Told(number=1)) == ((Number(number=1),), {})
+    with pytest.raises(InvalidJobError, match=r"payload\.more"):
+        sent(by_number, Longer(number=1, more="lost"))
+
+
+def test_the_fields_of_a_payload_may_be_given_as_arguments() -> None:
+    """`actor.send(number=1.5)` is the same as sending the model."""
+    assert sent(by_number, number=1.5) == ((Number(number=1.5),), {})
+    assert sent(by_camel, firstName="Ada") == ((Camel(firstName="Ada"),), {})
