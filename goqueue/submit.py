@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, scoped_session
 from goqueue import failpoints, metrics, tracing
 from goqueue.broker.dramatiq_options import refuse_message
 from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.job_type import JobType, without_nul
+from goqueue.broker.job_type import UNSENDABLE, JobType, without_nul
 from goqueue.broker.pusher import Pusher
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
@@ -331,11 +331,13 @@ def _seconds_of(delay: Any) -> float:
 
 
 def _readable(called: dict[str, Any]) -> str:
-    """The arguments of a call as JSON, what is none of it as text."""
+    """The arguments of a call as JSON; or as a payload that no type takes, where they are none."""
     try:
-        text = json.dumps(called, default=text_of, ensure_ascii=False)
-    except BaseException:  # noqa: BLE001  (keys that are no text, values without an end, users' code)
-        text = json.dumps({"args": [text_of(value) for value in called["args"]], "kwargs": {}})
+        text = json.dumps(called, ensure_ascii=False, allow_nan=False)
+    except Exception:  # noqa: BLE001  (what is no JSON, or has no end, or users' code)
+        told = {name: text_of(value) for name, value in called["kwargs"].items() if isinstance(name, str)}
+        shown = {"args": [text_of(value) for value in called["args"]], "kwargs": told}
+        text = json.dumps({UNSENDABLE: shown}, ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()
 
 

@@ -30,13 +30,16 @@ from goqueue.broker.payloads import (
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
 from goqueue.rules import fingerprints
-from goqueue.rules.exception_reader import ExceptionReader, frames_of, text_of
+from goqueue.rules.exception_reader import ExceptionReader, frames_of
 from goqueue.rules.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 log = structlog.get_logger(__name__)
+
+#: The name under which a follow-up shows arguments that are no JSON: it is a dead letter to be.
+UNSENDABLE = "goqueue_unsendable"
 
 #: JSON and nothing that only orjson takes for it: what comes back is what went in.
 _STRICT_JSON = json.JSONEncoder(allow_nan=True).encode
@@ -106,7 +109,7 @@ class JobType:
         except InvalidJobError:
             raise
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidJobError({"payload": f"it is not JSON: {text_of(error)}"}) from None
+            raise InvalidJobError({"payload": f"it is not JSON: {error}"}) from None
 
     def _parsed_at_create(self, text: str) -> Any:
         """As `parse`; a validator of the model that raises anything else refuses the payload, too."""
@@ -146,7 +149,13 @@ class JobType:
             raise InvalidJobError(_fields(error)) from None
 
     def arguments(self, text: str) -> Arguments:
-        """The arguments that the handler is called with."""
+        """The arguments that the handler is called with.
+
+        Raises:
+            InvalidJobError: the payload does not fit, or stands for one that could not be written.
+        """
+        if text.startswith(f'{{"{UNSENDABLE}":'):
+            raise InvalidJobError({"payload": "what was sent is not JSON"})
         payload = self.parse(text)
         if self.style == "payload":
             return (payload,), {}

@@ -24,7 +24,7 @@ from dramatiq.middleware import (
     ShutdownNotifications,
     TimeLimit,
 )
-from dramatiq.rate_limits.backends import StubBackend as StubLimits
+from dramatiq.rate_limits.backends import StubBackend as UntypedLimits
 from dramatiq.results import Results as UntypedResults
 from dramatiq.results.backends import StubBackend as UntypedBackend
 from pydantic import SecretStr
@@ -73,6 +73,7 @@ _numbers = itertools.count(1)
 group: Any = dramatiq.group
 Results: Any = UntypedResults
 StubBackend: Any = UntypedBackend
+StubLimits: Any = UntypedLimits
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,7 @@ def test_a_missing_extra_is_one_line(
     monkeypatch.setattr(sys, "argv", ["goqueue"])
     if (module, command) == ("rich", "dev"):
         pytest.skip("dev does without rich")
+    let_in(tmp_path)
     arguments = ["dev", "--data", str(tmp_path / "data"), "--port", "0"] if command == "dev" else ["demo"]
     done = subprocess.run(
         [sys.executable, "-c", hidden, *arguments],
