@@ -176,7 +176,7 @@ class JobBroker(RedisBroker):
             Exception: what a hook raised before a job was to run. Dramatiq would log it and run the job all
                 the same; here the attempt has failed, and `Retries` decides.
         """
-        runs = signal == "process_message" and self._has_own_middleware and isinstance(args[0], JobMessage)
+        runs = self._has_own_middleware and signal == "process_message" and isinstance(args[0], JobMessage)
         if runs:
             args[0].show_call()
         for hook in self._hooks_of(f"before_{signal}"):
