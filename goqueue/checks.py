@@ -22,6 +22,7 @@ from goqueue.errors import (
 )
 from goqueue.migrations.upgrade import current_revision, head_revision
 from goqueue.redaction import redact
+from goqueue.rules.exception_reader import ExceptionReader
 from goqueue.store.schema import problem_with
 from goqueue.tracing.export import check_tracing
 
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
+
+#: What Redis says to a wrong database number or login: waiting does not mend it.
+_NEVER = (
+    "DB index is out of range",
+    "WRONGPASS",
+    "NOAUTH",
+    "invalid username-password",
+    "Authentication required",
+)
 
 
 class SchemaError(GoQueueError):
@@ -107,6 +117,10 @@ def check_redis(settings: Settings) -> None:
     try:
         runway.ping()
         policy = runway.eviction_policy()
+    except RedisUnavailableError as error:
+        if any(word in str(error) for word in _NEVER):
+            raise ConfigurationError([f"GOQUEUE_REDIS_URL: {error}"]) from None
+        raise
     finally:
         runway.close()
     if policy not in {None, "noeviction"}:
@@ -119,10 +133,10 @@ def check_actors(settings: Settings) -> None:
     Raises:
         ConfigurationError: with a line for every module that cannot.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         import_module("goqueue.actors")
-    except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's module may raise anything)
         failure = error
     # It stopped at the first one that failed; tell the others, too.
     problems = [line for module in settings.actors for line in _import_problem(module)]
@@ -208,7 +222,7 @@ def _problems(check: Callable[[], None]) -> list[str]:
     return []
 
 
-def _lines(error: Exception) -> list[str]:
+def _lines(error: BaseException) -> list[str]:
     if isinstance(error, ConfigurationError):
         return [redact(problem) for problem in error.problems]
     if isinstance(error, GoQueueError):
@@ -221,10 +235,10 @@ def _import_problem(module: str) -> list[str]:
         return []
     try:
         import_module(module)
-    except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's module may raise anything)
         return [f"GOQUEUE_ACTORS: cannot import {module!r}: {_one_line(error)}"]
     return []
 
 
-def _one_line(error: Exception) -> str:
-    return redact(f"{type(error).__name__}: {' '.join(str(error).split())}")
+def _one_line(error: BaseException) -> str:
+    return redact(" ".join(ExceptionReader(error).line.split()))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import secrets
 import sys
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goqueue.config import Settings, load_settings
-from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError
+from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError, StartupError
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.rules.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -28,6 +30,10 @@ DEV_FOLDER = Path(".goqueue")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0, 1 (it failed), 2 (it cannot work like this), 130 (interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        # Where the terminal's encoding lacks a character, its number is better than no line at all.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     # As Dramatiq and gunicorn do: the modules of GOQUEUE_ACTORS may lie where the command is run.
     if str(Path.cwd()) not in sys.path:
@@ -155,7 +161,8 @@ def scheduler(options: argparse.Namespace) -> int:
 
 def dev(options: argparse.Namespace) -> int:
     """Run everything on this machine until Ctrl-C."""
-    from goqueue.dev import run_dev  # noqa: PLC0415
+    with _dev_extra():
+        from goqueue.dev import run_dev  # noqa: PLC0415
 
     return run_dev(
         options.data,
@@ -167,7 +174,8 @@ def dev(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Run the demo."""
-    from goqueue.demo import run_demo  # noqa: PLC0415
+    with _dev_extra():
+        from goqueue.demo import run_demo  # noqa: PLC0415
 
     return run_demo(options.jobs, more_mails_expected=options.sabotage)
 
@@ -195,6 +203,15 @@ def key(_options: argparse.Namespace) -> int:
     print(f"key (give it to the client, it is not kept):  {text}")
     print(f"hash (for GOQUEUE_API_KEYS):                  {hashlib.sha256(text.encode()).hexdigest()}")
     return 0
+
+
+@contextmanager
+def _dev_extra() -> Iterator[None]:
+    """What is missing of the extra is one line."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise StartupError(f"{missing.name} is missing: pip install 'goqueue[dev]'") from missing
 
 
 def _settings_for_serving(**overrides: Any) -> Settings:

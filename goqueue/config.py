@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -376,7 +376,10 @@ class Settings(BaseSettings):
     @field_validator("database_url", "database_direct_url", "read_database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else _expect_scheme(value, {"postgresql", "postgres"})
+        if value is not None:
+            _expect_scheme(value, {"postgresql", "postgres"})
+            _expect_ports(value.get_secret_value())
+        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -472,6 +475,16 @@ def _expect_scheme(value: SecretStr, schemes: set[str]) -> SecretStr:
             f"expected a URL with one of the schemes {', '.join(sorted(schemes))}, got {scheme!r}"
         )
     return value
+
+
+def _expect_ports(url: str) -> None:
+    """Each of the hosts of a libpq URL has a port that there is, or none."""
+    netloc = urlsplit(url).netloc.rpartition("@")[2]
+    query = dict(parse_qsl(urlsplit(url).query))
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in netloc.split(",")]
+    for port in [*ports, *query.get("port", "").split(",")]:
+        if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):  # noqa: PLR2004  (the greatest port)
+            raise ValueError("expected a port from 1 to 65535 behind the colon of a host")
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ Statements of one round trip run in autocommit; `transaction()` is for what must
 from __future__ import annotations
 
 import functools
+import re
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,13 +22,14 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, scoped_session
 
 from goqueue.config import Settings
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
 from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
 
-__all__ = ["Connection", "Database", "retry_on_conflict"]
+__all__ = ["Connection", "Database", "joined", "retry_on_conflict"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,6 +115,27 @@ class Database:
         self._of_parents += [self._idle.copy(), self.engine.pool]
         self._idle.clear()
         self.engine.dispose(close=False)
+
+
+def joined(session: Any) -> Connection:
+    """The connection of a caller's session, whose transaction statements join.
+
+    Raises:
+        TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
+    """
+    if isinstance(session, (Session, scoped_session)):
+        session = session.connection()
+    if not isinstance(session, Connection):
+        raise TypeError(
+            "session: expected a Session or Connection of SQLAlchemy, on psycopg 3, got "
+            f"{type(session).__module__}.{type(session).__qualname__}"
+        )
+    if not isinstance(session.connection.driver_connection, psycopg.Connection):
+        raise TypeError(
+            "session: expected one whose engine was made with postgresql+psycopg://, "
+            f"got one on {session.dialect.name}+{session.dialect.driver}"
+        )
+    return session
 
 
 class _Autocommit:
@@ -255,11 +278,28 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
     A pooler refuses the options of a session that is nobody's own, and loses statements that were prepared in
     another one: there the role has the time-out (docs/scaling.md), and nothing is prepared.
     """
+    of_url = _options_of_url(settings)
     if settings.has_pooler:
-        return {"prepare_threshold": None, "client_encoding": "UTF8"}
+        return {"prepare_threshold": None, "client_encoding": "UTF8"} | (
+            {"options": of_url} if of_url else {}
+        )
     told = _SESSION | {"statement_timeout": int(settings.database_statement_timeout_seconds * 1000)}
-    options = " ".join(f"-c {name}={_escaped(str(value))}" for name, value in told.items())
-    return {"client_encoding": "UTF8", "options": options}
+    options = [of_url, *(f"-c {name}={_escaped(str(value))}" for name, value in told.items())]
+    return {"client_encoding": "UTF8", "options": " ".join(options).strip()}
+
+
+def _options_of_url(settings: Settings) -> str:
+    """What the URL says of its sessions: its `options`, and a `search_path`, which libpq takes only there."""
+    query = make_url(settings.database_url.get_secret_value()).query
+    told = [_last(query["options"])] if "options" in query else []
+    if "search_path" in query:
+        escaped = re.sub(r"([\\\s])", r"\\\1", _last(query["search_path"]))
+        told.append(f"-c search_path={escaped}")
+    return " ".join(told)
+
+
+def _last(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else value[-1]
 
 
 #: How what is read and written looks, whatever the server, the database or the role has as its default: times
@@ -317,7 +357,8 @@ class _ReadableMoments(Loader):
 
 
 def _sqlalchemy_url(settings: Settings) -> URL:
-    return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
+    url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
+    return url.difference_update_query(["options", "search_path"])
 
 
 def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -10,10 +11,25 @@ from dramatiq.actor import Actor
 
 from goqueue.jobs import MAX_DELAY_SECONDS
 from goqueue.rules.bounds import is_number
+from goqueue.rules.job_settings import problem_of_name
 from goqueue.rules.uniqueness import Unique
 from goqueue.submit import current_broker
 
 __all__ = ["actor"]
+
+_OPTIONS = frozenset(
+    {
+        "name",
+        "queue",
+        "max_retries",
+        "min_backoff_seconds",
+        "max_backoff_seconds",
+        "jitter",
+        "time_limit_seconds",
+        "throws",
+        "unique",
+    }
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,28 +71,42 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
             statement more, which notes that it begins.
 
     Raises:
-        ValueError: when it is applied: an option is out of range.
+        TypeError: there is no such option.
+        ValueError: an option is wrong, or the annotations are no schema of a payload; it says which.
     """
+    if unknown := options.keys() - _OPTIONS:
+        alike = [difflib.get_close_matches(name, _OPTIONS, 1, 0.4) for name in sorted(unknown)]
+        raise TypeError(
+            f"actor: there is no option {', '.join(sorted(unknown))}; did you mean "
+            f"{', '.join(found for names in alike for found in names) or ', '.join(sorted(_OPTIONS))}?"
+        )
     if function is None:
         return lambda handler: _declare(handler, options)
     return _declare(function, {})
 
 
 def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
+    if not callable(function):
+        raise TypeError(f"actor: expected a function, got {function!r}")
     milliseconds: dict[str, Any] = {
         name.removesuffix("_seconds"): _milliseconds(name, value)
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
+    for name in ("name", "queue"):
+        if options.get(name) is not None and (wrong := problem_of_name(options[name])):
+            raise ValueError(f"actor: {name}: {wrong}")
     names = ("max_retries", "jitter", "throws", "unique", "rerun_after_death")
     plain = {name: options[name] for name in names if options.get(name) is not None}
-    return dramatiq.actor(
+    actor_of: Any = dramatiq.actor
+    declared: Actor[..., Any] = actor_of(
         actor_name=options.get("name") or function.__name__,
         queue_name=options.get("queue") or "default",
         broker=current_broker(),
         **milliseconds,
         **plain,
     )(function)
+    return declared
 
 
 def _milliseconds(name: str, seconds: Any) -> int:
@@ -86,6 +116,8 @@ def _milliseconds(name: str, seconds: Any) -> int:
         ValueError: it is no number, negative, or longer than ten years.
     """
     if not is_number(seconds, 0, MAX_DELAY_SECONDS):
-        raise ValueError(f"{name}: expected 0 to {MAX_DELAY_SECONDS:,} seconds, got {seconds!r}")
+        raise ValueError(
+            f"actor: {name}: expected a number of seconds, 0 to {MAX_DELAY_SECONDS:,}, got {seconds!r}"
+        )
     milliseconds: int = round(seconds * 1000)
     return milliseconds

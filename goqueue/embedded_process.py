@@ -70,6 +70,9 @@ class EmbeddedServer(ABC):
     ) -> None:
         self.folder = Path(folder).resolve()
         self.settings = dict(settings or {})
+        #: Whether it may let another account pass folders that it did not make itself.
+        self.opens_path = True
+        self._made: set[Path] = set()
         self.log = self.folder / f"{self.name.lower()}.log"
         self._port = port
         self._account: pwd.struct_passwd | None = None
@@ -147,6 +150,7 @@ class EmbeddedServer(ABC):
         """Do what needs the running server, before start() returns."""
 
     def _own_folder(self) -> None:
+        self._made |= {path for path in (self.folder, *self.folder.parents) if not path.exists()}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = self.log.with_suffix(".lock").open("a+")
         try:

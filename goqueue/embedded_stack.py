@@ -55,6 +55,7 @@ class EmbeddedStack:
 
     Args:
         folder: the servers' data, and which ports they had; kept.
+        opens_path: whether folders above it may be opened to PostgreSQL's account, where it has one.
         api_port: 0 takes a free one.
         output: where the processes write their logs; None is where ours go.
         overrides: settings of every process, over the environment's.
@@ -64,8 +65,15 @@ class EmbeddedStack:
     """
 
     def __init__(
-        self, folder: Path, *, api_port: int = 0, output: IO[bytes] | None = None, **overrides: Any
+        self,
+        folder: Path,
+        *,
+        api_port: int = 0,
+        output: IO[bytes] | None = None,
+        opens_path: bool = False,
+        **overrides: Any,
     ) -> None:
+        self._opens_path = opens_path
         self._output = output
         self._overrides = overrides
         self._api_port = api_port
@@ -138,6 +146,7 @@ class EmbeddedStack:
 
     def _start_servers(self) -> None:
         self.postgres = EmbeddedPostgres(self.postgres.folder, port=self._ports.of("postgresql"))
+        self.postgres.opens_path = self._opens_path
         self.postgres.start()
         self.valkey = EmbeddedValkey(self.valkey.folder, port=self._ports.of("valkey"))
         self.valkey.start()

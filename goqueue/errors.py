@@ -14,7 +14,9 @@ class GoQueueError(Exception):
     """Something went wrong in GoQueue."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        # Under `python -OO` there are no docstrings.
+        summary = (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        super().__init__(message or summary)
 
 
 class ConfigurationError(GoQueueError):
@@ -177,6 +179,10 @@ class RedisUnavailableError(UnavailableError):
 
 class StartupError(GoQueueError):
     """A command cannot start; its text is the one line that the user reads."""
+
+
+class Translated(Exception):  # noqa: N818  (a mark, which others inherit beside their own kind)
+    """What a handler raised, in words that Dramatiq understands; its cause is what was raised."""
 
 
 class JobControl(GoQueueError):  # noqa: N818  (these are raised as verdicts of a handler, not as errors)

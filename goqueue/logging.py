@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from goqueue.errors import Translated
 from goqueue.job_context import add_job_context
 from goqueue.redaction import protect, redact_values
+from goqueue.rules.exception_reader import ExceptionReader
 from goqueue.rules.printable import printable
 from goqueue.tracing.context import add_trace_id
 
@@ -77,8 +79,9 @@ def retell_dramatiq(record: logging.LogRecord) -> bool:
     if verdict is not None:
         _become_event(record, verdict)
         return True
-    is_told_by_verdict = str(record.msg).startswith("Failed to process message")
-    return record.levelno > logging.INFO and not is_told_by_verdict
+    # The result of every job is in its row, whatever Dramatiq knows of a middleware for results.
+    is_told_otherwise = str(record.msg).startswith(("Failed to process message", "Actor '"))
+    return record.levelno > logging.INFO and not is_told_otherwise
 
 
 #: What `dramatiq.middleware.Retries` says of every failed attempt, exactly one of them.
@@ -92,20 +95,25 @@ _VERDICTS = {
 def _become_event(record: logging.LogRecord, verdict: str) -> None:
     # Retries logs while the exception is being handled, in the thread that handles it.
     error = sys.exc_info()[1]
-    if error is not None and getattr(error, "goqueue_translated", False):
-        error = error.__cause__ or error
+    if error is not None and issubclass(type(error), Translated) and error.__cause__ is not None:
+        error = error.__cause__
     record.name, record.msg, record.args = "goqueue.attempts", "attempt_failed", ()
     record.levelno, record.levelname = logging.WARNING, "WARNING"
     record.verdict = verdict
     if error is not None:
-        record.error = f"{type(error).__name__}: {' '.join(str(error).split())}"[:ERROR_MAX_CHARACTERS]
+        reader = ExceptionReader(error)
+        record.error = f"{reader.name}: {' '.join(reader.text.split())}"[:ERROR_MAX_CHARACTERS]
 
 
 class _StandardError:
     """The present `sys.stderr`: Dramatiq replaces it in its worker processes after the import."""
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        try:
+            return sys.stderr.write(text)
+        except UnicodeEncodeError as error:
+            # A terminal of another encoding: a line with numbers for some characters, instead of none.
+            return sys.stderr.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
     def flush(self) -> None:
         sys.stderr.flush()

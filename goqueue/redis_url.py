@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 __all__ = ["RedisAddress", "RedisHost", "parse_redis_url"]
 
@@ -22,6 +22,37 @@ SCHEMES = (
 )
 DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+_NUMBER, _SECONDS, _BOOL, _TEXT = (
+    r"[0-9]{1,4}",
+    r"[0-9]{1,6}(\.[0-9]{1,6})?",
+    r"(?i:true|false|yes|no|1|0)",
+    r".+",
+)
+_EXPECTED = {_NUMBER: "a number", _SECONDS: "a number of seconds", _BOOL: "true or false", _TEXT: "a value"}
+
+#: What redis-py reads in a query. Not what would let it repeat a command by itself.
+_OPTIONS = {
+    "db": _NUMBER,
+    "protocol": r"[23]",
+    "max_connections": _NUMBER,
+    "socket_timeout": _SECONDS,
+    "socket_connect_timeout": _SECONDS,
+    "socket_keepalive": _BOOL,
+    "username": _TEXT,
+    "password": _TEXT,
+    "client_name": _TEXT,
+    "ssl_keyfile": _TEXT,
+    "ssl_certfile": _TEXT,
+    "ssl_password": _TEXT,
+    "ssl_cert_reqs": r"none|optional|required",
+    "ssl_ca_certs": _TEXT,
+    "ssl_ca_path": _TEXT,
+    "ssl_ca_data": _TEXT,
+    "ssl_ciphers": _TEXT,
+    "ssl_check_hostname": _BOOL,
+}
+_EXPECTED |= {_OPTIONS["protocol"]: "2 or 3", _OPTIONS["ssl_cert_reqs"]: "none, optional or required"}
 
 _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:@/\s]+)(?::(?P<port>[0-9]{1,5}))?")
 
@@ -57,7 +88,9 @@ def parse_redis_url(text: str) -> RedisAddress:
             f"expected a URL with one of the schemes {', '.join(sorted(SCHEMES))}, got {parts.scheme!r}"
         )
     scheme, _, kind = parts.scheme.partition("+")
+    _refuse_wrong_options(scheme, parts.query, {"sentinel": SENTINEL_OPTIONS}.get(kind, ()))
     if not kind:
+        _refuse_wrong_server(parts)
         return RedisAddress("server", text)
     login, at, netloc = parts.netloc.rpartition("@")
     hosts = _hosts(netloc, DEFAULT_PORTS[kind])
@@ -74,6 +107,32 @@ def parse_redis_url(text: str) -> RedisAddress:
     if database:
         raise ValueError("expected no database: a cluster has but one")
     return RedisAddress("cluster", url, hosts)
+
+
+def _refuse_wrong_server(parts: SplitResult) -> None:
+    """Refuse what redis-py would take for another server or database, or stumble over when it connects."""
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("expected the path of a socket: unix:///run/redis.sock")
+        return
+    netloc = parts.netloc.rpartition("@")[2]
+    # Without a host it is this machine.
+    if netloc and not netloc.startswith(":"):
+        _hosts(netloc, DEFAULT_PORTS["cluster"])
+    elif netloc:
+        _hosts(f"localhost{netloc}", DEFAULT_PORTS["cluster"])
+    if "," in netloc:
+        raise ValueError("expected one host: several are redis+sentinel://… or redis+cluster://…")
+    _database([parts.path.strip("/")] if parts.path.strip("/") else [])
+
+
+def _refuse_wrong_options(scheme: str, query: str, further: tuple[str, ...]) -> None:
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        known = _OPTIONS.get(name) or (_TEXT if name in further else None)
+        if known is None or (name.startswith("ssl_") and scheme != "rediss"):
+            raise ValueError(f"there is no option {name!r} for {scheme}://")
+        if not re.fullmatch(known, value):
+            raise ValueError(f"{name}: expected {_EXPECTED[known]}")
 
 
 def _hosts(netloc: str, default_port: int) -> tuple[RedisHost, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, Unpack
 
@@ -18,20 +18,22 @@ import dramatiq
 import orjson
 from dramatiq.actor import Actor
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
 from goqueue import failpoints, metrics, tracing
+from goqueue.broker.dramatiq_options import refuse_message
 from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.job_type import holds_nul, without_nul
+from goqueue.broker.job_type import UNSENDABLE, JobType, holds_nul, without_nul
 from goqueue.broker.pusher import Pusher
 from goqueue.broker.runway import Message, Runway
 from goqueue.config import Settings, get_settings
-from goqueue.db import Database
+from goqueue.db import Database, joined
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, Job, JobStatus, NewJob, OnParentFailure, RetryPolicy
 from goqueue.middleware.job_message import BACKOFF_OPTIONS
 from goqueue.rules.bounds import MAX_DEPTH, is_nested_deeper, is_number
-from goqueue.rules.job_settings import JobSettings, refuse_wrong
+from goqueue.rules.exception_reader import text_of
+from goqueue.rules.job_settings import JobSettings, refuse_wrong, refuse_wrong_policy
 from goqueue.store import creation as creation_store
 from goqueue.store import queues as queue_store
 from goqueue.store.creation import Created, CreatedNode
@@ -39,10 +41,10 @@ from goqueue.store.new_graphs import NewNode
 from goqueue.store.rows import TRACEPARENT
 from goqueue.tracing.context import current_traceparent
 
-__all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job"]
+__all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job", "type_of"]
 
 #: Options of a Dramatiq message that are columns of the job, or its trace; the others are kept as they are.
-_COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay", TRACEPARENT})
+_COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay", "job_id", TRACEPARENT})
 
 
 class Submitter:
@@ -170,7 +172,7 @@ def new_job(
     Raises:
         InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
     """
-    job_type = broker.job_types.get(type_name)
+    job_type = broker.job_types.get(type_name) if isinstance(type_name, str) else None
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
     refuse_wrong(settings)
@@ -214,7 +216,7 @@ def enqueue(
     declared: Actor[Any, Any],
     payload: Any,
     *,
-    session: Session | Connection | None = None,
+    session: Session | scoped_session[Any] | Connection | None = None,
     retry: RetryPolicy | None = None,
     **settings: Unpack[JobSettings],
 ) -> int:
@@ -230,11 +232,15 @@ def enqueue(
 
     Raises:
         InvalidJobError: the payload does not fit the type, or a setting is wrong.
+        TypeError: `declared` is no actor, or `session` nothing that the job can be inserted with.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    job_type = current_broker().job_types[declared.actor_name]
-    if retry is not None and settings.get("max_retries") is None:
-        settings["max_retries"] = retry.max_retries
+    job_type = type_of(declared)
+    if retry is not None:
+        refuse_wrong_policy(retry)
+        if settings.get("max_retries") is None:
+            settings["max_retries"] = retry.max_retries
+    connection = None if session is None else joined(session)
     job = new_job(
         current_broker(),
         declared.actor_name,
@@ -242,10 +248,23 @@ def enqueue(
         options=None if retry is None else _backoff_options(retry),
         **settings,
     )
-    if session is None:
+    if connection is None:
         return current_submitter().one(job).id
-    connection = session.connection() if isinstance(session, Session) else session
     return current_submitter().within(connection, [job])[0]
+
+
+def type_of(declared: Any) -> JobType:
+    """The job type of an actor.
+
+    Raises:
+        TypeError: it is none, or one of another broker.
+    """
+    if not isinstance(declared, Actor):
+        raise TypeError(f"expected an actor, as goqueue.actor makes it, got {type(declared).__qualname__}")
+    job_type = current_broker().job_types.get(declared.actor_name)
+    if job_type is None or declared.broker is not current_broker():
+        raise TypeError(f"the actor {declared.actor_name!r} was declared on another broker")
+    return job_type
 
 
 def _backoff_options(retry: RetryPolicy) -> dict[str, Any]:
@@ -318,22 +337,47 @@ def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: i
     traceparent = current_traceparent()
     try:
         return replace(_job_of(broker, message, delay_ms), traceparent=traceparent)
-    except (InvalidJobError, KeyError):
-        called = {"args": message.args, "kwargs": message.kwargs}
-        text = json.dumps(called, default=repr, ensure_ascii=False).encode("utf-8", "replace").decode()
+    except Exception:  # noqa: BLE001  (what a user's values and models raise when they are written)
+        text = _readable({"args": message.args, "kwargs": message.kwargs})
         return NewJob(message.queue_name, message.actor_name, without_nul(text), traceparent=traceparent)
+
+
+def _moment_of(eta: float) -> datetime:
+    """The moment that a message is put off to, in milliseconds since 1970."""
+    try:
+        return datetime.fromtimestamp(eta / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidJobError({"options.eta": "expected milliseconds since 1970"}) from None
+
+
+def _readable(called: dict[str, Any]) -> str:
+    """The arguments of a call as JSON; or as a payload that no type takes, where they are none."""
+    try:
+        text = json.dumps(called, ensure_ascii=False, allow_nan=False)
+    except Exception:  # noqa: BLE001  (what is no JSON, or has no end, or users' code)
+        told = {name: text_of(value) for name, value in called["kwargs"].items() if isinstance(name, str)}
+        shown = {"args": [text_of(value) for value in called["args"]], "kwargs": told}
+        text = json.dumps({UNSENDABLE: shown}, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()
 
 
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
     options = message.options
-    job_type = broker.job_types[message.actor_name]
+    refuse_message(options)
+    job_type = broker.job_types.get(message.actor_name)
+    if job_type is None:
+        raise InvalidJobError({"type": f"unknown job type {message.actor_name!r}"})
+    delay, available_at = delay_ms or options.get("delay"), None
+    if not delay and options.get("eta") is not None:
+        available_at = _moment_of(options["eta"])
     return new_job(
         broker,
         message.actor_name,
         job_type.payload_of_call(message.args, message.kwargs),
         queue=message.queue_name,
         max_retries=options.get("max_retries"),
-        delay_seconds=_seconds_of("delay", delay_ms or options.get("delay")) or 0,
+        delay_seconds=_seconds_of("delay", delay) or 0,
+        available_at=available_at,
         time_limit_seconds=_seconds_of("time_limit", options.get("time_limit")),
         options=_options_of(options),
     )
@@ -347,6 +391,8 @@ def _seconds_of(name: str, milliseconds: Any) -> float | None:
     """
     if milliseconds is None:
         return None
+    if isinstance(milliseconds, timedelta):
+        milliseconds = milliseconds.total_seconds() * 1000
     if not is_number(milliseconds, 0, MAX_DELAY_SECONDS * 1000):
         raise InvalidJobError({name: f"expected 0 to {MAX_DELAY_SECONDS * 1000:,} milliseconds"})
     return float(milliseconds / 1000)

@@ -73,7 +73,7 @@ def run_load(total: int, folder: Path, stop: StopRequest) -> Load | None:
     runs.mkdir()
     os.environ |= {"BENCH_FOLDER": str(runs), "PYTHONPATH": str(ROOT)}
     with (folder / "processes.log").open("ab") as output:
-        stack = EmbeddedStack(folder / "stack", output=output, **SETTINGS)
+        stack = EmbeddedStack(folder / "stack", output=output, opens_path=True, **SETTINGS)
         try:
             stack.start(stop)
             clients = Clients(stack.settings.api_port, mixture(total, stack.webhooks.url))

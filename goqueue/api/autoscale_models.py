@@ -11,6 +11,8 @@ from goqueue.api.documents import Document, Seconds
 from goqueue.rules.autoscale import (
     ASSUMED_RUN_SECONDS,
     DEFAULT_SLO_WAIT_SECONDS,
+    MAX_ASSUMED_RUN_SECONDS,
+    MAX_WINDOW_SECONDS,
     WINDOW_SECONDS,
     Autoscale,
     LimitedBy,
@@ -21,8 +23,6 @@ from goqueue.store.gauges import COUNTED_UP_TO
 __all__ = ["AutoscaleDocument", "AutoscaleQuery", "autoscale_document"]
 
 MAX_THREADS_PER_WORKER = 65_536
-MAX_WINDOW_SECONDS = 3_600.0
-MAX_ASSUMED_RUN_SECONDS = 86_400.0
 
 
 class AutoscaleQuery(BaseModel):

@@ -35,7 +35,14 @@ from goqueue.jobs import (
 )
 from goqueue.rules.bounds import EXPECTED_NEAR, is_near
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
-from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, MAX_TAGS, TAG_MAX_CHARACTERS, JobSettings
+from goqueue.rules.job_settings import (
+    KEY_MAX_CHARACTERS,
+    MAX_TAGS,
+    NAME_MAX_CHARACTERS,
+    NAME_PATTERN,
+    TAG_MAX_CHARACTERS,
+    JobSettings,
+)
 from goqueue.rules.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 
 BATCH_MAX_JOBS = 10_000
@@ -78,7 +85,7 @@ def _job_id_or_ref(value: Any) -> int | str:
     raise PydanticCustomError("job", "expected the id of a job, or the ref of a job of this batch")
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX_CHARACTERS, pattern=NAME_PATTERN)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 NearMoment = Annotated[Moment, AfterValidator(_near)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]

@@ -71,6 +71,7 @@ class JobConsumer(Consumer):
         """The attempt is over: its place is free, its outcome goes to the recorder. Never blocks."""
         assert isinstance(message, JobMessage)
         if message.outcome is None:
+            self._broker.decide_by_count(message)
             conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
         self._broker.slots.observe(message.current.run_seconds)
         self._broker.slots.give_back(suspect=message.current.suspect)

@@ -8,25 +8,41 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from dramatiq.asyncio import async_to_sync
 from dramatiq.errors import Retry
 
-from goqueue.broker.interrupts import Interrupts
+from goqueue.broker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
 from goqueue.broker.job_type import JobType, holds_nul, plain
-from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze, seconds_to_wait
-from goqueue.jobs import AttemptOutcome
+from goqueue.errors import (
+    DeadlineExceeded,
+    Discard,
+    InvalidJobError,
+    RetryAfter,
+    Snooze,
+    Translated,
+    seconds_to_wait,
+)
+from goqueue.jobs import MAX_DELAY_SECONDS, AttemptOutcome
 from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.job_message import CurrentJob
-from goqueue.middleware.lifecycle import describe
+from goqueue.middleware.lifecycle import Failure, look_at
 from goqueue.rules.bounds import problem_of_value
+from goqueue.rules.exception_reader import NO_TEXT, frames_of
 
 _current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
 
 # Not orjson: it writes NaN as null, and a result that is not JSON must fail, not change.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
+
+#: What is raised in a handler from outside.
+INTERRUPTS = (TimeLimitExceeded, DeadlinePassed, Interrupted)
+
+#: For so long at most an exception is read that a handler raised.
+READING_SECONDS = 2.0
 
 #: A queue is not slowed down for longer, whatever the other side asks for.
 MAX_SLOW_DOWN_SECONDS = 86_400.0
@@ -40,16 +56,20 @@ class ResultError(TypeError):
     """The handler's result cannot be kept: it is not JSON, or too large."""
 
 
-class RetryRequested(Retry):
+class RetryRequested(Translated, Retry):
     """A handler's RetryAfter in Dramatiq's words; what the handler raised is its cause."""
 
-    goqueue_translated = True
 
-
-class HandlerExited(Exception):  # noqa: N818  (a verdict in other words: its cause is the error)
+class HandlerExited(Translated):
     """An async handler's SystemExit or KeyboardInterrupt: raised as such it would end the event loop."""
 
-    goqueue_translated = True
+
+class HarmfulError(Exception):
+    """Stands for an exception that raises when it is looked at: nobody after the handler meets that one."""
+
+
+class HarmfulFinalError(HarmfulError):
+    """The same, for one of the exceptions after which the type is not retried."""
 
 
 def current_job() -> CurrentJob:
@@ -74,7 +94,8 @@ class JobFunction:
         interrupts: Interrupts,
         *,
         result_max_bytes: int,
-        has_callback: bool,
+        has_callback: Callable[[], bool],
+        throws: tuple[type[BaseException], ...] = (),
         begin_unrepeatable: Callable[[CurrentJob], bool] | None = None,
     ) -> None:
         self.function = _keeping_the_loop(function)
@@ -82,6 +103,7 @@ class JobFunction:
         self.interrupts = interrupts
         self.result_max_bytes = result_max_bytes
         self.has_callback = has_callback
+        self.throws = throws
         self.begin_unrepeatable = begin_unrepeatable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -109,7 +131,7 @@ class JobFunction:
         if current.knows_of_cancel:
             current.control = (AttemptOutcome.CANCELLED, 0.0)
             return None
-        if current.result is not None and (self.has_callback or current.claimed.options):
+        if current.result is not None and (current.claimed.options or self.has_callback()):
             return json.loads(current.result)
         return None
 
@@ -126,7 +148,7 @@ class JobFunction:
             current.control = (AttemptOutcome.SNOOZED, seconds_to_wait(error.seconds))
         elif isinstance(error, RetryAfter) and error.scope == "queue":
             seconds = min(seconds_to_wait(error.seconds, math.inf), MAX_SLOW_DOWN_SECONDS)
-            current.slow_down = describe(error)[0]
+            current.slow_down = None if current.failure is None else current.failure[1].error
             current.control = (AttemptOutcome.SNOOZED, seconds)
         elif isinstance(error, RetryAfter):
             raise RetryRequested(str(error), delay=round(seconds_to_wait(error.seconds) * 1000)) from error
@@ -135,23 +157,73 @@ class JobFunction:
         elif isinstance(error, EventLoopLostError) and current.fence - current.attempt < UNSPENT_MAX:
             current.control = (AttemptOutcome.INTERRUPTED, 0.0)
         elif current.deadline is not None and time.monotonic() >= current.deadline:
+            current.failure = None
             raise DeadlineExceeded from error
         return current.control is not None
 
     def _call_armed(self, current: CurrentJob) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
+        raised: BaseException | None = None
         try:
             try:
                 self.interrupts.arm(current, limit)
                 args, kwargs = self._arguments(current)
                 current.result = self._encoded(self.function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  (raised below, when it has been read)
+                raised = self._read(current, error)
             finally:
                 self.interrupts.disarm()
-        except BaseException:
+        except BaseException as error:
             # The one interrupt of an attempt may land on the way into disarm: then it is still armed.
             self.interrupts.disarm()
-            raise
+            if raised is None:
+                error.__context__ = None
+                raise
+        if raised is not None:
+            raise raised
+
+    def _read(self, current: CurrentJob, error: BaseException) -> BaseException:
+        """The exception, read and noted; or one that says the same and runs none of its code.
+
+        What an exception says of itself is its handler's code, which may raise, exit, or never end.
+        """
+        self.interrupts.rearm(current, READING_SECONDS)
+        failure: Failure | None = None
+        harmless = error
+        with suppress(*INTERRUPTS):
+            failure, harmless = self._failure_of(current, error)
+        if self.interrupts.disarm() or failure is None:
+            harmless = self._stand_in(error, NO_TEXT).with_traceback(frames_of(error))
+            failure = look_at(current.type, harmless)
+        current.failure = id(harmless), failure
+        return harmless
+
+    def _failure_of(self, current: CurrentJob, error: BaseException) -> tuple[Failure, BaseException]:
+        failure = look_at(current.type, error, let_through=INTERRUPTS)
+        text = failure.error.partition(": ")[2]
+        try:
+            harmless = _verdict_of(error, failure)
+        except BaseException as wrong:  # an attribute of a verdict may raise anything
+            if type(wrong) in INTERRUPTS:
+                raise
+            text = f"{text} (for how long to wait cannot be read)"
+            failure = failure._replace(error=f"{failure.error} (for how long to wait cannot be read)")
+            return failure, self._stand_in(error, text).with_traceback(frames_of(error))
+        if harmless is error and failure.is_harmful:
+            harmless = self._stand_in(error, text)
+        return failure, harmless if harmless is error else harmless.with_traceback(frames_of(error))
+
+    def _stand_in(self, error: BaseException, text: str) -> HarmfulError:
+        """A simple exception of the same name, and of `throws` where the other was."""
+        is_final = any(kind in type.mro(type(error)) for kind in self.throws)
+        module = type.__dict__["__dict__"].__get__(type(error)).get("__module__")
+        made: HarmfulError = type(
+            type.__dict__["__name__"].__get__(type(error)),
+            (HarmfulFinalError if is_final else HarmfulError,),
+            {"__module__": module if type(module) is str else "builtins"},
+        )(text)
+        return made
 
     def _arguments(self, current: CurrentJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
@@ -175,6 +247,39 @@ class JobFunction:
         if problem := problem_of_value(value, text):
             raise ResultError(f"the result cannot be read back: {problem}")
         return text
+
+
+def _verdict_of(error: BaseException, failure: Failure) -> BaseException:
+    """A handler's verdict with the attributes that it has now; another exception is itself.
+
+    Raises:
+        BaseException: what reading them raised.
+    """
+    kind = type(error)
+    if issubclass(kind, Snooze):
+        return Snooze(_number(error.seconds))  # type: ignore[attr-defined]  # a Snooze has them
+    text = failure.error.partition(": ")[2]
+    if issubclass(kind, RetryAfter):
+        return RetryAfter(_number(error.seconds), text, scope=error.scope)  # type: ignore[attr-defined]
+    if issubclass(kind, Retry):
+        delay = error.delay  # type: ignore[attr-defined]
+        requested = RetryRequested(text, delay=None if delay is None else round(_within_a_decade(delay)))
+        requested.__cause__ = None if failure.is_harmful else error
+        return requested
+    return error
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes):
+        raise TypeError("expected a number")
+    return float(value)
+
+
+def _within_a_decade(milliseconds: Any) -> float:
+    number = _number(milliseconds)
+    if not 0 <= number <= MAX_DELAY_SECONDS * 1000:
+        raise ValueError("expected a time to wait")
+    return number
 
 
 def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:

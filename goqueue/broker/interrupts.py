@@ -42,6 +42,8 @@ class _Armed:
     exceeded: type[Interrupt]
     cancels_at: float = math.inf
     raised: bool = False
+    #: Once its time is over it is interrupted again and again: what it reads may swallow that.
+    repeats: bool = False
 
 
 class Interrupts:
@@ -88,14 +90,27 @@ class Interrupts:
                 raise armed.exceeded
             self._armed[threading.get_ident()] = armed
 
-    def disarm(self) -> None:
-        """From now on the calling thread is left alone. Calling it again does nothing."""
-        thread_id = threading.get_ident()
+    def rearm(self, current: CurrentJob, limit_seconds: float) -> None:
+        """From now on the calling thread has so much time for what its handler left behind; never raises."""
         with self._lock:
-            armed = self._armed.pop(thread_id, None)
-            if armed is not None and armed.raised:
-                # It may have been delivered already; then this withdraws nothing.
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
+            self._withdraw()
+            self._armed[threading.get_ident()] = _Armed(
+                current, time.monotonic() + limit_seconds, TimeLimitExceeded, repeats=True
+            )
+
+    def disarm(self) -> bool:
+        """From now on the calling thread is left alone; whether it was interrupted. Again it does nothing."""
+        with self._lock:
+            return self._withdraw()
+
+    def _withdraw(self) -> bool:
+        thread_id = threading.get_ident()
+        armed = self._armed.pop(thread_id, None)
+        if armed is None or not armed.raised:
+            return False
+        # It may have been delivered already; then this withdraws nothing.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
+        return True
 
     def interrupt(self, current: CurrentJob, why: AttemptOutcome) -> bool:
         """Stop the handler of this job, or keep it from starting; whether it ran."""
@@ -157,7 +172,7 @@ class Interrupts:
                 for thread_id, armed in self._armed.items():
                     if now >= armed.cancels_at:
                         self._interrupt(thread_id, armed, AttemptOutcome.CANCELLED)
-                    elif now >= armed.ends_at and not armed.raised:
+                    elif now >= armed.ends_at and (armed.repeats or not armed.raised):
                         self._raise(thread_id, armed, armed.exceeded)
 
     def _interrupt(self, thread_id: int, armed: _Armed, why: AttemptOutcome) -> None:

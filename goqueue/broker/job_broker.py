@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from goqueue.broker.beats import Beats
 from goqueue.broker.claimed_ahead import ClaimedAhead
 from goqueue.broker.consumer import JobConsumer
-from goqueue.broker.execution import JobFunction
+from goqueue.broker.dramatiq_options import called_by_name, refuse_actor, refuse_middleware
+from goqueue.broker.execution import HarmfulFinalError, JobFunction
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, schema_of
@@ -35,17 +37,11 @@ from goqueue.broker.worker_process import WorkerProcess
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError, Discard, seconds_to_wait
-from goqueue.jobs import (
-    MAX_DELAY_SECONDS,
-    MAX_RETRIES_LIMIT,
-    MAX_TIME_LIMIT_SECONDS,
-    QUARANTINE_QUEUE,
-    RetryPolicy,
-)
+from goqueue.jobs import QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.rules.bounds import is_number
+from goqueue.rules.exception_reader import ExceptionReader, frames_of
 from goqueue.rules.uniqueness import Unique
 from goqueue.store import attempts as attempt_store
 from goqueue.store import dependency_lists
@@ -53,6 +49,19 @@ from goqueue.store import dependency_lists
 log = structlog.get_logger(__name__)
 
 Throws = tuple[type[BaseException], ...]
+
+#: Signals of the end of an attempt: whatever a hook raises, the end is recorded.
+_ENDS = frozenset({"ack", "nack"})
+
+#: Signals that threads of the worker give: whatever a hook raises, the thread goes on.
+_IN_THREADS = _ENDS | {
+    "process_message",
+    "skip_message",
+    "worker_thread_boot",
+    "worker_thread_shutdown",
+    "consumer_thread_boot",
+    "consumer_thread_shutdown",
+}
 
 
 class JobBroker(RedisBroker):
@@ -92,6 +101,8 @@ class JobBroker(RedisBroker):
         self._submit = submit
         self._concluding = threading.local()
         self._hooks: dict[str, list[Callable[..., None]]] = {}
+        #: A user has added some: its hooks are told the call and the result.
+        self._has_own_middleware = False
         super().__init__(  # type: ignore[no-untyped-call]  # Dramatiq's
             client=connect(settings),
             middleware=[*job_middleware(settings), WorkerProcess()],
@@ -103,18 +114,22 @@ class JobBroker(RedisBroker):
         """Declare an actor and with it a job type; its function is wrapped to run attempts.
 
         Raises:
-            ValueError: its retry policy is out of range, or its uniqueness or another option is wrong.
+            ValueError: an option is wrong or is not kept, or its annotations are no schema of a payload.
         """
+        called_by_name(actor.options)
+        refuse_actor(actor)
         function = actor.fn
         job_type = self._job_type_of(actor)
         self.job_types[actor.actor_name] = job_type
-        self._throws[actor.actor_name] = (Discard, *_as_tuple(actor.options.get("throws")))
+        throws = _as_tuple(actor.options.get("throws"))
+        self._throws[actor.actor_name] = (Discard, HarmfulFinalError, *throws)
         actor.fn = JobFunction(
             function,
             job_type,
             self.interrupts,
             result_max_bytes=self.settings.result_max_bytes,
-            has_callback=has_callback(actor.options),
+            has_callback=lambda: self._has_own_middleware or has_callback(actor.options),
+            throws=throws,
             begin_unrepeatable=None if job_type.rerun_after_death else self.begin_unrepeatable,
         )
         super().declare_actor(actor)
@@ -152,9 +167,15 @@ class JobBroker(RedisBroker):
         before: type[Middleware] | None = None,
         after: type[Middleware] | None = None,
     ) -> None:
-        """Add a middleware, at the end or beside another."""
+        """Add a middleware, at the end or beside another.
+
+        Raises:
+            ValueError: it would do what GoQueue does otherwise; or there is no such other.
+        """
+        refuse_middleware(middleware, self.middleware)
         super().add_middleware(middleware, before=before, after=after)
         self._hooks = {}
+        self._has_own_middleware = any(map(_is_own, self.middleware))
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Run the before-hooks in order; hooks that nobody overrides are not called.
@@ -163,28 +184,56 @@ class JobBroker(RedisBroker):
             Exception: what a hook raised before a job was to run. Dramatiq would log it and run the job all
                 the same; here the attempt has failed, and `Retries` decides.
         """
+        runs = self._has_own_middleware and signal == "process_message" and isinstance(args[0], JobMessage)
+        if runs:
+            args[0].show_call()
         for hook in self._hooks_of(f"before_{signal}"):
             try:
                 hook(self, *args, **kwargs)
-            except MiddlewareError:
-                raise
-            except Exception:
-                self.logger.critical("Unexpected failure in before_%s of %r.", signal, hook, exc_info=True)
+            except MiddlewareError as error:
+                if signal not in _ENDS:
+                    raise
+                self._tell_failed_hook("before", signal, hook, error)
+            except BaseException as error:
+                if signal not in _IN_THREADS and not isinstance(error, Exception):
+                    raise
+                self._tell_failed_hook("before", signal, hook, error)
                 if signal == "process_message":
                     raise
+        if runs:
+            args[0].hide_call()
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Run the after-hooks in reverse; what they enqueue about a claimed job becomes its follow-up."""
         concludes = signal == "process_message" and isinstance(args[0], JobMessage)
         if concludes:
             self._concluding.message = args[0]
+            if self._has_own_middleware:
+                args[0].show_call()
         for hook in reversed(self._hooks_of(f"after_{signal}")):
             try:
                 hook(self, *args, **kwargs)
-            except Exception:
-                self.logger.critical("Unexpected failure in after_%s of %r.", signal, hook, exc_info=True)
+            except BaseException as error:
+                if signal not in _IN_THREADS and not isinstance(error, Exception):
+                    raise
+                self._tell_failed_hook("after", signal, hook, error)
         if concludes:
             self._concluding.message = None
+
+    def decide_by_count(self, message: JobMessage) -> None:
+        """Retry a failed attempt, or fail its job, by the number of its attempts, where nobody decided.
+
+        `Retries` gives no verdict when what it asks (a `retry_when`, an option of the message) raises.
+        """
+        claimed = message.current.claimed
+        if message.failed or message.retry_delay_ms is not None or message.current.control is not None:
+            return
+        if claimed.attempts > claimed.max_retries:
+            message.fail()
+            return
+        job_type = self.job_types.get(message.actor_name)
+        policy = RetryPolicy() if job_type is None else job_type.retry
+        message.retry_delay_ms = round(policy.backoff_seconds(claimed.attempts - 1) * 1000)
 
     @property
     def concluding(self) -> JobMessage | None:
@@ -235,6 +284,19 @@ class JobBroker(RedisBroker):
         self.database.close()
         self.client.close()
 
+    def _tell_failed_hook(
+        self, moment: str, signal: str, hook: Callable[..., None], error: BaseException
+    ) -> None:
+        """Log what a hook raised; its middleware and the exception may be a user's."""
+        reader = ExceptionReader(error)
+        name = type(getattr(hook, "__self__", hook)).__name__
+        frames = "" if reader.is_harmful else reader.traceback(frames_of(error))
+        # A user's log handler may raise, too.
+        with suppress(BaseException):
+            self.logger.critical(
+                "Unexpected failure in %s_%s of %s: %s\n%s", moment, signal, name, reader.line, frames
+            )
+
     def _hooks_of(self, name: str) -> list[Callable[..., None]]:
         """The hooks of this name that some middleware overrides: each job passes four signals."""
         hooks = self._hooks.get(name)
@@ -249,7 +311,6 @@ class JobBroker(RedisBroker):
 
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = getattr(actor.fn, "__wrapped__", actor.fn)
-        _refuse_span(actor.options, "time_limit", least=1, most=MAX_TIME_LIMIT_SECONDS)
         schema, style = schema_of(cast("Callable[..., Any]", function))
         return JobType(
             name=actor.actor_name,
@@ -269,9 +330,7 @@ class JobBroker(RedisBroker):
             min_backoff_seconds=self.settings.min_backoff_seconds,
             max_backoff_seconds=self.settings.max_backoff_seconds,
         )
-        for name in ("min_backoff", "max_backoff"):
-            _refuse_span(options, name, least=0, most=MAX_DELAY_SECONDS)
-        policy = replace(
+        return replace(
             defaults,
             **{name: options[name] for name in ("max_retries", "jitter") if name in options},
             **{
@@ -280,9 +339,6 @@ class JobBroker(RedisBroker):
                 if name in options
             },
         )
-        if not is_number(policy.max_retries, 0, MAX_RETRIES_LIMIT):
-            raise ValueError(f"max_retries: expected 0 to {MAX_RETRIES_LIMIT}, got {policy.max_retries}")
-        return policy
 
     def _readable_delay(self, message: JobMessage, delay_ms: Any) -> int:
         """The wait before a retry in milliseconds. It may be what an exception of the user's says: anything.
@@ -311,6 +367,15 @@ class JobBroker(RedisBroker):
         return round(exact.backoff_seconds(message.current.attempt - 1) * 1000)
 
 
+def _is_own(middleware: Middleware) -> bool:
+    """Whether a middleware is a user's, and looks at messages that run."""
+    kind = type(middleware)
+    return not kind.__module__.startswith(("goqueue.", "dramatiq.")) and any(
+        getattr(kind, hook) is not getattr(Middleware, hook)
+        for hook in ("before_process_message", "after_process_message")
+    )
+
+
 def _rerun_after_death(actor: Actor[Any, Any]) -> bool:
     rerun = actor.options.get("rerun_after_death", True)
     if not isinstance(rerun, bool):
@@ -324,17 +389,6 @@ def _unique_of(actor: Actor[Any, Any]) -> Unique | None:
     if wrong:
         raise ValueError("; ".join(wrong))
     return unique
-
-
-def _refuse_span(options: dict[str, Any], name: str, *, least: int, most: int) -> None:
-    """Check an actor's option in milliseconds, of which Dramatiq takes anything.
-
-    Raises:
-        ValueError: it is no number, or out of range; `most` is in seconds.
-    """
-    if name in options and not is_number(options[name], least, most * 1000):
-        expected = f"expected {least} to {most * 1000:,} milliseconds"
-        raise ValueError(f"{name}: {expected}, got {options[name]!r}")
 
 
 def _as_tuple(throws: Any) -> Throws:

@@ -4,26 +4,53 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
+import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from typing_extensions import is_typeddict
 
+from goqueue.broker.payloads import (
+    SaidPayload,
+    argument_lost,
+    difference,
+    not_finite,
+    payload_of,
+    value_of,
+)
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
+from goqueue.rules import fingerprints
 from goqueue.rules.bounds import MAX_DEPTH, is_nested_deeper
+from goqueue.rules.exception_reader import ExceptionReader, frames_of
 from goqueue.rules.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
+log = structlog.get_logger(__name__)
+
 #: Where more is wrong, only their number is told: each takes a kilobyte to say where it is.
 MAX_LISTED_PROBLEMS = 5_000
+
+#: The name under which a follow-up shows arguments that are no JSON: it is a dead letter to be.
+UNSENDABLE = "goqueue_unsendable"
+
+#: JSON and nothing that only orjson takes for it: what comes back is what went in.
+_STRICT_JSON = json.JSONEncoder(allow_nan=True).encode
+_AS_IT_IS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+#: What pydantic needs of a model under these names.
+_NAMES_OF_MODELS = frozenset(name for name in dir(BaseModel) if name.startswith("model_"))
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -66,17 +93,57 @@ class JobType:
         Raises:
             InvalidJobError: with the wrong fields, named `payload.…`.
         """
-        try:
-            encoded = orjson.dumps(payload)
-        except TypeError as error:
-            raise InvalidJobError({"payload": f"it is not JSON: {error}"}) from None
-        text = encoded.decode()
+        text = self._written(payload)
         if holds_nul(text):
             raise InvalidJobError({"payload": "it holds a NUL character, which PostgreSQL cannot keep"})
-        if is_nested_deeper(encoded, MAX_DEPTH):
+        if is_nested_deeper(text.encode(), MAX_DEPTH):
             raise InvalidJobError({"payload": f"it is nested deeper than {MAX_DEPTH} levels"})
-        self.parse(text)
+        # orjson writes what is no number as null.
+        if "null" in text and (place := not_finite(payload)) is not None:
+            raise InvalidJobError({place: "expected a finite number: JSON has no other"})
+        read = self._parsed_at_create(text)
+        said = payload.said if isinstance(payload, SaidPayload) else None
+        if said is not None and (place := self._lost(said, read)) is not None:
+            raise InvalidJobError({place: "expected a value that its type reads back from JSON as the same"})
         return text
+
+    def _written(self, payload: Any) -> str:
+        try:
+            if self.style == "call":
+                # Its handler has no type that would make a datetime of a text again.
+                _STRICT_JSON(payload)
+                return orjson.dumps(payload, option=_AS_IT_IS).decode()
+            return orjson.dumps(payload, default=_nested).decode()
+        except InvalidJobError:
+            raise
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidJobError({"payload": f"it is not JSON: {error}"}) from None
+
+    def _parsed_at_create(self, text: str) -> Any:
+        """As `parse`; a validator of the model that raises anything else refuses the payload, too."""
+        try:
+            return self.parse(text)
+        except InvalidJobError:
+            raise
+        except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  (not an interrupt, not Ctrl-C)
+            reader = ExceptionReader(error)
+            place = fingerprints.own_frame(frames_of(error))
+            log.warning("payload_validator_failed", type=self.name, error=reader.qualified_name, place=place)
+            wrong = f"its validation failed with {reader.qualified_name}"
+            raise InvalidJobError({"payload": wrong if place is None else f"{wrong} in {place}"}) from None
+
+    def _lost(self, said: Any, read: Any) -> str | None:
+        """Where the handler would not get what was said."""
+        try:
+            if self.style == "payload":
+                return difference(said, read)
+            if not isinstance(said, Mapping):
+                return None
+            values = [(name, value, _field(read, name)) for name, value in said.items()]
+            lost = (argument_lost(value, got, f"payload.{name}") for name, value, got in values)
+            return next((place for place in lost if place is not None), None)
+        except Exception:  # noqa: BLE001  (equality of users' classes)
+            return None
 
     def parse(self, text: str | bytes) -> Any:
         """The validated payload of a stored text.
@@ -90,7 +157,13 @@ class JobType:
             raise InvalidJobError(_fields(error)) from None
 
     def arguments(self, text: str) -> Arguments:
-        """The arguments that the handler is called with."""
+        """The arguments that the handler is called with.
+
+        Raises:
+            InvalidJobError: the payload does not fit, or stands for one that could not be written.
+        """
+        if text.startswith(f'{{"{UNSENDABLE}":'):
+            raise InvalidJobError({"payload": "what was sent is not JSON"})
         payload = self.parse(text)
         if self.style == "payload":
             return (payload,), {}
@@ -106,8 +179,10 @@ class JobType:
         """
         if self.style == "call":
             return {"args": list(args), "kwargs": dict(kwargs)}
-        if len(args) == 1 and not kwargs and (self.style == "payload" or isinstance(plain(args[0]), Mapping)):
-            return plain(args[0])
+        if len(args) == 1 and not kwargs:
+            payload = payload_of(args[0])
+            if self.style == "payload" or isinstance(payload, Mapping):
+                return payload
         if args and self.style == "payload":
             raise InvalidJobError({"payload": "expected one payload or its fields as keywords"})
         return self._fields_of_call(args, kwargs)
@@ -118,7 +193,10 @@ class JobType:
         if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
             raise InvalidJobError({"payload": f"expected the arguments {', '.join(names)}, each once"})
         called = {**dict(zip(names, args, strict=False)), **kwargs}
-        return {name: plain(value) for name, value in called.items()}
+        payload = SaidPayload({name: value_of(value) for name, value in called.items()})
+        if self.style == "fields":
+            payload.said = called
+        return payload
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON schema of the payload."""
@@ -160,13 +238,54 @@ def schema_of(
     its fields; anything else is called as plain Dramatiq would.
     """
     parameters = list(inspect.signature(function).parameters.values())
-    hints = typing.get_type_hints(function, include_extras=True)
-    if len(parameters) == 1 and _is_object(hints.get(parameters[0].name)):
-        return TypeAdapter(hints[parameters[0].name]), "payload"
     named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    if all(p.kind in named and p.name in hints for p in parameters):
-        return TypeAdapter(_model_of(function.__name__, parameters, hints)), "fields"
-    return TypeAdapter(CallPayload), "call"
+    annotated = inspect.get_annotations(function) if inspect.isroutine(function) else {}
+    is_typed = all(p.kind in named and p.name in annotated for p in parameters)
+    if not is_typed:
+        return TypeAdapter(CallPayload), "call"
+    hints = _hints_of(function, {p.name: annotated[p.name] for p in parameters})
+    if len(parameters) == 1 and _is_object(hints[parameters[0].name]):
+        return _usable(function, lambda: hints[parameters[0].name]), "payload"
+    return _usable(function, lambda: _model_of(function.__name__, parameters, hints)), "fields"
+
+
+def _hints_of(function: Callable[..., Any], annotations: dict[str, Any]) -> dict[str, Any]:
+    """The parameters' annotations, resolved; what a handler returns is of no interest.
+
+    Raises:
+        ValueError: one is the name of something that the module does not have when it runs.
+    """
+    hints: dict[str, Any] = {}
+    for name, annotation in annotations.items():
+        holder = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= typing.get_type_hints(
+                holder, getattr(inspect.unwrap(function), "__globals__", {}), include_extras=True
+            )
+        except Exception as error:
+            raise ValueError(
+                f"{function.__qualname__}: the annotation of the parameter {name!r} cannot be read: {error}; "
+                "import it where the module runs, not under `if TYPE_CHECKING:`"
+            ) from error
+    return hints
+
+
+def _usable(function: Callable[..., Any], annotation: Callable[[], Any]) -> TypeAdapter[Any]:
+    """The schema of a function's payloads, by which they can be validated and described.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        schema: TypeAdapter[Any] = TypeAdapter(annotation())
+        schema.rebuild(raise_errors=True)
+        schema.json_schema()
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{function.__qualname__}: its annotations are no schema of a payload: {first}"
+        ) from error
+    return schema
 
 
 def _is_object(annotation: Any) -> bool:
@@ -176,12 +295,39 @@ def _is_object(annotation: Any) -> bool:
 
 
 def _model_of(name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> type[BaseModel]:
+    """A model whose fields are the parameters.
+
+    Raises:
+        ValueError: pydantic has no fields of such a name: nobody could ever give the parameter a value.
+    """
     fields: dict[str, Any] = {
         p.name: (hints[p.name], ... if p.default is inspect.Parameter.empty else p.default)
         for p in parameters
     }
-    config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-    return create_model(f"{name}_payload", __config__=config, **fields)
+    config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+    wrong = sorted(field for field in fields if field.startswith("_") or field in _NAMES_OF_MODELS)
+    if not wrong:
+        with warnings.catch_warnings():
+            # A parameter may be called `json` or `copy`, as a method of models is.
+            warnings.simplefilter("ignore", UserWarning)
+            model = create_model(f"{name}_payload", __config__=config, **fields)
+        wrong = sorted(fields.keys() - model.model_fields.keys())
+    if wrong:
+        raise ValueError(
+            f"{name}: no payload can have a field {', '.join(map(repr, wrong))}: rename the parameter"
+        )
+    return model
+
+
+def _nested(value: Any) -> Any:
+    """A model or dataclass somewhere in a mapping."""
+    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        return value_of(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _field(read: Any, name: str) -> Any:
+    return read.get(name) if isinstance(read, Mapping) else getattr(read, name, None)
 
 
 def _fields(error: ValidationError) -> dict[str, str]:

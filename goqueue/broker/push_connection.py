@@ -14,7 +14,7 @@ import redis
 from goqueue.broker.messages import Message, Pushed
 from goqueue.broker.redis_servers import RedisServers
 
-PUSH_SCRIPT = resources.files("goqueue.broker").joinpath("push.lua").read_text()
+PUSH_SCRIPT = resources.files("goqueue.broker").joinpath("push.lua").read_text("utf-8")
 
 #: What Redis calls the script.
 PUSH_NAME = hashlib.sha1(PUSH_SCRIPT.encode(), usedforsecurity=False).hexdigest()

@@ -197,6 +197,9 @@ def _options(settings: Settings, timeout_seconds: float | None) -> dict[str, Any
 def _client_of(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
     if address.kind == "sentinel":
         return _behind_sentinel(address, options)
+    if address.url.startswith("unix:"):
+        # A socket of this machine has no keep-alive; redis-py would stumble over it.
+        options = {name: value for name, value in options.items() if name != "socket_keepalive"}
     return redis.Redis.from_url(address.url, **options)
 
 

@@ -93,16 +93,18 @@ class Reporter:
 
     def progress(self, current: CurrentJob, fraction: float, text: str | None) -> None:
         """Note how far a job has come; the latest wins."""
-        kept = None if text is None else storable(str(text)[:TEXT_MAX_CHARACTERS])
+        # Reading what a handler gives runs its code: never under the lock.
+        kept = None if text is None else storable(str.__str__(str(text))[:TEXT_MAX_CHARACTERS])
+        number = float(fraction)
         with self._lock:
             report = self._report_of(current)
-            report.progress = (float(fraction), kept, time.monotonic())
+            report.progress = (number, kept, time.monotonic())
         self._something.set()
 
     def log(self, current: CurrentJob, text: str) -> None:
         """Note a line of a job's log; what does not fit any more is counted."""
         # One character is a byte at least: no more is looked at than may be kept.
-        text = str(text)
+        text = str.__str__(str(text))
         encoded = storable(text[: self._log_max_bytes + 1]).encode()
         beyond = max(0, len(text) - self._log_max_bytes - 1)
         with self._lock:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import structlog
 from dramatiq import Worker
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
-from dramatiq.worker import ConsumerThread
+from dramatiq.worker import ConsumerThread, WorkerThread
 
 from goqueue.broker.drain_guard import DrainGuard
 from goqueue.broker.lease import Lease
@@ -21,11 +22,14 @@ from goqueue.errors import GoQueueError
 from goqueue.forks import end_children_with_this_process
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
+from goqueue.rules.exception_reader import ExceptionReader
 from goqueue.store import schema
 from goqueue.tracing.export import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     from goqueue.broker.job_broker import JobBroker
+
+log = structlog.get_logger(__name__)
 
 
 #: What a process exits with that cannot work like this, and has said why.
@@ -40,6 +44,12 @@ class _ConsumerThread:
 
     handle_message: Callable[[MessageProxy], None]
     handle_delayed_messages: Callable[[], None]
+
+
+class _WorkerThread:
+    """The method of Dramatiq's WorkerThread that is replaced on an instance."""
+
+    process_message: Callable[[MessageProxy], None]
 
 
 class WorkerProcess(Middleware):
@@ -104,6 +114,19 @@ class WorkerProcess(Middleware):
         consumer = cast("_ConsumerThread", thread)
         consumer.handle_message = lambda message: hand_over(broker, thread, message)
         consumer.handle_delayed_messages = nothing
+
+    def after_worker_thread_boot(self, broker: JobBroker, thread: WorkerThread) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Keep the thread alive, whatever is raised around a handler: its place would be lost with it."""
+        worker_thread = cast("_WorkerThread", thread)
+        process = worker_thread.process_message
+
+        def process_and_survive(message: MessageProxy) -> None:
+            try:
+                process(message)
+            except BaseException as error:  # noqa: BLE001  (what users' code raises has no bounds)
+                log.critical("job_left_by_error", error=ExceptionReader(error).line)
+
+        worker_thread.process_message = process_and_survive
 
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Stop fetching; what runs may finish, and what has not begun goes back at once."""

@@ -6,7 +6,14 @@ from collections.abc import Collection
 
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.rules.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
+from goqueue.rules.arguments import expect_finite, expect_text
+from goqueue.rules.autoscale import (
+    ASSUMED_RUN_SECONDS,
+    MAX_ASSUMED_RUN_SECONDS,
+    MAX_WINDOW_SECONDS,
+    WINDOW_SECONDS,
+    Autoscale,
+)
 from goqueue.rules.autoscale import autoscale as decided
 from goqueue.store import demand as demand_store
 from goqueue.store import queues as queue_store
@@ -30,6 +37,7 @@ def autoscale_queue(
         QueueNotFoundError: there is no such queue.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    expect_text("queue", queue)
     queue_store.expect_name(queue)
     with database.transaction() as connection:
         demand, objective = demand_store.of_queue(
@@ -59,6 +67,8 @@ def autoscale(
         QueueNotFoundError: there is no such queue.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    expect_finite("window_seconds", window_seconds, least=10, most=MAX_WINDOW_SECONDS)
+    expect_finite("assumed_run_seconds", assumed_run_seconds, least=1e-9, most=MAX_ASSUMED_RUN_SECONDS)
     broker = current_broker()
     return autoscale_queue(
         broker.database,

@@ -14,8 +14,9 @@ import structlog
 
 from goqueue import metrics
 from goqueue.db import Database
-from goqueue.errors import InvalidJobError
+from goqueue.errors import BulkOperationNotFoundError, InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.rules.arguments import expect_text, expect_whole_number
 from goqueue.rules.bulk_actions import MAX_IDS, BulkAction, problems_of, status_of
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
@@ -169,6 +170,7 @@ def retry_failures(
         InvalidJobError: something else about it is wrong.
         DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
     """
+    expect_text("fingerprint", fingerprint)
     with current_broker().database.autocommit() as connection:
         failure_store.get_group(connection, fingerprint)
     return start_bulk_operation(
@@ -182,6 +184,7 @@ def bulk_operation(operation_id: int) -> BulkOperation:
     Raises:
         BulkOperationNotFoundError: there is none with this id.
     """
+    _expect_id(operation_id)
     with current_broker().database.autocommit() as connection:
         return bulk_store.get(connection, operation_id)
 
@@ -193,7 +196,14 @@ def abort_bulk_operation(operation_id: int) -> BulkOperation:
         BulkOperationNotFoundError: there is none with this id.
         BulkOperationEndedError: it has ended otherwise.
     """
+    _expect_id(operation_id)
     return abort(current_broker().database, operation_id)
+
+
+def _expect_id(operation_id: int) -> None:
+    expect_whole_number("operation_id", operation_id)
+    if not 0 < operation_id <= MAX_JOB_ID:
+        raise BulkOperationNotFoundError(operation_id)
 
 
 def _new(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> NewBulkOperation:

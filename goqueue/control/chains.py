@@ -6,13 +6,14 @@ from typing import Any
 
 from dramatiq.actor import Actor
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
+from goqueue.db import joined
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import NewJob
 from goqueue.rules.job_settings import JobSettings
 from goqueue.store.new_graphs import NewNode
-from goqueue.submit import current_broker, current_submitter, new_job
+from goqueue.submit import current_broker, current_submitter, new_job, type_of
 
 __all__ = ["Step", "enqueue_chain"]
 
@@ -20,7 +21,9 @@ __all__ = ["Step", "enqueue_chain"]
 Step = tuple[Actor[Any, Any], Any] | tuple[Actor[Any, Any], Any, JobSettings]
 
 
-def enqueue_chain(*steps: Step, session: Session | Connection | None = None) -> list[int]:
+def enqueue_chain(
+    *steps: Step, session: Session | scoped_session[Any] | Connection | None = None
+) -> list[int]:
     """Create jobs of which each waits until the one before has completed; their ids, in their order.
 
     All are created or none. When one does not complete, what follows it fails, or what its
@@ -34,28 +37,34 @@ def enqueue_chain(*steps: Step, session: Session | Connection | None = None) -> 
     Raises:
         InvalidJobError: a payload does not fit its type, or a setting is wrong; a field is named
             `steps[1].payload`.
+        TypeError: what should be an actor or a session is none.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    connection = None if session is None else joined(session)
     if not steps:
         raise InvalidJobError({"steps": "expected at least one"})
     nodes = [
         NewNode(_job_of(place, step), after=(place - 1,) if place else (), path=f"steps[{place}].")
         for place, step in enumerate(steps)
     ]
-    if session is None:
+    if connection is None:
         created = current_submitter().create_many(nodes)
     else:
-        connection = session.connection() if isinstance(session, Session) else session
         created = current_submitter().create_many_within(connection, nodes)
     return [row.id for row in created]
 
 
 def _job_of(place: int, step: Step) -> NewJob:
+    if not isinstance(step, tuple) or not 2 <= len(step) <= 3:  # noqa: PLR2004  (as the type says)
+        raise InvalidJobError({f"steps[{place}]": "expected (actor, payload) or (actor, payload, settings)"})
     actor, payload, *settings = step
     said: JobSettings = settings[0] if settings else {}
+    if not isinstance(said, dict):
+        raise InvalidJobError({f"steps[{place}]": "expected the settings as a mapping"})
     broker = current_broker()
+    job_type = type_of(actor)
     try:
-        payload = broker.job_types[actor.actor_name].payload_of_call((payload,), {})
+        payload = job_type.payload_of_call((payload,), {})
         return new_job(broker, actor.actor_name, payload, **said)
     except InvalidJobError as error:
         fields = {f"steps[{place}].{name}": wrong for name, wrong in error.fields.items()}

@@ -12,7 +12,7 @@ from goqueue.rules.flow_settings import validated
 from goqueue.rules.job_settings import JobSettings
 from goqueue.rules.schedule_settings import ScheduleIdentity, ScheduleSettings
 from goqueue.rules.schedules import ScheduleDefinition, Source
-from goqueue.submit import current_broker, new_job
+from goqueue.submit import current_broker, new_job, type_of
 
 __all__ = ["cron", "declared"]
 
@@ -62,10 +62,12 @@ def cron(
 
     Raises:
         ConfigurationError: when it is applied: each thing that is wrong.
+        TypeError: when it is applied to what is no actor.
     """
 
     def declare(actor: AnyActor) -> AnyActor:
-        definition = _definition(actor, name or actor.actor_name, line, payload, job or {}, options)
+        type_name = type_of(actor).name
+        definition = _definition(actor, name or type_name, line, payload, job or {}, options)
         if _declared.setdefault(definition.name, definition) != definition:
             raise ConfigurationError([f"the schedule {definition.name!r} is declared twice"])
         return actor
@@ -85,9 +87,7 @@ def _definition(
     try:
         validated(ScheduleIdentity, {"name": name})
         settings = validated(ScheduleSettings, {"cron": line, **options})
-        document = broker.job_types[actor.actor_name].payload_of_call(
-            ({} if payload is None else payload,), {}
-        )
+        document = type_of(actor).payload_of_call(({} if payload is None else payload,), {})
         created = new_job(broker, actor.actor_name, document, **job)
     except InvalidJobError as error:
         problems = [f"the schedule {name!r}: {field}: {wrong}" for field, wrong in error.fields.items()]

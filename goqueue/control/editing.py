@@ -8,11 +8,13 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from goqueue.broker.job_broker import JobBroker
+from goqueue.broker.payloads import payload_of
 from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
-from goqueue.errors import IllegalTransitionError, InvalidJobError
-from goqueue.jobs import Job, JobStatus
+from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
+from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.rules.arguments import expect_whole_number
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
 from goqueue.rules.json_diff import Change, differences
 from goqueue.store import edits as edit_store
@@ -126,6 +128,7 @@ class Editor:
         Raises:
             JobNotFoundError: there is no such job.
         """
+        _expect_id(job_id)
         with self._database.autocommit() as connection:
             versions = edit_store.versions_of(connection, job_id)
         before = [None, *map(_document, versions)]
@@ -136,9 +139,15 @@ class Editor:
 
     def _checked(self, job_id: int, payload: Any, change: JobEdit) -> JobEdit:
         """The edit, with the payload as it is stored, if all of it is right."""
-        refuse_wrong({"priority": change.priority or 0, "available_at": change.available_at})
+        refuse_wrong(
+            {
+                "priority": 0 if change.priority is None else change.priority,
+                "available_at": change.available_at,
+            }
+        )
+        _expect_id(job_id)
         author = change.author or "-"
-        if len(author) > KEY_MAX_CHARACTERS or not author.isprintable():
+        if not isinstance(author, str) or len(author) > KEY_MAX_CHARACTERS or not author.isprintable():
             raise InvalidJobError({"author": f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"})
         with self._database.autocommit() as connection:
             job = job_store.get(connection, job_id)
@@ -148,7 +157,7 @@ class Editor:
         job_type = self._broker.job_types.get(job.type)
         if job_type is None:
             raise InvalidJobError({"payload": f"the job's type {job.type!r} is not declared here"})
-        return replace(change, payload=job_type.validated(payload))
+        return replace(change, payload=job_type.validated(payload_of(payload)))
 
     @staticmethod
     def _refuse_retry(connection: Connection, job: Job) -> None:
@@ -193,6 +202,12 @@ def job_versions(job_id: int) -> list[EditedVersion]:
 def _current_editor() -> Editor:
     broker = current_broker()
     return Editor(broker.settings, broker.database, broker, current_submitter())
+
+
+def _expect_id(job_id: int) -> None:
+    expect_whole_number("job_id", job_id)
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFoundError(job_id)
 
 
 def _is_ready(job: Job) -> bool:

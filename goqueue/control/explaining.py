@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from goqueue.config import Settings
 from goqueue.db import Database
+from goqueue.errors import JobNotFoundError
+from goqueue.jobs import MAX_JOB_ID
+from goqueue.rules.arguments import expect_whole_number
 from goqueue.rules.explanation import Explanation
 from goqueue.store import explanation as explanation_store
 from goqueue.submit import current_broker
@@ -18,6 +21,9 @@ def explain_job(database: Database, settings: Settings, job_id: int) -> Explanat
         JobNotFoundError: there is no such job.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    expect_whole_number("job_id", job_id)
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFoundError(job_id)
     with database.transaction() as connection:
         return explanation_store.explain(
             connection, job_id, lease_seconds=settings.lease_seconds, max_deaths=settings.max_deaths

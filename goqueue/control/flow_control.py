@@ -21,6 +21,7 @@ from goqueue.errors import (
     RedisUnavailableError,
     TypeNotFoundError,
 )
+from goqueue.rules.arguments import expect_text
 from goqueue.rules.breakers import Change
 from goqueue.rules.flow_settings import (
     KeySettings,
@@ -201,6 +202,7 @@ class FlowControl:
         Raises:
             TypeNotFoundError: there is none.
         """
+        expect_text("name", name)
         if name not in self._declared_types():
             raise TypeNotFoundError(name)
 
@@ -225,7 +227,7 @@ class FlowControl:
 
 
 def _expect_key(key: str) -> None:
-    if not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
         raise InvalidJobError({"key": f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.rules.arguments import expect_whole_number
 from goqueue.store import cancellation, reports
 from goqueue.store import jobs as job_store
 from goqueue.store.reports import LoggedLine, ProgressOfJob
@@ -26,8 +27,7 @@ def cancel_job(job_id: int) -> Job:
         IllegalTransitionError: it ended otherwise.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    if not 0 < job_id <= MAX_JOB_ID:
-        raise JobNotFoundError(job_id)
+    _expect_id(job_id)
     broker = current_broker()
     with broker.database.autocommit() as connection:
         cancelled = cancellation.cancel(
@@ -46,6 +46,7 @@ def job_progress(job_id: int) -> ProgressOfJob:
         JobNotFoundError: there is no such job.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    _expect_id(job_id)
     with current_broker().database.autocommit() as connection:
         progress = reports.progress_of(connection, job_id)
     if progress is None:
@@ -67,7 +68,9 @@ def job_log(job_id: int, *, after: int = 0, fence: int | None = None, limit: int
         JobNotFoundError: there is no such job.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    for name, number in {"after": after, "fence": fence or 0, "limit": limit}.items():
+    _expect_id(job_id)
+    for name, number in {"after": after, "fence": 0 if fence is None else fence, "limit": limit}.items():
+        expect_whole_number(name, number)
         if not 0 <= number <= MAX_INTEGER:
             raise InvalidJobError({name: f"expected 0 to {MAX_INTEGER}"})
     with current_broker().database.autocommit() as connection:
@@ -75,3 +78,9 @@ def job_log(job_id: int, *, after: int = 0, fence: int | None = None, limit: int
         if not lines:
             job_store.get(connection, job_id)
     return lines
+
+
+def _expect_id(job_id: int) -> None:
+    expect_whole_number("job_id", job_id)
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFoundError(job_id)

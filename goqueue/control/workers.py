@@ -8,6 +8,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import WorkerNotFoundError
 from goqueue.jobs import MAX_JOB_ID
+from goqueue.rules.arguments import expect_whole_number
 from goqueue.store import workers as worker_store
 from goqueue.store.workers import Worker, WorkerCommand
 from goqueue.submit import current_broker
@@ -27,6 +28,7 @@ def tell_worker(
         WorkerConflictError: it is gone, or was told to stop before.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
+    expect_whole_number("worker_id", worker_id)
     if not 0 < worker_id <= MAX_JOB_ID:
         raise WorkerNotFoundError(worker_id)
     with database.autocommit() as connection:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import orjson
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
+from dramatiq.errors import Retry
 
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
@@ -24,6 +25,9 @@ from goqueue.jobs import (
 )
 from goqueue.rules.bounds import is_number
 from goqueue.tracing import AttemptTrace
+
+if TYPE_CHECKING:
+    from goqueue.middleware.lifecycle import Failure
 
 
 class Reports(Protocol):
@@ -76,6 +80,7 @@ class CurrentJob:
         "claimed",
         "control",
         "deadline",
+        "failure",
         "fence",
         "fresh_until",
         "id",
@@ -128,6 +133,8 @@ class CurrentJob:
         self.result: str | None = None
         #: Set when the attempt ended without a success or a failure: how, and after how long to run again.
         self.control: tuple[AttemptOutcome, float] | None = None
+        #: What was read of the exception that the handler raised, behind the id of what stands for it.
+        self.failure: tuple[int, Failure] | None = None
         #: The error of a handler that asked to slow its queue down, if it did.
         self.slow_down: str | None = None
         #: The trace that it runs in, while it runs, if it has one.
@@ -164,10 +171,14 @@ class CurrentJob:
         Raises:
             ValueError: the fraction is out of range, or not a number.
         """
-        if not 0 <= fraction <= 1:
+        try:
+            number = math.nan if isinstance(fraction, str | bytes) else float(fraction)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number <= 1:
             raise ValueError(f"progress: expected 0 to 1, got {fraction!r}")
         if self.reports is not None:
-            self.reports.progress(self, fraction, text)
+            self.reports.progress(self, number, text)
 
     def log(self, text: str) -> None:
         """Add a line to the log of this attempt, of which `attempt_log_max_bytes` are kept."""
@@ -254,7 +265,7 @@ class JobMessage(MessageProxy):
         self.current = current
         self.queue_name = current.runway
         self.actor_name = claimed.type
-        self.args = (current,)
+        self.args: tuple[Any, ...] = (current,)
         self.kwargs: dict[str, Any] = {}
         self.options: dict[str, Any] = {
             **(readable_options(claimed.options) if claimed.options else _NO_OPTIONS),
@@ -287,8 +298,9 @@ class JobMessage(MessageProxy):
 
     @property
     def retry_is_requested(self) -> bool:
-        """The handler itself said when to retry."""
-        return getattr(self._exception, "delay", None) is not None
+        """The handler itself said when to retry: what `Retries` then does not spread."""
+        exception = self._exception
+        return isinstance(exception, Retry) and exception.delay is not None
 
     @property
     def runway(self) -> str:
@@ -326,11 +338,26 @@ class JobMessage(MessageProxy):
             begun=current.times.clock + current.started if current.started else None,
         )
 
+    def show_call(self) -> None:
+        """Let the message look as it was sent, for hooks of users."""
+        called = self._call()
+        self.args, self.kwargs = tuple(called["args"]), called["kwargs"]
+
+    def hide_call(self) -> None:
+        """Let the message be called with its job, for Dramatiq."""
+        self.args, self.kwargs = (self.current,), {}
+
+    def _call(self) -> dict[str, Any]:
+        payload = orjson.loads(self.current.claimed.payload)
+        is_call = isinstance(payload, dict) and payload.keys() <= {"args", "kwargs"}
+        if not is_call:
+            return {"args": [payload], "kwargs": {}}
+        return {"args": payload.get("args", []), "kwargs": payload.get("kwargs", {})}
+
     def asdict(self) -> dict[str, Any]:
         """The message as a plain Dramatiq call of its job: what callbacks are told."""
         claimed = self.current.claimed
-        payload = orjson.loads(claimed.payload)
-        called = payload if set(payload) == {"args", "kwargs"} else {"args": [payload], "kwargs": {}}
+        called = self._call()
         return {
             "queue_name": claimed.queue,
             "actor_name": claimed.type,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import traceback
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, cast
 
 from dramatiq import Broker, Middleware
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Interrupt
 
 from goqueue import tracing
-from goqueue.errors import DeadlineExceeded, Discard
+from goqueue.errors import DeadlineExceeded, Discard, Translated
 from goqueue.job_context import job_context
 from goqueue.jobs import AttemptOutcome, FailureKind, JobStatus
 from goqueue.middleware.job_message import JobMessage
 from goqueue.rules import fingerprints
+from goqueue.rules.exception_reader import ExceptionReader, frames_of
 
 #: Kept of an error's text and of its traceback.
 ERROR_MAX_CHARACTERS = 4_000
@@ -25,6 +26,26 @@ THROTTLED = "throttled"
 
 #: Modules that stand between the worker and a handler, a coroutine's too.
 _FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "goqueue.middleware.", "concurrent.futures.")
+
+
+class Failure(NamedTuple):
+    """What is kept of an exception.
+
+    Attributes:
+        is_harmful: the exception's own code raised while it was read: nobody else should look at it.
+    """
+
+    error: str
+    traceback: str | None = None
+    kind: FailureKind | None = None
+    is_harmful: bool = False
+
+
+class DecidesByCount(Protocol):
+    """What gives a verdict where nobody did: the broker of the job."""
+
+    def decide_by_count(self, message: JobMessage) -> None:
+        """Retry a failed attempt, or fail its job, by the number of its attempts."""
 
 
 class Lifecycle(Middleware):
@@ -56,7 +77,7 @@ class Lifecycle(Middleware):
 
     def after_process_message(
         self,
-        broker: Broker,  # noqa: ARG002  (Dramatiq's signature)
+        broker: Broker,
         message: MessageProxy,
         *,
         result: Any = None,  # noqa: ARG002  (Dramatiq's signature)
@@ -64,6 +85,8 @@ class Lifecycle(Middleware):
     ) -> None:
         """Note the outcome that the recorder will write."""
         if isinstance(message, JobMessage):
+            if exception is not None:
+                cast("DecidesByCount", broker).decide_by_count(message)
             conclude(message, exception)
             _leave(message)
 
@@ -109,8 +132,7 @@ def conclude(message: JobMessage, exception: BaseException | None) -> None:
 
 def conclude_failure(message: JobMessage, exception: BaseException | None) -> None:
     """A failed attempt: queued again when a retry was decided, else the dead letter."""
-    error, trace = describe(exception)
-    kind = failure_kind(message.current.type, exception)
+    error, trace, kind, _ = _failure_of(message, exception)
     if message.retry_delay_ms is not None and not message.failed:
         message.conclude(
             JobStatus.QUEUED,
@@ -135,43 +157,52 @@ def conclude_failure(message: JobMessage, exception: BaseException | None) -> No
     )
 
 
-def describe(exception: BaseException | None) -> tuple[str, str | None]:
-    """An exception as the texts that are kept: its message, and the traceback without Dramatiq's frames."""
+def _failure_of(message: JobMessage, exception: BaseException | None) -> Failure:
+    """What the attempt itself read of its exception; else, what is read now."""
+    noted, message.current.failure = message.current.failure, None
+    if noted is not None and exception is not None and noted[0] in {id(exception), id(_cause_of(exception))}:
+        return noted[1]
+    return look_at(message.current.type, exception)
+
+
+def look_at(
+    job_type: str, exception: BaseException | None, *, let_through: tuple[type[BaseException], ...] = ()
+) -> Failure:
+    """What is kept of an exception, read once. Never raises but what is let through."""
     if exception is None:
-        return "the attempt was rejected", None
+        return Failure("the attempt was rejected")
     cause = _cause_of(exception)
-    error = f"{type(cause).__name__}: {_text_of(cause)}".removesuffix(": ")
+    reader = ExceptionReader(cause, let_through)
+    error, trace = describe(cause, reader)
+    return Failure(error, trace, failure_kind(job_type, cause, reader), reader.is_harmful)
+
+
+def describe(cause: BaseException, reader: ExceptionReader) -> tuple[str, str]:
+    """An exception as the texts that are kept: its message, and the traceback without Dramatiq's frames."""
+    error = reader.line
     if len(error) > ERROR_MAX_CHARACTERS:
         error = error[:ERROR_MAX_CHARACTERS] + " …"
-    frames = "".join(traceback.format_exception(type(cause), cause, _own_frames(cause)))
+    frames = reader.traceback(_own_frames(cause))
     if len(frames) > TRACEBACK_MAX_CHARACTERS:
         half = TRACEBACK_MAX_CHARACTERS // 2
         frames = f"{frames[:half]}\n…\n{frames[-half:]}"
     return storable(error), storable(frames)
 
 
-def failure_kind(job_type: str, exception: BaseException | None) -> FailureKind | None:
-    """Which kind of failure an exception is; None where there is none."""
-    if exception is None:
-        return None
-    cause = _cause_of(exception)
-    named = f"{type(cause).__module__}.{type(cause).__qualname__}".removeprefix("builtins.")
+def failure_kind(job_type: str, cause: BaseException, reader: ExceptionReader) -> FailureKind:
+    """Which kind of failure an exception is."""
     # A time limit strikes anywhere in the handler; that is no difference.
-    frame_of = fingerprints.handler_frame if isinstance(cause, Interrupt) else fingerprints.own_frame
-    frame = frame_of(cause.__traceback__)
-    return fingerprints.kind_of(job_type, named, storable(_text_of(cause)), frame)
+    is_interrupt = issubclass(type(cause), Interrupt)
+    frame_of = fingerprints.handler_frame if is_interrupt else fingerprints.own_frame
+    frame = frame_of(frames_of(cause))
+    return fingerprints.kind_of(job_type, storable(reader.qualified_name), storable(reader.text), frame)
 
 
 def _cause_of(exception: BaseException) -> BaseException:
     """What the handler raised, where it was translated for Dramatiq."""
-    return exception.__cause__ if _is_translated(exception) and exception.__cause__ else exception
-
-
-def _text_of(exception: BaseException) -> str:
-    try:
-        return str(exception)
-    except Exception:  # noqa: BLE001  (a user's `__str__` may raise anything; a hook that raises loses the outcome)
-        return "its text cannot be had"
+    if issubclass(type(exception), Translated) and exception.__cause__ is not None:
+        return exception.__cause__
+    return exception
 
 
 def storable(text: str) -> str:
@@ -179,16 +210,12 @@ def storable(text: str) -> str:
     return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
 
 
-def _is_translated(exception: BaseException) -> bool:
-    return getattr(exception, "goqueue_translated", False)
-
-
-def _own_frames(exception: BaseException) -> Any:
+def _own_frames(exception: BaseException) -> TracebackType | None:
     """The traceback from the handler on: what Dramatiq and the broker do around it explains nothing."""
-    frame = exception.__traceback__
+    first = frame = frames_of(exception)
     while frame is not None:
         module = frame.tb_frame.f_globals.get("__name__", "")
         if not f"{module}.".startswith(_FOREIGN_FRAMES):
             return frame
         frame = frame.tb_next
-    return exception.__traceback__
+    return first

@@ -31,9 +31,11 @@ DEFAULT_SLO_WAIT_SECONDS = 30.0
 
 #: How far back, and ahead, arrivals are counted, where the question does not say.
 WINDOW_SECONDS = 300.0
+MAX_WINDOW_SECONDS = 3_600.0
 
 #: The run of a job, where none has ended or runs, and the question does not say.
 ASSUMED_RUN_SECONDS = 1.0
+MAX_ASSUMED_RUN_SECONDS = 86_400.0
 
 #: A thread starts no more than 500 jobs a second, however short they are: claiming and recording take time.
 RUN_SECONDS_MIN = 0.002

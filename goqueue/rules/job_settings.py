@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
@@ -17,12 +19,27 @@ from goqueue.jobs import (
     PRIORITY_RANGE,
     QUARANTINE_QUEUE,
     OnParentFailure,
+    RetryPolicy,
 )
 from goqueue.rules.bounds import EXPECTED_NEAR, is_near, is_number
 from goqueue.rules.uniqueness import KEY_MAX_CHARACTERS, Unique
 
-__all__ = ["KEY_MAX_CHARACTERS", "MAX_TAGS", "TAG_MAX_CHARACTERS", "JobSettings", "refuse_wrong"]
+__all__ = [
+    "KEY_MAX_CHARACTERS",
+    "MAX_TAGS",
+    "NAME_MAX_CHARACTERS",
+    "NAME_PATTERN",
+    "TAG_MAX_CHARACTERS",
+    "JobSettings",
+    "problem_of_name",
+    "problems_of_policy",
+    "refuse_wrong",
+    "refuse_wrong_policy",
+]
 
+#: Names of queues and types: in paths, in Redis keys, in labels of metrics.
+NAME_MAX_CHARACTERS = 200
+NAME_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 MAX_TAGS = 20
 TAG_MAX_CHARACTERS = 100
 
@@ -113,13 +130,60 @@ def refuse_wrong(settings: JobSettings) -> None:
         InvalidJobError: with every setting that is wrong.
     """
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    queue = given.get("queue", "")
-    if given.keys() <= {"queue"} and isinstance(queue, str) and queue != QUARANTINE_QUEUE:
+    is_known = settings.keys() <= JobSettings.__optional_keys__
+    if is_known and given.keys() <= {"queue"} and _is_plain_name(given.get("queue", "-")):
         # Most jobs say no more.
         return
-    wrong = dict(_problems_of_types(given)) or dict(_problems(given))
+    wrong = dict(_problems_of_names(settings)) or dict(_problems_of_types(given)) or dict(_problems(given))
     if wrong:
         raise InvalidJobError(wrong)
+
+
+def refuse_wrong_policy(retry: Any) -> None:
+    """Check a retry policy of a caller from Python.
+
+    Raises:
+        InvalidJobError: with everything that is wrong.
+    """
+    if not isinstance(retry, RetryPolicy):
+        raise InvalidJobError({"retry": "expected a RetryPolicy"})
+    if wrong := dict(problems_of_policy(retry)):
+        raise InvalidJobError({f"retry.{name}": expected for name, expected in wrong.items()})
+
+
+def problems_of_policy(retry: RetryPolicy) -> Iterator[tuple[str, str]]:
+    """What is wrong with a retry policy: field, and what was expected."""
+    if type(retry.max_retries) is not int or not 0 <= retry.max_retries <= MAX_RETRIES_LIMIT:
+        yield "max_retries", f"expected a whole number from 0 to {MAX_RETRIES_LIMIT}"
+    spans = {name: getattr(retry, name) for name in ("min_backoff_seconds", "max_backoff_seconds")}
+    for name, seconds in spans.items():
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not _within(seconds, 0, MAX_DELAY_SECONDS, beyond=False):
+            yield name, f"expected 0 to {MAX_DELAY_SECONDS:,.12g}"
+    if not isinstance(retry.jitter, bool):
+        yield "jitter", "expected True or False"
+
+
+def problem_of_name(name: Any) -> str | None:
+    """What is wrong with the name of a queue or a type; None: nothing."""
+    if not isinstance(name, str):
+        return "expected a text"
+    if not 0 < len(name) <= NAME_MAX_CHARACTERS or not re.fullmatch(NAME_PATTERN, name):
+        return f"expected 1 to {NAME_MAX_CHARACTERS} characters, none of them a control character"
+    if not name.isascii() and name.encode("utf-8", "ignore").decode() != name:
+        return "expected text that UTF-8 can write"
+    return None
+
+
+def _is_plain_name(queue: Any) -> bool:
+    return queue != QUARANTINE_QUEUE and problem_of_name(queue) is None
+
+
+def _problems_of_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings that there are not, also where their value is None."""
+    for name in settings.keys() - JobSettings.__optional_keys__:
+        alike = difflib.get_close_matches(name, JobSettings.__optional_keys__, 1, 0.4)
+        yield name, f"there is no such setting{f': {alike[0]}?' if alike else ''}"
 
 
 def _problems_of_types(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -131,6 +195,8 @@ def _problems_of_types(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if given.get("queue") == QUARANTINE_QUEUE:
         yield "queue", f"{QUARANTINE_QUEUE} is not a queue to create jobs in"
+    elif "queue" in given and (wrong := problem_of_name(given["queue"])):
+        yield "queue", wrong
     for name, (least, most, beyond) in _RANGES.items():
         if name in given and not _within(given[name], least, most, beyond=beyond):
             yield (
@@ -139,13 +205,7 @@ def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 if beyond
                 else (f"expected {least:g} to {most:,.12g}"),
             )
-    for moment, seconds in _EITHER:
-        if moment in given and given[moment].tzinfo is None:
-            yield moment, "expected a time with a zone"
-        elif moment in given and not is_near(given[moment]):
-            yield moment, EXPECTED_NEAR
-        if moment in given and given.get(seconds):
-            yield seconds, f"expected only one of {moment} and {seconds}"
+    yield from _problems_of_moments(given)
     yield from _problems_of_times(given)
     if "unique" in given:
         yield from given["unique"].problems()
@@ -154,6 +214,16 @@ def _problems(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     key = given.get("concurrency_key", "-")
     if not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
         yield "concurrency_key", f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
+
+
+def _problems_of_moments(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for moment, seconds in _EITHER:
+        if moment in given and given[moment].tzinfo is None:
+            yield moment, "expected a time with a zone"
+        elif moment in given and not is_near(given[moment]):
+            yield moment, EXPECTED_NEAR
+        if moment in given and given.get(seconds):
+            yield seconds, f"expected only one of {moment} and {seconds}"
 
 
 def _problems_of_times(given: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -127,8 +127,11 @@ def expect_name(name: str) -> None:
 
     Raises:
         QueueNotFoundError: it is reserved, or no text that PostgreSQL can hold.
+        TypeError: it is no text.
     """
-    if "\0" in name or name == QUARANTINE_QUEUE:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a queue: expected a text, got {type(name).__qualname__}")
+    if "\0" in name or name == QUARANTINE_QUEUE or name.encode("utf-8", "ignore").decode() != name:
         raise QueueNotFoundError(name)
 
 

@@ -12,6 +12,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Tracer
 
 from goqueue.jobs import AttemptOutcome, ClaimedJob, Outcome
+from goqueue.rules.exception_reader import ExceptionReader
 from goqueue.tracing.context import context_of, parsed
 from goqueue.tracing.spans import Tracing, chosen_span_id, fail, messaging, span_name
 
@@ -32,8 +33,8 @@ def begin_attempt(job: ClaimedJob) -> AttemptTrace | None:
     try:
         if Tracing.tracer is not None:
             return AttemptTrace(_start_attempt(Tracing.tracer, job, creation))
-    except Exception as error:  # noqa: BLE001  (as said above)
-        log.warning("tracing_failed", job_id=job.id, error=repr(error))
+    except BaseException as error:  # noqa: BLE001  (as said above)
+        log.warning("tracing_failed", job_id=job.id, error=ExceptionReader(error).line)
     return None if creation is None else AttemptTrace(NonRecordingSpan(creation))
 
 
@@ -53,8 +54,8 @@ class AttemptTrace:
             if outcome is not None:
                 _tell_outcome(self._span, outcome)
             self._span.end()
-        except Exception as error:  # noqa: BLE001  (a foreign processor may raise; the outcome must be recorded)
-            log.warning("tracing_failed", error=repr(error))
+        except BaseException as error:  # noqa: BLE001  (a foreign processor may raise; the outcome must be recorded)
+            log.warning("tracing_failed", error=ExceptionReader(error).line)
 
 
 def _start_attempt(tracer: Tracer, job: ClaimedJob, creation: SpanContext | None) -> Span:

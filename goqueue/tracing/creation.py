@@ -11,6 +11,7 @@ import structlog
 from opentelemetry.trace import Span, SpanContext, SpanKind, Tracer
 
 from goqueue.jobs import NewJob
+from goqueue.rules.exception_reader import ExceptionReader
 from goqueue.tracing.context import context_of, current_traceparent, formatted, parsed
 from goqueue.tracing.spans import Tracing, adopt, fail, messaging, span_name
 
@@ -30,7 +31,7 @@ def begin_create(jobs: Sequence[NewJob]) -> Creation | None:
     try:
         return Creation(adopt(), jobs, current)
     except Exception as error:  # noqa: BLE001  (as said above)
-        log.warning("tracing_failed", error=repr(error))
+        log.warning("tracing_failed", error=ExceptionReader(error).line)
         return Creation(None, jobs, current)
 
 
@@ -71,7 +72,7 @@ class Creation:
                     fail(span, kind.__name__)
                 span.end()
         except Exception as error:  # noqa: BLE001  (the jobs are created, whatever a processor raises)
-            log.warning("tracing_failed", error=repr(error))
+            log.warning("tracing_failed", error=ExceptionReader(error).line)
 
     def link(self, traceparents: Sequence[str]) -> None:
         """Link to the traces of the jobs that these wait for."""

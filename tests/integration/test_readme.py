@@ -7,10 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from goqueue.config import Settings, environment_of
+from goqueue.db import Database
+from tests.support.engine import process_of
 
 README = Path(__file__).parents[2] / "README.md"
+JOBS = README.parent / "docs" / "jobs.md"
 
 RUN = """
 import json, sys
@@ -19,6 +26,43 @@ job_type = broker.job_types["send_invoice"]
 job_type.parse('{"order_id": 7, "email": "a@example.com"}')
 print(json.dumps([job_type.queue, job_type.retry.max_retries, sorted(job_type.json_schema()["properties"])]))
 """
+
+
+class Base(DeclarativeBase):
+    """The tables of the application of the documents."""
+
+
+class Order(Base):
+    """What its own transaction changes."""
+
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
+
+
+def test_the_examples_of_the_document_about_jobs_run(settings: Settings, database: Database) -> None:
+    """Every block of Python there does what it says, one after the other."""
+    blocks = re.findall(r"```python\n(.*?)```", JOBS.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    engine = create_engine(
+        settings.database_url.get_secret_value().replace("postgresql:", "postgresql+psycopg:")
+    )
+    Base.metadata.create_all(engine)
+    names: dict[str, Any] = {
+        "__name__": "shop.jobs",
+        "Session": Session,
+        "engine": engine,
+        "order": Order(id=7, email="a@example.com"),
+    }
+    with process_of(settings):
+        for block in blocks:
+            exec(block, names)
+    engine.dispose()
+    with database.autocommit() as connection:
+        rows = connection.exec_driver_sql("SELECT payload, priority FROM jobs ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == [{"order_id": 7, "email": "a@example.com"}] * 6
+    assert [row[1] for row in rows] == [0, 10, 0, 0, 0, 0]
 
 
 def test_the_job_type_of_the_readme_is_declared(settings: Settings, tmp_path: Path) -> None:

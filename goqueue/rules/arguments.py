@@ -1,0 +1,44 @@
+"""Arguments of the functions that `goqueue` exports, where only a type checker would look otherwise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["expect_finite", "expect_text", "expect_whole_number"]
+
+
+def expect_whole_number(name: str, value: Any) -> None:
+    """Refuse what is no whole number.
+
+    Raises:
+        TypeError: it is none; the text says which argument it is.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a whole number, got {type(value).__qualname__}")
+
+
+def expect_text(name: str, value: Any) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is one that no server can be sent.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text, got {type(value).__qualname__}")
+    if "\0" in value or value.encode("utf-8", "ignore").decode() != value:
+        raise ValueError(f"{name}: expected text without NUL that UTF-8 can write")
+
+
+def expect_finite(name: str, value: Any, *, least: float, most: float) -> None:
+    """Refuse what is no number in this range.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is out of the range.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {type(value).__qualname__}")
+    if not math.isfinite(value) or not least <= value <= most:
+        raise ValueError(f"{name}: expected {least:g} to {most:,.12g}, got {value}")
