@@ -39,7 +39,8 @@ class Settings(BaseSettings):
 
     # Servers
     database_url: SecretStr = Field(
-        SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"), description="PostgreSQL, as a libpq URL."
+        SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"),
+        description="PostgreSQL, as a libpq URL; of several hosts (a:5432,b:5432) the one that takes writes.",
     )
     database_direct_url: SecretStr | None = Field(
         None,
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
     database_connect_timeout_seconds: int = Field(3, ge=1, description="Give up connecting after this.")
     database_statement_timeout_seconds: Seconds = Field(
         30.0, description="PostgreSQL ends a statement of ours after this."
+    )
+    database_lock_timeout_seconds: Seconds = Field(
+        5.0, description="PostgreSQL ends a statement of ours that waits so long for one lock."
+    )
+    database_idle_transaction_timeout_seconds: Seconds = Field(
+        10.0, description="PostgreSQL ends a transaction of ours in which nothing was said for so long."
     )
     redis_timeout_seconds: Seconds = Field(2.0, description="Connecting to, and one answer of, Redis.")
 
@@ -281,8 +288,13 @@ class Settings(BaseSettings):
         return self.model_copy(update={"database_url": self.database_direct_url, "database_direct_url": None})
 
     def for_reading(self) -> Settings:
-        """These settings for reads that may be a moment old."""
-        return self.model_copy(update={"database_url": self.read_database_url or self.database_url})
+        """These settings for reads that may be a moment old: of a server that need not accept writes."""
+        if self.read_database_url is None:
+            return self
+        url = self.read_database_url.get_secret_value()
+        if "target_session_attrs=" not in url:
+            url += f"{'&' if '?' in url else '?'}target_session_attrs=any"
+        return self.model_copy(update={"database_url": SecretStr(url)})
 
     def masked(self) -> dict[str, Any]:
         """The effective values with every secret hidden: what `goqueue check` prints."""

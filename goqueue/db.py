@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,14 +17,15 @@ import orjson
 import psycopg
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from goqueue.config import Settings
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
+from goqueue.server_connection import Server, ServerConnection
+from goqueue.sqlstates import Verdict, verdict_of
 
-__all__ = ["Connection", "Database", "retry_on_conflict"]
+__all__ = ["Connection", "Database", "expect_primary", "retry_on_conflict"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +34,13 @@ R = TypeVar("R")
 CONFLICT_TRIES = 10
 
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-OUTAGES = (psycopg.errors.OperationalError, psycopg.errors.QueryCanceled)
+
+#: What SQLAlchemy says of a connection that broke before: whoever uses it sees an outage.
+BROKEN = (DisconnectionError, PendingRollbackError, ResourceClosedError)
+
+#: After all connections were given up they are not given up again for so long: an error that comes back all
+#: the time must not have each statement connect anew.
+GIVEN_UP_SECONDS = 1.0
 
 
 class Database:
@@ -48,8 +56,12 @@ class Database:
         self, settings: Settings, *, pool_size: int | None = None, application_name: str = "goqueue"
     ) -> None:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
+        event.listen(self.engine, "connect", self._note_generation)
+        event.listen(self.engine, "checkout", self._refuse_bad_connection)
         # Checked out and open, for the next statement: going through the pool costs a single INSERT a tenth.
         self._idle: deque[Connection] = deque()
+        self._generation = 0
+        self._given_up_at = 0.0
 
     def autocommit(self) -> AbstractContextManager[Connection]:
         """A connection on which every statement is its own transaction.
@@ -58,7 +70,7 @@ class Database:
             DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
             DatabaseRefusedError: it refused a statement.
         """
-        return _Autocommit(self._idle, self.engine)
+        return _Autocommit(self)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -79,7 +91,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: as `autocommit`.
         """
-        with _translated():
+        with self._translated():
             connection = self.checkout()
             try:
                 yield connection
@@ -100,39 +112,102 @@ class Database:
                 self._idle.pop().close()
         self.engine.dispose()
 
+    def give_up_connections(self) -> None:
+        """Replace every connection that is open now, each before its next use: something is wrong there."""
+        now = time.monotonic()
+        if now - self._given_up_at >= GIVEN_UP_SECONDS:
+            self._given_up_at = now
+            self._generation += 1
 
-class _Autocommit:
-    """What `Database.autocommit` enters: an idle connection, or one of the pool."""
-
-    __slots__ = ("_connection", "_engine", "_idle")
-
-    def __init__(self, idle: deque[Connection], engine: Engine) -> None:
-        self._idle = idle
-        self._engine = engine
-
-    def __enter__(self) -> Connection:
-        with _translated():
-            self._connection = self._take()
-        return self._connection
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if error is None:
-            self._idle.append(self._connection)
-            return
-        _give_back(self._connection)
-        if isinstance(error, (DBAPIError, psycopg.Error)):
-            raise _translation_of(error) from error
-
-    def _take(self) -> Connection:
+    def take(self) -> Connection:
+        """An idle connection, or one of the pool; errors are the driver's."""
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._engine.connect()
+                return self.engine.connect()
             driver = connection.connection.driver_connection
-            if driver is not None and not _was_closed_by_server(driver):
+            if driver is not None and self._is_good(driver):
                 return connection
-            _give_back(connection)
+            _give_back(connection, is_good=False)
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection that is well for the next statement."""
+        self._idle.append(connection)
+
+    def translation_of(self, error: Exception) -> GoQueueError:
+        """The error of ours that stands for one of the driver's; a bad server costs it its connections."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        verdict = verdict_of(cause)
+        if verdict is Verdict.REFUSED:
+            return DatabaseRefusedError(f"PostgreSQL: {_first_line(cause)}")
+        if verdict in {Verdict.LOST, Verdict.DOUBTFUL}:
+            self.give_up_connections()
+        may_be_the_statement = verdict in {Verdict.BUSY, Verdict.DOUBTFUL}
+        return DatabaseUnavailableError(
+            f"PostgreSQL: {_first_line(cause)}", may_be_the_statement=may_be_the_statement
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+        except (DBAPIError, psycopg.Error, *BROKEN) as error:
+            raise self.translation_of(error) from error
+
+    def _is_good(self, connection: psycopg.Connection[Any]) -> bool:
+        generation = getattr(connection, "generation", 0)
+        return generation == self._generation and not _was_closed_by_server(connection)
+
+    def _note_generation(self, connection: ServerConnection, _record: object) -> None:
+        connection.generation = self._generation
+
+    def _refuse_bad_connection(
+        self, connection: psycopg.Connection[Any], _record: object, _proxy: object
+    ) -> None:
+        """Raising DisconnectionError makes the pool open a new one."""
+        if not self._is_good(connection):
+            raise DisconnectionError
+
+
+class _Autocommit:
+    """What `Database.autocommit` enters: an idle connection, or one of the pool."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Connection:
+        try:
+            self._connection = self._database.take()
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+        except (DBAPIError, psycopg.Error, *BROKEN) as error:
+            raise self._database.translation_of(error) from error
+        return self._connection
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self._database.keep(self._connection)
+            return
+        _give_back(self._connection)
+        if isinstance(error, (DBAPIError, psycopg.Error, *BROKEN)):
+            raise self._database.translation_of(error) from error
+
+
+def expect_primary(connection: Connection) -> None:
+    """See that the server accepts writes.
+
+    Raises:
+        psycopg.Error: it does not: it was demoted, or made read-only. Inside of `Database.autocommit` that is
+            a DatabaseUnavailableError, as that of any statement.
+    """
+    asked = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+    if connection.exec_driver_sql(asked).scalar():
+        raise psycopg.errors.ReadOnlySqlTransaction("the server accepts no writes")
 
 
 def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
@@ -168,38 +243,16 @@ def _is_autocommit(connection: Connection) -> bool:
     )
 
 
-def _give_back(connection: Connection) -> None:
+def _give_back(connection: Connection, *, is_good: bool = True) -> None:
     """Back to the pool, which resets it; or away with it, when the server closed it.
 
     Statements run on psycopg's connection, so SQLAlchemy does not see by itself when it breaks.
     """
     if not connection.invalidated:
         driver = connection.connection.driver_connection
-        if driver is None or _was_closed_by_server(driver):
+        if driver is None or not is_good or _was_closed_by_server(driver):
             connection.invalidate()
     connection.close()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
-    except (DBAPIError, psycopg.Error) as error:
-        raise _translation_of(error) from error
-
-
-def _translation_of(error: DBAPIError | psycopg.Error) -> GoQueueError:
-    cause = _cause(error)
-    # psycopg files conflicts under its OperationalError: asking again helps there too.
-    kind = DatabaseUnavailableError if isinstance(cause, OUTAGES) else DatabaseRefusedError
-    return kind(f"PostgreSQL: {_first_line(cause)}")
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    """What the driver said, whether SQLAlchemy wrapped it or not."""
-    return error.orig if isinstance(error, DBAPIError) else error
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -209,30 +262,45 @@ def _first_line(error: BaseException | None) -> str:
 
 def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:
     engine = create_engine(
-        _sqlalchemy_url(settings),
+        "postgresql+psycopg://",
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
         # An error's text must not carry a payload into a log.
         hide_parameters=True,
         pool_timeout=settings.database_connect_timeout_seconds,
-        connect_args={
-            "connect_timeout": settings.database_connect_timeout_seconds,
-            "application_name": application_name,
-            **_session_arguments(settings),
-            # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
-            # goes on sending.
-            "tcp_user_timeout": 10_000,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        },
     )
+    server = _server(settings, application_name)
+
+    def connect(_dialect: object, _record: object, _arguments: object, parameters: Any) -> ServerConnection:
+        return server.connect(context=parameters["context"])
+
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", _prepare_connection)
     if settings.has_pooler:
         event.listen(engine, "connect", _use_utc)
-    event.listen(engine, "checkout", _refuse_closed_connection)
     return engine
+
+
+def _server(settings: Settings, application_name: str) -> Server:
+    arguments = {
+        "connect_timeout": settings.database_connect_timeout_seconds,
+        "application_name": application_name,
+        **_session_arguments(settings),
+        # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
+        # goes on sending.
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }
+    return Server(
+        settings.database_url.get_secret_value(),
+        arguments,
+        timeout_seconds=settings.database_connect_timeout_seconds,
+        answer_seconds=settings.database_statement_timeout_seconds,
+        has_pooler=settings.has_pooler,
+    )
 
 
 def _session_arguments(settings: Settings) -> dict[str, Any]:
@@ -253,6 +321,8 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
         "jit": "off",
         "enable_seqscan": "off",
         "statement_timeout": int(settings.database_statement_timeout_seconds * 1000),
+        "lock_timeout": int(settings.database_lock_timeout_seconds * 1000),
+        "idle_in_transaction_session_timeout": int(settings.database_idle_transaction_timeout_seconds * 1000),
     }
     return {"options": " ".join(f"-c {name}={value}" for name, value in told.items())}
 
@@ -262,18 +332,8 @@ def _use_utc(connection: psycopg.Connection[Any], _record: object) -> None:
     connection.execute("SET TIME ZONE 'UTC'")
 
 
-def _sqlalchemy_url(settings: Settings) -> URL:
-    return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
-
-
 def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
     set_json_loads(orjson.loads, connection)
-
-
-def _refuse_closed_connection(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-    """Raising DisconnectionError makes the pool open a new one."""
-    if _was_closed_by_server(connection):
-        raise DisconnectionError
 
 
 def _was_closed_by_server(connection: psycopg.Connection[Any]) -> bool:

@@ -54,7 +54,8 @@ _MARK = """
 # request to stop the job, its acknowledgement): a statement that waited for that lock would call the outcome
 # stale. Here, at the second try, the locks come first, and the next statement's snapshot is younger.
 _LOCK_ENDING = """
-    SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running' ORDER BY id FOR UPDATE
+    SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running'
+    ORDER BY id FOR UPDATE SKIP LOCKED
 """
 
 _LOCK_CHILDREN = """
