@@ -150,7 +150,12 @@ class Settings(BaseSettings):
     )
 
     # Services
-    leader_check_seconds: Seconds = Field(1.0, description="How often a standby tries to become leader.")
+    leader_check_seconds: Seconds = Field(
+        1.0, description="How often the leader renews its lease, and a standby looks at it."
+    )
+    leader_lease_seconds: Seconds = Field(
+        10.0, description="A leader that has not renewed its lease for this long leads no more."
+    )
     rescue_interval_seconds: Seconds = Field(1.0, description="How often lost jobs are looked for.")
     expire_interval_seconds: Seconds = Field(1.0, description="How often expired jobs are looked for.")
     release_interval_seconds: Seconds = Field(
@@ -379,6 +384,11 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             "GOQUEUE_LEASE_SECONDS: expected at least three heartbeats "
             f"({3 * settings.heartbeat_seconds:g}), got {settings.lease_seconds:g}"
+        )
+    if settings.leader_lease_seconds < 3 * settings.leader_check_seconds:
+        problems.append(
+            "GOQUEUE_LEADER_LEASE_SECONDS: expected at least three checks "
+            f"({3 * settings.leader_check_seconds:g}), got {settings.leader_lease_seconds:g}"
         )
     if settings.runway_max < settings.runway_min:
         problems.append(f"GOQUEUE_RUNWAY_MAX: expected at least GOQUEUE_RUNWAY_MIN ({settings.runway_min})")

@@ -50,13 +50,21 @@ class Database:
         settings: the URL, the pool's size and the time-outs.
         pool_size: connections kept, instead of the setting's.
         application_name: what `pg_stat_activity` shows.
+        on_connect: is called with each new connection, which is not used when it raises a psycopg.Error.
     """
 
     def __init__(
-        self, settings: Settings, *, pool_size: int | None = None, application_name: str = "goqueue"
+        self,
+        settings: Settings,
+        *,
+        pool_size: int | None = None,
+        application_name: str = "goqueue",
+        on_connect: Callable[[psycopg.Connection[Any]], None] | None = None,
     ) -> None:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
         event.listen(self.engine, "connect", self._note_generation)
+        if on_connect is not None:
+            event.listen(self.engine, "connect", lambda connection, _record: on_connect(connection))
         event.listen(self.engine, "checkout", self._refuse_bad_connection)
         # Checked out and open, for the next statement: going through the pool costs a single INSERT a tenth.
         self._idle: deque[Connection] = deque()

@@ -40,11 +40,12 @@ class LoopWatch:
         step = self._steps.get(name)
         return 0.0 if step is None else time.monotonic() - step.began_at
 
-    def stuck(self) -> list[str]:
-        """Which loops hang, each as a line."""
+    def stuck(self, grace_seconds: float = 0.0) -> list[str]:
+        """Which loops hang, and have for so long, each as a line."""
         now = time.monotonic()
         return [
             f"{name} has {'rested' if step.rests else 'been in one round'} for {now - step.began_at:.0f} s"
             for name, step in self._steps.copy().items()
-            if now - step.began_at > (self._rest_seconds if step.rests else self._round_seconds)
+            if now - step.began_at - grace_seconds
+            > (self._rest_seconds if step.rests else self._round_seconds)
         ]

@@ -57,6 +57,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "bulk_canaries",
             "rollups",
             "rollup_progress",
+            "leadership",
         ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()
