@@ -11,7 +11,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
-from goqueue.services.service import Counts, Pause
+from goqueue.services.service import Counts, Pause, passing_over_locked
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation
 from goqueue.store import dependencies as dependency_store
@@ -96,21 +96,23 @@ class Rescuer:
         now = time.monotonic()
         if ends == self._ends and now < self._looks_at and now >= self._looks_until:
             return []
-        rescued = self._rescue()
+        rescued = passing_over_locked(self._rescue)
         # Noted when it is done: a look that failed is due again.
         if ends != self._ends or rescued:
             self._looks_until = now + LOOKS_AFTER_END_SECONDS
         self._ends, self._looks_at = ends, now + LOOK_SECONDS
         return rescued
 
-    def _rescue(self) -> list[tuple[int, JobStatus]]:
+    def _rescue(self, leave_locked: bool) -> list[tuple[int, JobStatus]]:
         head_start = self._settings.priority_head_start_seconds
         with self._database.transaction() as connection:
             rescued = attempt_store.rescue(
                 connection, max_deaths=self._settings.max_deaths, head_start_seconds=head_start
             )
             ended = [job_id for job_id, status in rescued if status in FINAL_STATUSES]
-            dependency_store.settle(connection, ended, head_start_seconds=head_start)
+            dependency_store.settle(
+                connection, ended, head_start_seconds=head_start, leave_locked=leave_locked
+            )
             failed = [job_id for job_id, status in rescued if status is JobStatus.FAILED]
             dead_letters = attempt_store.queues_and_types(connection, failed)
         for queue, type_name in dead_letters:

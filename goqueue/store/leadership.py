@@ -106,11 +106,13 @@ def resign(connection: Connection, name: str, term: int) -> None:
 
 def end_sessions(connection: Connection, name: str) -> int:
     """End the sessions of a former leader, with whatever they were doing; how many have not ended yet."""
-    # All are told before the end of any is waited for.
+    # All are told before the end of any is waited for. As a condition it might be asked of other sessions.
     fetch_all(connection, f"SELECT pg_terminate_backend(pid) {_SESSIONS}", {"name": name})
     parameters = {"name": name, "milliseconds": SESSION_END_MILLISECONDS}
-    sql = f"SELECT pid {_SESSIONS} AND NOT pg_terminate_backend(pid, %(milliseconds)s)"
-    return len(fetch_all(connection, sql, parameters))
+    ended = fetch_all(
+        connection, f"SELECT pg_terminate_backend(pid, %(milliseconds)s) {_SESSIONS}", parameters
+    )
+    return sum(not row[0] for row in ended)
 
 
 def expect_holder(connection: psycopg.Connection[Any], name: str, term: int) -> None:
