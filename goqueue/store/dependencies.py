@@ -228,10 +228,10 @@ def sweep(connection: Connection, *, after_id: int, limit: int, head_start_secon
         children = stuck[start : start + CHUNK]
         fetch_all(connection, _LOCK_UNMARKED_PARENTS, {"ids": array(children)})
         fetch_all(connection, _MARK_OF_CHILDREN, {"ids": array(children)})
-        settings = {"head_start_seconds": head_start_seconds, "leave_locked": True}
-        freed = release(connection, children, **settings)
+        freed = release(connection, children, head_start_seconds=head_start_seconds, leave_locked=True)
         ended = [child.id for child in freed if child.status in FINAL_STATUSES]
-        released += [*freed, *settle(connection, ended, **settings)]
+        released += freed
+        released += settle(connection, ended, head_start_seconds=head_start_seconds, leave_locked=True)
     return Sweep(released, page[-1][0] if len(page) == limit else None)
 
 

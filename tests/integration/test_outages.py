@@ -117,7 +117,7 @@ def set_read_only(server: EmbeddedPostgres, value: str) -> None:
 
 
 def test_a_read_only_postgresql_is_an_outage(settings: Settings, primary: EmbeddedPostgres) -> None:
-    """Clients get 503 with Retry-After, nobody is ready, and outcomes are kept until it takes writes again."""
+    """Clients get 503 with Retry-After, nobody is ready; outcomes are kept until it takes writes again."""
     service = service_of(settings, primary.url)
     messages = service.claim(6)
     assert service.creates()
@@ -152,7 +152,7 @@ def test_a_read_only_postgresql_is_left_for_the_one_that_accepts_writes(
         wait_until(lambda: not service.creates(), what="the switch")
         promote(standby)
         wait_until(service.creates, SILENCE_SECONDS, "jobs to be created on the promoted one")
-            for message in messages:
+        for message in messages:
             service.recorder.put(message)
         wait_until(lambda: not service.holdings.snapshot(), SILENCE_SECONDS, "the outcomes")
         assert service.statuses(messages) == {"completed"}
@@ -175,7 +175,7 @@ def test_a_primary_that_hangs_is_left_for_its_successor(
         try:
             promote(standby)
             promoted_at = time.monotonic()
-                    for message in messages:
+            for message in messages:
                 service.recorder.put(message)
             wait_until(service.creates, SILENCE_SECONDS, "jobs to be created on the promoted one")
             wait_until(lambda: not service.holdings.snapshot(), SILENCE_SECONDS, "the outcomes")
