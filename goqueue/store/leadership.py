@@ -12,7 +12,7 @@ from goqueue.store.rows import fetch_all, fetch_one
 __all__ = ["Lease", "end_sessions", "expect_holder", "is_led", "look", "renew", "resign", "take"]
 
 #: How long the end of one session is waited for: it is rolling back.
-SESSION_END_MILLISECONDS = 500
+SESSION_END_MILLISECONDS = 2000
 
 _LOOK = """
     SELECT holder, term, renewals, expires_at <= now(), EXISTS (

@@ -399,7 +399,8 @@ def test_it_was_overlooked(
     if led:
         execute(
             database,
-            "UPDATE leadership SET holder = 'somebody', expires_at = now() + interval '1 minute'",
+            "INSERT INTO leadership (holder, expires_at) VALUES ('somebody', now() + interval '1 minute') "
+            "ON CONFLICT (id) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at",
         )
     answer = asked(client, job)
     assert codes(answer) == ["not_dispatched"]

@@ -95,7 +95,7 @@ def test_a_standby_takes_the_lead_when_the_leading_scheduler_is_stopped(data_fol
         stack.wait_until_finished(20)
         taken = _term(stack)
         stack.resume(leading.pid)
-        wait_until(lambda: leading.exit_code is not None, 20, "the stopped one to end")
+        wait_until(leading.has_ended, 20, "the stopped one to end")
         assert leading.exit_code == EXIT_CODE
         assert stack.logged("process_ended_by_watchdog") == 1
         assert _term(stack) == taken
