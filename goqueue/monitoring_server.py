@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 #: A client that says nothing for so long is let go.
 CLIENT_SECONDS = 10.0
 
+#: When to ask again whoever is not well.
+RETRY_AFTER_SECONDS = 1
+
 #: What is wrong, each as a line; nothing is well.
 Problems = list[str]
 Check = Callable[[], Problems]
@@ -150,6 +153,8 @@ def _handler(monitoring: MonitoringServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
             self.end_headers()
             self.wfile.write(body)
 
