@@ -33,8 +33,9 @@ MARGIN_SECONDS = 5.0
 #: Whoever finds that a server does not answer tells it to those that wait for the same one.
 SILENCE_GOOD_FOR_SECONDS = 5.0
 
-# Idle: it has answered, and the answer is lost. No row: the session is gone, or it is another server by now.
-_IS_AT_WORK = "SELECT FROM pg_stat_activity WHERE pid = %s AND state IS DISTINCT FROM 'idle'"
+# Idle, in a transaction or not: it has answered, and the answer is lost, or the statement never came. No row:
+# the session is gone, or it is another server by now.
+_IS_AT_WORK = "SELECT FROM pg_stat_activity WHERE pid = %s AND (state LIKE 'idle%%') IS NOT TRUE"
 
 
 class Server:

@@ -187,19 +187,43 @@ def test_a_primary_that_hangs_is_left_for_its_successor(
                 process.resume()
 
 
-def test_a_link_that_swallows_everything_holds_nobody(settings: Settings, primary: EmbeddedPostgres) -> None:
+@pytest.mark.parametrize("host", ["one", "several"])
+def test_a_link_that_swallows_everything_holds_nobody(
+    settings: Settings, primary: EmbeddedPostgres, host: str
+) -> None:
     """A statement whose answer does not come ends, and the next one has a new connection."""
     proxy = TcpProxy(primary.port)
-    service = service_of(settings, url_of(proxy.port))
+    service = service_of(settings, url_of(proxy.port, *([primary.port] if host == "several" else [])))
     assert service.creates()
     proxy.black_hole()
     began_at = time.monotonic()
     assert not service.creates()
     assert time.monotonic() - began_at < SILENCE_SECONDS
+    if host == "several":
+        assert service.creates()
     proxy.close()
-    with pytest.raises(DatabaseUnavailableError), service.database.autocommit():
-        pass
     service.close()
+
+
+def test_a_link_that_swallows_everything_holds_no_transaction(
+    settings: Settings, primary: EmbeddedPostgres
+) -> None:
+    """Also in the middle of a transaction, which the server believes to be idle."""
+    proxy = TcpProxy(primary.port)
+    service = service_of(settings, url_of(proxy.port))
+    began_at = time.monotonic()
+    with pytest.raises(DatabaseUnavailableError):
+        _hang_in_a_transaction(service, proxy)
+    assert time.monotonic() - began_at < SILENCE_SECONDS
+    proxy.close()
+    service.close()
+
+
+def _hang_in_a_transaction(service: Service, proxy: TcpProxy) -> None:
+    with service.database.transaction() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        proxy.black_hole()
+        connection.exec_driver_sql("SELECT 2")
 
 
 def test_a_slow_statement_is_waited_for(settings: Settings, primary: EmbeddedPostgres) -> None:
