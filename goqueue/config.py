@@ -51,7 +51,8 @@ class Settings(BaseSettings):
 
     # Servers
     database_url: SecretStr = Field(
-        SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"), description="PostgreSQL, as a libpq URL."
+        SecretStr("postgresql://postgres@127.0.0.1:5432/goqueue"),
+        description="PostgreSQL, as a libpq URL; of several hosts (a:5432,b:5432) the one that takes writes.",
     )
     database_direct_url: SecretStr | None = Field(
         None,
@@ -73,6 +74,12 @@ class Settings(BaseSettings):
     )
     database_statement_timeout_seconds: Seconds = Field(
         30.0, description="PostgreSQL ends a statement of ours after this."
+    )
+    database_lock_timeout_seconds: Seconds = Field(
+        5.0, description="PostgreSQL ends a statement of ours that waits so long for one lock."
+    )
+    database_idle_transaction_timeout_seconds: Seconds = Field(
+        10.0, description="PostgreSQL ends a transaction of ours in which nothing was said for so long."
     )
     redis_timeout_seconds: Seconds = Field(2.0, description="Connecting to, and one answer of, Redis.")
 
@@ -224,7 +231,12 @@ class Settings(BaseSettings):
     )
 
     # Services
-    leader_check_seconds: Seconds = Field(1.0, description="How often a standby tries to become leader.")
+    leader_check_seconds: Seconds = Field(
+        1.0, description="How often the leader renews its lease, and a standby looks at it."
+    )
+    leader_lease_seconds: Seconds = Field(
+        10.0, description="A leader that has not renewed its lease for this long leads no more."
+    )
     rescue_interval_seconds: Seconds = Field(1.0, description="How often lost jobs are looked for.")
     expire_interval_seconds: Seconds = Field(1.0, description="How often expired jobs are looked for.")
     release_interval_seconds: Seconds = Field(
@@ -404,8 +416,13 @@ class Settings(BaseSettings):
         return self.model_copy(update={"database_url": self.database_direct_url, "database_direct_url": None})
 
     def for_reading(self) -> Settings:
-        """These settings for reads that may be a moment old."""
-        return self.model_copy(update={"database_url": self.read_database_url or self.database_url})
+        """These settings for reads that may be a moment old: of a server that need not accept writes."""
+        if self.read_database_url is None:
+            return self
+        url = self.read_database_url.get_secret_value()
+        if "target_session_attrs=" not in url:
+            url += f"{'&' if '?' in url else '?'}target_session_attrs=any"
+        return self.model_copy(update={"database_url": SecretStr(url)})
 
     def secrets(self) -> list[str]:
         """The values of every secret: what is taken out of log lines and stored errors."""
@@ -507,6 +524,11 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             "GOQUEUE_LEASE_SECONDS: expected at least three heartbeats "
             f"({3 * settings.heartbeat_seconds:g}), got {settings.lease_seconds:g}"
+        )
+    if settings.leader_lease_seconds < 3 * settings.leader_check_seconds:
+        problems.append(
+            "GOQUEUE_LEADER_LEASE_SECONDS: expected at least three checks "
+            f"({3 * settings.leader_check_seconds:g}), got {settings.leader_lease_seconds:g}"
         )
     if settings.runway_max < settings.runway_min:
         problems.append(f"GOQUEUE_RUNWAY_MAX: expected at least GOQUEUE_RUNWAY_MIN ({settings.runway_min})")

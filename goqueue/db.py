@@ -8,19 +8,20 @@ from __future__ import annotations
 import functools
 import re
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, scoped_session
 
@@ -28,8 +29,10 @@ from goqueue.config import Settings
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
 from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
+from goqueue.server_connection import Server, ServerConnection
+from goqueue.sqlstates import Verdict, verdict_of
 
-__all__ = ["Connection", "Database", "joined", "retry_on_conflict"]
+__all__ = ["Connection", "Database", "expect_primary", "joined", "retry_on_conflict"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +41,13 @@ R = TypeVar("R")
 CONFLICT_TRIES = 10
 
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-OUTAGES = (psycopg.errors.OperationalError, psycopg.errors.QueryCanceled)
+
+#: What SQLAlchemy says of a connection that broke before: whoever uses it sees an outage.
+BROKEN = (DisconnectionError, PendingRollbackError, ResourceClosedError)
+
+#: After all connections were given up they are not given up again for so long: an error that comes back all
+#: the time must not have each statement connect anew.
+GIVEN_UP_SECONDS = 1.0
 
 
 class Database:
@@ -48,14 +57,26 @@ class Database:
         settings: the URL, the pool's size and the time-outs.
         pool_size: connections kept, instead of the setting's.
         application_name: what `pg_stat_activity` shows.
+        on_connect: is called with each new connection, which is not used when it raises a psycopg.Error.
     """
 
     def __init__(
-        self, settings: Settings, *, pool_size: int | None = None, application_name: str = "goqueue"
+        self,
+        settings: Settings,
+        *,
+        pool_size: int | None = None,
+        application_name: str = "goqueue",
+        on_connect: Callable[[psycopg.Connection[Any]], None] | None = None,
     ) -> None:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
+        event.listen(self.engine, "connect", self._note_generation)
+        if on_connect is not None:
+            event.listen(self.engine, "connect", lambda connection, _record: on_connect(connection))
+        event.listen(self.engine, "checkout", self._refuse_bad_connection)
         # Checked out and open, for the next statement: going through the pool costs a single INSERT a tenth.
         self._idle: deque[Connection] = deque()
+        self._generation = 0
+        self._given_up_at = 0.0
         #: What a fork copied, kept: letting go of a connection makes SQLAlchemy talk to its server.
         self._of_parents: list[object] = []
         event.listen(self.engine, "connect", _cut_off_in_children)
@@ -68,7 +89,7 @@ class Database:
             DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
             DatabaseRefusedError: it refused a statement.
         """
-        return _Autocommit(self._idle, self.engine)
+        return _Autocommit(self)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -89,7 +110,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: as `autocommit`.
         """
-        with _translated():
+        with self._translated():
             connection = self.checkout()
             try:
                 yield connection
@@ -116,6 +137,65 @@ class Database:
         self._idle.clear()
         self.engine.dispose(close=False)
 
+    def give_up_connections(self) -> None:
+        """Replace every connection that is open now, each before its next use: something is wrong there."""
+        now = time.monotonic()
+        if now - self._given_up_at >= GIVEN_UP_SECONDS:
+            self._given_up_at = now
+            self._generation += 1
+
+    def take(self) -> Connection:
+        """An idle connection, or one of the pool; errors are the driver's."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self.engine.connect()
+            driver = connection.connection.driver_connection
+            if driver is not None and self._is_good(driver):
+                return connection
+            _give_back(connection, is_good=False)
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection that is well for the next statement."""
+        self._idle.append(connection)
+
+    def translation_of(self, error: Exception) -> GoQueueError:
+        """The error of ours that stands for one of the driver's; a bad server costs it its connections."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        verdict = verdict_of(cause)
+        if verdict is Verdict.REFUSED:
+            return DatabaseRefusedError(f"PostgreSQL: {_first_line(cause)}")
+        if verdict in {Verdict.LOST, Verdict.DOUBTFUL}:
+            self.give_up_connections()
+        may_be_the_statement = verdict in {Verdict.BUSY, Verdict.DOUBTFUL}
+        return DatabaseUnavailableError(
+            f"PostgreSQL: {_first_line(cause)}", may_be_the_statement=may_be_the_statement
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+        except (DBAPIError, psycopg.Error, *BROKEN) as error:
+            raise self.translation_of(error) from error
+
+    def _is_good(self, connection: psycopg.Connection[Any]) -> bool:
+        generation = getattr(connection, "generation", 0)
+        return generation == self._generation and not _was_closed_by_server(connection)
+
+    def _note_generation(self, connection: ServerConnection, _record: object) -> None:
+        connection.generation = self._generation
+
+    def _refuse_bad_connection(
+        self, connection: psycopg.Connection[Any], _record: object, _proxy: object
+    ) -> None:
+        """Raising DisconnectionError makes the pool open a new one."""
+        if not self._is_good(connection):
+            raise DisconnectionError
+
 
 def joined(session: Any) -> Connection:
     """The connection of a caller's session, whose transaction statements join.
@@ -141,35 +221,39 @@ def joined(session: Any) -> Connection:
 class _Autocommit:
     """What `Database.autocommit` enters: an idle connection, or one of the pool."""
 
-    __slots__ = ("_connection", "_engine", "_idle")
+    __slots__ = ("_connection", "_database")
 
-    def __init__(self, idle: deque[Connection], engine: Engine) -> None:
-        self._idle = idle
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def __enter__(self) -> Connection:
-        with _translated():
-            self._connection = self._take()
+        try:
+            self._connection = self._database.take()
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+        except (DBAPIError, psycopg.Error, *BROKEN) as error:
+            raise self._database.translation_of(error) from error
         return self._connection
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         if error is None:
-            self._idle.append(self._connection)
+            self._database.keep(self._connection)
             return
         _give_back(self._connection)
-        if isinstance(error, (DBAPIError, psycopg.Error)):
-            raise _translation_of(error) from error
+        if isinstance(error, (DBAPIError, psycopg.Error, *BROKEN)):
+            raise self._database.translation_of(error) from error
 
-    def _take(self) -> Connection:
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return self._engine.connect()
-            driver = connection.connection.driver_connection
-            if driver is not None and not _was_closed_by_server(driver):
-                return connection
-            _give_back(connection)
+
+def expect_primary(connection: Connection) -> None:
+    """See that the server accepts writes.
+
+    Raises:
+        psycopg.Error: it does not: it was demoted, or made read-only. Inside of `Database.autocommit` that is
+            a DatabaseUnavailableError, as that of any statement.
+    """
+    asked = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+    if connection.exec_driver_sql(asked).scalar():
+        raise psycopg.errors.ReadOnlySqlTransaction("the server accepts no writes")
 
 
 def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
@@ -205,38 +289,16 @@ def _is_autocommit(connection: Connection) -> bool:
     )
 
 
-def _give_back(connection: Connection) -> None:
+def _give_back(connection: Connection, *, is_good: bool = True) -> None:
     """Back to the pool, which resets it; or away with it, when the server closed it.
 
     Statements run on psycopg's connection, so SQLAlchemy does not see by itself when it breaks.
     """
     if not connection.invalidated:
         driver = connection.connection.driver_connection
-        if driver is None or _was_closed_by_server(driver):
+        if driver is None or not is_good or _was_closed_by_server(driver):
             connection.invalidate()
     connection.close()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
-    except (DBAPIError, psycopg.Error) as error:
-        raise _translation_of(error) from error
-
-
-def _translation_of(error: DBAPIError | psycopg.Error) -> GoQueueError:
-    cause = _cause(error)
-    # psycopg files conflicts under its OperationalError: asking again helps there too.
-    kind = DatabaseUnavailableError if isinstance(cause, OUTAGES) else DatabaseRefusedError
-    return kind(f"PostgreSQL: {_first_line(cause)}")
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    """What the driver said, whether SQLAlchemy wrapped it or not."""
-    return error.orig if isinstance(error, DBAPIError) else error
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -246,30 +308,45 @@ def _first_line(error: BaseException | None) -> str:
 
 def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:
     engine = create_engine(
-        _sqlalchemy_url(settings),
+        "postgresql+psycopg://",
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
         # An error's text must not carry a payload into a log.
         hide_parameters=True,
         pool_timeout=settings.database_connect_timeout_seconds,
-        connect_args={
-            "connect_timeout": settings.database_connect_timeout_seconds,
-            "application_name": application_name,
-            **_session_arguments(settings),
-            # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
-            # goes on sending.
-            "tcp_user_timeout": 10_000,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        },
     )
+    server = _server(settings, application_name)
+
+    def connect(_dialect: object, _record: object, _arguments: object, parameters: Any) -> ServerConnection:
+        return server.connect(context=parameters["context"])
+
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", _prepare_connection)
     if settings.has_pooler:
         event.listen(engine, "connect", _tell_pooler)
-    event.listen(engine, "checkout", _refuse_closed_connection)
     return engine
+
+
+def _server(settings: Settings, application_name: str) -> Server:
+    arguments = {
+        "connect_timeout": settings.database_connect_timeout_seconds,
+        "application_name": application_name,
+        **_session_arguments(settings),
+        # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
+        # goes on sending.
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }
+    return Server(
+        _url_for_libpq(settings.database_url.get_secret_value()),
+        arguments,
+        timeout_seconds=settings.database_connect_timeout_seconds,
+        answer_seconds=settings.database_statement_timeout_seconds,
+        has_pooler=settings.has_pooler,
+    )
 
 
 def _session_arguments(settings: Settings) -> dict[str, Any]:
@@ -278,28 +355,28 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
     A pooler refuses the options of a session that is nobody's own, and loses statements that were prepared in
     another one: there the role has the time-out (docs/scaling.md), and nothing is prepared.
     """
-    of_url = _options_of_url(settings)
     if settings.has_pooler:
-        return {"prepare_threshold": None, "client_encoding": "UTF8"} | (
-            {"options": of_url} if of_url else {}
-        )
-    told = _SESSION | {"statement_timeout": int(settings.database_statement_timeout_seconds * 1000)}
-    options = [of_url, *(f"-c {name}={_escaped(str(value))}" for name, value in told.items())]
-    return {"client_encoding": "UTF8", "options": " ".join(options).strip()}
+        return {"prepare_threshold": None, "client_encoding": "UTF8"}
+    told = _SESSION | {
+        "statement_timeout": int(settings.database_statement_timeout_seconds * 1000),
+        "lock_timeout": int(settings.database_lock_timeout_seconds * 1000),
+        "idle_in_transaction_session_timeout": int(settings.database_idle_transaction_timeout_seconds * 1000),
+    }
+    options = " ".join(f"-c {name}={_escaped(str(value))}" for name, value in told.items())
+    return {"client_encoding": "UTF8", "options": options}
 
 
-def _options_of_url(settings: Settings) -> str:
-    """What the URL says of its sessions: its `options`, and a `search_path`, which libpq takes only there."""
-    query = make_url(settings.database_url.get_secret_value()).query
-    told = [_last(query["options"])] if "options" in query else []
-    if "search_path" in query:
-        escaped = re.sub(r"([\\\s])", r"\\\1", _last(query["search_path"]))
-        told.append(f"-c search_path={escaped}")
-    return " ".join(told)
-
-
-def _last(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else value[-1]
+def _url_for_libpq(url: str) -> str:
+    """The URL with its `search_path` where libpq takes one: among the options of the session."""
+    place, found, query = url.rpartition("?")
+    parts = query.split("&")
+    paths = [unquote(part.partition("=")[2]) for part in parts if part.startswith("search_path=")]
+    if not found or not paths:
+        return url
+    options = [unquote(part.partition("=")[2]) for part in parts if part.startswith("options=")]
+    options.append("-c search_path=" + re.sub(r"([\\\s])", r"\\\1", paths[-1]))
+    others = [part for part in parts if not part.startswith(("search_path=", "options="))]
+    return f"{place}?{'&'.join([*others, f'options={quote(chr(32).join(options))}'])}"
 
 
 #: How what is read and written looks, whatever the server, the database or the role has as its default: times
@@ -356,11 +433,6 @@ class _ReadableMoments(Loader):
         return moment if FIRST_MOMENT.year <= moment.year < LAST_MOMENT.year else readable(moment)
 
 
-def _sqlalchemy_url(settings: Settings) -> URL:
-    url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
-    return url.difference_update_query(["options", "search_path"])
-
-
 def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
     set_json_loads(read_stored_json, connection)
     connection.adapters.register_loader("timestamptz", _ReadableMoments)
@@ -368,12 +440,6 @@ def _prepare_connection(connection: psycopg.Connection[Any], _record: object) ->
 
 def _cut_off_in_children(connection: psycopg.Connection[Any], _record: object) -> None:
     disconnect_in_children(connection)
-
-
-def _refuse_closed_connection(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-    """Raising DisconnectionError makes the pool open a new one."""
-    if _was_closed_by_server(connection):
-        raise DisconnectionError
 
 
 def _was_closed_by_server(connection: psycopg.Connection[Any]) -> bool:

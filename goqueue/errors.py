@@ -162,7 +162,16 @@ class UnavailableError(GoQueueError):
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """PostgreSQL does not answer."""
+    """PostgreSQL does not answer.
+
+    Attributes:
+        may_be_the_statement: others may be answered meanwhile: it waited for a lock, took too long, or failed
+            in a way of its own.
+    """
+
+    def __init__(self, message: str | None = None, *, may_be_the_statement: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_the_statement = may_be_the_statement
 
 
 class SchemaBehindError(UnavailableError):

@@ -34,6 +34,9 @@ MAX_CLIENTS = 64
 #: What a host name, an address and a port are written with.
 _HOST_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._:[]")
 
+#: When to ask again whoever is not well.
+RETRY_AFTER_SECONDS = 1
+
 #: What is wrong, each as a line; nothing is well.
 Problems = list[str]
 Check = Callable[[], Problems]
@@ -242,6 +245,8 @@ def _handler(monitoring: MonitoringServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

@@ -11,7 +11,7 @@ from goqueue.api.documents import as_json
 from goqueue.api.reading import Reading
 from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.db import Database, expect_primary
 from goqueue.errors import RedisUnavailableError, SchemaBehindError
 from goqueue.migrations.upgrade import current_revision, head_revision
 from goqueue.shared_metrics import CONTENT_TYPE, exposition
@@ -19,6 +19,9 @@ from goqueue.store import gauges
 
 #: A transaction that is older than a minute is not much older after this.
 HORIZON_GOOD_FOR_SECONDS = 5.0
+
+#: So often Redis is asked for the health checks.
+REDIS_GOOD_FOR_SECONDS = 1.0
 
 #: A health check waits no longer for what it only adds.
 WARNINGS_WAIT_SECONDS = 0.25
@@ -68,7 +71,7 @@ class HealthResource:
 
 
 class DatabaseHealthResource:
-    """Whether PostgreSQL answers."""
+    """Whether PostgreSQL answers, and accepts writes."""
 
     def __init__(self, context: Context, warnings: Warnings) -> None:
         self._context = context
@@ -77,7 +80,7 @@ class DatabaseHealthResource:
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Ask it; 503 where it does not answer."""
         with self._context.database.autocommit() as connection:
-            connection.exec_driver_sql("SELECT 1")
+            expect_primary(connection)
         response.data = as_json({"status": "ok"} | self._warnings.known())
 
 
@@ -96,14 +99,16 @@ class ReadinessResource:
         self._context = context
         self._warnings = warnings
         self._head = head_revision() or ""
+        self._redis_answers = Reading(self._ask_redis, max_age_seconds=REDIS_GOOD_FOR_SECONDS)
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Ask PostgreSQL, and for its schema; 503 where it does not answer or is behind.
+        """Ask PostgreSQL, and for its schema; 503 where it does not answer, accepts no writes or is behind.
 
         Redis is asked and told of, no more: without it jobs are accepted all the same, and nobody would
         accept them if every process said that it is not ready.
         """
         with self._context.database.autocommit() as connection:
+            expect_primary(connection)
             current = current_revision(connection)
         if current is None or current < self._head:
             raise SchemaBehindError(f"the schema is at {current}, and this release needs {self._head}")
@@ -111,8 +116,11 @@ class ReadinessResource:
         response.data = as_json(document | self._warnings.known())
 
     def _redis(self) -> str:
+        return "ok" if self._redis_answers.soon(WARNINGS_WAIT_SECONDS) else "unavailable"
+
+    def _ask_redis(self) -> bool:
         try:
             self._context.runway.ping()
         except RedisUnavailableError:
-            return "unavailable"
-        return "ok"
+            return False
+        return True

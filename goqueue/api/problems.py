@@ -102,7 +102,6 @@ def _answer_domain_error(
 ) -> None:
     status = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
     if isinstance(error, UnavailableError):
-        response.set_header("Retry-After", str(error.retry_after_seconds))
         log.warning("request_refused", reason=str(error))
         # What PostgreSQL said may name hosts and users.
         _answer(request, response, status, (type(error).__doc__ or "").strip())
@@ -155,6 +154,9 @@ def _answer(
 ) -> None:
     phrase = http.HTTPStatus(status).phrase
     response.status = falcon.code_to_http_status(status)
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE and response.get_header("Retry-After") is None:
+        # Here, and so on whatever way it became one.
+        response.set_header("Retry-After", str(UnavailableError.retry_after_seconds))
     page: ProblemPage | None = getattr(request.context, "problem_page", None)
     if page is not None:
         response.data = None

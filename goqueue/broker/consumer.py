@@ -251,12 +251,18 @@ class JobConsumer(Consumer):
             )
 
     def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob], *, suspect: bool) -> None:
-        """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat."""
+        """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat.
+
+        Or its row is locked: its message stays, and the dispatcher puts it on the runway again in a while.
+        """
         alive = {(job.id, job.fence - 1) for job in claimed}
-        stale = [message for message in messages if message not in alive]
+        left = [message for message in messages if message not in alive]
+        self._broker.slots.give_back(len(left), suspect=suspect)
+        with self._broker.database.autocommit() as connection:
+            locked = attempt_store.locked(connection, left)
+        stale = [message for message in left if message not in locked]
         metrics.STALE_DELIVERIES.inc(len(stale))
-        log.debug("stale_deliveries", runway=self._queue, messages=len(stale))
-        self._broker.slots.give_back(len(stale), suspect=suspect)
+        log.debug("stale_deliveries", runway=self._queue, messages=len(stale), locked=len(locked))
         self._broker.runway.acknowledge(self._queue, [message.key for message in stale])
 
     @staticmethod

@@ -37,6 +37,19 @@ class PushConnection:
         self._connections: dict[redis.Redis, Any] = {}
         self._outstanding: deque[Any] = deque()
 
+    def is_open_to(self, queue: str) -> bool:
+        """Whether a submit to this queue can be sent without waiting for a connection."""
+        server = self._servers.known(self._keys(queue)[0])
+        return server is not None and server in self._connections
+
+    def open(self, queue: str) -> None:
+        """Connect to the server of a queue."""
+        with self._doubting():
+            self._connection_to(self._servers.holding(self._keys(queue)[0]))
+        if self._closed:
+            # Somebody gave it up meanwhile.
+            self.close()
+
     def send(self, queue: str, messages: Sequence[Message]) -> None:
         """Send a submit of these messages."""
         if self._closed:
@@ -72,7 +85,7 @@ class PushConnection:
     def close(self) -> None:
         """Close it for good; what was sent may or may not have been done."""
         self._closed = True
-        for connection in self._connections.values():
+        for connection in list(self._connections.values()):
             connection.disconnect()
 
     def _connection_to(self, server: redis.Redis) -> Any:

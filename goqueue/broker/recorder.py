@@ -1,12 +1,12 @@
 """The recorder: writes outcomes behind the workers, a batch a commit, and acknowledges only then.
 
 No worker thread waits for a commit. An outage of PostgreSQL holds the batch until it ends; what is pending is
-bounded, because the consumers stop fetching while there is no room.
+bounded, because the consumers stop fetching while there is no room. An outcome whose row somebody else has
+locked, or that alone takes too long, is put off, and the others are recorded meanwhile.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +19,7 @@ from goqueue.broker.counting import count_outcomes
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.known_failure_kinds import KnownFailureKinds
 from goqueue.broker.outcome_counter import OutcomeCounter
+from goqueue.broker.pending_outcomes import PendingOutcomes
 from goqueue.broker.releases import push_released, push_to_front
 from goqueue.broker.runway import Runway
 from goqueue.broker.slow_downs import apply_slow_downs
@@ -37,6 +38,13 @@ log = structlog.get_logger(__name__)
 
 #: Pauses between tries while PostgreSQL is away.
 RETRY_SECONDS = 0.2
+
+#: So often a batch that may hold one bad outcome is tried whole, before it is taken apart.
+DOUBTFUL_TRIES = 3
+
+#: How long the recorder waits for the lock of a job that waits for one that has ended, or of its edge. All
+#: outcomes of the process wait meanwhile; this one is put off then.
+LOCK_MILLISECONDS = 250
 
 Recorded = set[tuple[int, int]]
 Write = Callable[[Sequence[Outcome]], Recorded]
@@ -67,7 +75,9 @@ class Recorder:
         self._flush_reports = flush_reports
         self._failure_kinds = KnownFailureKinds(database)
         self._outcomes = OutcomeCounter(database)
-        self._pending: queue.SimpleQueue[JobMessage | None] = queue.SimpleQueue()
+        self._pending = PendingOutcomes()
+        # Of the batch that is being recorded: whose row is locked, or who alone cannot be written now.
+        self._put_off: Recorded = set()
         self._giving_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
@@ -85,7 +95,7 @@ class Recorder:
 
         What was not recorded is still `running` by its row: the rescuer takes it back.
         """
-        self._pending.put(None)
+        self._pending.end()
         self._thread.join(timeout_seconds)
         self._giving_up.set()
         return not self._thread.is_alive()
@@ -96,8 +106,8 @@ class Recorder:
 
     @property
     def pending(self) -> int:
-        """Outcomes that nobody has begun to record."""
-        return self._pending.qsize()
+        """Outcomes that nobody has begun to record, or that were put off."""
+        return len(self._pending)
 
     def has_room(self) -> bool:
         """Whether more jobs may be fetched."""
@@ -105,8 +115,8 @@ class Recorder:
 
     def _run(self) -> None:
         ending = False
-        while not ending:
-            batch, ending = self._next_batch()
+        while not ending and not self._giving_up.is_set():
+            batch, ending = self._pending.take(self._settings.recorder_batch_max)
             if batch:
                 try:
                     self._record_batch(batch)
@@ -115,30 +125,18 @@ class Recorder:
                     log.exception("recording_failed", jobs=len(batch))
                     self._forget(batch)
 
-    def _next_batch(self) -> tuple[list[JobMessage], bool]:
-        """Whatever has piled up, at least one message; and whether the end was among it."""
-        batch: list[JobMessage] = []
-        item = self._pending.get()
-        while item is not None:
-            batch.append(item)
-            if len(batch) >= self._settings.recorder_batch_max:
-                return batch, False
-            try:
-                item = self._pending.get_nowait()
-            except queue.Empty:
-                return batch, False
-        return batch, True
-
     def _record_batch(self, batch: list[JobMessage]) -> None:
         started = time.perf_counter()
         # One outcome a claim: a job that a shutdown gave back may have concluded by itself meanwhile.
         outcomes = {(o.job_id, o.fence): o for o in (m.outcome for m in batch) if o is not None}
         if any(message.current.report is not None for message in batch):
             self._flush_reports()
+        self._put_off = set()
         recorded = self._write_patiently(list(outcomes.values()), self._write)
-        left = [outcome for key, outcome in outcomes.items() if key not in recorded]
+        left = [o for key, o in outcomes.items() if key not in recorded and key not in self._put_off]
         if left:
             recorded |= self._write_patiently(left, self._write_with_dependants)
+        batch = self._settled(batch)
         self._push_given_back(batch, recorded)
         failpoints.hit("after_record_before_ack")
         apply_slow_downs(batch, self._settings, self._database, self._runway)
@@ -164,20 +162,51 @@ class Recorder:
                 ((job.queue, job.id, job.fence) for job in given_back if (job.id, job.fence) in recorded),
             )
 
+    def _settled(self, batch: list[JobMessage]) -> list[JobMessage]:
+        """The batch without what was put off, which is pending again."""
+        if not self._put_off:
+            return batch
+        later = [m for m in batch if m.outcome and (m.outcome.job_id, m.outcome.fence) in self._put_off]
+        log.info("outcomes_put_off", outcomes=len(later))
+        self._pending.put_off(later)
+        put_off = set(map(id, later))
+        return [message for message in batch if id(message) not in put_off]
+
     def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:
             self._holdings.remove(message.current)
 
     def _write_patiently(self, outcomes: Sequence[Outcome], write: Write) -> Recorded:
         """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
+        tries = 0
         while not self._giving_up.is_set():
             try:
                 return write(outcomes)
-            except (DatabaseUnavailableError, failpoints.FailpointError) as error:
-                log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
-                self._giving_up.wait(RETRY_SECONDS)
+            except DatabaseUnavailableError as error:
+                tries += 1
+                if error.may_be_the_statement and tries >= DOUBTFUL_TRIES:
+                    return self._write_halves(outcomes, write, error)
+                self._postpone(outcomes, error)
+            except failpoints.FailpointError as error:
+                self._postpone(outcomes, error)
             except Exception as error:  # noqa: BLE001  (one outcome that cannot be written must not hold up the others)
                 return self._write_apart(outcomes, write, error)
+        self._put_off |= {(outcome.job_id, outcome.fence) for outcome in outcomes}
+        return set()
+
+    def _postpone(self, outcomes: Sequence[Outcome], error: Exception) -> None:
+        log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
+        self._giving_up.wait(RETRY_SECONDS)
+
+    def _write_halves(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
+        """Halve a batch until the one outcome is found that cannot be written now: it is put off."""
+        if len(outcomes) > 1:
+            middle = len(outcomes) // 2
+            halves = outcomes[:middle], outcomes[middle:]
+            return self._write_patiently(halves[0], write) | self._write_patiently(halves[1], write)
+        outcome = outcomes[0]
+        log.warning("outcome_put_off", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
+        self._put_off.add((outcome.job_id, outcome.fence))
         return set()
 
     def _write(self, outcomes: Sequence[Outcome]) -> Recorded:
@@ -200,11 +229,12 @@ class Recorder:
     def _write_with_dependants(self, outcomes: Sequence[Outcome]) -> Recorded:
         """Jobs that wait for these are released exactly when the outcome of the last was recorded.
 
-        What is still left is not held any more: a stale result.
+        What is still left is not held any more: a stale result. Or its row is locked: it is put off.
         """
         follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}
         failpoints.hit("before_record_commit")
         with self._database.transaction() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
             recorded, released = dependency_store.record(
                 connection,
                 outcomes,
@@ -212,6 +242,9 @@ class Recorder:
                 head_start_seconds=self._settings.priority_head_start_seconds,
             )
             self._insert_follow_ups(connection, recorded, follow_ups)
+            left = {(o.job_id, o.fence) for o in outcomes} - recorded
+            locked = attempt_store.still_running(connection, left)
+        self._put_off |= locked
         push_released(self._runway, released)
         return recorded
 
@@ -247,7 +280,7 @@ class Recorder:
         if outcome.reason == "refused":
             # Not even that it failed can be written. The row is still running, and its lease releases it; the
             # others of the batch are recorded.
-            log.error("outcome_lost", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
+            log.error("outcome_lost", job_id=outcome.job_id, fence=outcome.fence, exc_info=error)
             return set()
         log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
         refused = Outcome(

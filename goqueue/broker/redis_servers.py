@@ -40,6 +40,9 @@ class RedisServers(Protocol):
             redis.RedisError: no server says which one.
         """
 
+    def known(self, key: str) -> redis.Redis | None:
+        """As `holding`, without asking anybody; None: somebody has to be asked."""
+
     def each(self) -> list[redis.Redis]:
         """Every server that may hold a key.
 
@@ -49,6 +52,9 @@ class RedisServers(Protocol):
 
     def doubt(self) -> None:
         """A command failed: which server holds what is to be asked anew."""
+
+    def replace_connections(self) -> None:
+        """Close what lies idle: a server refused a command, and may not be the one to ask any more."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -80,6 +86,10 @@ def open_servers(settings: Settings, *, timeout_seconds: float | None = None) ->
 def translated(servers: RedisServers) -> Iterator[None]:
     """Make every error of redis-py the one of ours, and let the servers doubt what they know.
 
+    A refusal is an outage as well: a primary that was demoted (READONLY, UNBLOCKED, MASTERDOWN), that loads
+    its data, or that takes no writes for want of memory, of a disk or of replicas. The connection is good,
+    and leads to the wrong server: it is replaced.
+
     Raises:
         RedisUnavailableError: Redis did not do it, or did not say that it did.
     """
@@ -87,6 +97,8 @@ def translated(servers: RedisServers) -> Iterator[None]:
         yield
     except redis.RedisError as error:
         servers.doubt()
+        if isinstance(error, redis.ResponseError):
+            servers.replace_connections()
         raise RedisUnavailableError(f"Redis: {error}") from error
 
 
@@ -100,12 +112,20 @@ class _OneServer:
         """It."""
         return self._client
 
+    def known(self, key: str) -> redis.Redis | None:  # noqa: ARG002  (it holds every key)
+        """It."""
+        return self._client
+
     def each(self) -> list[redis.Redis]:
         """It alone."""
         return [self._client]
 
     def doubt(self) -> None:
         """Nothing to ask: a broken connection is replaced by a new one."""
+
+    def replace_connections(self) -> None:
+        """Close those that lie idle; one that is in use hears the same refusal."""
+        self._client.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
         """Close its connections."""
@@ -126,12 +146,16 @@ class _Cluster:
 
     def holding(self, key: str) -> redis.Redis:
         """The primary that serves the key's slot."""
-        slot = key_slot(key.encode())
-        for first, last, host in self._known_slots():
-            if first <= slot <= last:
-                return self._client(host)
+        host = _host_of(key, self._known_slots())
+        if host is not None:
+            return self._client(host)
         self.doubt()
-        raise redis.ConnectionError(f"no node of the cluster serves slot {slot}")
+        raise redis.ConnectionError(f"no node of the cluster serves the slot of {key!r}")
+
+    def known(self, key: str) -> redis.Redis | None:
+        """The same, by the slots as they were told last, unless they are doubted."""
+        host = None if self._doubted else _host_of(key, self._slots)
+        return None if host is None else self._client(host)
 
     def each(self) -> list[redis.Redis]:
         """Every primary that serves slots."""
@@ -141,6 +165,12 @@ class _Cluster:
     def doubt(self) -> None:
         """Ask for the slots before the next command."""
         self._doubted = True
+
+    def replace_connections(self) -> None:
+        """Close those that lie idle, to all nodes."""
+        with self._lock:
+            for client in self._clients.values():
+                client.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
         """Close the connections to all nodes."""
@@ -174,6 +204,11 @@ class _Cluster:
             if host not in self._clients:
                 self._clients[host] = _client_of_node(self._address, host, self._options)
             return self._clients[host]
+
+
+def _host_of(key: str, slots: list[_SlotRange]) -> RedisHost | None:
+    slot = key_slot(key.encode())
+    return next((host for first, last, host in slots if first <= slot <= last), None)
 
 
 def _slot_range(entry: Any, asked: RedisHost) -> _SlotRange:

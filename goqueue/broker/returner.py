@@ -19,6 +19,7 @@ from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
+from goqueue.store import attempts as attempt_store
 from goqueue.store import claims as claim_store
 from goqueue.store.attempts import GivenBack
 
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 #: Pauses between tries while PostgreSQL is away.
 RETRY_SECONDS = 0.2
+
+#: What somebody has locked is given back after so long.
+LOCKED_SECONDS = 0.02
 
 #: A claim whose answer was lost may yet be made: it is given back again and again, after so long each.
 DOUBT_SECONDS = (0.05, 0.1, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -105,22 +109,37 @@ class Returner:
             taken.append(self._pending.popleft())
         if not taken:
             return
-        messages = [message for message, _ in taken]
         try:
-            given_back = self._give_back({_key(message) for message in messages})
+            given_back = self._give_back({_key(message) for message, _ in taken})
+            taken = self._without_locked(taken, given_back)
         except (DatabaseUnavailableError, failpoints.FailpointError):
             # Again, however long it takes: doing it twice changes nothing.
             self._pending.extendleft(reversed(taken))
             raise
         except Exception:
             # The rows are still running and this process forgets them: its lease releases them.
-            log.exception("giving_back_failed", jobs=len(messages))
+            log.exception("giving_back_failed", jobs=len(taken))
             given_back = {}
+        messages = [message for message, _ in taken]
         reasons = Counter(reason for _, reason in taken)
         log.info("jobs_given_back", jobs=len(given_back), of=len(messages), reasons=dict(reasons))
         for reason, count in reasons.items():
             metrics.JOBS_GIVEN_BACK.labels(reason).inc(count)
         self._settle(messages, given_back, wanted=wanted)
+
+    def _without_locked(
+        self, taken: list[tuple[JobMessage, str]], given_back: Mapping[Key, GivenBack]
+    ) -> list[tuple[JobMessage, str]]:
+        """What was taken without those whose row somebody has locked: they are pending again."""
+        left = {_key(message) for message, _ in taken} - given_back.keys()
+        if not left:
+            return taken
+        with self._database.autocommit() as connection:
+            locked = attempt_store.still_running(connection, left)
+        if locked:
+            self._pending.extend(item for item in taken if _key(item[0]) in locked)
+            self._outage_until = time.monotonic() + LOCKED_SECONDS
+        return [item for item in taken if _key(item[0]) not in locked]
 
     def _give_back(self, claims: Iterable[Key]) -> dict[Key, GivenBack]:
         with self._database.autocommit() as connection:

@@ -23,6 +23,9 @@ __all__ = ["PUSH_CHUNK", "Message", "PushConnection", "Pushed", "Runway", "parse
 #: A worker whose fetch came back without an entry says again that it waits within so long.
 WAITING_EXTRA_SECONDS = 0.1
 
+#: How long sending a push may take, which waits for room in the system's buffers at most.
+PUSH_TIMEOUT_SECONDS = 0.25
+
 
 class Runway:
     """Pushes to, fetches from and acknowledges on the runways of all queues.
@@ -37,6 +40,10 @@ class Runway:
         self._lost_push_ms = int(settings.lost_push_seconds * 1000)
         self._push_connections: WeakSet[PushConnection] = WeakSet()
         self._servers = open_servers(settings)
+        # Nobody waits for these: what is not sent at once is left to the dispatcher.
+        self._pushing = open_servers(
+            settings, timeout_seconds=min(PUSH_TIMEOUT_SECONDS, settings.redis_timeout_seconds)
+        )
         # A blocking call is silent for as long as it blocks, so its time-out is longer by that.
         self._blocking = open_servers(
             settings,
@@ -50,7 +57,7 @@ class Runway:
 
     def push_connection(self) -> PushConnection:
         """A connection for submits whose answers are read later."""
-        connection = PushConnection(self._servers, self._push_keys, self._default_limit)
+        connection = PushConnection(self._pushing, self._push_keys, self._default_limit)
         self._push_connections.add(connection)
         return connection
 
@@ -229,6 +236,7 @@ class Runway:
         for connection in list(self._push_connections):
             connection.close()
         self._servers.close()
+        self._pushing.close()
         self._blocking.close()
 
     def _run_push(

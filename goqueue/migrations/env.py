@@ -18,6 +18,10 @@ STATEMENT_TIMEOUT_SECONDS = 600
 def run(connection: Connection) -> None:
     """Run the migrations that are asked for on this connection."""
     connection.exec_driver_sql(f"SET statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'")
+    # The client waits as long as the server works on it; the advisory lock is held for as long as a migration.
+    connection.connection.driver_connection.answer_seconds = STATEMENT_TIMEOUT_SECONDS  # type: ignore[union-attr]
+    connection.exec_driver_sql("SET lock_timeout = 0")
+    connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")
     connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
     connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     connection.commit()

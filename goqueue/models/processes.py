@@ -56,3 +56,18 @@ idempotency_keys = Table(
     now("created_at"),
     Index("idempotency_keys_created_idx", "created_at"),
 )
+
+# One row: which scheduler leads, and until when by this clock. Whoever takes it over raises the term.
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, server_default="1"),
+    # What the sessions of the leader are called in pg_stat_activity. NULL: it has resigned.
+    Column("holder", Text),
+    Column("term", BigInteger, nullable=False, server_default="0"),
+    # Counts up with each renewal: whoever sees it stand still for a lease needs no clock of another machine.
+    Column("renewals", BigInteger, nullable=False, server_default="0"),
+    now("renewed_at"),
+    now("expires_at"),
+    CheckConstraint("id = 1", name="one_row"),
+)

@@ -11,7 +11,7 @@ import structlog
 from goqueue import failpoints, metrics
 from goqueue.config import Settings
 from goqueue.db import Connection, Database
-from goqueue.errors import DatabaseRefusedError
+from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.rules.bulk_actions import STEP_MAX, BulkAction, BulkState, allowance, due_after
 from goqueue.services.parts import Parts
 from goqueue.services.service import Counts, Pause
@@ -73,6 +73,12 @@ class BulkOperator:
                     return 0
                 done = self._go_on(connection, operation)
                 failpoints.hit("in_bulk_step")
+        except DatabaseUnavailableError as error:
+            # One that waits for a lock must not hold up the others.
+            if not error.may_be_the_statement:
+                raise
+            log.warning("bulk_step_postponed", operation_id=operation_id, error=str(error))
+            return 0
         except DatabaseRefusedError as error:
             log.exception("bulk_operation_refused", operation_id=operation_id)
             with self._database.autocommit() as connection:

@@ -100,9 +100,10 @@ class CronScheduler:
     def _try_to_decide(self, schedule_id: int) -> list[TickOutcome]:
         try:
             return self._decide(schedule_id)
-        except UnavailableError:
-            raise
-        except Exception:
+        except Exception as error:
+            # One that waits for a lock must not hold up the others.
+            if isinstance(error, UnavailableError) and not getattr(error, "may_be_the_statement", False):
+                raise
             log.exception("schedule_failed", schedule_id=schedule_id)
             self._failed[schedule_id] = time.monotonic() + FAILURE_PAUSE_SECONDS
             return []

@@ -9,8 +9,9 @@ import structlog
 from goqueue import metrics
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.services.service import Counts, Pause
+from goqueue.services.service import Counts, Pause, passing_over_locked
 from goqueue.store import expiry
+from goqueue.store.expiry import Expired
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +31,20 @@ class Expirer:
 
     def run_once(self) -> Counts:
         """One batch of jobs whose time has passed."""
-        with self._database.autocommit() as connection:
-            expired = expiry.expire(
-                connection, head_start_seconds=self._settings.priority_head_start_seconds, limit=BATCH
-            )
+        expired = passing_over_locked(self._expire)
         for queue, count in Counter(job.queue for job in expired).items():
             metrics.JOBS_EXPIRED.labels(queue).inc(count)
             log.info("jobs_expired", queue=queue, jobs=count)
         return {"expired": len(expired)}
+
+    def _expire(self, leave_locked: bool) -> list[Expired]:
+        with self._database.autocommit() as connection:
+            return expiry.expire(
+                connection,
+                head_start_seconds=self._settings.priority_head_start_seconds,
+                limit=BATCH,
+                leave_locked=leave_locked,
+            )
 
     def pause(self, counts: Counts) -> None:
         """Go on at once while batches are full; else wait."""

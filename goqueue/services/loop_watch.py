@@ -57,15 +57,22 @@ class LoopWatch:
 
     def stuck(self) -> list[str]:
         """Which loops hang, or fail in every round, each as a line."""
+        return [*self.hanging(), *self._failing_for_long()]
+
+    def hanging(self, grace_seconds: float = 0.0) -> list[str]:
+        """Which loops hang, and have for so much longer than they may, each as a line."""
         now = time.monotonic()
-        hanging = [
+        return [
             f"{name} has {'rested' if step.rests else 'been in one round'} for {now - step.began_at:.0f} s"
             for name, step in self._steps.copy().items()
-            if now - step.began_at > (self._rest_seconds if step.rests else self.round_seconds)
+            if now - step.began_at - grace_seconds
+            > (self._rest_seconds if step.rests else self.round_seconds)
         ]
-        failing = [
+
+    def _failing_for_long(self) -> list[str]:
+        now = time.monotonic()
+        return [
             f"{name} has failed in every round for {now - since:.0f} s"
             for name, since in self._failing.copy().items()
             if now - since > self.round_seconds
         ]
-        return hanging + failing

@@ -15,7 +15,7 @@ from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.services.clock_watch import ClockWatch, Reading
 from goqueue.services.parts import Parts
-from goqueue.services.service import Counts, Pause
+from goqueue.services.service import Counts, Pause, passing_over_locked
 from goqueue.store import attempts as attempt_store
 from goqueue.store import cancellation
 from goqueue.store import dependencies as dependency_store
@@ -126,14 +126,14 @@ class Rescuer:
         now = time.monotonic()
         if ends == self._ends and now < self._looks_at and now >= self._looks_until:
             return []
-        rescued = self._rescue()
+        rescued = passing_over_locked(self._rescue)
         # Noted when it is done: a look that failed is due again.
         if ends != self._ends or rescued:
             self._looks_until = now + LOOKS_AFTER_END_SECONDS
         self._ends, self._looks_at = ends, now + LOOK_SECONDS
         return rescued
 
-    def _rescue(self) -> list[Rescued]:
+    def _rescue(self, leave_locked: bool) -> list[Rescued]:
         settings, head_start = self._settings, self._settings.priority_head_start_seconds
         with self._database.transaction() as connection:
             together = worker_store.lost_together(
@@ -148,7 +148,9 @@ class Rescuer:
                 lost_together=together,
             )
             ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
-            dependency_store.settle(connection, ended, head_start_seconds=head_start)
+            dependency_store.settle(
+                connection, ended, head_start_seconds=head_start, leave_locked=leave_locked
+            )
             failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
             dead_letters = attempt_store.queues_and_types(connection, failed)
         for queue, type_name in dead_letters:

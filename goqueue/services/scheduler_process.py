@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from goqueue import metrics
 from goqueue.broker.runway import Runway
 from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.db import expect_primary
 from goqueue.errors import GoQueueError, RedisUnavailableError
 from goqueue.monitoring_server import MonitoringPort, Probes, Problems
 from goqueue.services.breaker import Breakers
@@ -20,13 +21,14 @@ from goqueue.services.cron import CronScheduler
 from goqueue.services.dispatcher import Dispatcher
 from goqueue.services.expirer import Expirer
 from goqueue.services.horizon_watch import HorizonWatch
-from goqueue.services.leader import Leader
+from goqueue.services.leader import Leader, LeaderDatabase
 from goqueue.services.loop_watch import LoopWatch
 from goqueue.services.pauses import Pauses
 from goqueue.services.releaser import Releaser
 from goqueue.services.rescuer import Rescuer
 from goqueue.services.roller import Roller
 from goqueue.services.service import Service, run_loop
+from goqueue.services.watchdog import Watchdog, end_process
 from goqueue.store import gauges
 
 log = structlog.get_logger(__name__)
@@ -43,12 +45,11 @@ class SchedulerProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Database(settings, application_name="goqueue-scheduler")
+        self._leader = Leader(settings)
+        self._database = LeaderDatabase(settings, self._leader)
         self._runway = Runway(settings)
-        # A lock belongs to a session, which behind a pooler is nobody's.
-        self._session = Database(settings.without_pooler(), pool_size=1, application_name="goqueue-scheduler")
-        self._leader = Leader(self._session)
         self._watch = LoopWatch(settings)
+        self._watchdog = Watchdog(self._leader, self._watch)
         self._port = MonitoringPort(
             settings.metrics_host,
             settings.scheduler_metrics_port,
@@ -58,7 +59,8 @@ class SchedulerProcess:
         self._dispatcher: Dispatcher | None = None
 
     def run(self, stopping: threading.Event) -> None:
-        """Serve until `stopping` is set."""
+        """Serve until `stopping` is set. A process that was stopped or that hangs is ended."""
+        self._watchdog.start()
         while not stopping.is_set():
             self._turn()
             if self._leader.try_to_lead():
@@ -68,11 +70,11 @@ class SchedulerProcess:
 
     def close(self) -> None:
         """Give up the leadership, and close every connection."""
+        self._watchdog.stop()
         self._port.close()
-        self._leader.resign()
         self._runway.close()
-        self._session.close()
         self._database.close()
+        self._leader.close()
 
     def _lead(self, stopping: threading.Event) -> None:
         """Run the roles until the leadership is lost or the process stops."""
@@ -88,8 +90,10 @@ class SchedulerProcess:
         while not stopping.wait(self._settings.leader_check_seconds) and self._leader.try_to_lead():
             self._turn()
         ending.set()
-        for thread in threads:
-            thread.join(STEP_DOWN_SECONDS)
+        _join(threads)
+        if not stopping.is_set() and any(thread.is_alive() for thread in threads):
+            # It would go on beside the threads of the next time that this process leads.
+            end_process("a round did not end when the leadership was lost")
 
     def not_live(self) -> Problems:
         """What does not work here although its servers answer: loops that hang or fail, the dispatch."""
@@ -108,8 +112,8 @@ class SchedulerProcess:
             self._port.tend()
 
     def _ask_database(self) -> None:
-        with self._database.autocommit() as connection:
-            connection.exec_driver_sql("SELECT 1")
+        with self._leader.database.autocommit() as connection:
+            expect_primary(connection)
 
     def _measure(self) -> None:
         """Set the gauges that are only looked at when somebody asks."""
@@ -119,7 +123,7 @@ class SchedulerProcess:
             # Also of one queue alone: for it nothing is dispatched.
             lag_seconds = max(lag_seconds, self._dispatcher.parts.failing_seconds())
         try:
-            with self._database.autocommit() as connection:
+            with self._leader.database.autocommit() as connection:
                 lag_seconds = max(lag_seconds, gauges.lateness_of_due(connection))
         except GoQueueError as error:
             log.debug("dispatcher_lag_not_read", error=str(error))
@@ -148,6 +152,13 @@ class SchedulerProcess:
             Roller(settings, database, ending.wait),
             Cleaner(settings, database, ending.wait),
         ]
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    """Wait until all have ended, but not for long."""
+    deadline = time.monotonic() + STEP_DOWN_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _problem(ask: Callable[[], object]) -> Problems:

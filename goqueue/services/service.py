@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
 from goqueue import metrics
-from goqueue.errors import UnavailableError
+from goqueue.errors import DatabaseUnavailableError, UnavailableError
 
 if TYPE_CHECKING:
     from goqueue.services.loop_watch import LoopWatch
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 Counts = dict[str, int]
 
@@ -68,6 +70,21 @@ def run_loop(service: Service, stopping: threading.Event, watch: LoopWatch | Non
             stopping.wait(FAILURE_PAUSE_SECONDS)
     if watch is not None:
         watch.end(service.name)
+
+
+def passing_over_locked(do: Callable[[bool], R]) -> R:
+    """Do something that waits for locks; where one does not come, do it again and leave what is locked.
+
+    Args:
+        do: is told whether to leave what is locked.
+    """
+    try:
+        return do(False)  # noqa: FBT003  (its meaning stands above)
+    except DatabaseUnavailableError as error:
+        if not error.may_be_the_statement:
+            raise
+        log.warning("locked_rows_passed_over", error=str(error))
+        return do(True)  # noqa: FBT003
 
 
 def _round(service: Service) -> Counts:

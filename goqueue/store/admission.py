@@ -36,6 +36,9 @@ __all__ = [
     "waiting_queues",
 ]
 
+#: How long a round waits for a lock: the dispatcher waits with it.
+LOCK_MILLISECONDS = 250
+
 # One index descent a queue: is there anything to decide at all?
 _WAITING_QUEUES = """
     SELECT name FROM unnest(%(queues)s::text[]) AS name
@@ -45,13 +48,15 @@ _WAITING_QUEUES = """
                   AND quarantined AND NOT admitted)
 """
 
+# A queue whose row somebody else has locked waits for another round: the others must not wait for it. What
+# the round locks from here on is not waited for any longer than that, either.
 _OPEN_QUEUE = f"""
     SELECT concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds,
            CASE WHEN ramping_until > now()
                THEN greatest(0, extract(epoch FROM now() - ramping_since)
                              / greatest(0.001, extract(epoch FROM ramping_until - ramping_since)))::float END,
-           extract(epoch FROM now())::float
-    FROM queues WHERE name = %(queue)s AND {CLOSED} IS NOT TRUE FOR UPDATE
+           extract(epoch FROM now())::float, set_config('lock_timeout', '{LOCK_MILLISECONDS}', true)
+    FROM queues WHERE name = %(queue)s AND {CLOSED} IS NOT TRUE FOR UPDATE SKIP LOCKED
 """
 
 # Locked as well: a type is limited over all queues.
@@ -84,7 +89,7 @@ _ADMIT = """
             SELECT jobs.ctid AS place FROM jobs
             WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued'
               AND jobs.rank IS NOT NULL AND NOT jobs.admitted
-            LIMIT 1 FOR UPDATE
+            LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     )
     UPDATE jobs SET admitted = true WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
@@ -107,7 +112,7 @@ _COUNT_PROBES = """
 _DROP = """
     WITH chosen AS (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'queued' AND NOT admitted
-        ORDER BY id FOR UPDATE
+        ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET status = 'cancelled', reason = 'dropped', finished_at = now(), updated_at = now()
     FROM chosen WHERE jobs.id = chosen.id AND jobs.status = 'queued'
@@ -153,7 +158,7 @@ def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:
 
 
 def open_queue(connection: Connection, queue: str) -> OpenQueue | None:
-    """Lock a queue for the rest of the transaction; None while it is closed."""
+    """Lock a queue for the rest of the transaction; None while it is closed, or locked by somebody else."""
     row = fetch_one(connection, _OPEN_QUEUE, {"queue": queue})
     return OpenQueue(limits_from_row(row[:8]), row[8], row[9]) if row else None
 
@@ -173,7 +178,7 @@ def holders(connection: Connection, queue: str, types: Iterable[str]) -> list[Ho
 
 
 def admit(connection: Connection, jobs: Sequence[Candidate]) -> set[int]:
-    """Let jobs in; the ids that were. A job that changed since it was read is left out."""
+    """Let jobs in; the ids that were. A job that changed since it was read, or is locked, is left out."""
     if not jobs:
         return set()
     ordered = sorted(jobs)

@@ -24,9 +24,11 @@ __all__ = [
     "begin_unrepeatable",
     "claim",
     "give_back",
+    "locked",
     "queues_and_types",
     "record",
     "rescue",
+    "still_running",
 ]
 
 # Both hot statements first find and lock their rows, one index lookup a message, and then change them by
@@ -36,6 +38,9 @@ __all__ = [
 # The places stand there as an array also where they are joined: the join alone was made by reading the whole
 # table while that was small, and a session kept the plan while it grew, until the next ANALYZE.
 
+# A row that somebody else has locked is passed over, by both: whoever waited for it would hold up the jobs of
+# all queues that were claimed, or all outcomes that were written, in the same statement.
+#
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
 # stopped and goes on must not take new jobs under an old lease. The closed and governed queues are arrays, so
 # that they are read once a statement and not once a row.
@@ -52,7 +57,7 @@ _CLAIM = f"""
               AND (jobs.admitted
                    OR (jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {GOVERNED}))
                        AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
-            LIMIT 1 FOR UPDATE
+            LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
         WHERE EXISTS (SELECT FROM workers WHERE workers.id = %(worker_id)s AND stopped_at IS NULL
                       AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))
@@ -95,7 +100,7 @@ _RECORD = """
             FROM jobs
             WHERE jobs.id = o.id AND jobs.fence = o.fence AND jobs.status || '' = 'running'
               AND jobs.has_dependants <= %(with_dependants)s
-            LIMIT 1 FOR UPDATE
+            LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     ), recorded AS (
         UPDATE jobs
@@ -131,8 +136,8 @@ _RECORD = """
 # it was (a claim leaves `rank` alone), and of a governed queue it keeps the slot that it held while it was
 # claimed, and what it will spend of a rate: the grant follows the fence, which only ever rises. (A breaker
 # that opened meanwhile takes back what was let in.) One that somebody wanted stopped ends here. Rows are
-# changed by their ids, because somebody may ask for that while this statement waits for its locks. Whoever
-# gives back under an old fence, or twice, changes nothing.
+# changed by their ids, because somebody may ask for that at this moment. A locked row is passed over, and given
+# back later. Whoever gives back under an old fence, or twice, changes nothing.
 _GIVE_BACK = f"""
     WITH held AS MATERIALIZED (
         SELECT job.id, job.queue, job.fence
@@ -141,7 +146,7 @@ _GIVE_BACK = f"""
             SELECT jobs.id, jobs.queue, jobs.fence FROM jobs
             WHERE jobs.id = claim.id AND jobs.fence = claim.fence AND jobs.status || '' = 'running'
               AND jobs.worker_id = %(worker_id)s
-            LIMIT 1 FOR UPDATE
+            LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     ), unspent AS (
         UPDATE rate_grants SET fence = held.fence FROM held
@@ -164,6 +169,31 @@ _GIVE_BACK = f"""
     RETURNING jobs.id, jobs.fence, jobs.status, jobs.status = 'queued' AND NOT jobs.quarantined
         AND (LEAST(expires_at, deadline_at) > now()) IS NOT FALSE
         AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
+"""
+
+# Of messages that no claim took: whose row is still theirs to take, but locked by somebody.
+_LOCKED = """
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS message (id, fence)
+    ), free AS MATERIALIZED (
+        SELECT job.id FROM wanted CROSS JOIN LATERAL (
+            SELECT jobs.id FROM jobs
+            WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued'
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+    )
+    SELECT wanted.id, wanted.fence FROM wanted CROSS JOIN LATERAL (
+        SELECT FROM jobs
+        WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued' LIMIT 1
+    ) AS job
+    WHERE wanted.id NOT IN (SELECT id FROM free)
+"""
+
+_STILL_RUNNING = """
+    SELECT wanted.id, wanted.fence
+    FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+    CROSS JOIN LATERAL (SELECT fence, status FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job
+    WHERE job.fence = wanted.fence AND job.status = 'running'
 """
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
@@ -271,12 +301,11 @@ def claim(
     """Move the queued jobs of these (id, fence) messages to running, held by the worker; in any order.
 
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
-    a paused queue, or when the worker's lease has run out.
+    a paused queue, or is locked by somebody, or when the worker's lease has run out.
     """
     ordered = sorted(set(messages))
     parameters = {
-        "ids": array(job_id for job_id, _ in ordered),
-        "fences": array(fence for _, fence in ordered),
+        **_arrays(ordered),
         "worker_id": worker_id,
         "lease_seconds": lease_seconds,
     }
@@ -285,6 +314,11 @@ def claim(
         if job.options is not None:
             _take_traceparent(job)
     return claimed
+
+
+def locked(connection: Connection, messages: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of these (id, fence) messages whose job is queued under it, in a row that somebody has locked."""
+    return set(fetch_all(connection, _LOCKED, _arrays(sorted(messages))))
 
 
 @retry_on_conflict
@@ -298,8 +332,9 @@ def record(
 ) -> set[tuple[int, int]]:
     """Write how attempts ended: running → completed, failed, cancelled or queued, and one attempt row each.
 
-    Returns the (id, fence) pairs that were recorded. The others were no longer held (stale results), or are
-    jobs that others wait for: these are recorded by `dependencies.record`, which says `with_dependants`.
+    Returns the (id, fence) pairs that were recorded. The others were no longer held (stale results), are
+    locked by somebody (`still_running` tells), or are jobs that others wait for: these are recorded by
+    `dependencies.record`, which says `with_dependants`.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.job_id)
     parameters = {
@@ -309,6 +344,12 @@ def record(
         "with_dependants": with_dependants,
     }
     return {(row[0], row[1]) for row in fetch_all(connection, _RECORD, parameters)}
+
+
+def still_running(connection: Connection, keys: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of these (id, fence) that are running under that fence, whoever has locked them."""
+    ordered = sorted(keys)
+    return set(fetch_all(connection, _STILL_RUNNING, _arrays(ordered))) if ordered else set()
 
 
 @retry_on_conflict
@@ -368,6 +409,10 @@ def queues_and_types(connection: Connection, job_ids: Sequence[int]) -> list[tup
         return []
     sql = "SELECT queue, type FROM jobs WHERE id = ANY (%(ids)s::bigint[])"
     return [(row[0], row[1]) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
+
+
+def _arrays(keys: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    return {"ids": array(job_id for job_id, _ in keys), "fences": array(fence for _, fence in keys)}
 
 
 def _take_traceparent(job: ClaimedJob) -> None:

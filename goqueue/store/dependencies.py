@@ -54,12 +54,18 @@ _MARK = """
 # request to stop the job, its acknowledgement): a statement that waited for that lock would call the outcome
 # stale. Here, at the second try, the locks come first, and the next statement's snapshot is younger.
 _LOCK_ENDING = """
-    SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running' ORDER BY id FOR UPDATE
+    SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running'
+    ORDER BY id FOR UPDATE SKIP LOCKED
 """
 
 _LOCK_CHILDREN = """
     SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'blocked' ORDER BY id FOR UPDATE
 """
+
+# What somebody has locked is left to the next sweep. Only where it must not hold up others: of two parents
+# that end at the same moment, each would pass over the child that the other one has locked.
+_MARK_FREE = _MARK.replace("FOR UPDATE", "FOR UPDATE SKIP LOCKED")
+_LOCK_FREE_CHILDREN = f"{_LOCK_CHILDREN} SKIP LOCKED"
 
 # Its snapshot must be younger than the locks: see above. The children are locked, so they keep their place.
 _RELEASE = """
@@ -112,7 +118,7 @@ _STUCK = """
 _LOCK_UNMARKED_PARENTS = """
     SELECT id FROM jobs WHERE id = ANY (ARRAY (
         SELECT parent_id FROM dependencies WHERE job_id = ANY(%(ids)s::bigint[]) AND parent_status IS NULL))
-    ORDER BY id FOR UPDATE
+    ORDER BY id FOR UPDATE SKIP LOCKED
 """
 
 # A parent whose row is gone has not completed, as far as anyone can tell.
@@ -175,18 +181,22 @@ def record(
     return Recorded(keys, settle(connection, ended, head_start_seconds=head_start_seconds))
 
 
-def settle(connection: Connection, ended: Iterable[int], *, head_start_seconds: float) -> list[Released]:
+def settle(
+    connection: Connection, ended: Iterable[int], *, head_start_seconds: float, leave_locked: bool = False
+) -> list[Released]:
     """Tell the jobs that wait for any of these, as far as they have ended, and release those that are last.
 
     In the transaction that ended them. A child that fails or is cancelled by it has ended as well, and is
-    settled in turn.
+    settled in turn. With `leave_locked`, what somebody has locked is left to the next sweep.
     """
     released: list[Released] = []
     pending = sorted(set(ended))
     while pending:
         batch, pending = pending[:CHUNK], pending[CHUNK:]
-        while children := _mark(connection, batch):
-            freed = release(connection, children, head_start_seconds=head_start_seconds)
+        while children := _mark(connection, batch, leave_locked=leave_locked):
+            freed = release(
+                connection, children, head_start_seconds=head_start_seconds, leave_locked=leave_locked
+            )
             pending += sorted(child.id for child in freed if child.status in FINAL_STATUSES)
             released += freed
             if len(children) < CHUNK:
@@ -194,9 +204,12 @@ def settle(connection: Connection, ended: Iterable[int], *, head_start_seconds: 
     return released
 
 
-def release(connection: Connection, children: Iterable[int], *, head_start_seconds: float) -> list[Released]:
+def release(
+    connection: Connection, children: Iterable[int], *, head_start_seconds: float, leave_locked: bool = False
+) -> list[Released]:
     """Release those of the blocked jobs that wait for nothing any more; what was decided about them."""
-    locked = fetch_all(connection, _LOCK_CHILDREN, {"ids": array(sorted(set(children)))})
+    lock = _LOCK_FREE_CHILDREN if leave_locked else _LOCK_CHILDREN
+    locked = fetch_all(connection, lock, {"ids": array(sorted(set(children)))})
     parameters = {"ids": array(row[0] for row in locked), "head_start": head_start_seconds}
     rows = fetch_all(connection, _RELEASE, parameters) if locked else []
     return [Released(row[0], row[1], row[2], JobStatus(row[3]), row[4]) for row in rows]
@@ -215,13 +228,14 @@ def sweep(connection: Connection, *, after_id: int, limit: int, head_start_secon
         children = stuck[start : start + CHUNK]
         fetch_all(connection, _LOCK_UNMARKED_PARENTS, {"ids": array(children)})
         fetch_all(connection, _MARK_OF_CHILDREN, {"ids": array(children)})
-        freed = release(connection, children, head_start_seconds=head_start_seconds)
+        freed = release(connection, children, head_start_seconds=head_start_seconds, leave_locked=True)
         ended = [child.id for child in freed if child.status in FINAL_STATUSES]
-        released += [*freed, *settle(connection, ended, head_start_seconds=head_start_seconds)]
+        released += freed
+        released += settle(connection, ended, head_start_seconds=head_start_seconds, leave_locked=True)
     return Sweep(released, page[-1][0] if len(page) == limit else None)
 
 
-def _mark(connection: Connection, ended: list[int]) -> list[int]:
+def _mark(connection: Connection, ended: list[int], *, leave_locked: bool) -> list[int]:
     """Mark up to `CHUNK` edges of parents that have ended; their children."""
     parameters = {"ids": array(ended), "limit": CHUNK}
-    return [row[0] for row in fetch_all(connection, _MARK, parameters)]
+    return [row[0] for row in fetch_all(connection, _MARK_FREE if leave_locked else _MARK, parameters)]

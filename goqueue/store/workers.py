@@ -284,9 +284,11 @@ def end_lost(connection: Connection, *, lease_seconds: float) -> list[int]:
     """
     rows = fetch_all(
         connection,
-        "UPDATE workers SET stopped_at = now(), lost = true WHERE stopped_at IS NULL "
+        "UPDATE workers SET stopped_at = now(), lost = true WHERE stopped_at IS NULL AND id = ANY (ARRAY ("
+        "SELECT id FROM workers WHERE stopped_at IS NULL "
         "AND (heartbeat_at <= now() - make_interval(secs => %(lease_seconds)s) "
-        "OR heartbeat_at > now() + make_interval(secs => %(lease_seconds)s)) RETURNING id",
+        "OR heartbeat_at > now() + make_interval(secs => %(lease_seconds)s)) FOR UPDATE SKIP LOCKED)) "
+        "RETURNING id",
         {"lease_seconds": lease_seconds},
     )
     return [row[0] for row in rows]

@@ -13,7 +13,6 @@ from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 from goqueue.store import dependencies as dependency_store
 from goqueue.store import jobs as job_store
 from goqueue.store import queues as queue_store
-from goqueue.store.leadership import LEADER_LOCK
 from tests.support.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -417,11 +416,13 @@ def test_it_was_overlooked(
     """A job that is ready for long, while threads are free, says that the dispatcher is behind or missing."""
     before = datetime.now(UTC) - timedelta(minutes=1)
     job = make_job(available_at=before, rank=before, updated_at=before)
-    with database.connection() as connection:
-        if led:
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({LEADER_LOCK})")
-        answer = asked(client, job)
-        connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+    if led:
+        execute(
+            database,
+            "INSERT INTO leadership (holder, expires_at) VALUES ('somebody', now() + interval '1 minute') "
+            "ON CONFLICT (id) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at",
+        )
+    answer = asked(client, job)
     assert codes(answer) == ["not_dispatched"]
     evidence = evidence_of(answer, "not_dispatched")
     assert (evidence["leader"], evidence["free_threads"]) == (led, 8)

@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from psycopg.errors import lookup
 from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from goqueue.checks import check_database
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.embedded import EmbeddedPostgres
-from goqueue.errors import ConfigurationError
+from goqueue.errors import ConfigurationError, DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
 from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT
 from goqueue.store import attempts as attempt_store
@@ -32,6 +34,8 @@ from tests.support.factories import JobFactory
         ("DateStyle", "ISO, MDY"),
         ("client_encoding", "UTF8"),
         ("default_transaction_isolation", "read committed"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
     ],
 )
 def test_a_session_has_the_setting(database: Database, setting: str, value: str) -> None:
@@ -129,3 +133,46 @@ def test_every_moment_is_read(database: Database, text: str, expected: datetime)
     with database.autocommit() as connection:
         found = connection.exec_driver_sql("SELECT %(text)s::timestamptz", {"text": text}).scalar()
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (lookup("25006")("cannot execute UPDATE in a read-only transaction"), DatabaseUnavailableError),
+        (DBAPIError("SELECT", {}, lookup("25006")("read-only")), DatabaseUnavailableError),
+        (PendingRollbackError("the connection broke"), DatabaseUnavailableError),
+        (lookup("23505")("duplicate key"), DatabaseRefusedError),
+    ],
+    ids=["driver", "SQLAlchemy", "broken", "refusal"],
+)
+@pytest.mark.parametrize("how", ["autocommit", "connection"])
+def test_both_ways_to_a_connection_translate_alike(
+    database: Database, error: Exception, kind: type[Exception], how: str
+) -> None:
+    """Whoever uses a connection sees an error of ours, however the connection was taken."""
+    with pytest.raises(kind), getattr(database, how)():
+        raise error
+
+
+def test_an_idle_connection_from_before_an_outage_is_not_used_again(database: Database) -> None:
+    """A server that said that it is read-only is left: each connection is replaced before its next use."""
+    with database.autocommit() as one, database.autocommit() as other:
+        before = {one.connection.driver_connection, other.connection.driver_connection}
+    with pytest.raises(DatabaseUnavailableError), database.autocommit():
+        raise lookup("25006")("read-only")
+    with database.autocommit() as one, database.autocommit() as other, database.connection() as third:
+        used = {c.connection.driver_connection for c in (one, other, third)}
+    assert not used & before
+
+
+def test_settings_lead_to_a_server_that_is_told_the_time_outs(settings: Settings) -> None:
+    """Options of the URL are kept beside those of the session, and ours go last."""
+    url = settings.database_url.get_secret_value()
+    with_options = settings.model_copy(
+        update={"database_url": SecretStr(f"{url}?options=-c%20work_mem%3D5MB%20-c%20lock_timeout%3D9")}
+    )
+    database = Database(with_options)
+    with database.autocommit() as connection:
+        assert connection.exec_driver_sql("SHOW work_mem").scalar() == "5MB"
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "5s"
+    database.close()

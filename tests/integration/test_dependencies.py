@@ -20,6 +20,7 @@ from goqueue.store.dependencies import Recorded, Released
 from goqueue.store.new_graphs import NewNode
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
+from tests.support.waiting import wait_until
 
 settings = module_settings
 database = emptied_database
@@ -305,7 +306,8 @@ def test_a_create_meets_the_end_of_its_parent(desk: Desk) -> None:
                 connection, [ended(parent)], worker_id=1, head_start_seconds=HEAD_START
             )
         if not recorded:
-            desk.record(parent)
+            # It is passed over while the creation holds its lock; the recorder puts it off.
+            wait_until(lambda: desk.record(parent).keys, what="the record")
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(100):

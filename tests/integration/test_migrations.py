@@ -143,7 +143,7 @@ def test_a_migration_leaves_its_connection_as_it_was(fresh: Database) -> None:
     """The time-outs of a migration do not stay on the pooled connection, and its lock is released."""
     upgrade(fresh)
     with fresh.autocommit() as connection:
-        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "0"
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "5s"
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "30s"
         locks = connection.exec_driver_sql(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
 from goqueue import failpoints, metrics
+from goqueue.broker import recorder as recorder_module
 from goqueue.broker.holdings import Holdings
 from goqueue.broker.recorder import Recorder
 from goqueue.broker.runway import Message, Runway
@@ -162,24 +163,131 @@ def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
     """A job that completes while a request to stop it is written has completed, and is not stale."""
     (message,) = desk.claimed(1)
     before = metrics.STALE_RESULTS._value.get()
-    recording = threading.Thread(target=desk.recorder._record_batch, args=([complete(message)],))
     with desk.database.transaction() as connection:
         assert job_store.cancel(connection, [message.current.id]).requested == [message.current.id]
-        recording.start()
-        wait_until(lambda: _waits_for_a_lock(desk), what="the recorder to wait for the row")
-    recording.join(10)
+        desk.recorder._record_batch([complete(message)])
+        assert desk.recorder.pending == 1
+    desk.recorder.start()
+    assert desk.recorder.stop(10)
     job = desk.job(message)
     assert (job.status, job.result, job.cancel_requested_at is not None) == ("completed", 1, True)
     assert metrics.STALE_RESULTS._value.get() == before
 
 
-def _waits_for_a_lock(desk: Desk) -> bool:
+@pytest.mark.parametrize("dependants", [False, True])
+def test_a_locked_row_delays_its_own_outcome_alone(desk: Desk, *, dependants: bool) -> None:
+    """While somebody holds the lock of one row the others are recorded; it follows when the lock is gone."""
+    messages = [complete(message) for message in desk.claimed(30)]
+    locked = messages[11].current.id
     with desk.database.autocommit() as connection:
-        waiting = connection.exec_driver_sql(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        ).scalar_one()
-    return bool(waiting)
+        connection.exec_driver_sql("UPDATE jobs SET has_dependants = %s", (dependants,))
+    desk.recorder.start()
+    with desk.database.transaction() as connection:
+        connection.exec_driver_sql("SELECT FROM jobs WHERE id = %s FOR UPDATE", (locked,))
+        for message in messages:
+            desk.recorder.put(message)
+        wait_until(lambda: len(desk.holdings.snapshot()) == 1, 3, "the others to be recorded")
+        assert [key[0] for key in desk.holdings.snapshot()] == [locked]
+    wait_until(lambda: not desk.holdings.snapshot(), 10, "the locked one to be recorded")
+    assert desk.recorder.stop(10)
+    assert {desk.job(message).status for message in messages} == {"completed"}
+    assert acknowledged(desk)
+
+
+def test_a_locked_child_delays_the_outcome_of_its_own_parent_alone(desk: Desk) -> None:
+    """A foreign transaction on a job that waits holds up what releases it, and no other outcome."""
+    messages = [complete(message) for message in desk.claimed(9)]
+    parent_id = messages[4].current.id
+    with desk.database.autocommit() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET has_dependants = true WHERE id = %s", (parent_id,))
+    child_id = desk.make_job("blocked").id
+    with desk.database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO dependencies (job_id, parent_id, on_parent_failure) VALUES (%s, %s, 'fail')",
+            (child_id, parent_id),
+        )
+    desk.recorder.start()
+    with desk.database.transaction() as connection:
+        connection.exec_driver_sql("SELECT FROM jobs WHERE id = %s FOR UPDATE", (child_id,))
+        for message in messages:
+            desk.recorder.put(message)
+        wait_until(lambda: len(desk.holdings.snapshot()) == 1, 5, "the others to be recorded")
+        wait_until(lambda: desk.recorder.pending == 1, 5, "the parent to be put off")
+    wait_until(lambda: not desk.holdings.snapshot(), 10, "the parent to be recorded")
+    assert desk.recorder.stop(10)
+    with desk.database.autocommit() as connection:
+        assert job_store.get(connection, child_id).status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("25006", "cannot execute UPDATE in a read-only transaction"),
+        ("57P01", "terminating connection due to administrator command"),
+        ("57P05", "terminating connection due to idle-session timeout"),
+        ("40001", "could not serialize access"),
+        ("08P01", "server closed the connection"),
+        ("53300", "too many connections"),
+        ("53100", "could not extend file: no space left on device"),
+        ("25P03", "terminating connection due to idle-in-transaction timeout"),
+        ("57014", "canceling statement due to statement timeout"),
+        ("XX000", "server is not available"),
+        ("ZZ123", "said by a pooler"),
+    ],
+)
+def test_no_outage_drops_an_outcome(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, text: str
+) -> None:
+    """Whatever PostgreSQL or a pooler says for a while, the outcomes are kept, and recorded as they were."""
+    store, tries = desk.recorder._store, []
+
+    def store_later(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
+        tries.append(len(outcomes))
+        if len(tries) <= 20:
+            raise _error_of(code, text)
+        return store(connection, outcomes)
+
+    monkeypatch.setattr(desk.recorder, "_store", store_later)
+    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
+    messages = [complete(message) for message in desk.claimed(6)]
+    desk.recorder.start()
+    for message in messages:
+        desk.recorder.put(message)
+    wait_until(lambda: not desk.holdings.snapshot(), 20, "the outcomes to be recorded")
+    assert desk.recorder.stop(10)
+    assert {desk.job(message).status for message in messages} == {"completed"}
+    assert acknowledged(desk)
+
+
+def _error_of(code: str, text: str) -> psycopg.Error:
+    try:
+        return psycopg.errors.lookup(code)(text)
+    except KeyError:
+        error = psycopg.DatabaseError(text)
+        error.sqlstate = code
+        return error
+
+
+def test_an_outcome_that_nobody_accepts_costs_no_other_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is refused even as a refusal is let go alone: its lease gives the job back."""
+    store = desk.recorder._store
+    messages = [complete(message) for message in desk.claimed(9)]
+    bad = messages[4].current.id
+
+    def refuse(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
+        if any(outcome.job_id == bad for outcome in outcomes):
+            raise psycopg.errors.CheckViolation("refused")
+        return store(connection, outcomes)
+
+    monkeypatch.setattr(desk.recorder, "_store", refuse)
+    monkeypatch.setattr(
+        dependency_store, "record", lambda _connection, outcomes, **_: refuse(_connection, outcomes)
+    )
+    desk.recorder._record_batch(messages)
+    assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
+    assert desk.holdings.snapshot() == {}
 
 
 def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
@@ -228,13 +336,13 @@ def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
     messages = desk.claimed(10)
     for message in messages:
         small.put(complete(message))
-    small._pending.put(None)
+    small._pending.end()
     sizes = []
     ending = False
     while not ending:
-        batch, ending = small._next_batch()
+        batch, ending = small._pending.take(4)
         sizes.append(len(batch))
-    assert sizes == [4, 4, 2]
+    assert sizes == [4, 4, 2, 0]
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +366,7 @@ def test_an_outage_holds_the_outcomes_and_ends_by_itself(
     own_postgres.stop(mode)
     for message in messages:
         desk.recorder.put(complete(message))
-    wait_until(lambda: desk.recorder._pending.qsize() == 0, what="the recorder to take them")
+    wait_until(lambda: len(desk.recorder._pending) == 0, what="the recorder to take them")
     assert len(desk.holdings.snapshot()) == 5
     own_postgres.start()
     wait_until(lambda: desk.holdings.snapshot() == {}, what="the record")

@@ -22,7 +22,6 @@ from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
 from goqueue.services import clock_watch
 from goqueue.services import rescuer as rescuer_module
-from goqueue.services.leader import Leader
 from goqueue.services.rescuer import Rescuer
 from goqueue.store import attempts as attempt_store
 from goqueue.store import jobs as job_store
@@ -358,67 +357,3 @@ def test_jobs_of_a_lost_host_are_pushed_to_the_front(
     assert [message.job_id for message in messages] == [*(job.id for job in jobs), waiting.id]
     with database.autocommit() as connection:
         assert not any(job_store.get(connection, job.id).quarantined for job in jobs)
-
-
-# The leader
-
-
-@pytest.fixture
-def leaders(settings: Settings) -> Iterator[tuple[Leader, Leader]]:
-    """Two that want to lead, each with connections of its own."""
-    databases = [Database(settings, application_name=f"leader {number}") for number in range(2)]
-    first, second = (Leader(database) for database in databases)
-    yield first, second
-    for leader, database in zip((first, second), databases, strict=True):
-        leader.resign()
-        database.close()
-
-
-def test_one_leads_and_stays(leaders: tuple[Leader, Leader]) -> None:
-    """Of two exactly one leads, however often both try."""
-    first, second = leaders
-    for _ in range(3):
-        assert first.try_to_lead()
-        assert not second.try_to_lead()
-    assert (first.leads, second.leads) == (True, False)
-
-
-def test_the_other_takes_over_when_one_resigns(leaders: tuple[Leader, Leader]) -> None:
-    """Resigning frees the lock at once; resigning again does nothing."""
-    first, second = leaders
-    assert first.try_to_lead()
-    first.resign()
-    first.resign()
-    wait_until(second.try_to_lead, what="the other to lead")
-    assert not first.try_to_lead()
-
-
-def test_the_other_takes_over_when_the_connection_is_cut(
-    leaders: tuple[Leader, Leader], database: Database
-) -> None:
-    """The lock goes with the session: the other leads, the first notices, and may lead again later."""
-    first, second = leaders
-    assert first.try_to_lead()
-    with database.autocommit() as connection:
-        connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'leader 0'"
-        )
-    wait_until(second.try_to_lead, what="the other to lead")
-    assert not first.try_to_lead()
-    assert not first.leads
-    second.resign()
-    wait_until(first.try_to_lead, what="the first to lead again")
-
-
-def test_nobody_leads_without_postgresql(own_postgres: EmbeddedPostgres, settings: Settings) -> None:
-    """A leader that loses PostgreSQL stops leading, and leads again when it is back."""
-    database = Database(settings.model_copy(update={"database_url": SecretStr(own_postgres.url)}))
-    leader = Leader(database)
-    assert leader.try_to_lead()
-    own_postgres.stop()
-    assert not leader.try_to_lead()
-    assert not leader.try_to_lead()
-    own_postgres.start()
-    wait_until(leader.try_to_lead, what="leading again")
-    leader.resign()
-    database.close()

@@ -47,6 +47,7 @@ class EmbeddedPgBouncer(EmbeddedServer):
         """Let statements end by themselves, as the role of a deployment does."""
         with psycopg.connect(self._postgres.geturl(), autocommit=True) as connection:
             connection.execute("ALTER ROLE postgres SET statement_timeout = '30s'")
+            connection.execute("ALTER ROLE postgres SET lock_timeout = '5s'")
             connection.execute("ALTER ROLE postgres SET jit = off")
 
     def stop(self) -> None:

@@ -65,6 +65,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "rollup_progress",
             "dashboard_sessions",
             "service_secrets",
+            "leadership",
         ):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     database.close()

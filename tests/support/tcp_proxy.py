@@ -43,6 +43,10 @@ class TcpProxy:
         with self._lock:
             return self._cut_done.get(command.encode(), 0)
 
+    def lead_to(self, server_port: int) -> None:
+        """Lead new connections to another server; those that are open stay where they are."""
+        self._server_port = server_port
+
     def black_hole(self) -> None:
         """Pass nothing from now on, in neither direction; connections stay open."""
         self._open.clear()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from goqueue.processes import ChildProcess
+from goqueue.services.watchdog import EXIT_CODE
 from tests.support.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 from tests.system.scenarios import silent_worker
@@ -71,19 +73,42 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_cannot_finish(data_fol
 
 
 def test_a_standby_takes_the_lead_when_the_leading_scheduler_is_killed(data_folder: Path) -> None:
-    """Another scheduler holds the leader's lock within 5 s, and jobs go on being dispatched."""
+    """Another scheduler leads within 5 s, and jobs go on being dispatched."""
     with Stack(data_folder) as stack:
-        leading = stack.scheduler()
-        wait_until(lambda: _leaders(stack), 20, "a leader")
-        before = _leaders(stack)
-        stack.scheduler()
+        leading, term = _two_schedulers(stack)
         stack.workers(1)
-        wait_until(lambda: _standbys(stack), 20, "the standby to ask for the lock")
         stack.kill(leading.pid)
-        wait_until(lambda: _leaders(stack) not in ([], before), 5, "the standby to lead")
+        wait_until(lambda: _term(stack) > term, 5, "the standby to lead")
         stack.collector.submit("quick", 300)
         stack.wait_until_finished(20)
         assert stack.report().valid
+
+
+def test_a_standby_takes_the_lead_when_the_leading_scheduler_is_stopped(data_folder: Path) -> None:
+    """Another one leads within 15 s, and the stopped one ends by itself, with an error, when it goes on."""
+    with Stack(data_folder) as stack:
+        leading, term = _two_schedulers(stack)
+        stack.workers(1)
+        stack.pause(leading.pid)
+        wait_until(lambda: _term(stack) > term, 15, "the standby to lead")
+        stack.collector.submit("quick", 300)
+        stack.wait_until_finished(20)
+        taken = _term(stack)
+        stack.resume(leading.pid)
+        wait_until(leading.has_ended, 20, "the stopped one to end")
+        assert leading.exit_code == EXIT_CODE
+        assert stack.logged("process_ended_by_watchdog") == 1
+        assert _term(stack) == taken
+        assert stack.report().valid
+
+
+def _two_schedulers(stack: Stack) -> tuple[ChildProcess, int]:
+    """Start two; the one that leads, and its term."""
+    leading = stack.scheduler()
+    wait_until(lambda: _term(stack), 20, "a leader")
+    stack.scheduler()
+    wait_until(lambda: _schedulers(stack) == 2, 20, "the standby")
+    return leading, _term(stack)
 
 
 def _holder(stack: Stack, job_ids: list[int]) -> int:
@@ -113,16 +138,16 @@ def _longest_wait_after_return(stack: Stack) -> float:
     return float(rows[0][0])
 
 
-def _leaders(stack: Stack) -> list[int]:
-    """The PostgreSQL session that holds the leader's lock."""
-    rows = stack.rows("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7310002 AND granted")
-    return [row[0] for row in rows]
+def _term(stack: Stack) -> int:
+    """The term of the scheduler that leads now; 0 where none does."""
+    rows = stack.rows("SELECT term FROM leadership WHERE holder IS NOT NULL AND expires_at > now()")
+    return int(rows[0][0]) if rows else 0
 
 
-def _standbys(stack: Stack) -> set[int]:
-    """The PostgreSQL sessions that asked for the leader's lock and did not get it."""
-    rows = stack.rows(
-        "SELECT pid FROM pg_stat_activity WHERE application_name = 'goqueue-scheduler' "
-        "AND query LIKE 'SELECT pg_try_advisory%%'"
+def _schedulers(stack: Stack) -> int:
+    """How many schedulers are connected."""
+    sql = (
+        "SELECT count(DISTINCT application_name) FROM pg_stat_activity "
+        "WHERE application_name LIKE 'goqueue-scheduler %%'"
     )
-    return {row[0] for row in rows} - set(_leaders(stack))
+    return int(stack.rows(sql)[0][0])

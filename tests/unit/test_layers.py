@@ -22,6 +22,7 @@ LAYERS = [
     ("failpoints", "logging", "metrics", "models"),
     ("alert_rules", "shared_metrics"),
     ("monitoring_server",),
+    ("sqlstates", "server_connection"),
     ("db",),
     ("store",),
     ("middleware",),
@@ -40,7 +41,7 @@ RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "sqlalchemy": {"models", "db", "store", "migrations", "submit", "control"},
     "alembic": {"migrations"},
-    "psycopg": {"db", "store", "embedded"},
+    "psycopg": {"sqlstates", "server_connection", "db", "store", "embedded"},
     "dramatiq": {
         "middleware",
         "broker",

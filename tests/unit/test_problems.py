@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
-from falcon import App, Request, Response, testing
+from falcon import App, HTTPServiceUnavailable, Request, Response, testing
 
 from goqueue.api.problems import MAX_FIELDS, add_error_handlers
 from goqueue.errors import (
@@ -17,6 +18,7 @@ from goqueue.errors import (
     RedisUnavailableError,
     UnavailableError,
 )
+from goqueue.monitoring_server import MonitoringServer, Probes
 
 
 class Raises:
@@ -73,3 +75,14 @@ def test_fields_are_told_and_bounded() -> None:
     result = answer_to(InvalidJobError({f"f{number}": "wrong" for number in range(200)}))
     assert result.json["detail"] == "f0: wrong; f1: wrong; f2: wrong; and 197 more"
     assert len(result.json["fields"]) == MAX_FIELDS
+
+
+def test_every_503_says_when_to_ask_again() -> None:
+    """Also one that a resource raised as an HTTP error, and one of the probes' own ports."""
+    assert answer_to(HTTPServiceUnavailable()).headers["retry-after"] == "1"
+    assert answer_to(HTTPServiceUnavailable(retry_after=7)).headers["retry-after"] == "7"
+    server = MonitoringServer("127.0.0.1", 0, Probes(list, lambda: ["not well"]))
+    server.start()
+    answer = httpx.get(f"http://127.0.0.1:{server.port}/health/ready", trust_env=False)
+    server.stop()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

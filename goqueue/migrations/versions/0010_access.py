@@ -3,7 +3,7 @@
 The reasons stand in `goqueue/models/sessions.py`. The release before this one runs on this schema: it knows
 none of these tables.
 
-Revision: 0010, after 0008
+Revision: 0010, after 0009
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
