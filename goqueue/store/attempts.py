@@ -136,8 +136,8 @@ _RECORD = """
 # it was (a claim leaves `rank` alone), and of a governed queue it keeps the slot that it held while it was
 # claimed, and what it will spend of a rate: the grant follows the fence, which only ever rises. (A breaker
 # that opened meanwhile takes back what was let in.) One that somebody wanted stopped ends here. Rows are
-# changed by their ids, because somebody may ask for that at this moment. A locked row is passed over, and given
-# back later. Whoever gives back under an old fence, or twice, changes nothing.
+# changed by their ids, because somebody may ask for that at this moment. A locked row is passed over, and
+# given back later. Whoever gives back under an old fence, or twice, changes nothing.
 _GIVE_BACK = f"""
     WITH held AS MATERIALIZED (
         SELECT job.id, job.queue, job.fence
