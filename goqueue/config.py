@@ -106,6 +106,13 @@ class Settings(BaseSettings):
     min_backoff_seconds: Seconds = Field(1.0, description="The wait before the first retry.")
     max_backoff_seconds: Seconds = Field(3600.0, description="No backoff is longer.")
     max_deaths: int = Field(3, ge=1, description="Lonely deaths after which a job is failed.")
+    unreadable_payload_wait_seconds: float = Field(
+        600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="How long a job whose payload a worker cannot read waits for one with another schema of "
+        "its type, before it is failed; 0 fails it at once.",
+    )
     result_max_bytes: int = Field(1024 * 1024, ge=1024, description="The largest result that is kept.")
 
     # Leases

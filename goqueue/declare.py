@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 import dramatiq
@@ -32,6 +32,7 @@ def actor(
     time_limit_seconds: float | None = None,
     throws: tuple[type[BaseException], ...] | None = None,
     unique: Unique | None = None,
+    aliases: Sequence[str] | None = None,
 ) -> Callable[[F], Actor[..., Any]]: ...
 
 
@@ -46,7 +47,8 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
         **options: `name` (the function's where it is not given); `queue`, where its jobs go by default; the
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
-            failed at once; `unique`, which of its jobs are alike, where they do not say themselves.
+            failed at once; `unique`, which of its jobs are alike, where they do not say themselves;
+            `aliases`, former names: jobs of these are run by this handler, and keep their type.
     """
     if function is None:
         return lambda handler: _declare(handler, options)
@@ -59,7 +61,7 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
         for name, value in options.items()
         if name.endswith("_seconds") and value is not None
     }
-    names = ("max_retries", "jitter", "throws", "unique")
+    names = ("max_retries", "jitter", "throws", "unique", "aliases")
     plain = {name: options[name] for name in names if options.get(name) is not None}
     return dramatiq.actor(
         actor_name=options.get("name") or function.__name__,

@@ -236,6 +236,8 @@ class ClaimedJob:
         attempts: runs so far, this one included.
         deadline_seconds: how long the job may still run before its deadline; None: it has none.
         wait_seconds: how long ago it could have started.
+        unreadable_is_over: a schema could not read its payload, and the time to wait for another one has
+            passed; None: none failed to.
         traceparent: the trace that it belongs to, and the span that created it, if it has any.
     """
 
@@ -252,6 +254,7 @@ class ClaimedJob:
     started_at: datetime
     deadline_seconds: float | None = None
     wait_seconds: float = 0.0
+    unreadable_is_over: bool | None = None
     traceparent: str | None = None
 
     @property
@@ -292,6 +295,8 @@ class Outcome:
         delay_seconds: for `queued`, how long from the recording until it may run again.
         reason: a short machine-readable word beside the error (`discarded`, `worker_died`, …), or None.
         failure_kind: which kind of failure it was, or None.
+        unreadable_by: the hash of the schema that could not read the payload, where it goes back for that: it
+            waits `unreadable_wait_seconds` from the first such time for a worker with another one.
     """
 
     job_id: int
@@ -306,4 +311,6 @@ class Outcome:
     refund: bool = False
     run_seconds: float = 0.0
     failure_kind: FailureKind | None = None
+    unreadable_by: str | None = None
+    unreadable_wait_seconds: float = 0.0
     follow_ups: tuple[NewJob, ...] = ()

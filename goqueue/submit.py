@@ -168,7 +168,7 @@ def new_job(
     Raises:
         InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
     """
-    job_type = broker.job_types.get(type_name)
+    job_type = broker.job_type(type_name)
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
     refuse_wrong(settings)

@@ -115,7 +115,12 @@ class JobConsumer(Consumer):
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
             return []
-        return broker.runway.fetch(self._queue, count, block_seconds=broker.settings.fetch_block_seconds)
+        return broker.runway.fetch(
+            self._queue,
+            count,
+            block_seconds=broker.settings.fetch_block_seconds,
+            signature=broker.known_types.signature,
+        )
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
         messages, garbage = parse(entries)
@@ -168,6 +173,7 @@ class JobConsumer(Consumer):
                 messages,
                 worker_id=broker.holdings.worker_id,
                 lease_seconds=broker.settings.lease_seconds,
+                known=broker.known_types,
             )
 
     def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob]) -> None:

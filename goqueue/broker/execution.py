@@ -7,8 +7,10 @@ import functools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import structlog
 from dramatiq.asyncio import async_to_sync
 from dramatiq.errors import Retry
 
@@ -16,8 +18,10 @@ from goqueue.broker.interrupts import Interrupts
 from goqueue.broker.job_type import JobType, holds_nul, plain
 from goqueue.errors import DeadlineExceeded, Discard, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import AttemptOutcome
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.job_message import CurrentJob, Unreadable
 from goqueue.middleware.lifecycle import describe
+
+log = structlog.get_logger(__name__)
 
 _current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
 
@@ -31,6 +35,10 @@ MAX_SLOW_DOWN_SECONDS = 86_400.0
 
 class ResultError(TypeError):
     """The handler's result cannot be kept: it is not JSON, or too large."""
+
+
+class PayloadError(ValueError):
+    """The stored payload does not fit the type as this process knows it."""
 
 
 class RetryRequested(Retry):
@@ -68,12 +76,14 @@ class JobFunction:
         *,
         result_max_bytes: int,
         has_callback: bool,
+        unreadable_wait_seconds: float = 0.0,
     ) -> None:
         self.function = _keeping_the_loop(function)
         self.job_type = job_type
         self.interrupts = interrupts
         self.result_max_bytes = result_max_bytes
         self.has_callback = has_callback
+        self.unreadable_wait_seconds = unreadable_wait_seconds
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
@@ -89,7 +99,7 @@ class JobFunction:
             self._call_armed(current)
         except BaseException as error:
             current.result = None
-            if not self._is_stopped(current, error):
+            if not self._is_stopped(current, error) and not self._is_given_back(current, error):
                 raise
         finally:
             current.end()
@@ -123,6 +133,26 @@ class JobFunction:
             raise DeadlineExceeded from error
         return current.control is not None
 
+    def _is_given_back(self, current: CurrentJob, error: BaseException) -> bool:
+        """Whether the job goes back because this version of its type cannot read its payload: another may.
+
+        Raises:
+            Discard: it may not wait for one any more.
+        """
+        wrong: BaseException | None = error if isinstance(error, PayloadError) else None
+        if isinstance(error, TypeError) and not self.job_type.takes(current.claimed.payload):
+            wrong = error
+        if wrong is None:
+            return False
+        text = f"the payload does not fit its type any more: {wrong}"
+        if not self.unreadable_wait_seconds or current.claimed.unreadable_is_over:
+            raise Discard(text) from None
+        schema = replace(self.job_type, name=current.type).schema_hash()
+        current.unreadable = Unreadable(text, schema, self.unreadable_wait_seconds)
+        current.control = (AttemptOutcome.INTERRUPTED, 0.0)
+        log.warning("payload_unreadable", job_id=current.id, type=current.type, schema=schema)
+        return True
+
     def _call_armed(self, current: CurrentJob) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
@@ -142,7 +172,7 @@ class JobFunction:
         try:
             return self.job_type.arguments(current.claimed.payload)
         except InvalidJobError as error:
-            raise Discard(f"the payload does not fit its type any more: {error}") from None
+            raise PayloadError(str(error)) from None
 
     def _encoded(self, result: Any) -> str | None:
         if result is None:

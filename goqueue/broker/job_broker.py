@@ -6,6 +6,7 @@ row, consuming claims rows, and a retry's delay is a column.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,7 @@ from goqueue.jobs import MAX_RETRIES_LIMIT, QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
+from goqueue.rules.known_types import KnownTypes
 from goqueue.rules.uniqueness import Unique
 from goqueue.store import dependency_lists
 
@@ -74,6 +76,9 @@ class JobBroker(RedisBroker):
         #: What an operator wants of this worker process.
         self.orders = Orders(settings)
         self.job_types: dict[str, JobType] = {}
+        #: Former names of types: alias → name.
+        self.aliases: dict[str, str] = {}
+        self._known_types: KnownTypes | None = None
         self._throws: dict[str, Throws] = {}
         self._submit = submit
         self._concluding = threading.local()
@@ -89,11 +94,13 @@ class JobBroker(RedisBroker):
         """Declare an actor and with it a job type; its function is wrapped to run attempts.
 
         Raises:
-            ValueError: its retry policy is out of range, or its uniqueness is wrong.
+            ValueError: its retry policy is out of range, or its uniqueness or an alias is wrong.
         """
         function = actor.fn
         job_type = self._job_type_of(actor)
+        self._learn_aliases(actor)
         self.job_types[actor.actor_name] = job_type
+        self._known_types = None
         self._throws[actor.actor_name] = (Discard, *_as_tuple(actor.options.get("throws")))
         actor.fn = JobFunction(
             function,
@@ -101,8 +108,30 @@ class JobBroker(RedisBroker):
             self.interrupts,
             result_max_bytes=self.settings.result_max_bytes,
             has_callback=has_callback(actor.options),
+            unreadable_wait_seconds=self.settings.unreadable_payload_wait_seconds,
         )
         super().declare_actor(actor)
+
+    def get_actor(self, actor_name: str) -> Actor[Any, Any]:
+        """The actor of a type, by its name or an alias.
+
+        Raises:
+            ActorNotFound: there is none.
+        """
+        return super().get_actor(self.aliases.get(actor_name, actor_name))
+
+    def job_type(self, name: str) -> JobType | None:
+        """A type by its name; by an alias, the type under that name. None: it is not declared."""
+        declared = self.job_types.get(self.aliases.get(name, name))
+        return declared if declared is None or declared.name == name else replace(declared, name=name)
+
+    @property
+    def known_types(self) -> KnownTypes:
+        """What this process can run, aliases included."""
+        if self._known_types is None:
+            types = [self.job_type(name) for name in (*self.job_types, *self.aliases)]
+            self._known_types = KnownTypes({found.name: found.schema_hash() for found in types if found})
+        return self._known_types
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue; it gets no delay queue: a delay is a column of its job."""
@@ -187,7 +216,7 @@ class JobBroker(RedisBroker):
 
     def throws_of(self, type_name: str) -> Throws:
         """Exceptions after which a job of this type is not retried."""
-        return self._throws.get(type_name, (Discard,))
+        return self._throws.get(self.aliases.get(type_name, type_name), (Discard,))
 
     def flush(self, queue_name: str) -> None:
         """Empty the queue's runway. Its jobs stay; the dispatcher pushes them again."""
@@ -231,7 +260,19 @@ class JobBroker(RedisBroker):
             time_limit_seconds=actor.options.get("time_limit", self.settings.time_limit_seconds * 1000)
             / 1000,
             unique=_unique_of(actor),
+            signature=inspect.signature(function) if style == "call" else None,
         )
+
+    def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
+        name = actor.actor_name
+        aliases = tuple(actor.options.get("aliases") or ())
+        if name in self.aliases:
+            raise ValueError(f"{name!r} is an alias of the type {self.aliases[name]!r}")
+        for alias in aliases:
+            taken = alias if alias in self.job_types else self.aliases.get(alias)
+            if not isinstance(alias, str) or not alias or alias == name or taken not in {None, name}:
+                raise ValueError(f"aliases of {name!r}: {alias!r} is not a free name")
+        self.aliases |= dict.fromkeys(aliases, name)
 
     def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:
         defaults = RetryPolicy(
@@ -254,7 +295,7 @@ class JobBroker(RedisBroker):
 
     def _retry_delay(self, message: JobMessage, delay_ms: int) -> int:
         """Dramatiq always spreads its backoff; a type or a job may want it exact."""
-        policy = self.job_types[message.actor_name].retry
+        policy = self.job_types[self.aliases.get(message.actor_name, message.actor_name)].retry
         options = message.options
         if options.get("jitter", policy.jitter) or message.retry_is_requested:
             return delay_ms

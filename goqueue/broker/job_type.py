@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from typing_extensions import is_typeddict
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
+from goqueue.rules.known_types import schema_hash
 from goqueue.rules.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
@@ -44,6 +52,7 @@ class JobType:
         style: how the handler is called: with the validated payload itself, with its fields as keywords, or
             with the arguments of a plain Dramatiq call.
         unique: which of its jobs are alike, where they do not say.
+        signature: what a plain Dramatiq call may be; None where the payload's schema says it.
     """
 
     name: str
@@ -53,6 +62,7 @@ class JobType:
     retry: RetryPolicy
     time_limit_seconds: float
     unique: Unique | None = None
+    signature: inspect.Signature | None = None
 
     def validated(self, payload: Any) -> str:
         """The payload as the JSON text that is stored, after it passed the schema.
@@ -111,9 +121,32 @@ class JobType:
         called = {**dict(zip(names, args, strict=False)), **kwargs}
         return {name: plain(value) for name, value in called.items()}
 
+    def takes(self, text: str) -> bool:
+        """Whether a plain Dramatiq call can be called with the arguments of a stored payload."""
+        if self.signature is None:
+            return True
+        args, kwargs = self.arguments(text)
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
+
     def json_schema(self) -> dict[str, Any]:
         """The JSON schema of the payload."""
         return self.schema.json_schema()
+
+    def schema_hash(self) -> str:
+        """A hash that tells versions of this type apart by the payloads that they take.
+
+        Where pydantic knows no JSON schema for a payload, only a handler's parameters tell them apart.
+        """
+        parameters = self.signature.parameters.values() if self.signature else ()
+        called = [f"{p.name} {p.kind.name} {p.default is inspect.Parameter.empty}" for p in parameters]
+        try:
+            return schema_hash(self.name, {"schema": self.json_schema(), "prefixItems": called})
+        except PydanticUserError:
+            return schema_hash(self.name, {"prefixItems": called})
 
     def components(self) -> dict[str, dict[str, Any]]:
         """The same as schemas of the API's description, under names that no other type's schemas have."""

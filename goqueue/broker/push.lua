@@ -1,6 +1,8 @@
 -- Adds job messages to the runway of one queue, each at most once.
 --
 -- KEYS[1]  {ns}:{queue}:runway    list    message ids "job_id.fence", oldest first; workers BLMPOP from it
+--          {ns}:{queue}:runway:{signature}: the lane of workers that know the same types, for jobs whose type
+--                                         not every worker of the queue knows; BLMPOP takes from both
 -- KEYS[2]  {ns}:{queue}:messages  hash    message id -> when it was pushed, in ms of Redis's clock; an entry
 --                                         lives from the push until the outcome of its attempt is recorded
 -- KEYS[3]  {ns}:{queue}:gate      hash    limit  -> how long the runway may become
@@ -9,7 +11,7 @@
 --                     it when the runway is full, so that later rows do not overtake the backlog
 --          "dispatch" from the dispatcher, which knows the rank of every row
 -- ARGV[2]  the runway's limit ("dispatch"; "submit" reads it from the gate)
--- ARGV[3]  "1" closes and "0" opens the gate ("dispatch")
+-- ARGV[3]  "1" closes and "0" opens the gate, "" leaves it as it is ("dispatch")
 -- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
 -- ARGV[5…] message ids, in order
 --
@@ -24,7 +26,9 @@ local dispatching = mode == "dispatch"
 local limit
 if dispatching then
     limit = tonumber(ARGV[2])
-    redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
+    if ARGV[3] ~= "" then
+        redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
+    end
 else
     local settings = redis.call("HMGET", gate, "limit", "closed")
     if settings[2] == "1" then

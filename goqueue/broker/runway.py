@@ -5,6 +5,7 @@ The keys are documented on top of `push.lua`.
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, cast
@@ -59,12 +60,31 @@ class Runway:
         gate = "1" if closed else "0"
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
-    def fetch(self, queue: str, count: int, *, block_seconds: float) -> list[bytes]:
-        """Take up to `count` entries from the head, waiting up to `block_seconds` for the first."""
+    def dispatch_to(self, queue: str, signature: str, messages: Sequence[Message], *, limit: int) -> Pushed:
+        """Push, as `dispatch` does, what only workers of one signature can run to the lane of these."""
+        lane = self._lane_key(queue, signature)
+        keys = [lane, *self._push_keys(queue)[1:]]
+        return self._run_push(
+            queue, ["dispatch", limit, "", self._lost_push_ms], messages[:PUSH_CHUNK], keys=keys
+        )
+
+    def remove_lane(self, queue: str, signature: str) -> None:
+        """Forget a lane whose workers are gone; its jobs are pushed to others that can run them."""
+        lane = self._lane_key(queue, signature)
+        with translated(self._servers):
+            self._servers.holding(lane).delete(lane)
+
+    def fetch(self, queue: str, count: int, *, block_seconds: float, signature: str = "") -> list[bytes]:
+        """Take up to `count` entries from the head, waiting up to `block_seconds` for the first.
+
+        With a signature also from the lane of its workers: from either, so that neither is held up.
+        """
         key = self._key(queue, "runway")
+        keys = [key, self._lane_key(queue, signature)] if signature else [key]
+        random.shuffle(keys)
         with translated(self._blocking):
             server = self._blocking.holding(key)
-            answer = server.blmpop(block_seconds, 1, key, direction="LEFT", count=count)
+            answer = server.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
         if answer is None:
             return []
         return cast("list[bytes]", answer[1])
@@ -157,8 +177,15 @@ class Runway:
         self._servers.close()
         self._blocking.close()
 
-    def _run_push(self, queue: str, arguments: list[Any], messages: Sequence[Message]) -> Pushed:
-        keys = self._push_keys(queue)
+    def _run_push(
+        self,
+        queue: str,
+        arguments: list[Any],
+        messages: Sequence[Message],
+        *,
+        keys: list[str] | None = None,
+    ) -> Pushed:
+        keys = keys or self._push_keys(queue)
         values = [*keys, *arguments, *(message.key for message in messages)]
         with translated(self._servers):
             server = self._servers.holding(keys[0])
@@ -181,6 +208,9 @@ class Runway:
 
     def _push_keys(self, queue: str) -> list[str]:
         return [self._key(queue, "runway"), self._key(queue, "messages"), self._key(queue, "gate")]
+
+    def _lane_key(self, queue: str, signature: str) -> str:
+        return self._key(queue, f"runway:{signature}")
 
     def _key(self, queue: str, name: str) -> str:
         # A cluster hashes the text between the first braces, and all of the key where that text is empty. No

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from dramatiq import Worker
 from dramatiq.broker import MessageProxy
-from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread
 
@@ -57,6 +56,7 @@ class WorkerProcess(Middleware):
             broker.slots,
             broker.orders,
             sorted(served),
+            lambda: broker.known_types,
         )
         broker.interrupts.start()
         broker.reporter.start()
@@ -91,13 +91,14 @@ class WorkerProcess(Middleware):
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:
-    """Put a claimed job on the work queue; one whose type this process does not know has failed here."""
-    if message.actor_name in broker.actors:
+    """Put a claimed job on the work queue; one whose type this process does not know goes back, unspent.
+
+    A claim asks for known types only: such a job is one whose type was taken from the broker meanwhile.
+    """
+    if broker.job_type(message.actor_name) is not None:
         thread.work_queue.put(message)  # type: ignore[arg-type]  # a JobMessage is its own work item
         return
-    message.fail()
-    message.stuff_exception(ActorNotFound(message.actor_name))  # type: ignore[no-untyped-call]
-    thread.post_process_message(message)
+    thread.requeue_messages([message])
 
 
 def nothing() -> None:

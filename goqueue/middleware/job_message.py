@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from dramatiq import Message
@@ -23,6 +23,20 @@ class Reports(Protocol):
 
     def log(self, current: CurrentJob, text: str) -> None:
         """Note a line of its log; never blocks."""
+
+
+class Unreadable(NamedTuple):
+    """That a payload does not fit its type as this process knows it.
+
+    Attributes:
+        error: what is wrong with it.
+        schema: the hash of the type's schema here.
+        wait_seconds: how long the job waits for a worker with another schema.
+    """
+
+    error: str
+    schema: str
+    wait_seconds: float
 
 
 class CurrentJob:
@@ -56,6 +70,7 @@ class CurrentJob:
         "slow_down",
         "started",
         "trace",
+        "unreadable",
     )
 
     def __init__(
@@ -83,6 +98,8 @@ class CurrentJob:
         self.control: tuple[AttemptOutcome, float] | None = None
         #: The error of a handler that asked to slow its queue down, if it did.
         self.slow_down: str | None = None
+        #: Why its payload could not be read here, where another worker may.
+        self.unreadable: Unreadable | None = None
         #: The trace that it runs in, while it runs, if it has one.
         self.trace: AttemptTrace | None = None
         #: Why it was interrupted from outside, if it was.
@@ -249,6 +266,8 @@ class JobMessage(MessageProxy):
             refund=attempt_outcome in _REFUNDED,
             run_seconds=current.run_seconds,
             failure_kind=failure_kind,
+            unreadable_by=current.unreadable and current.unreadable.schema,
+            unreadable_wait_seconds=current.unreadable.wait_seconds if current.unreadable else 0.0,
             follow_ups=tuple(self.follow_ups),
         )
 

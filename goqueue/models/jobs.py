@@ -80,6 +80,9 @@ jobs = Table(
     Column("fingerprint", Text),
     # What its client calls it by; NULL is none. `job_tags` finds them.
     Column("tags", ARRAY(Text)),
+    # Hashes of the schemas that could not read the payload: it waits so long for a worker with another one.
+    Column("unreadable_by", ARRAY(Text)),
+    Column("unreadable_until", Timestamp),
     CheckConstraint(
         "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
     ),

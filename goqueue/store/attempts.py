@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
 from goqueue.jobs import ClaimedJob, JobStatus, Outcome
+from goqueue.rules.known_types import KnownTypes
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import TRACEPARENT, array, fetch_all
+from goqueue.store.rows import TRACEPARENT, array, fetch_all, text_array
 
 __all__ = ["claim", "queues_and_types", "record", "rescue"]
 
@@ -38,6 +39,9 @@ _CLAIM = f"""
             SELECT jobs.ctid AS place FROM jobs
             WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
               AND jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
+              AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
+              AND ((jobs.unreadable_until > now()) IS NOT TRUE
+                   OR NOT jobs.unreadable_by && %(schemas)s::text[])
               AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
               AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
               AND (jobs.admitted
@@ -54,7 +58,7 @@ _CLAIM = f"""
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
               time_limit_seconds, options, started_at, extract(epoch FROM deadline_at - now())::float,
-              extract(epoch FROM now() - available_at)::float
+              extract(epoch FROM now() - available_at)::float, unreadable_until <= now()
 """
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
@@ -76,7 +80,7 @@ _RECORD = """
             job.out_of_time
         FROM json_to_recordset(%(outcomes)s::json) AS o (
             id bigint, fence int, status text, outcome text, result json, error text, traceback text,
-            reason text, fingerprint text, delay float, refund int, run float)
+            reason text, fingerprint text, delay float, refund int, run float, schema text, wait float)
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place, jobs.cancel_requested_at,
                    jobs.attempts - o.refund > jobs.max_retries AS out_of_attempts,
@@ -101,6 +105,10 @@ _RECORD = """
                 THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
             rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
                 THEN now() - make_interval(secs => jobs.priority * %(head_start)s) END,
+            unreadable_by = CASE WHEN o.schema IS NOT NULL
+                THEN array_append(jobs.unreadable_by, o.schema) END,
+            unreadable_until = CASE WHEN o.schema IS NOT NULL
+                THEN coalesce(jobs.unreadable_until, now() + make_interval(secs => o.wait)) END,
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
         FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
@@ -131,7 +139,7 @@ _RESCUE = """
         UPDATE jobs
         SET status = becomes,
             deaths = jobs.deaths + jobs.quarantined::int, quarantined = becomes = 'queued',
-            worker_id = NULL, fingerprint = NULL,
+            worker_id = NULL, fingerprint = NULL, unreadable_until = NULL,
             reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
             error = 'the worker process died or fell silent while it ran this job',
             available_at = now(), updated_at = now(),
@@ -154,12 +162,18 @@ _RESCUE = """
 
 @retry_on_conflict
 def claim(
-    connection: Connection, messages: Iterable[tuple[int, int]], *, worker_id: int, lease_seconds: float
+    connection: Connection,
+    messages: Iterable[tuple[int, int]],
+    *,
+    worker_id: int,
+    lease_seconds: float,
+    known: KnownTypes | None = None,
 ) -> list[ClaimedJob]:
     """Move the queued jobs of these (id, fence) messages to running, held by the worker; in any order.
 
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
-    a paused queue, or when the worker's lease has run out.
+    a paused queue, or when the worker's lease has run out; also when its type is not `known` to the worker
+    (None: it is not asked), or its payload could not be read by the worker's schema a while ago.
     """
     ordered = sorted(set(messages))
     parameters = {
@@ -167,6 +181,8 @@ def claim(
         "fences": array(fence for _, fence in ordered),
         "worker_id": worker_id,
         "lease_seconds": lease_seconds,
+        "types": known and text_array(known.types),
+        "schemas": text_array(known.schemas) if known else "{}",
     }
     claimed = [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
     for job in claimed:
@@ -233,6 +249,8 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
         "refund": int(outcome.refund),
         "run": outcome.run_seconds,
     }
+    if outcome.unreadable_by is not None:
+        record |= {"schema": outcome.unreadable_by, "wait": outcome.unreadable_wait_seconds}
     if outcome.result is not None:
         record["result"] = orjson.Fragment(outcome.result)
     if outcome.error is not None:
