@@ -281,15 +281,16 @@ def _submit_message(
 
 
 def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
-    """The job of a follow-up. One that does not fit its type is created all the same, a dead letter to be.
+    """The job of a follow-up. One that does not fit its type, or whose type is not declared, is created too.
 
-    Dramatiq swallows what a hook raises: the follow-up would vanish without a trace.
+    It waits for a worker that can run it. Dramatiq swallows what a hook raises: the follow-up would vanish
+    without a trace.
     """
     # It is inserted by a thread that works for many jobs.
     traceparent = current_traceparent()
     try:
         return replace(_job_of(broker, message, delay_ms), traceparent=traceparent)
-    except (InvalidJobError, KeyError):
+    except InvalidJobError:
         called = {"args": message.args, "kwargs": message.kwargs}
         text = json.dumps(called, default=repr, ensure_ascii=False).encode("utf-8", "replace").decode()
         return NewJob(message.queue_name, message.actor_name, without_nul(text), traceparent=traceparent)
@@ -297,7 +298,9 @@ def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: i
 
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
     options = message.options
-    job_type = broker.job_types[message.actor_name]
+    job_type = broker.job_type(message.actor_name)
+    if job_type is None:
+        raise InvalidJobError({"type": f"unknown job type {message.actor_name!r}"})
     delay = delay_ms or options.get("delay")
     return new_job(
         broker,

@@ -125,11 +125,15 @@ class JobBroker(RedisBroker):
         declared = self.job_types.get(self.aliases.get(name, name))
         return declared if declared is None or declared.name == name else replace(declared, name=name)
 
+    def type_names(self) -> set[str]:
+        """The names of all types, aliases included."""
+        return {*self.job_types, *self.aliases}
+
     @property
     def known_types(self) -> KnownTypes:
         """What this process can run, aliases included."""
         if self._known_types is None:
-            types = [self.job_type(name) for name in (*self.job_types, *self.aliases)]
+            types = [self.job_type(name) for name in self.type_names()]
             self._known_types = KnownTypes({found.name: found.schema_hash() for found in types if found})
         return self._known_types
 

@@ -41,7 +41,8 @@ print(schema_hash("charge", Payload.model_json_schema()))
 
 def hash_of(fields: dict[str, Any]) -> str:
     """The hash of a payload's schema that has these fields, in their order."""
-    model = create_model("Payload", **{name: (kind, ...) for name, kind in fields.items()})
+    definitions: dict[str, Any] = {name: (kind, ...) for name, kind in fields.items()}
+    model = create_model("Payload", **definitions)
     return schema_hash("charge", TypeAdapter(model).json_schema())
 
 
