@@ -6,6 +6,7 @@ import contextvars
 import functools
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -140,7 +141,7 @@ class JobFunction:
             Discard: it may not wait for one any more.
         """
         wrong: BaseException | None = error if isinstance(error, PayloadError) else None
-        if isinstance(error, TypeError) and not self.job_type.takes(current.claimed.payload):
+        if _failed_to_call(error) and not self.job_type.takes(current.claimed.payload):
             wrong = error
         if wrong is None:
             return False
@@ -187,6 +188,14 @@ class JobFunction:
         if holds_nul(text):
             raise ResultError("the result is not JSON that PostgreSQL can keep: it holds a NUL character")
         return text
+
+
+def _failed_to_call(error: BaseException) -> bool:
+    """Whether it was raised by calling the handler with arguments that it does not take, not in it."""
+    if not isinstance(error, TypeError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_code.co_filename == __file__
 
 
 def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:
