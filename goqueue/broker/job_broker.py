@@ -118,7 +118,8 @@ class JobBroker(RedisBroker):
         Raises:
             ActorNotFound: there is none.
         """
-        return super().get_actor(self.aliases.get(actor_name, actor_name))
+        actor = self.actors.get(actor_name)
+        return actor or super().get_actor(self.aliases.get(actor_name, actor_name))
 
     def job_type(self, name: str) -> JobType | None:
         """A type by its name; by an alias, the type under that name. None: it is not declared."""

@@ -95,7 +95,7 @@ def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) 
 
     A claim asks for known types only: such a job is one whose type was taken from the broker meanwhile.
     """
-    if broker.job_type(message.actor_name) is not None:
+    if message.actor_name in broker.actors or message.actor_name in broker.aliases:
         thread.work_queue.put(message)  # type: ignore[arg-type]  # a JobMessage is its own work item
         return
     thread.requeue_messages([message])
