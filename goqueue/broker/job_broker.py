@@ -366,7 +366,7 @@ class JobBroker(RedisBroker):
             raise ValueError(f"{name!r} is an alias of the type {self.aliases[name]!r}")
         for alias in aliases:
             taken = alias if alias in self.job_types else self.aliases.get(alias)
-            if not isinstance(alias, str) or not alias or alias == name or taken not in {None, name}:
+            if alias == name or taken not in {None, name}:
                 raise ValueError(f"aliases of {name!r}: {alias!r} is not a free name")
         self.aliases |= dict.fromkeys(aliases, name)
 
