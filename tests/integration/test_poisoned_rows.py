@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import goqueue
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.runway import Message, Runway, parse
 from goqueue.config import Settings
@@ -284,6 +285,11 @@ def test_a_claim_that_is_refused_sets_the_row_aside(
         )
         connection.exec_driver_sql(f"ALTER TABLE jobs ADD CONSTRAINT jobs_moments_check {check} NOT VALID")
     with process_of(settings) as broker:
+
+        @goqueue.actor
+        def noop() -> None:
+            """Is claimed here, and never run."""
+
         broker.holdings.worker_id = make_job.worker_id
         claimed = JobConsumer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
     assert [job.id for job in claimed] == [good.id]
