@@ -21,6 +21,7 @@ _OPTIONS = frozenset(
     {
         "name",
         "queue",
+        "rerun_after_death",
         "max_retries",
         "min_backoff_seconds",
         "max_backoff_seconds",
