@@ -187,6 +187,13 @@ class Settings(BaseSettings):
         le=1_000,
         description="Deaths of its worker, while it ran alone, after which a job is failed.",
     )
+    unreadable_payload_wait_seconds: float = Field(
+        600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="How long a job whose payload a worker cannot read waits for one with another schema of "
+        "its type, before it is failed; 0 fails it at once.",
+    )
     result_max_bytes: int = Field(
         1024 * 1024, ge=1024, le=MAX_BYTES, description="The largest result that is kept."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 import dramatiq
@@ -29,6 +29,7 @@ _OPTIONS = frozenset(
         "time_limit_seconds",
         "throws",
         "unique",
+        "aliases",
     }
 )
 
@@ -52,6 +53,7 @@ def actor(
     throws: tuple[type[BaseException], ...] | None = None,
     unique: Unique | None = None,
     rerun_after_death: bool = True,
+    aliases: Sequence[str] | None = None,
 ) -> Callable[[F], Actor[..., Any]]: ...
 
 
@@ -67,6 +69,7 @@ def actor(function: F | None = None, /, **options: Any) -> Any:
             retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
             `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
             failed at once; `unique`, which of its jobs are alike, where they do not say themselves;
+            `aliases`, former names: jobs of these are run by this handler, and keep their type;
             `rerun_after_death` (True), whether a job whose worker process died in the middle of it runs
             again: where it must not, it is failed with the reason `worker_died`, and each attempt costs a
             statement more, which notes that it begins.
@@ -97,7 +100,7 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
     for name in ("name", "queue"):
         if options.get(name) is not None and (wrong := problem_of_name(options[name])):
             raise ValueError(f"actor: {name}: {wrong}")
-    names = ("max_retries", "jitter", "throws", "unique", "rerun_after_death")
+    names = ("max_retries", "jitter", "throws", "unique", "rerun_after_death", "aliases")
     plain = {name: options[name] for name in names if options.get(name) is not None}
     actor_of: Any = dramatiq.actor
     declared: Actor[..., Any] = actor_of(

@@ -245,6 +245,8 @@ class ClaimedJob:
         deadline_seconds: how long the job may still run before its deadline; None: it has none.
         wait_seconds: how long before its claim it could have started.
         expires_seconds: how long it may still begin; None: it does not expire.
+        unreadable_is_over: a schema could not read its payload, and the time to wait for another one has
+            passed; None: none failed to.
         traceparent: the trace that it belongs to, and the span that created it, if it has any.
     """
 
@@ -262,6 +264,7 @@ class ClaimedJob:
     deadline_seconds: float | None = None
     wait_seconds: float = 0.0
     expires_seconds: float | None = None
+    unreadable_is_over: bool | None = None
     traceparent: str | None = None
 
     @property
@@ -303,6 +306,8 @@ class Outcome:
         reason: a short machine-readable word beside the error (`discarded`, `worker_died`, …), or None.
         failure_kind: which kind of failure it was, or None.
         begun: when its handler began, by PostgreSQL's clock in seconds since 1970; None: it did not.
+        unreadable_by: the hash of the schema that could not read the payload, where it goes back for that: it
+            waits `unreadable_wait_seconds` from the first such time for a worker with another one.
     """
 
     job_id: int
@@ -317,5 +322,7 @@ class Outcome:
     refund: bool = False
     run_seconds: float = 0.0
     failure_kind: FailureKind | None = None
+    unreadable_by: str | None = None
+    unreadable_wait_seconds: float = 0.0
     follow_ups: tuple[NewJob, ...] = ()
     begun: float | None = None

@@ -252,6 +252,12 @@ QUEUE_WORKERS_LIVE = DerivedGauge(
     "Live worker processes that serve the queue, without those that were told to take no more jobs.",
     ("queue",),
 )
+QUEUE_UNRUNNABLE_JOBS = DerivedGauge(
+    "queue_unrunnable_jobs",
+    "Of the next 1,000 jobs of the queue, those whose type no live worker knows, or whose payload one could "
+    "not read.",
+    ("queue",),
+)
 QUEUE_SLO_WAIT = DerivedGauge(
     "queue_slo_wait_seconds",
     "The wait that jobs of the queue should not exceed, where it has one.",

@@ -172,7 +172,7 @@ def new_job(
     Raises:
         InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
     """
-    job_type = broker.job_types.get(type_name) if isinstance(type_name, str) else None
+    job_type = broker.job_type(type_name) if isinstance(type_name, str) else None
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
     refuse_wrong(settings)
@@ -329,9 +329,10 @@ def _submit_message(
 
 
 def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
-    """The job of a follow-up. One that does not fit its type is created all the same, a dead letter to be.
+    """The job of a follow-up. One that does not fit its type, or whose type is not declared, is created too.
 
-    Dramatiq swallows what a hook raises: the follow-up would vanish without a trace.
+    It waits for a worker that can run it. Dramatiq swallows what a hook raises: the follow-up would vanish
+    without a trace.
     """
     # It is inserted by a thread that works for many jobs.
     traceparent = current_traceparent()
@@ -364,7 +365,7 @@ def _readable(called: dict[str, Any]) -> str:
 def _job_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None) -> NewJob:
     options = message.options
     refuse_message(options)
-    job_type = broker.job_types.get(message.actor_name)
+    job_type = broker.job_type(message.actor_name)
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {message.actor_name!r}"})
     delay, available_at = delay_ms or options.get("delay"), None

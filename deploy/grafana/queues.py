@@ -36,6 +36,12 @@ BACKLOG = Section(
             Query(f"max by (queue) (queue_dead_letters{{{QUEUES}}})", "{{queue}}"),
             parts=3,
         ),
+        over_time(
+            "Jobs that no worker can run",
+            "Of the next 1,000: their type is unknown, or their payload cannot be read, as during a deploy.",
+            Query(f"max by (queue) (queue_unrunnable_jobs{{{QUEUES}}})", "{{queue}}"),
+            parts=3,
+        ),
     ],
 )
 

@@ -134,7 +134,7 @@ def flow_control_of(context: Context) -> FlowControl:
         context.database,
         context.runway,
         declared_queues=context.queues.declared,
-        declared_types=lambda: context.broker.job_types,
+        declared_types=context.broker.type_names,
     )
 
 

@@ -58,6 +58,7 @@ def bounded(queues: Sequence[QueueGauges]) -> list[QueueGauges]:
             workers=min(queue.workers for queue in rest),
             slo_wait_seconds=None,
             slo_objective=None,
+            unrunnable=sum(queue.unrunnable for queue in rest),
         )
         kept.append(other)
     return kept
@@ -70,6 +71,7 @@ def _of_queues(queues: Sequence[QueueGauges]) -> Iterable[Metric]:
         (metrics.QUEUE_DEAD_LETTERS, lambda queue: queue.dead_letters),
         (metrics.QUEUE_PAUSED, lambda queue: float(queue.paused)),
         (metrics.QUEUE_WORKERS_LIVE, lambda queue: queue.workers),
+        (metrics.QUEUE_UNRUNNABLE_JOBS, lambda queue: queue.unrunnable),
         (metrics.QUEUE_SLO_WAIT, lambda queue: queue.slo_wait_seconds),
         (metrics.QUEUE_SLO_OBJECTIVE, lambda queue: queue.slo_objective),
     ]

@@ -13,6 +13,7 @@ from goqueue.api.queue_models import TypeSettings, breaker_document
 from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
 from goqueue.api.schemas import validate
 from goqueue.broker.job_type import JobType
+from goqueue.errors import TypeNotFoundError
 from goqueue.rules.limits import BreakerState
 from goqueue.store import type_settings as type_settings_store
 from goqueue.store.type_settings import LimitedType
@@ -55,8 +56,7 @@ class TypeResource:
         self._answer(response, name, self._flow.set_type(name, settings))
 
     def _answer(self, response: falcon.Response, name: str, limited: LimitedType | None) -> None:
-        job_type = self._context.broker.job_types[name]
-        response.data = as_json(type_document(self._context, job_type, limited))
+        response.data = as_json(type_document(self._context, declared_type(self._context, name), limited))
 
 
 class BreakerResource:
@@ -70,7 +70,19 @@ class BreakerResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Move it, wherever it stands; the answer is the type."""
         limited = self._flow.move_breaker(name, self._state)
-        response.data = as_json(type_document(self._context, self._context.broker.job_types[name], limited))
+        response.data = as_json(type_document(self._context, declared_type(self._context, name), limited))
+
+
+def declared_type(context: Context, name: str) -> JobType:
+    """A type by its name or an alias.
+
+    Raises:
+        TypeNotFoundError: it is not declared.
+    """
+    job_type = context.broker.job_type(name)
+    if job_type is None:
+        raise TypeNotFoundError(name)
+    return job_type
 
 
 def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:

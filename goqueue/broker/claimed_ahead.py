@@ -241,15 +241,15 @@ class ClaimedAhead:
 
     def _somebody_waits(self, now: float) -> bool:
         """Whether another worker waits for what has not begun here."""
-        runways = {
-            runway
-            for runway in {current.runway for current in self._unbegun()}
+        ways = {
+            (runway, lane)
+            for runway, lane in {(current.runway, current.lane) for current in self._unbegun()}
             if now - self._full_fetches.get(runway, 0.0) >= FULL_FETCH_SECONDS
         }
         try:
             return any(
-                self._broker.runway.is_waited_for(runway, except_worker=self._holdings.worker_id)
-                for runway in sorted(runways)
+                self._broker.runway.is_waited_for(runway, except_worker=self._holdings.worker_id, lane=lane)
+                for runway, lane in sorted(ways)
             )
         except RedisUnavailableError:
             return False

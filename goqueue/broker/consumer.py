@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,7 +13,7 @@ from dramatiq.broker import Consumer, MessageProxy
 
 from goqueue import failpoints, metrics
 from goqueue.broker.claimed_ahead import FRESH_SECONDS
-from goqueue.broker.runway import Message, parse
+from goqueue.broker.runway import Fetched, Message, parse
 from goqueue.errors import DatabaseRefusedError, UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.job_message import ClaimTimes, CurrentJob, JobMessage
@@ -37,6 +38,10 @@ NOT_FETCHING_SECONDS = 0.05
 SUSPECT_LOOK_SECONDS = 0.05
 SHORT_SUSPECT_SECONDS = 2.0
 BESIDE_SUSPECT_SECONDS = 0.5
+
+
+#: What a fetch took that was not made.
+NOTHING = Fetched([])
 
 
 class JobConsumer(Consumer):
@@ -97,11 +102,11 @@ class JobConsumer(Consumer):
         self._stop_waiting()
         if not self._wait_for_room():
             return
-        entries, suspects = self._fetch()
+        fetched = self._fetch()
         failpoints.hit("after_fetch")
-        messages = self._take_places(self._drop_garbage(entries), suspects=suspects)
+        messages = self._take_places(self._drop_garbage(fetched.entries), fetched)
         if messages:
-            self._claim(messages, suspect=suspects)
+            self._claim(messages, fetched)
 
     def _stop_waiting(self) -> None:
         """Let others see that this worker does not wait any more; after what it fetched was handed over."""
@@ -128,40 +133,34 @@ class JobConsumer(Consumer):
         """Whether this process takes no more jobs: they stay on the runway, for others."""
         return self._broker.draining.is_set() or self._broker.orders.is_quiet
 
-    def _fetch(self) -> tuple[list[bytes], bool]:
-        """Entries, and whether they are suspects: these come first, one at a time in a process."""
+    def _fetch(self) -> Fetched:
+        """Entries; suspects come first, one at a time in a process."""
         broker, block = self._broker, self._broker.settings.fetch_block_seconds
         count = 1 if self._alone else broker.slots.wait_for_room(0)
         if count <= 0:
-            return [], False
+            return NOTHING
         self._is_seen_waiting |= self._found_less
-        entries, suspects = self._fetch_up_to(count, block)
-        if not suspects:
-            self._found_less = len(entries) < count
+        fetched = self._fetch_up_to(count, block)
+        if not fetched.suspects:
+            self._found_less = len(fetched.entries) < count
             if not self._found_less:
                 broker.claimed_ahead.note_full_fetch(self._queue)
-        return entries, suspects
+        return fetched
 
-    def _fetch_up_to(self, count: int, block_seconds: float) -> tuple[list[bytes], bool]:
-        slots, runway = self._broker.slots, self._broker.runway
+    def _fetch_up_to(self, count: int, block_seconds: float) -> Fetched:
+        slots = self._broker.slots
+        take = partial(
+            self._broker.runway.take, self._queue, count, signature=self._broker.known_types.signature
+        )
         waits_as = self._broker.holdings.worker_id if self._found_less else None
-        if self._alone:
-            return runway.fetch(self._queue, count, block_seconds=block_seconds, waits_as=waits_as), False
-        if not slots.has_suspect:
-            return runway.fetch_with_suspects(
-                self._queue, count, block_seconds=block_seconds, waits_as=waits_as
-            )
-        return self._fetch_beside_suspect(count, block_seconds, waits_as), False
-
-    def _fetch_beside_suspect(self, count: int, block_seconds: float, waits_as: int | None) -> list[bytes]:
-        slots, runway = self._broker.slots, self._broker.runway
+        if self._alone or not slots.has_suspect:
+            return take(block_seconds=block_seconds, suspects=not self._alone, waits_as=waits_as)
         if slots.suspect_seconds > SHORT_SUSPECT_SECONDS:
-            block_seconds = min(block_seconds, BESIDE_SUSPECT_SECONDS)
-            return runway.fetch(self._queue, count, block_seconds=block_seconds, waits_as=waits_as)
-        entries = runway.fetch(self._queue, count, block_seconds=None)
-        if not entries:
+            return take(block_seconds=min(block_seconds, BESIDE_SUSPECT_SECONDS), waits_as=waits_as)
+        fetched = take(block_seconds=None)
+        if not fetched.entries:
             slots.wait_for_suspect(SUSPECT_LOOK_SECONDS)
-        return entries
+        return fetched
 
     def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
         messages, garbage = parse(entries)
@@ -173,14 +172,16 @@ class JobConsumer(Consumer):
             self._broker.runway.acknowledge(self._queue, garbage)
         return messages
 
-    def _take_places(self, messages: list[Message], *, suspects: bool) -> list[Message]:
+    def _take_places(self, messages: list[Message], fetched: Fetched) -> list[Message]:
         """Places were free when the fetch began; another queue's consumer may have taken them since."""
-        slots = self._broker.slots
+        slots, suspects = self._broker.slots, fetched.suspects
         if not messages:
             return []
         granted = 0 if self._is_closed() else self._taken(len(messages), suspects=suspects)
         try:
-            self._broker.runway.put_back(self._queue, messages[granted:], suspects=suspects)
+            self._broker.runway.put_back(
+                self._queue, messages[granted:], suspects=suspects, lane=fetched.lane
+            )
         except UnavailableError:
             slots.give_back(granted, suspect=suspects and granted > 0)
             raise
@@ -192,8 +193,8 @@ class JobConsumer(Consumer):
             return int(slots.take_all())
         return int(slots.take_suspect()) if suspects else slots.take(count)
 
-    def _claim(self, messages: list[Message], *, suspect: bool) -> None:
-        slots = self._broker.slots
+    def _claim(self, messages: list[Message], fetched: Fetched) -> None:
+        slots, suspect = self._broker.slots, fetched.suspects
         asked_at = time.monotonic()
         try:
             claimed = self._claim_rows(messages)
@@ -208,7 +209,7 @@ class JobConsumer(Consumer):
             # PostgreSQL gives all of them the time of its one statement.
             times = ClaimTimes.of_claim(claimed[0].started_at, asked_at, fresh_seconds=FRESH_SECONDS)
             for job in self._in_order(messages, claimed):
-                self._keep(job, times, suspect=suspect)
+                self._keep(job, times, fetched)
         if slots.held > slots.threads:
             self._broker.claimed_ahead.wake()
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
@@ -248,6 +249,7 @@ class JobConsumer(Consumer):
                 messages,
                 worker_id=broker.holdings.worker_id,
                 lease_seconds=broker.settings.lease_seconds,
+                known=broker.known_types,
             )
 
     def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob], *, suspect: bool) -> None:
@@ -270,14 +272,14 @@ class JobConsumer(Consumer):
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob, times: ClaimTimes, *, suspect: bool) -> None:
+    def _keep(self, job: ClaimedJob, times: ClaimTimes, fetched: Fetched) -> None:
         broker = self._broker
         current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
-        current.suspect = suspect
+        current.suspect, current.lane = fetched.suspects, fetched.lane
         if self._broker.holdings.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:
-            self._broker.slots.give_back(suspect=suspect)
+            self._broker.slots.give_back(suspect=fetched.suspects)
             log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
 
     def _note_outage(self, error: UnavailableError) -> None:

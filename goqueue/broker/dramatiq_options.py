@@ -99,6 +99,13 @@ def _problems_of_actor(actor: Actor[Any, Any]) -> Iterator[tuple[str, str]]:
         yield "unique", "expected a goqueue.Unique"
     if not callable(options.get("retry_when", len)):
         yield "retry_when", "expected a function of the number of retries and the exception"
+    yield from _problems_of_lists(options)
+
+
+def _problems_of_lists(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    aliases = options.get("aliases") or ()
+    if not isinstance(aliases, list | tuple) or any(map(problem_of_name, aliases)):
+        yield "aliases", "expected a list of names"
     throws = options.get("throws") or ()
     for kind in throws if isinstance(throws, tuple) else (throws,):
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):

@@ -7,15 +7,18 @@ import functools
 import json
 import math
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+import structlog
 from dramatiq.asyncio import async_to_sync
 from dramatiq.errors import Retry
 
 from goqueue.broker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
-from goqueue.broker.job_type import JobType, holds_nul, plain
+from goqueue.broker.job_type import JobType, holds_nul, is_unsendable, plain
 from goqueue.errors import (
     DeadlineExceeded,
     Discard,
@@ -27,10 +30,12 @@ from goqueue.errors import (
 )
 from goqueue.jobs import MAX_DELAY_SECONDS, AttemptOutcome
 from goqueue.middleware.event_loop import EventLoopLostError
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.job_message import CurrentJob, Unreadable
 from goqueue.middleware.lifecycle import Failure, look_at
 from goqueue.rules.bounds import problem_of_value
 from goqueue.rules.exception_reader import NO_TEXT, frames_of
+
+log = structlog.get_logger(__name__)
 
 _current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
 
@@ -54,6 +59,10 @@ UNSPENT_MAX = 10
 
 class ResultError(TypeError):
     """The handler's result cannot be kept: it is not JSON, or too large."""
+
+
+class PayloadError(ValueError):
+    """The stored payload does not fit the type as this process knows it."""
 
 
 class RetryRequested(Translated, Retry):
@@ -97,6 +106,7 @@ class JobFunction:
         has_callback: Callable[[], bool],
         throws: tuple[type[BaseException], ...] = (),
         begin_unrepeatable: Callable[[CurrentJob], bool] | None = None,
+        unreadable_wait_seconds: float = 0.0,
     ) -> None:
         self.function = _keeping_the_loop(function)
         self.job_type = job_type
@@ -105,6 +115,7 @@ class JobFunction:
         self.has_callback = has_callback
         self.throws = throws
         self.begin_unrepeatable = begin_unrepeatable
+        self.unreadable_wait_seconds = unreadable_wait_seconds
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
@@ -123,7 +134,7 @@ class JobFunction:
             self._call_armed(current)
         except BaseException as error:
             current.result = None
-            if not self._is_stopped(current, error):
+            if not self._is_stopped(current, error) and not self._is_given_back(current, error):
                 raise
         finally:
             current.end()
@@ -160,6 +171,28 @@ class JobFunction:
             current.failure = None
             raise DeadlineExceeded from error
         return current.control is not None
+
+    def _is_given_back(self, current: CurrentJob, error: BaseException) -> bool:
+        """Whether the job goes back because this version of its type cannot read its payload: another may.
+
+        Raises:
+            Discard: it may not wait for one any more.
+        """
+        wrong: BaseException | None = error if type(error) is PayloadError else None
+        if _failed_to_call(error) and not self.job_type.takes(current.claimed.payload):
+            wrong = error
+        if wrong is None:
+            return False
+        text = f"the payload does not fit its type any more: {wrong}"
+        current.failure = None
+        is_final = not self.unreadable_wait_seconds or current.claimed.unreadable_is_over
+        if is_final or is_unsendable(current.claimed.payload):
+            raise Discard(text) from None
+        schema = replace(self.job_type, name=current.type).schema_hash()
+        current.unreadable = Unreadable(text, schema, self.unreadable_wait_seconds)
+        current.control = (AttemptOutcome.INTERRUPTED, 0.0)
+        log.warning("payload_unreadable", job_id=current.id, type=current.type, schema=schema)
+        return True
 
     def _call_armed(self, current: CurrentJob) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
@@ -229,7 +262,7 @@ class JobFunction:
         try:
             return self.job_type.arguments(current.claimed.payload)
         except InvalidJobError as error:
-            raise Discard(f"the payload does not fit its type any more: {error}") from None
+            raise PayloadError(str(error)) from None
 
     def _encoded(self, result: Any) -> str | None:
         if result is None:
@@ -280,6 +313,14 @@ def _within_a_decade(milliseconds: Any) -> float:
     if not 0 <= number <= MAX_DELAY_SECONDS * 1000:
         raise ValueError("expected a time to wait")
     return number
+
+
+def _failed_to_call(error: BaseException) -> bool:
+    """Whether it was raised by calling the handler with arguments that it does not take, not in it."""
+    if not issubclass(type(error), TypeError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(frames_of(error))]
+    return bool(frames) and frames[-1].f_code.co_filename == __file__
 
 
 def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ row, consuming claims rows, and a retry's delay is a column.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,6 +43,7 @@ from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.rules.exception_reader import ExceptionReader, frames_of
+from goqueue.rules.known_types import KnownTypes
 from goqueue.rules.uniqueness import Unique
 from goqueue.store import attempts as attempt_store
 from goqueue.store import dependency_lists
@@ -97,6 +99,9 @@ class JobBroker(RedisBroker):
         #: When each consumer last turned.
         self.beats = Beats()
         self.job_types: dict[str, JobType] = {}
+        #: Former names of types: alias → name.
+        self.aliases: dict[str, str] = {}
+        self._known_types: KnownTypes | None = None
         self._throws: dict[str, Throws] = {}
         self._submit = submit
         self._concluding = threading.local()
@@ -120,7 +125,9 @@ class JobBroker(RedisBroker):
         refuse_actor(actor)
         function = actor.fn
         job_type = self._job_type_of(actor)
+        self._learn_aliases(actor)
         self.job_types[actor.actor_name] = job_type
+        self._known_types = None
         throws = _as_tuple(actor.options.get("throws"))
         self._throws[actor.actor_name] = (Discard, HarmfulFinalError, *throws)
         actor.fn = JobFunction(
@@ -131,8 +138,35 @@ class JobBroker(RedisBroker):
             has_callback=lambda: self._has_own_middleware or has_callback(actor.options),
             throws=throws,
             begin_unrepeatable=None if job_type.rerun_after_death else self.begin_unrepeatable,
+            unreadable_wait_seconds=self.settings.unreadable_payload_wait_seconds,
         )
         super().declare_actor(actor)
+
+    def get_actor(self, actor_name: str) -> Actor[Any, Any]:
+        """The actor of a type, by its name or an alias.
+
+        Raises:
+            ActorNotFound: there is none.
+        """
+        actor = self.actors.get(actor_name)
+        return actor or super().get_actor(self.aliases.get(actor_name, actor_name))
+
+    def job_type(self, name: str) -> JobType | None:
+        """A type by its name; by an alias, the type under that name. None: it is not declared."""
+        declared = self.job_types.get(self.aliases.get(name, name))
+        return declared if declared is None or declared.name == name else replace(declared, name=name)
+
+    def type_names(self) -> set[str]:
+        """The names of all types, aliases included."""
+        return {*self.job_types, *self.aliases}
+
+    @property
+    def known_types(self) -> KnownTypes:
+        """What this process can run, aliases included."""
+        if self._known_types is None:
+            types = [self.job_type(name) for name in self.type_names()]
+            self._known_types = KnownTypes({found.name: found.schema_hash() for found in types if found})
+        return self._known_types
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue; it gets no delay queue: a delay is a column of its job."""
@@ -231,7 +265,7 @@ class JobBroker(RedisBroker):
         if claimed.attempts > claimed.max_retries:
             message.fail()
             return
-        job_type = self.job_types.get(message.actor_name)
+        job_type = self.job_type(message.actor_name)
         policy = RetryPolicy() if job_type is None else job_type.retry
         message.retry_delay_ms = round(policy.backoff_seconds(claimed.attempts - 1) * 1000)
 
@@ -264,7 +298,7 @@ class JobBroker(RedisBroker):
 
     def throws_of(self, type_name: str) -> Throws:
         """Exceptions after which a job of this type is not retried."""
-        return self._throws.get(type_name, (Discard,))
+        return self._throws.get(self.aliases.get(type_name, type_name), (Discard,))
 
     def flush(self, queue_name: str) -> None:
         """Empty the queue's runway. Its jobs stay; the dispatcher pushes them again."""
@@ -322,7 +356,19 @@ class JobBroker(RedisBroker):
             / 1000,
             unique=_unique_of(actor),
             rerun_after_death=_rerun_after_death(actor),
+            signature=inspect.signature(function) if style == "call" else None,
         )
+
+    def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
+        name = actor.actor_name
+        aliases = tuple(actor.options.get("aliases") or ())
+        if name in self.aliases:
+            raise ValueError(f"{name!r} is an alias of the type {self.aliases[name]!r}")
+        for alias in aliases:
+            taken = alias if alias in self.job_types else self.aliases.get(alias)
+            if alias == name or taken not in {None, name}:
+                raise ValueError(f"aliases of {name!r}: {alias!r} is not a free name")
+        self.aliases |= dict.fromkeys(aliases, name)
 
     def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:
         defaults = RetryPolicy(
@@ -348,13 +394,16 @@ class JobBroker(RedisBroker):
         try:
             return self._retry_delay(message, round(1000 * seconds_to_wait((delay_ms or 0) / 1000)))
         except (TypeError, ValueError, OverflowError) as error:
-            policy = self.job_types[message.actor_name].retry
+            policy = self._policy_of(message)
             log.warning("retry_delay_refused", job_id=message.current.id, error=str(error))
             return round(policy.backoff_seconds(message.current.attempt - 1) * 1000)
 
+    def _policy_of(self, message: JobMessage) -> RetryPolicy:
+        return self.job_types[self.aliases.get(message.actor_name, message.actor_name)].retry
+
     def _retry_delay(self, message: JobMessage, delay_ms: int) -> int:
         """Dramatiq always spreads its backoff; a type or a job may want it exact."""
-        policy = self.job_types[message.actor_name].retry
+        policy = self._policy_of(message)
         options = message.options
         if options.get("jitter", policy.jitter) or message.retry_is_requested:
             return delay_ms

@@ -32,6 +32,7 @@ from goqueue.jobs import RetryPolicy
 from goqueue.rules import fingerprints
 from goqueue.rules.bounds import MAX_DEPTH, is_nested_deeper
 from goqueue.rules.exception_reader import ExceptionReader, frames_of
+from goqueue.rules.known_types import schema_hash
 from goqueue.rules.uniqueness import Unique
 
 # An escaped NUL: a backslash that is not itself escaped, and u0000.
@@ -76,6 +77,7 @@ class JobType:
             with the arguments of a plain Dramatiq call.
         unique: which of its jobs are alike, where they do not say.
         rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
+        signature: what a plain Dramatiq call may be; None where the payload's schema says it.
     """
 
     name: str
@@ -86,6 +88,7 @@ class JobType:
     time_limit_seconds: float
     unique: Unique | None = None
     rerun_after_death: bool = True
+    signature: inspect.Signature | None = None
 
     def validated(self, payload: Any) -> str:
         """The payload as the JSON text that is stored, after it passed the schema.
@@ -162,7 +165,7 @@ class JobType:
         Raises:
             InvalidJobError: the payload does not fit, or stands for one that could not be written.
         """
-        if text.startswith(f'{{"{UNSENDABLE}":'):
+        if is_unsendable(text):
             raise InvalidJobError({"payload": "what was sent is not JSON"})
         payload = self.parse(text)
         if self.style == "payload":
@@ -198,9 +201,32 @@ class JobType:
             payload.said = called
         return payload
 
+    def takes(self, text: str) -> bool:
+        """Whether a plain Dramatiq call can be called with the arguments of a stored payload."""
+        if self.signature is None:
+            return True
+        args, kwargs = self.arguments(text)
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
+
     def json_schema(self) -> dict[str, Any]:
         """The JSON schema of the payload."""
         return self.schema.json_schema()
+
+    def schema_hash(self) -> str:
+        """A hash that tells versions of this type apart by the payloads that they take.
+
+        Where pydantic knows no JSON schema for a payload, only a handler's parameters tell them apart.
+        """
+        parameters = self.signature.parameters.values() if self.signature else ()
+        called = [f"{p.name} {p.kind.name} {p.default is inspect.Parameter.empty}" for p in parameters]
+        try:
+            return schema_hash(self.name, {"schema": self.json_schema(), "prefixItems": called})
+        except PydanticUserError:
+            return schema_hash(self.name, {"prefixItems": called})
 
     def components(self) -> dict[str, dict[str, Any]]:
         """The same as schemas of the API's description, under names that no other type's schemas have."""
@@ -208,6 +234,11 @@ class JobType:
         schema = self.schema.json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
         inner = {f"{name}.{model}": found for model, found in schema.pop("$defs", {}).items()}
         return {name: schema} | inner
+
+
+def is_unsendable(text: str) -> bool:
+    """Whether a stored payload stands for arguments that could not be written: nobody can ever read it."""
+    return text.startswith(f'{{"{UNSENDABLE}":')
 
 
 def holds_nul(text: str) -> bool:

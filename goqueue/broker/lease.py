@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
@@ -21,7 +21,8 @@ from goqueue.config import Settings
 from goqueue.db import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
-from goqueue.store import cancellation
+from goqueue.rules.known_types import KnownTypes
+from goqueue.store import cancellation, worker_types
 from goqueue.store import claims as claim_store
 from goqueue.store import workers as worker_store
 
@@ -56,6 +57,7 @@ class Lease:
         slots: WorkerSlots,
         orders: Orders,
         queues: list[str],
+        known_types: Callable[[], KnownTypes],
     ) -> None:
         self._settings = settings
         self._database = database
@@ -64,6 +66,8 @@ class Lease:
         self._slots = slots
         self._orders = orders
         self._queues = queues
+        self._known_types = known_types
+        self._told: KnownTypes | None = None
         self._host_key = host_key()
         self._unknown: set[tuple[int, int]] = set()
         self._looks_at = 0.0
@@ -145,7 +149,7 @@ class Lease:
                 log.info("cancel_acknowledged", job_id=key[0], fence=key[1])
 
     def _register(self) -> None:
-        started = time.monotonic()
+        started, known = time.monotonic(), self._known_types()
         with self._database.autocommit() as connection:
             worker_id = worker_store.register(
                 connection,
@@ -156,8 +160,10 @@ class Lease:
                 threads=self._slots.threads,
                 memory_bytes=own_memory_bytes(),
                 command=self._orders.command,
+                known=known,
             )
             self._look_around(connection, worker_id)
+        self._told = known
         # From here on the consumers fetch.
         self._holdings.worker_id = worker_id
         self._holdings.renewed_at = started
@@ -172,6 +178,7 @@ class Lease:
                 connection, worker_id, busy=self._slots.busy, memory_bytes=own_memory_bytes()
             )
             held = self._held(connection, known) if renewal else set()
+            self._tell_types(connection, worker_id)
             self._look_around(connection, worker_id)
         if renewal:
             self._holdings.renewed_at = started
@@ -181,6 +188,13 @@ class Lease:
             log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
             self._register()
+
+    def _tell_types(self, connection: Connection, worker_id: int) -> None:
+        """Tell what was declared since this process registered."""
+        known = self._known_types()
+        if known is not self._told:
+            worker_types.tell(connection, worker_id, known)
+            self._told = known
 
     def _held(self, connection: Connection, known: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
         """What the record gives to this worker: of what it knows of, and now and then all.

@@ -3,6 +3,9 @@
 -- KEYS[1]  {ns}:{queue}:runway    list    message ids "job_id.fence", oldest first; workers BLMPOP from it
 --          {ns}:{queue}:suspects  list    the same, of jobs whose worker died; a worker process that has no such
 --                                         job takes one of these before anything else
+--          {ns}:{queue}:runway:{signature}, {ns}:{queue}:suspects:{signature}
+--                                 list    the lanes of workers that know the same types, for jobs that not every
+--                                         worker of the queue can run; these workers BLMPOP from both
 -- KEYS[2]  {ns}:{queue}:messages  hash    message id -> when it was pushed, in ms of Redis's clock; an entry
 --                                         lives from the push until the outcome of its attempt is recorded
 -- KEYS[3]  {ns}:{queue}:gate      hash    limit  -> how long the runway may become
@@ -19,7 +22,8 @@
 --                     head, whatever the gate says; where the runway is full it closes the gate, and the
 --                     dispatcher pushes the rest
 -- ARGV[2]  the runway's limit ("dispatch", "suspects"; the others read it from the gate)
--- ARGV[3]  "1" closes and "0" opens the gate ("dispatch"); "1": whatever the limit is, somebody waits ("return")
+-- ARGV[3]  "1" closes and "0" opens the gate, "" leaves it as it is ("dispatch"); "1": whatever the limit is,
+--          somebody waits ("return")
 -- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
 -- ARGV[5…] message ids, in order
 --
@@ -47,7 +51,9 @@ elseif mode == "suspects" then
     limit = tonumber(ARGV[2])
 elseif dispatching then
     limit = tonumber(ARGV[2])
-    redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
+    if ARGV[3] ~= "" then
+        redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
+    end
 else
     local settings = redis.call("HMGET", gate, "limit", "closed")
     if settings[2] == "1" and mode == "submit" then

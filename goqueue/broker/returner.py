@@ -25,6 +25,9 @@ from goqueue.store.attempts import GivenBack
 
 log = structlog.get_logger(__name__)
 
+#: The reason of what goes back because its process stops.
+STOPPING = "stopping"
+
 #: Pauses between tries while PostgreSQL is away.
 RETRY_SECONDS = 0.2
 
@@ -120,12 +123,11 @@ class Returner:
             # The rows are still running and this process forgets them: its lease releases them.
             log.exception("giving_back_failed", jobs=len(taken))
             given_back = {}
-        messages = [message for message, _ in taken]
         reasons = Counter(reason for _, reason in taken)
-        log.info("jobs_given_back", jobs=len(given_back), of=len(messages), reasons=dict(reasons))
+        log.info("jobs_given_back", jobs=len(given_back), of=len(taken), reasons=dict(reasons))
         for reason, count in reasons.items():
             metrics.JOBS_GIVEN_BACK.labels(reason).inc(count)
-        self._settle(messages, given_back, wanted=wanted)
+        self._settle(taken, given_back, wanted=wanted)
 
     def _without_locked(
         self, taken: list[tuple[JobMessage, str]], given_back: Mapping[Key, GivenBack]
@@ -154,17 +156,22 @@ class Returner:
         return {(job.id, job.fence): job for job in returns.jobs}
 
     def _settle(
-        self, messages: Sequence[JobMessage], given_back: Mapping[Key, GivenBack], *, wanted: bool
+        self, taken: Sequence[tuple[JobMessage, str]], given_back: Mapping[Key, GivenBack], *, wanted: bool
     ) -> None:
-        """Forget the jobs here, and let others have them, in the order in which they would have begun."""
-        by_runway: dict[str, list[JobMessage]] = defaultdict(list)
-        for message in messages:
+        """Forget the jobs here, and let others have them, in the order in which they would have begun.
+
+        What came from a lane goes back to it, unless this process stops: it may be the last one that fetches
+        there. The dispatcher knows who else can run what the claims of others refuse.
+        """
+        messages = [message for message, _ in taken]
+        by_way: dict[tuple[str, str], list[JobMessage]] = defaultdict(list)
+        for message, reason in taken:
             self._holdings.remove(message.current)
-            by_runway[message.runway].append(message)
+            by_way[message.runway, "" if reason == STOPPING else message.current.lane].append(message)
         try:
-            for runway, those in by_runway.items():
+            for (runway, lane), those in by_way.items():
                 keys = [key for message in those if (key := _key(message)) in given_back]
-                self._push(runway, [given_back[key] for key in keys], wanted=wanted)
+                self._push(runway, [given_back[key] for key in keys], wanted=wanted, lane=lane)
                 self._runway.acknowledge(runway, [message.message_id for message in those])
         except RedisUnavailableError as error:
             # The dispatcher pushes what nobody pushed, and the claim refuses what the old messages name.
@@ -172,11 +179,11 @@ class Returner:
         finally:
             self._slots.give_back(len(messages), suspect=any(message.current.suspect for message in messages))
 
-    def _push(self, runway: str, jobs: Iterable[GivenBack], *, wanted: bool) -> None:
+    def _push(self, runway: str, jobs: Iterable[GivenBack], *, wanted: bool, lane: str = "") -> None:
         messages = [Message(job.id, job.fence) for job in jobs if job.starts]
         if not messages:
             return
-        pushed = self._runway.push_returned(runway, messages, wanted=wanted)
+        pushed = self._runway.push_returned(runway, messages, wanted=wanted, lane=lane)
         if pushed.closed:
             self._runway.wake_dispatcher()
 

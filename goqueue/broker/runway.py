@@ -5,9 +5,10 @@ The keys are documented on top of `push.lua`.
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from weakref import WeakSet
 
 import redis
@@ -17,7 +18,7 @@ from goqueue.broker.push_connection import PUSH_CHUNK, PUSH_NAME, PUSH_SCRIPT, P
 from goqueue.broker.redis_servers import open_servers, translated
 from goqueue.config import Settings
 
-__all__ = ["PUSH_CHUNK", "Message", "PushConnection", "Pushed", "Runway", "parse"]
+__all__ = ["PUSH_CHUNK", "Fetched", "Message", "PushConnection", "Pushed", "Runway", "parse"]
 
 
 #: A worker whose fetch came back without an entry says again that it waits within so long.
@@ -25,6 +26,19 @@ WAITING_EXTRA_SECONDS = 0.1
 
 #: How long sending a push may take, which waits for room in the system's buffers at most.
 PUSH_TIMEOUT_SECONDS = 0.25
+
+
+class Fetched(NamedTuple):
+    """What a fetch took.
+
+    Attributes:
+        suspects: they are suspects.
+        lane: the signature of the lane that they were in; empty where they were none's.
+    """
+
+    entries: list[bytes]
+    suspects: bool = False
+    lane: str = ""
 
 
 class Runway:
@@ -70,46 +84,79 @@ class Runway:
         gate = "1" if closed else "0"
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
-    def dispatch_suspects(self, queue: str, messages: Sequence[Message], *, limit: int) -> Pushed:
-        """Push suspects, as `dispatch`, to where each process takes one at a time, before all others."""
+    def dispatch_to(self, queue: str, signature: str, messages: Sequence[Message], *, limit: int) -> Pushed:
+        """Push, as `dispatch` does, what only workers of one signature can run to the lane of these."""
+        arguments = ["dispatch", limit, "", self._lost_push_ms]
+        return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to=_lane("runway", signature))
+
+    def dispatch_suspects(
+        self, queue: str, messages: Sequence[Message], *, limit: int, signature: str | None = None
+    ) -> Pushed:
+        """Push suspects, as `dispatch`, to where each process takes one at a time, before all others.
+
+        `signature`: only to workers of that one.
+        """
         arguments = ["suspects", limit, "", self._lost_push_ms]
-        return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to="suspects")
+        return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to=_lane("suspects", signature))
+
+    def remove_lane(self, queue: str, signature: str) -> None:
+        """Forget a lane whose workers are gone; its jobs are pushed to others that can run them."""
+        keys = [self._key(queue, _lane(name, signature)) for name in ("runway", "suspects")]
+        with translated(self._servers):
+            self._servers.holding(keys[0]).delete(*keys)
 
     def push_to_front(self, queue: str, messages: Sequence[Message]) -> None:
         """Push messages of rows that had started once: whoever is free takes them before all others."""
         for start in range(0, len(messages), PUSH_CHUNK):
             self._run_push(queue, ["front", "", "", ""], messages[start : start + PUSH_CHUNK])
 
-    def push_returned(self, queue: str, messages: Sequence[Message], *, wanted: bool) -> Pushed:
+    def push_returned(
+        self, queue: str, messages: Sequence[Message], *, wanted: bool, lane: str = ""
+    ) -> Pushed:
         """Push messages of jobs that were claimed and given back, to the head of the runway, in their order.
 
         They were next. `wanted`: a worker waits for them, so all go there; else as many as the runway holds.
+        `lane`: they go to the lane of workers of this signature.
         """
-        return self._run_push(
-            queue, ["return", self._default_limit, "1" if wanted else "0", ""], messages[:PUSH_CHUNK]
-        )
-
-    def fetch_with_suspects(
-        self, queue: str, count: int, *, block_seconds: float, waits_as: int | None = None
-    ) -> tuple[list[bytes], bool]:
-        """As `fetch`, suspects first; and whether the entries are suspects."""
-        suspects = self._key(queue, "suspects")
-        key, entries = self._take(
-            queue, [suspects, self._key(queue, "runway")], count, block_seconds, waits_as
-        )
-        return entries, key == suspects
+        arguments = ["return", self._default_limit, "1" if wanted else "0", ""]
+        return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to=_lane("runway", lane))
 
     def fetch(
-        self, queue: str, count: int, *, block_seconds: float | None, waits_as: int | None = None
+        self, queue: str, count: int, *, block_seconds: float | None, signature: str = ""
     ) -> list[bytes]:
+        """The entries that `take` takes."""
+        return self.take(queue, count, block_seconds=block_seconds, signature=signature).entries
+
+    def take(
+        self,
+        queue: str,
+        count: int,
+        *,
+        block_seconds: float | None,
+        suspects: bool = False,
+        waits_as: int | None = None,
+        signature: str = "",
+    ) -> Fetched:
         """Take up to `count` entries from the head; wait for the first at most so long, None: not at all.
 
-        `waits_as`: while it waits, others may see that this worker has nothing to do (`is_waited_for`).
+        `suspects`: these first. `waits_as`: while it waits, others may see that this worker has nothing to do
+        (`is_waited_for`). `signature`: also from the lane of its workers: from either, so that neither is
+        held up.
         """
-        return self._take(queue, [self._key(queue, "runway")], count, block_seconds, waits_as)[1]
+        names = ["suspects", "runway"] if suspects else ["runway"]
+        lists = {self._key(queue, name): name for name in _with_lanes(names, signature)}
+        key, entries = self._pop(queue, list(lists), count, block_seconds, waits_as, signature)
+        name, _, lane = lists.get(key, "runway").partition(":")
+        return Fetched(entries, suspects=name == "suspects", lane=lane)
 
-    def _take(
-        self, queue: str, keys: list[str], count: int, block_seconds: float | None, waits_as: int | None
+    def _pop(
+        self,
+        queue: str,
+        keys: list[str],
+        count: int,
+        block_seconds: float | None,
+        waits_as: int | None,
+        signature: str,
     ) -> tuple[str, list[bytes]]:
         """Entries of the first list that has some, and which it is."""
         with translated(self._blocking):
@@ -121,7 +168,7 @@ class Runway:
             else:
                 until_ms = _milliseconds(server.time()) + int((block_seconds + WAITING_EXTRA_SECONDS) * 1000)
                 pipeline = server.pipeline(transaction=False)
-                pipeline.hset(self._key(queue, "waiting"), str(waits_as), str(until_ms))
+                pipeline.hset(self._key(queue, "waiting"), str(waits_as), f"{until_ms} {signature}")
                 pipeline.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
                 answer = pipeline.execute()[1]
         if answer is None:
@@ -129,8 +176,8 @@ class Runway:
         key, entries = cast("tuple[bytes | str, list[bytes]]", answer)
         return key.decode() if isinstance(key, bytes) else key, entries
 
-    def is_waited_for(self, queue: str, *, except_worker: int) -> bool:
-        """Whether another worker waits for messages of this queue now."""
+    def is_waited_for(self, queue: str, *, except_worker: int, lane: str = "") -> bool:
+        """Whether another worker waits for messages of this queue now; with a lane: for those of the lane."""
         key = self._key(queue, "waiting")
         with translated(self._servers):
             server = self._servers.holding(key)
@@ -139,10 +186,13 @@ class Runway:
             pipeline.hscan(key, count=1000)
             time, (_, waiting) = pipeline.execute()
             now_ms = _milliseconds(time)
-            gone = [worker for worker, until in waiting.items() if int(until) < now_ms]
+            gone = [worker for worker, wait in waiting.items() if int(wait.split(b" ")[0]) < now_ms]
             if gone:
                 server.hdel(key, *gone)
-        return any(int(worker) != except_worker for worker in waiting.keys() - set(gone))
+        return any(
+            int(worker) != except_worker and (not lane or waiting[worker].endswith(b" " + lane.encode()))
+            for worker in waiting.keys() - set(gone)
+        )
 
     def wait_no_more(self, queue: str, worker_id: int) -> None:
         """Say that this worker has something to do."""
@@ -150,10 +200,12 @@ class Runway:
         with translated(self._servers):
             self._servers.holding(key).hdel(key, str(worker_id))
 
-    def put_back(self, queue: str, messages: Sequence[Message], *, suspects: bool = False) -> None:
+    def put_back(
+        self, queue: str, messages: Sequence[Message], *, suspects: bool = False, lane: str = ""
+    ) -> None:
         """Return fetched messages, unclaimed, to the head of where they were, in their order."""
         if messages:
-            key = self._key(queue, "suspects" if suspects else "runway")
+            key = self._key(queue, _lane("suspects" if suspects else "runway", lane))
             with translated(self._servers):
                 self._servers.holding(key).lpush(key, *(message.key for message in reversed(messages)))
 
@@ -271,6 +323,21 @@ class Runway:
         # name of a queue has a control character.
         tag = f"\x7f{queue}" if queue.startswith("}") else queue
         return f"{self._namespace}:{{{tag}}}:{name}"
+
+
+def _lane(name: str, signature: str | None) -> str:
+    """The list of this name for workers of one signature, or for all."""
+    return f"{name}:{signature}" if signature else name
+
+
+def _with_lanes(names: Sequence[str], signature: str) -> list[str]:
+    """The lists of these names in order, each with its lane, if there is one: either of both may be first."""
+    if not signature:
+        return list(names)
+    pairs = [[name, _lane(name, signature)] for name in names]
+    for pair in pairs:
+        random.shuffle(pair)
+    return [name for pair in pairs for name in pair]
 
 
 def _milliseconds(time: tuple[int, int]) -> int:

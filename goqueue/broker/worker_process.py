@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import structlog
 from dramatiq import Worker
 from dramatiq.broker import MessageProxy
-from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread, WorkerThread
 
@@ -93,6 +92,7 @@ class WorkerProcess(Middleware):
             broker.slots,
             broker.orders,
             sorted(served),
+            lambda: broker.known_types,
         )
         broker.interrupts.start()
         broker.reporter.start()
@@ -184,13 +184,14 @@ def refuse_foreign_schema(broker: JobBroker) -> None:
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:
-    """Put a claimed job on the work queue; one whose type this process does not know has failed here."""
-    if message.actor_name in broker.actors:
+    """Put a claimed job on the work queue; one whose type this process does not know goes back, unspent.
+
+    A claim asks for known types only: such a job is one whose type was taken from the broker meanwhile.
+    """
+    if message.actor_name in broker.actors or message.actor_name in broker.aliases:
         thread.work_queue.put(message)  # type: ignore[arg-type]  # a JobMessage is its own work item
         return
-    message.fail()
-    message.stuff_exception(ActorNotFound(message.actor_name))  # type: ignore[no-untyped-call]
-    thread.post_process_message(message)
+    thread.requeue_messages([message])
 
 
 def nothing() -> None:

@@ -29,7 +29,7 @@ def current_flow_control() -> FlowControl:
         broker.database,
         broker.runway,
         declared_queues=broker.get_declared_queues,
-        declared_types=lambda: broker.job_types,
+        declared_types=broker.type_names,
     )
 
 

@@ -154,7 +154,7 @@ class Editor:
         _refuse_start_beyond_end(job, change.available_at)
         if payload is None:
             return change
-        job_type = self._broker.job_types.get(job.type)
+        job_type = self._broker.job_type(job.type)
         if job_type is None:
             raise InvalidJobError({"payload": f"the job's type {job.type!r} is not declared here"})
         return replace(change, payload=job_type.validated(payload_of(payload)))

@@ -61,6 +61,20 @@ class ClaimTimes(NamedTuple):
         return cls(asked_at, now, started_at.timestamp() - now, asked_at + fresh_seconds)
 
 
+class Unreadable(NamedTuple):
+    """That a payload does not fit its type as this process knows it.
+
+    Attributes:
+        error: what is wrong with it.
+        schema: the hash of the type's schema here.
+        wait_seconds: how long the job waits for a worker with another schema.
+    """
+
+    error: str
+    schema: str
+    wait_seconds: float
+
+
 class CurrentJob:
     """The job that a handler works on: what `goqueue.current_job()` returns.
 
@@ -87,6 +101,7 @@ class CurrentJob:
         "interruption",
         "is_noted",
         "knows_of_cancel",
+        "lane",
         "report",
         "reports",
         "result",
@@ -97,6 +112,7 @@ class CurrentJob:
         "suspect",
         "times",
         "trace",
+        "unreadable",
     )
 
     def __init__(
@@ -119,6 +135,8 @@ class CurrentJob:
         #: What the reporter keeps of it, once it said something.
         self.report: Any = None
         self.runway = runway
+        #: The signature of the lane of that runway which its message came from, if it came from one.
+        self.lane = ""
         #: Its worker died, and it runs beside others again: the one suspect of this process.
         self.suspect = False
         self.id = claimed.id
@@ -137,6 +155,8 @@ class CurrentJob:
         self.failure: tuple[int, Failure] | None = None
         #: The error of a handler that asked to slow its queue down, if it did.
         self.slow_down: str | None = None
+        #: Why its payload could not be read here, where another worker may.
+        self.unreadable: Unreadable | None = None
         #: The trace that it runs in, while it runs, if it has one.
         self.trace: AttemptTrace | None = None
         #: Why it was interrupted from outside, if it was.
@@ -334,6 +354,8 @@ class JobMessage(MessageProxy):
             refund=attempt_outcome in _REFUNDED,
             run_seconds=current.run_seconds,
             failure_kind=failure_kind,
+            unreadable_by=current.unreadable and current.unreadable.schema,
+            unreadable_wait_seconds=current.unreadable.wait_seconds if current.unreadable else 0.0,
             follow_ups=tuple(self.follow_ups),
             begun=current.times.clock + current.started if current.started else None,
         )

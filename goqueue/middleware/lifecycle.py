@@ -24,6 +24,9 @@ TRACEBACK_MAX_CHARACTERS = 32_000
 #: The reason of an attempt whose handler asked to slow its queue down.
 THROTTLED = "throttled"
 
+#: The reason of an attempt whose worker could not read the payload.
+UNREADABLE = "unreadable_payload"
+
 #: Modules that stand between the worker and a handler, a coroutine's too.
 _FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "goqueue.middleware.", "concurrent.futures.")
 
@@ -58,7 +61,7 @@ class Lifecycle(Middleware):
     @property
     def actor_options(self) -> set[str]:
         """Options of plain Dramatiq actors that GoQueue understands itself."""
-        return {"time_limit", "jitter", "unique", "rerun_after_death"}
+        return {"time_limit", "jitter", "unique", "rerun_after_death", "aliases"}
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """Bind what every log line of this job carries."""
@@ -116,6 +119,9 @@ def conclude(message: JobMessage, exception: BaseException | None) -> None:
         message.follow_ups.clear()
         if attempt_outcome is AttemptOutcome.CANCELLED:
             message.conclude(JobStatus.CANCELLED, attempt_outcome, reason="cancelled")
+        elif current.unreadable is not None:
+            error = storable(current.unreadable.error[:ERROR_MAX_CHARACTERS])
+            message.conclude(JobStatus.QUEUED, attempt_outcome, error=error, reason=UNREADABLE)
         else:
             message.conclude(
                 JobStatus.QUEUED,

@@ -89,6 +89,9 @@ jobs = Table(
     # When the handler of the present attempt began. NULL from the claim on, until the worker notes it, which
     # it does for jobs that still run a tenth of a second later: shorter ones are recorded before.
     Column("begun_at", Timestamp),
+    # Hashes of the schemas that could not read the payload: it waits so long for a worker with another one.
+    Column("unreadable_by", ARRAY(Text)),
+    Column("unreadable_until", Timestamp),
     CheckConstraint(
         "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
     ),

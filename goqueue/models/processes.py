@@ -42,6 +42,11 @@ workers = Table(
     # What an operator wants it to do: fetch no more, or end after its jobs. It is told by its heartbeat.
     Column("command", Text),
     Column("commanded_at", Timestamp),
+    # The job types that it can run, each with the hash of its schema, and a hash of both lists: processes
+    # that know the same have the same. NULL: a release that does not tell.
+    Column("signature", Text),
+    Column("types", ARRAY(Text)),
+    Column("schemas", ARRAY(Text)),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )

@@ -23,7 +23,11 @@ KEYLESS = ""
 
 
 class Candidate(NamedTuple):
-    """A ready job that was not let in yet."""
+    """A ready job that was not let in yet.
+
+    Attributes:
+        tried: schemas that could not read its payload, while it waits for another one.
+    """
 
     id: int
     fence: int
@@ -33,6 +37,7 @@ class Candidate(NamedTuple):
     cost: int
     quarantined: bool = False
     alone: bool = False
+    tried: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from goqueue.store import candidates as candidate_store
 from goqueue.store import dependencies as dependency_store
 from goqueue.store import rates as rate_store
 from goqueue.store.admission import OpenQueue
+from goqueue.store.candidates import Runnable
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ class QueueAdmission:
     Attributes:
         threads: of live workers that listen to the queue.
         head_start_seconds: of one step of priority.
+        runnable: what live workers that listen to it know.
     """
 
     queue: str
@@ -64,6 +66,7 @@ class QueueAdmission:
     window: Window
     rates: QueueRates
     head_start_seconds: float
+    runnable: Runnable = None
     turns: Turns = field(default_factory=Turns)
     search: TurnSearch = field(init=False)
 
@@ -83,7 +86,8 @@ class QueueAdmission:
             return []
         keys = queue_settings.key_limits(connection, self.queue) if limits.by_key else {}
         budget = self._budget(connection, opened, types, holders, keys)
-        now = Round(connection, opened, budget, keys, _skipped(limits, budget, types, holders))
+        skipped = _skipped(limits, budget, types, holders)
+        now = Round(connection, opened, budget, keys, skipped, self.runnable)
         waiting = self._waiting(now, room, [holder for holder in holders if holder.queue == self.queue])
         admitted = self._admit(connection, limits, self._choose(waiting, budget, room, keys), types)
         self.window.was_filled = len(admitted) >= room
@@ -142,7 +146,9 @@ class QueueAdmission:
             others = self.search.find(now, count)
         else:
             others = {
-                KEYLESS: candidate_store.by_rank(now.connection, self.queue, count, except_types=now.skipped)
+                KEYLESS: candidate_store.by_rank(
+                    now.connection, self.queue, count, except_types=now.skipped, runnable=now.runnable
+                )
             }
         for key, jobs in others.items():
             waiting.setdefault(key, []).extend(jobs)
@@ -157,6 +163,7 @@ class QueueAdmission:
             SUSPECTS,
             fifo=limits.fifo,
             except_types=now.skipped,
+            runnable=now.runnable,
             except_keys=[key for key, slots in now.budget.key_slots.items() if slots < 1],
         )
         if suspects and limits.key_rate is not None:

@@ -8,8 +8,8 @@ starts with the next round.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -25,6 +25,7 @@ from goqueue.services.governed_queues import GovernedQueues
 from goqueue.services.parts import Parts
 from goqueue.services.ready_looks import DueLooks, ReadyLooks
 from goqueue.services.service import Counts
+from goqueue.services.type_routes import TypeRoutes
 from goqueue.store import admission as admission_store
 from goqueue.store import queue_settings
 from goqueue.store import queues as queue_store
@@ -53,10 +54,13 @@ COUNTED = ("due", "admitted", "pushed", "again", "suspects", "forgotten", "set_a
 #: Steps without which nothing is dispatched, or nothing that becomes due; the others concern some jobs.
 EVERY_QUEUE = "reading every queue"
 SHARED_STEPS = ("count workers", "make due", "admission", EVERY_QUEUE)
-OTHER_STEPS = ("quarantine", "read", "set aside", "sweep")
+OTHER_STEPS = ("suspects", "quarantine", "read", "lanes", "set aside", "sweep")
 
 #: Entries of the message hash older than this belong to nobody; see `Runway.forget_older_than`.
 FORGET_SECONDS = 600.0
+
+#: The next look for the lanes comes after so many times as long as the last one took.
+LANES_REST = 20
 
 
 @dataclass(slots=True)
@@ -129,7 +133,10 @@ class Dispatcher:
         self._queues: dict[str, QueueState] = {}
         self._looks = ReadyLooks()
         self._due_looks = DueLooks()
-        self._governed = GovernedQueues(settings, database, runway)
+        self._routes = TypeRoutes()
+        self._lanes_look_at = 0.0
+        self._lanes_are_full = False
+        self._governed = GovernedQueues(settings, database, runway, self._routes)
         self._governed_types: set[str] = set()
         #: Queues in which jobs of governed types were seen.
         self._mixed: set[str] = set()
@@ -169,7 +176,8 @@ class Dispatcher:
 
     def pause(self, counts: Counts) -> None:
         """A moment while a backlog moves, longer while it stands; without one, until a submit asks."""
-        if not self._governed.backlog and not any(state.backlog for state in self._queues.values()):
+        backlog = self._lanes_are_full or any(state.backlog for state in self._queues.values())
+        if not self._governed.backlog and not backlog:
             if self._runway.wait_for_wake(self._settings.dispatch_idle_seconds):
                 # It may be a queue that was resumed, or whose limits were changed.
                 self._next["workers"] = 0.0
@@ -194,6 +202,7 @@ class Dispatcher:
             governed = set(queue_settings.governed_names(connection))
             self._governed_types = admission_store.governed_types(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
+            changed = self._routes.learn(connection, lease_seconds=self._settings.lease_seconds)
         if not self._governed_types:
             self._mixed.clear()
         governed |= self._mixed & queues
@@ -207,7 +216,17 @@ class Dispatcher:
             self._queues[name] = state
         self._looks.keep(self._queues)
         self.parts.keep({*SHARED_STEPS, *OTHER_STEPS, *map(_part_of, self._queues)})
+        self._look_anew(changed.keys() | self._routes.end_sorting())
+        for queue, left in changed.items():
+            for signature in left:
+                self._runway.remove_lane(queue, signature)
         self._gates_are_fresh = False
+
+    def _look_anew(self, queues: Collection[str]) -> None:
+        """Begin with the first row of these again: what a look has to find there is no longer the same."""
+        self._looks.forget(queues)
+        for queue in queues & self._queues.keys():
+            self._queues[queue].frontier = None
 
     def _make_due(self) -> int:
         head_start = self._settings.priority_head_start_seconds
@@ -217,15 +236,53 @@ class Dispatcher:
     def _refill(self, counts: Counts) -> None:
         """Push to every runway that has room for it."""
         wanted = self._wanted()
+        foreign = self._read_and_push(wanted, counts)
+        if foreign:
+            # Jobs that not every worker can run: told apart, they do not keep the others from starting.
+            self._look_anew(foreign)
+            self._read_and_push({queue: replace(wanted[queue], behind=None) for queue in foreign}, counts)
+        self.parts.run("lanes", partial(self._fill_lanes, counts), None)
+
+    def _read_and_push(self, wanted: Mapping[str, Wanted], counts: Counts) -> set[str]:
+        """Read and push the wanted rows, except of queues that have to be sorted first: which these are."""
         if not wanted:
-            return
+            return set()
+        wanted = {queue: self._routes.wanted(queue, want) for queue, want in wanted.items()}
+        foreign = set()
         for queue, rows in self._read(wanted).items():
             if self._governed_types and any(row.type in self._governed_types for row in rows):
                 self._govern(queue)
+            elif not wanted[queue].sorted and self._routes.has_foreign(queue, rows):
+                self._routes.sort(queue)
+                foreign.add(queue)
             else:
                 push = partial(self._push, queue, wanted[queue], rows, counts)
                 self.parts.run(_part_of(queue), push, None)
         self._gates_are_fresh = True
+        return foreign
+
+    def _fill_lanes(self, counts: Counts) -> None:
+        """Push what only some workers can run to the lanes of these.
+
+        A look passes over everything that nobody can run: the longer it took, the later is the next one.
+        """
+        started = time.monotonic()
+        lanes = self._routes.lanes({queue: state.floor for queue, state in self._queues.items()})
+        if not lanes:
+            self._lanes_are_full = False
+        if not lanes or started < self._lanes_look_at:
+            return
+        with self._database.autocommit() as connection:
+            found = ready_store.next_of_lanes(connection, [lane for _, lane in lanes])
+        self._lanes_look_at = time.monotonic() + LANES_REST * (time.monotonic() - started)
+        self._lanes_are_full = False
+        for (signature, lane), rows in zip(lanes, found, strict=True):
+            self._lanes_are_full |= len(rows) >= lane.count
+            messages = [Message(row.id, row.fence) for row in rows]
+            if messages:
+                pushed = self._runway.dispatch_to(lane.queue, signature, messages, limit=lane.count)
+                counts["pushed"] += pushed.added
+                counts["again"] += pushed.again
 
     def _read(self, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
         """The next ready rows of each queue in one statement; of each alone, where a row of one ends it."""
@@ -275,24 +332,44 @@ class Dispatcher:
         counts["again"] += pushed.again
 
     def _push_suspects(self) -> int:
-        """To where a process that has no other suspect takes them first."""
+        """To where a process that has no other suspect takes them first, and that can run them."""
         limit = self._settings.runway_min
+        pushed = 0
+        for queue, suspects in groupby(self._next_suspects(limit), key=lambda row: row.queue):
+            for signature, messages in self._routes.split(queue, suspects).items():
+                pushed += self._runway.dispatch_suspects(
+                    queue, messages, limit=limit, signature=signature
+                ).added
+        return pushed
+
+    def _next_suspects(self, limit: int) -> list[ReadyJob]:
+        """Of each queue; where nobody knows the type of one, only those of known types: they may be many."""
         with self._database.autocommit() as connection:
             rows = ready_store.next_suspects(connection, limit)
-        pushed = 0
-        for queue, suspects in groupby(rows, key=lambda row: row.queue):
-            messages = [Message(row.id, row.fence) for row in suspects]
-            pushed += self._runway.dispatch_suspects(queue, messages, limit=limit).added
-        return pushed
+            known = {
+                row.queue: {name for name, _ in self._routes.known_by_some(row.queue) or ()}
+                for row in rows
+                if not self._routes.has_way(row.queue, row.type, row.tried)
+            }
+            return ready_store.next_suspects(connection, limit, known=known) if known else rows
 
     def _quarantine(self) -> int:
         limit = self._settings.runway_min
+        known = self._routes.known_by_some(QUARANTINE_QUEUE)
         with self._database.autocommit() as connection:
-            rows = ready_store.next_quarantined(connection, limit)
+            rows = ready_store.next_quarantined(
+                connection, limit, types=None if known is None else {name for name, _ in known}
+            )
         if not rows:
             return 0
-        messages = [Message(row.id, row.fence) for row in rows]
-        return self._runway.dispatch(QUARANTINE_QUEUE, messages, limit=limit, closed=True).added
+        by_way = self._routes.split(QUARANTINE_QUEUE, rows)
+        added = 0
+        for signature, messages in by_way.items():
+            if signature is not None:
+                added += self._runway.dispatch_to(QUARANTINE_QUEUE, signature, messages, limit=limit).added
+            else:
+                added += self._runway.dispatch(QUARANTINE_QUEUE, messages, limit=limit, closed=True).added
+        return added
 
     def _set_aside(self) -> int:
         """Make dead letters of rows that cannot be dispatched, and say so; how many."""

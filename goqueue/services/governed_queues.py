@@ -8,7 +8,7 @@ from itertools import groupby
 
 import structlog
 
-from goqueue.broker.runway import PUSH_CHUNK, Message, Runway
+from goqueue.broker.runway import PUSH_CHUNK, Runway
 from goqueue.config import Settings
 from goqueue.db import Database
 from goqueue.errors import RedisUnavailableError
@@ -16,6 +16,7 @@ from goqueue.rules.window import Window
 from goqueue.services.admission import QueueAdmission
 from goqueue.services.queue_rates import QueueRates
 from goqueue.services.service import Counts
+from goqueue.services.type_routes import Routed, TypeRoutes
 from goqueue.store import admission as admission_store
 
 log = structlog.get_logger(__name__)
@@ -40,10 +41,13 @@ NO_LIMIT = 1_000_000
 class GovernedQueues:
     """Runs rounds of admission of governed queues, and pushes who was let in."""
 
-    def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, runway: Runway, routes: TypeRoutes | None = None
+    ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
+        self._routes = routes or TypeRoutes()
         self._queues: dict[str, QueueAdmission] = {}
         self._push_again_at = 0.0
         self._gates_are_fresh = False
@@ -73,6 +77,7 @@ class GovernedQueues:
                 self._settings.priority_head_start_seconds,
             )
             state.threads = threads.get(name, 0)
+            state.runnable = self._routes.known_by_some(name)
             state.window.floor = floor
             state.window.ceiling = ceiling
             self._queues[name] = state
@@ -126,22 +131,33 @@ class GovernedQueues:
         with self._database.transaction() as connection:
             admitted = self._queues[name].round(connection)
         # A suspect holds its slot now, and starts by way of the suspects or the quarantine.
-        messages = [Message(job.id, job.fence) for job in admitted if not job.quarantined]
-        if messages:
-            self._runway.dispatch(name, messages, limit=NO_LIMIT, closed=True)
+        self._push(name, [job for job in admitted if not job.quarantined])
         return len(admitted)
+
+    def _push(self, name: str, rows: Iterable[Routed]) -> int:
+        """Push who was let in, each by a way that leads to a worker that can run it; how many were new."""
+        added = 0
+        for signature, messages in self._routes.split(name, rows).items():
+            for start in range(0, len(messages), PUSH_CHUNK):
+                chunk = messages[start : start + PUSH_CHUNK]
+                if signature is None:
+                    added += self._runway.dispatch(name, chunk, limit=NO_LIMIT, closed=True).added
+                else:
+                    added += self._runway.dispatch_to(name, signature, chunk, limit=NO_LIMIT).added
+        return added
 
     def _push_again(self) -> int:
         """What was let in stays in its row until it is claimed, so lost pushes are seen there."""
         with self._database.autocommit() as connection:
             rows = admission_store.let_in(connection, self._settings.runway_max * max(1, len(self._queues)))
         again = 0
-        ready = (row for row in rows if not row.quarantined)
+        ready = [row for row in rows if not row.quarantined]
+        stuck = [row.id for row in ready if not self._routes.has_way(row.queue, row.type, row.tried)]
+        if stuck:
+            with self._database.autocommit() as connection:
+                admission_store.put_back(connection, stuck)
         for queue, group in groupby(ready, key=lambda row: row.queue):
-            messages = [Message(row.id, row.fence) for row in group]
-            for start in range(0, len(messages), PUSH_CHUNK):
-                chunk = messages[start : start + PUSH_CHUNK]
-                again += self._runway.dispatch(queue, chunk, limit=NO_LIMIT, closed=True).added
+            again += self._push(queue, group)
         return again
 
     def _close_gates(self) -> None:

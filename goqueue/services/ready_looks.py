@@ -91,10 +91,13 @@ class ReadyLooks:
 
     def keep(self, queues: Collection[str]) -> None:
         """Forget other queues: a look finds nothing in one that is paused, which says nothing of its rows."""
-        gone = self._marks.keys() - set(queues)
-        for queue in gone:
-            del self._marks[queue]
-        self._turns.forget(gone)
+        self.forget(self._marks.keys() - set(queues))
+
+    def forget(self, queues: Collection[str]) -> None:
+        """Look at these from their first row on again: it changed what a look finds."""
+        for queue in queues:
+            self._marks.pop(queue, None)
+        self._turns.forget(queues)
 
     def read(self, connection: Connection, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
         """The wanted rows of each queue, by rank."""
@@ -117,15 +120,18 @@ class ReadyLooks:
             self._marks.pop(queue, None)
         slow = full if seconds > SLOW_SECONDS else set()
         if marked or slow:
-            newcomers = self._newcomers(connection, marked)
+            newcomers = self._newcomers(connection, {queue: wanted[queue] for queue in marked})
             self._move_marks(connection, marked | slow, found, newcomers)
             for queue, rows in newcomers.items():
                 # They are below the mark, and so before all others.
                 found[queue] = (rows + found.get(queue, []))[: wanted[queue].count]
         return found
 
-    def _newcomers(self, connection: Connection, queues: set[str]) -> dict[str, list[ReadyJob]]:
-        places = {queue: self._marks[queue].below for queue in queues}
+    def _newcomers(self, connection: Connection, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
+        places = {
+            queue: replace(self._marks[queue].below, sorted=want.sorted, types=want.types)
+            for queue, want in wanted.items()
+        }
         return _by_queue(ready_store.newcomers(connection, places)) if places else {}
 
     def _move_marks(

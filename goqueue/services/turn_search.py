@@ -13,6 +13,7 @@ from goqueue.rules.limits import KeyLimits, OnConflict
 from goqueue.services.queue_rates import QueueRates
 from goqueue.store import candidates as candidate_store
 from goqueue.store.admission import OpenQueue
+from goqueue.store.candidates import Runnable
 
 #: The most keys that one round looks at, beside those that have no slot left.
 SEARCH_KEYS = 1000
@@ -31,6 +32,7 @@ class Round:
 
     Attributes:
         skipped: types of which no job can be let in.
+        runnable: what the workers of the queue know.
     """
 
     connection: Connection
@@ -38,6 +40,7 @@ class Round:
     budget: Budget
     keys: dict[str, KeyLimits]
     skipped: list[str]
+    runnable: Runnable = None
 
 
 @dataclass(slots=True)
@@ -104,6 +107,7 @@ class TurnSearch:
             {name: most for name, most in counts.items() if most > 0},
             fifo=limits.fifo,
             except_types=now.skipped,
+            runnable=now.runnable,
         )
 
     def _in_order(
@@ -132,7 +136,9 @@ class TurnSearch:
         started = time.monotonic()
         if started < self.keyless_at:
             return []
-        jobs = candidate_store.keyless(now.connection, self.queue, count, except_types=now.skipped)
+        jobs = candidate_store.keyless(
+            now.connection, self.queue, count, except_types=now.skipped, runnable=now.runnable
+        )
         ended = time.monotonic()
         if not jobs:
             self.keyless_at = ended + KEYLESS_SECONDS

@@ -19,6 +19,7 @@ from goqueue.rules.conflicts import FullLimit
 from goqueue.rules.limits import QueueLimits
 from goqueue.store.queue_settings import limits_from_row, type_limits_from_row
 from goqueue.store.queues import CLOSED
+from goqueue.store.ready import TRIED
 from goqueue.store.rows import array, fetch_all, fetch_one
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "let_in",
     "oldest_holders",
     "open_queue",
+    "put_back",
     "types_of",
     "waiting_queues",
 ]
@@ -96,9 +98,17 @@ _ADMIT = """
     RETURNING jobs.id
 """
 
-_LET_IN = """
-    SELECT queue, id, fence, rank, quarantined FROM jobs WHERE admitted
+_LET_IN = f"""
+    SELECT queue, id, fence, rank, quarantined, type, {TRIED} FROM jobs WHERE admitted
     ORDER BY queue, rank, id LIMIT %(limit)s
+"""
+
+# As `_ADMIT`: nobody is there any more who could run them, and others may have their slots.
+_PUT_BACK = """
+    WITH chosen AS (
+        SELECT id FROM jobs WHERE id = ANY (%(ids)s::bigint[]) AND admitted ORDER BY id FOR UPDATE
+    )
+    UPDATE jobs SET admitted = false FROM chosen WHERE jobs.id = chosen.id AND jobs.admitted
 """
 
 _COUNT_PROBES = """
@@ -150,6 +160,8 @@ class LetIn(NamedTuple):
     fence: int
     rank: datetime
     quarantined: bool
+    type: str
+    tried: list[str] | None
 
 
 def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:
@@ -189,6 +201,11 @@ def admit(connection: Connection, jobs: Sequence[Candidate]) -> set[int]:
 def let_in(connection: Connection, limit: int) -> list[LetIn]:
     """What was let in and has not started, by queue and rank."""
     return [LetIn(*row) for row in fetch_all(connection, _LET_IN, {"limit": limit})]
+
+
+def put_back(connection: Connection, job_ids: Iterable[int]) -> None:
+    """Take back that these were let in, where they have not started."""
+    connection.exec_driver_sql(_PUT_BACK, {"ids": array(job_ids)})
 
 
 def drop(connection: Connection, job_ids: Iterable[int]) -> list[int]:

@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from goqueue.db import retry_on_conflict
 from goqueue.jobs import ClaimedJob, JobStatus, Outcome
+from goqueue.rules.known_types import KnownTypes
 from goqueue.store.queues import CLOSED, GOVERNED
-from goqueue.store.rows import FIRST, LAST, TRACEPARENT, array, fetch_all
+from goqueue.store.rows import FIRST, LAST, TRACEPARENT, array, fetch_all, text_array
 
 __all__ = [
     "GivenBack",
@@ -52,6 +53,9 @@ _CLAIM = f"""
             SELECT jobs.ctid AS place FROM jobs
             WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
               AND jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
+              AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
+              AND ((jobs.unreadable_until > now()) IS NOT TRUE
+                   OR NOT jobs.unreadable_by && %(schemas)s::text[])
               AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
               AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
               AND (jobs.admitted
@@ -70,7 +74,8 @@ _CLAIM = f"""
               time_limit_seconds, options, started_at,
               extract(epoch FROM NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now())::float,
               extract(epoch FROM now() - GREATEST(available_at, {FIRST}))::float,
-              extract(epoch FROM NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now())::float
+              extract(epoch FROM NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now())::float,
+              unreadable_until <= now()
 """
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
@@ -92,7 +97,8 @@ _RECORD = """
             job.out_of_time
         FROM json_to_recordset(%(outcomes)s::json) AS o (
             id bigint, fence int, status text, outcome text, result json, error text, traceback text,
-            reason text, fingerprint text, delay float, refund int, run float, begun float)
+            reason text, fingerprint text, delay float, refund int, run float, begun float, schema text,
+            wait float)
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place, jobs.cancel_requested_at,
                    jobs.attempts - o.refund > jobs.max_retries AS out_of_attempts,
@@ -121,6 +127,10 @@ _RECORD = """
             rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
                 THEN LEAST(CASE WHEN o.outcome = 'interrupted' THEN jobs.rank END,
                            now() - make_interval(secs => jobs.priority * %(head_start)s)) END,
+            unreadable_by = CASE WHEN o.schema IS NOT NULL
+                THEN array_append(jobs.unreadable_by, o.schema) END,
+            unreadable_until = CASE WHEN o.schema IS NOT NULL
+                THEN coalesce(jobs.unreadable_until, now() + make_interval(secs => o.wait)) END,
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
         FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
@@ -135,9 +145,10 @@ _RECORD = """
 # What was claimed and never began: no attempt is counted and none is written, its place in the order is what
 # it was (a claim leaves `rank` alone), and of a governed queue it keeps the slot that it held while it was
 # claimed, and what it will spend of a rate: the grant follows the fence, which only ever rises. (A breaker
-# that opened meanwhile takes back what was let in.) One that somebody wanted stopped ends here. Rows are
-# changed by their ids, because somebody may ask for that at this moment. A locked row is passed over, and
-# given back later. Whoever gives back under an old fence, or twice, changes nothing.
+# that opened meanwhile takes back what was let in.) Which schemas could not read its payload stays noted, and
+# until when it waits for another one: nobody has read it meanwhile. One that somebody wanted stopped ends
+# here. Rows are changed by their ids, because somebody may ask for that at this moment. A locked row is
+# passed over, and given back later. Whoever gives back under an old fence, or twice, changes nothing.
 _GIVE_BACK = f"""
     WITH held AS MATERIALIZED (
         SELECT job.id, job.queue, job.fence
@@ -230,7 +241,7 @@ _RESCUE = f"""
             attempts = greatest(0, jobs.attempts - (becomes = 'queued')::int),
             deaths = jobs.deaths + lonely::int, quarantined = becomes = 'queued' AND suspect,
             suspicion = CASE WHEN becomes = 'queued' THEN least(2, jobs.suspicion + 1) ELSE 0 END,
-            worker_id = NULL, fingerprint = NULL,
+            worker_id = NULL, fingerprint = NULL, unreadable_until = NULL,
             reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
             error = before.error, begun_at = CASE WHEN becomes <> 'queued' THEN jobs.begun_at END,
             available_at = now(), updated_at = now(),
@@ -296,18 +307,27 @@ class GivenBack(NamedTuple):
 
 @retry_on_conflict
 def claim(
-    connection: Connection, messages: Iterable[tuple[int, int]], *, worker_id: int, lease_seconds: float
+    connection: Connection,
+    messages: Iterable[tuple[int, int]],
+    *,
+    worker_id: int,
+    lease_seconds: float,
+    known: KnownTypes | None = None,
 ) -> list[ClaimedJob]:
     """Move the queued jobs of these (id, fence) messages to running, held by the worker; in any order.
 
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
-    a paused queue, or is locked by somebody, or when the worker's lease has run out.
+    a paused queue, or is locked by somebody, or when the worker's lease has run out; also when its type is
+    not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
+    a while ago.
     """
     ordered = sorted(set(messages))
     parameters = {
         **_arrays(ordered),
         "worker_id": worker_id,
         "lease_seconds": lease_seconds,
+        "types": known and text_array(known.types),
+        "schemas": text_array(known.schemas) if known else "{}",
     }
     claimed = [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
     for job in claimed:
@@ -433,6 +453,8 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
         "run": outcome.run_seconds,
         "begun": outcome.begun,
     }
+    if outcome.unreadable_by is not None:
+        record |= {"schema": outcome.unreadable_by, "wait": outcome.unreadable_wait_seconds}
     if outcome.result is not None:
         record["result"] = orjson.Fragment(outcome.result)
     if outcome.error is not None:

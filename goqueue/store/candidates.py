@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
 from goqueue.rules.admission import KEYLESS, Candidate
+from goqueue.store.ready import TRIED
 from goqueue.store.rows import fetch_all
 
-__all__ = ["by_rank", "heads", "keyless", "ring", "suspects"]
+__all__ = ["Runnable", "by_rank", "heads", "keyless", "ring", "suspects"]
+
+#: The types that some worker of the queue knows, each with a hash of its schema; None: all that there are.
+Runnable = Sequence[tuple[str, str]] | None
 
 _WAITING = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted"
 _KEYED = f"{_WAITING} AND concurrency_key IS NOT NULL"
-_CANDIDATE = "id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2"
+_CANDIDATE = f"""id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2,
+    {TRIED}"""
+
+# Whose type no worker knows, or whose payload none can read, is not let in: it would hold a slot. The CASE
+# keeps the planner from guessing how many these are.
+_RUNNABLE = """CASE
+    WHEN %(types)s::text[] IS NULL THEN true
+    WHEN unreadable_until > now() THEN EXISTS (
+        SELECT FROM unnest(%(types)s::text[], %(schemas)s::text[]) AS known (name, schema)
+        WHERE known.name = type AND known.schema <> ALL (unreadable_by))
+    ELSE type = ANY (%(types)s::text[]) END"""
 
 _BY_RANK = f"""
     SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {_WAITING} AND type <> ALL(%(except_types)s)
+    WHERE queue = %(queue)s AND {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
 """
 
 _KEYLESS = f"""
     SELECT {_CANDIDATE} FROM jobs
     WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
+      AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
 """
 
@@ -52,7 +67,7 @@ _HEADS = f"""
     CROSS JOIN LATERAL (
         SELECT {_CANDIDATE} FROM jobs
         WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key = wanted.key
-          AND type <> ALL(%(except_types)s)
+          AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
         ORDER BY queue, concurrency_key, rank, id LIMIT wanted.count
     ) AS head
     ORDER BY wanted.place, head.rank, head.id
@@ -69,7 +84,7 @@ _OLDEST = f"""
               AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key, id LIMIT 1
         ) AS oldest
-        WHERE {_WAITING} AND type <> ALL(%(except_types)s)
+        WHERE {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ) AS head
     ORDER BY wanted.place
 """
@@ -79,7 +94,8 @@ _SUSPECTS = f"""
     SELECT {_CANDIDATE} FROM (
         SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
         WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
-          AND type <> ALL(%(except_types)s) AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
+          AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+          AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
           AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
               SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
               AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
@@ -91,18 +107,30 @@ _SUSPECTS = f"""
 
 
 def by_rank(
-    connection: Connection, queue: str, count: int, *, except_types: Iterable[str] = ()
+    connection: Connection,
+    queue: str,
+    count: int,
+    *,
+    except_types: Iterable[str] = (),
+    runnable: Runnable = None,
 ) -> list[Candidate]:
     """The first `count` jobs that wait to be let in, by rank."""
-    parameters = {"queue": queue, "count": count, "except_types": list(except_types)}
+    parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
+    parameters |= _known(runnable)
     return _candidates(connection, _BY_RANK, parameters)
 
 
 def keyless(
-    connection: Connection, queue: str, count: int, *, except_types: Iterable[str] = ()
+    connection: Connection,
+    queue: str,
+    count: int,
+    *,
+    except_types: Iterable[str] = (),
+    runnable: Runnable = None,
 ) -> list[Candidate]:
     """Those without a key, by rank."""
-    parameters = {"queue": queue, "count": count, "except_types": list(except_types)}
+    parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
+    parameters |= _known(runnable)
     return _candidates(connection, _KEYLESS, parameters)
 
 
@@ -123,6 +151,7 @@ def heads(
     *,
     fifo: bool,
     except_types: Iterable[str] = (),
+    runnable: Runnable = None,
 ) -> dict[str, list[Candidate]]:
     """The first jobs of each key, by rank; in strict order its oldest unfinished one, if it may start."""
     wanted = [
@@ -132,6 +161,7 @@ def heads(
         "queue": queue,
         "wanted": orjson.dumps(wanted).decode(),
         "except_types": list(except_types),
+        **_known(runnable),
     }
     found: dict[str, list[Candidate]] = {}
     for candidate in _candidates(connection, _OLDEST if fifo else _HEADS, parameters):
@@ -146,6 +176,7 @@ def suspects(
     *,
     fifo: bool,
     except_types: Iterable[str] = (),
+    runnable: Runnable = None,
     except_keys: Iterable[str] = (),
 ) -> list[Candidate]:
     """The first `count` suspects that wait to run beside others, and those that wait to run alone."""
@@ -155,8 +186,15 @@ def suspects(
         "fifo": fifo,
         "except_types": list(except_types),
         "except_keys": list(except_keys),
+        **_known(runnable),
     }
     return _candidates(connection, _SUSPECTS, parameters)
+
+
+def _known(runnable: Runnable) -> dict[str, Any]:
+    if runnable is None:
+        return {"types": None, "schemas": None}
+    return {"types": [name for name, _ in runnable], "schemas": [schema for _, schema in runnable]}
 
 
 def _candidates(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[Candidate]:

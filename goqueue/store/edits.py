@@ -50,6 +50,8 @@ _EDIT = f"""
     UPDATE jobs
     SET payload = coalesce(%(payload)s::json, payload), priority = new_priority,
         available_at = new_start, updated_at = now(), admitted = admitted AND new_start <= now(),
+        unreadable_by = CASE WHEN %(payload)s::json IS NULL THEN unreadable_by END,
+        unreadable_until = CASE WHEN %(payload)s::json IS NULL THEN unreadable_until END,
         rank = CASE WHEN status = 'queued' AND new_start <= now()
             THEN GREATEST({FIRST}, new_start - make_interval(secs => new_priority * %(head_start)s)) END
     FROM before WHERE id = job_id AND status = ANY(%(states)s)

@@ -44,7 +44,9 @@ _JOB = f"""
     SELECT now(), id, queue, type, status, attempts, max_retries, fence, deaths, quarantined, admitted,
            rank IS NOT NULL, rank, available_at, created_at, updated_at, started_at, finished_at, worker_id,
            left(error, {ERROR_CHARACTERS}), reason, concurrency_key, rate_cost, expires_at, deadline_at,
-           cancel_requested_at, cancel_acknowledged_at, begun_at, suspicion
+           cancel_requested_at, cancel_acknowledged_at, begun_at, suspicion,
+           coalesce(unreadable_by, ARRAY[]::text[]),
+           CASE WHEN unreadable_until > now() THEN unreadable_until END
     FROM jobs WHERE id = %(id)s
 """
 
@@ -86,18 +88,27 @@ _WORKER = f"""
 # What a worker holds is counted in its part of jobs_running_idx: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
-        SELECT id, queues, threads, command FROM workers WHERE {ALIVE}
+        SELECT id, queues, threads, command,
+               CASE WHEN types IS NULL THEN true
+                    ELSE %(type)s = ANY (types) END AS knows,
+               CASE WHEN types IS NULL THEN true
+                    ELSE %(type)s = ANY (types) AND NOT schemas && %(tried)s::text[] END AS reads
+        FROM workers WHERE {ALIVE}
     ), serving AS (
         SELECT live.queues, live.threads, held.count FROM live CROSS JOIN LATERAL (
             SELECT count(*) AS count FROM jobs WHERE status = 'running' AND worker_id = live.id
         ) AS held
-        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
+        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads
     )
     SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(count), 0)::int,
            coalesce(bool_or(queues = ARRAY['{QUARANTINE_QUEUE}']), false),
            ARRAY (SELECT DISTINCT name FROM live CROSS JOIN unnest(live.queues) AS name
                   WHERE name <> '{QUARANTINE_QUEUE}' AND live.command IS NULL ORDER BY name),
-           (SELECT count(*)::int FROM live WHERE %(runway)s = ANY (live.queues) AND live.command IS NOT NULL)
+           (SELECT count(*)::int FROM live WHERE %(runway)s = ANY (live.queues) AND live.command IS NOT NULL),
+           (SELECT count(*)::int FROM live
+            WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND NOT live.knows),
+           (SELECT count(*)::int FROM live
+            WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.knows AND NOT live.reads)
     FROM serving
 """
 
@@ -198,10 +209,11 @@ class Inquiry:
     def _crew(self, job: JobFacts) -> Crew:
         """Who would run it: one that runs alone does so on the quarantine."""
         runway = QUARANTINE_QUEUE if job.runs_alone else job.queue
-        row = self._row(_CREW, runway=runway, lease_seconds=self.lease_seconds)
+        tried = job.unreadable_by if job.unreadable_until is not None else []
+        row = self._row(_CREW, runway=runway, type=job.type, tried=tried, lease_seconds=self.lease_seconds)
         assert row is not None
-        workers, threads, busy, dedicated, queues, quiet = row
-        return Crew(runway, workers, threads, busy, dedicated, tuple(queues), quiet)
+        workers, threads, busy, dedicated, queues, quiet, ignorant, outdated = row
+        return Crew(runway, workers, threads, busy, dedicated, tuple(queues), quiet, ignorant, outdated)
 
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)

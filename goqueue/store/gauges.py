@@ -36,9 +36,12 @@ _HORIZON = """
 """
 
 # Both laterals walk the queue's part of jobs_ready_idx in its order; the first needs nothing but the index.
+# Who knows a type is asked once for each that was met: workers that know the same are one.
 _READ = f"""
     WITH live AS MATERIALIZED (
-        SELECT queues, threads, busy FROM workers WHERE {SERVING}
+        SELECT queues, threads, busy, signature, types FROM workers WHERE {SERVING}
+    ), knowing AS MATERIALIZED (
+        SELECT DISTINCT ON (queues, signature) queues, types FROM live
     ), serving AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers FROM live CROSS JOIN unnest(live.queues) AS queue
         GROUP BY queue
@@ -47,6 +50,7 @@ _READ = f"""
         FROM (SELECT queue FROM jobs WHERE status = 'failed' LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue
     ), queue AS (
         SELECT queues.name, ({PAUSED}) AS paused, ready.depth, first.oldest_age,
+               CASE WHEN serving.workers > 0 THEN first.unrunnable ELSE 0 END AS unrunnable,
                coalesce(failed.jobs, 0) AS dead_letters,
                coalesce(serving.workers, 0) AS workers,
                queues.slo_wait_seconds AS slo_wait, queues.slo_objective
@@ -56,9 +60,16 @@ _READ = f"""
                 SELECT rank, id FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
         ) AS ready
         CROSS JOIN LATERAL (
-            SELECT extract(epoch FROM now() - min(GREATEST(available_at, {FIRST})))::float AS oldest_age
+            SELECT extract(epoch FROM now() - min(alike.oldest))::float AS oldest_age,
+                   sum(alike.jobs) FILTER (WHERE alike.waits OR NOT EXISTS (
+                       SELECT FROM knowing WHERE queues.name = ANY (knowing.queues)
+                       AND (knowing.types IS NULL OR alike.type = ANY (knowing.types))))::int AS unrunnable
             FROM (
-                SELECT available_at FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+                SELECT next.type, next.waits, min(GREATEST(available_at, {FIRST})) AS oldest, count(*) AS jobs
+                FROM (
+                    SELECT available_at, type, (unreadable_until > now()) IS TRUE AS waits FROM jobs
+                    WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+                GROUP BY next.type, next.waits) AS alike
         ) AS first
         LEFT JOIN serving ON serving.queue = queues.name
         LEFT JOIN failed ON failed.queue = queues.name
@@ -69,7 +80,7 @@ _READ = f"""
     )
     SELECT service.workers, service.threads, service.busy, ({_HORIZON}),
            queue.name, queue.paused, queue.depth, queue.oldest_age, queue.dead_letters, queue.workers,
-           queue.slo_wait, queue.slo_objective
+           queue.slo_wait, queue.slo_objective, queue.unrunnable
     FROM service LEFT JOIN queue ON true
     ORDER BY queue.name
 """
@@ -92,6 +103,8 @@ class QueueGauges:
         dead_letters: jobs that are failed now.
         workers: live worker processes that serve it.
         slo_wait_seconds, slo_objective: its objective; None where it has none.
+        unrunnable: of the next jobs, those whose type no live worker of the queue knows, or whose payload
+            one could not read; 0 where no worker serves it.
     """
 
     name: str
@@ -102,6 +115,7 @@ class QueueGauges:
     workers: int
     slo_wait_seconds: float | None
     slo_objective: float | None
+    unrunnable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +154,7 @@ def lateness_of_due(connection: Connection) -> float:
     return max(0.0, row[0]) if row else 0.0
 
 
-def _queue(
+def _queue(  # noqa: PLR0917  (the columns of a row)
     name: str,
     paused: bool | None,
     depth: int,
@@ -149,6 +163,7 @@ def _queue(
     workers: int,
     slo_wait: float | None,
     slo_objective: float | None,
+    unrunnable: int | None,
 ) -> QueueGauges:
     has_slo = slo_wait is not None
     return QueueGauges(
@@ -160,4 +175,5 @@ def _queue(
         workers=workers,
         slo_wait_seconds=slo_wait,
         slo_objective=slo_objective if has_slo else None,
+        unrunnable=unrunnable or 0,
     )

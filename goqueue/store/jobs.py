@@ -75,7 +75,7 @@ _RETRY = """
                     cancel_requested_at = NULL, cancel_acknowledged_at = NULL, reason = NULL,
                     expires_at = CASE WHEN expires_at > now() THEN expires_at END,
                     deadline_at = CASE WHEN deadline_at > now() THEN deadline_at END,
-                    fingerprint = NULL,
+                    fingerprint = NULL, unreadable_by = NULL, unreadable_until = NULL,
                     finished_at = NULL, updated_at = now(),
                     available_at = coalesce(%(available_at)s::timestamptz, now()),
                     rank = CASE WHEN (%(available_at)s::timestamptz > now()) IS NOT TRUE
@@ -100,7 +100,7 @@ _SET_PRIORITY = f"""
 
 _SET_STATUS = """
     UPDATE jobs SET status = %(wanted)s, worker_id = NULL, admitted = false, fingerprint = NULL,
-        updated_at = now(),
+        unreadable_by = NULL, unreadable_until = NULL, updated_at = now(),
         fence = fence + CASE WHEN %(wanted)s = 'running' THEN 1 ELSE 0 END,
         started_at = CASE WHEN %(wanted)s = 'running' THEN now() ELSE started_at END,
         begun_at = CASE WHEN %(wanted)s = 'running' THEN now() WHEN %(final)s THEN begun_at END,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from goqueue.errors import WorkerConflictError, WorkerNotFoundError
 from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.rules.known_types import KnownTypes
 from goqueue.store.rows import array, fetch_all, fetch_one
 
 __all__ = [
@@ -133,16 +134,19 @@ def register(
     host_key: str | None = None,
     memory_bytes: int | None = None,
     command: str | None = None,
+    known: KnownTypes | None = None,
 ) -> int:
-    """A new worker with a fresh lease; its id.
+    """A new worker with a fresh lease; its id. `known` is what it can run; None: it does not tell.
 
     Who lost a lease and takes another brings along the command that it follows: it was given to the process.
     """
     row = fetch_one(
         connection,
-        "INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at) "
+        "INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at, "
+        "signature, types, schemas) "
         "VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, "
-        "%(command)s, CASE WHEN %(command)s::text IS NOT NULL THEN now() END) RETURNING id",
+        "%(command)s, CASE WHEN %(command)s::text IS NOT NULL THEN now() END, "
+        "%(signature)s, %(types)s, %(schemas)s) RETURNING id",
         {
             "hostname": hostname,
             "pid": pid,
@@ -151,6 +155,9 @@ def register(
             "threads": threads,
             "memory_bytes": memory_bytes,
             "command": command,
+            "signature": known and known.signature,
+            "types": known and list(known.types),
+            "schemas": known and list(known.schemas),
         },
     )
     assert row is not None

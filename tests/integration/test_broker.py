@@ -20,8 +20,10 @@ from goqueue.broker import interrupts
 from goqueue.broker.runway import Message
 from goqueue.config import Settings
 from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.jobs import AttemptOutcome, NewJob
+from goqueue.jobs import AttemptOutcome, JobStatus, NewJob
+from goqueue.rules.explanation import ReasonCode
 from goqueue.store import attempts as attempt_store
+from goqueue.store import explanation
 from goqueue.store import jobs as job_store
 from goqueue.store import new_jobs as new_job_store
 from tests.support.engine import QUICK, Engine, process_of
@@ -440,17 +442,28 @@ def insert_as_is(name: str, payload: str, **values: Any) -> int:
     return job_id
 
 
-def test_an_unknown_actor_is_a_failed_attempt(engine: Engine) -> None:
-    """A claimed job whose type this worker does not know fails with a clear error."""
-    job = engine.wait_for(insert_as_is("gone", "{}"), "failed")
-    assert job.error is not None
-    assert job.error.startswith("ActorNotFound")
-    assert [row[:2] for row in engine.attempts(job.id)] == [(1, "failed")]
+def test_a_job_of_an_unknown_type_waits_until_a_worker_knows_it(engine: Engine) -> None:
+    """Nobody takes it, explain says so, and it runs when a worker of its queue has learnt its type."""
+    job_id = insert_as_is("late", "{}")
+
+    def is_missed() -> bool:
+        with engine.broker.database.transaction() as connection:
+            found = explanation.explain(connection, job_id, lease_seconds=2, max_deaths=3)
+        return found.reasons[0].code is ReasonCode.UNKNOWN_TYPE
+
+    wait_until(is_missed, what="the type to be missed")
+    assert (engine.job(job_id).status, engine.attempts(job_id)) == (JobStatus.QUEUED, [])
+
+    @goqueue.actor
+    def late() -> None:
+        """A type that was declared while the worker ran."""
+
+    engine.wait_for(job_id, attempts=1)
 
 
 @pytest.mark.parametrize("payload", ["{}", '{"text": 1}', '{"text": "a", "times": "many"}', "[]"])
 def test_a_payload_that_no_longer_fits_is_discarded(engine: Engine, payload: str) -> None:
-    """A payload that its type refuses at the run is a dead letter at once, naming the fields."""
+    """A payload that its type refuses at the run is a dead letter when nobody else came who can read it."""
     job = engine.wait_for(insert_as_is("greet", payload), "failed")
     assert (job.reason, job.attempts) == ("discarded", 1)
     assert job.error is not None

@@ -12,7 +12,7 @@ import goqueue
 from goqueue import failpoints, metrics
 from goqueue.broker.consumer import JobConsumer
 from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Message
+from goqueue.broker.runway import Fetched, Message
 from goqueue.config import Settings
 from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, Job
@@ -122,10 +122,10 @@ def test_places_survive_a_lost_put_back(
     consumer = JobConsumer(broker, "default")
     fetch = consumer._fetch
 
-    def fetch_while_another_takes_two() -> tuple[list[bytes], bool]:
-        entries = fetch()
+    def fetch_while_another_takes_two() -> Fetched:
+        fetched = fetch()
         broker.slots.take(2)
-        return entries
+        return fetched
 
     monkeypatch.setattr(consumer, "_fetch", fetch_while_another_takes_two)
     assert next(consumer) is None
@@ -180,7 +180,7 @@ def test_a_process_has_one_suspect_beside_others(broker: JobBroker, make_job: Jo
     assert not any(message.current.suspect for message in others)
     assert len(others) == 3
     # Another queue's consumer of the same process asked before, and was too late.
-    assert consumer._take_places(messages[1:], suspects=True) == []
+    assert consumer._take_places(messages[1:], Fetched([], suspects=True)) == []
     broker.slots.give_back(suspect=True)
     (second,) = drain(consumer)
     assert (second.current.id, second.current.suspect) == (suspects[1].id, True)

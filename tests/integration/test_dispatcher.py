@@ -52,8 +52,8 @@ def fetch(runway: Runway, queue: str = "default", count: int = 100) -> list[int]
 
 def fetched_with_suspects(runway: Runway, queue: str = "default") -> tuple[list[int], bool]:
     """What a process that has no suspect fetches, and whether they are suspects."""
-    entries, suspects = runway.fetch_with_suspects(queue, 100, block_seconds=0.01)
-    return [message.job_id for message in parse(entries)[0]], suspects
+    fetched = runway.take(queue, 100, block_seconds=0.01, suspects=True)
+    return [message.job_id for message in parse(fetched.entries)[0]], fetched.suspects
 
 
 def claim(make_job: JobFactory, runway: Runway, ids: list[int]) -> None:

@@ -27,6 +27,7 @@ PARAMETERS: dict[str, Any] = {
     "key": "key-7",
     "type": "noop",
     "runway": "default",
+    "tried": [],
     "lease_seconds": 15,
     "rank": datetime.now(UTC),
     "id": BACKLOG,

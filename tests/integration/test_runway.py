@@ -268,10 +268,10 @@ def test_a_full_runway_leaves_what_was_given_back_to_the_dispatcher(runway: Runw
 def test_a_worker_that_waits_is_seen_by_others(runway: Runway) -> None:
     """Whoever blocks in a fetch is waited for by others, until it says otherwise or the time is over."""
     assert not runway.is_waited_for(QUEUE, except_worker=1)
-    assert runway.fetch(QUEUE, 1, block_seconds=0.01, waits_as=2) == []
+    assert runway.take(QUEUE, 1, block_seconds=0.01, waits_as=2).entries == []
     assert runway.is_waited_for(QUEUE, except_worker=1)
     assert not runway.is_waited_for(QUEUE, except_worker=2)
     runway.wait_no_more(QUEUE, 2)
     assert not runway.is_waited_for(QUEUE, except_worker=1)
-    runway.fetch(QUEUE, 1, block_seconds=0.01, waits_as=3)
+    runway.take(QUEUE, 1, block_seconds=0.01, waits_as=3)
     wait_until(lambda: not runway.is_waited_for(QUEUE, except_worker=1), what="its time")

@@ -54,6 +54,7 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, CurrentJob]]
                 broker.slots,
                 broker.orders,
                 ["default"],
+                lambda: broker.known_types,
             ),
             current,
         )

@@ -196,8 +196,16 @@ QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "jobs_ready_idx",
     ),
-    "suspects that run alone": (ready_store._NEXT_QUARANTINED, {"limit": 10}, "jobs_quarantined_idx"),
-    "suspects beside others": (ready_store._NEXT_SUSPECTS, {"limit": 10}, "jobs_suspects_idx"),
+    "suspects that run alone": (
+        ready_store._NEXT_QUARANTINED,
+        {"limit": 10, "is_known": True, "types": ["noop"]},
+        "jobs_quarantined_idx",
+    ),
+    "suspects beside others": (
+        ready_store._NEXT_SUSPECTS,
+        {"limit": 10, "known": '[{"queue":"a","types":["noop"]}]'},
+        "jobs_suspects_idx",
+    ),
     "make due": (
         ready_store._MAKE_DUE,
         {"limit": 100, "head_start": 60.0, "after": "-infinity"},

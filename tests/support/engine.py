@@ -32,6 +32,7 @@ QUICK: dict[str, Any] = {
     "dispatch_idle_seconds": 0.02,
     "lost_push_seconds": 0.2,
     "min_backoff_seconds": 0.02,
+    "unreadable_payload_wait_seconds": 0.3,
 }
 
 

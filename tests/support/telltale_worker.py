@@ -29,7 +29,8 @@ def main() -> None:
         NewJob("default", "changed", f'{{"secret": {typed}}}'),
         NewJob("default", "raises", f'{{"text": {{"{SECRET}": 1}}}}'),
     ]
-    unfinished = "SELECT 1 FROM jobs WHERE finished_at IS NULL"
+    # Nobody takes the one of an unknown type.
+    unfinished = "SELECT 1 FROM jobs WHERE finished_at IS NULL AND type <> 'unknown'"
     with Engine(broker) as engine:
         submit.current_submitter().many(jobs)
         wait_until(lambda: engine.rows(unfinished) == [], 30, "all jobs to end")

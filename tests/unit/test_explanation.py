@@ -114,6 +114,34 @@ def any_facts(draw: st.DrawFn) -> Facts:
     )
 
 
+@pytest.mark.parametrize(
+    ("crew", "code", "words"),
+    [
+        pytest.param(
+            Crew("default"), "no_worker", "no live worker listens to the queue 'default'", id="nobody"
+        ),
+        pytest.param(
+            Crew("default", ignorant=2),
+            "unknown_type",
+            "no live worker knows the type 'noop'; 2 workers that listen to the queue 'default' do not",
+            id="nobody knows the type",
+        ),
+        pytest.param(
+            Crew("default", ignorant=2, outdated=1),
+            "unreadable_payload",
+            "no live worker can read its payload (no field order)",
+            id="nobody reads the payload",
+        ),
+    ],
+)
+def test_it_says_who_is_missing(crew: Crew, code: str, words: str) -> None:
+    """Without a worker that can run it the first reason says what the workers of its queue lack."""
+    waiting = job(unreadable_by=["1"], unreadable_until=NOW, error="no field order")
+    reason = explained(Facts(NOW, waiting, crew=crew)).reasons[0]
+    assert (reason.code, reason.waits) == (code, True)
+    assert words in reason.message
+
+
 @given(any_facts())
 def test_there_is_always_a_reason(found: Facts) -> None:
     """No unfinished job is left without a reason, whose sentence is the summary; notes never come first."""

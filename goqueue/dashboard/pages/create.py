@@ -105,7 +105,7 @@ class CreatePage(Page):
             InvalidJobError: something is wrong with it; or, where nothing is, what is to be refused.
         """
         if isinstance(document, dict) and "queue" not in document:
-            job_type = self._context.broker.job_types.get(str(document.get("type")))
+            job_type = self._context.broker.job_type(str(document.get("type")))
             document = document | ({"queue": job_type.queue} if job_type else {})
         nodes = self._context.requests.one(document, client=client_of(request))
         if refuse:
@@ -148,9 +148,7 @@ class CreatePage(Page):
             InvalidJobError: a form cannot say all of it.
         """
         settings = texts_of_document(document) if isinstance(document, dict) else None
-        job_type = (
-            self._context.broker.job_types.get(str(document.get("type"))) if settings is not None else None
-        )
+        job_type = self._context.broker.job_type(str(document.get("type"))) if settings is not None else None
         if settings is None or job_type is None:
             raise InvalidJobError({"body": _NO_FORM})
         fields = form_of_schema(job_type.json_schema())
@@ -181,7 +179,7 @@ class CreatePage(Page):
         return dict(sorted(self._context.broker.job_types.items()))
 
     def _type(self, name: str) -> JobType:
-        job_type = self._context.broker.job_types.get(name)
+        job_type = self._context.broker.job_type(name)
         if job_type is None:
             raise TypeNotFoundError(name)
         return job_type

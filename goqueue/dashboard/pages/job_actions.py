@@ -191,7 +191,7 @@ class EditPage(_Action):
         form: dict[str, str],
         wrong: dict[str, list[str]],
     ) -> None:
-        job_type = self._context.broker.job_types.get(job.type)
+        job_type = self._context.broker.job_type(job.type)
         self._renderer.page(
             request,
             response,

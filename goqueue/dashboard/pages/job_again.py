@@ -17,7 +17,7 @@ __all__ = ["curl_of", "python_of", "request_document"]
 
 def request_document(context: Context, view: JobView) -> dict[str, Any]:
     """The body of a request that creates a job like this one."""
-    job_type = context.broker.job_types.get(view.job.type)
+    job_type = context.broker.job_type(view.job.type)
     unique_by_type = job_type is not None and job_type.unique is not None
     return request_of(view.job, view.parents, now=view.now, unique_by_type=unique_by_type)
 
@@ -41,9 +41,9 @@ def _url(request: falcon.Request) -> str:
 
 def _handler(context: Context, type_name: str) -> Handler | None:
     """Where the actor of a type is; None where it is not declared here, or called by its arguments."""
-    job_type = context.broker.job_types.get(type_name)
+    job_type = context.broker.job_type(type_name)
     if job_type is None or job_type.style == "call":
         return None
-    called = context.broker.actors[type_name].fn
+    called = context.broker.get_actor(type_name).fn
     function = inspect.unwrap(called.function if isinstance(called, JobFunction) else called)
     return Handler(function.__module__, function.__qualname__)

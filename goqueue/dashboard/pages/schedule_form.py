@@ -106,7 +106,7 @@ class ScheduleForm(Page):
         definition = schedule.definition
         document = schedule_document(schedule, read_stored_json(definition.job.payload))
         more = {name: document[name] for name, default in _DEFAULTS.items() if document[name] != default}
-        job_type = self._context.broker.job_types.get(definition.job.type)
+        job_type = self._context.broker.job_type(definition.job.type)
         # A type that makes the keys of its jobs makes this one again.
         if definition.job.unique is not None and (job_type is None or job_type.unique is None):
             more["unique"] = _unique(definition.job.unique)

@@ -3,7 +3,7 @@
 The reasons stand in `goqueue/models`. The release before this one runs on this schema: every new column has a
 default or may be NULL. What it quarantined without a number is taken for a first death.
 
-Revision: 0008, after 0006
+Revision: 0008, after 0007
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

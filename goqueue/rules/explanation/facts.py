@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -21,6 +22,8 @@ class JobFacts(NamedTuple):
     Attributes:
         in_order: it has its place in the order of its queue (`rank`): the dispatcher saw that it is due.
         begun_at: when the handler of a running job began; None: as far as is known it has not.
+        unreadable_by: the schemas of its type that could not read its payload.
+        unreadable_until: so long it waits for a worker with another one; None: it does not.
     """
 
     id: int
@@ -51,6 +54,8 @@ class JobFacts(NamedTuple):
     cancel_acknowledged_at: datetime | None
     begun_at: datetime | None = None
     suspicion: int = 0
+    unreadable_by: Sequence[str] = ()
+    unreadable_until: datetime | None = None
 
     @property
     def runs_alone(self) -> bool:
@@ -118,13 +123,15 @@ class WorkerFacts(NamedTuple):
 
 
 class Crew(NamedTuple):
-    """The live workers that listen to the runway of a job: its queue's, or where it runs alone.
+    """The live workers that can run a job and listen to its runway: its queue's, or where it runs alone.
 
     Attributes:
         threads, busy: of them all, and how many of these hold a job.
         dedicated: some of them serve nothing but the quarantine.
         queues: which queues any live worker listens to.
         quiet: further workers, that were told to take no more jobs.
+        ignorant: further workers, that do not know its type.
+        outdated: further workers, that know its type and cannot read its payload.
     """
 
     runway: str
@@ -134,6 +141,8 @@ class Crew(NamedTuple):
     dedicated: bool = False
     queues: tuple[str, ...] = ()
     quiet: int = 0
+    ignorant: int = 0
+    outdated: int = 0
 
     @property
     def free(self) -> int:

@@ -30,6 +30,8 @@ class ReasonCode(enum.StrEnum):
     QUEUE_PAUSED = "queue_paused"
     QUEUE_THROTTLED = "queue_throttled"
     NO_WORKER = "no_worker"
+    UNKNOWN_TYPE = "unknown_type"
+    UNREADABLE_PAYLOAD = "unreadable_payload"
     BREAKER_OPEN = "breaker_open"
     BREAKER_HALF_OPEN = "breaker_half_open"
     SUSPECTED = "suspected"

@@ -171,7 +171,7 @@ def stops(facts: Facts) -> Iterator[Reason]:
             ends_at=facts.queue.throttled_until,
         )
     if not facts.crew.workers:
-        yield _no_worker(facts)
+        yield _nobody(facts)
     yield from _breaker(facts)
     if facts.job.runs_alone:
         yield _quarantined(facts)
@@ -205,6 +205,47 @@ def _paused(facts: Facts) -> Reason:
         ends_at=queue.paused_until,
         waits=queue.paused_until is None,
     )
+
+
+def _nobody(facts: Facts) -> Reason:
+    """Why nobody runs it: of the workers of its queue none can, or there is none."""
+    if facts.crew.outdated:
+        return _unreadable(facts)
+    return _unknown_type(facts) if facts.crew.ignorant else _no_worker(facts)
+
+
+def _unknown_type(facts: Facts) -> Reason:
+    job, crew = facts.job, facts.crew
+    return Reason(
+        ReasonCode.UNKNOWN_TYPE,
+        f"no live worker knows the type {job.type!r}; "
+        f"{count(crew.ignorant, 'worker')} that {_listen(crew.ignorant)} to the queue {crew.runway!r} "
+        f"{'does' if crew.ignorant == 1 else 'do'} not: it waits for one that does",
+        {"type": job.type, "queue": crew.runway, "workers": crew.ignorant},
+        waits=True,
+    )
+
+
+def _unreadable(facts: Facts) -> Reason:
+    job, crew = facts.job, facts.crew
+    assert job.unreadable_until is not None
+    return Reason(
+        ReasonCode.UNREADABLE_PAYLOAD,
+        f"no live worker can read its payload ({quote(job.error or 'no error is known')}): it waits for one "
+        f"with another schema of the type {job.type!r} until {moment(job.unreadable_until)}, and then fails",
+        {
+            "type": job.type,
+            "schemas": list(job.unreadable_by),
+            "workers": crew.outdated,
+            "error": job.error,
+            "until": job.unreadable_until,
+        },
+        waits=True,
+    )
+
+
+def _listen(workers: int) -> str:
+    return "listens" if workers == 1 else "listen"
 
 
 def _no_worker(facts: Facts) -> Reason:

@@ -1,0 +1,75 @@
+"""Which job types a worker process can run, and how versions of a type's schema are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+__all__ = ["KnownTypes", "schema_hash"]
+
+#: Lists whose order means something, by the key of the JSON schema that they stand under.
+_ORDERED = frozenset({"prefixItems"})
+
+
+class KnownTypes:
+    """The names of the job types that a process can run, aliases among them, each with its schema's hash."""
+
+    def __init__(self, schemas: Mapping[str, str]) -> None:
+        self._schemas = dict(sorted(schemas.items()))
+
+    @cached_property
+    def types(self) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(self._schemas)
+
+    @cached_property
+    def schemas(self) -> tuple[str, ...]:
+        """The hashes, in the order of the names."""
+        return tuple(self._schemas.values())
+
+    @cached_property
+    def signature(self) -> str:
+        """What processes share exactly if they know the same names with the same schemas."""
+        return _digest([*self.types, *self.schemas])
+
+    def __getitem__(self, type_name: str) -> str:
+        """The hash of a type's schema.
+
+        Raises:
+            KeyError: the type is not known.
+        """
+        return self._schemas[type_name]
+
+    def __contains__(self, type_name: object) -> bool:
+        """Whether the type is known."""
+        return type_name in self._schemas
+
+
+def schema_hash(type_name: str, schema: Any) -> str:
+    """A hash that tells versions of a type's JSON schema apart: the same in every process.
+
+    The type's name is part of it, so a hash belongs to one type. The order of members, and of lists that are
+    sets in truth (required fields, defaults that are sets), plays no part: it may differ by process.
+    """
+    return _digest([type_name, _canonical(schema)])
+
+
+def _canonical(value: Any, *, ordered: bool = False) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(member, ordered=key in _ORDERED) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        members = [_canonical(member) for member in value]
+        return members if ordered else sorted(members, key=_written)
+    return value
+
+
+def _written(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=repr)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_written(value)).hexdigest()[:16]
