@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 30.0
 def request(path: str, body: bytes) -> bytes:
     """The bytes of a POST of JSON."""
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
     )
     return head.encode() + body

@@ -21,9 +21,9 @@ from bench.processes import Child, wait_until
 from bench.stack import Stack
 
 COUNT = 1_000
-HEAD = b"POST /jobs/create HTTP/1.1\r\nHost: slow\r\nA: "
+HEAD = b"POST /jobs/create HTTP/1.1\r\nHost: localhost\r\nA: "
 BODY = (
-    b"POST /jobs/create HTTP/1.1\r\nHost: slow\r\n"
+    b"POST /jobs/create HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Type: application/json\r\nContent-Length: 900\r\n\r\n"
 )
 FILES = 4_096

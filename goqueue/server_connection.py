@@ -65,9 +65,11 @@ class Server:
         try:
             self._parameters: dict[str, Any] = dict(conninfo_to_dict(url))
         except psycopg.Error as error:
-            # libpq's text quotes the URL, and a URL has a password.
+            # Where libpq's text quotes the URL, it is left out: a URL has a password.
+            told = str(error).strip()
+            why = "" if "://" in told else f": {told}"
             raise ConfigurationError(
-                ["PostgreSQL: expected a URL of libpq's, got one that it refuses"]
+                [f"PostgreSQL: expected a URL of libpq's, got one that it refuses{why}"]
             ) from error
         options = [self._parameters.get("options", ""), arguments.get("options", "")]
         self._parameters.setdefault("target_session_attrs", "read-write")

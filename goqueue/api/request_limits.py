@@ -5,7 +5,6 @@ Each process counts for itself. The headers are those of draft-ietf-httpapi-rate
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Callable
 import falcon
 
 from goqueue.api.operations import OPERATIONS
-from goqueue.api.security import OPEN_PATHS
+from goqueue.api.security import OPEN_PATHS, ApiKey
 from goqueue.config import Settings
 
 #: What is searched for in a list costs a look at many rows.
@@ -98,7 +97,6 @@ class RequestLimits:
         most = settings.api_expensive_concurrency
         self._expensive = ConcurrentRequests(most) if most else None
         self._is_site = is_site
-        self._has_keys = bool(settings.api_keys)
 
     def process_resource(
         self, request: falcon.Request, response: falcon.Response, _resource: object, _params: object
@@ -123,12 +121,11 @@ class RequestLimits:
         if key is not None and self._expensive is not None:
             self._expensive.end(key)
 
-    def _key_of(self, request: falcon.Request) -> str:
-        """The accepted key, however its header is written; not the key itself, which is nobody's to keep."""
-        if not self._has_keys:
-            return NOBODY
-        _, _, key = request.get_header("Authorization", default="").partition(" ")
-        return hashlib.sha256(key.strip().encode("latin-1", errors="replace")).hexdigest()
+    @staticmethod
+    def _key_of(request: falcon.Request) -> str:
+        """Whose request it is: the keys of one name are of one client, one without a name is its own."""
+        key: ApiKey | None = getattr(request.context, "api_key", None)
+        return NOBODY if key is None else key.name or key.hash
 
     def _count(self, rate: RequestRate, key: str, response: falcon.Response) -> None:
         left = rate.take(key)

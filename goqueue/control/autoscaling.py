@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from goqueue.config import Settings
 from goqueue.db import Database
-from goqueue.rules.arguments import expect_finite, expect_text
+from goqueue.rules.arguments import expect_finite
 from goqueue.rules.autoscale import (
     ASSUMED_RUN_SECONDS,
     MAX_ASSUMED_RUN_SECONDS,
@@ -37,7 +37,6 @@ def autoscale_queue(
         QueueNotFoundError: there is no such queue.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    expect_text("queue", queue)
     queue_store.expect_name(queue)
     with database.transaction() as connection:
         demand, objective = demand_store.of_queue(

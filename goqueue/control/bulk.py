@@ -16,7 +16,7 @@ from goqueue import metrics
 from goqueue.db import Database
 from goqueue.errors import BulkOperationNotFoundError, InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
-from goqueue.rules.arguments import expect_text, expect_whole_number
+from goqueue.rules.arguments import expect_whole_number
 from goqueue.rules.bulk_actions import MAX_IDS, BulkAction, problems_of, status_of
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
@@ -170,7 +170,8 @@ def retry_failures(
         InvalidJobError: something else about it is wrong.
         DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
     """
-    expect_text("fingerprint", fingerprint)
+    if not isinstance(fingerprint, str):
+        raise TypeError(f"fingerprint: expected a text, got {type(fingerprint).__qualname__}")
     with current_broker().database.autocommit() as connection:
         failure_store.get_group(connection, fingerprint)
     return start_bulk_operation(

@@ -21,7 +21,6 @@ from goqueue.errors import (
     RedisUnavailableError,
     TypeNotFoundError,
 )
-from goqueue.rules.arguments import expect_text
 from goqueue.rules.breakers import Change
 from goqueue.rules.flow_settings import (
     KeySettings,
@@ -200,9 +199,11 @@ class FlowControl:
         """Check that there is such a type.
 
         Raises:
+            TypeError: that is no text.
             TypeNotFoundError: there is none.
         """
-        expect_text("name", name)
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a text, got {type(name).__qualname__}")
         if name not in self._declared_types():
             raise TypeNotFoundError(name)
 

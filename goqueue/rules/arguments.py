@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["expect_finite", "expect_text", "expect_whole_number"]
+__all__ = ["expect_finite", "expect_whole_number"]
 
 
 def expect_whole_number(name: str, value: Any) -> None:
@@ -16,19 +16,6 @@ def expect_whole_number(name: str, value: Any) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a whole number, got {type(value).__qualname__}")
-
-
-def expect_text(name: str, value: Any) -> None:
-    """Refuse what is no text.
-
-    Raises:
-        TypeError: it is none.
-        ValueError: it is one that no server can be sent.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text, got {type(value).__qualname__}")
-    if "\0" in value or value.encode("utf-8", "ignore").decode() != value:
-        raise ValueError(f"{name}: expected text without NUL that UTF-8 can write")
 
 
 def expect_finite(name: str, value: Any, *, least: float, most: float) -> None:

@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 WORKER = os.environ.get("GUNICORN_WORKER", "goqueue.api.server.worker.BufferingWorker")
 
 Serve = Callable[..., int]
-POST = b"POST /jobs/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+POST = b"POST /jobs/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = json.dumps(NOOP).encode()
 WHOLE = POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -75,7 +75,7 @@ def test_slow_readers_hold_no_thread(serve: Serve) -> None:
     large = {"queue": "email", "payload": payload}
     for _ in range(8):
         assert ask(port, "POST", "/jobs/create", large)[0] == 201
-    wanted = b"GET /jobs?queue=email HTTP/1.1\r\nHost: a\r\n\r\n"
+    wanted = b"GET /jobs?queue=email HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with clients(port, wanted, 12) as slow:
         for _ in range(5):
             assert ask(port, "POST", "/jobs/create", NOOP)[0] == 201
@@ -174,8 +174,8 @@ def test_a_client_that_asks_before_it_sends_is_told_to(serve: Serve) -> None:
 def test_requests_that_are_sent_at_once_are_answered_in_order(serve: Serve) -> None:
     """Pipelined requests are answered in turn; bytes that come one by one are a request as well."""
     port = serve()
-    last = WHOLE.replace(b"Host: a", b"Host: a\r\nConnection: close")
-    missing = b"GET /jobs/999999 HTTP/1.1\r\nHost: a\r\n\r\n"
+    last = WHOLE.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")
+    missing = b"GET /jobs/999999 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answers = raw(port, WHOLE * 30 + missing + WHOLE * 20 + last)
     statuses = re.findall(rb"HTTP/1\.1 (\d+) ", answers)
     assert statuses == [b"201"] * 30 + [b"404"] + [b"201"] * 21
@@ -197,10 +197,10 @@ def test_who_sends_no_more_still_reads(serve: Serve) -> None:
 LONG = b"x" * 9000
 REFUSED = {
     "no HTTP": (b"nonsense\r\n\r\n", 400),
-    "a control character": (b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "another version": (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 400),
+    "a control character": (b"GET /\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "another version": (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 400),
     "a header without a name": (b"GET / HTTP/1.1\r\n: a\r\n\r\n", 400),
-    "a folded header": (b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", 400),
+    "a folded header": (b"GET / HTTP/1.1\r\nHost: localhost\r\n b\r\n\r\n", 400),
     "two lengths": (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
     "a length that is none": (POST + b"Content-Length: -1\r\n\r\n", 400),
     "a length and chunks": (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
@@ -210,11 +210,11 @@ REFUSED = {
     "a chunk size that never ends": (POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"0" * 2000, 400),
     "endless trailers": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 3000, 431),
     "too many chunks": (
-        b"POST /jobs/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /jobs/batch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"1\r\n \r\n" * 100_001,
         413,
     ),
-    "a long line": (b"GET /" + LONG + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "a long line": (b"GET /" + LONG + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
     "a line that never ends": (b"GET /" + LONG * 5, 414),
     "a long header": (b"GET / HTTP/1.1\r\nA: " + LONG + b"\r\n\r\n", 431),
     "many headers": (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),

@@ -28,7 +28,7 @@ ROUTES = [
     for method in route.methods
     if not method.internal
 ]
-CHANGES = [(method, path) for method, path in ROUTES if method != "GET"]
+CHANGES = [(method, path) for method, path in ROUTES if method not in {"GET", "HEAD"}]
 
 FOREIGN = [
     {"Origin": "http://evil.example"},

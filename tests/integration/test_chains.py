@@ -217,7 +217,8 @@ def test_a_rescue_that_ends_a_job_releases_its_children(engine: Engine) -> None:
     child = goqueue.enqueue(actor(engine, "add_up"), {}, depends_on=[parent], on_parent_failure="run")
     with engine.broker.database.autocommit() as connection:
         connection.exec_driver_sql(
-            "UPDATE jobs SET status = 'running', worker_id = 0, fence = 1, attempts = 1, started_at = now() "
+            "UPDATE jobs SET status = 'running', worker_id = 0, fence = 1, attempts = 1, started_at = now(), "
+            "quarantined = true, suspicion = 2, deaths = 2 "
             "WHERE id = %s",
             (parent,),
         )

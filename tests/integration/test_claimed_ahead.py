@@ -90,9 +90,10 @@ def declare(broker: JobBroker) -> None:
 @pytest.fixture
 def engine(broker: JobBroker) -> Iterator[Engine]:
     """The process at work; it has learnt that jobs are short, and nobody dispatches."""
+    # Before the first fetch, which else would ask for no more than there are threads.
+    broker.slots.observe(1e-4)
     with Engine(broker, dispatches=False) as engine:
         wait_until(lambda: broker.holdings.worker_id, what="the lease")
-        broker.slots.observe(1e-4)
         yield engine
         may_end.set()
 

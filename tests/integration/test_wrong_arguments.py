@@ -31,6 +31,17 @@ from goqueue.errors import (
 )
 from tests.support.engine import process_of
 
+
+class _Unknown:
+    """Something that GoQueue has never heard of; its text is the same in every process."""
+
+    def __repr__(self) -> str:
+        return "something unknown"
+
+
+NOTHING_KNOWN = _Unknown()
+
+
 #: Without its types: what is wrong here is what a type checker would find.
 api: Any = goqueue
 
@@ -60,7 +71,7 @@ NONSENSE: list[Any] = [
     10**30,
     [],
     {},
-    object(),
+    NOTHING_KNOWN,
     "a\0b",
     "\ud800",
 ]
@@ -141,7 +152,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"retry": api.RetryPolicy(jitter=None)},
     {"session": "x"},
     {"session": 5},
-    {"session": object()},
+    {"session": NOTHING_KNOWN},
 ]
 
 
@@ -159,7 +170,7 @@ def test_a_wrong_setting_is_refused_by_name(
         assert name in refused(lambda: api.cron("@daily", job=settings_)(ship), database)
 
 
-@pytest.mark.parametrize("actor", ["ship", None, 5, len, object(), "unknown"], ids=repr)
+@pytest.mark.parametrize("actor", ["ship", None, 5, len, NOTHING_KNOWN, "unknown"], ids=repr)
 def test_what_is_no_actor_is_refused(broker: JobBroker, database: Database, actor: Any) -> None:
     """The error says what should be passed."""
     assert "actor" in refused(lambda: api.enqueue(actor, {"number": 1}), database)

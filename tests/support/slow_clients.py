@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-HALF_HEAD = b"POST /jobs/create HTTP/1.1\r\nHost: slow\r\n"
+HALF_HEAD = b"POST /jobs/create HTTP/1.1\r\nHost: localhost\r\n"
 HALF_BODY = HALF_HEAD + b"Content-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
 HALF_CHUNK = HALF_HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1F4\r\n{"
 
