@@ -502,9 +502,16 @@ def _expect_scheme(value: SecretStr, schemes: set[str]) -> SecretStr:
 
 
 def _expect_ports(url: str) -> None:
-    """Each of the hosts of a libpq URL has a port that there is, or none."""
-    netloc = urlsplit(url).netloc.rpartition("@")[2]
-    query = dict(parse_qsl(urlsplit(url).query))
+    """Each of the hosts of a libpq URL has a port that there is, or none.
+
+    As libpq reads it: what stands before the first @, if no / stands before that, is the user and the
+    password, whatever else is in it.
+    """
+    rest = url.partition("://")[2]
+    if "@" in rest.partition("/")[0]:
+        rest = rest.partition("@")[2]
+    netloc = re.split(r"[/?]", rest, maxsplit=1)[0]
+    query = dict(parse_qsl(rest.partition("?")[2]))
     ports = [host.rpartition("]")[2].partition(":")[2] for host in netloc.split(",")]
     for port in [*ports, *query.get("port", "").split(",")]:
         if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):  # noqa: PLR2004  (the greatest port)

@@ -343,10 +343,11 @@ def _follow_up_of(broker: JobBroker, message: dramatiq.Message[Any], delay_ms: i
         return NewJob(message.queue_name, message.actor_name, without_nul(text), traceparent=traceparent)
 
 
-def _moment_of(eta: float) -> datetime:
-    """The moment that a message is put off to, in milliseconds since 1970."""
+def _moment_of(eta: float) -> datetime | None:
+    """The moment that a message is put off to, in milliseconds since 1970; None where it has passed."""
     try:
-        return datetime.fromtimestamp(eta / 1000, UTC)
+        moment = datetime.fromtimestamp(eta / 1000, UTC)
+        return moment if moment > datetime.now(UTC) else None
     except (ValueError, OverflowError, OSError):
         raise InvalidJobError({"options.eta": "expected milliseconds since 1970"}) from None
 

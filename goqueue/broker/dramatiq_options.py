@@ -24,6 +24,7 @@ from dramatiq.results import Results
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, MAX_RETRIES_LIMIT, MAX_TIME_LIMIT_SECONDS, QUARANTINE_QUEUE
+from goqueue.rules.bounds import is_number
 from goqueue.rules.job_settings import problem_of_name
 from goqueue.rules.uniqueness import Unique
 
@@ -160,7 +161,7 @@ def _problems_of_values(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value, -math.inf, math.inf)
 
 
 def called_by_name(options: dict[str, Any]) -> None:

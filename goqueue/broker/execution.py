@@ -240,8 +240,9 @@ class JobFunction:
         except BaseException as wrong:  # an attribute of a verdict may raise anything
             if type(wrong) in INTERRUPTS:
                 raise
-            text = f"{text} (for how long to wait cannot be read)"
-            failure = failure._replace(error=f"{failure.error} (for how long to wait cannot be read)")
+            why = _problem_of_wait(wrong)
+            text = f"{text} ({why})"
+            failure = failure._replace(error=f"{failure.error} ({why})")
             return failure, self._stand_in(error, text).with_traceback(frames_of(error))
         if harmless is error and failure.is_harmful:
             harmless = self._stand_in(error, text)
@@ -302,10 +303,20 @@ def _verdict_of(error: BaseException, failure: Failure) -> BaseException:
     return error
 
 
+def _problem_of_wait(wrong: BaseException) -> str:
+    """What is wrong with how long to wait, as `seconds_to_wait` says it, or that a user's code cannot say it."""
+    told = BaseException.__dict__["args"].__get__(wrong)
+    is_ours = type(wrong) in {TypeError, ValueError} and len(told) == 1 and type(told[0]) is str
+    return told[0] if is_ours and told[0].startswith("seconds: ") else "for how long to wait cannot be read"
+
+
 def _number(value: Any) -> float:
     if isinstance(value, str | bytes):
-        raise TypeError("expected a number")
-    return float(value)
+        raise TypeError(f"seconds: expected a number of seconds to wait, got {value!r}"[:200])
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _within_a_decade(milliseconds: Any) -> float:

@@ -25,7 +25,7 @@ from goqueue.submit import Submitter
 from tests.support.engine import process_of
 from tests.support.waiting import wait_until
 
-LATER = datetime(2999, 1, 1, tzinfo=UTC)
+LATER = datetime(2033, 1, 1, tzinfo=UTC)
 
 
 class Order(BaseModel):

@@ -34,6 +34,7 @@ from goqueue.submit import current_submitter, new_job
 from goqueue.tracing.context import current_traceparent
 from goqueue.tracing.export import make_provider, trace_with
 from tests.support.engine import QUICK, Engine, process_of
+from tests.support.shared_database import TESTED_HOST
 from tests.support.waiting import wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -89,6 +90,7 @@ def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engin
             "namespace": "tracing",
             "webhook_allow_networks": ("127.0.0.0/8",),
             "max_backoff_seconds": 0.05,
+            "allowed_hosts": (TESTED_HOST,),
             **QUICK,
         }
     )

@@ -104,7 +104,7 @@ def test_no_problem_shows_a_secret() -> None:
     [
         ("database_url", "postgresql://user:hunter2@db:5432/x", "postgresql://**********@db:5432/x"),
         ("database_url", "postgresql://user@db/x", "postgresql://**********@db/x"),
-        ("database_url", "postgresql://user:hunter2/#?hunter2@db/x", "postgresql://**********@db/x"),
+        ("database_url", "postgresql://user:hunter2#?hunter2@db/x", "postgresql://**********@db/x"),
         ("database_url", "postgresql://user:hunter2@hunter2@db/x", "postgresql://**********@db/x"),
         (
             "redis_url",
