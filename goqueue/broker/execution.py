@@ -304,7 +304,7 @@ def _verdict_of(error: BaseException, failure: Failure) -> BaseException:
 
 
 def _problem_of_wait(wrong: BaseException) -> str:
-    """What is wrong with how long to wait, as `seconds_to_wait` says it, or that a user's code cannot say it."""
+    """What is wrong with how long to wait: as `seconds_to_wait` says it, or that it cannot be read."""
     told = BaseException.__dict__["args"].__get__(wrong)
     is_ours = type(wrong) in {TypeError, ValueError} and len(told) == 1 and type(told[0]) is str
     return told[0] if is_ours and told[0].startswith("seconds: ") else "for how long to wait cannot be read"
