@@ -117,6 +117,20 @@ def test_a_waiting_job_says_why_it_does_not_run(
     assert "No live worker listens to the queue 'noop'" in written
 
 
+def test_a_job_that_its_key_blocks_has_a_page(
+    dashboard: DashboardClient, create: Create, client: testing.TestClient
+) -> None:
+    """Whatever keeps the older job of its key, its page tells it, with a link to that job."""
+    client.simulate_put("/queues/noop", json={"fifo": True})
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    older, younger = create(concurrency_key="a", available_at=later), create(concurrency_key="a")
+    result = dashboard.get(f"/dashboard/jobs/{younger['id']}")
+    assert result.status_code == 200
+    assert "key blocked" in text_of(result)
+    assert f'<a href="/dashboard/jobs/{older["id"]}">job {older["id"]}</a>' in result.text
+    assert "it was created for then" in text_of(result)
+
+
 def test_the_life_of_a_job_is_one_list(
     dashboard: DashboardClient, make_job: JobFactory, database: Database
 ) -> None:
