@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import falcon
 import jinja2
 import orjson
+from falcon import uri
 
 from goqueue.config import Settings
 from goqueue.dashboard import presentation
+from goqueue.dashboard.failure_words import failure_words
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.sessions import Sessions
 from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
@@ -18,6 +21,12 @@ from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
 __all__ = ["Renderer"]
 
 HTML = "text/html; charset=utf-8"
+
+#: Files have exact names.
+STATIC = "/dashboard/static/"
+
+#: What a page answers that is not there: an empty name is none, or is wrong.
+_NO_PAGE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
 
 NAVIGATION = (
     ("/dashboard", "Overview"),
@@ -46,7 +55,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
-        self._environment.filters["json"] = lambda value: orjson.dumps(value).decode()
+        self._environment.filters["failure_words"] = failure_words
         self._environment.globals |= {
             "asset": asset,
             "navigation": NAVIGATION,
@@ -103,9 +112,15 @@ class Renderer:
     def problem(
         self, request: falcon.Request, response: falcon.Response, status: int, title: str, detail: str
     ) -> None:
-        """Answer with a page that says what went wrong."""
-        page = self._environment.get_template("problem.html")
+        """Answer with a page that says what went wrong, or lead to the page without a slash too many."""
         response.content_type = HTML
+        if status in _NO_PAGE and _has_slash_too_many(request):
+            # Not for ever: names may end with a slash, and one that does may come.
+            response.status = falcon.HTTP_302
+            query = f"?{request.query_string}" if request.query_string else ""
+            response.set_header("Location", f"{uri.encode(request.path.rstrip('/'))}{query}")
+            return
+        page = self._environment.get_template("problem.html")
         session = getattr(request.context, "session", None)
         response.text = page.render(
             csrf="" if session is None else self._sessions.token(session),
@@ -116,6 +131,11 @@ class Renderer:
             title=title,
             detail=detail,
         )
+
+
+def _has_slash_too_many(request: falcon.Request) -> bool:
+    is_file = request.path.startswith(STATIC)
+    return request.method == "GET" and request.path.endswith("/") and not is_file
 
 
 def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> None:

@@ -122,6 +122,27 @@ def test_a_poll_is_sent_to_the_login_as_a_whole_page(locked: DashboardClient) ->
     assert result.headers["hx-redirect"] == "/dashboard/login"
 
 
+@pytest.mark.parametrize("template", ["/dashboard", *page_routes()])
+def test_a_slash_too_many_leads_to_the_page(browser_of: MakeBrowser, template: str) -> None:
+    """Who ends an address of the dashboard with a slash gets to the page, with what was asked of it."""
+    place = address(template).partition("?")[0]
+    answer = browser_of().get(f"{place}/?range=1h")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"{place}?range=1h"
+
+
+def test_a_slash_too_many_leads_nowhere_else(browser_of: MakeBrowser) -> None:
+    """What is there with its slash is shown, an unknown page stays unknown, and no other site is named."""
+    browser = browser_of()
+    assert browser.get("/").headers["Location"] == "/dashboard"
+    place = browser.get("/dashboard/nothing/")
+    assert browser.get(place.headers["Location"]).status_code == 404
+    for crooked in ("/dashboard//evil.example//", "/dashboard/%5Cevil.example/"):
+        location = browser.get(crooked).headers["Location"]
+        assert location.startswith("/dashboard/")
+        assert "\\" not in location
+
+
 def test_the_api_takes_no_session(inside: DashboardClient) -> None:
     """The cookie opens the dashboard alone, so a page of another site cannot use it on the API."""
     assert inside.get("/dashboard").status_code == 200

@@ -31,7 +31,12 @@ from goqueue.rules.limits import Breaker, BreakerState, QueueLimits, RateAlgorit
 from tests.unit.test_explanation import NOW, any_facts, facts, job
 
 LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
-RUNS = {"status": JobStatus.RUNNING, "worker_id": 7, "started_at": EARLIER, "begun_at": EARLIER}
+RUNS: dict[str, Any] = {
+    "status": JobStatus.RUNNING,
+    "worker_id": 7,
+    "started_at": EARLIER,
+    "begun_at": EARLIER,
+}
 WORKER = WorkerFacts(7, "host", 1234, alive=True, heartbeat_at=NOW)
 
 
