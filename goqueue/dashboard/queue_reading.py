@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from goqueue.dashboard import history as history_reading
 from goqueue.dashboard.history import History, ended_per_second
 from goqueue.dashboard.page import Site
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.db import Connection
 from goqueue.errors import QueueNotFoundError
 from goqueue.jobs import QUARANTINE_QUEUE
@@ -17,7 +18,7 @@ from goqueue.rules.limits import BreakerState
 from goqueue.rules.outlook import Course, Outlook, outlook
 from goqueue.rules.ranges import TimeRange
 from goqueue.rules.rollup_steps import MINUTES, TENS
-from goqueue.store import bounded_reads, overview, queue_figures, rollups, type_settings
+from goqueue.store import overview, queue_figures, rollups, type_settings
 from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
 from goqueue.store.queue_figures import Count, QueueCounts, QueueStanding
 from goqueue.store.rollups import Scope, Step
@@ -127,7 +128,7 @@ class QueueReader:
             raise QueueNotFoundError(name)
 
     def _views(self, figures: Sequence[_Figures]) -> list[QueueView]:
-        with self._context.database.autocommit() as connection:
+        with one_moment(self._context.database) as connection:
             standing = queue_figures.standing_of_each(connection, [one.glance.name for one in figures])
             limits = type_settings.type_limits(connection)
         tripped = [
@@ -145,8 +146,7 @@ class QueueReader:
         return tuple(one for one in types if one in declared and declared[one].queue == name)
 
     def _read_all(self) -> list[_Figures]:
-        with self._context.read_database.transaction() as connection:
-            bounded_reads.one_snapshot(connection)
+        with one_moment(self._context.read_database) as connection:
             glances = [one for one in overview.of_queues(connection) if one.name != QUARANTINE_QUEUE]
             if len(glances) < QUEUES_SHOWN:
                 unused = self._context.queues.declared() - {one.name for one in glances} - {QUARANTINE_QUEUE}
@@ -157,8 +157,7 @@ class QueueReader:
             )
 
     def _read(self, name: str) -> list[_Figures]:
-        with self._context.read_database.transaction() as connection:
-            bounded_reads.one_snapshot(connection)
+        with one_moment(self._context.read_database) as connection:
             glances = overview.of_queues(connection, name) or [_unused(name)]
             tens, minutes = _Window.of(connection, TENS.seconds), _Window.of(connection, MINUTES.seconds)
             return self._figures(connection, glances, tens.only(name), minutes.only(name))

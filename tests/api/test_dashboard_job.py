@@ -246,6 +246,35 @@ def test_an_attempt_that_ends_while_it_is_read_is_told_once(
     assert "Attempt 1 runs" in shown or "Runs at a client" in shown
 
 
+@pytest.mark.parametrize("step", ["history_of", "worker_names"])
+def test_a_job_that_starts_while_it_is_read_is_queued_all_over_its_page(
+    dashboard: DashboardClient,
+    make_job: JobFactory,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """Whenever a worker takes it, no page says "queued" beside "it runs since"."""
+    worker, job = make_job.worker(), make_job()
+    asked = getattr(job_history, step)
+
+    def read(*args: Any, **options: Any) -> Any:
+        with database.autocommit() as connection:
+            connection.exec_driver_sql(
+                "UPDATE jobs SET status = 'running', worker_id = %(worker)s, fence = 1, attempts = 1, "
+                "started_at = now(), begun_at = now(), rank = NULL WHERE id = %(id)s",
+                {"id": job.id, "worker": worker},
+            )
+        return asked(*args, **options)
+
+    monkeypatch.setattr(job_history, step, read)
+    written = page(dashboard, job.id)
+    assert f"job {job.id} queued" in written
+    assert "runs since" not in written.replace("It", "it")
+    assert "Nothing keeps it from starting" in written
+    assert f"job {job.id} running" in page(dashboard, job.id)
+
+
 def test_a_job_that_ran_often_has_a_bounded_page(
     dashboard: DashboardClient, make_job: JobFactory, database: Database
 ) -> None:

@@ -13,6 +13,7 @@ from goqueue.api.failure_models import FailuresQuery
 from goqueue.api.schemas import validate
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.queue_form import Blanks
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.dashboard.tracebacks import parsed
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, QUARANTINE_QUEUE
@@ -87,7 +88,7 @@ class FailuresPage(Page):
         )
 
     def _read(self, wanted: Wanted) -> list[ShownGroup]:
-        with self._context.read_database.autocommit() as connection:
+        with one_moment(self._context.read_database) as connection:
             now = current_time(connection)
             return failure_groups.shown(
                 connection, wanted.at(now), order=wanted.order, limit=GROUPS_SHOWN + 1
@@ -121,7 +122,7 @@ class FailurePage(Page):
         )
 
     def _read(self, fingerprint: str, wanted: Wanted) -> _Group:
-        with self._context.read_database.autocommit() as connection:
+        with one_moment(self._context.read_database) as connection:
             found = wanted.at(current_time(connection))
             groups = []
             if FINGERPRINT_PATTERN.fullmatch(fingerprint):

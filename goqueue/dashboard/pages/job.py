@@ -8,7 +8,6 @@ from typing import Any
 import falcon
 
 from goqueue.control.editing import EditedVersion, Editor
-from goqueue.control.explaining import explain_job
 from goqueue.dashboard.evidence import Fact, facts_of
 from goqueue.dashboard.json_tree import literal, tree
 from goqueue.dashboard.page import Page
@@ -17,7 +16,6 @@ from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.timeline import timeline
 from goqueue.dashboard.tracebacks import headline
-from goqueue.errors import JobNotFoundError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.rules.explanation import Explanation
 from goqueue.rules.json_diff import ABSENT
@@ -43,22 +41,13 @@ class JobPage(Page):
         """The page; `attempt` is the fence of the attempt to look at."""
         view = read(self._context, job_id, _fence_of(request))
         values = _values(view)
-        explanation = self._explanation(view)
+        explanation = view.explanation
         values["explanation"] = explanation
         values["evidence"] = {} if explanation is None else _evidence(explanation)
         # What stands outside of the live part is not made for it: it may be large.
         if not is_poll(request):
             values |= self._below(request, view)
         self._renderer.page(request, response, "job.html", **values)
-
-    def _explanation(self, view: JobView) -> Explanation | None:
-        if view.job.status in FINAL_STATUSES:
-            return None
-        try:
-            return explain_job(self._context.database, self._context.settings, view.job.id)
-        except JobNotFoundError:
-            # It was deleted since.
-            return None
 
     def _below(self, request: falcon.Request, view: JobView) -> dict[str, Any]:
         context = self._context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import falcon
@@ -12,11 +12,14 @@ from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
+from goqueue.dashboard.snapshots import one_moment
+from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
 from goqueue.rules.bulk_actions import STATUSES, BulkAction, BulkState, status_of
+from goqueue.rules.explanation import Explanation
 from goqueue.store import bulk_operations as bulk_store
-from goqueue.store import job_summaries
+from goqueue.store import explanation, job_summaries
 from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation
 from goqueue.store.job_lists import JobFilter
 
@@ -25,6 +28,11 @@ __all__ = ["AbortAction", "NewOperationPage", "OperationPage", "OperationsPage"]
 PAGE_OPERATIONS = 50
 
 PLACE = f"{FOLDER}/operations"
+
+#: Of the canaries of an operation.
+CANARIES_SHOWN = 20
+
+WAITING = frozenset({JobStatus.QUEUED, JobStatus.BLOCKED})
 
 #: What else the form of an operation says.
 SETTINGS = ("priority", "rate", "canary", "author")
@@ -124,16 +132,46 @@ class OperationsPage(_OperationForm):
         go_to(request, response, f"{PLACE}/{operation.id}", f"Operation {operation.id} has begun.")
 
 
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """The first jobs of an operation.
+
+    Attributes:
+        jobs: some of them, those that have not completed first.
+        why: of one that waits, why it does not run.
+    """
+
+    counts: bulk_store.CanaryCounts
+    jobs: list[job_summaries.JobSummary]
+    why: Explanation | None
+
+
 class OperationPage(Page):
     """One of them."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """How far it has come."""
-        with self._context.database.autocommit() as connection:
+        with one_moment(self._context.database) as connection:
             operation = bulk_store.get(connection, operation_id)
-            canaries = bulk_store.canaries(connection, operation_id) if operation.canary else None
+            canaries = self._canaries(connection, operation) if operation.canary else None
         shown = _shown(operation)
         self._renderer.page(request, response, "operation.html", shown=shown, canaries=canaries)
+
+    def _canaries(self, connection: Connection, operation: BulkOperation) -> Canaries:
+        counts = bulk_store.canaries(connection, operation.id)
+        ids = bulk_store.canary_ids(connection, operation.id, limit=CANARIES_SHOWN)
+        jobs = job_summaries.of(connection, ids)
+        waiting = [job.id for job in jobs if job.status in WAITING]
+        why = None
+        if waiting and operation.finished_at is None:
+            settings = self._context.settings
+            why = explanation.explain_here(
+                connection,
+                min(waiting),
+                lease_seconds=settings.lease_seconds,
+                max_deaths=settings.max_deaths,
+            )
+        return Canaries(counts, jobs[::-1], why)
 
 
 class AbortAction(Page):

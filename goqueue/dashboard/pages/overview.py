@@ -13,9 +13,10 @@ from goqueue.dashboard import history as history_reading
 from goqueue.dashboard.history import ChartName, History, ended_per_second
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.shared_polls import is_poll
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.rules.outlook import Course, Outlook, outlook
 from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
-from goqueue.store import bounded_reads, failure_groups, overview, rollups
+from goqueue.store import failure_groups, overview, rollups
 from goqueue.store.failure_groups import ShownGroup
 from goqueue.store.failures import FailureFilter
 from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
@@ -127,9 +128,7 @@ class OverviewPage(_OverviewResource):
         )
 
     def _read_now(self) -> Now:
-        with self._context.read_database.transaction() as connection:
-            # What is counted in two questions would be told twice, or not at all.
-            bounded_reads.one_snapshot(connection)
+        with one_moment(self._context.read_database) as connection:
             lease_seconds = self._context.settings.lease_seconds
             now = current_time(connection)
             service = overview.of_service(connection, lease_seconds=lease_seconds)
