@@ -335,6 +335,24 @@ def test_canaries_that_wait_are_shown_with_why(
     assert "1 of the 3 canaries runs, 2 of the 3 wait." in " ".join(some.split())
 
 
+@pytest.mark.parametrize("status", ["failed", ""])
+def test_all_that_failed_are_led_to_a_dry_run(
+    dashboard: DashboardClient, make_job: JobFactory, status: str
+) -> None:
+    """Without a filter they are counted and shown, said to be all that there are, and then retried."""
+    for _ in range(3):
+        make_job("failed", queue="a")
+    make_job("completed", queue="a")
+    page = dashboard.get(f"{OPERATIONS}/new?status={status}&action=retry")
+    assert page.status_code == 200
+    assert re.search(r'id="matching">3<', page.text)
+    assert "all jobs of the service that are failed" in page.text
+    form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+    begun = dashboard.post(OPERATIONS, **form)
+    assert begun.status_code == 303, begun.text
+    assert "of 3" in dashboard.get(begun.headers["Location"]).text
+
+
 def test_an_operation_is_aborted(dashboard: DashboardClient, make_job: JobFactory) -> None:
     """Its page says so."""
     make_job("failed", queue="a")

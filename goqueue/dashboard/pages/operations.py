@@ -55,9 +55,8 @@ class _OperationForm(Page):
             wanted = _with_status(action, wanted)
             # What the action needs is still to be said in the form.
             priority = 0 if action is BulkAction.SET_PRIORITY else None
-            preview = bulk.preview(
-                self._context.database, NewBulkOperation(action, wanted, priority=priority)
-            )
+            new = NewBulkOperation(action, wanted, priority=priority)
+            preview = bulk.preview(self._context.database, new, whole_status=True)
         except InvalidJobError as error:
             problems = error.fields | problems
         if problems:
@@ -74,6 +73,7 @@ class _OperationForm(Page):
             fields=filter_parameters(wanted),
             words=[word for word in in_words(wanted) if word[0] != "status"],
             preview=preview,
+            whole_status=replace(wanted, status=None) == JobFilter(),
             jobs=self._rows(preview),
             list_place=address(wanted),
             problems=problems,
@@ -125,7 +125,9 @@ class OperationsPage(_OperationForm):
         """Begin one, and watch it. What is wrong is told in the form."""
         said = form_of(request)
         try:
-            operation = bulk.start(self._context.database, _new_of(said))
+            # Only the form of a dry run says so, which shows how many there are.
+            whole_status = said.get("whole_status") == "yes"
+            operation = bulk.start(self._context.database, _new_of(said), whole_status=whole_status)
         except InvalidJobError as error:
             self._confirm(request, response, said, error.fields)
             return
