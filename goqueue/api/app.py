@@ -16,6 +16,7 @@ from goqueue.api.bulk_operations import (
     BulkOperationResource,
     BulkOperationsResource,
 )
+from goqueue.api.compression import Compression
 from goqueue.api.context import Context
 from goqueue.api.create import CreateBatchResource, CreateJobResource
 from goqueue.api.dependencies import DependenciesResource
@@ -106,6 +107,7 @@ def create_app(
     context = _context(settings, database, read_database, runway or Runway(settings))
     app: App = falcon.App()
     app.add_middleware(RequestObservation())
+    app.add_middleware(Compression())
     app.add_middleware(WebPages(settings))
     if settings.api_keys:
         keys = KeyRing(settings.api_keys)

@@ -71,38 +71,40 @@ class Renderer:
         # A page that does not change by itself has no live part: who asks for one gets the page.
         poll = is_poll(request) and LIVE in page.blocks
         values |= {
-            "csrf": self._polls.stand_in if poll else self._sessions.token(request.context.session),
+            "csrf": self._polls.stand_in,
             "path": request.path,
             "query": request.query_string,
             "notice": None if poll else take_notice(request, response),
         }
         if poll:
-            answer = Answer.of("".join(page.blocks[LIVE](page.new_context(values))).encode())
+            answer = self._answer("".join(page.blocks[LIVE](page.new_context(values))))
             if response.status == falcon.HTTP_200:
                 self._polls.keep(request, answer)
-            self._answer_poll(request, response, answer)
+            self._answer_html(request, response, answer)
             return
-        response.content_type = HTML
-        _answer(request, response, page.render(values).encode())
+        self._answer_html(request, response, self._answer(page.render(values)))
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:
         """Answer with the live part that was made for somebody else just now, if one was."""
         answer = self._polls.find(request) if is_poll(request) else None
         if answer is None:
             return False
-        self._answer_poll(request, response, answer)
+        self._answer_html(request, response, answer)
         return True
+
+    def _answer(self, text: str) -> Answer:
+        return Answer.of(text.encode(), self._polls.stand_in)
 
     def forget_polls(self) -> None:
         """Something was changed."""
         self._polls.forget()
 
-    def _answer_poll(self, request: falcon.Request, response: falcon.Response, answer: Answer) -> None:
-        token = self._sessions.token(request.context.session)
+    def _answer_html(self, request: falcon.Request, response: falcon.Response, answer: Answer) -> None:
+        session = request.context.session
         response.content_type = HTML
         # The forms are those of this session alone.
-        if not _is_known(request, response, f"{answer.tag}{token[:8]}"):
-            response.data = self._polls.body_for(answer, token)
+        if not _is_known(request, response, f"{answer.tag}{self._sessions.tag(session)}"):
+            response.data = self._polls.body_for(answer, self._sessions.token(session))
 
     def data(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
         """Answer with JSON that a chart is drawn from; 304 where it is known."""
