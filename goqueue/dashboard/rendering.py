@@ -13,6 +13,7 @@ from falcon import uri
 
 from goqueue.config import Settings
 from goqueue.dashboard import presentation
+from goqueue.dashboard.browser_names import browser_name
 from goqueue.dashboard.failure_words import failure_words
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.sessions import Sessions
@@ -55,7 +56,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
-        self._environment.filters["failure_words"] = failure_words
+        self._environment.filters |= {"failure_words": failure_words, "browser_name": browser_name}
         self._environment.globals |= {
             "asset": asset,
             "navigation": NAVIGATION,

@@ -353,6 +353,22 @@ def test_all_that_failed_are_led_to_a_dry_run(
     assert "of 3" in dashboard.get(begun.headers["Location"]).text
 
 
+def test_fewer_jobs_than_canaries_are_all_canaries(
+    settings: Settings, dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """Where no job is left for later, nothing is said to follow, and as many are to complete as there are."""
+    for _ in range(2):
+        make_job("failed", queue="noop")
+    begun = dashboard.post(OPERATIONS, action="retry", queue="noop", status="failed", canary="3")
+    operator = BulkOperator(settings, database, lambda _seconds: None)
+    for _ in range(3):
+        operator.run_once()
+    page = dashboard.get(begun.headers["Location"]).text
+    assert "0 of 2 completed" in page
+    assert "2 of the 2 canaries wait." in page
+    assert "other jobs follow" not in page
+
+
 def test_an_operation_is_aborted(dashboard: DashboardClient, make_job: JobFactory) -> None:
     """Its page says so."""
     make_job("failed", queue="a")

@@ -139,11 +139,13 @@ class Canaries:
     """The first jobs of an operation.
 
     Attributes:
+        wanted: how many there are to be; fewer than were asked for where there are no more jobs.
         jobs: some of them, those that have not completed first.
         why: of one that waits, why it does not run.
     """
 
     counts: bulk_store.CanaryCounts
+    wanted: int
     jobs: list[job_summaries.JobSummary]
     why: Explanation | None
 
@@ -173,7 +175,9 @@ class OperationPage(Page):
                 lease_seconds=settings.lease_seconds,
                 max_deaths=settings.max_deaths,
             )
-        return Canaries(counts, jobs[::-1], why)
+        is_through = operation.after_id >= operation.up_to_id
+        wanted = counts.total if is_through else (operation.canary or 0)
+        return Canaries(counts, wanted, jobs[::-1], why)
 
 
 class AbortAction(Page):
