@@ -18,6 +18,7 @@ from goqueue.api.bulk_operations import (
     BulkOperationResource,
     BulkOperationsResource,
 )
+from goqueue.api.compression import Compression
 from goqueue.api.context import Context
 from goqueue.api.create import CreateBatchResource, CreateJobResource
 from goqueue.api.dependencies import DependenciesResource
@@ -128,6 +129,7 @@ def create_app(
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
     app = Application(BodyLimits(settings, keys, *([site.is_its] if site else [])))
     app.add_middleware(RequestObservation())
+    app.add_middleware(Compression())
     app.add_middleware(WebPages(settings))
     if keys is not None:
         app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))

@@ -71,14 +71,17 @@ class Preview:
     exact: bool = True
 
 
-def start(database: Database, new: NewBulkOperation) -> BulkOperation:
+def start(database: Database, new: NewBulkOperation, *, whole_status: bool = False) -> BulkOperation:
     """Begin an operation; the scheduler does it, step by step.
+
+    `whole_status` says that all jobs of a status are meant, where the filter has nothing else: who asks has
+    seen how many they are.
 
     Raises:
         InvalidJobError: something about it is wrong.
         DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
     """
-    checked = _checked(new)
+    checked = _checked(new, whole_status=whole_status)
     with database.transaction() as connection:
         operation = bulk_store.create(connection, checked)
     log.info(
@@ -91,13 +94,13 @@ def start(database: Database, new: NewBulkOperation) -> BulkOperation:
     return operation
 
 
-def preview(database: Database, new: NewBulkOperation) -> Preview:
-    """What an operation would be done to. Nothing is changed.
+def preview(database: Database, new: NewBulkOperation, *, whole_status: bool = False) -> Preview:
+    """What an operation would be done to. Nothing is changed; `whole_status` as of `start`.
 
     Raises:
         InvalidJobError: something about it is wrong.
     """
-    wanted = _checked(new).filter
+    wanted = _checked(new, whole_status=whole_status).filter
     with database.transaction() as connection:
         newest_id = job_lists.newest_id(connection)
         total, exact = job_lists.count(connection, wanted, up_to_id=newest_id)
@@ -223,7 +226,7 @@ def _new(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> New
     return NewBulkOperation(BulkAction(action), wanted_jobs, **others)
 
 
-def _problems_of_filter(wanted: JobFilter, author: str | None) -> dict[str, str]:
+def _problems_of_filter(wanted: JobFilter, author: str | None, *, whole_status: bool) -> dict[str, str]:
     """What a caller may get wrong where only a type checker looks."""
     problems = {}
     texts = {f"filter.{name}": (getattr(wanted, name), most) for name, most in _LONGEST.items()}
@@ -239,12 +242,12 @@ def _problems_of_filter(wanted: JobFilter, author: str | None) -> dict[str, str]
         problems["filter.ids"] = f"expected 1 to {MAX_IDS} ids"
     elif not all(type(job_id) is int and 0 < job_id <= MAX_JOB_ID for job_id in ids):
         problems["filter.ids"] = "expected ids of jobs"
-    if replace(wanted, status=None) == JobFilter():
+    if not whole_status and replace(wanted, status=None) == JobFilter():
         problems["filter"] = f"expected at least one of {_FILTERS}; a status alone is too easily a mistake"
     return problems
 
 
-def _checked(new: NewBulkOperation) -> NewBulkOperation:
+def _checked(new: NewBulkOperation, *, whole_status: bool = False) -> NewBulkOperation:
     """The operation with the status that it implies.
 
     Raises:
@@ -260,7 +263,7 @@ def _checked(new: NewBulkOperation) -> NewBulkOperation:
         rate=new.rate,
         canary=new.canary,
     )
-    problems |= _problems_of_filter(new.filter, new.author)
+    problems |= _problems_of_filter(new.filter, new.author, whole_status=whole_status)
     if problems:
         raise InvalidJobError(problems)
     return replace(new, filter=replace(new.filter, status=status))

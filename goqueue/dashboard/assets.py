@@ -8,6 +8,8 @@ from importlib import resources
 
 import falcon
 
+from goqueue.api.compression import MIN_BYTES, accepts_gzip, compressed
+
 __all__ = ["Assets", "AssetsResource"]
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -31,6 +33,12 @@ class Assets:
                 "vendor/uPlot.min.css",
             )
         }
+        # Once for all that ask: as small as it gets.
+        self._compressed = {
+            name: compressed(content, level=9)
+            for name, content in self._files.items()
+            if len(content) >= MIN_BYTES
+        }
         self._versions = {
             name: hashlib.blake2b(content, digest_size=6).hexdigest() for name, content in self._files.items()
         }
@@ -50,6 +58,10 @@ class Assets:
         except KeyError:
             raise falcon.HTTPNotFound from None
 
+    def compressed(self, name: str) -> bytes | None:
+        """The same as gzip; None of one that is too small for it."""
+        return self._compressed.get(name)
+
 
 class AssetsResource:
     """The files, for browsers."""
@@ -57,8 +69,13 @@ class AssetsResource:
     def __init__(self, assets: Assets) -> None:
         self._assets = assets
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """One file."""
         response.data = self._assets.content(name)
         response.content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         response.set_header("Cache-Control", FOREVER)
+        small = self._assets.compressed(name)
+        if small is not None and accepts_gzip(request):
+            response.data = small
+            response.set_header("Content-Encoding", "gzip")
+            response.set_header("Vary", "Accept-Encoding")

@@ -43,7 +43,7 @@ def moment(at: datetime | None) -> Markup | str:
 
 def duration(seconds: float | None) -> str:
     """A duration as people say it, in its two largest units: 0.4 ms, 35 ms, 1.2 s, 4 min 10 s, 2 d 3 h."""
-    if seconds is None or math.isnan(seconds):
+    if seconds is None or not math.isfinite(seconds):
         return NOTHING
     if seconds < 0:
         return f"{MINUS}{duration(-seconds)}"

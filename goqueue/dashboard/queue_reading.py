@@ -10,13 +10,15 @@ from datetime import datetime, timedelta
 from goqueue.dashboard import history as history_reading
 from goqueue.dashboard.history import History, ended_per_second
 from goqueue.dashboard.page import Site
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.db import Connection
 from goqueue.errors import QueueNotFoundError
 from goqueue.jobs import QUARANTINE_QUEUE
-from goqueue.rules.outlook import Outlook, outlook
+from goqueue.rules.limits import BreakerState
+from goqueue.rules.outlook import Course, Outlook, outlook
 from goqueue.rules.ranges import TimeRange
 from goqueue.rules.rollup_steps import MINUTES, TENS
-from goqueue.store import overview, queue_figures, rollups
+from goqueue.store import overview, queue_figures, rollups, type_settings
 from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
 from goqueue.store.queue_figures import Count, QueueCounts, QueueStanding
 from goqueue.store.rollups import Scope, Step
@@ -49,11 +51,16 @@ class _Figures:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue as a row of the list."""
+    """A queue as a row of the list.
+
+    Attributes:
+        tripped_types: declared types of it whose circuit breaker is not closed.
+    """
 
     figures: _Figures
     standing: QueueStanding
     outlook: Outlook
+    tripped_types: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -121,12 +128,25 @@ class QueueReader:
             raise QueueNotFoundError(name)
 
     def _views(self, figures: Sequence[_Figures]) -> list[QueueView]:
-        with self._context.database.autocommit() as connection:
+        with one_moment(self._context.database) as connection:
             standing = queue_figures.standing_of_each(connection, [one.glance.name for one in figures])
-        return [_view(one, standing.get(one.glance.name, QueueStanding())) for one in figures]
+            limits = type_settings.type_limits(connection)
+        tripped = [
+            name for name, one in limits.items() if one.breaker and one.state is not BreakerState.CLOSED
+        ]
+        return [
+            _view(one, standing.get(name, QueueStanding()), self._of_queue(name, tripped))
+            for one in figures
+            for name in (one.glance.name,)
+        ]
+
+    def _of_queue(self, name: str, types: Sequence[str]) -> tuple[str, ...]:
+        """Those of these types that are declared in a queue."""
+        declared = self._context.broker.job_types
+        return tuple(one for one in types if one in declared and declared[one].queue == name)
 
     def _read_all(self) -> list[_Figures]:
-        with self._context.read_database.autocommit() as connection:
+        with one_moment(self._context.read_database) as connection:
             glances = [one for one in overview.of_queues(connection) if one.name != QUARANTINE_QUEUE]
             if len(glances) < QUEUES_SHOWN:
                 unused = self._context.queues.declared() - {one.name for one in glances} - {QUARANTINE_QUEUE}
@@ -137,7 +157,7 @@ class QueueReader:
             )
 
     def _read(self, name: str) -> list[_Figures]:
-        with self._context.read_database.autocommit() as connection:
+        with one_moment(self._context.read_database) as connection:
             glances = overview.of_queues(connection, name) or [_unused(name)]
             tens, minutes = _Window.of(connection, TENS.seconds), _Window.of(connection, MINUTES.seconds)
             return self._figures(connection, glances, tens.only(name), minutes.only(name))
@@ -232,15 +252,23 @@ class _Window:
         return _Steps({name: steps}, self.until)
 
 
+def _held_by(glance: QueueGlance, standing: QueueStanding) -> Course | None:
+    """Why none of those that are next may start: by how it stands now, which is newer than its figures."""
+    if standing.paused_at is not None:
+        return Course.PAUSED
+    return Course.SLOWED_DOWN if standing.throttled_until is not None else glance.held_by
+
+
 def _unused(name: str) -> QueueGlance:
     return QueueGlance(name, False, False, 0, None, 0.0)  # noqa: FBT003  (the columns of a row)
 
 
-def _view(figures: _Figures, standing: QueueStanding) -> QueueView:
+def _view(figures: _Figures, standing: QueueStanding, tripped_types: tuple[str, ...]) -> QueueView:
     future = outlook(
         figures.glance.ready,
         ends_per_second=figures.ends_per_second,
         arrivals_per_second=figures.glance.arrivals_per_second,
-        is_closed=standing.is_closed,
+        running=figures.counts.running.value,
+        held_by=_held_by(figures.glance, standing),
     )
-    return QueueView(figures, standing, future)
+    return QueueView(figures, standing, future, tripped_types)

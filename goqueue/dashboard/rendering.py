@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import falcon
 import jinja2
 import orjson
+from falcon import uri
 
 from goqueue.config import Settings
 from goqueue.dashboard import presentation
+from goqueue.dashboard.browser_names import browser_name
+from goqueue.dashboard.failure_words import failure_words
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.sessions import Sessions
 from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
@@ -18,6 +22,12 @@ from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
 __all__ = ["Renderer"]
 
 HTML = "text/html; charset=utf-8"
+
+#: Files have exact names.
+STATIC = "/dashboard/static/"
+
+#: What a page answers that is not there: an empty name is none, or is wrong.
+_NO_PAGE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
 
 NAVIGATION = (
     ("/dashboard", "Overview"),
@@ -46,7 +56,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
-        self._environment.filters["json"] = lambda value: orjson.dumps(value).decode()
+        self._environment.filters |= {"failure_words": failure_words, "browser_name": browser_name}
         self._environment.globals |= {
             "asset": asset,
             "navigation": NAVIGATION,
@@ -62,38 +72,40 @@ class Renderer:
         # A page that does not change by itself has no live part: who asks for one gets the page.
         poll = is_poll(request) and LIVE in page.blocks
         values |= {
-            "csrf": self._polls.stand_in if poll else self._sessions.token(request.context.session),
+            "csrf": self._polls.stand_in,
             "path": request.path,
             "query": request.query_string,
             "notice": None if poll else take_notice(request, response),
         }
         if poll:
-            answer = Answer.of("".join(page.blocks[LIVE](page.new_context(values))).encode())
+            answer = self._answer("".join(page.blocks[LIVE](page.new_context(values))))
             if response.status == falcon.HTTP_200:
                 self._polls.keep(request, answer)
-            self._answer_poll(request, response, answer)
+            self._answer_html(request, response, answer)
             return
-        response.content_type = HTML
-        _answer(request, response, page.render(values).encode())
+        self._answer_html(request, response, self._answer(page.render(values)))
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:
         """Answer with the live part that was made for somebody else just now, if one was."""
         answer = self._polls.find(request) if is_poll(request) else None
         if answer is None:
             return False
-        self._answer_poll(request, response, answer)
+        self._answer_html(request, response, answer)
         return True
+
+    def _answer(self, text: str) -> Answer:
+        return Answer.of(text.encode(), self._polls.stand_in)
 
     def forget_polls(self) -> None:
         """Something was changed."""
         self._polls.forget()
 
-    def _answer_poll(self, request: falcon.Request, response: falcon.Response, answer: Answer) -> None:
-        token = self._sessions.token(request.context.session)
+    def _answer_html(self, request: falcon.Request, response: falcon.Response, answer: Answer) -> None:
+        session = request.context.session
         response.content_type = HTML
         # The forms are those of this session alone.
-        if not _is_known(request, response, f"{answer.tag}{token[:8]}"):
-            response.data = self._polls.body_for(answer, token)
+        if not _is_known(request, response, f"{answer.tag}{self._sessions.tag(session)}"):
+            response.data = self._polls.body_for(answer, self._sessions.token(session))
 
     def data(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
         """Answer with JSON that a chart is drawn from; 304 where it is known."""
@@ -103,9 +115,15 @@ class Renderer:
     def problem(
         self, request: falcon.Request, response: falcon.Response, status: int, title: str, detail: str
     ) -> None:
-        """Answer with a page that says what went wrong."""
-        page = self._environment.get_template("problem.html")
+        """Answer with a page that says what went wrong, or lead to the page without a slash too many."""
         response.content_type = HTML
+        if status in _NO_PAGE and _has_slash_too_many(request):
+            # Not for ever: names may end with a slash, and one that does may come.
+            response.status = falcon.HTTP_302
+            query = f"?{request.query_string}" if request.query_string else ""
+            response.set_header("Location", f"{uri.encode(request.path.rstrip('/'))}{query}")
+            return
+        page = self._environment.get_template("problem.html")
         session = getattr(request.context, "session", None)
         response.text = page.render(
             csrf="" if session is None else self._sessions.token(session),
@@ -116,6 +134,11 @@ class Renderer:
             title=title,
             detail=detail,
         )
+
+
+def _has_slash_too_many(request: falcon.Request) -> bool:
+    is_file = request.path.startswith(STATIC)
+    return request.method == "GET" and request.path.endswith("/") and not is_file
 
 
 def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> None:

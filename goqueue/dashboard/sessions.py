@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import re
 import secrets
 import threading
 import time
@@ -43,6 +44,11 @@ SECRET = "dashboard sessions"  # noqa: S105  (its name)
 
 #: What is kept of who signed in.
 TEXT_MAX_CHARACTERS = 300
+
+
+#: The secret of a form and its mask have so many bytes; both in hexadecimal are its token.
+_SECRET_BYTES = 32
+_TOKEN = re.compile(r"[0-9a-f]{128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +152,25 @@ class Sessions:
         return session if session.expires_at > time.time() else None
 
     def token(self, session: Session) -> str:
-        """What a form of this session has to bring along, which a page of somebody else cannot know."""
-        return self._sign("form", session.name)
+        """What a form of this session has to bring along, which a page of somebody else cannot know.
+
+        Another text each time, so that no length of a compressed answer tells any of it (BREACH).
+        """
+        secret, mask = self._form_secret(session), secrets.token_bytes(_SECRET_BYTES)
+        return (mask + _xor(secret, mask)).hex()
 
     def accepts(self, session: Session, token: str) -> bool:
         """Whether a form came from a page of this session."""
-        return hmac.compare_digest(self.token(session).encode(), _bytes(token))
+        found = bytes.fromhex(token) if _TOKEN.fullmatch(token) else bytes(2 * _SECRET_BYTES)
+        secret = _xor(found[_SECRET_BYTES:], found[:_SECRET_BYTES])
+        return hmac.compare_digest(self._form_secret(session), secret)
+
+    def tag(self, session: Session) -> str:
+        """Tells pages with forms of this session from those of others; it opens nothing."""
+        return self._sign("tag", session.name)[:8]
+
+    def _form_secret(self, session: Session) -> bytes:
+        return bytes.fromhex(self._sign("form", session.name))
 
     def _sign(self, use: str, text: str) -> str:
         return hmac.new(self._secret, f"{use}:".encode() + _bytes(text), hashlib.sha256).hexdigest()
@@ -173,6 +192,10 @@ class Sessions:
     def _forget_known(self) -> None:
         with self._lock:
             self._known.clear()
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(left ^ right for left, right in zip(one, other, strict=True))
 
 
 def _bytes(text: str) -> bytes:

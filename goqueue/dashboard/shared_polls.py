@@ -50,9 +50,10 @@ class Answer:
     tag: str
 
     @classmethod
-    def of(cls, body: bytes) -> Answer:
-        """An answer with its tag."""
-        return cls(body, hashlib.blake2b(body, digest_size=12).hexdigest())
+    def of(cls, body: bytes, stand_in: str = "") -> Answer:
+        """An answer with its tag, which is the same in each process, whatever stands for the token there."""
+        tagged = body.replace(stand_in.encode(), b"") if stand_in else body
+        return cls(body, hashlib.blake2b(tagged, digest_size=12).hexdigest())
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from goqueue.api.context import Context
 from goqueue.broker.job_type import JobType
 from goqueue.dashboard import history
 from goqueue.dashboard.guard import FOLDER
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.errors import TypeNotFoundError
 from goqueue.rules.histograms import added, quantile
 from goqueue.rules.ranges import TimeRange
@@ -122,7 +123,7 @@ def limits(context: Context) -> dict[str, LimitedType]:
 def rows(context: Context) -> list[TypeRow]:
     """Every type that is declared or of which anything is known, by name, and its last hour."""
     declared = context.broker.job_types
-    with context.read_database.autocommit() as connection:
+    with one_moment(context.read_database) as connection:
         now = current_time(connection)
         since = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES_SHOWN - 1)
         counted = max(rollups.counted_up_to(connection, step_seconds=MINUTES.seconds) or since, since)
@@ -146,7 +147,7 @@ def one(context: Context, name: str, wanted: TimeRange) -> OneType:
     declared = context.broker.job_types.get(name)
     if "\0" in name:
         raise TypeNotFoundError(name)
-    with context.read_database.autocommit() as connection:
+    with one_moment(context.read_database) as connection:
         since, _, steps = history.steps_of(connection, Scope.TYPE, name, wanted)
         known = bool(steps) or declared is not None or name in rollups.names(connection, Scope.TYPE)
         groups = failure_groups.shown(

@@ -24,20 +24,27 @@ _LONGEST_SECONDS = 30 * 86_400
 class Course(enum.StrEnum):
     """Where a queue goes.
 
-    idle: nothing waits, and nothing comes or ends.
+    idle: nothing waits, nothing runs, and nothing ends.
+    works: nothing waits, and what runs has not ended yet.
     keeps_up: jobs come and end, and none waits for more than a moment.
     empties: more ends than comes.
     grows: as much comes as ends, or more.
     stands: jobs wait, and none ends.
-    closed: jobs wait, and none of them may start.
+    paused, slowed_down: jobs wait, and none may start: somebody paused the queue, or a job slowed it down.
+    breaker: those that are next are of types whose circuit breaker is not closed.
+    keys: those that are next wait for older ones of their keys, in strict order, which do not move.
     """
 
     IDLE = "idle"
+    WORKS = "works"
     KEEPS_UP = "keeps_up"
     EMPTIES = "empties"
     GROWS = "grows"
     STANDS = "stands"
-    CLOSED = "closed"
+    PAUSED = "paused"
+    SLOWED_DOWN = "slowed_down"
+    BREAKER = "breaker"
+    KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +60,21 @@ class Outlook:
 
 
 def outlook(
-    ready: int, *, ends_per_second: float, arrivals_per_second: float, is_closed: bool = False
+    ready: int,
+    *,
+    ends_per_second: float,
+    arrivals_per_second: float,
+    running: int = 0,
+    held_by: Course | None = None,
 ) -> Outlook:
-    """Where a queue goes in which so many jobs wait, at these rates."""
-    if not ready:
-        return Outlook(Course.KEEPS_UP if ends_per_second else Course.IDLE)
-    if is_closed:
-        return Outlook(Course.CLOSED)
+    """Where a queue goes in which so many jobs wait, at these rates.
+
+    `held_by` is why none of those that are next may start now: the rates are of what was before then.
+    """
+    if ready and held_by is not None:
+        return Outlook(held_by)
     if not ends_per_second:
-        return Outlook(Course.STANDS)
+        return Outlook(Course.STANDS if ready else Course.WORKS if running else Course.IDLE)
     if ready / ends_per_second < _SHORT_SECONDS:
         return Outlook(Course.KEEPS_UP)
     won = ends_per_second - arrivals_per_second

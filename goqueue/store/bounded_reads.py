@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from goqueue.store.rows import fetch_one
 
-__all__ = ["ALONG_INDEXES", "begin"]
+__all__ = ["ALONG_INDEXES", "begin", "one_snapshot"]
 
 _ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -18,7 +18,12 @@ ALONG_INDEXES = """
 """
 
 
+def one_snapshot(connection: Connection) -> None:
+    """What follows in this transaction, in which nothing was asked before, reads one moment."""
+    connection.exec_driver_sql(_ONE_SNAPSHOT)
+
+
 def begin(connection: Connection) -> None:
     """What follows in this transaction, in which nothing was asked before, sees one moment along indexes."""
-    connection.exec_driver_sql(_ONE_SNAPSHOT)
+    one_snapshot(connection)
     fetch_one(connection, ALONG_INDEXES, {})

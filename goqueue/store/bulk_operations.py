@@ -29,6 +29,7 @@ __all__ = [
     "add_canaries",
     "advance",
     "canaries",
+    "canary_ids",
     "create",
     "finish",
     "get",
@@ -67,9 +68,17 @@ _FINISH = f"""
 # A canary that somebody deleted is neither.
 _CANARIES = """
     SELECT count(*), count(*) FILTER (WHERE jobs.finished_at IS NULL AND jobs.id IS NOT NULL),
-           count(*) FILTER (WHERE jobs.status = 'completed')
+           count(*) FILTER (WHERE jobs.status = 'completed'), count(*) FILTER (WHERE jobs.status = 'running')
     FROM bulk_canaries LEFT JOIN jobs ON jobs.id = bulk_canaries.job_id
     WHERE operation_id = %(id)s
+"""
+
+
+# Those that the others wait for come first.
+_CANARY_IDS = """
+    SELECT jobs.id FROM bulk_canaries JOIN jobs ON jobs.id = bulk_canaries.job_id
+    WHERE operation_id = %(id)s
+    ORDER BY jobs.status = 'completed', jobs.finished_at IS NOT NULL, jobs.id LIMIT %(limit)s
 """
 
 
@@ -130,6 +139,7 @@ class CanaryCounts(NamedTuple):
     total: int
     unfinished: int
     completed: int
+    running: int
 
     @property
     def failed(self) -> int:
@@ -255,6 +265,12 @@ def canaries(connection: Connection, operation_id: int) -> CanaryCounts:
     row = fetch_one(connection, _CANARIES, {"id": operation_id})
     assert row is not None
     return CanaryCounts(*row)
+
+
+def canary_ids(connection: Connection, operation_id: int, *, limit: int) -> list[int]:
+    """The ids of some of them, those that have not completed first."""
+    rows = fetch_all(connection, _CANARY_IDS, {"id": operation_id, "limit": limit})
+    return [row[0] for row in rows]
 
 
 def filter_document(wanted: JobFilter) -> dict[str, Any]:

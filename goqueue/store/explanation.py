@@ -34,7 +34,7 @@ from goqueue.store.rows import Values, fetch_one
 from goqueue.store.slot_holders import key_of, limits_reached
 from goqueue.store.workers import ALIVE
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_here"]
 
 #: Of an error, so many characters are read.
 ERROR_CHARACTERS = 2_000
@@ -128,6 +128,17 @@ def explain(connection: Connection, job_id: int, *, lease_seconds: float, max_de
         JobNotFoundError: there is no such job.
     """
     bounded_reads.begin(connection)
+    return explain_here(connection, job_id, lease_seconds=lease_seconds, max_deaths=max_deaths)
+
+
+def explain_here(
+    connection: Connection, job_id: int, *, lease_seconds: float, max_deaths: int
+) -> Explanation:
+    """The same beside other questions of a transaction that has begun to read one moment.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+    """
     return explained(Inquiry(connection, lease_seconds, max_deaths).facts_of(job_id))
 
 

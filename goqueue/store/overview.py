@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from goqueue.jobs import MAX_JOB_ID
+from goqueue.rules.outlook import Course
 from goqueue.store.queues import CLOSED, PAUSED
 from goqueue.store.rows import fetch_all, fetch_one
 from goqueue.store.workers import SERVING
@@ -27,22 +28,58 @@ ARRIVALS_MAX = 200
 #: The oldest is looked for among so many of the next jobs, each of which is a row to look at.
 OLDEST_AMONG = 100
 
+#: Running jobs are counted up to here: each is a row to look at, because their index does not hold the queue.
+RUNNING_COUNTED_UP_TO = 10_000
+
+#: An older job of a key that has run for longer than this holds up those behind it; before, it is their turn.
+MOVES_FOR_SECONDS = 180
+
 _READY = "queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
+
+# In strict order only the oldest unfinished job of a key may start. One that is ready, or runs for a moment,
+# is no obstacle: its key moves on.
+_BEHIND = f"""
+    queues.fifo AND concurrency_key IS NOT NULL AND NOT admitted AND (
+        SELECT oldest.id <> jobs.id AND NOT (
+            (oldest.status = 'running' AND oldest.started_at > now() - interval '{MOVES_FOR_SECONDS} seconds')
+            OR (oldest.status = 'queued' AND oldest.rank IS NOT NULL AND NOT oldest.quarantined
+                AND oldest.type <> ALL (tripped.names)))
+        FROM jobs AS oldest
+        WHERE oldest.queue = queues.name AND oldest.concurrency_key = jobs.concurrency_key
+          AND oldest.finished_at IS NULL AND oldest.concurrency_key IS NOT NULL
+        ORDER BY oldest.queue, oldest.concurrency_key, oldest.id LIMIT 1)
+"""
 
 # Of each queue three walks: along its part of jobs_ready_idx, which needs nothing but the index; at its head,
 # where the oldest is; and, where jobs wait, along the end of its part of jobs_queue_id_idx. That one is said
 # as rows: for `queue = …` the planner walks the primary key, and passes over every newer job of other queues.
 _QUEUES = f"""
+    WITH running AS MATERIALIZED (
+        SELECT queue, count(*)::int AS jobs
+        FROM (SELECT queue FROM jobs WHERE status = 'running' LIMIT {RUNNING_COUNTED_UP_TO}) AS counted
+        GROUP BY queue
+    ), tripped AS MATERIALIZED (
+        SELECT coalesce(array_agg(name), ARRAY[]::text[]) AS names FROM types
+        WHERE governed AND breaker IS NOT NULL AND breaker_state <> 'closed'
+    )
     SELECT queues.name, {PAUSED} IS TRUE, {CLOSED} IS TRUE, ready.jobs::int, head.oldest,
+           coalesce(running.jobs, 0), head.looked_at::int, head.tripped::int, head.held::int,
            arrivals.jobs::int, arrivals.first, arrivals.after_first::int, now()
     FROM queues
+    LEFT JOIN running ON running.queue = queues.name
+    CROSS JOIN tripped
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs FROM (
             SELECT FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
     ) AS ready
     CROSS JOIN LATERAL (
-        SELECT min(available_at) AS oldest FROM (
-            SELECT available_at FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+        SELECT min(available_at) AS oldest, count(*) AS looked_at,
+               count(*) FILTER (WHERE is_tripped) AS tripped,
+               count(*) FILTER (WHERE is_tripped OR is_behind) AS held
+        FROM (
+            SELECT available_at, NOT admitted AND type = ANY (tripped.names) AS is_tripped,
+                   {_BEHIND} AS is_behind
+            FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
     ) AS head
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs, min(created_at) AS first,
@@ -83,6 +120,9 @@ class QueueGlance:
         ready: jobs that could start now, up to COUNTED_UP_TO.
         oldest_at: since when the oldest of the next ones could.
         arrivals_per_second: jobs that were created in it, where some are ready.
+        running: jobs of it that run.
+        held_by: why none of the next ones may start, though nothing closed the queue: a breaker, or keys.
+        some_tripped: some of the next ones are of types whose circuit breaker is not closed.
     """
 
     name: str
@@ -91,6 +131,9 @@ class QueueGlance:
     ready: int
     oldest_at: datetime | None
     arrivals_per_second: float
+    running: int = 0
+    held_by: Course | None = None
+    some_tripped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +176,22 @@ def _queue(  # noqa: PLR0917  (the columns of the row)
     is_closed: bool,
     ready: int,
     oldest_at: datetime | None,
+    running: int,
+    looked_at: int,
+    tripped: int,
+    held: int,
     arrivals: int,
     first: datetime | None,
     after_first: int,
     now: datetime,
 ) -> QueueGlance:
-    return QueueGlance(name, is_paused, is_closed, ready, oldest_at, _rate(arrivals, after_first, first, now))
+    held_by = None
+    if looked_at and held == looked_at:
+        held_by = Course.BREAKER if tripped else Course.KEYS
+    rate = _rate(arrivals, after_first, first, now)
+    return QueueGlance(
+        name, is_paused, is_closed, ready, oldest_at, rate, running, held_by, some_tripped=tripped > 0
+    )
 
 
 def _rate(jobs: int, after_first: int, first: datetime | None, now: datetime) -> float:

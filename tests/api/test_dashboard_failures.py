@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from falcon import testing
@@ -255,6 +256,60 @@ def test_what_failed_before_is_good_news(
     assert "No job is failed like this any more" in page.text
     assert "app.charge" in page.text
     assert "operations/new" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("since=1h", "in the last hour"), ("queue=noop&since=24h", "in queue noop"), ("", None)],
+)
+def test_what_was_chosen_in_the_list_stays_chosen_on_the_page_of_a_group(
+    dashboard: DashboardClient, dead: list[int], database: Database, query: str, told: str | None
+) -> None:
+    """A row leads to its group with the time and the queue of the list, and the page says which are shown."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET finished_at = now() - interval '2 days', created_at = now() - interval '2 days' "
+            "WHERE id = %(id)s",
+            {"id": dead[0]},
+        )
+    listed = dashboard.get(f"{PLACE}?{query}" if query else PLACE).text
+    (place,) = re.findall(rf'href="({GROUP}[^"]*)"', listed)
+    assert set(place.partition("?")[2].split("&amp;")) == set(query.split("&"))
+    page = dashboard.get(place.replace("&amp;", "&")).text
+    shown = {int(found) for found in re.findall(r'href="/dashboard/jobs/(\d+)"', page)}
+    assert shown == set(dead if told is None else dead[1:])
+    assert (told or "Shown are") in text_of(page) or told is None
+    assert ("Show all of this kind" in page) == (told is not None)
+    assert f"<dd>{len(shown)}" in page or f">{len(shown)}</a>" in page
+
+
+def test_a_group_of_which_none_failed_lately_says_so(
+    dashboard: DashboardClient, dead: list[int], database: Database
+) -> None:
+    """Its page is there, and leads to those that failed before."""
+    assert dead
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET finished_at = now() - interval '2 days', created_at = now() - interval '2 days'"
+        )
+    page = dashboard.get(f"{GROUP}?since=1h").text
+    assert "None of these is failed now" in page
+    assert dashboard.get(f"{GROUP}?since=yesterday").status_code == 400
+
+
+@pytest.mark.parametrize("message", ["'customer'", '"a key"', "0x7f", "42"])
+@pytest.mark.parametrize("place", [PLACE, "/dashboard", "/dashboard/types/noop", "group"])
+def test_a_kind_without_a_word_is_told_by_its_newest_error(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database, place: str, message: str
+) -> None:
+    """A KeyError says the key that is missing: no page shows a placeholder alone."""
+    kind = kind_of("noop", "KeyError", message, "app.charge")
+    make_job("failed", queue="noop", fingerprint=kind.fingerprint, error=f"KeyError: {message}", fence=1)
+    with database.autocommit() as connection:
+        failure_store.insert_kinds(connection, [kind])
+    page = unescape(dashboard.get(f"{PLACE}/{kind.fingerprint}" if place == "group" else place).text)
+    assert message in page
+    assert kind.message not in page
 
 
 @pytest.mark.parametrize("fingerprint", ["0" * 16, "x", "%00", "A" * 16, "a" * 17])

@@ -117,6 +117,20 @@ def test_a_waiting_job_says_why_it_does_not_run(
     assert "No live worker listens to the queue 'noop'" in written
 
 
+def test_a_job_that_its_key_blocks_has_a_page(
+    dashboard: DashboardClient, create: Create, client: testing.TestClient
+) -> None:
+    """Whatever keeps the older job of its key, its page tells it, with a link to that job."""
+    client.simulate_put("/queues/noop", json={"fifo": True})
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    older, younger = create(concurrency_key="a", available_at=later), create(concurrency_key="a")
+    result = dashboard.get(f"/dashboard/jobs/{younger['id']}")
+    assert result.status_code == 200
+    assert "key blocked" in text_of(result)
+    assert f'<a href="/dashboard/jobs/{older["id"]}">job {older["id"]}</a>' in result.text
+    assert "it was created for then" in text_of(result)
+
+
 def test_the_life_of_a_job_is_one_list(
     dashboard: DashboardClient, make_job: JobFactory, database: Database
 ) -> None:
@@ -230,6 +244,35 @@ def test_an_attempt_that_ends_while_it_is_read_is_told_once(
     shown = dashboard.get(f"/dashboard/jobs/{job.id}").text
     assert shown.count('id="time-attempt-1"') == 1
     assert "Attempt 1 runs" in shown or "Runs at a client" in shown
+
+
+@pytest.mark.parametrize("step", ["history_of", "worker_names"])
+def test_a_job_that_starts_while_it_is_read_is_queued_all_over_its_page(
+    dashboard: DashboardClient,
+    make_job: JobFactory,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """Whenever a worker takes it, no page says "queued" beside "it runs since"."""
+    worker, job = make_job.worker(), make_job()
+    asked = getattr(job_history, step)
+
+    def read(*args: Any, **options: Any) -> Any:
+        with database.autocommit() as connection:
+            connection.exec_driver_sql(
+                "UPDATE jobs SET status = 'running', worker_id = %(worker)s, fence = 1, attempts = 1, "
+                "started_at = now(), begun_at = now(), rank = NULL WHERE id = %(id)s",
+                {"id": job.id, "worker": worker},
+            )
+        return asked(*args, **options)
+
+    monkeypatch.setattr(job_history, step, read)
+    written = page(dashboard, job.id)
+    assert f"job {job.id} queued" in written
+    assert "runs since" not in written.replace("It", "it")
+    assert "Nothing keeps it from starting" in written
+    assert f"job {job.id} running" in page(dashboard, job.id)
 
 
 def test_a_job_that_ran_often_has_a_bounded_page(

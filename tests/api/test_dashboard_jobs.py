@@ -309,6 +309,66 @@ def test_all_that_match_are_shown_then_changed_and_watched(
     assert begun.headers["Location"] in dashboard.get(OPERATIONS).text
 
 
+def test_canaries_that_wait_are_shown_with_why(
+    settings: Settings, dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """The page of an operation links its canaries, counts those that run and that wait, and says for what."""
+    jobs = [make_job("failed", queue="noop") for _ in range(5)]
+    assert dashboard.post("/dashboard/queues/noop", action="pause", reason="a deploy").status_code == 303
+    begun = dashboard.post(OPERATIONS, action="retry", queue="noop", status="failed", canary="3")
+    place = begun.headers["Location"]
+    assert "The first 3 jobs are about to be queued" in dashboard.get(place).text
+    BulkOperator(settings, database, lambda _seconds: None).run_once()
+    waiting = dashboard.get(place)
+    assert shown(waiting) == [job.id for job in jobs[:3]]
+    assert "3 of the 3 canaries wait." in waiting.text
+    assert "jobs run" not in waiting.text
+    assert f"Job {jobs[0].id}</a> waits: the queue &#39;noop&#39; is paused" in waiting.text
+    worker = make_job.worker(queues=["noop"])
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET status = 'running', worker_id = %(worker)s, started_at = now(), "
+            "begun_at = now(), rank = NULL WHERE id = %(id)s",
+            {"id": jobs[0].id, "worker": worker},
+        )
+    some = dashboard.live(place).text
+    assert "1 of the 3 canaries runs, 2 of the 3 wait." in " ".join(some.split())
+
+
+@pytest.mark.parametrize("status", ["failed", ""])
+def test_all_that_failed_are_led_to_a_dry_run(
+    dashboard: DashboardClient, make_job: JobFactory, status: str
+) -> None:
+    """Without a filter they are counted and shown, said to be all that there are, and then retried."""
+    for _ in range(3):
+        make_job("failed", queue="a")
+    make_job("completed", queue="a")
+    page = dashboard.get(f"{OPERATIONS}/new?status={status}&action=retry")
+    assert page.status_code == 200
+    assert re.search(r'id="matching">3<', page.text)
+    assert "all jobs of the service that are failed" in page.text
+    form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+    begun = dashboard.post(OPERATIONS, **form)
+    assert begun.status_code == 303, begun.text
+    assert "of 3" in dashboard.get(begun.headers["Location"]).text
+
+
+def test_fewer_jobs_than_canaries_are_all_canaries(
+    settings: Settings, dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """Where no job is left for later, nothing is said to follow, and as many are to complete as there are."""
+    for _ in range(2):
+        make_job("failed", queue="noop")
+    begun = dashboard.post(OPERATIONS, action="retry", queue="noop", status="failed", canary="3")
+    operator = BulkOperator(settings, database, lambda _seconds: None)
+    for _ in range(3):
+        operator.run_once()
+    page = dashboard.get(begun.headers["Location"]).text
+    assert "0 of 2 completed" in page
+    assert "2 of the 2 canaries wait." in page
+    assert "other jobs follow" not in page
+
+
 def test_an_operation_is_aborted(dashboard: DashboardClient, make_job: JobFactory) -> None:
     """Its page says so."""
     make_job("failed", queue="a")

@@ -175,7 +175,7 @@ def test_the_failures_of_the_last_hour_are_linked(
         make_job("failed", fingerprint="0123456789abcdef", error=HOSTILE, finished_at=moment)
     make_job("failed", fingerprint="fedcba9876543210", finished_at=moment - timedelta(hours=2))
     page = dashboard.get("/dashboard").text
-    assert 'href="/dashboard/failures/0123456789abcdef"' in page
+    assert 'href="/dashboard/failures/0123456789abcdef?since=1h"' in page
     assert '<td data-name="Jobs" class="number"><span>3</span></td>' in page
     assert "fedcba9876543210" not in page
     assert HOSTILE not in page

@@ -15,8 +15,16 @@ from goqueue.broker.runway import Runway
 from goqueue.config import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db import Database
-from goqueue.rules.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm, RateLimit
-from goqueue.store import queue_settings
+from goqueue.rules.limits import (
+    Breaker,
+    KeyLimits,
+    OnConflict,
+    QueueLimits,
+    RateAlgorithm,
+    RateLimit,
+    TypeLimits,
+)
+from goqueue.store import queue_settings, type_settings
 from goqueue.store import queues as queue_store
 from goqueue.store.queues import Queue
 from tests.support.dashboard import DashboardClient
@@ -256,6 +264,124 @@ def test_a_slow_down_is_shown_and_ended(
     assert "ramps up" in row_of(dashboard.get(PLACE).text, "noop")
 
 
+def ended_lately(database: Database, name: str, jobs: int) -> None:
+    """As if so many jobs of a queue had completed just now."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    up_to = now - timedelta(seconds=now.second % 10)
+    with database.autocommit() as connection:
+        queue_store.ensure(connection, [name])
+        connection.exec_driver_sql(
+            "INSERT INTO rollup_progress VALUES (10, %(at)s) "
+            "ON CONFLICT (step_seconds) DO UPDATE SET up_to = EXCLUDED.up_to",
+            {"at": up_to},
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO rollups (scope, name, step_seconds, starts_at, completed) "
+            "VALUES ('queue', %(name)s, 10, %(at)s, %(jobs)s) "
+            "ON CONFLICT (scope, name, step_seconds, starts_at) DO UPDATE SET completed = EXCLUDED.completed",
+            {"name": name, "at": up_to - timedelta(seconds=10), "jobs": jobs},
+        )
+
+
+def close(database: Database, how: str, make_job: JobFactory) -> None:
+    """Keep the jobs of the queue of the tests from starting, in one of the ways that there are."""
+    with database.transaction() as connection:
+        queue_store.ensure(connection, ["noop"])
+        if how == "slow down":
+            queue_store.slow_down(connection, "noop", seconds=600, ramp_seconds=10)
+        elif how == "breaker":
+            type_settings.locked(connection, "noop")
+            type_settings.set_limits(connection, "noop", TypeLimits(breaker=Breaker()))
+            connection.exec_driver_sql(
+                "UPDATE types SET breaker_state = 'open', breaker_changed_at = now() WHERE name = 'noop'"
+            )
+        elif how == "keys":
+            queue_settings.set_limits(connection, "noop", QueueLimits(fifo=True))
+    if how == "keys":
+        make_job(queue="noop", concurrency_key="a", available_at=datetime.now(UTC) + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "outlook"),
+    [
+        ("pause", "paused", "paused"),
+        ("slow down", "slowed down", "told to slow down"),
+        ("breaker", "breaker tripped", "breaker stops it"),
+        ("keys", "blocked by keys", "blocked by keys"),
+    ],
+)
+@pytest.mark.parametrize("ended", [0, 40, 100_000], ids=["nothing", "some", "much"])
+def test_a_queue_of_which_nothing_starts_says_why(
+    dashboard: DashboardClient,
+    make_job: JobFactory,
+    database: Database,
+    how: str,
+    state: str,
+    outlook: str,
+    ended: int,
+) -> None:
+    """Whatever ended before, no page calls it open, forecasts its end, or names another reason."""
+    make_job.worker(queues=["noop"], threads=3)
+    close(database, how, make_job)
+    for _ in range(5):
+        make_job(queue="noop", concurrency_key="a" if how == "keys" else None)
+    ended_lately(database, "noop", ended)
+    dashboard.get(f"{PLACE}/noop")
+    if how == "pause":
+        # What was read before the pause is still good for a while.
+        dashboard.post(f"{PLACE}/noop", action="pause", reason="a deploy", seconds="900", until="")
+    listed, page = row_of(dashboard.get(PLACE).text, "noop"), dashboard.live(f"{PLACE}/noop").text
+    glance = dashboard.get("/dashboard").text
+    for html in (listed, page, glance[glance.index('id="queues"') :]):
+        words = text_of(html)
+        assert f">{outlook}</span>" in html
+        assert not any(f">{word}</span>" in html for word in ("open", "idle", "keeps up", "stands still"))
+        assert "empties in" not in words
+        others = {"told to slow down", "breaker stops it", "blocked by keys", "paused"} - {outlook}
+        assert not any(f">{word}</span>" in html for word in others)
+    for html in (listed, page):
+        assert f">{state}</span>" in html
+
+
+def test_a_key_that_moves_on_blocks_nothing(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """Strict order with a job that runs for a moment is a queue that works, not one that is blocked."""
+    close(database, "none", make_job)
+    with database.transaction() as connection:
+        queue_settings.set_limits(connection, "noop", QueueLimits(fifo=True))
+    make_job("running", queue="noop", concurrency_key="a")
+    make_job(queue="noop", concurrency_key="a")
+    ended_lately(database, "noop", 1000)
+    assert ">keeps up</span>" in row_of(dashboard.get(PLACE).text, "noop")
+
+
+def test_a_breaker_without_a_job_is_told_all_the_same(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """A declared type that lets nothing in is named at its queue, also while nothing of it waits."""
+    make_job.worker(queues=["noop"], threads=3)
+    close(database, "breaker", make_job)
+    row = row_of(dashboard.get(PLACE).text, "noop")
+    assert ">breaker tripped</span>" in row
+    assert 'href="/dashboard/types/noop"' in row
+    assert ">open</span>" not in row
+
+
+@pytest.mark.parametrize("place", [PLACE, f"{PLACE}/noop", "/dashboard"])
+def test_a_queue_whose_jobs_run_is_not_idle(
+    dashboard: DashboardClient, make_job: JobFactory, place: str
+) -> None:
+    """Three jobs run and none waits: the queue works."""
+    for _ in range(3):
+        make_job("running", queue="noop")
+    page = dashboard.get(place).text
+    if place == PLACE:
+        page = row_of(page, "noop")
+    assert ">works</span>" in page
+    assert ">idle</span>" not in page
+
+
 def test_settings_are_changed(
     dashboard: DashboardClient, save: Callable[..., testing.Result], limits: Callable[[], QueueLimits]
 ) -> None:
@@ -426,6 +552,8 @@ def test_advice_shows_its_inputs(
         queue_settings.set_limits(connection, "noop", QueueLimits(slo_wait_seconds=2.0, slo_objective=0.9))
     assert 'id="needed"' not in dashboard.get(f"{PLACE}/noop").text
     said = text_of(dashboard.get(f"{PLACE}/noop?advice=yes").text)
+    assert "Expected to keep it now" in said
+    assert "Kept now" not in said
     assert "90 % of its jobs should start within 2 s." in said
     assert re.search(r"3 threads , so 1 worker of \d+; there are 0 threads now", said)
     assert "5 came in 5 min" in said
@@ -468,7 +596,7 @@ def test_any_name_has_a_page(
         assert "<script>alert" not in dashboard.get(shown).text
 
 
-@pytest.mark.parametrize("name", ["nosuch", "quarantine", "%00", "a%FF", ""])
+@pytest.mark.parametrize("name", ["nosuch", "quarantine", "%00", "a%FF"])
 def test_an_unknown_queue_is_404(dashboard: DashboardClient, database: Database, name: str) -> None:
     """Nothing about a queue that is not there can be read or set, and asking does not make it."""
     assert dashboard.get(f"{PLACE}/{name}").status_code == 404

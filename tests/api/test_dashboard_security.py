@@ -28,7 +28,7 @@ from goqueue.dashboard.sign_in_attempts import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db import Database
 from goqueue.store import sessions as session_store
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard import DashboardClient, form_secret
 from tests.support.dashboard_pages import addresses, form_routes, page_routes, routes
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -120,6 +120,27 @@ def test_a_poll_is_sent_to_the_login_as_a_whole_page(locked: DashboardClient) ->
     result = locked.live("/dashboard/jobs")
     assert result.status_code == 401
     assert result.headers["hx-redirect"] == "/dashboard/login"
+
+
+@pytest.mark.parametrize("template", ["/dashboard", *page_routes()])
+def test_a_slash_too_many_leads_to_the_page(browser_of: MakeBrowser, template: str) -> None:
+    """Who ends an address of the dashboard with a slash gets to the page, with what was asked of it."""
+    place = address(template).partition("?")[0]
+    answer = browser_of().get(f"{place}/?range=1h")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"{place}?range=1h"
+
+
+def test_a_slash_too_many_leads_nowhere_else(browser_of: MakeBrowser) -> None:
+    """What is there with its slash is shown, an unknown page stays unknown, and no other site is named."""
+    browser = browser_of()
+    assert browser.get("/").headers["Location"] == "/dashboard"
+    place = browser.get("/dashboard/nothing/")
+    assert browser.get(place.headers["Location"]).status_code == 404
+    for crooked in ("/dashboard//evil.example//", "/dashboard/%5Cevil.example/"):
+        location = browser.get(crooked).headers["Location"]
+        assert location.startswith("/dashboard/")
+        assert "\\" not in location
 
 
 def test_the_api_takes_no_session(inside: DashboardClient) -> None:
@@ -285,7 +306,7 @@ def test_nothing_that_the_settings_hold_signs(
     other = Sessions(
         settings.model_copy(update={"session_secret": SecretStr(str(settings.masked()))}), database
     )
-    assert other.token(session) != signer.token(session)
+    assert form_secret(other.token(session)) != form_secret(signer.token(session))
     with database.autocommit() as connection:
         (secret,) = connection.exec_driver_sql("SELECT value FROM service_secrets").scalars()
     assert re.fullmatch("[0-9a-f]{64}", secret)
@@ -296,7 +317,8 @@ def test_all_processes_make_one_secret(settings: Settings, database: Database) -
     """Those that come first at the same time sign alike."""
     session = Session("somebody", expires_at=9)
     with ThreadPoolExecutor(8) as pool:
-        tokens = set(pool.map(lambda _: Sessions(settings, database).token(session), range(16)))
+        made = pool.map(lambda _: form_secret(Sessions(settings, database).token(session)), range(16))
+        tokens = set(made)
     assert len(tokens) == 1
 
 
@@ -462,7 +484,7 @@ def test_a_form_without_its_token_is_refused(browser_of: MakeBrowser, template: 
     browser = browser_of()
     browser.token()
     assert send(browser, address(template), OURS, action="delete") == 403
-    assert send(browser, address(template), OURS, action="delete", csrf="0" * 64) == 403
+    assert send(browser, address(template), OURS, action="delete", csrf="0" * 128) == 403
 
 
 def test_a_token_of_another_session_is_refused(browser_of: MakeBrowser) -> None:

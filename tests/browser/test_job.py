@@ -70,6 +70,34 @@ def test_progress_log_and_end_arrive_without_reload(page: Page, stack: Stack, ga
     assert page.evaluate("window.marked") is True
 
 
+def test_a_long_log_shows_its_end_and_follows_it(page: Page, stack: Stack, gate: Path) -> None:
+    """The newest line is seen, also when more come; who scrolls up to read stays where they are."""
+    page.goto(create(stack, payload={"gate": str(gate), "name": "long", "lines": 100}))
+    log = page.locator("#attempt .log")
+    expect(log.get_by_text("line 99")).to_be_visible()
+    wait_for_tail = """() => { const log = document.querySelector("#attempt .log");
+        return log.scrollHeight > log.clientHeight
+            && log.scrollHeight - log.scrollTop - log.clientHeight < 3; }"""
+    page.wait_for_function(wait_for_tail)
+    page.reload()
+    page.wait_for_function(wait_for_tail)
+    gate.touch()
+    expect(log.get_by_text("went on with long")).to_be_in_viewport()
+    page.wait_for_function(wait_for_tail)
+
+
+def test_who_reads_in_a_log_is_left_there(page: Page, stack: Stack, gate: Path) -> None:
+    """Lines that come do not scroll away what somebody reads."""
+    page.goto(create(stack, payload={"gate": str(gate), "name": "read", "lines": 100}))
+    log = page.locator("#attempt .log")
+    expect(log.get_by_text("line 99")).to_be_visible()
+    log.evaluate("log => { log.scrollTop = 0; }")
+    expect(log.get_by_text("began read")).to_be_in_viewport()
+    gate.touch()
+    expect(log.get_by_text("went on with read")).to_be_attached()
+    assert log.evaluate("log => log.scrollTop") == 0
+
+
 def test_what_was_folded_stays_folded(page: Page, stack: Stack, gate: Path) -> None:
     """The tree of the payload is as a person left it when the page changes around it."""
     page.goto(create(stack, payload={"gate": str(gate), "name": "folded"}))

@@ -61,6 +61,38 @@ def test_a_worker_is_seen_quieted_resumed_and_stopped(stack: Stack, page: Page) 
     assert process.exit_code == 0
 
 
+#: By how many pixels a part of an id is outside of the boxes that cut it.
+CUT = """link => {
+  const range = document.createRange();
+  range.selectNodeContents(link);
+  const lines = range.getClientRects().length;
+  const box = range.getBoundingClientRect();
+  const row = link.closest("li").getBoundingClientRect();
+  return lines > 1 ? 99 : Math.max(box.right - row.right, box.bottom - row.bottom - 2, 0);
+}"""
+
+
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_ids_are_whole_on_every_screen(stack: Stack, browser: Browser, width: int) -> None:
+    """An id of many digits stands in one line: cut, those of all jobs that run are the same."""
+    with stack.database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "SELECT setval('jobs_id_seq', greatest(nextval('jobs_id_seq'), 123456789012))"
+        )
+    (process,) = stack.workers(1)
+    job_ids = stack.collector.submit("slow", 2, seconds=8.0)
+    with quiet_page(browser, width=width) as page:
+        page.goto(f"{stack.api_url}/dashboard/workers")
+        for job_id in job_ids:
+            link = page.get_by_role("link", name=str(job_id), exact=True)
+            expect(link).to_be_visible(timeout=10_000)
+            assert link.evaluate(CUT) == 0
+        assert sideways(page) == 0
+    stack.wait_until_finished(20)
+    process.terminate()
+    wait_until(process.has_ended, 20, "the process to end")
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
 def test_it_fits_a_narrow_screen(stack: Stack, browser: Browser, scripts: bool) -> None:
     """At 320 px nothing scrolls sideways, and without scripts the same is told."""

@@ -10,7 +10,7 @@ from falcon import testing
 
 from goqueue.dashboard.guard import FOLDER
 
-_TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
+_TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{128})"')
 
 
 class DashboardClient:
@@ -53,6 +53,12 @@ class DashboardClient:
             else:
                 self.cookies[name] = cookie.value
         return result
+
+
+def form_secret(token: str) -> bytes:
+    """What a token of a form hides behind its mask, which is another one in each answer."""
+    mask, masked = bytes.fromhex(token[:64]), bytes.fromhex(token[64:])
+    return bytes(one ^ other for one, other in zip(mask, masked, strict=True))
 
 
 def _named(headers: dict[str, str]) -> dict[str, str]:

@@ -15,10 +15,12 @@ PATIENCE_SECONDS = 60
 
 
 @goqueue.actor(queue="reports", name="make_report", max_retries=0)
-def make_report(gate: str, name: str, *, fails: bool = False) -> dict[str, Any]:
-    """Say that half is done, wait until the file of this name is there, and return, or fail."""
+def make_report(gate: str, name: str, *, fails: bool = False, lines: int = 0) -> dict[str, Any]:
+    """Log so many lines, say that half is done, wait until the file of this name is there, and end."""
     job = goqueue.current_job()
     job.log(f"began {name}")
+    for number in range(lines):
+        job.log(f"line {number}")
     job.progress(0.5, "half of it")
     wait_until(Path(gate).exists, PATIENCE_SECONDS, poll_seconds=0.05)
     job.log(f"went on with {name}")

@@ -33,10 +33,19 @@ def test_a_queue_goes_where_its_rates_lead(
     assert outlook(ready, ends_per_second=ends, arrivals_per_second=arrivals) == expected
 
 
-def test_a_closed_queue_does_not_empty() -> None:
-    """While nothing of it starts there is no forecast."""
-    found = outlook(5, ends_per_second=3, arrivals_per_second=0, is_closed=True)
-    assert found == Outlook(Course.CLOSED)
+@pytest.mark.parametrize("held_by", [Course.PAUSED, Course.SLOWED_DOWN, Course.BREAKER, Course.KEYS])
+def test_a_queue_of_which_nothing_starts_does_not_empty(held_by: Course) -> None:
+    """While none of the next jobs may start there is no forecast, whatever ended before."""
+    for ready, ends in ((5, 3), (1, 1000), (600, 0)):
+        assert outlook(ready, ends_per_second=ends, arrivals_per_second=0, held_by=held_by) == Outlook(
+            held_by
+        )
+
+
+def test_a_queue_whose_jobs_run_is_not_idle() -> None:
+    """Where nothing waits and nothing has ended, what runs is told."""
+    found = outlook(0, ends_per_second=0, arrivals_per_second=0, running=3)
+    assert found == Outlook(Course.WORKS)
 
 
 @given(st.integers(0, 10**7), rates, rates)

@@ -68,6 +68,17 @@ def test_a_token_is_of_one_session_and_is_no_cookie(sessions: Sessions) -> None:
     assert not sessions.accepts(mine, "\ud800")
 
 
+def test_a_token_is_another_text_each_time(sessions: Sessions) -> None:
+    """All of them are good, and no two of them have a byte in common more often than by chance."""
+    session = sessions.begin()
+    tokens = [sessions.token(session) for _ in range(50)]
+    assert all(sessions.accepts(session, token) for token in tokens)
+    assert len({token[:64] for token in tokens}) == len({token[64:] for token in tokens}) == 50
+    token = tokens[0]
+    for at, was in enumerate(token):
+        assert not sessions.accepts(session, f"{token[:at]}{'0' if was != '0' else '1'}{token[at + 1 :]}")
+
+
 def test_another_secret_ends_every_session(sessions: Sessions) -> None:
     """What was signed with another secret is not ours."""
     assert sessions_signed_by("b" * 32).read(sessions.write(sessions.begin())) is None

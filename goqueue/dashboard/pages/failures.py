@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import urlencode
 
 import falcon
 
@@ -12,12 +13,13 @@ from goqueue.api.failure_models import FailuresQuery
 from goqueue.api.schemas import validate
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.queue_form import Blanks
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.dashboard.tracebacks import parsed
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, QUARANTINE_QUEUE
 from goqueue.rules.ranges import RANGES
 from goqueue.store import failure_groups, job_summaries
-from goqueue.store.failure_groups import ShownGroup
+from goqueue.store.failure_groups import ShownGroup, ShownKind
 from goqueue.store.failures import FINGERPRINT_PATTERN, FailureFilter, Order
 from goqueue.store.job_lists import JobFilter
 from goqueue.store.job_walks import walk
@@ -31,6 +33,9 @@ JOBS_SHOWN = 20
 
 #: What a page may be asked for.
 FIELDS = ("queue", "type", "since", "order")
+
+#: What of it goes along to the page of a group.
+CHOICE = ("queue", "type", "since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,13 @@ class FailuresPage(Page):
             is_filtered=any(said[name] for name in ("queue", "type", "since")),
             spans=[(one.name, f"the last {one.words}") for one in RANGES.values()],
             wrong=wrong,
+            kept=_address_of({name: said[name] for name in CHOICE}),
             queues=sorted(self._context.queues.declared() - {QUARANTINE_QUEUE}),
             types=sorted(self._context.broker.job_types),
         )
 
     def _read(self, wanted: Wanted) -> list[ShownGroup]:
-        with self._context.read_database.autocommit() as connection:
+        with one_moment(self._context.read_database) as connection:
             now = current_time(connection)
             return failure_groups.shown(
                 connection, wanted.at(now), order=wanted.order, limit=GROUPS_SHOWN + 1
@@ -93,34 +99,77 @@ class FailurePage(Page):
     """One group."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
-        """What failed, where, and the newest of its jobs."""
-        group = traceback = None
-        jobs: list[job_summaries.JobSummary] = []
-        with self._context.read_database.autocommit() as connection:
-            found = []
-            if FINGERPRINT_PATTERN.fullmatch(fingerprint):
-                found = failure_groups.shown(connection, FailureFilter(fingerprint=fingerprint), limit=1)
-            if found:
-                group = found[0]
-                kind: failure_groups.ShownGroup | failure_groups.ShownKind = group
-                traceback = failure_groups.traceback_of(connection, group.newest_job_id)
-                newest = walk(
-                    connection, JobFilter(fingerprint=fingerprint), limit=JOBS_SHOWN, below=MAX_JOB_ID
-                )
-                jobs = job_summaries.of(connection, newest.ids)
-            else:
-                kind = failure_groups.kind_of(connection, fingerprint)
+        """What failed, where, and the newest of its jobs; of those alone that the list was asked for.
+
+        Raises:
+            InvalidJobError: something about the address is wrong.
+            FailureNotFoundError: no job has failed like this.
+        """
+        said = {name: request.get_param(name) or "" for name in CHOICE}
+        group = self._read(fingerprint, _wanted(said))
+        traceback = group.traceback
         self._renderer.page(
             request,
             response,
             "failure.html",
             fingerprint=fingerprint,
-            group=group,
-            kind=kind,
-            jobs=jobs,
+            group=group.shown,
+            kind=group.kind,
+            jobs=group.jobs,
+            choice=_in_words(said),
             traceback=None if traceback is None else parsed(traceback),
             traceback_text=traceback,
         )
+
+    def _read(self, fingerprint: str, wanted: Wanted) -> _Group:
+        with one_moment(self._context.read_database) as connection:
+            found = wanted.at(current_time(connection))
+            groups = []
+            if FINGERPRINT_PATTERN.fullmatch(fingerprint):
+                groups = failure_groups.shown(connection, replace(found, fingerprint=fingerprint), limit=1)
+            if not groups:
+                return _Group(failure_groups.kind_of(connection, fingerprint))
+            (group,) = groups
+            chosen = JobFilter(fingerprint=fingerprint, queue=found.queue, type=found.type)
+            newest = walk(connection, chosen, limit=JOBS_SHOWN, below=MAX_JOB_ID)
+            jobs = [
+                job
+                for job in job_summaries.of(connection, newest.ids)
+                if found.since is None or (job.finished_at is not None and job.finished_at >= found.since)
+            ]
+            traceback = failure_groups.traceback_of(connection, group.newest_job_id)
+            return _Group(group, group, jobs, traceback)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What the page of a group shows.
+
+    Attributes:
+        shown: None where no job is failed like this.
+    """
+
+    kind: ShownGroup | ShownKind
+    shown: ShownGroup | None = None
+    jobs: Sequence[job_summaries.JobSummary] = ()
+    traceback: str | None = None
+
+
+def _address_of(said: Mapping[str, str]) -> str:
+    """What was said, as the query of an address; nothing where nothing was."""
+    query = urlencode({name: value for name, value in said.items() if value})
+    return f"?{query}" if query else ""
+
+
+def _in_words(said: Mapping[str, str]) -> list[str]:
+    """Which jobs are shown, for people: "in the last hour", "in queue mail"."""
+    since = said["since"]
+    words = {
+        "since": f"in the last {RANGES[since].words}" if since in RANGES else f"since {since}",
+        "queue": f"in queue {said['queue']}",
+        "type": f"of type {said['type']}",
+    }
+    return [told for name, told in words.items() if said[name]]
 
 
 def _wanted(said: Mapping[str, str]) -> Wanted:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import falcon
 
 from goqueue.control.editing import EditedVersion, Editor
-from goqueue.control.explaining import explain_job
+from goqueue.dashboard.evidence import Fact, facts_of
 from goqueue.dashboard.json_tree import literal, tree
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import curl_of, python_of
 from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
-from goqueue.dashboard.presentation import duration, number
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.timeline import timeline
 from goqueue.dashboard.tracebacks import headline
-from goqueue.errors import JobNotFoundError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.rules.explanation import Explanation
 from goqueue.rules.json_diff import ABSENT
@@ -37,15 +34,6 @@ CHANGE_MAX_CHARACTERS = 300
 MAX_FENCE = 2**31 - 1
 
 
-class Fact(NamedTuple):
-    """A piece of evidence: a moment, jobs by their ids, or text."""
-
-    name: str
-    moment: datetime | None = None
-    jobs: tuple[int, ...] = ()
-    text: str = ""
-
-
 class JobPage(Page):
     """Everything about one job."""
 
@@ -53,22 +41,13 @@ class JobPage(Page):
         """The page; `attempt` is the fence of the attempt to look at."""
         view = read(self._context, job_id, _fence_of(request))
         values = _values(view)
-        explanation = self._explanation(view)
+        explanation = view.explanation
         values["explanation"] = explanation
         values["evidence"] = {} if explanation is None else _evidence(explanation)
         # What stands outside of the live part is not made for it: it may be large.
         if not is_poll(request):
             values |= self._below(request, view)
         self._renderer.page(request, response, "job.html", **values)
-
-    def _explanation(self, view: JobView) -> Explanation | None:
-        if view.job.status in FINAL_STATUSES:
-            return None
-        try:
-            return explain_job(self._context.database, self._context.settings, view.job.id)
-        except JobNotFoundError:
-            # It was deleted since.
-            return None
 
     def _below(self, request: falcon.Request, view: JobView) -> dict[str, Any]:
         context = self._context
@@ -117,28 +96,7 @@ def _fence_of(request: falcon.Request) -> int | None:
 
 def _evidence(explanation: Explanation) -> dict[int, list[Fact]]:
     """What each reason was concluded from, by its place."""
-    return {position: list(_facts(reason.evidence)) for position, reason in enumerate(explanation.reasons)}
-
-
-def _facts(evidence: Mapping[str, Any]) -> Iterator[Fact]:
-    for key, value in evidence.items():
-        name = key.replace("_", " ")
-        if value is None or value == []:
-            continue
-        if isinstance(value, datetime):
-            yield Fact(name, moment=value)
-        elif isinstance(value, list) and all(isinstance(item, dict) and "id" in item for item in value):
-            yield Fact(name, jobs=tuple(item["id"] for item in value))
-        elif key in {"job_id", "next_job_id"}:
-            yield Fact(name.removesuffix(" id"), jobs=(value,))
-        elif key.endswith("seconds"):
-            yield Fact(name.removesuffix(" seconds"), text=duration(value))
-        elif isinstance(value, list):
-            yield Fact(
-                name, text=", ".join(item if isinstance(item, str) else literal(item) for item in value)
-            )
-        else:
-            yield Fact(name, text=number(value) if type(value) is int else str(value))
+    return {position: list(facts_of(reason.evidence)) for position, reason in enumerate(explanation.reasons)}
 
 
 def _version(edited: EditedVersion) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from goqueue.api.context import Context
 from goqueue.dashboard.timeline_words import OUTCOMES
 from goqueue.dashboard.tracebacks import Headline, Traceback, headline, parsed
 from goqueue.db import Connection
-from goqueue.jobs import Job, JobStatus
-from goqueue.store import bounded_reads, dependency_lists, job_history, reports
+from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
+from goqueue.rules.explanation import Explanation
+from goqueue.store import bounded_reads, dependency_lists, explanation, job_history, reports
 from goqueue.store import jobs as job_store
 from goqueue.store.dependency_lists import Link
 from goqueue.store.job_history import History
@@ -58,12 +59,13 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """Everything about a job but its explanation and its versions.
+    """Everything about a job but its versions.
 
     Attributes:
         now: PostgreSQL's time.
         attempt: the attempt that is looked at; None: there is none.
         workers: of those that are remembered, host and process.
+        explanation: why it does not run; None: it has ended.
         parents: all of them.
         children: one more than is shown, where there are more.
     """
@@ -75,6 +77,7 @@ class JobView:
     children: list[Link]
     attempt: AttemptView | None
     workers: dict[int, str]
+    explanation: Explanation | None = None
 
 
 def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
@@ -95,9 +98,20 @@ def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
             else []
         )
         attempt = _attempt(connection, job, history, fence)
+        why = _explanation(context, connection, job)
         ids = {job.worker_id, *(one.worker_id for one in history.attempts)}
         workers = job_history.worker_names(connection, [one for one in ids if one is not None])
-        return JobView(job, current_time(connection), history, parents, children, attempt, workers)
+        now = current_time(connection)
+        return JobView(job, now, history, parents, children, attempt, workers, why)
+
+
+def _explanation(context: Context, connection: Connection, job: Job) -> Explanation | None:
+    if job.status in FINAL_STATUSES:
+        return None
+    settings = context.settings
+    return explanation.explain_here(
+        connection, job.id, lease_seconds=settings.lease_seconds, max_deaths=settings.max_deaths
+    )
 
 
 def pretty(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import falcon
@@ -12,11 +12,14 @@ from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
+from goqueue.dashboard.snapshots import one_moment
+from goqueue.db import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
 from goqueue.rules.bulk_actions import STATUSES, BulkAction, BulkState, status_of
+from goqueue.rules.explanation import Explanation
 from goqueue.store import bulk_operations as bulk_store
-from goqueue.store import job_summaries
+from goqueue.store import explanation, job_summaries
 from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation
 from goqueue.store.job_lists import JobFilter
 
@@ -25,6 +28,11 @@ __all__ = ["AbortAction", "NewOperationPage", "OperationPage", "OperationsPage"]
 PAGE_OPERATIONS = 50
 
 PLACE = f"{FOLDER}/operations"
+
+#: Of the canaries of an operation.
+CANARIES_SHOWN = 20
+
+WAITING = frozenset({JobStatus.QUEUED, JobStatus.BLOCKED})
 
 #: What else the form of an operation says.
 SETTINGS = ("priority", "rate", "canary", "author")
@@ -47,9 +55,8 @@ class _OperationForm(Page):
             wanted = _with_status(action, wanted)
             # What the action needs is still to be said in the form.
             priority = 0 if action is BulkAction.SET_PRIORITY else None
-            preview = bulk.preview(
-                self._context.database, NewBulkOperation(action, wanted, priority=priority)
-            )
+            new = NewBulkOperation(action, wanted, priority=priority)
+            preview = bulk.preview(self._context.database, new, whole_status=True)
         except InvalidJobError as error:
             problems = error.fields | problems
         if problems:
@@ -66,6 +73,7 @@ class _OperationForm(Page):
             fields=filter_parameters(wanted),
             words=[word for word in in_words(wanted) if word[0] != "status"],
             preview=preview,
+            whole_status=replace(wanted, status=None) == JobFilter(),
             jobs=self._rows(preview),
             list_place=address(wanted),
             problems=problems,
@@ -117,11 +125,29 @@ class OperationsPage(_OperationForm):
         """Begin one, and watch it. What is wrong is told in the form."""
         said = form_of(request)
         try:
-            operation = bulk.start(self._context.database, _new_of(said))
+            # Only the form of a dry run says so, which shows how many there are.
+            whole_status = said.get("whole_status") == "yes"
+            operation = bulk.start(self._context.database, _new_of(said), whole_status=whole_status)
         except InvalidJobError as error:
             self._confirm(request, response, said, error.fields)
             return
         go_to(request, response, f"{PLACE}/{operation.id}", f"Operation {operation.id} has begun.")
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """The first jobs of an operation.
+
+    Attributes:
+        wanted: how many there are to be; fewer than were asked for where there are no more jobs.
+        jobs: some of them, those that have not completed first.
+        why: of one that waits, why it does not run.
+    """
+
+    counts: bulk_store.CanaryCounts
+    wanted: int
+    jobs: list[job_summaries.JobSummary]
+    why: Explanation | None
 
 
 class OperationPage(Page):
@@ -129,11 +155,29 @@ class OperationPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """How far it has come."""
-        with self._context.database.autocommit() as connection:
+        with one_moment(self._context.database) as connection:
             operation = bulk_store.get(connection, operation_id)
-            canaries = bulk_store.canaries(connection, operation_id) if operation.canary else None
+            canaries = self._canaries(connection, operation) if operation.canary else None
         shown = _shown(operation)
         self._renderer.page(request, response, "operation.html", shown=shown, canaries=canaries)
+
+    def _canaries(self, connection: Connection, operation: BulkOperation) -> Canaries:
+        counts = bulk_store.canaries(connection, operation.id)
+        ids = bulk_store.canary_ids(connection, operation.id, limit=CANARIES_SHOWN)
+        jobs = job_summaries.of(connection, ids)
+        waiting = [job.id for job in jobs if job.status in WAITING]
+        why = None
+        if waiting and operation.finished_at is None:
+            settings = self._context.settings
+            why = explanation.explain_here(
+                connection,
+                min(waiting),
+                lease_seconds=settings.lease_seconds,
+                max_deaths=settings.max_deaths,
+            )
+        is_through = operation.after_id >= operation.up_to_id
+        wanted = counts.total if is_through else (operation.canary or 0)
+        return Canaries(counts, wanted, jobs[::-1], why)
 
 
 class AbortAction(Page):

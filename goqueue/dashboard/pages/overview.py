@@ -13,7 +13,8 @@ from goqueue.dashboard import history as history_reading
 from goqueue.dashboard.history import ChartName, History, ended_per_second
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.shared_polls import is_poll
-from goqueue.rules.outlook import Outlook, outlook
+from goqueue.dashboard.snapshots import one_moment
+from goqueue.rules.outlook import Course, Outlook, outlook
 from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
 from goqueue.store import failure_groups, overview, rollups
 from goqueue.store.failure_groups import ShownGroup
@@ -127,7 +128,7 @@ class OverviewPage(_OverviewResource):
         )
 
     def _read_now(self) -> Now:
-        with self._context.read_database.autocommit() as connection:
+        with one_moment(self._context.read_database) as connection:
             lease_seconds = self._context.settings.lease_seconds
             now = current_time(connection)
             service = overview.of_service(connection, lease_seconds=lease_seconds)
@@ -173,9 +174,16 @@ def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> QueueView:
         glance.ready,
         ends_per_second=rate,
         arrivals_per_second=glance.arrivals_per_second,
-        is_closed=glance.is_closed,
+        running=glance.running,
+        held_by=_held_by(glance),
     )
     return QueueView(glance, rate, future, _line(steps, up_to))
+
+
+def _held_by(glance: QueueGlance) -> Course | None:
+    if glance.is_paused:
+        return Course.PAUSED
+    return Course.SLOWED_DOWN if glance.is_closed else glance.held_by
 
 
 def _line(steps: list[Step], up_to: datetime) -> list[float]:

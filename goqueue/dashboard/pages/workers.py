@@ -12,6 +12,7 @@ from goqueue.control.workers import tell_worker
 from goqueue.dashboard.guard import FOLDER
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.snapshots import one_moment
 from goqueue.store import worker_lists
 from goqueue.store.worker_lists import WORKERS_SHOWN, WorkAtHand
 from goqueue.store.workers import Worker, WorkerCommand, WorkerState
@@ -80,7 +81,7 @@ class WorkersPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The page."""
         lease_seconds = self._context.settings.lease_seconds
-        with self._context.database.autocommit() as connection:
+        with one_moment(self._context.database) as connection:
             present = worker_lists.present(connection, lease_seconds=lease_seconds)
             gone = worker_lists.gone(connection, lease_seconds=lease_seconds)
             work = worker_lists.at_hand(connection, present[:WORKERS_SHOWN])

@@ -59,6 +59,7 @@ document.addEventListener("htmx:sendError", () => setState("not reachable"));
 document.addEventListener("htmx:afterSwap", (event) => {
   tellTimes(event.detail.target ?? document);
   restoreRow();
+  followLogs();
 });
 
 function setState(text) {
@@ -70,6 +71,20 @@ function setState(text) {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
+
+// A log shows its end, and follows it unless somebody has scrolled up to read
+
+const readInside = new WeakSet();
+const END_PIXELS = 24;
+document.addEventListener("scroll", ({ target }) => {
+  if (!target.matches?.(".log")) return;
+  if (target.scrollHeight - target.scrollTop - target.clientHeight > END_PIXELS) readInside.add(target);
+  else readInside.delete(target);
+}, true);
+
+function followLogs() {
+  for (const log of document.querySelectorAll(".log")) if (!readInside.has(log)) log.scrollTop = log.scrollHeight;
+}
 
 // What a person opened stays open, and what was drawn stays drawn, when the live part is merged
 Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog")) && !(name === "checked" && node.matches("[data-row] input"));
@@ -299,6 +314,7 @@ document.querySelector("[data-theme-switch]").addEventListener("click", switchTh
 document.querySelector("[data-keys]").addEventListener("click", openKeys);
 if (location.hash === "#find") document.querySelector("[data-search]")?.focus();
 tellTimes();
+followLogs();
 for (const chart of document.querySelectorAll("[data-chart]")) loadChart(chart);
 setInterval(tellTimes, 1000);
 setInterval(refresh, REFRESH_SECONDS * 1000);
