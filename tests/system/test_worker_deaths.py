@@ -87,6 +87,9 @@ def test_what_must_not_run_again_is_failed_by_a_death(data_folder: Path) -> None
         (neighbour,) = _submit(stack, "slow_at_first", seconds=LONG_SECONDS)
         wait_until(lambda: len(read_effects(stack.effects)) == 2, 15, "both jobs to begin")
         stack.kill(*stack.worker_pids())
+        stack.workers(1)
+        stack.wait_until_finished(20)
+        stack.kill(*stack.worker_pids())
         # Dies between its claim and the first line of a handler.
         stack.worker(failpoints="after_claim:kill:1")
         (unbegun,) = _submit(stack, "never_twice", seconds=0.0)
