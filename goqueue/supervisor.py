@@ -57,7 +57,11 @@ class StopRequest:
 
     @contextmanager
     def on_signals(self) -> Iterator[StopRequest]:
-        """Listen to the signals inside the block; afterwards they do what they did before."""
+        """Listen to the signals inside the block; afterwards they do what they did before.
+
+        After a stop was requested, though, a SIGTERM or SIGHUP is ignored until the process ends, which it is
+        about to do: the second of them must not turn an orderly exit into a death by a signal.
+        """
         thread = threading.Thread(target=self._set_events, name="signals", daemon=True)
         thread.start()
         heard = [signal.SIGINT, signal.SIGTERM]
@@ -68,7 +72,9 @@ class StopRequest:
             yield self
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # No handler of Python's lasts until the end: the interpreter removes them as it finalizes.
+                over = self.requested.is_set() and number != signal.SIGINT
+                signal.signal(number, signal.SIG_IGN if over else handler)
             self._signals.put(None)
             thread.join()
 

@@ -179,7 +179,9 @@ def refuse_foreign_schema(broker: JobBroker) -> None:
     except GoQueueError:
         return
     if problem is not None:
-        print(f"goqueue: {problem}", file=sys.stderr, flush=True)  # noqa: T201  (a command says so)
+        # One write: each is a message to Dramatiq's main process, which may write its own line in between.
+        sys.stderr.write(f"goqueue: {problem}\n")
+        sys.stderr.flush()
         raise SystemExit(EXIT_UNUSABLE)
 
 

@@ -31,7 +31,7 @@ from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
-PAST, FUTURE = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
+PAST, FUTURE = "2020-01-01T00:00:00Z", "2033-01-01T00:00:00Z"
 HEAD_START = 60.0
 
 runs: Counter[str] = Counter()
@@ -261,14 +261,14 @@ def test_times_count_from_the_insertion(engine: Engine) -> None:
             "count",
             ttl_seconds=60,
             deadline_seconds=90,
-            available_at=datetime(2100, 1, 1, tzinfo=UTC),
+            available_at=datetime(2033, 1, 1, tzinfo=UTC),
         )
     )
     assert job.expires_at == job.created_at + timedelta(seconds=60)
     assert job.deadline_at == job.created_at + timedelta(seconds=90)
 
 
-NOON = datetime(2100, 1, 1, 12, tzinfo=UTC)
+NOON = datetime(2033, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -286,9 +286,9 @@ NOON = datetime(2100, 1, 1, 12, tzinfo=UTC)
         ),
         pytest.param({"ttl_seconds": 0}, "ttl_seconds", id="no time to live"),
         pytest.param({"ttl_seconds": float("nan")}, "ttl_seconds", id="nan"),
-        pytest.param({"expires_at": datetime(2100, 1, 1)}, "expires_at", id="no zone"),  # noqa: DTZ001
+        pytest.param({"expires_at": datetime(2033, 1, 1)}, "expires_at", id="no zone"),  # noqa: DTZ001
         pytest.param(
-            {"available_at": NOON, "expires_at": datetime(2100, 1, 1)},  # noqa: DTZ001
+            {"available_at": NOON, "expires_at": datetime(2033, 1, 1)},  # noqa: DTZ001
             "expires_at",
             id="no zone beside a start",
         ),

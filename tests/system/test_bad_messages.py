@@ -56,19 +56,18 @@ def test_garbage_on_the_runway_is_counted_and_removed(data_folder: Path) -> None
         wait_until(lambda: stack.redis.hlen(stack.redis_key("messages")) == 0, 10, "no message to be left")
 
 
-def test_a_job_of_an_unknown_type_fails_with_a_clear_error(data_folder: Path) -> None:
-    """A type that no worker knows is a failed attempt that says so, never a job stuck in `running`."""
+def test_a_job_of_an_unknown_type_waits_unspent(data_folder: Path) -> None:
+    """A job of a type that no worker knows waits with no attempt counted, and holds up nobody."""
     with Stack(data_folder) as stack:
         stack.scheduler()
         stack.workers(1)
         unknown = NewJob(queue=QUEUE, type="nobody_knows_it", payload="{}", max_retries=0)
         (job_id,) = stack.submitter.many([unknown])
         stack.collector.submit("quick", 20)
-        stack.wait_until_finished(20)
-        assert stack.count("completed") == 20
-        ((status, error),) = stack.rows("SELECT status, error FROM jobs WHERE id = %s", (job_id,))
-        assert status == "failed"
-        assert "nobody_knows_it" in error
+        wait_until(lambda: stack.count("completed") == 20, 20, "the other jobs")
+        found = stack.rows("SELECT status, attempts, error FROM jobs WHERE id = %s", (job_id,))
+        assert found == [("queued", 0, None)]
+        assert stack.rows("SELECT 1 FROM attempts WHERE job_id = %s", (job_id,)) == []
 
 
 def _litter(stack: Stack, done: list[int], waiting: list[int]) -> None:

@@ -51,6 +51,7 @@ def test_the_pool_of_a_killed_worker_ends_with_it(data_folder: Path, command: st
         stack.scheduler()
         first = stack.run(COMMANDS[command])
         wait_until(lambda: is_live(port), 60, "the worker to answer")
+        wait_until(lambda: len(stack.worker_pids()) == 1, 20, "the worker to be known")
         (worker,) = stack.worker_pids()
         stack.collector.submit("waits_for_pool", 1, seconds=600.0)
         wait_until(lambda: len(psutil.Process(worker).children()) == 2, 20, "the pool")

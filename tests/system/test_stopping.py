@@ -193,7 +193,7 @@ def test_the_api_and_the_scheduler_end_in_order(data_folder: Path) -> None:
     """Told all at once, and twice, they end with 0."""
     with Stack(data_folder) as stack:
         children = [stack.api(), stack.scheduler()]
-        wait_until(lambda: stack.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"), 60, "a leader")
+        wait_until(lambda: stack.rows("SELECT 1 FROM leadership WHERE holder IS NOT NULL"), 60, "a leader")
         for child in children:
             tell_all(child, SIGTERM, SIGTERM)
         wait_until(lambda: all(child.has_ended() for child in children), 30, "both to end")

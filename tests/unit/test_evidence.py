@@ -76,6 +76,11 @@ TABLE: dict[ReasonCode, Facts] = {
     ReasonCode.QUEUE_PAUSED: queue_of(paused_at=EARLIER, paused_until=LATER, paused_by="ada"),
     ReasonCode.QUEUE_THROTTLED: queue_of(throttled_until=LATER),
     ReasonCode.NO_WORKER: facts(crew=Crew("default", queues=("a", "b"), quiet=2)),
+    ReasonCode.UNKNOWN_TYPE: facts(crew=Crew("default", ignorant=2)),
+    ReasonCode.UNREADABLE_PAYLOAD: facts(
+        job=job(unreadable_by=["1", "2"], unreadable_until=LATER, error="no field order"),
+        crew=Crew("default", ignorant=2, outdated=1),
+    ),
     ReasonCode.BREAKER_OPEN: broken(BreakerState.OPEN),
     ReasonCode.BREAKER_HALF_OPEN: broken(BreakerState.HALF_OPEN),
     ReasonCode.SUSPECTED: facts(job=job(quarantined=True, suspicion=1), attempt=FAILED),
