@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -77,6 +78,10 @@ class WorkerProcess(Middleware):
         if broker.settings.worker_metrics_port:
             self._vitals = Vitals(broker)
             self._vitals.start()
+        # What the imports made lives as long as the process. Each full collection would walk all of it, while
+        # the consumer keeps claimed jobs in hand: 0.17 s within a drain of 20,000 jobs.
+        gc.collect()
+        gc.freeze()
 
     def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
         """Take the lease before the first fetch."""
