@@ -17,10 +17,10 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any
 
 from goqueue.errors import InvalidJobError
+from goqueue.rules.bounds import is_structure_deeper
 
 __all__ = ["MAX_DEPTH", "MAX_VALUES", "path_name", "read_json"]
 
@@ -37,8 +37,6 @@ _LARGE_BYTES = 4 * 1024 * 1024
 _WINDOW_BYTES = 1024 * 1024
 # Every integer of fewer characters fits.
 _INT64_CHARACTERS = 19
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'[]{},:"\\')
 _OPENING_AND_BETWEEN = (b"{", b"[", b",", b":")
 # A character outside the first plane makes every character of a text four bytes wide; its escape does not.
@@ -70,7 +68,7 @@ def read_json(body: bytes) -> Any:
         text = _decoded(body)
     except UnicodeDecodeError as error:
         raise _invalid({"body": f"expected UTF-8, got something else at byte {error.start}"}) from None
-    if _is_deeper(structure, MAX_DEPTH):
+    if is_structure_deeper(structure, MAX_DEPTH):
         raise _invalid(_problems(text) or {"body": f"nested deeper than {MAX_DEPTH} levels"})
     try:
         value = _strict.decode(text)
@@ -139,17 +137,6 @@ def _structure(body: bytes) -> bytes:
 
 def _too_many_values() -> InvalidJobError:
     return _invalid({"body": f"expected at most {MAX_VALUES:,} values and names"})
-
-
-def _is_deeper(structure: bytes, levels: int) -> bool:
-    brackets = structure.translate(_BRACKETS, _NOT_BRACKETS)
-    # Each round takes away the innermost level, at the speed of C.
-    rest = brackets
-    for _ in range(levels):
-        if not rest:
-            return False
-        rest = rest.replace(b"[]", b"")
-    return any(depth > levels for depth in accumulate(1 if byte == ord("[") else -1 for byte in brackets))
 
 
 def _expect_short_strings(body: bytes) -> None:

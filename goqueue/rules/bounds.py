@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ __all__ = [
     "is_near",
     "is_nested_deeper",
     "is_number",
+    "is_structure_deeper",
     "near_moment",
     "problem_of_value",
     "pruned",
@@ -89,13 +91,22 @@ def is_nested_deeper(text: bytes, levels: int) -> bool:
     """Whether a JSON text has arrays and objects in more than so many levels."""
     if text.count(b"{") + text.count(b"[") <= levels:
         return False
-    rest = _without_strings(text).translate(_BRACKETS, _NOT_BRACKETS)
+    return is_structure_deeper(_without_strings(text), levels)
+
+
+def is_structure_deeper(structure: bytes, levels: int) -> bool:
+    """Whether a JSON text without its strings has arrays and objects in more than so many levels.
+
+    Of a malformed one, too: whether a reader comes deeper on its way.
+    """
+    brackets = structure.translate(_BRACKETS, _NOT_BRACKETS)
     # Each round takes away the innermost level, at the speed of C.
+    rest = brackets
     for _ in range(levels):
-        rest = rest.replace(b"[]", b"")
         if not rest:
             return False
-    return True
+        rest = rest.replace(b"[]", b"")
+    return bool(rest) and max(accumulate(1 if byte == ord("[") else -1 for byte in brackets)) > levels
 
 
 def problem_of_value(value: Any, text: str) -> str | None:

@@ -59,6 +59,16 @@ def with_harm(place: str, harm: str, base: type[BaseException] = Exception) -> B
     return made
 
 
+class _Harmful:
+    """An attribute that ends the process of whoever reads it, and takes whatever it is set to."""
+
+    def __get__(self, _instance: object, _owner: type) -> Any:
+        raise SystemExit(3)
+
+    def __set__(self, _instance: object, _value: Any) -> None:
+        pass
+
+
 class WrongText(str):
     """A text whose methods do harm."""
 
@@ -116,53 +126,25 @@ class Nameless(Exception, metaclass=_WrongName):  # noqa: N818
 class WrongRetry(dramatiq.Retry):
     """A wish to be retried after nobody knows how long."""
 
-    @property
-    def delay(self) -> Any:
-        """Do harm."""
-        raise SystemExit(3)
-
-    @delay.setter
-    def delay(self, _value: Any) -> None:
-        pass
+    delay: Any = _Harmful()
 
 
 class WrongRetryAfter(goqueue.RetryAfter):
     """Another such wish."""
 
-    @property
-    def seconds(self) -> Any:
-        """Do harm."""
-        raise SystemExit(3)
-
-    @seconds.setter
-    def seconds(self, _value: Any) -> None:
-        pass
+    seconds: Any = _Harmful()
 
 
 class WrongScope(goqueue.RetryAfter):
     """And another."""
 
-    @property
-    def scope(self) -> Any:
-        """Do harm."""
-        raise SystemExit(3)
-
-    @scope.setter
-    def scope(self, _value: Any) -> None:
-        pass
+    scope: Any = _Harmful()
 
 
 class WrongSnooze(goqueue.Snooze):
     """A snooze that does not say for how long."""
 
-    @property
-    def seconds(self) -> Any:
-        """Do harm."""
-        raise SystemExit(3)
-
-    @seconds.setter
-    def seconds(self, _value: Any) -> None:
-        pass
+    seconds: Any = _Harmful()
 
 
 class WrongGroup(ExceptionGroup[Exception]):
