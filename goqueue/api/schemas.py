@@ -33,7 +33,7 @@ from goqueue.jobs import (
     JobStatus,
     OnParentFailure,
 )
-from goqueue.rules.bounds import EXPECTED_NEAR, is_near
+from goqueue.rules.bounds import near_moment
 from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.rules.job_settings import (
     KEY_MAX_CHARACTERS,
@@ -62,12 +62,6 @@ def _moment(value: Any) -> datetime:
     raise PydanticCustomError("moment", "expected a date and time with a zone, as RFC 3339 writes it")
 
 
-def _near(moment: datetime) -> datetime:
-    if not is_near(moment):
-        raise PydanticCustomError("near", EXPECTED_NEAR)
-    return moment
-
-
 def _unless_unset(value: Any) -> Any:
     """A client in Go sends year one for a time that it left unset: at once, as it always was."""
     return None if value == "0001-01-01T00:00:00Z" else value
@@ -87,7 +81,7 @@ def _job_id_or_ref(value: Any) -> int | str:
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX_CHARACTERS, pattern=NAME_PATTERN)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
-NearMoment = Annotated[Moment, AfterValidator(_near)]
+NearMoment = Annotated[Moment, AfterValidator(near_moment)]
 QueryMoment = Annotated[datetime, BeforeValidator(_moment_of_query)]
 Status = Annotated[JobStatus, Field(strict=False)]
 Count = Annotated[int, Field(ge=0)]

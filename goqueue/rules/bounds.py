@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 import orjson
+from pydantic_core import PydanticCustomError
 
 from goqueue.jobs import MAX_DELAY_SECONDS
 
@@ -62,13 +63,13 @@ def is_near(moment: datetime) -> bool:
 
 
 def near_moment(moment: datetime) -> datetime:
-    """The moment.
+    """The moment, for the validators of pydantic.
 
     Raises:
-        ValueError: it lies further away than ten years.
+        PydanticCustomError: it lies further away than ten years.
     """
     if not is_near(moment):
-        raise ValueError(EXPECTED_NEAR)
+        raise PydanticCustomError("near", EXPECTED_NEAR)
     return moment
 
 

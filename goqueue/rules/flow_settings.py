@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS
-from goqueue.rules.bounds import EXPECTED_NEAR, is_near
+from goqueue.rules.bounds import near_moment
 from goqueue.rules.job_settings import KEY_MAX_CHARACTERS
 from goqueue.rules.limits import (
     MAX_CONCURRENCY,
@@ -196,9 +196,7 @@ class PauseSettings(Settings):
     @field_validator("until")
     @classmethod
     def _expect_near(cls, value: datetime | None) -> datetime | None:
-        if value is not None and not is_near(value):
-            raise PydanticCustomError("near", EXPECTED_NEAR)
-        return value
+        return value if value is None else near_moment(value)
 
     @field_validator("seconds")
     @classmethod

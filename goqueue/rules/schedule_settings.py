@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from goqueue.jobs import NewJob
 from goqueue.rules.blackouts import WEEKDAYS, Blackout, DailyBlackout, DatedBlackout, end_of_blackout
-from goqueue.rules.bounds import EXPECTED_NEAR, is_near
+from goqueue.rules.bounds import near_moment
 from goqueue.rules.cron_expression import MAX_CHARACTERS, CronExpression, zone_of
 from goqueue.rules.flow_settings import Settings
 from goqueue.rules.schedules import BlackoutPolicy, CatchUp, Overlap, ScheduleDefinition, Source
@@ -96,9 +96,7 @@ class BlackoutSettings(Settings):
     @field_validator("from_", "until")
     @classmethod
     def _expect_near(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
-        if value is not None and info.context != _STORED and not is_near(value):
-            raise PydanticCustomError("near", EXPECTED_NEAR)
-        return value
+        return value if value is None or info.context == _STORED else near_moment(value)
 
     @model_validator(mode="after")
     def _expect_one_kind(self) -> Self:
