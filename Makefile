@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-pgbouncer demo dev test test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards \
+.PHONY: help setup setup-pgbouncer demo dev test test-system test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards \
   setup-browser test-browser screenshots
 
 help: ## Show this list
@@ -47,8 +47,14 @@ setup-promtool: ## Install promtool of Debian's prometheus, which tests of alert
 setup-browser: ## Install Debian's Chromium, with letters for every script, where it is missing
 	$(call install_debian,chromium,chromium fonts-dejavu-core fonts-noto-color-emoji)
 
-test: $(READY) setup-pgbouncer setup-promtool ## Run the whole test suite on embedded PostgreSQL and Valkey, in two processes
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Three on two cores: a test waits for its servers about as long as it computes.
+TEST_PROCESSES ?= 3
+
+test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine and API on embedded PostgreSQL and Valkey
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
+
+test-system: $(READY) ## Kill, stop, cut and deploy whole stacks of real processes, a short chaos run among them
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal tests/system
 
 test-browser: $(READY) setup-browser ## Run the tests of the dashboard in a real Chromium, beside real processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/browser

@@ -110,7 +110,8 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database; a `template` that is copied must have no connections."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        # Copied as files, not by way of the log: half the time for a database this small.
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
         self._execute(statement.format(sql.Identifier(name), sql.Identifier(template or "template1")))
 
     def drop_database(self, name: str) -> None:

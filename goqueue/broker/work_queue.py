@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 
@@ -28,8 +30,10 @@ def take_everything(_item: Any) -> bool:
 class WorkQueue:
     """First in, first out, in place of Dramatiq's PriorityQueue: rank decided the order before the claim.
 
-    What Dramatiq's Worker asks of a queue, on a SimpleQueue, which is written in C and wakes one thread for
-    one item: heap, item and condition variable of the other cost each job as much as calling its handler.
+    What Dramatiq's Worker asks of a queue, on a deque, whose ends CPython changes in one step: heap, item and
+    condition variable of the other cost each job as much as calling its handler. A SimpleQueue would do as
+    well, but for its `get` with a time: where another thread took the item that it was woken for just when
+    the time was over, it waits without end (CPython 3.11 computes a negative rest, and takes it for none).
 
     Taking an item is the decision: whoever has it begins it or gives it back, and nobody else can.
 
@@ -38,7 +42,9 @@ class WorkQueue:
     """
 
     def __init__(self, may_begin: Callable[[Any], bool] = take_everything) -> None:
-        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._items: deque[Any] = deque()
+        #: A locked lock for each thread that waits; who releases it wakes that thread.
+        self._sleepers: deque[threading.Lock] = deque()
         self._may_begin = may_begin
         self._lock = threading.Lock()
         self._put = 0
@@ -50,18 +56,23 @@ class WorkQueue:
         return self._put - self._done
 
     def put(self, item: Any) -> None:
-        """Add an item; never blocks."""
+        """Add an item, and wake one thread for it; never blocks."""
         with self._lock:
             self._put += 1
-            self._items.put(item)
+            self._items.append(item)
+        self._wake()
 
     def get(self, timeout: float | None = None) -> Any:
         """The next item that may begin.
 
         Raises:
-            queue.Empty: there was none within `timeout` seconds, or it may not begin.
+            queue.Empty: there was none within `timeout` seconds, or somebody else was quicker, or it may not
+                begin.
         """
-        item = self._items.get(timeout=timeout)
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            item = self._wait(timeout)
         if self._may_begin(item):
             return item
         self.task_done()
@@ -73,16 +84,19 @@ class WorkQueue:
         Raises:
             queue.Empty: there is none.
         """
-        return self._items.get_nowait()
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise queue.Empty from None
 
     def take_all(self) -> list[Any]:
         """Take whatever no thread has taken, and count it as done."""
         taken: list[Any] = []
         # No more than there are now: whoever puts must not keep the caller here.
-        for _ in range(self._items.qsize()):
+        for _ in range(len(self._items)):
             try:
-                taken.append(self._items.get_nowait())
-            except queue.Empty:
+                taken.append(self._items.popleft())
+            except IndexError:
                 break
         with self._lock:
             self._done += len(taken)
@@ -91,7 +105,7 @@ class WorkQueue:
     def sample(self) -> Sample:
         """How much was put and taken until now."""
         with self._lock:
-            return Sample(self._put, self._put - self._items.qsize())
+            return Sample(self._put, self._put - len(self._items))
 
     def task_done(self) -> None:
         """One item is dealt with."""
@@ -100,10 +114,28 @@ class WorkQueue:
 
     def qsize(self) -> int:
         """How many items wait."""
-        return self._items.qsize()
+        return len(self._items)
 
     def join(self) -> None:
         """Wait until every item put is done."""
         pause = threading.Event()
         while self.unfinished_tasks > 0:
             pause.wait(0.01)
+
+    def _wait(self, timeout: float | None) -> Any:
+        """Sleep until an item is put: a putter looks for sleepers last, and a sleeper for items."""
+        asleep = threading.Lock()
+        asleep.acquire()
+        self._sleepers.append(asleep)
+        if self._items:
+            self._wake()
+        if not asleep.acquire(timeout=-1 if timeout is None else timeout):
+            # Or it is being woken just now: then the item that it is woken for is looked for all the same.
+            with suppress(ValueError):
+                self._sleepers.remove(asleep)
+        return self.get_nowait()
+
+    def _wake(self) -> None:
+        """Wake the thread that fell asleep last, whose memory is still at hand."""
+        with suppress(IndexError):
+            self._sleepers.pop().release()

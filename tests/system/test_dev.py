@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -154,8 +154,10 @@ def expect_clean_stop(dev: Dev) -> None:
 def expect_healing(dev: Dev) -> None:
     """A killed API and a killed Valkey come back, and jobs run again."""
     for process in dev.family():
-        if {"api", "--bind"} & set(process.cmdline()):
-            process.kill()
+        # Dramatiq's processes have children that end while they are looked at.
+        with suppress(psutil.NoSuchProcess):
+            if {"api", "--bind"} & set(process.cmdline()):
+                process.kill()
     wait_until(lambda: "process_restarted" in dev.printed, 20, "the restart of the API")
     wait_until(lambda: "server_restarted" in dev.printed, 20, "the restart of Valkey")
     wait_until(lambda: is_open(httpx.URL(dev.api).port or 0), READY_SECONDS, "the API")

@@ -23,6 +23,7 @@ from goqueue.config import Settings, environment_of
 from goqueue.db import Database
 from goqueue.embedded import HOST, free_port
 from goqueue.jobs import NewJob
+from goqueue.services.dispatcher import Dispatcher
 from goqueue.submit import Submitter
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -170,10 +171,14 @@ def test_the_processes_of_the_api_count_together(
 
 
 def submit(settings: Settings, database: Database, runway: Runway, count: int) -> None:
-    """Create so many jobs that do nothing: no more than go to the runway without a dispatcher."""
+    """Create so many jobs that do nothing, and put them on the runway; no scheduler runs here.
+
+    A create pushes them itself, but leaves that to the scheduler where Redis is slow to answer.
+    """
     submitter = Submitter(settings, database, runway)
     submitter.many([NewJob("noop", "noop", "{}")] * count)
     submitter.flush()
+    Dispatcher(settings, database, runway).run_once()
 
 
 def live_pids(database: Database) -> list[int]:

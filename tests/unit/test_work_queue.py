@@ -17,7 +17,11 @@ TICK = 0.01
 
 
 def test_each_item_is_taken_once_by_a_thread_or_given_back() -> None:
-    """While threads take items and another one takes all that is left, each goes to exactly one of them."""
+    """While threads take items and another one takes all that is left, each goes to exactly one of them.
+
+    Nobody waits for longer than it wants to: in a SimpleQueue a thread of nearly every run waits
+    without end.
+    """
     work: WorkQueue = WorkQueue()
     taken: deque[int] = deque()
     ended = threading.Event()
@@ -25,7 +29,7 @@ def test_each_item_is_taken_once_by_a_thread_or_given_back() -> None:
     def take() -> None:
         while not (ended.is_set() and work.qsize() == 0):
             try:
-                taken.append(work.get(timeout=0.01))
+                taken.append(work.get(timeout=0.0005))
             except queue.Empty:
                 continue
             work.task_done()
@@ -34,7 +38,8 @@ def test_each_item_is_taken_once_by_a_thread_or_given_back() -> None:
         while not ended.is_set():
             taken.extend(work.take_all())
 
-    threads = [threading.Thread(target=take) for _ in range(4)] + [threading.Thread(target=take_all)]
+    threads = [threading.Thread(target=take, daemon=True) for _ in range(4)]
+    threads.append(threading.Thread(target=take_all, daemon=True))
     for thread in threads:
         thread.start()
     for number in range(20_000):
@@ -42,6 +47,7 @@ def test_each_item_is_taken_once_by_a_thread_or_given_back() -> None:
     ended.set()
     for thread in threads:
         thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
     taken.extend(work.take_all())
     assert Counter(taken) == Counter(range(20_000))
     assert work.unfinished_tasks == 0
