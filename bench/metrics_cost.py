@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from goqueue import metrics
@@ -77,7 +76,7 @@ def _message(number: int) -> JobMessage:
         quarantined=False,
         time_limit_seconds=None,
         options=None,
-        started_at=datetime.now(UTC),
+        claimed_at=time.time(),
         wait_seconds=0.002 * (number % 7),
     )
     message = JobMessage(CurrentJob(job, "email"), throws=())

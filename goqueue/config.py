@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         description="Claim this much work ahead of free threads; jobs longer than it are never.",
     )
     prefetch_max: int = Field(
-        256, ge=0, le=MAX_JOBS, description="The most jobs claimed ahead by one process."
+        512, ge=0, le=MAX_JOBS, description="The most jobs claimed ahead by one process."
     )
     recorder_batch_max: int = Field(500, ge=1, le=5000, description="The most outcomes in one commit.")
     recorder_pending_max: int = Field(

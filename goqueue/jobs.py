@@ -242,6 +242,7 @@ class ClaimedJob:
     Attributes:
         payload: JSON text; it is parsed once, by the schema of its type.
         attempts: runs so far, this one included.
+        claimed_at: when it was claimed, in seconds since 1970 by PostgreSQL's clock.
         deadline_seconds: how long the job may still run before its deadline; None: it has none.
         wait_seconds: how long before its claim it could have started.
         expires_seconds: how long it may still begin; None: it does not expire.
@@ -260,7 +261,7 @@ class ClaimedJob:
     quarantined: bool
     time_limit_seconds: float | None
     options: dict[str, Any] | None
-    started_at: datetime
+    claimed_at: float
     deadline_seconds: float | None = None
     wait_seconds: float = 0.0
     expires_seconds: float | None = None

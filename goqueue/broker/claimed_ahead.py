@@ -77,7 +77,7 @@ class ClaimedAhead:
             broker.settings, broker.database, broker.runway, broker.holdings, broker.slots
         )
         #: What was claimed and no thread has taken.
-        self.queue = WorkQueue(self.may_begin)
+        self.queue = WorkQueue(self.may_begin, lambda: broker.slots.runs_are_short)
         self._clock = WaitClock(TICK_SECONDS)
         self._view = _View(0.0, Changes())
         self._looking = threading.Lock()
@@ -85,6 +85,7 @@ class ClaimedAhead:
         self._asked_at = 0.0
         self._noted_at = 0.0
         self._begun: dict[Key, CurrentJob] = {}
+        self._ticks = False
         self._is_stopping = False
         self._something = threading.Event()
         self._stopping = threading.Event()
@@ -113,8 +114,13 @@ class ClaimedAhead:
         self._is_stopping = True
         self.wake()
 
+    def watch(self) -> None:
+        """Look every tick from now on: more was claimed than a thread has taken."""
+        if not self._ticks:
+            self.wake()
+
     def wake(self) -> None:
-        """More was claimed than there are threads for, or something is to be given back."""
+        """Look now: something is to be given back, or the process stops."""
         if not self._something.is_set():
             self._something.set()
 
@@ -200,6 +206,8 @@ class ClaimedAhead:
         self._something.clear()
         now = time.monotonic()
         self._clock.note(now, self.queue.sample())
+        if self._clock.standstill:
+            self.queue.wake_for_waiting()
         reason = self._reason_to_return(now)
         if reason is not None:
             self._return_all(reason)
@@ -211,7 +219,11 @@ class ClaimedAhead:
             self._note_begins()
 
     def _pause(self) -> float:
-        return TICK_SECONDS if self.queue.qsize() or self.returner.has_work else NOTE_SECONDS
+        """Until the next look: a tick while something waits, or will when it was handed over."""
+        # First false: whoever claims something after the look below wakes this thread.
+        self._ticks = False
+        self._ticks = self._slots.held > self._interrupts.armed or self.returner.has_work
+        return TICK_SECONDS if self._ticks else NOTE_SECONDS
 
     def _reason_to_return(self, now: float) -> str | None:
         """Why what waits has to go back; None: it need not."""

@@ -207,11 +207,11 @@ class JobConsumer(Consumer):
         # Before anything that may fail: what is claimed here must not be forgotten.
         if claimed:
             # PostgreSQL gives all of them the time of its one statement.
-            times = ClaimTimes.of_claim(claimed[0].started_at, asked_at, fresh_seconds=FRESH_SECONDS)
+            times = ClaimTimes.of_claim(claimed[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
             for job in self._in_order(messages, claimed):
                 self._keep(job, times, fetched)
-        if slots.held > slots.threads:
-            self._broker.claimed_ahead.wake()
+        if claimed:
+            self._broker.claimed_ahead.watch()
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
             self._drop_stale(messages, claimed, suspect=suspect)

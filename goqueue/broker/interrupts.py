@@ -138,6 +138,11 @@ class Interrupts:
                 armed.cancels_at = time.monotonic() + cooperation_seconds
         return True
 
+    @property
+    def armed(self) -> int:
+        """How many handlers run now."""
+        return len(self._armed)
+
     def running(self) -> list[CurrentJob]:
         """The jobs whose handlers run now."""
         with self._lock:

@@ -105,7 +105,7 @@ class JobBroker(RedisBroker):
         self._throws: dict[str, Throws] = {}
         self._submit = submit
         self._concluding = threading.local()
-        self._hooks: dict[str, list[Callable[..., None]]] = {}
+        self._hooks: dict[tuple[str, str], list[Callable[..., None]]] = {}
         #: A user has added some: its hooks are told the call and the result.
         self._has_own_middleware = False
         super().__init__(  # type: ignore[no-untyped-call]  # Dramatiq's
@@ -221,7 +221,7 @@ class JobBroker(RedisBroker):
         runs = self._has_own_middleware and signal == "process_message" and isinstance(args[0], JobMessage)
         if runs:
             args[0].show_call()
-        for hook in self._hooks_of(f"before_{signal}"):
+        for hook in self._hooks_of("before", signal):
             try:
                 hook(self, *args, **kwargs)
             except MiddlewareError as error:
@@ -244,7 +244,7 @@ class JobBroker(RedisBroker):
             self._concluding.message = args[0]
             if self._has_own_middleware:
                 args[0].show_call()
-        for hook in reversed(self._hooks_of(f"after_{signal}")):
+        for hook in self._hooks_of("after", signal):
             try:
                 hook(self, *args, **kwargs)
             except BaseException as error:
@@ -331,16 +331,19 @@ class JobBroker(RedisBroker):
                 "Unexpected failure in %s_%s of %s: %s\n%s", moment, signal, name, reader.line, frames
             )
 
-    def _hooks_of(self, name: str) -> list[Callable[..., None]]:
-        """The hooks of this name that some middleware overrides: each job passes four signals."""
-        hooks = self._hooks.get(name)
+    def _hooks_of(self, moment: str, signal: str) -> list[Callable[..., None]]:
+        """The hooks of a signal that some middleware overrides, in the order in which they are called."""
+        hooks = self._hooks.get((moment, signal))
         if hooks is None:
+            name = f"{moment}_{signal}"
             hooks = [
                 getattr(middleware, name)
                 for middleware in self.middleware
                 if getattr(type(middleware), name) is not getattr(Middleware, name)
             ]
-            self._hooks[name] = hooks
+            if moment == "after":
+                hooks.reverse()
+            self._hooks[moment, signal] = hooks
         return hooks
 
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:

@@ -14,6 +14,9 @@ SMOOTHING = 0.1
 #: After a return the most jobs claimed ahead are half as many, and twice as many again after each so long.
 EASE_SECONDS = 0.5
 
+#: A wake-up of a thread costs about half as much.
+SHORT_RUN_SECONDS = 0.0001
+
 #: When every thread has had the same job for so long, the average speaks of jobs that are gone.
 STALE_SECONDS = 0.25
 
@@ -47,6 +50,11 @@ class WorkerSlots:
     def busy(self) -> int:
         """Threads that have a job."""
         return min(self._held, self.threads)
+
+    @property
+    def runs_are_short(self) -> bool:
+        """Whether jobs run at present for less than it costs to wake a thread for each."""
+        return self._average_run_seconds < SHORT_RUN_SECONDS
 
     @property
     def held(self) -> int:

@@ -37,15 +37,25 @@ class WorkQueue:
 
     Taking an item is the decision: whoever has it begins it or gives it back, and nobody else can.
 
+    To wake a thread costs more than to run a short job. So while jobs are short one thread runs them one
+    after the other; somebody has to call `wake_for_waiting` where none is taken for some milliseconds.
+
     Args:
         may_begin: asked by the thread that took an item; where it says no, it has dealt with the item.
+        are_short: whether the items are expected to be dealt with so soon that no other thread need be woken
+            for the next.
     """
 
-    def __init__(self, may_begin: Callable[[Any], bool] = take_everything) -> None:
+    def __init__(
+        self,
+        may_begin: Callable[[Any], bool] = take_everything,
+        are_short: Callable[[], bool] = bool,
+    ) -> None:
         self._items: deque[Any] = deque()
         #: A locked lock for each thread that waits; who releases it wakes that thread.
         self._sleepers: deque[threading.Lock] = deque()
         self._may_begin = may_begin
+        self._are_short = are_short
         self._lock = threading.Lock()
         self._put = 0
         self._done = 0
@@ -56,11 +66,13 @@ class WorkQueue:
         return self._put - self._done
 
     def put(self, item: Any) -> None:
-        """Add an item, and wake one thread for it; never blocks."""
+        """Add an item, and wake a thread for it where one is needed; never blocks."""
         with self._lock:
             self._put += 1
+            is_first = not self._items
             self._items.append(item)
-        self._wake()
+        if is_first or not self._are_short():
+            self._wake()
 
     def get(self, timeout: float | None = None) -> Any:
         """The next item that may begin.
@@ -73,6 +85,8 @@ class WorkQueue:
             item = self._items.popleft()
         except IndexError:
             item = self._wait(timeout)
+        if self._sleepers and self._items and not self._are_short():
+            self._wake()
         if self._may_begin(item):
             return item
         self.task_done()
@@ -101,6 +115,11 @@ class WorkQueue:
         with self._lock:
             self._done += len(taken)
         return taken
+
+    def wake_for_waiting(self) -> None:
+        """Wake a thread for each item that waits: whoever was to take them is busy for longer."""
+        for _ in range(min(len(self._items), len(self._sleepers))):
+            self._wake()
 
     def sample(self) -> Sample:
         """How much was put and taken until now."""

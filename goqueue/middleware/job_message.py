@@ -55,10 +55,10 @@ class ClaimTimes(NamedTuple):
     fresh_until: float
 
     @classmethod
-    def of_claim(cls, started_at: datetime, asked_at: float, *, fresh_seconds: float = 0.0) -> Self:
-        """The times of a claim that was answered just now, and which PostgreSQL made at `started_at`."""
+    def of_claim(cls, claimed_at: float, asked_at: float, *, fresh_seconds: float = 0.0) -> Self:
+        """The times of a claim that was answered just now, and made at `claimed_at` by PostgreSQL's clock."""
         now = time.monotonic()
-        return cls(asked_at, now, started_at.timestamp() - now, asked_at + fresh_seconds)
+        return cls(asked_at, now, claimed_at - now, asked_at + fresh_seconds)
 
 
 class Unreadable(NamedTuple):
@@ -124,7 +124,7 @@ class CurrentJob:
         times: ClaimTimes | None = None,
     ) -> None:
         self.claimed = claimed
-        self.times = times or ClaimTimes.of_claim(claimed.started_at, time.monotonic())
+        self.times = times or ClaimTimes.of_claim(claimed.claimed_at, time.monotonic())
         #: Until then it may begin without a look at what people want of it, or at the clock.
         self.fresh_until = self.times.fresh_until
         if claimed.expires_seconds is not None or claimed.deadline_seconds is not None:
@@ -253,9 +253,9 @@ class CurrentJob:
     @property
     def begun_at(self) -> datetime:
         """When its handler began, by PostgreSQL's clock; while it has not, when it was claimed."""
-        if not self.started:
-            return self.claimed.started_at
-        return datetime.fromtimestamp(self.times.clock + self.started, UTC)
+        return datetime.fromtimestamp(
+            self.times.clock + self.started if self.started else self.claimed.claimed_at, UTC
+        )
 
     def begin(self) -> None:
         """Note when the handler starts."""

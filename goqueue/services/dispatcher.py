@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from itertools import groupby
 
@@ -59,6 +58,10 @@ OTHER_STEPS = ("suspects", "quarantine", "read", "lanes", "set aside", "sweep")
 #: Entries of the message hash older than this belong to nobody; see `Runway.forget_older_than`.
 FORGET_SECONDS = 600.0
 
+#: The next look from the first row on comes after so many times as long as the last one took: what it reads
+#: is on the runway already, but for newcomers of a higher rank.
+FIRST_ROW_REST = 9
+
 #: The next look for the lanes comes after so many times as long as the last one took.
 LANES_REST = 20
 
@@ -79,8 +82,9 @@ class QueueState:
     ceiling: int
     limit: int
     backlog: bool = False
-    frontier: tuple[datetime, int] | None = None
+    frontier: tuple[str, int] | None = None
     first_row_at: float = 0.0
+    looked_at: float = 0.0
 
     def adapt(self, length: int) -> None:
         """Learn from a refill that found `length` entries."""
@@ -106,7 +110,7 @@ class QueueState:
         now = time.monotonic()
         if self.frontier is not None and now < self.first_row_at:
             return Wanted(room, self.frontier)
-        self.first_row_at = now + FIRST_ROW_SECONDS
+        self.looked_at = now
         return Wanted(room + known)
 
     def note(self, rows: list[ReadyJob], wanted: Wanted, known: int) -> None:
@@ -114,6 +118,8 @@ class QueueState:
         complete = len(rows) < wanted.count
         if wanted.behind is None:
             self.backlog = not complete
+            now = time.monotonic()
+            self.first_row_at = now + max(FIRST_ROW_SECONDS, FIRST_ROW_REST * (now - self.looked_at))
         if known:
             self.frontier = (rows[known - 1].rank, rows[known - 1].id)
         if complete:

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from goqueue.db import Connection
+from goqueue.rules.bounds import LAST_MOMENT
 from goqueue.store import ready as ready_store
 from goqueue.store.ready import Below, ReadyJob, Wanted
 
@@ -146,7 +147,7 @@ class ReadyLooks:
         latest = (now - timedelta(seconds=LATE_SECONDS), 0)
         for queue in queues:
             rows, new = found.get(queue), newcomers.get(queue, [])
-            place = min(latest, (rows[0].rank, rows[0].id - 1)) if rows else latest
+            place = min(latest, (_moment_of(rows[0].rank), rows[0].id - 1)) if rows else latest
             mark = self._marks.setdefault(queue, QueueMark(place))
             mark.place = max(mark.place, place)
             # Of more than a thousand only the first are known.
@@ -182,6 +183,14 @@ class DueLooks:
             now, _ = ready_store.present(connection)
             self._mark = now - timedelta(seconds=LATE_SECONDS)
         return due
+
+
+def _moment_of(rank: str) -> datetime:
+    """A place in the order as a moment; where Python has none so late, the last one."""
+    try:
+        return datetime.fromisoformat(rank)
+    except ValueError:
+        return LAST_MOMENT
 
 
 def _by_queue(rows: list[ReadyJob]) -> dict[str, list[ReadyJob]]:

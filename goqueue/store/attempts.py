@@ -71,10 +71,10 @@ _CLAIM = f"""
         worker_id = %(worker_id)s, admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
     RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
-              time_limit_seconds, options, started_at,
-              extract(epoch FROM NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now())::float,
-              extract(epoch FROM now() - GREATEST(available_at, {FIRST}))::float,
-              extract(epoch FROM NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now())::float,
+              time_limit_seconds, options, date_part('epoch', started_at),
+              date_part('epoch', NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now()),
+              date_part('epoch', now() - GREATEST(available_at, {FIRST})),
+              date_part('epoch', NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now()),
               unreadable_until <= now()
 """
 

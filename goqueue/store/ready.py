@@ -51,7 +51,7 @@ TRIED = "CASE WHEN unreadable_until > now() THEN unreadable_by END"
 # One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
 # row comparison starts the scan behind what was read before.
 _NEXT_READY = f"""
-    SELECT wanted.queue, ready.id, ready.fence, ready.rank, ready.type, ready.tried
+    SELECT wanted.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
     FROM json_to_recordset(%(wanted)s::json) AS wanted
         (queue text, count int, rank timestamptz, id bigint, sorted boolean, types text[])
     JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
@@ -70,7 +70,7 @@ _NEXT_READY = f"""
 # `status || ''` keeps the planner from jobs_ready_idx, which it would walk up to the mark: rows are asked for
 # by their ids because that is a long way.
 _NEWCOMERS = f"""
-    SELECT mark.queue, ready.id, ready.fence, ready.rank, ready.type, ready.tried
+    SELECT mark.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
     FROM json_to_recordset(%(marks)s::json) AS mark
         (queue text, rank timestamptz, id bigint, after bigint, sorted boolean, types text[])
     JOIN queues ON queues.name = mark.queue AND {CLOSED} IS NOT TRUE
@@ -89,7 +89,7 @@ _NEWCOMERS = f"""
 # What is left out above, for those who know it: jobs of types that not every worker of the queue knows, and
 # jobs whose payload some schema could not read, but not theirs.
 _NEXT_OF_LANES = f"""
-    SELECT lane.number, lane.queue, ready.id, ready.fence, ready.rank, ready.type, ready.tried
+    SELECT lane.number, lane.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
     FROM json_to_recordset(%(lanes)s::json) AS lane
         (number int, queue text, count int, types text[], schemas text[], others text[])
     JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
@@ -113,7 +113,8 @@ _NEXT_SUSPECTS = f"""
             SELECT queue FROM jobs WHERE {_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
         ) AS next
     )
-    SELECT ready.* FROM suspected JOIN queues ON queues.name = suspected.queue AND {CLOSED} IS NOT TRUE
+    SELECT ready.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    FROM suspected JOIN queues ON queues.name = suspected.queue AND {CLOSED} IS NOT TRUE
     LEFT JOIN json_to_recordset(%(known)s::json) AS known (queue text, types text[])
         ON known.queue = suspected.queue
     CROSS JOIN LATERAL (
@@ -128,7 +129,7 @@ _NEXT_SUSPECTS = f"""
 """
 
 _NEXT_QUARANTINED = f"""
-    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank, jobs.type, {TRIED}
+    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank::text, jobs.type, {TRIED}
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
     WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
       AND {CLOSED} IS NOT TRUE
@@ -143,13 +144,14 @@ class ReadyJob(NamedTuple):
     """A row that may start now: what a push message is made of.
 
     Attributes:
+        rank: its place in the order as PostgreSQL writes it; thousands of times would be read in vain.
         tried: schemas that could not read its payload, while it waits for another one.
     """
 
     queue: str
     id: int
     fence: int
-    rank: datetime
+    rank: str
     type: str
     tried: list[str] | None = None
 
@@ -164,7 +166,7 @@ class Wanted:
     """
 
     count: int
-    behind: tuple[datetime, int] | None = None
+    behind: tuple[datetime | str, int] | None = None
     sorted: bool = False
     types: tuple[str, ...] | None = None
 

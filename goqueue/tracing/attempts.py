@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from hashlib import blake2b
 
 import structlog
@@ -79,14 +78,14 @@ def _start_attempt(tracer: Tracer, job: ClaimedJob, creation: SpanContext | None
         )
     finally:
         chosen_span_id.reset(token)
-    since = job.started_at - timedelta(seconds=job.wait_seconds)
+    since = job.claimed_at - job.wait_seconds
     tracer.start_span(
         span_name("wait", job.queue),
         context_of(creation or span.get_span_context()),
         SpanKind.INTERNAL,
         messaging("wait", None, job.queue) | described,
         # By PostgreSQL's clock, which may be ahead of this machine's.
-        start_time=min(now, int(since.timestamp() * 1e9)),
+        start_time=min(now, int(since * 1e9)),
     ).end(now)
     return span
 

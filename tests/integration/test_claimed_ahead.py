@@ -562,3 +562,28 @@ def test_explain_tells_claimed_from_begun(engine: Engine, make_job: JobFactory) 
         assert goqueue.explain(began[0]).reasons[0].evidence["since"] == begun
         assert rows(broker, f"SELECT begun_at FROM jobs WHERE id = {quick[0].id}") == [(None,)]
         may_end.set()
+
+
+def test_an_unexpectedly_long_job_holds_nobody_up_whose_thread_is_free(
+    engine: Engine, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While jobs are short one thread takes them all; where one is not, others take those behind it."""
+    monkeypatch.setattr(watching, "LONGEST_WAIT_SECONDS", 60.0)
+    sleepers = engine.broker.claimed_ahead.queue._sleepers
+    for thread in engine.worker.workers:
+        # No thread looks by itself.
+        thread.timeout = 60.0
+    sleeping = set(sleepers)
+    wait_until(lambda: len(sleepers) == 4 and not sleeping & set(sleepers), what="the long waits")
+    engine.broker.slots.observe(1e-6)
+    assert engine.broker.slots.runs_are_short
+    jobs = [make_job(type="long"), *(make_job(type="short") for _ in range(20))]
+    push(engine.broker, jobs)
+    wait_until(lambda: states(engine.broker, jobs[1:]) == {("completed", 1, None)}, what="the short ones")
+    assert {status for status, *_ in states(engine.broker, jobs[:1])} == {"running"}
+    assert rows(engine.broker, "SELECT max(fence) FROM jobs") == [(1,)]
+    for thread in engine.worker.workers:
+        thread.timeout = 0.02
+    may_end.set()
+    while sleepers:
+        sleepers.pop().release()

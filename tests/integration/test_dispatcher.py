@@ -32,7 +32,7 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round, so that one round shows it."""
-    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "FIRST_ROW_SECONDS"):
+    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
         monkeypatch.setattr(dispatcher_module, name, 0.0)
     monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
 

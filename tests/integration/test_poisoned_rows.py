@@ -56,7 +56,13 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round."""
-    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "FIRST_ROW_SECONDS", "SET_ASIDE_SECONDS"):
+    for name in (
+        "WORKERS_SECONDS",
+        "WAITING_SECONDS",
+        "FIRST_ROW_SECONDS",
+        "FIRST_ROW_REST",
+        "SET_ASIDE_SECONDS",
+    ):
         monkeypatch.setattr(dispatcher_module, name, 0.0, raising=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import Any
 
 import orjson
@@ -27,7 +27,7 @@ def claimed_job(**values: Any) -> ClaimedJob:
         "quarantined": False,
         "time_limit_seconds": None,
         "options": None,
-        "started_at": datetime.now(UTC),
+        "claimed_at": time.time(),
     }
     return ClaimedJob(**defaults | values)
 

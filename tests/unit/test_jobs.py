@@ -57,8 +57,6 @@ def test_backoff_is_dramatiqs(retries: int, least: int, most: int) -> None:
 
 def test_a_claimed_job_shows_no_payload() -> None:
     """What Dramatiq prints of a claimed job is its id and fence."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    job = ClaimedJob(7, 3, "q", "t", '{"secret":1}', 2, 3, False, None, None, datetime.now(UTC))  # noqa: FBT003
+    job = ClaimedJob(7, 3, "q", "t", '{"secret":1}', 2, 3, False, None, None, 1_790_000_000.0)  # noqa: FBT003
     assert repr(job) == "job 7.3"
     assert job.attempt == 2

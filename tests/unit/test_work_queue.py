@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from goqueue.broker.wait_clock import WaitClock
 from goqueue.broker.work_queue import WorkQueue
+from tests.support.waiting import wait_until
 
 TICK = 0.01
 
@@ -51,6 +53,36 @@ def test_each_item_is_taken_once_by_a_thread_or_given_back() -> None:
     taken.extend(work.take_all())
     assert Counter(taken) == Counter(range(20_000))
     assert work.unfinished_tasks == 0
+
+
+@pytest.mark.parametrize("are_short", [False, True], ids=["long", "short"])
+def test_threads_are_woken_as_they_are_needed(are_short: bool) -> None:
+    """A thread for each item; while jobs are short one for all, until somebody tells that they wait."""
+    work = WorkQueue(are_short=lambda: are_short)
+    may_end = threading.Event()
+    begun: deque[int] = deque()
+
+    def work_on() -> None:
+        while not may_end.is_set():
+            with suppress(queue.Empty):
+                begun.append(work.get(timeout=30))
+                may_end.wait(30)
+
+    threads = [threading.Thread(target=work_on, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(work._sleepers) == 4, what="all to sleep")
+    for number in range(3):
+        work.put(number)
+    expected = 1 if are_short else 3
+    wait_until(lambda: len(begun) == expected and len(work._sleepers) == 4 - expected, what="the first")
+    work.wake_for_waiting()
+    wait_until(lambda: len(begun) == 3 and len(work._sleepers) == 1, what="each item to be taken")
+    may_end.set()
+    work.put(3)
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_what_may_not_begin_is_dealt_with_and_not_handed_out() -> None:
