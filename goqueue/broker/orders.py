@@ -50,12 +50,13 @@ class Orders:
         """Do what the record says; again it changes nothing."""
         if command is self.command:
             return
-        log.info("worker_told", command=command or "resume")
         self.command = command
         if command is None:
             self._quiet.clear()
-            return
-        self._quiet.set()
+        else:
+            self._quiet.set()
+        # After it was followed: whoever reads the line relies on it.
+        log.info("worker_told", command=command or "resume")
         if command is WorkerCommand.STOP:
             self._stop()
 
