@@ -170,7 +170,10 @@ class Runway:
                 pipeline = server.pipeline(transaction=False)
                 pipeline.hset(self._key(queue, "waiting"), str(waits_as), f"{until_ms} {signature}")
                 pipeline.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
-                answer = pipeline.execute()[1]
+                _, answer = pipeline.execute(raise_on_error=False)
+                # A server without memory refuses the note and pops all the same: what it popped is kept.
+                if isinstance(answer, Exception):
+                    raise answer
         if answer is None:
             return "", []
         key, entries = cast("tuple[bytes | str, list[bytes]]", answer)
