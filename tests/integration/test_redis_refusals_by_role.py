@@ -16,8 +16,9 @@ import goqueue
 from goqueue import metrics
 from goqueue.api.app import create_app
 from goqueue.broker.runway import Message, Runway
+from goqueue.checks import check_redis, problems_of
 from goqueue.config import Settings
-from goqueue.errors import RedisUnavailableError
+from goqueue.errors import ConfigurationError, RedisUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.services import service
@@ -209,3 +210,75 @@ def test_what_a_full_server_gave_is_kept(settings: Settings, servers: Servers) -
     finally:
         servers.do("CONFIG", "SET", "maxmemory", "0")
     runway.close()
+
+
+#: What a person has to mend, and the line that they read.
+LINES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
+    "NOAUTH": (
+        ("CONFIG", "SET", "requirepass", "changed"),
+        ("CONFIG", "SET", "requirepass", ""),
+        "nobody",
+        "GOQUEUE_REDIS_URL: Redis: NOAUTH",
+    ),
+    "WRONGPASS": (
+        ("ACL", "SETUSER", "worker", "resetpass", ">changed"),
+        ("ACL", "SETUSER", "worker", ">secret"),
+        "login",
+        "GOQUEUE_REDIS_URL: Redis: WRONGPASS",
+    ),
+    "NOPERM": (
+        ("ACL", "SETUSER", "worker", "-blmpop"),
+        ("ACL", "SETUSER", "worker", "+@all"),
+        "login",
+        "GOQUEUE_REDIS_URL: Redis: NOPERM",
+    ),
+    "NOPERM of a key": (
+        ("ACL", "SETUSER", "worker", "resetkeys", "~other:*"),
+        ("ACL", "SETUSER", "worker", "~*"),
+        "login",
+        "GOQUEUE_REDIS_URL: Redis: NOPERM",
+    ),
+    "NOPERM in the script": (
+        ("ACL", "SETUSER", "worker", "-rpush"),
+        ("ACL", "SETUSER", "worker", "+@all"),
+        "login",
+        "GOQUEUE_REDIS_URL: Redis: ERR ACL failure in script",
+    ),
+    "OOM": (
+        ("CONFIG", "SET", "maxmemory", "1mb"),
+        ("CONFIG", "SET", "maxmemory", "0"),
+        "login",
+        "Redis: OOM",
+    ),
+    "eviction": (
+        ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+        ("CONFIG", "SET", "maxmemory-policy", "noeviction"),
+        "login",
+        "Redis: expected the maxmemory-policy noeviction",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_check_says_what_a_person_has_to_mend(settings: Settings, servers: Servers, name: str) -> None:
+    """`goqueue check` has one line with Redis's word for it, and none when it is mended."""
+    begin, end, place, line = LINES[name]
+    checked = settings_at(settings, servers, place)
+    servers.do(*begin)
+    try:
+        (problem,) = problems_of(checked)
+        assert problem.startswith(line)
+    finally:
+        servers.do(*end)
+    assert problems_of(checked) == []
+
+
+def test_a_cluster_that_does_not_tell_its_primaries_is_told(settings: Settings, servers: Servers) -> None:
+    """A user that may not ask for the slots reads so, and not that no node answers."""
+    servers.of_node.execute_command("ACL", "SETUSER", "default", "-cluster|slots")  # type: ignore[no-untyped-call]
+    try:
+        with pytest.raises(ConfigurationError, match=r"NOPERM .*cluster\|slots"):
+            check_redis(settings_at(settings, servers, "cluster"))
+    finally:
+        servers.of_node.execute_command("ACL", "SETUSER", "default", "+@all")  # type: ignore[no-untyped-call]
+    check_redis(settings_at(settings, servers, "cluster"))
