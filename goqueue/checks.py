@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from goqueue.broker.runway import Runway
+from goqueue.broker.runway import Message, Runway
 from goqueue.db import Database
 from goqueue.errors import (
     ConfigurationError,
@@ -35,14 +35,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
 
-#: What Redis says to a wrong database number or login: waiting does not mend it.
-_NEVER = (
-    "DB index is out of range",
-    "WRONGPASS",
-    "NOAUTH",
-    "invalid username-password",
-    "Authentication required",
-)
+#: A queue that nobody has, for doing on it what is done to every queue: no name has a control character.
+REHEARSAL = "\x7frehearsal"
 
 
 class SchemaError(GoQueueError):
@@ -107,24 +101,52 @@ def _check_other_ways(settings: Settings) -> None:
 
 
 def check_redis(settings: Settings) -> None:
-    """Redis answers, and does not evict.
+    """Redis answers, does all that GoQueue asks it for, and does not evict.
 
     Raises:
-        RedisUnavailableError: it does not answer.
-        ConfigurationError: its `maxmemory-policy` is not `noeviction`.
+        RedisUnavailableError: it does not answer, or refuses what it does at other times.
+        ConfigurationError: its `maxmemory-policy` is not `noeviction`; or its user is not let in, or may not
+            do something that GoQueue does.
     """
     runway = Runway(settings)
     try:
         runway.ping()
         policy = runway.eviction_policy()
+        if policy not in {None, "noeviction"}:
+            raise ConfigurationError([f"Redis: expected the maxmemory-policy noeviction, got {policy}"])
+        _rehearse(runway)
     except RedisUnavailableError as error:
-        if any(word in str(error) for word in _NEVER):
+        if error.needs_a_person:
             raise ConfigurationError([f"GOQUEUE_REDIS_URL: {error}"]) from None
         raise
     finally:
         runway.close()
-    if policy not in {None, "noeviction"}:
-        raise ConfigurationError([f"Redis: expected the maxmemory-policy noeviction, got {policy}"])
+
+
+def _rehearse(runway: Runway) -> None:
+    """Do every kind of thing that is done to queues, so that a missing permission is told now."""
+    messages = [Message(1, 0)]
+    runway.remove(REHEARSAL)
+    runway.submit(REHEARSAL, messages)
+    runway.dispatch(REHEARSAL, messages, limit=1, closed=False)
+    runway.push_to_front(REHEARSAL, messages)
+    runway.take(REHEARSAL, 1, block_seconds=None)
+    runway.put_back(REHEARSAL, messages)
+    runway.take(REHEARSAL, 1, block_seconds=0.01, waits_as=1)
+    runway.acknowledge(REHEARSAL, ["1.0"])
+    runway.push_returned(REHEARSAL, messages, wanted=False)
+    runway.is_waited_for(REHEARSAL, except_worker=1)
+    runway.wait_no_more(REHEARSAL, 1)
+    runway.forget_older_than(REHEARSAL, 1)
+    runway.lengths([REHEARSAL])
+    runway.close_gate(REHEARSAL)
+    connection = runway.push_connection()
+    connection.open(REHEARSAL)
+    connection.close()
+    runway.remove(REHEARSAL)
+    # In this order: a word for the dispatcher that this takes is said again.
+    runway.wait_for_wake(0.01)
+    runway.wake_dispatcher()
 
 
 def check_actors(settings: Settings) -> None:

@@ -183,7 +183,16 @@ class DatabaseRefusedError(GoQueueError):
 
 
 class RedisUnavailableError(UnavailableError):
-    """Redis does not answer."""
+    """Redis does not answer.
+
+    Attributes:
+        needs_a_person: it refuses for a reason that does not pass by itself: a login, a permission, a
+            database that it does not have.
+    """
+
+    def __init__(self, message: str | None = None, *, needs_a_person: bool = False) -> None:
+        super().__init__(message)
+        self.needs_a_person = needs_a_person
 
 
 class StartupError(GoQueueError):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
 import redis
 
 from goqueue.broker.messages import Message, Pushed
-from goqueue.broker.redis_servers import RedisServers
+from goqueue.broker.redis_servers import RedisServers, translated
+from goqueue.errors import RedisUnavailableError
 
 PUSH_SCRIPT = resources.files("goqueue.broker").joinpath("push.lua").read_text("utf-8")
 
@@ -26,7 +26,7 @@ PUSH_CHUNK = 1000
 class PushConnection:
     """Connections of its own, one a server, on which pushes are sent, and answered in their order.
 
-    Not thread-safe. Every method raises redis.RedisError when a connection is broken.
+    Not thread-safe. Every method raises RedisUnavailableError when a connection is broken, or Redis refuses.
     """
 
     def __init__(self, servers: RedisServers, keys: Callable[[str], list[str]], default_limit: int) -> None:
@@ -44,7 +44,7 @@ class PushConnection:
 
     def open(self, queue: str) -> None:
         """Connect to the server of a queue."""
-        with self._doubting():
+        with translated(self._servers):
             self._connection_to(self._servers.holding(self._keys(queue)[0]))
         if self._closed:
             # Somebody gave it up meanwhile.
@@ -54,8 +54,8 @@ class PushConnection:
         """Send a submit of these messages."""
         if self._closed:
             # redis-py would connect again by itself.
-            raise redis.ConnectionError("the connection is closed")
-        with self._doubting():
+            raise RedisUnavailableError("Redis: the connection is closed")
+        with translated(self._servers):
             keys = self._keys(queue)
             connection = self._connection_to(self._servers.holding(keys[0]))
             connection.send_command(
@@ -74,12 +74,12 @@ class PushConnection:
 
     def has_answer(self) -> bool:
         """Whether the answer of the oldest unanswered push can be read without waiting."""
-        with self._doubting():
+        with translated(self._servers):
             return bool(self._outstanding[0].can_read(timeout=0))
 
     def read_answer(self) -> Pushed:
         """The answer of the oldest unanswered push."""
-        with self._doubting():
+        with translated(self._servers):
             return Pushed(*self._outstanding.popleft().read_response())
 
     def close(self) -> None:
@@ -97,11 +97,3 @@ class PushConnection:
             connection.read_response()
             self._connections[server] = connection
         return self._connections[server]
-
-    @contextmanager
-    def _doubting(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.RedisError:
-            self._servers.doubt()
-            raise

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import redis
 import structlog
 
 from goqueue import failpoints
@@ -64,7 +63,7 @@ class Pusher:
             return
         try:
             self._put(queue, messages)
-        except (redis.RedisError, RedisUnavailableError) as error:
+        except RedisUnavailableError as error:
             self._fall_silent(error)
         finally:
             self._lock.release()
@@ -75,7 +74,7 @@ class Pusher:
         with self._lock:
             try:
                 self._read_answers(wait=True)
-            except (redis.RedisError, RedisUnavailableError):
+            except RedisUnavailableError:
                 self._disconnect()
         if self._waking is not None:
             self._waking.join()
@@ -110,7 +109,7 @@ class Pusher:
     def _open(connection: PushConnection, queue: str) -> None:
         try:
             connection.open(queue)
-        except redis.RedisError as error:
+        except RedisUnavailableError as error:
             log.debug("push_connection_not_opened", queue=queue, error=str(error))
 
     def _begin_anew_after_fork(self) -> None:

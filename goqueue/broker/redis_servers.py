@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import redis
@@ -25,6 +25,15 @@ from goqueue.errors import RedisUnavailableError
 from goqueue.redis_url import RedisAddress, RedisHost, parse_redis_url
 
 __all__ = ["RedisServers", "connect", "open_servers", "translated"]
+
+#: Refusals that end when a person changes a setting, of Redis or of GoQueue.
+_LOGIN_ERRORS = (
+    redis.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.NoPermissionError,
+)
+#: The same by their texts: redis-py has no class for them. The second is a NOPERM within a script.
+_LASTING = ("DB index is out of range", "ACL failure in script")
 
 #: First slot, last slot, and the primary that serves them.
 _SlotRange = tuple[int, int, RedisHost]
@@ -88,7 +97,8 @@ def translated(servers: RedisServers) -> Iterator[None]:
 
     A refusal is an outage as well: a primary that was demoted (READONLY, UNBLOCKED, MASTERDOWN), that loads
     its data, or that takes no writes for want of memory, of a disk or of replicas. The connection is good,
-    and leads to the wrong server: it is replaced.
+    and leads to the wrong server: it is replaced. So is a login or a permission that somebody changed: they
+    may change it back, and until then the error says whose turn it is.
 
     Raises:
         RedisUnavailableError: Redis did not do it, or did not say that it did.
@@ -99,7 +109,16 @@ def translated(servers: RedisServers) -> Iterator[None]:
         servers.doubt()
         if isinstance(error, redis.ResponseError):
             servers.replace_connections()
-        raise RedisUnavailableError(f"Redis: {error}") from error
+        needs_a_person = isinstance(error, _LOGIN_ERRORS) or any(text in str(error) for text in _LASTING)
+        raise RedisUnavailableError(
+            f"Redis: {_with_its_word(error)}", needs_a_person=needs_a_person
+        ) from error
+
+
+def _with_its_word(error: redis.RedisError) -> str:
+    """What Redis said, with the word that names its kind (OOM, NOPERM, …): redis-py takes some off."""
+    word, text = getattr(error, "status_code", None), str(error)
+    return text if not word or text.startswith(word) else f"{word} {text}"
 
 
 class _OneServer:
@@ -193,11 +212,16 @@ class _Cluster:
         hosts = list({*self._seeds, *(host for _, _, host in self._slots)})
         # Not always the same one first: it may hang, or be cut off and answer what was true once.
         random.shuffle(hosts)
+        refusal: redis.RedisError | None = None
         for host in hosts:
-            with suppress(redis.RedisError):
+            try:
                 answer = self._client(host).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
                 return [_slot_range(entry, host) for entry in answer]
-        raise redis.ConnectionError("no node of the cluster answers")
+            except (redis.ResponseError, *_LOGIN_ERRORS) as error:
+                refusal = error
+            except redis.RedisError:
+                continue
+        raise refusal or redis.ConnectionError("no node of the cluster answers")
 
     def _client(self, host: RedisHost) -> redis.Redis:
         with self._lock:

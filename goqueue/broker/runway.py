@@ -99,6 +99,12 @@ class Runway:
         arguments = ["suspects", limit, "", self._lost_push_ms]
         return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to=_lane("suspects", signature))
 
+    def remove(self, queue: str) -> None:
+        """Forget everything of a queue that is none any more."""
+        keys = [self._key(queue, name) for name in ("runway", "suspects", "messages", "gate", "waiting")]
+        with translated(self._servers):
+            self._servers.holding(keys[0]).delete(*keys)
+
     def remove_lane(self, queue: str, signature: str) -> None:
         """Forget a lane whose workers are gone; its jobs are pushed to others that can run them."""
         keys = [self._key(queue, _lane(name, signature)) for name in ("runway", "suspects")]
@@ -170,7 +176,10 @@ class Runway:
                 pipeline = server.pipeline(transaction=False)
                 pipeline.hset(self._key(queue, "waiting"), str(waits_as), f"{until_ms} {signature}")
                 pipeline.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
-                answer = pipeline.execute()[1]
+                _, answer = pipeline.execute(raise_on_error=False)
+                # A server without memory refuses the note and pops all the same: what it popped is kept.
+                if isinstance(answer, Exception):
+                    raise answer
         if answer is None:
             return "", []
         key, entries = cast("tuple[bytes | str, list[bytes]]", answer)

@@ -1,7 +1,8 @@
-"""A TCP proxy in front of Redis that loses answers on purpose, after the server did what was asked."""
+"""A TCP proxy before Redis that refuses, or loses answers after the server did what was asked, on purpose."""
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -12,9 +13,12 @@ CHUNK = 65536
 #: What means that the command did nothing: a fetch that found nothing, an error.
 NOTHING_DONE = (b"*-1\r\n", b"_\r\n", b"$-1\r\n", b"-")
 
+#: Where a command begins in what a client sends.
+COMMAND = re.compile(rb"(?:\A|(?<=\r\n))\*\d+\r\n\$")
+
 
 class TcpProxy:
-    """Passes bytes between its port and the server's; `cut` and `black_hole` are its faults."""
+    """Passes bytes between its port and the server's; `cut`, `refuse` and `black_hole` are its faults."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -22,6 +26,7 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._cuts: dict[bytes, int] = {}
         self._cut_done: dict[bytes, int] = {}
+        self._refusal = b""
         self._open = threading.Event()
         self._open.set()
         self._links: set[_Link] = set()
@@ -43,6 +48,10 @@ class TcpProxy:
         with self._lock:
             return self._cut_done.get(command.encode(), 0)
 
+    def refuse(self, error: str) -> None:
+        """Answer every command with this error from now on; the server hears of none."""
+        self._refusal = f"-{error}\r\n".encode()
+
     def lead_to(self, server_port: int) -> None:
         """Lead new connections to another server; those that are open stay where they are."""
         self._server_port = server_port
@@ -55,6 +64,7 @@ class TcpProxy:
         """Pass everything again; what was held back arrives."""
         with self._lock:
             self._cuts.clear()
+        self._refusal = b""
         self._open.set()
 
     def close(self) -> None:
@@ -87,6 +97,10 @@ class TcpProxy:
         """The command of this request whose answer is to be lost, if any."""
         with self._lock:
             return next((name for name, left in self._cuts.items() if left and _names(request, name)), None)
+
+    def refusal_of(self, request: bytes) -> bytes:
+        """The answers to the commands of this request while all are refused; else empty."""
+        return self._refusal * len(COMMAND.findall(request)) if self._refusal else b""
 
     def take_cut(self, command: bytes) -> bool:
         """Whether this answer is one of those to be lost."""
@@ -128,6 +142,9 @@ class _Link:
         with suppress(OSError):
             while data := self._client.recv(CHUNK):
                 self._proxy.wait_until_open()
+                if refusal := self._proxy.refusal_of(data):
+                    self._client.sendall(refusal)
+                    continue
                 self._doomed = self._proxy.wanted(data) or self._doomed
                 self._server.sendall(data)
         self._end(self._client)
