@@ -280,6 +280,7 @@ class JobConsumer(Consumer):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:
             self._broker.slots.give_back(suspect=fetched.suspects)
+            self._broker.claimed_ahead.doubt(self._queue, [Message(job.id, job.fence - 1)])
             log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
 
     def _note_outage(self, error: UnavailableError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 
 from goqueue.middleware.job_message import CurrentJob
 
@@ -48,12 +49,17 @@ class Holdings:
         """A claim failed here; PostgreSQL may have made it all the same, or may make it yet."""
         self.doubts_until = time.monotonic() + DOUBT_SECONDS
 
-    def give_up(self, keys: set[Key]) -> set[Key]:
+    def give_up(self, keys: Iterable[Key]) -> set[Key]:
         """Give up claims whose answer never came; those that are not here after all."""
         with self._lock:
-            lost = keys - self._jobs.keys()
+            lost = set(keys) - self._jobs.keys()
             self._given_up |= lost
         return lost
+
+    def expect(self, keys: Iterable[Key]) -> None:
+        """Claims that were given up were never made: they may be made yet, and run here."""
+        with self._lock:
+            self._given_up.difference_update(keys)
 
     def remove(self, current: CurrentJob) -> None:
         """Its outcome was recorded, or refused."""

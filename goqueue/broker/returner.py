@@ -191,7 +191,12 @@ class Returner:
         with self._lock:
             due = [doubt for doubt in self._doubts if doubt.due_at <= now]
         for doubt in due:
-            given_back = self._give_back(doubt.claims)
+            # Given up first: a claim of the same messages that was made since, and answered, is held and runs;
+            # one that is answered while this is asked must not begin. What PostgreSQL does not know as
+            # running was never claimed, and may be yet. Without an answer they stay given up.
+            given_up = self._holdings.give_up(doubt.claims)
+            given_back = self._give_back(given_up)
+            self._holdings.expect(given_up - given_back.keys())
             with self._lock:
                 self._doubts.remove(doubt)
                 left = doubt.claims - given_back.keys()

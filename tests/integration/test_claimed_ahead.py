@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dramatiq
@@ -13,11 +13,14 @@ from prometheus_client import REGISTRY
 import goqueue
 from goqueue import failpoints
 from goqueue.broker import claimed_ahead as watching
+from goqueue.broker import returner as returning
 from goqueue.broker import slots
 from goqueue.broker.consumer import JobConsumer
+from goqueue.broker.holdings import Key
 from goqueue.broker.job_broker import JobBroker
 from goqueue.broker.runway import Message
 from goqueue.config import Settings
+from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.middleware.job_message import JobMessage
 from goqueue.rules.limits import QueueLimits
@@ -30,6 +33,7 @@ from goqueue.store import cancellation, queue_settings
 from goqueue.store import claims as claim_store
 from goqueue.store import queues as queue_store
 from goqueue.store import rates as rate_store
+from goqueue.store.attempts import GivenBack
 from goqueue.submit import current_broker
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
@@ -587,3 +591,43 @@ def test_an_unexpectedly_long_job_holds_nobody_up_whose_thread_is_free(
     may_end.set()
     while sleepers:
         sleepers.pop().release()
+
+
+def test_a_doubt_takes_back_no_claim_that_was_made_later(
+    engine: Engine, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that failed before it reached PostgreSQL is made again under the same fence: it runs, once."""
+    monkeypatch.setattr(returning, "DOUBT_SECONDS", (0.05,) * 6)
+    job = make_job(type="long")
+    engine.broker.claimed_ahead.doubt("default", [Message(job.id, job.fence)])
+    push(engine.broker, [job])
+    wait_until(lambda: began == [job.id], what="its begin")
+    wait_until(lambda: not engine.broker.claimed_ahead.returner.has_work, what="the end of all doubts")
+    assert states(engine.broker, [job]) == {("running", 1, engine.broker.holdings.worker_id)}
+    may_end.set()
+    assert engine.wait_for(job.id).attempts == 1
+    assert began == [job.id]
+
+
+def test_what_is_claimed_while_a_doubt_is_open_runs_once(
+    engine: Engine, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as PostgreSQL does not say whether a lost claim was made, none under its fence begins here."""
+    monkeypatch.setattr(returning, "RETRY_SECONDS", 0.01)
+    returner, asked = engine.broker.claimed_ahead.returner, []
+    give_back = returner._give_back
+
+    def give_back_after_an_outage(claims: Iterable[Key]) -> dict[Key, GivenBack]:
+        asked.append(set(claims))
+        if engine.rows("SELECT status FROM jobs") == [("queued",)]:
+            raise DatabaseUnavailableError("PostgreSQL: the answer is lost")
+        return give_back(claims)
+
+    monkeypatch.setattr(returner, "_give_back", give_back_after_an_outage)
+    job = make_job(type="short")
+    engine.broker.claimed_ahead.doubt("default", [Message(job.id, job.fence)])
+    wait_until(lambda: asked, what="the first try")
+    push(engine.broker, [job])
+    done = engine.wait_for(job.id)
+    assert (done.attempts, done.fence) == (1, 2)
+    assert began == [job.id]

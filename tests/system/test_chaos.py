@@ -34,7 +34,7 @@ def test_processes_that_die_anywhere_lose_nothing(data_folder: Path) -> None:
                 scheduler.append(stack.scheduler(failpoints=SCHEDULER_FAILPOINTS))
             return stack.unfinished() == 0
 
-        wait_until(is_over, 90, "every job to finish")
+        wait_until(is_over, 180, "every job to finish")
         report = stack.report()
         print(f"schedulers {len(scheduler)}, worker processes {len(stack.rows('SELECT FROM workers'))}")  # noqa: T201
         assert report.valid
