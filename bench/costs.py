@@ -187,10 +187,10 @@ def _create_in_batches(port: int, jobs: int) -> None:
 
 def _delete_all() -> None:
     """What the cleaner does with them when their retention is over."""
-    from goqueue.config import get_settings  # noqa: PLC0415  (it reads the environment that the stack has set)
-    from goqueue.db import Database  # noqa: PLC0415
+    from goqueue.config.settings import get_settings  # noqa: PLC0415  (it reads the environment that the stack has set)
+    from goqueue.db.database import Database  # noqa: PLC0415
+    from goqueue.engine import cleaning_rows as cleaning  # noqa: PLC0415
     from goqueue.jobs import JobStatus  # noqa: PLC0415
-    from goqueue.store import cleaning  # noqa: PLC0415
 
     database = Database(get_settings())
     with database.autocommit() as connection:

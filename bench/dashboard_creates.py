@@ -16,7 +16,7 @@ from bench.enqueue import CREATE, serving
 from bench.http_load import Client, request
 from bench.processes import Child, cpu_seconds
 from bench.stack import GUNICORN, PROCESSES, THREADS, Stack
-from goqueue.embedded import free_port
+from goqueue.dev.embedded import free_port
 
 #: Jobs in the table at first; those that are created and run come on top.
 JOBS = 20_000

@@ -20,8 +20,8 @@ from bench.http_load import Client
 from bench.processes import Child
 from bench.stack import GUNICORN, Stack
 from bench.statistics import median
-from goqueue.embedded import free_port
-from goqueue.store.job_walks import LOOK_MAX
+from goqueue.dev.embedded import free_port
+from goqueue.engine.walk_rows import LOOK_MAX
 
 FEW = 1_000
 

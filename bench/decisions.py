@@ -18,8 +18,8 @@ from bench.drain import drain
 from bench.processes import Child, wait_until
 from bench.stack import Stack
 from bench.systems import GoQueue
-from goqueue.broker.runway import Message, Runway
-from goqueue.config import get_settings
+from goqueue.config.settings import get_settings
+from goqueue.engine.runway.runway import Message, Runway
 
 MESSAGES = 50_000
 BATCH = 100
@@ -190,7 +190,7 @@ class _Spread(GoQueue):
 
     def enqueue_many(self, job: str, count: int, payload: dict[str, float]) -> None:
         """Create jobs by the batch, a share in each queue."""
-        submit = import_module("goqueue.submit")
+        submit = import_module("goqueue.engine.submit")
         broker = import_module("goqueue.actors").broker
         for number in range(self._queues):
             one = submit.new_job(broker, job, payload, queue=f"bench{number or ''}")
@@ -200,7 +200,7 @@ class _Spread(GoQueue):
 def priorities(stack: Stack) -> None:
     """How long a job of each priority, created last, waits behind a backlog."""
     print("\n## priorities: created behind 4,000 jobs of 10 ms on 2 x 8 threads, seconds until it began")
-    submit = import_module("goqueue.submit")
+    submit = import_module("goqueue.engine.submit")
     broker = import_module("goqueue.actors").broker
     system = GoQueue(stack)
     for priority in (0, 1, 100):

@@ -6,7 +6,7 @@ import os
 
 import goqueue
 from bench import work
-from goqueue.submit import current_broker
+from goqueue.engine.submit import current_broker
 
 
 @goqueue.actor(queue="bench")

@@ -47,7 +47,7 @@ class Side:
     """Creates jobs, measures what becomes of them, and looks that all complete."""
 
     def __init__(self, stack: Stack) -> None:
-        submit = import_module("goqueue.submit")
+        submit = import_module("goqueue.engine.submit")
         self._stack = stack
         self._submitter = submit.current_submitter()
         self._job = submit.new_job(import_module("goqueue.actors").broker, "noop", {})

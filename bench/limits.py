@@ -35,7 +35,7 @@ class KeyedGoQueue(GoQueue):
 
     def enqueue_many(self, job: str, count: int, payload: dict[str, Any]) -> None:
         """Create jobs by the batch, each key in its turn."""
-        submit = import_module("goqueue.submit")
+        submit = import_module("goqueue.engine.submit")
         broker = import_module("goqueue.actors").broker
         by_key = [submit.new_job(broker, job, payload, concurrency_key=f"key-{n}") for n in range(KEYS)]
         jobs = (by_key * (count // KEYS + 1))[:count]
@@ -85,10 +85,10 @@ def _rounds(stack: Stack, *, until: int) -> tuple[list[float], int]:
 
 
 def _dispatcher() -> Any:
-    settings = import_module("goqueue.config").get_settings()
-    database = import_module("goqueue.db").Database(settings)
-    runway = import_module("goqueue.broker.runway").Runway(settings)
-    return import_module("goqueue.services.dispatcher").Dispatcher(settings, database, runway)
+    settings = import_module("goqueue.config.settings").get_settings()
+    database = import_module("goqueue.db.database").Database(settings)
+    runway = import_module("goqueue.engine.runway.runway").Runway(settings)
+    return import_module("goqueue.dispatch.dispatcher").Dispatcher(settings, database, runway)
 
 
 def _fill(stack: Stack, count: int, *, keys: int) -> None:

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from goqueue import metrics
-from goqueue.broker.beats import Beats
-from goqueue.broker.counting import count_outcomes
 from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.shared_metrics import SharedMetrics
+from goqueue.observability import metrics
+from goqueue.observability.shared_metrics import SharedMetrics
+from goqueue.worker.beats import Beats
+from goqueue.worker.counting import count_outcomes
 
 JOBS = 100_000
 ROUNDS = 9

@@ -14,7 +14,7 @@ import psycopg
 import redis
 
 from bench.processes import Child
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 2
@@ -117,8 +117,8 @@ class Stack:
         return Child(arguments, environment=self.environment(), log=self.log)
 
     def _migrate(self) -> None:
-        from goqueue.config import get_settings  # noqa: PLC0415  (it reads the environment that was just set)
-        from goqueue.db import Database  # noqa: PLC0415
+        from goqueue.config.settings import get_settings  # noqa: PLC0415  (it reads the environment that was just set)
+        from goqueue.db.database import Database  # noqa: PLC0415
         from goqueue.migrations.upgrade import upgrade  # noqa: PLC0415
 
         database = Database(get_settings())

@@ -41,7 +41,7 @@ class GoQueue:
 
     def enqueue_many(self, job: str, count: int, payload: dict[str, Any]) -> None:
         """Create jobs by the batch."""
-        submit = import_module("goqueue.submit")
+        submit = import_module("goqueue.engine.submit")
         broker = import_module("goqueue.actors").broker
         one = submit.new_job(broker, job, payload)
         for start in range(0, count, BATCH):

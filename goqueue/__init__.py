@@ -6,33 +6,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from goqueue.broker.execution import current_job
-    from goqueue.control.autoscaling import autoscale
-    from goqueue.control.bulk import (
+    from goqueue.bulk.operations import (
         abort_bulk_operation,
         bulk_operation,
         preview_bulk_operation,
         retry_failures,
         start_bulk_operation,
     )
-    from goqueue.control.chains import enqueue_chain
-    from goqueue.control.configure import (
+    from goqueue.engine.chains import enqueue_chain
+    from goqueue.engine.edits import edit_job, job_versions, retry_job
+    from goqueue.engine.options.declare import actor
+    from goqueue.engine.options.uniqueness import Unique
+    from goqueue.engine.running_jobs import cancel_job, job_log, job_progress
+    from goqueue.engine.submit import enqueue
+    from goqueue.errors import Discard, RetryAfter, Snooze
+    from goqueue.insight.autoscaling import autoscale
+    from goqueue.insight.explain.explaining import explain
+    from goqueue.jobs import RetryPolicy
+    from goqueue.limits.configure import (
         configure_key,
         configure_queue,
         configure_type,
         pause_queue,
         resume_queue,
     )
-    from goqueue.control.declared_schedules import cron
-    from goqueue.control.editing import edit_job, job_versions, retry_job
-    from goqueue.control.explaining import explain
-    from goqueue.control.running_jobs import cancel_job, job_log, job_progress
-    from goqueue.control.workers import quiet_worker, resume_worker, stop_worker
-    from goqueue.declare import actor
-    from goqueue.errors import Discard, RetryAfter, Snooze
-    from goqueue.jobs import RetryPolicy
-    from goqueue.rules.uniqueness import Unique
-    from goqueue.submit import enqueue
+    from goqueue.schedules.declared import cron
+    from goqueue.worker.commands import quiet_worker, resume_worker, stop_worker
+    from goqueue.worker.execution import current_job
 
 __all__ = [
     "Discard",
@@ -69,37 +69,37 @@ __all__ = [
 ]
 
 _HOMES = {
-    "quiet_worker": "goqueue.control.workers",
-    "resume_worker": "goqueue.control.workers",
-    "stop_worker": "goqueue.control.workers",
-    "start_bulk_operation": "goqueue.control.bulk",
-    "retry_failures": "goqueue.control.bulk",
-    "preview_bulk_operation": "goqueue.control.bulk",
-    "bulk_operation": "goqueue.control.bulk",
-    "abort_bulk_operation": "goqueue.control.bulk",
-    "job_versions": "goqueue.control.editing",
-    "retry_job": "goqueue.control.editing",
-    "edit_job": "goqueue.control.editing",
-    "Unique": "goqueue.rules.uniqueness",
+    "quiet_worker": "goqueue.worker.commands",
+    "resume_worker": "goqueue.worker.commands",
+    "stop_worker": "goqueue.worker.commands",
+    "start_bulk_operation": "goqueue.bulk.operations",
+    "retry_failures": "goqueue.bulk.operations",
+    "preview_bulk_operation": "goqueue.bulk.operations",
+    "bulk_operation": "goqueue.bulk.operations",
+    "abort_bulk_operation": "goqueue.bulk.operations",
+    "job_versions": "goqueue.engine.edits",
+    "retry_job": "goqueue.engine.edits",
+    "edit_job": "goqueue.engine.edits",
+    "Unique": "goqueue.engine.options.uniqueness",
     "Discard": "goqueue.errors",
     "RetryAfter": "goqueue.errors",
     "RetryPolicy": "goqueue.jobs",
     "Snooze": "goqueue.errors",
-    "actor": "goqueue.declare",
-    "autoscale": "goqueue.control.autoscaling",
-    "configure_key": "goqueue.control.configure",
-    "configure_queue": "goqueue.control.configure",
-    "configure_type": "goqueue.control.configure",
-    "cron": "goqueue.control.declared_schedules",
-    "cancel_job": "goqueue.control.running_jobs",
-    "job_log": "goqueue.control.running_jobs",
-    "job_progress": "goqueue.control.running_jobs",
-    "current_job": "goqueue.broker.execution",
-    "enqueue": "goqueue.submit",
-    "enqueue_chain": "goqueue.control.chains",
-    "explain": "goqueue.control.explaining",
-    "pause_queue": "goqueue.control.configure",
-    "resume_queue": "goqueue.control.configure",
+    "actor": "goqueue.engine.options.declare",
+    "autoscale": "goqueue.insight.autoscaling",
+    "configure_key": "goqueue.limits.configure",
+    "configure_queue": "goqueue.limits.configure",
+    "configure_type": "goqueue.limits.configure",
+    "cron": "goqueue.schedules.declared",
+    "cancel_job": "goqueue.engine.running_jobs",
+    "job_log": "goqueue.engine.running_jobs",
+    "job_progress": "goqueue.engine.running_jobs",
+    "current_job": "goqueue.worker.execution",
+    "enqueue": "goqueue.engine.submit",
+    "enqueue_chain": "goqueue.engine.chains",
+    "explain": "goqueue.insight.explain.explaining",
+    "pause_queue": "goqueue.limits.configure",
+    "resume_queue": "goqueue.limits.configure",
 }
 
 

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goqueue.config import Settings, load_settings
+from goqueue.config.settings import Settings, load_settings
 from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError, StartupError
 from goqueue.jobs import MAX_JOB_ID
-from goqueue.rules.printable import printable
+from goqueue.observability.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def migrate(options: argparse.Namespace) -> int:
     """Bring the schema up to a revision, or one step down."""
-    from goqueue.db import Database  # noqa: PLC0415
-    from goqueue.logging import configure_logging  # noqa: PLC0415
+    from goqueue.db.database import Database  # noqa: PLC0415
     from goqueue.migrations.upgrade import current_revision, downgrade, upgrade  # noqa: PLC0415
+    from goqueue.observability.logging import configure_logging  # noqa: PLC0415
 
     settings = load_settings().without_pooler()
     configure_logging(settings)
@@ -71,7 +71,7 @@ def migrate(options: argparse.Namespace) -> int:
 
 def check(_options: argparse.Namespace) -> int:
     """Print every problem, then the effective values."""
-    from goqueue.checks import problems_of  # noqa: PLC0415
+    from goqueue.ops.checks import problems_of  # noqa: PLC0415
 
     settings = load_settings()
     problems = problems_of(settings)
@@ -84,9 +84,9 @@ def check(_options: argparse.Namespace) -> int:
 
 def alert_rules(_options: argparse.Namespace) -> int:
     """Print the alert rules of all queues that have an objective, as a file for Prometheus."""
-    from goqueue.alert_rules import written  # noqa: PLC0415
-    from goqueue.db import Database  # noqa: PLC0415
-    from goqueue.store import queue_settings  # noqa: PLC0415
+    from goqueue.db.database import Database  # noqa: PLC0415
+    from goqueue.limits import queue_setting_rows as queue_settings  # noqa: PLC0415
+    from goqueue.observability.alert_rules import written  # noqa: PLC0415
 
     database = Database(load_settings(), application_name="goqueue-alert-rules")
     try:
@@ -99,8 +99,8 @@ def alert_rules(_options: argparse.Namespace) -> int:
 
 def api(options: argparse.Namespace) -> int:
     """Serve the REST API."""
-    from goqueue.api_process import serve  # noqa: PLC0415
-    from goqueue.checks import check_actors, check_bind, ensure_ready  # noqa: PLC0415
+    from goqueue.ops.api_command import serve  # noqa: PLC0415
+    from goqueue.ops.checks import check_actors, check_bind, ensure_ready  # noqa: PLC0415
 
     settings = _settings_for_serving(
         api_host=options.host,
@@ -121,13 +121,13 @@ def worker(options: argparse.Namespace) -> int:
         worker_processes=options.processes, worker_threads=options.threads, worker_queues=queues
     )
     if options.check:
-        from goqueue.checks import check_actors, ensure_ready  # noqa: PLC0415
+        from goqueue.ops.checks import check_actors, ensure_ready  # noqa: PLC0415
 
         ensure_ready(settings, [check_actors], wait_seconds=options.wait)
         return 0
-    from goqueue.processes import goqueue_command, run_to_end  # noqa: PLC0415
-    from goqueue.supervisor import StopRequest  # noqa: PLC0415
-    from goqueue.worker_supervisor import supervise_workers  # noqa: PLC0415
+    from goqueue.ops.processes import goqueue_command, run_to_end  # noqa: PLC0415
+    from goqueue.ops.supervisor import StopRequest  # noqa: PLC0415
+    from goqueue.ops.worker_supervisor import supervise_workers  # noqa: PLC0415
 
     with StopRequest().on_signals() as stop:
         # In a process of its own: the supervisor stays small, and free of what users' modules do at import.
@@ -141,10 +141,10 @@ def worker(options: argparse.Namespace) -> int:
 def scheduler(options: argparse.Namespace) -> int:
     """Run the background services."""
     from goqueue import failpoints  # noqa: PLC0415
-    from goqueue.checks import check_actors, ensure_ready  # noqa: PLC0415
-    from goqueue.services.scheduler_process import SchedulerProcess  # noqa: PLC0415
-    from goqueue.supervisor import StopRequest  # noqa: PLC0415
-    from goqueue.tracing.export import start_tracing  # noqa: PLC0415
+    from goqueue.observability.tracing.export import start_tracing  # noqa: PLC0415
+    from goqueue.ops.checks import check_actors, ensure_ready  # noqa: PLC0415
+    from goqueue.ops.supervisor import StopRequest  # noqa: PLC0415
+    from goqueue.scheduler.process import SchedulerProcess  # noqa: PLC0415
 
     settings = _settings_for_serving()
     failpoints.configure(settings.failpoints)
@@ -162,7 +162,7 @@ def scheduler(options: argparse.Namespace) -> int:
 def dev(options: argparse.Namespace) -> int:
     """Run everything on this machine until Ctrl-C."""
     with _dev_extra():
-        from goqueue.dev import run_dev  # noqa: PLC0415
+        from goqueue.dev.server import run_dev  # noqa: PLC0415
 
     return run_dev(
         options.data,
@@ -175,15 +175,15 @@ def dev(options: argparse.Namespace) -> int:
 def demo(options: argparse.Namespace) -> int:
     """Run the demo."""
     with _dev_extra():
-        from goqueue.demo import run_demo  # noqa: PLC0415
+        from goqueue.dev.demo import run_demo  # noqa: PLC0415
 
     return run_demo(options.jobs, more_mails_expected=options.sabotage)
 
 
 def explain(options: argparse.Namespace) -> int:
     """Print why a job does not run, as `GET /jobs/{id}/explain` answers it."""
-    from goqueue.control.explaining import explain_job  # noqa: PLC0415
-    from goqueue.db import Database  # noqa: PLC0415
+    from goqueue.db.database import Database  # noqa: PLC0415
+    from goqueue.insight.explain.explaining import explain_job  # noqa: PLC0415
 
     settings = load_settings()
     database = Database(settings, application_name="goqueue-explain")
@@ -215,7 +215,7 @@ def _dev_extra() -> Iterator[None]:
 
 
 def _settings_for_serving(**overrides: Any) -> Settings:
-    from goqueue.logging import configure_logging  # noqa: PLC0415
+    from goqueue.observability.logging import configure_logging  # noqa: PLC0415
 
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
     configure_logging(settings)

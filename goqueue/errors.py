@@ -1,7 +1,7 @@
 """Every error GoQueue raises, in one tree.
 
 The class docstring is the default message. Data that a caller needs to react travels as attributes, never
-only in the text. Driver errors (SQLAlchemy, redis) are translated into these at `db.py` and `broker/`.
+only in the text. Driver errors (SQLAlchemy, redis) are translated into these in `db/` and `engine/runway/`.
 """
 
 from __future__ import annotations

@@ -279,7 +279,7 @@ class ClaimedJob:
 
 @dataclass(frozen=True, slots=True)
 class FailureKind:
-    """What a fingerprint stands for: failures that are one problem (`goqueue/rules/fingerprints.py`).
+    """What a fingerprint stands for: failures that are one problem (`goqueue/engine/fingerprints.py`).
 
     Attributes:
         fingerprint: 16 hex digits.

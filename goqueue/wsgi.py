@@ -3,9 +3,9 @@
 import sys
 
 from goqueue.api.app import create_app
-from goqueue.config import get_settings
+from goqueue.config.settings import get_settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.tracing.export import start_tracing
+from goqueue.observability.tracing.export import start_tracing
 
 # While one thread makes a page, which takes some ten milliseconds of Python, another that creates a job needs
 # its turn after each answer of PostgreSQL and Redis. Python's own five milliseconds a turn would add up.

@@ -22,10 +22,10 @@ import pytest
 from pydantic import SecretStr
 from redis.connection import AbstractConnection
 
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine.runway.runway import Runway
 from goqueue.migrations.upgrade import upgrade
 from tests.support.declared_metrics import refuse_undeclared
 from tests.support.factories import JobFactory

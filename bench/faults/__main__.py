@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from bench.faults.scenarios import SCENARIOS, Tally
 from bench.faults.stands import DramatiqStand, GoQueueStand, Stand
-from goqueue.config import load_settings
-from goqueue.db import Database
-from goqueue.embedded import DATABASE, EmbeddedPostgres
+from goqueue.config.settings import load_settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import DATABASE, EmbeddedPostgres
 from goqueue.migrations.upgrade import upgrade
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "faults.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import goqueue
 from bench.faults import work
-from goqueue.submit import current_broker
+from goqueue.engine.submit import current_broker
 
 for middleware in work.added_middleware():
     current_broker().add_middleware(middleware)

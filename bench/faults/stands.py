@@ -19,12 +19,12 @@ from bench.faults.proxy import RedisProxy
 from bench.faults.side_effects import SideEffects
 from bench.processes import Child
 from bench.stack import ROOT
-from goqueue.broker.runway import Runway
-from goqueue.config import load_settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedValkey
+from goqueue.config.settings import load_settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedValkey
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.submit import Submitter
 from goqueue.jobs import NewJob
-from goqueue.submit import Submitter
 
 QUEUE = "bench"
 THREADS = 4

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.load.report import print_load, write_report
 from bench.load.run import ROOT, Load, run_load
-from goqueue.supervisor import StopRequest
+from goqueue.ops.supervisor import StopRequest
 
 PAGE = ROOT / "docs" / "load.md"
 RESULTS = ROOT / "bench" / "results" / "load.json"

@@ -16,9 +16,9 @@ from bench.load.mixture import mixture
 from bench.load.numbers import Effects, Number, numbers_of
 from bench.load.record import JobRow, Record
 from bench.run_counter import counts
-from goqueue.embedded_stack import EmbeddedStack
+from goqueue.dev.embedded_stack import EmbeddedStack
 from goqueue.errors import StartupError
-from goqueue.supervisor import StopRequest
+from goqueue.ops.supervisor import StopRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER_PROCESSES, WORKER_THREADS = 2, 8

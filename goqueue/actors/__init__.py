@@ -5,17 +5,17 @@ It sets up logging and the broker, declares the built-in job types, and loads th
 
 from __future__ import annotations
 
-from goqueue.broker.terminations import listen
+from goqueue.worker.terminations import listen
 
 listen(only_to_dramatiq=True)  # what follows takes a second, in which the process may be told to stop
 
 from importlib import import_module  # noqa: E402
 
 from goqueue import failpoints  # noqa: E402
-from goqueue.config import get_settings  # noqa: E402
+from goqueue.config.settings import get_settings  # noqa: E402
+from goqueue.engine.submit import current_broker  # noqa: E402
 from goqueue.errors import ConfigurationError  # noqa: E402
-from goqueue.logging import configure_logging  # noqa: E402
-from goqueue.submit import current_broker  # noqa: E402
+from goqueue.observability.logging import configure_logging  # noqa: E402
 
 __all__ = ["DEFAULT_TYPES", "broker"]
 

@@ -9,11 +9,11 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from goqueue.broker.execution import current_job
-from goqueue.config import Settings, get_settings
-from goqueue.declare import actor
+from goqueue.actors.outgoing import Answer, CallFailedError, expect_success, shared_caller
+from goqueue.config.settings import Settings, get_settings
+from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard
-from goqueue.outgoing import Answer, CallFailedError, expect_success, shared_caller
+from goqueue.worker.execution import current_job
 
 PAYMENT_REQUIRED = 402
 

@@ -17,12 +17,12 @@ import structlog
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from goqueue.broker.execution import current_job
-from goqueue.checked_connections import AddressRefusedError
-from goqueue.config import Settings, get_settings
-from goqueue.declare import actor
+from goqueue.actors.checked_connections import AddressRefusedError
+from goqueue.actors.outgoing import Answer, expect_success, shared_caller
+from goqueue.config.settings import Settings, get_settings
+from goqueue.engine.options.declare import actor
 from goqueue.errors import ConfigurationError, Discard
-from goqueue.outgoing import Answer, expect_success, shared_caller
+from goqueue.worker.execution import current_job
 
 RESULT_BODY_MAX_BYTES = 1024
 URL_MAX_LENGTH = 2048

@@ -68,13 +68,13 @@ from goqueue.api.security import BearerAuthentication, KeyRing, WebPages
 from goqueue.api.service import StatsResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.submit import Submitter, current_broker
+from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.jobs import MAX_JOB_ID
-from goqueue.rules.limits import BreakerState
-from goqueue.store.workers import WorkerCommand
-from goqueue.submit import Submitter, current_broker
+from goqueue.limits.settings import BreakerState
 
 App = falcon.App[falcon.Request, falcon.Response]
 

@@ -8,7 +8,7 @@ from goqueue.api.autoscale_models import AutoscaleQuery, autoscale_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.schemas import validate
-from goqueue.control.autoscaling import autoscale_queue
+from goqueue.insight.autoscaling import autoscale_queue
 
 
 class AutoscaleResource:

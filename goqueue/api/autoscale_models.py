@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, Seconds
-from goqueue.rules.autoscale import (
+from goqueue.insight.autoscale import (
     ASSUMED_RUN_SECONDS,
     DEFAULT_SLO_WAIT_SECONDS,
     MAX_ASSUMED_RUN_SECONDS,
@@ -18,7 +18,7 @@ from goqueue.rules.autoscale import (
     LimitedBy,
     RunTimes,
 )
-from goqueue.store.gauges import COUNTED_UP_TO
+from goqueue.insight.gauge_rows import COUNTED_UP_TO
 
 __all__ = ["AutoscaleDocument", "AutoscaleQuery", "autoscale_document"]
 

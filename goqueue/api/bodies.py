@@ -10,7 +10,7 @@ import falcon
 
 from goqueue.api.json_reader import read_json
 from goqueue.api.security import KeyRing
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.errors import InvalidJobError
 
 CHUNK_BYTES = 64 * 1024

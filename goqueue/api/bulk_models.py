@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, JobDocument, job_document
 from goqueue.api.schemas import ErrorSearch, Moment, Name, PayloadSearch, Request, Status, Tag
-from goqueue.control.bulk import Preview
+from goqueue.bulk.actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
+from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
+from goqueue.bulk.operations import Preview
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.schema_rules import some_of
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
-from goqueue.rules.bulk_actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
-from goqueue.rules.schema_rules import some_of
-from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation, filter_document
-from goqueue.store.job_lists import JobFilter
 
 LIST_MAX = 200
 

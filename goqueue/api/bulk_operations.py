@@ -15,9 +15,9 @@ from goqueue.api.context import Context
 from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json
 from goqueue.api.schemas import validate
-from goqueue.control import bulk
-from goqueue.store import bulk_operations as bulk_store
-from goqueue.store.bulk_operations import NewBulkOperation
+from goqueue.bulk import operation_rows as bulk_store
+from goqueue.bulk import operations as bulk
+from goqueue.bulk.operation_rows import NewBulkOperation
 
 
 class BulkOperationsResource:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from goqueue.api.job_requests import JobRequests, QueueDirectory
-from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.submit import Submitter
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.submit import Submitter
+from goqueue.worker.broker import JobBroker
 
 
 @dataclass(frozen=True, slots=True)

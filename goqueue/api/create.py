@@ -15,16 +15,16 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.security import client_of
-from goqueue.db import Connection
+from goqueue.db.database import Connection
+from goqueue.engine import creation_rows as creation_store
+from goqueue.engine import idempotency_rows as idempotency
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.creation_rows import Created, CreatedNode
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.options.uniqueness import of_client
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
-from goqueue.rules.uniqueness import of_client
-from goqueue.store import creation as creation_store
-from goqueue.store import idempotency
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
-from goqueue.store.creation import Created, CreatedNode
-from goqueue.store.new_graphs import NewNode
 
 #: What of a job's document is what the job holds, and what stands there before it has any.
 _CONTENTS = {"payload": None, "result": None, "error": ""}

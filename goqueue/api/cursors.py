@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 import falcon
 
+from goqueue.engine.listing_rows import JobFilter
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID
-from goqueue.store.job_lists import JobFilter
 
 _ID_BYTES = 8
 _LIST_BYTES = 7  # 15 bytes together: no padding in base64

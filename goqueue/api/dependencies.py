@@ -7,9 +7,9 @@ import falcon
 from goqueue.api.context import Context
 from goqueue.api.dependency_models import link_document
 from goqueue.api.documents import as_json
-from goqueue.store import dependency_lists
-from goqueue.store import jobs as job_store
-from goqueue.store.dependency_lists import LINKS_MAX
+from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine.dependency_rows import LINKS_MAX
+from goqueue.engine.transitions import jobs as job_store
 
 
 class DependenciesResource:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from goqueue.api.documents import Document, JobDocument
+from goqueue.engine.dependency_rows import Link
 from goqueue.jobs import JobStatus, OnParentFailure
-from goqueue.store.dependency_lists import Link
 
 
 class CreatedDocument(JobDocument):

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from goqueue.engine.options.uniqueness import without_client
+from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
-from goqueue.rules.limits import BreakerState
-from goqueue.rules.uniqueness import without_client
-from goqueue.store.workers import WorkerCommand
-from goqueue.tracing.context import trace_id_of
+from goqueue.limits.settings import BreakerState
+from goqueue.observability.tracing.context import trace_id_of
 
 Seconds = float
 

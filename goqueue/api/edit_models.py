@@ -9,10 +9,10 @@ from pydantic import ConfigDict, Field
 
 from goqueue.api.documents import Document
 from goqueue.api.schemas import Name, NearMoment, Request
-from goqueue.control.editing import EditedVersion
+from goqueue.engine.edits import EditedVersion
+from goqueue.engine.json_diff import ABSENT
+from goqueue.engine.options.schema_rules import some_of
 from goqueue.jobs import PRIORITY_RANGE
-from goqueue.rules.json_diff import ABSENT
-from goqueue.rules.schema_rules import some_of
 
 
 class EditAndRetry(Request):

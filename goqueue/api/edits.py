@@ -12,7 +12,7 @@ from goqueue.api.documents import as_json, job_document
 from goqueue.api.edit_models import EditAndRetry, EditJob, version_document
 from goqueue.api.jobs import JobResource
 from goqueue.api.schemas import validate
-from goqueue.control.editing import Editor
+from goqueue.engine.edits import Editor
 
 
 class EditableJobResource(JobResource):

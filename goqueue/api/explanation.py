@@ -13,13 +13,13 @@ from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json
 from goqueue.api.explanation_models import BlockedKeysQuery, blocked_key_document
 from goqueue.api.schemas import validate
-from goqueue.control.explaining import explain_job
+from goqueue.engine import queue_rows as queue_store
 from goqueue.errors import InvalidJobError, QueueNotFoundError
-from goqueue.rules.admission import KEYLESS
-from goqueue.rules.limits import QueueLimits
-from goqueue.store import blocked_keys
-from goqueue.store import queue_settings as queue_settings_store
-from goqueue.store import queues as queue_store
+from goqueue.insight.explain import blocked_key_rows as blocked_keys
+from goqueue.insight.explain.explaining import explain_job
+from goqueue.limits import queue_setting_rows as queue_settings_store
+from goqueue.limits.rules import KEYLESS
+from goqueue.limits.settings import QueueLimits
 
 #: A cursor begins with so many bytes that stand for its queue.
 _QUEUE_BYTES = 6

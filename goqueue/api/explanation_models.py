@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document
+from goqueue.insight.explain import ReasonCode
+from goqueue.insight.explain.blocked_key_rows import WAITING_UP_TO, BlockedKey
 from goqueue.jobs import JobStatus
-from goqueue.rules.explanation import ReasonCode
-from goqueue.store.blocked_keys import WAITING_UP_TO, BlockedKey
 
 __all__ = [
     "BlockedKeyDocument",

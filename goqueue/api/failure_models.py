@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, JobDocument, job_document
 from goqueue.api.schemas import Name, QueryMoment
+from goqueue.insight.failure_rows import FailureGroup, Order
 from goqueue.jobs import Job
-from goqueue.store.failures import FailureGroup, Order
 
 GROUPS_MAX = 200
 

@@ -16,12 +16,12 @@ from goqueue.api.failure_models import (
     failure_document,
 )
 from goqueue.api.schemas import validate
-from goqueue.rules.bulk_actions import BulkAction
-from goqueue.store import failures as failure_store
-from goqueue.store import job_lists
-from goqueue.store.bulk_operations import NewBulkOperation
-from goqueue.store.failures import FailureFilter
-from goqueue.store.job_lists import JobFilter
+from goqueue.bulk.actions import BulkAction
+from goqueue.bulk.operation_rows import NewBulkOperation
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.insight import failure_rows as failure_store
+from goqueue.insight.failure_rows import FailureFilter
 
 
 class FailuresResource:

@@ -11,12 +11,13 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import CancelSelection, RetrySelection, validate
-from goqueue.broker.runway import Message
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.runway.runway import Message
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import Job, JobStatus
-from goqueue.store import cancellation, job_lists
-from goqueue.store import jobs as job_store
-from goqueue.store.job_lists import JobFilter
 
 #: Rows of one transaction: it holds their locks for some tens of milliseconds.
 CHUNK = 1000

@@ -7,9 +7,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from goqueue.api.json_reader import MAX_PROBLEMS
 from goqueue.api.schemas import BatchJob
+from goqueue.engine.graph_rows import NewNode
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import NewJob
-from goqueue.store.new_graphs import NewNode
 
 #: The most dependencies of one batch.
 MAX_EDGES = 100_000

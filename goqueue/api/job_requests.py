@@ -9,15 +9,15 @@ from typing import Any
 from goqueue.api.job_graphs import graph_of_batch
 from goqueue.api.json_reader import MAX_PROBLEMS
 from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob, validate
-from goqueue.broker.job_broker import JobBroker
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.options.job_settings import JobSettings
+from goqueue.engine.options.uniqueness import of_client
+from goqueue.engine.submit import new_job
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
-from goqueue.rules.job_settings import JobSettings
-from goqueue.rules.uniqueness import of_client
-from goqueue.store import queues as queue_store
-from goqueue.store.new_graphs import NewNode
-from goqueue.submit import new_job
+from goqueue.worker.broker import JobBroker
 
 
 class QueueDirectory:

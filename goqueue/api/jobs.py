@@ -13,12 +13,12 @@ from goqueue.api.create import CreateJobResource
 from goqueue.api.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
-from goqueue.store import dependencies as dependency_store
-from goqueue.store import job_lists
-from goqueue.store import jobs as job_store
-from goqueue.store.job_lists import JobFilter
 
 
 class JobsResource(CreateJobResource):

@@ -19,8 +19,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from goqueue.config.bounds import is_structure_deeper
 from goqueue.errors import InvalidJobError
-from goqueue.rules.bounds import is_structure_deeper
 
 __all__ = ["MAX_DEPTH", "MAX_VALUES", "path_name", "read_json"]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import falcon
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from goqueue import metrics
-from goqueue.tracing import context as trace_context
+from goqueue.observability import metrics
+from goqueue.observability.tracing import context as trace_context
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})

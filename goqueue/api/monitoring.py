@@ -10,12 +10,12 @@ from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.reading import Reading
 from goqueue.api.service_gauges import ServiceGaugesCollector
-from goqueue.config import Settings
-from goqueue.db import Database, expect_primary
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database, expect_primary
 from goqueue.errors import RedisUnavailableError, SchemaBehindError
+from goqueue.insight import gauge_rows as gauges
 from goqueue.migrations.upgrade import current_revision, head_revision
-from goqueue.shared_metrics import CONTENT_TYPE, exposition
-from goqueue.store import gauges
+from goqueue.observability.shared_metrics import CONTENT_TYPE, exposition
 
 #: A transaction that is older than a minute is not much older after this.
 HORIZON_GOOD_FOR_SECONDS = 5.0

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from goqueue.api.documents import Document, QueueDocument, Seconds
 from goqueue.api.schemas import Moment
-from goqueue.rules.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings
-from goqueue.rules.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
-from goqueue.store.type_settings import LimitedType
+from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings
+from goqueue.limits.settings import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
+from goqueue.limits.type_setting_rows import LimitedType
 
 __all__ = [
     "KeySettings",

@@ -18,13 +18,13 @@ from goqueue.api.queue_models import (
     settings_document,
 )
 from goqueue.api.schemas import validate
-from goqueue.control.flow_control import FlowControl
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.queue_rows import Queue
 from goqueue.errors import InvalidJobError
-from goqueue.store import queue_settings as queue_settings_store
-from goqueue.store import queues as queue_store
-from goqueue.store import statistics
-from goqueue.store.queues import Queue
-from goqueue.store.statistics import QueueStatistics
+from goqueue.insight import statistic_rows as statistics
+from goqueue.insight.statistic_rows import QueueStatistics
+from goqueue.limits import queue_setting_rows as queue_settings_store
+from goqueue.limits.flow_control import FlowControl
 
 #: The largest request of settings.
 SETTINGS_MAX_BYTES = 64 * 1024

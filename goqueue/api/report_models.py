@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document
-from goqueue.control.running_jobs import MAX_INTEGER
+from goqueue.engine.running_jobs import MAX_INTEGER
 from goqueue.jobs import JobStatus
 
 LOG_PAGE_MAX_LINES = 10_000

@@ -10,9 +10,9 @@ from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.report_models import LogQuery
 from goqueue.api.schemas import validate
+from goqueue.engine import report_rows as reports
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import JobNotFoundError
-from goqueue.store import jobs as job_store
-from goqueue.store import reports
 
 
 class ProgressResource:

@@ -16,7 +16,7 @@ import falcon
 
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.security import OPEN_PATHS, ApiKey
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 
 #: What is searched for in a list costs a look at many rows.
 SEARCHES = frozenset({"payload", "error"})

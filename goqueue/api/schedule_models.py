@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from goqueue.api.documents import Document, Seconds
 from goqueue.api.schemas import Key, Name, QueryMoment, Span, Tags
 from goqueue.api.unique_models import UniqueJob
+from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import (
     MAX_RATE_COST,
     MAX_RETRIES_LIMIT,
@@ -17,10 +18,9 @@ from goqueue.jobs import (
     PRIORITY_RANGE,
     JobStatus,
 )
-from goqueue.rules.cron_expression import CronExpression, Shift
-from goqueue.rules.flow_settings import Author, Settings, Text
-from goqueue.rules.schedule_settings import BlackoutSettings, ScheduleName, ScheduleSettings
-from goqueue.rules.schedules import (
+from goqueue.limits.flow_settings import Author, Settings, Text
+from goqueue.schedules.cron_expression import CronExpression, Shift
+from goqueue.schedules.rules import (
     BlackoutPolicy,
     CatchUp,
     Overlap,
@@ -30,7 +30,7 @@ from goqueue.rules.schedules import (
     TickKind,
     TickOutcome,
 )
-from goqueue.rules.uniqueness import without_client
+from goqueue.schedules.settings import BlackoutSettings, ScheduleName, ScheduleSettings
 
 #: The members of a schedule that are its job's.
 JOB_MEMBERS = (

@@ -24,13 +24,13 @@ from goqueue.api.schedule_models import (
 )
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
-from goqueue.control import scheduling
-from goqueue.rules.bounds import read_stored_json
-from goqueue.rules.cron_expression import CronExpression
-from goqueue.rules.schedule_settings import ScheduleIdentity
-from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source, preview
-from goqueue.store import schedule_ticks as tick_store
-from goqueue.store import schedules as schedule_store
+from goqueue.config.bounds import read_stored_json
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import scheduling
+from goqueue.schedules import tick_rows as tick_store
+from goqueue.schedules.cron_expression import CronExpression
+from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, preview
+from goqueue.schedules.settings import ScheduleIdentity
 
 
 class SchedulesResource:

@@ -20,7 +20,18 @@ from pydantic_core import PydanticCustomError
 from goqueue.api.json_reader import path_name
 from goqueue.api.names import expect_few_names
 from goqueue.api.unique_models import UniqueJob
-from goqueue.broker.job_type import MAX_LISTED_PROBLEMS
+from goqueue.config.bounds import near_moment
+from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
+from goqueue.engine.options.job_settings import (
+    KEY_MAX_CHARACTERS,
+    MAX_TAGS,
+    NAME_MAX_CHARACTERS,
+    NAME_PATTERN,
+    TAG_MAX_CHARACTERS,
+    JobSettings,
+)
+from goqueue.engine.options.job_type import MAX_LISTED_PROBLEMS
+from goqueue.engine.options.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
@@ -33,17 +44,6 @@ from goqueue.jobs import (
     JobStatus,
     OnParentFailure,
 )
-from goqueue.rules.bounds import near_moment
-from goqueue.rules.job_search import SEARCH_MAX_CHARACTERS
-from goqueue.rules.job_settings import (
-    KEY_MAX_CHARACTERS,
-    MAX_TAGS,
-    NAME_MAX_CHARACTERS,
-    NAME_PATTERN,
-    TAG_MAX_CHARACTERS,
-    JobSettings,
-)
-from goqueue.rules.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 
 BATCH_MAX_JOBS = 10_000
 CHAIN_MAX_JOBS = 1_000

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import falcon
 
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.errors import ConfigurationError
-from goqueue.monitoring_server import answers_to, is_loopback
+from goqueue.observability.monitoring_server import answers_to, is_loopback
 
 #: What a load balancer and a code generator may read without a key.
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})

@@ -8,7 +8,7 @@ import falcon
 
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
-from goqueue.store import statistics
+from goqueue.insight import statistic_rows as statistics
 
 
 class StatsResource:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from goqueue import metrics
 from goqueue.api.reading import Reading
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.store import gauges
-from goqueue.store.gauges import QueueGauges, ServiceGauges
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.insight import gauge_rows as gauges
+from goqueue.insight.gauge_rows import QueueGauges, ServiceGauges
+from goqueue.observability import metrics
 
 #: Several scrapers of one process within this time are one question to PostgreSQL.
 GOOD_FOR_SECONDS = 1.0

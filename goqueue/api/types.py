@@ -12,11 +12,11 @@ from goqueue.api.documents import as_json
 from goqueue.api.queue_models import TypeSettings, breaker_document
 from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
 from goqueue.api.schemas import validate
-from goqueue.broker.job_type import JobType
+from goqueue.engine.options.job_type import JobType
 from goqueue.errors import TypeNotFoundError
-from goqueue.rules.limits import BreakerState
-from goqueue.store import type_settings as type_settings_store
-from goqueue.store.type_settings import LimitedType
+from goqueue.limits import type_setting_rows as type_settings_store
+from goqueue.limits.settings import BreakerState
+from goqueue.limits.type_setting_rows import LimitedType
 
 
 class TypesResource:

@@ -1,4 +1,4 @@
-"""A logarithmic axis of durations: the buckets of `rules/histograms.py` as places, with labels. Pure."""
+"""A logarithmic axis of durations: the buckets of `insight/histograms.py` as places, with labels. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from goqueue.dashboard.presentation import duration
-from goqueue.rules.histograms import BOUNDS
+from goqueue.insight.histograms import BOUNDS
 
 __all__ = ["DurationAxis", "Label", "label_of_bucket"]
 

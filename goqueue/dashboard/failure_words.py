@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from goqueue.dashboard.tracebacks import headline
-from goqueue.store.failure_groups import ShownGroup, ShownKind
+from goqueue.insight.failure_group_rows import ShownGroup, ShownKind
 
 __all__ = ["failure_words"]
 
-#: What `rules/fingerprints.py` writes for what differs between the failures of one kind.
+#: What `engine/fingerprints.py` writes for what differs between the failures of one kind.
 _PLACEHOLDER = re.compile(r"<(?:n|hex|id|uuid|string|address|url|path|time)>")
 
 _WORD = re.compile(r"\w")

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 import falcon
 
 from goqueue.api.bodies import FORM_FACTOR, read_form
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
 
 __all__ = ["FOLDER", "DashboardGuard", "is_dashboard"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from goqueue.dashboard.duration_axis import DurationAxis, Label, label_of_bucket
 from goqueue.dashboard.presentation import duration, number, percent
-from goqueue.rules.histograms import quantile, trimmed
+from goqueue.insight.histograms import quantile, trimmed
 
 __all__ = ["HEIGHT", "Bar", "Grid", "HistogramChart", "Mark", "Row", "histogram_chart", "round_steps"]
 

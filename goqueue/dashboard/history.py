@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from goqueue.db import Connection
-from goqueue.rules.histograms import added, quantile
-from goqueue.rules.ranges import TimeRange, moment_before
-from goqueue.store import rollups
-from goqueue.store.rollups import Scope, Step
-from goqueue.store.rows import current_time
+from goqueue.db.database import Connection
+from goqueue.db.statements import current_time
+from goqueue.insight import rollup_rows as rollups
+from goqueue.insight.histograms import added, quantile
+from goqueue.insight.ranges import TimeRange, moment_before
+from goqueue.insight.rollup_rows import Scope, Step
 
 __all__ = [
     "ChartName",

@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from goqueue.api.schemas import Name, QueryMoment, SearchText, Tag, validate
+from goqueue.engine.job_search import parse_search, written
+from goqueue.engine.listing_rows import JobFilter
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, JobStatus
-from goqueue.rules.job_search import parse_search, written
-from goqueue.store.job_lists import JobFilter
 
 __all__ = ["FIELDS", "JobQuery", "address", "filter_parameters", "in_words", "query_of", "read_query"]
 

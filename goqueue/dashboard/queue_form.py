@@ -9,7 +9,7 @@ from typing import Any
 
 from goqueue.dashboard.presentation import duration, number
 from goqueue.errors import InvalidJobError
-from goqueue.rules.limits import OnConflict, QueueLimits, RateAlgorithm, RateLimit
+from goqueue.limits.settings import OnConflict, QueueLimits, RateAlgorithm, RateLimit
 
 __all__ = [
     "FIELDS",

@@ -11,18 +11,27 @@ from goqueue.dashboard import history as history_reading
 from goqueue.dashboard.history import History, ended_per_second
 from goqueue.dashboard.page import Site
 from goqueue.dashboard.snapshots import one_moment
-from goqueue.db import Connection
+from goqueue.db.database import Connection
+from goqueue.db.statements import current_time
 from goqueue.errors import QueueNotFoundError
+from goqueue.insight import (
+    overview_rows as overview,
+)
+from goqueue.insight import (
+    queue_figure_rows as queue_figures,
+)
+from goqueue.insight import (
+    rollup_rows as rollups,
+)
+from goqueue.insight.outlook import Course, Outlook, outlook
+from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
+from goqueue.insight.queue_figure_rows import Count, QueueCounts, QueueStanding
+from goqueue.insight.ranges import TimeRange
+from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_steps import MINUTES, TENS
 from goqueue.jobs import QUARANTINE_QUEUE
-from goqueue.rules.limits import BreakerState
-from goqueue.rules.outlook import Course, Outlook, outlook
-from goqueue.rules.ranges import TimeRange
-from goqueue.rules.rollup_steps import MINUTES, TENS
-from goqueue.store import overview, queue_figures, rollups, type_settings
-from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
-from goqueue.store.queue_figures import Count, QueueCounts, QueueStanding
-from goqueue.store.rollups import Scope, Step
-from goqueue.store.rows import current_time
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.settings import BreakerState
 
 __all__ = ["QueueReader", "QueueView"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from goqueue.dashboard.json_tree import printable
+from goqueue.engine.dependency_rows import Link
+from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import Job, OnParentFailure
-from goqueue.rules.uniqueness import without_client
-from goqueue.store.dependency_lists import Link
 
 __all__ = ["Handler", "as_curl", "as_python", "request_of"]
 

@@ -11,7 +11,7 @@ import jinja2
 import orjson
 from falcon import uri
 
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard import presentation
 from goqueue.dashboard.browser_names import browser_name
 from goqueue.dashboard.failure_words import failure_words

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from goqueue.dashboard.duration_axis import DurationAxis, Label, label_of_bucket
 from goqueue.dashboard.presentation import number
-from goqueue.store.rollups import Step
+from goqueue.insight.rollup_rows import Step
 
 __all__ = ["CIRCLES_MAX", "COLUMNS", "HEIGHT", "Circle", "ScatterChart", "scatter_chart"]
 

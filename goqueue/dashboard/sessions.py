@@ -19,10 +19,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from goqueue.api.security import ApiKey, KeyRing
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.store import sessions as session_store
-from goqueue.store.sessions import SignedIn
+from goqueue.config.settings import Settings
+from goqueue.dashboard import session_rows as session_store
+from goqueue.dashboard.session_rows import SignedIn
+from goqueue.db.database import Database
 
 __all__ = ["COOKIE", "LIFETIME_SECONDS", "SECURE_COOKIE", "Session", "Sessions"]
 

@@ -39,7 +39,7 @@ from goqueue.dashboard.poll_answers import PollAnswers
 from goqueue.dashboard.queue_reading import QueueReader
 from goqueue.dashboard.rendering import Renderer
 from goqueue.dashboard.sessions import Sessions
-from goqueue.store.workers import WorkerCommand
+from goqueue.engine.worker_rows import WorkerCommand
 
 __all__ = ["DASHBOARD", "add_dashboard"]
 

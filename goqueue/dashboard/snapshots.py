@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from goqueue.db import Connection, Database
-from goqueue.store import bounded_reads
+from goqueue.db import bounded_reads
+from goqueue.db.database import Connection, Database
 
 __all__ = ["one_moment"]
 

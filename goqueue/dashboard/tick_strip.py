@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
-from goqueue.store.schedule_ticks import TickRow
+from goqueue.schedules.tick_rows import TickRow
 
 __all__ = ["HEIGHT", "TICKS_SHOWN", "Bar", "Strip", "strip_of", "tone_of", "word_of"]
 

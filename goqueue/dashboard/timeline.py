@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from goqueue.dashboard.timeline_words import ENDED_BY, OUTCOMES, REASONS, waited
+from goqueue.engine.dependency_rows import Link
+from goqueue.engine.listing_rows import Attempt
+from goqueue.insight.job_history_rows import History
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
-from goqueue.store.dependency_lists import Link
-from goqueue.store.job_history import History
-from goqueue.store.job_lists import Attempt
 
 __all__ = ["Entry", "Timeline", "timeline"]
 

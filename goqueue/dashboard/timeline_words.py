@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from goqueue.engine.listing_rows import Attempt
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.store.job_lists import Attempt
 
 __all__ = ["ENDED_BY", "OUTCOMES", "REASONS", "Wait", "waited"]
 

@@ -9,20 +9,22 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from goqueue.api.context import Context
-from goqueue.broker.job_type import JobType
 from goqueue.dashboard import history
 from goqueue.dashboard.guard import FOLDER
 from goqueue.dashboard.snapshots import one_moment
+from goqueue.db.statements import current_time
+from goqueue.engine.options.job_type import JobType
 from goqueue.errors import TypeNotFoundError
-from goqueue.rules.histograms import added, quantile
-from goqueue.rules.ranges import TimeRange
-from goqueue.rules.rollup_steps import MINUTES, TENS
-from goqueue.store import failure_groups, rollups, type_settings
-from goqueue.store.failure_groups import ShownGroup
-from goqueue.store.failures import FailureFilter
-from goqueue.store.rollups import Scope, Step
-from goqueue.store.rows import current_time
-from goqueue.store.type_settings import LimitedType
+from goqueue.insight import failure_group_rows as failure_groups
+from goqueue.insight import rollup_rows as rollups
+from goqueue.insight.failure_group_rows import ShownGroup
+from goqueue.insight.failure_rows import FailureFilter
+from goqueue.insight.histograms import added, quantile
+from goqueue.insight.ranges import TimeRange
+from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_steps import MINUTES, TENS
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.type_setting_rows import LimitedType
 
 __all__ = [
     "GROUPS_SHOWN",

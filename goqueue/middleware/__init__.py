@@ -5,7 +5,7 @@ from __future__ import annotations
 from dramatiq import Middleware
 from dramatiq.middleware import Retries
 
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.middleware.event_loop import JobEventLoop
 from goqueue.middleware.follow_ups import JobCallbacks, JobPipelines
 from goqueue.middleware.lifecycle import Lifecycle

@@ -14,6 +14,7 @@ from dramatiq import Message
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 
+from goqueue.config.bounds import is_number
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
     AttemptOutcome,
@@ -23,8 +24,7 @@ from goqueue.jobs import (
     NewJob,
     Outcome,
 )
-from goqueue.rules.bounds import is_number
-from goqueue.tracing import AttemptTrace
+from goqueue.observability.tracing import AttemptTrace
 
 if TYPE_CHECKING:
     from goqueue.middleware.lifecycle import Failure

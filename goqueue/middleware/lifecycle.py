@@ -9,13 +9,13 @@ from dramatiq import Broker, Middleware
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Interrupt
 
-from goqueue import tracing
+from goqueue.engine import fingerprints
 from goqueue.errors import DeadlineExceeded, Discard, Translated
-from goqueue.job_context import job_context
 from goqueue.jobs import AttemptOutcome, FailureKind, JobStatus
 from goqueue.middleware.job_message import JobMessage
-from goqueue.rules import fingerprints
-from goqueue.rules.exception_reader import ExceptionReader, frames_of
+from goqueue.observability import tracing
+from goqueue.observability.exception_reader import ExceptionReader, frames_of
+from goqueue.observability.job_context import job_context
 
 #: Kept of an error's text and of its traceback.
 ERROR_MAX_CHARACTERS = 4_000
@@ -28,7 +28,7 @@ THROTTLED = "throttled"
 UNREADABLE = "unreadable_payload"
 
 #: Modules that stand between the worker and a handler, a coroutine's too.
-_FOREIGN_FRAMES = ("dramatiq.", "goqueue.broker.", "goqueue.middleware.", "concurrent.futures.")
+_FOREIGN_FRAMES = ("dramatiq.", "goqueue.worker.", "goqueue.middleware.", "concurrent.futures.")
 
 
 class Failure(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from goqueue.models import metadata
+from goqueue.db.tables import metadata
 
 #: Two `goqueue migrate` at once (two replicas that start together) run one after the other.
 MIGRATION_LOCK = 7_310_001

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from goqueue.db import Database
+from goqueue.db.database import Database
 
 
 def upgrade(database: Database, revision: str = "head") -> None:

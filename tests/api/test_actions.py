@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.broker.runway import Message, Runway
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Message, Runway
+from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.jobs import JobStatus
-from goqueue.store import attempts as attempt_store
 from tests.support.factories import JobFactory
 
 Create = Callable[..., dict[str, Any]]

@@ -9,9 +9,9 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
 from tests.api.test_service import assert_described
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

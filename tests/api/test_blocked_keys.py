@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
-from goqueue.rules.limits import QueueLimits
-from goqueue.store import blocked_keys, queue_settings
-from goqueue.store import queues as queue_store
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.insight.explain import blocked_key_rows as blocked_keys
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.settings import QueueLimits
 from tests.support.explanations import seconds_from
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

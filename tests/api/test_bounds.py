@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
+from goqueue.db.database import Database
 from goqueue.jobs import MAX_DELAY_SECONDS
 from tests.api.conftest import NOOP
 from tests.support.factories import JobFactory

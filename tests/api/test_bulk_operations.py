@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.services.bulk_operator import BulkOperator
+from goqueue.bulk.service import BulkOperator
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
 from tests.api.test_service import assert_described
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
+from goqueue.db.database import Database
 from goqueue.jobs import JobStatus
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
-from goqueue.store import jobs as job_store
+from goqueue.db.database import Database
+from goqueue.engine.transitions import jobs as job_store
 from tests.support.dashboard import DashboardClient
 
 PLACE = "/dashboard/create"

@@ -10,16 +10,16 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.bulk.service import BulkOperator
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine.fingerprints import kind_of
+from goqueue.engine.runway.runway import Runway
+from goqueue.insight import failure_group_rows as failure_groups
+from goqueue.insight import failure_rows as failure_store
+from goqueue.insight.failure_rows import FailureFilter
 from goqueue.jobs import FailureKind
-from goqueue.rules.fingerprints import kind_of
-from goqueue.services.bulk_operator import BulkOperator
-from goqueue.store import failure_groups
-from goqueue.store import failures as failure_store
-from goqueue.store.failures import FailureFilter
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -14,15 +14,17 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.pages.job_reading import ATTEMPTS_SHOWN, LINKS_SHOWN
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Connection, Database
+from goqueue.db.database import Connection, Database
+from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine import report_rows as reports
+from goqueue.engine.report_rows import Line, Progress, Report
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.insight import job_history_rows as job_history
 from goqueue.jobs import Job
-from goqueue.store import dependency_lists, job_history, reports
-from goqueue.store import jobs as job_store
-from goqueue.store.reports import Line, Progress, Report
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 

@@ -11,14 +11,14 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.bulk.service import BulkOperator
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import walk_rows as job_walks
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import Job, JobStatus
-from goqueue.services.bulk_operator import BulkOperator
-from goqueue.store import job_walks
-from goqueue.store import jobs as job_store
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.shared_readings import SharedReadings
-from goqueue.db import Database
-from goqueue.services.roller import Roller
-from goqueue.store import overview, queues
-from goqueue.store.rows import current_time
+from goqueue.db.database import Database
+from goqueue.db.statements import current_time
+from goqueue.engine import queue_rows as queues
+from goqueue.insight import overview_rows as overview
+from goqueue.insight.roller import Roller
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.plans import run_script

@@ -11,11 +11,15 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
-from goqueue.rules.limits import (
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.queue_rows import Queue
+from goqueue.engine.runway.runway import Runway
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.settings import (
     Breaker,
     KeyLimits,
     OnConflict,
@@ -24,9 +28,6 @@ from goqueue.rules.limits import (
     RateLimit,
     TypeLimits,
 )
-from goqueue.store import queue_settings, type_settings
-from goqueue.store import queues as queue_store
-from goqueue.store.queues import Queue
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -668,7 +669,7 @@ def test_counts_say_where_they_stopped(
     dashboard: DashboardClient, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A count that stopped at its bound has a plus."""
-    for module in ("goqueue.store.overview", "goqueue.dashboard.queue_reading"):
+    for module in ("goqueue.insight.overview_rows", "goqueue.dashboard.queue_reading"):
         monkeypatch.setattr(f"{module}.COUNTED_UP_TO", 2)
     for _ in range(2):
         make_job(queue="noop")

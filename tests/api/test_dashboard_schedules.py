@@ -12,15 +12,15 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.control import scheduling
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import JobStatus, NewJob, UniqueRule
-from goqueue.rules.schedules import ScheduleDefinition, Source
-from goqueue.store import schedule_ticks as tick_store
-from goqueue.store import schedules as schedule_store
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import scheduling
+from goqueue.schedules import tick_rows as tick_store
+from goqueue.schedules.rules import ScheduleDefinition, Source
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

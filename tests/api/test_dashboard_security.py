@@ -19,15 +19,15 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.dashboard import session_rows as session_store
 from goqueue.dashboard import sessions as dashboard_sessions
 from goqueue.dashboard.guard import CONTENT_SECURITY_POLICY
 from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
 from goqueue.dashboard.sign_in_attempts import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
-from goqueue.store import sessions as session_store
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
 from tests.support.dashboard import DashboardClient, form_secret
 from tests.support.dashboard_pages import addresses, form_routes, page_routes, routes
 from tests.support.factories import JobFactory

@@ -13,11 +13,11 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
-from goqueue.store import type_settings as type_settings_store
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
+from goqueue.limits import type_setting_rows as type_settings_store
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from goqueue.db import Database
-from goqueue.store import worker_lists
-from goqueue.store import workers as worker_store
-from goqueue.store.workers import WorkerCommand
+from goqueue.db.database import Database
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.insight import worker_listing_rows as worker_lists
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 from falcon import testing
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.services.cleaner import Cleaner
-from goqueue.store import edits as edit_store
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import edit_rows as edit_store
+from goqueue.scheduler.cleaner import Cleaner
 from tests.support.factories import JobFactory
 
 SOON = "2033-01-01T00:00:00Z"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
-from goqueue.store import dependencies as dependency_store
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
 from tests.support.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
 from goqueue.jobs import Job
-from goqueue.rules.admission import Candidate
-from goqueue.rules.breakers import Change
-from goqueue.rules.limits import (
+from goqueue.limits import admission_rows as admission_store
+from goqueue.limits import breaker_rows as breaker_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import rate_rows as rate_store
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.breaker_rules import Change
+from goqueue.limits.rules import Candidate
+from goqueue.limits.settings import (
     Breaker,
     BreakerState,
     KeyLimits,
@@ -22,11 +28,6 @@ from goqueue.rules.limits import (
     RateLimit,
     TypeLimits,
 )
-from goqueue.store import admission as admission_store
-from goqueue.store import breakers as breaker_store
-from goqueue.store import queue_settings, type_settings
-from goqueue.store import queues as queue_store
-from goqueue.store import rates as rate_store
 from tests.support.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.rules.fingerprints import kind_of
-from goqueue.services.bulk_operator import BulkOperator
-from goqueue.store import failures as failure_store
+from goqueue.bulk.service import BulkOperator
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.fingerprints import kind_of
+from goqueue.insight import failure_rows as failure_store
 from tests.api.test_service import assert_described
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

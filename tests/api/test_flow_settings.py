@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.broker.runway import Runway
-from goqueue.db import Database
-from goqueue.store import queues as queue_store
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Runway
 from tests.api.test_service import assert_described
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

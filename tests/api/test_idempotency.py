@@ -11,12 +11,12 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine.runway.runway import Runway
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.store import new_jobs as new_job_store
 from tests.api.conftest import NOOP
 from tests.support.shared_database import emptied_database, module_settings
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
-from goqueue.store import job_lists
-from goqueue.store.rows import fetch_all
+from goqueue.db.database import Database
+from goqueue.db.statements import fetch_all
+from goqueue.engine import listing_rows as job_lists
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

@@ -11,10 +11,10 @@ from falcon import testing
 from pydantic import SecretStr
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine.runway.runway import Runway
 from tests.support.factories import JobFactory
 from tests.support.replicas import EmbeddedReplica
 from tests.support.waiting import wait_until

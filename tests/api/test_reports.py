@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
-from goqueue.store import reports
-from goqueue.store.reports import Line, Progress, Report
+from goqueue.db.database import Database
+from goqueue.engine import report_rows as reports
+from goqueue.engine.report_rows import Line, Progress, Report
 from tests.support.factories import JobFactory
 
 Create = Callable[..., dict[str, Any]]

@@ -13,10 +13,10 @@ from goqueue.api import job_actions
 from goqueue.api.app import create_app
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.request_limits import ConcurrentRequests, RequestRate
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
 from tests.api.conftest import NOOP
 
 KEYS = ("first", "second")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db import Database
-from goqueue.rules.schedules import Source
+from goqueue.db.database import Database
+from goqueue.schedules.rules import Source
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -8,7 +8,7 @@ import pytest
 from falcon import testing
 
 from goqueue.api.security import refuse_open_bind
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.errors import ConfigurationError
 from tests.support import shared_database
 

@@ -16,10 +16,10 @@ from falcon import testing
 from pydantic import SecretStr
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.engine.runway.runway import Runway
 from goqueue.migrations.upgrade import upgrade
 from tests.api.conftest import NOOP
 from tests.support import shared_database
@@ -165,7 +165,7 @@ def test_what_we_did_not_expect_is_a_500_without_details(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the payload of a customer")
 
-    monkeypatch.setattr("goqueue.store.jobs.get", fail)
+    monkeypatch.setattr("goqueue.engine.transitions.jobs.get", fail)
     result = client.simulate_get("/jobs/1")
     assert result.status_code == 500
     assert result.headers["content-type"] == "application/problem+json"

@@ -13,7 +13,7 @@ from falcon import testing
 from openapi_spec_validator import validate as validate_openapi
 
 from goqueue.api.operations import OPERATIONS
-from goqueue.db import Database
+from goqueue.db.database import Database
 from tests.api.conftest import NOOP
 from tests.support.factories import JobFactory
 

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from goqueue.config import Settings, environment_of
-from goqueue.embedded import free_port
+from goqueue.config.settings import Settings, environment_of
+from goqueue.dev.embedded import free_port
 from tests.api.conftest import NOOP
 from tests.support.slow_clients import HALF_BODY, HALF_CHUNK, HALF_HEAD, ask, clients, raw
 from tests.support.waiting import wait_until

@@ -9,11 +9,11 @@ import pytest
 from falcon import testing
 
 import goqueue
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
-from goqueue.store import cleaning
-from goqueue.store import jobs as job_store
 from tests.support import noop_jobs
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory

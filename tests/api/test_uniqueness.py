@@ -11,7 +11,7 @@ import pytest
 from falcon import testing
 from prometheus_client import REGISTRY
 
-from goqueue.db import Database
+from goqueue.db.database import Database
 from tests.api.conftest import NOOP
 from tests.support.factories import JobFactory
 

@@ -9,10 +9,10 @@ import pytest
 from falcon import inspect, testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
 from tests.api.conftest import NOOP
 from tests.api.test_security import HASHES, KEYS
 from tests.support.shared_database import TESTED_HOST, emptied_database, module_settings

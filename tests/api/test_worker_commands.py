@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.broker.orders import Orders
-from goqueue.broker.own_memory import own_memory_bytes
-from goqueue.config import Settings
-from goqueue.control.workers import tell_worker
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.worker_rows import WorkerCommand, WorkerState
 from goqueue.errors import WorkerNotFoundError
-from goqueue.store import demand, gauges, statistics
-from goqueue.store import workers as worker_store
-from goqueue.store.workers import WorkerCommand, WorkerState
+from goqueue.insight import demand_rows as demand
+from goqueue.insight import gauge_rows as gauges
+from goqueue.insight import statistic_rows as statistics
+from goqueue.worker.commands import tell_worker
+from goqueue.worker.orders import Orders
+from goqueue.worker.own_memory import own_memory_bytes
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 
@@ -174,7 +176,7 @@ def test_a_quiet_process_of_its_own_leaves_the_quarantine_to_others(
 @pytest.fixture
 def terminations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """What a handler of SIGTERM, as Dramatiq has one, was called with; each test is a process of its own."""
-    monkeypatch.setattr("goqueue.broker.terminations._terminations", None)
+    monkeypatch.setattr("goqueue.worker.terminations._terminations", None)
     called: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGTERM, lambda number, _frame: called.append(number))

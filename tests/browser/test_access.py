@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from goqueue.embedded import HOST, free_port
+from goqueue.dev.embedded import HOST, free_port
 from tests.browser.checks import faults
 from tests.support.chromium import watched_page
 from tests.support.shop import Shop

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from goqueue.rules.fingerprints import kind_of
-from goqueue.store import failures as failure_store
+from goqueue.engine.fingerprints import kind_of
+from goqueue.insight import failure_rows as failure_store
 from tests.support.chromium import sideways
 from tests.support.factories import JobFactory
 from tests.support.shop import Shop

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from goqueue.store import queues as queue_store
+from goqueue.engine import queue_rows as queue_store
 from tests.support.chromium import sideways
 from tests.support.factories import JobFactory
 from tests.support.shop import Shop

@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Runway, parse
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import ready_rows as ready_store
+from goqueue.engine.runway.runway import Runway, parse
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
-from goqueue.rules.limits import KeyLimits, OnConflict, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
-from goqueue.services.governed_queues import GovernedQueues
-from goqueue.services.service import Counts
-from goqueue.store import admission as admission_store
-from goqueue.store import attempts as attempt_store
-from goqueue.store import jobs as job_store
-from goqueue.store import queue_settings, type_settings
-from goqueue.store import queues as queue_store
-from goqueue.store import ready as ready_store
+from goqueue.limits import admission_rows as admission_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.settings import KeyLimits, OnConflict, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+from goqueue.scheduler.service import Counts
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until

@@ -7,12 +7,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Connection, Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Connection, Database
+from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseRefusedError
 from goqueue.jobs import JobStatus
-from goqueue.rules.limits import (
+from goqueue.limits import admission_rows as admission_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.admission_round import QueueAdmission
+from goqueue.limits.settings import (
     Breaker,
     BreakerState,
     KeyLimits,
@@ -21,12 +28,6 @@ from goqueue.rules.limits import (
     RateLimit,
     TypeLimits,
 )
-from goqueue.services.admission import QueueAdmission
-from goqueue.services.governed_queues import GovernedQueues
-from goqueue.store import admission as admission_store
-from goqueue.store import jobs as job_store
-from goqueue.store import queue_settings, type_settings
-from goqueue.store import queues as queue_store
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 

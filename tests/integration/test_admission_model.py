@@ -18,27 +18,23 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.engine import edit_rows as edits
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import ready_rows as ready_store
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import cancellation
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
-from goqueue.rules.limits import (
-    Breaker,
-    KeyLimits,
-    QueueLimits,
-    RateAlgorithm,
-    RateLimit,
-    TypeLimits,
-)
-from goqueue.services.governed_queues import GovernedQueues
-from goqueue.store import attempts as attempt_store
-from goqueue.store import cancellation, edits, queue_settings, type_settings
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import queues as queue_store
-from goqueue.store import ready as ready_store
-from goqueue.store import workers as worker_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.settings import Breaker, KeyLimits, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
 
 if TYPE_CHECKING:
-    from goqueue.broker.runway import Runway
-    from goqueue.config import Settings
-    from goqueue.db import Database
+    from goqueue.config.settings import Settings
+    from goqueue.db.database import Database
+    from goqueue.engine.runway.runway import Runway
 
 HEAD_START = 60.0
 LEASE = 3600.0

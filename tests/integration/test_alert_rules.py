@@ -7,11 +7,11 @@ import json
 import pytest
 
 from goqueue.cli import main
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
-from goqueue.rules.limits import QueueLimits
-from goqueue.store import queue_settings
-from goqueue.store import queues as queue_store
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.settings import QueueLimits
 
 
 def test_the_command_prints_the_rules_of_queues_that_promise_a_wait(

@@ -9,13 +9,13 @@ import dramatiq
 import pytest
 
 import goqueue
-from goqueue import submit
-from goqueue.broker.job_broker import JobBroker
-from goqueue.config import Settings
-from goqueue.control import editing
+from goqueue.config.settings import Settings
+from goqueue.engine import edits as editing
+from goqueue.engine import submit
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import NewJob
-from goqueue.store import type_settings
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import QUICK, Engine, process_of
 
 

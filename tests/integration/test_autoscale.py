@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.config import Settings
-from goqueue.control.autoscaling import autoscale_queue
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
 from goqueue.errors import QueueNotFoundError
+from goqueue.insight import demand_rows as demand
+from goqueue.insight.autoscale import DEFAULT_SLO_WAIT_SECONDS, Autoscale, RunTimes
+from goqueue.insight.autoscaling import autoscale_queue
 from goqueue.jobs import Job
-from goqueue.rules.autoscale import DEFAULT_SLO_WAIT_SECONDS, Autoscale, RunTimes
-from goqueue.store import demand
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

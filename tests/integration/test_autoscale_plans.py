@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from goqueue.config import Settings
-from goqueue.control.autoscaling import autoscale_queue
-from goqueue.db import Database
-from goqueue.rules.autoscale import Autoscale, RunTimes
-from goqueue.store import bounded_reads, demand, gauges
+from goqueue.config.settings import Settings
+from goqueue.db import bounded_reads
+from goqueue.db.database import Database
+from goqueue.insight import demand_rows as demand
+from goqueue.insight import gauge_rows as gauges
+from goqueue.insight.autoscale import Autoscale, RunTimes
+from goqueue.insight.autoscaling import autoscale_queue
 from tests.support.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 

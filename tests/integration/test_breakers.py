@@ -10,21 +10,21 @@ import pytest
 from prometheus_client import REGISTRY
 
 import goqueue
-from goqueue.broker import outcome_counter
-from goqueue.broker.outcome_counter import OutcomeCounter
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.limits import breaker_rows as breaker_store
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.breaker_rows import BreakerRow, End
+from goqueue.limits.breaker_rules import Change
+from goqueue.limits.breaker_service import Breakers
+from goqueue.limits.settings import Breaker, BreakerState, TypeLimits
+from goqueue.limits.type_setting_rows import LimitedType
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.rules.breakers import Change
-from goqueue.rules.limits import Breaker, BreakerState, TypeLimits
-from goqueue.services.breaker import Breakers
-from goqueue.store import attempts as attempt_store
-from goqueue.store import breakers as breaker_store
-from goqueue.store import type_settings
-from goqueue.store.breakers import BreakerRow, End
-from goqueue.store.type_settings import LimitedType
-from goqueue.submit import current_submitter, new_job
+from goqueue.worker import outcome_counter
+from goqueue.worker.outcome_counter import OutcomeCounter
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until

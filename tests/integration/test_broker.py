@@ -15,17 +15,18 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 import goqueue
-from goqueue import metrics, submit
-from goqueue.broker import interrupts
-from goqueue.broker.runway import Message
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import submit
+from goqueue.engine.runway.runway import Message
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.insight.explain import ReasonCode
+from goqueue.insight.explain import fact_rows as explanation
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob
-from goqueue.rules.explanation import ReasonCode
-from goqueue.store import attempts as attempt_store
-from goqueue.store import explanation
-from goqueue.store import jobs as job_store
-from goqueue.store import new_jobs as new_job_store
+from goqueue.observability import metrics
+from goqueue.worker import interrupts
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
@@ -532,7 +533,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
     wait_until(lambda: runs["hold"] == 1, what="the handler")
     worker_id = engine.broker.holdings.worker_id
     stale = metrics.STALE_RESULTS._value.get()
-    from goqueue.store import workers as worker_store  # noqa: PLC0415
+    from goqueue.engine import worker_rows as worker_store  # noqa: PLC0415
 
     with engine.broker.database.autocommit() as connection:
         worker_store.stop(connection, worker_id)
@@ -564,7 +565,7 @@ def test_lost_claims_are_released(engine: Engine) -> None:
 def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
     """Jobs whose messages vanish from Redis run all the same, once, without a restart."""
     with engine.broker.database.autocommit() as connection:
-        from goqueue.store import queues as queue_store  # noqa: PLC0415
+        from goqueue.engine import queue_rows as queue_store  # noqa: PLC0415
 
         queue_store.pause(connection, "default")
     ids = [create(engine, "give", {"value": number}) for number in range(50)]

@@ -13,9 +13,17 @@ import pytest
 
 import goqueue
 from goqueue import failpoints
-from goqueue.config import Settings, environment_of
-from goqueue.control import bulk
-from goqueue.db import Connection, Database
+from goqueue.bulk import operation_rows as bulk_store
+from goqueue.bulk import operations as bulk
+from goqueue.bulk.actions import STEP_MAX, BulkAction, BulkState
+from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
+from goqueue.bulk.service import BulkOperator
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Connection, Database
+from goqueue.db.statements import current_time
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import (
     BulkOperationEndedError,
     BulkOperationNotFoundError,
@@ -23,14 +31,6 @@ from goqueue.errors import (
     InvalidJobError,
 )
 from goqueue.jobs import Job, JobStatus
-from goqueue.rules.bulk_actions import STEP_MAX, BulkAction, BulkState
-from goqueue.services.bulk_operator import BulkOperator
-from goqueue.store import bulk_operations as bulk_store
-from goqueue.store import cleaning
-from goqueue.store import jobs as job_store
-from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation
-from goqueue.store.job_lists import JobFilter
-from goqueue.store.rows import current_time
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -371,9 +371,9 @@ def test_nothing_is_done_twice_after_the_operator_died(desk: Desk, armed: Callab
 
 OPERATOR = """
 from goqueue import failpoints
-from goqueue.config import load_settings
-from goqueue.db import Database
-from goqueue.services.bulk_operator import BulkOperator
+from goqueue.config.settings import load_settings
+from goqueue.db.database import Database
+from goqueue.bulk.service import BulkOperator
 
 settings = load_settings()
 database = Database(settings)

@@ -15,16 +15,17 @@ from dramatiq.middleware import Interrupt
 from pydantic import SecretStr
 
 import goqueue
-from goqueue import metrics, submit
-from goqueue.broker.interrupts import Interrupted, Interrupts
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import submit
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import Job, NewJob
 from goqueue.middleware.job_message import CurrentJob
-from goqueue.services.rescuer import Rescuer
-from goqueue.store import cancellation
-from goqueue.store import jobs as job_store
+from goqueue.observability import metrics
+from goqueue.scheduler.rescuer import Rescuer
+from goqueue.worker.interrupts import Interrupted, Interrupts
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
@@ -316,7 +317,7 @@ def _cancel(engine: Engine, job_id: int) -> job_store.Cancelled:
 
 def test_jobs_that_wait_for_a_cancelled_one_are_told(engine: Engine) -> None:
     """A cancel settles the dependants of what it ends, in its transaction; so does a forced one."""
-    from goqueue.submit import current_submitter  # noqa: PLC0415  (this process's, by now)
+    from goqueue.engine.submit import current_submitter  # noqa: PLC0415  (this process's, by now)
 
     make_job = JobFactory(engine.broker.database)
     waiting, running = make_job(available_at="2100-01-01"), make_job("running")
@@ -355,7 +356,7 @@ def test_the_index_finds_what_is_to_be_stopped(engine: Engine, name: str) -> Non
 
 def test_cancels_of_families_at_once_deadlock_nobody(engine: Engine) -> None:
     """Jobs and what waits for them, cancelled from many sides at once: conflicts are settled by a repeat."""
-    from goqueue.submit import current_submitter  # noqa: PLC0415  (this process's, by now)
+    from goqueue.engine.submit import current_submitter  # noqa: PLC0415  (this process's, by now)
 
     submitter, later = current_submitter(), datetime(2100, 1, 1, tzinfo=UTC)
     for _ in range(5):

@@ -12,15 +12,16 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 import goqueue
-from goqueue import metrics, submit
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import submit
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job
-from goqueue.services.releaser import Releaser
-from goqueue.services.rescuer import Rescuer
-from goqueue.store import jobs as job_store
+from goqueue.observability import metrics
+from goqueue.scheduler.releaser import Releaser
+from goqueue.scheduler.rescuer import Rescuer
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 

@@ -13,12 +13,12 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from goqueue.checks import check_database, check_redis, ensure_ready, problems_of
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from goqueue.errors import ConfigurationError, StartupError
 from goqueue.migrations.upgrade import downgrade
+from goqueue.ops.checks import check_database, check_redis, ensure_ready, problems_of
 
 BROKEN_MODULES = {"raises_at_import": "raise RuntimeError('no\\n luck')", "no_python": "def (:"}
 

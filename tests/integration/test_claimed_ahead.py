@@ -12,29 +12,30 @@ from prometheus_client import REGISTRY
 
 import goqueue
 from goqueue import failpoints
-from goqueue.broker import claimed_ahead as watching
-from goqueue.broker import returner as returning
-from goqueue.broker import slots
-from goqueue.broker.consumer import JobConsumer
-from goqueue.broker.holdings import Key
-from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Message
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Message
+from goqueue.engine.submit import current_broker
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import claims as claim_store
+from goqueue.engine.transitions.attempts import GivenBack
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
+from goqueue.limits import admission_rows as admission_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import rate_rows as rate_store
+from goqueue.limits.queue_rates import QueueRates
+from goqueue.limits.settings import QueueLimits
 from goqueue.middleware.job_message import JobMessage
-from goqueue.rules.limits import QueueLimits
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.services.queue_rates import QueueRates
-from goqueue.services.service import run_loop
-from goqueue.store import admission as admission_store
-from goqueue.store import attempts as attempt_store
-from goqueue.store import cancellation, queue_settings
-from goqueue.store import claims as claim_store
-from goqueue.store import queues as queue_store
-from goqueue.store import rates as rate_store
-from goqueue.store.attempts import GivenBack
-from goqueue.submit import current_broker
+from goqueue.scheduler.service import run_loop
+from goqueue.worker import claimed_ahead as watching
+from goqueue.worker import returner as returning
+from goqueue.worker import slots
+from goqueue.worker.broker import JobBroker
+from goqueue.worker.consumer import JobConsumer
+from goqueue.worker.holdings import Key
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -63,7 +64,7 @@ def broker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobB
     began.clear()
     may_end.clear()
     # Two of them live in one process here, and must not take each other for one that is gone.
-    monkeypatch.setattr("goqueue.broker.lease.host_key", lambda: None)
+    monkeypatch.setattr("goqueue.worker.lease.host_key", lambda: None)
     with process_of(settings) as broker:
         declare(broker)
         try:
@@ -357,7 +358,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
 ) -> None:
     """A thread asks what people want of a job that has waited for longer than the bound, before it begins."""
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.broker.consumer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with idle.database.autocommit() as connection:
         if wish == "pause":
@@ -372,7 +373,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 ) -> None:
     """A job of which nobody can say whether it was paused goes back when PostgreSQL answers again."""
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.broker.consumer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
         outage.setattr(claim_store, "changes", _cut)
@@ -387,7 +388,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 def idle_job(message: JobMessage) -> Job:
     """The row of a claimed job, by its id alone."""
     with current_broker().database.autocommit() as connection:
-        return goqueue.store.jobs.get(connection, message.current.id)
+        return goqueue.engine.transitions.jobs.get(connection, message.current.id)
 
 
 def _cut(*_: object, **__: object) -> None:
@@ -478,7 +479,7 @@ def test_taking_and_returning_race(engine: Engine, make_job: JobFactory) -> None
 
 def test_a_job_of_a_limited_queue_keeps_its_slot_and_its_rate(idle: JobBroker, make_job: JobFactory) -> None:
     """Given back, it is still let in, under its new fence; nothing of the rate is spent until it begins."""
-    limits = QueueLimits(concurrency=5, rate=goqueue.rules.limits.RateLimit(limit=5, period_seconds=60))
+    limits = QueueLimits(concurrency=5, rate=goqueue.limits.settings.RateLimit(limit=5, period_seconds=60))
     with idle.database.transaction() as connection:
         queue_store.ensure(connection, ["default"])
         queue_settings.set_limits(connection, "default", limits)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import worker_rows as worker_store
 from goqueue.jobs import FINAL_STATUSES, JobStatus
-from goqueue.services.cleaner import BATCH, Cleaner
-from goqueue.store import cleaning
-from goqueue.store import workers as worker_store
+from goqueue.scheduler.cleaner import BATCH, Cleaner
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

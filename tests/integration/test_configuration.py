@@ -12,12 +12,12 @@ import pytest
 from pydantic import SecretStr
 
 import goqueue
-from goqueue.checks import problems_of
-from goqueue.config import Settings, environment_of, load_settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedValkey
+from goqueue.config.settings import Settings, environment_of, load_settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedValkey
 from goqueue.errors import ConfigurationError
 from goqueue.migrations.upgrade import upgrade
+from goqueue.ops.checks import problems_of
 from tests.support.engine import QUICK, Engine, process_of
 
 
@@ -218,7 +218,8 @@ def test_a_log_line_reaches_a_terminal_of_any_encoding(settings: Settings) -> No
     """A character that the terminal lacks is written as its number."""
     source = (
         "import structlog;"
-        "from goqueue.config import load_settings; from goqueue.logging import configure_logging;"
+        "from goqueue.config.settings import load_settings;"
+        "from goqueue.observability.logging import configure_logging;"
         "configure_logging(load_settings(log_format='console')); structlog.get_logger().warning('späť …')"
     )
     done = subprocess.run(

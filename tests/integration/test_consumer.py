@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue import failpoints, metrics
-from goqueue.broker.consumer import JobConsumer
-from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Fetched, Message
-from goqueue.config import Settings
+from goqueue import failpoints
+from goqueue.config.settings import Settings
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Fetched, Message
 from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, Job
 from goqueue.middleware.job_message import JobMessage
-from goqueue.store import queues as queue_store
+from goqueue.observability import metrics
+from goqueue.worker.broker import JobBroker
+from goqueue.worker.consumer import JobConsumer
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -146,7 +147,7 @@ def test_places_survive_a_failed_claim(
         failpoints.configure("")
     assert broker.slots.held == 0
     assert broker.holdings.snapshot() == {}
-    monkeypatch.setattr(goqueue.store.attempts, "claim", cut_redis)
+    monkeypatch.setattr(goqueue.engine.transitions.attempts, "claim", cut_redis)
     push(broker, make_job())
     assert drain(JobConsumer(broker, "default")) == []
     assert broker.slots.held == 0

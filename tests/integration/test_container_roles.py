@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from goqueue.checks import problems_of
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.migrations.upgrade import downgrade, upgrade
+from goqueue.ops.checks import problems_of
 
 ROLES = Path(__file__).parents[2] / "deploy/postgres/roles.sql"
 

@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 
 from goqueue import failpoints
-from goqueue.config import Settings, environment_of
-from goqueue.control import declared_schedules, scheduling
-from goqueue.control.declared_schedules import cron
-from goqueue.db import Database
-from goqueue.declare import actor
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.engine.options.declare import actor
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import ConfigurationError, UnavailableError
 from goqueue.jobs import JobStatus, NewJob
-from goqueue.rules.schedule_settings import ScheduleSettings
-from goqueue.rules.schedules import Schedule, ScheduleDefinition, Source
-from goqueue.services.cron import CronScheduler
-from goqueue.store import jobs as job_store
-from goqueue.store import schedule_ticks as tick_store
-from goqueue.store import schedules as schedule_store
-from goqueue.store.schedule_ticks import TickRow
+from goqueue.schedules import declared as declared_schedules
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import scheduling
+from goqueue.schedules import tick_rows as tick_store
+from goqueue.schedules.declared import cron
+from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source
+from goqueue.schedules.service import CronScheduler
+from goqueue.schedules.settings import ScheduleSettings
+from goqueue.schedules.tick_rows import TickRow
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

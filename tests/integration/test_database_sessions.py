@@ -11,15 +11,15 @@ from psycopg.errors import lookup
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from goqueue.checks import check_database
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import ConfigurationError, DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
-from goqueue.rules.bounds import FIRST_MOMENT, LAST_MOMENT
-from goqueue.store import attempts as attempt_store
-from goqueue.store import jobs as job_store
+from goqueue.ops.checks import check_database
 from tests.support.factories import JobFactory
 
 

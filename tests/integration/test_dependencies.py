@@ -9,15 +9,26 @@ from typing import Any
 
 import pytest
 
-from goqueue.db import Connection, Database
+from goqueue.db.database import Connection, Database
+from goqueue.engine import (
+    cleaning_rows as cleaning,
+)
+from goqueue.engine import (
+    creation_rows as creation,
+)
+from goqueue.engine import (
+    dependency_rows as dependency_lists,
+)
+from goqueue.engine import (
+    graph_rows as new_graphs,
+)
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.dependencies import Recorded, Released
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, OnParentFailure, Outcome
-from goqueue.store import attempts as attempt_store
-from goqueue.store import cleaning, creation, dependency_lists, new_graphs
-from goqueue.store import dependencies as dependency_store
-from goqueue.store import jobs as job_store
-from goqueue.store.dependencies import Recorded, Released
-from goqueue.store.new_graphs import NewNode
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from goqueue.broker.runway import Message, Runway, parse
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch import dispatcher as dispatcher_module
+from goqueue.dispatch import ready_looks
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Message, Runway, parse
+from goqueue.engine.submit import Submitter
+from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
-from goqueue.services import dispatcher as dispatcher_module
-from goqueue.services import ready_looks
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.store import attempts as attempt_store
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import queues as queue_store
-from goqueue.submit import Submitter
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.broker.runway import Message
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine.runway.runway import Message
 from goqueue.errors import IllegalTransitionError, InvalidJobError, UniqueKeyHeldError
 from goqueue.jobs import JobStatus
 from tests.support.engine import QUICK, Engine, process_of

@@ -15,19 +15,19 @@ import psycopg
 import pytest
 import redis
 
-from goqueue.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.dev.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
 from goqueue.errors import StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from goqueue.embedded import StopMode
+    from goqueue.dev.embedded import StopMode
 
 OWNER = """
     import sys
     from pathlib import Path
-    from goqueue.embedded import {kind}
+    from goqueue.dev.embedded import {kind}
 
     server = {kind}(Path(sys.argv[1]))
     server.start()

@@ -13,20 +13,21 @@ import pytest
 from pydantic import SecretStr
 
 import goqueue
-from goqueue import metrics, submit
-from goqueue.broker.interrupts import DeadlinePassed, Interrupts
-from goqueue.broker.runway import Message
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import submit
+from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.runway.runway import Message
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import expiry
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob
-from goqueue.rules.job_settings import refuse_wrong
-from goqueue.services import expirer as expirer_module
-from goqueue.services.expirer import Expirer
-from goqueue.store import attempts as attempt_store
-from goqueue.store import expiry
-from goqueue.store import jobs as job_store
+from goqueue.observability import metrics
+from goqueue.scheduler import expirer as expirer_module
+from goqueue.scheduler.expirer import Expirer
+from goqueue.worker.interrupts import DeadlinePassed, Interrupts
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until

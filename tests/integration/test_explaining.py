@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.broker.job_broker import JobBroker
 from goqueue.cli import main
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine import queue_rows as queue_store
 from goqueue.errors import JobNotFoundError
+from goqueue.insight.explain import Explanation, ReasonCode
 from goqueue.jobs import JobStatus
-from goqueue.rules.explanation import Explanation, ReasonCode
-from goqueue.rules.limits import QueueLimits, RateAlgorithm, RateLimit
-from goqueue.store import queue_settings
-from goqueue.store import queues as queue_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.settings import QueueLimits, RateAlgorithm, RateLimit
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 

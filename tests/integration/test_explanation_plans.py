@@ -8,11 +8,26 @@ from typing import Any
 
 import pytest
 
-from goqueue.config import Settings
-from goqueue.control.explaining import explain_job
-from goqueue.db import Database
-from goqueue.rules.explanation import ReasonCode
-from goqueue.store import blocked_keys, bounded_reads, explanation, positions, rate_forecasts, slot_holders
+from goqueue.config.settings import Settings
+from goqueue.db import bounded_reads
+from goqueue.db.database import Database
+from goqueue.insight.explain import ReasonCode
+from goqueue.insight.explain import (
+    blocked_key_rows as blocked_keys,
+)
+from goqueue.insight.explain import (
+    fact_rows as explanation,
+)
+from goqueue.insight.explain import (
+    position_rows as positions,
+)
+from goqueue.insight.explain import (
+    rate_forecast_rows as rate_forecasts,
+)
+from goqueue.insight.explain import (
+    slot_holder_rows as slot_holders,
+)
+from goqueue.insight.explain.explaining import explain_job
 from tests.support.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 

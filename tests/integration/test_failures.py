@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.broker.known_failure_kinds import KnownFailureKinds
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db import statements as rows
+from goqueue.db.database import Database
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.fingerprints import kind_of
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.insight import failure_rows as failure_store
+from goqueue.insight.failure_rows import FailureFilter, FailureGroup
 from goqueue.jobs import JobStatus
-from goqueue.rules.fingerprints import kind_of
-from goqueue.store import attempts as attempt_store
-from goqueue.store import cleaning, job_lists, rows
-from goqueue.store import failures as failure_store
-from goqueue.store import jobs as job_store
-from goqueue.store import workers as worker_store
-from goqueue.store.failures import FailureFilter, FailureGroup
-from goqueue.store.job_lists import JobFilter
+from goqueue.worker.known_failure_kinds import KnownFailureKinds
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -156,7 +158,7 @@ def test_another_type_is_another_group(engine: Engine) -> None:
 def test_a_time_limit_is_one_group(engine: Engine) -> None:
     """Wherever it strikes, a time limit is the handler's."""
     (group,) = failed(engine, "spin", {"times": 1}, {"times": 2})
-    assert group.exception == "goqueue.broker.interrupts.TimeLimitExceeded"
+    assert group.exception == "goqueue.worker.interrupts.TimeLimitExceeded"
     assert group.frame == f"{__name__}.declare.<locals>.spin"
     assert group.count == 2
 

@@ -13,11 +13,11 @@ import pytest
 from pydantic import BaseModel, SecretStr, field_serializer, field_validator
 
 import goqueue
-from goqueue import submit
-from goqueue.broker import execution
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import submit
 from goqueue.jobs import NewJob
+from goqueue.worker import execution
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.hostile_exceptions import HARMS, hostile
 from tests.support.waiting import wait_until

@@ -10,10 +10,10 @@ import pytest
 from dramatiq.errors import Retry
 
 import goqueue
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine.submit import current_submitter, new_job
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
-from goqueue.submit import current_submitter, new_job
 from tests.support.engine import QUICK, Engine, process_of
 
 runs: Counter[tuple[str, str]] = Counter()

@@ -11,19 +11,20 @@ import pytest
 from falcon import testing
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.control import bulk
-from goqueue.db import Connection, Database
+from goqueue.bulk import operation_rows as bulk_store
+from goqueue.bulk import operations as bulk
+from goqueue.bulk.actions import BulkAction
+from goqueue.bulk.operation_rows import NewBulkOperation
+from goqueue.bulk.service import BulkOperator
+from goqueue.config.settings import Settings
+from goqueue.db.database import Connection, Database
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine import walk_rows as job_walks
+from goqueue.engine.filters import terms_of
+from goqueue.engine.job_search import PayloadMatch, parse_payload, parse_search, written
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import JobStatus
-from goqueue.rules.bulk_actions import BulkAction
-from goqueue.rules.job_search import PayloadMatch, parse_payload, parse_search, written
-from goqueue.services.bulk_operator import BulkOperator
-from goqueue.store import bulk_operations as bulk_store
-from goqueue.store import job_lists, job_walks
-from goqueue.store.bulk_operations import NewBulkOperation
-from goqueue.store.job_filters import terms_of
-from goqueue.store.job_lists import JobFilter
 from tests.support.plans import nodes, scans_along_indexes
 from tests.support.shared_database import emptied_database, module_settings
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.migrations.upgrade import upgrade
-from goqueue.services.leader import Leader, LeaderDatabase
-from goqueue.services.loop_watch import LoopWatch
-from goqueue.services.watchdog import Watchdog
-from goqueue.store import leadership
+from goqueue.scheduler import leadership_rows as leadership
+from goqueue.scheduler.leader import Leader, LeaderDatabase
+from goqueue.scheduler.loop_watch import LoopWatch
+from goqueue.scheduler.watchdog import Watchdog
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 

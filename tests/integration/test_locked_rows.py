@@ -11,16 +11,16 @@ import psycopg
 import pytest
 
 import goqueue
-from goqueue import submit
-from goqueue.broker.runway import Message, Runway
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import submit
+from goqueue.engine.runway.runway import Message, Runway
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import NewJob
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.services.expirer import Expirer
-from goqueue.services.releaser import Releaser
-from goqueue.services.rescuer import Rescuer
-from goqueue.store import jobs as job_store
+from goqueue.scheduler.expirer import Expirer
+from goqueue.scheduler.releaser import Releaser
+from goqueue.scheduler.rescuer import Rescuer
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until

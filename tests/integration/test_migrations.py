@@ -14,13 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from pydantic import SecretStr
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.db.tables import metadata
+from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.errors import DatabaseRefusedError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import current_revision, downgrade, head_revision, upgrade
-from goqueue.models import metadata
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -124,8 +124,8 @@ def test_upgrading_twice_changes_nothing(fresh: Database) -> None:
 
 
 UPGRADE = """
-from goqueue.config import load_settings
-from goqueue.db import Database
+from goqueue.config.settings import load_settings
+from goqueue.db.database import Database
 from goqueue.migrations.upgrade import upgrade
 upgrade(Database(load_settings()))
 """

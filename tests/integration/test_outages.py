@@ -13,17 +13,17 @@ from falcon import testing
 from pydantic import SecretStr
 
 from goqueue.api.app import create_app
-from goqueue.broker.holdings import Holdings
-from goqueue.broker.recorder import Recorder
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import HOST, EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import HOST, EmbeddedPostgres
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.store import attempts as attempt_store
-from goqueue.store import jobs as job_store
+from goqueue.worker.holdings import Holdings
+from goqueue.worker.recorder import Recorder
 from tests.support import noop_jobs
 from tests.support.clusters import copy_cluster
 from tests.support.factories import JobFactory

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import goqueue
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine import cleaning_rows as cleaning
 from goqueue.jobs import JobStatus
-from goqueue.store import cleaning
 from tests.support.engine import QUICK, Engine, process_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()

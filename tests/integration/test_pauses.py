@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.rules.limits import QueueLimits
-from goqueue.services.pauses import Pauses
-from goqueue.store import attempts as attempt_store
-from goqueue.store import queue_settings
-from goqueue.store import queues as queue_store
-from goqueue.store.queues import Queue
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.queue_rows import Queue
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.pause_service import Pauses
+from goqueue.limits.settings import QueueLimits
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until

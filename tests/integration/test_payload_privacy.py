@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from goqueue.config import Settings, environment_of
+from goqueue.config.settings import Settings, environment_of
 from tests.support.engine import QUICK
 from tests.support.telltale_worker import SECRET
 

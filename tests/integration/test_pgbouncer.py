@@ -12,13 +12,13 @@ import pytest
 from pydantic import SecretStr
 
 import goqueue
-from goqueue.checks import check_database
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.errors import ConfigurationError, DatabaseUnavailableError
-from goqueue.services.scheduler_process import SchedulerProcess
-from goqueue.store import leadership
+from goqueue.ops.checks import check_database
+from goqueue.scheduler import leadership_rows as leadership
+from goqueue.scheduler.process import SchedulerProcess
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.pgbouncer import POOL_SIZE, EmbeddedPgBouncer, program
 from tests.support.waiting import wait_until

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.db.statements import fetch_all
+from goqueue.engine import unique_rows as unique_keys
+from goqueue.engine.transitions import attempts, dependencies
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome, UniqueRule
-from goqueue.store import attempts, dependencies, unique_keys
-from goqueue.store.rows import fetch_all
 from tests.support.factories import JobFactory
 
 #: As many as fill some hundred pages; to read these is cheaper than to fetch a hundred rows by their place.

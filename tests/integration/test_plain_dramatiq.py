@@ -13,8 +13,8 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import InvalidJobError
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until

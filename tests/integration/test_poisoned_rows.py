@@ -9,29 +9,30 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.broker.consumer import JobConsumer
-from goqueue.broker.runway import Message, Runway, parse
-from goqueue.config import Settings
-from goqueue.control import scheduling
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch import dispatcher as dispatcher_module
+from goqueue.dispatch import ready_looks
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine.runway.runway import Message, Runway, parse
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseRefusedError
+from goqueue.insight.roller import Roller
 from goqueue.jobs import JobStatus, NewJob
-from goqueue.rules.schedule_settings import ScheduleSettings
-from goqueue.rules.schedules import Source
-from goqueue.services import dispatcher as dispatcher_module
-from goqueue.services import parts, ready_looks
-from goqueue.services.breaker import Breakers
-from goqueue.services.cleaner import Cleaner
-from goqueue.services.cron import CronScheduler
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.services.expirer import Expirer
-from goqueue.services.loop_watch import LoopWatch
-from goqueue.services.pauses import Pauses
-from goqueue.services.releaser import Releaser
-from goqueue.services.rescuer import Rescuer
-from goqueue.services.roller import Roller
-from goqueue.services.service import Service
-from goqueue.store import jobs as job_store
+from goqueue.limits.breaker_service import Breakers
+from goqueue.limits.pause_service import Pauses
+from goqueue.scheduler import parts
+from goqueue.scheduler.cleaner import Cleaner
+from goqueue.scheduler.expirer import Expirer
+from goqueue.scheduler.loop_watch import LoopWatch
+from goqueue.scheduler.releaser import Releaser
+from goqueue.scheduler.rescuer import Rescuer
+from goqueue.scheduler.service import Service
+from goqueue.schedules import scheduling
+from goqueue.schedules.rules import Source
+from goqueue.schedules.service import CronScheduler
+from goqueue.schedules.settings import ScheduleSettings
+from goqueue.worker.consumer import JobConsumer
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 

@@ -12,16 +12,17 @@ import pytest
 from pydantic import SecretStr
 
 import goqueue
-from goqueue import submit
-from goqueue.broker import reporter as reporter_module
-from goqueue.broker.reporter import Reporter
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import report_rows as reports
+from goqueue.engine import submit
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, JobNotFoundError
 from goqueue.jobs import Job, JobStatus
 from goqueue.middleware.job_message import CurrentJob
-from goqueue.store import cleaning, reports
+from goqueue.worker import reporter as reporter_module
+from goqueue.worker.reporter import Reporter
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Message
-from goqueue.config import Settings
-from goqueue.control.configure import current_flow_control
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Message
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError, KeyNotFoundError, QueueNotFoundError, TypeNotFoundError
-from goqueue.rules.limits import (
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits import type_setting_rows as type_settings
+from goqueue.limits.configure import current_flow_control
+from goqueue.limits.settings import (
     Breaker,
     KeyLimits,
     OnConflict,
@@ -25,9 +28,7 @@ from goqueue.rules.limits import (
     RateLimit,
     TypeLimits,
 )
-from goqueue.store import jobs as job_store
-from goqueue.store import queue_settings, type_settings
-from goqueue.store import queues as queue_store
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.config import Settings
-from goqueue.submit import current_submitter, new_job
+from goqueue.config.settings import Settings
+from goqueue.engine.submit import current_submitter, new_job
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
 from tests.support.engine import process_of
 
 README = Path(__file__).parents[2] / "README.md"

@@ -12,15 +12,15 @@ import orjson
 import psycopg
 import pytest
 
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch import ready_looks
+from goqueue.dispatch.ready_looks import DueLooks, LookTurns, ReadyLooks
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import ready_rows as ready_store
+from goqueue.engine.ready_rows import Wanted
 from goqueue.jobs import NewJob
-from goqueue.services import ready_looks
-from goqueue.services.ready_looks import DueLooks, LookTurns, ReadyLooks
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import queues as queue_store
-from goqueue.store import ready as ready_store
-from goqueue.store.ready import Wanted
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

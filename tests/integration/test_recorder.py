@@ -9,21 +9,22 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from goqueue import failpoints, metrics
-from goqueue.broker import recorder as recorder_module
-from goqueue.broker.holdings import Holdings
-from goqueue.broker.recorder import Recorder
-from goqueue.broker.runway import Message, Runway
-from goqueue.config import Settings
-from goqueue.db import Connection, Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue import failpoints
+from goqueue.config.settings import Settings
+from goqueue.db.database import Connection, Database
+from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine.runway.runway import Message, Runway
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.dependencies import Recorded
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
-from goqueue.store import attempts as attempt_store
-from goqueue.store import dependencies as dependency_store
-from goqueue.store import jobs as job_store
-from goqueue.store.dependencies import Recorded
+from goqueue.observability import metrics
+from goqueue.worker import recorder as recorder_module
+from goqueue.worker.holdings import Holdings
+from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 

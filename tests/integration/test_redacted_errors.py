@@ -12,12 +12,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import SecretStr
 
 import goqueue
-from goqueue import submit
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.logging import configure_logging
-from goqueue.redaction import MASK
-from goqueue.tracing import spans
+from goqueue.config.redaction import MASK
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import submit
+from goqueue.observability.logging import configure_logging
+from goqueue.observability.tracing import spans
 from tests.support.engine import QUICK, Engine, process_of
 
 SECRET = "hunter2-0123456789"

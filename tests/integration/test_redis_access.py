@@ -14,10 +14,10 @@ from redis.retry import Retry
 
 import goqueue
 from goqueue.api.queue_models import PauseRequest
-from goqueue.checks import check_redis
-from goqueue.config import Settings
-from goqueue.control.flow_control import FlowControl
-from goqueue.embedded import HOST, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import HOST, EmbeddedValkey
+from goqueue.limits.flow_control import FlowControl
+from goqueue.ops.checks import check_redis
 from tests.support.engine import QUICK, Engine, process_of
 
 USERS = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from redis.crc import key_slot
 
 import goqueue
-from goqueue.broker.messages import Message
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine.runway.messages import Message
+from goqueue.engine.runway.runway import Runway
 from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import JobStatus
 from tests.support.engine import QUICK, Engine, process_of

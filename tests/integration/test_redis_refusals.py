@@ -14,10 +14,10 @@ from falcon import testing
 from pydantic import SecretStr
 
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Message, Runway
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import HOST, EmbeddedValkey, free_port
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import HOST, EmbeddedValkey, free_port
+from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import RedisUnavailableError
 from tests.support import noop_jobs
 from tests.support.tcp_proxy import TcpProxy

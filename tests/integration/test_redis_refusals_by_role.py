@@ -13,15 +13,15 @@ from falcon import testing
 from structlog.testing import capture_logs
 
 import goqueue
-from goqueue import metrics
 from goqueue.api.app import create_app
-from goqueue.broker.runway import Message, Runway
-from goqueue.checks import check_redis, problems_of
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import ConfigurationError, RedisUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.services import service
+from goqueue.observability import metrics
+from goqueue.ops.checks import check_redis, problems_of
+from goqueue.scheduler import service
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.refusing_servers import REFUSALS, Refusal, Servers, url_of

@@ -13,14 +13,16 @@ from typing import Any
 import orjson
 import pytest
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.rules.histograms import BOUNDS, trimmed
-from goqueue.rules.rollup_steps import HOURS, MINUTES, STEPS, TENS
-from goqueue.services.roller import Roller
-from goqueue.store import bounded_reads, rollup_counts, rollups
-from goqueue.store.rollups import Scope, Step
-from goqueue.store.rows import current_time, fetch_all
+from goqueue.config.settings import Settings
+from goqueue.db import bounded_reads
+from goqueue.db.database import Database
+from goqueue.db.statements import current_time, fetch_all
+from goqueue.insight import rollup_count_rows as rollup_counts
+from goqueue.insight import rollup_rows as rollups
+from goqueue.insight.histograms import BOUNDS, trimmed
+from goqueue.insight.roller import Roller
+from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_steps import HOURS, MINUTES, STEPS, TENS
 from tests.support.plans import run_script, scans_along_indexes
 
 FINAL = ("completed", "failed", "cancelled", "expired")

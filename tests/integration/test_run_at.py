@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import goqueue
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.store import queues as queue_store
-from goqueue.store import ready as ready_store
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import ready_rows as ready_store
 from tests.support.engine import Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.plans import nodes

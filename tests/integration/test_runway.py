@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from goqueue.broker.runway import Message, Pushed, Runway, parse
-from goqueue.config import Settings
-from goqueue.embedded import EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.dev.embedded import EmbeddedValkey
+from goqueue.engine.runway.runway import Message, Pushed, Runway, parse
 from goqueue.errors import RedisUnavailableError
 from tests.support.waiting import wait_until
 

@@ -17,15 +17,15 @@ from structlog.testing import capture_logs
 from goqueue.api.app import create_app
 from goqueue.api.reading import Reading
 from goqueue.api.service_gauges import ServiceGaugesCollector
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.runway.runway import Runway
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.services.horizon_watch import HorizonWatch
-from goqueue.store import gauges
-from goqueue.store import queues as queue_store
-from goqueue.store.gauges import QueueGauges
+from goqueue.insight import gauge_rows as gauges
+from goqueue.insight.gauge_rows import QueueGauges
+from goqueue.scheduler.horizon_watch import HorizonWatch
 from tests.support.factories import JobFactory
 from tests.support.plans import nodes
 from tests.support.waiting import wait_until

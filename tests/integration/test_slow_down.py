@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.config import Settings
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
-from goqueue.submit import current_submitter, new_job
+from goqueue.config.settings import Settings
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.transitions import jobs as job_store
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from goqueue.broker import lease as lease_module
-from goqueue.broker.lease import Lease
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import CurrentJob
+from goqueue.worker import lease as lease_module
+from goqueue.worker.lease import Lease
 from tests.support.engine import process_of
 from tests.support.factories import claimed_job
 

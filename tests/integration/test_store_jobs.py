@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import (
     CLIENT_TRANSITIONS,
@@ -27,11 +32,6 @@ from goqueue.jobs import (
     Outcome,
     UniqueRule,
 )
-from goqueue.store import attempts as attempt_store
-from goqueue.store import jobs as job_store
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import queues as queue_store
-from goqueue.store import workers as worker_store
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import ready_rows as ready_store
+from goqueue.engine.ready_rows import Wanted
 from goqueue.jobs import NewJob
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import queues as queue_store
-from goqueue.store import ready as ready_store
-from goqueue.store.ready import Wanted
 from tests.support.factories import JobFactory
 from tests.support.plans import nodes
 from tests.support.shared_database import emptied_database, module_settings

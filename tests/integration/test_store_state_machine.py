@@ -16,18 +16,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import ready_rows as ready_store
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import claims as claim_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
-from goqueue.store import attempts as attempt_store
-from goqueue.store import cancellation
-from goqueue.store import claims as claim_store
-from goqueue.store import jobs as job_store
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import ready as ready_store
-from goqueue.store import workers as worker_store
 
 if TYPE_CHECKING:
-    from goqueue.db import Database
+    from goqueue.db.database import Database
 
 HEAD_START = 60.0
 LEASE = 15.0

@@ -12,16 +12,16 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 import goqueue
-from goqueue import submit
-from goqueue.broker.job_broker import JobBroker
-from goqueue.broker.runway import Runway, parse
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import submit
+from goqueue.engine.runway.runway import Runway, parse
+from goqueue.engine.submit import Submitter
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, NewJob
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.store import jobs as job_store
-from goqueue.submit import Submitter
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import process_of
 from tests.support.waiting import wait_until
 

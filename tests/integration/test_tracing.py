@@ -20,19 +20,19 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import SecretStr
 
 import goqueue
-from goqueue import tracing
+from goqueue.actors.outgoing import shared_caller
 from goqueue.actors.send_email import DeliveryError, EmailPayload, deliver
 from goqueue.actors.send_webhook import WebhookPayload, post
 from goqueue.api.app import create_app
-from goqueue.config import Settings, get_settings
-from goqueue.counterparts.smtp_sink import SmtpSink
-from goqueue.counterparts.webhook_receiver import WebhookReceiver
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.logging import configure_logging
-from goqueue.outgoing import shared_caller
-from goqueue.submit import current_submitter, new_job
-from goqueue.tracing.context import current_traceparent
-from goqueue.tracing.export import make_provider, trace_with
+from goqueue.config.settings import Settings, get_settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.dev.fakes.smtp_sink import SmtpSink
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
+from goqueue.engine.submit import current_submitter, new_job
+from goqueue.observability import tracing
+from goqueue.observability.logging import configure_logging
+from goqueue.observability.tracing.context import current_traceparent
+from goqueue.observability.tracing.export import make_provider, trace_with
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.shared_database import TESTED_HOST
 from tests.support.waiting import wait_until
@@ -236,7 +236,7 @@ def test_spans_say_what_the_conventions_ask(
         "goqueue.job.fence": 1,
         "goqueue.job.status": "queued",
         "goqueue.attempt.outcome": "failed",
-        "error.type": "goqueue.outgoing.CallFailedError",
+        "error.type": "goqueue.actors.outgoing.CallFailedError",
     }
     assert first.status.status_code is StatusCode.ERROR
     assert first.status.description == "CallFailedError: the receiver answered 503"

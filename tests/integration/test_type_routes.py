@@ -8,20 +8,22 @@ from collections.abc import Mapping
 import orjson
 import pytest
 
-from goqueue.broker.runway import Message, Runway, parse
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch import dispatcher as dispatcher_module
+from goqueue.dispatch import ready_looks
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import ready_rows as ready
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.runway.runway import Message, Runway, parse
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.insight import gauge_rows as gauges
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
-from goqueue.rules.known_types import KnownTypes
-from goqueue.rules.limits import QueueLimits
-from goqueue.services import dispatcher as dispatcher_module
-from goqueue.services import ready_looks
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.store import attempts as attempt_store
-from goqueue.store import gauges, queue_settings, ready
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
-from goqueue.store import workers as worker_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.settings import QueueLimits
 from tests.support.factories import JobFactory
 from tests.support.plans import scans_along_indexes
 

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 import goqueue
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import unique_rows as unique_keys
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.submit import Submitter
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus, NewJob, UniqueMode, UniqueRule
-from goqueue.services.cleaner import Cleaner
-from goqueue.store import jobs as job_store
-from goqueue.store import unique_keys
-from goqueue.store.new_graphs import NewNode
-from goqueue.submit import Submitter
+from goqueue.scheduler.cleaner import Cleaner
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until

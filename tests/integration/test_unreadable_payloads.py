@@ -10,8 +10,8 @@ import dramatiq
 import pytest
 
 import goqueue
-from goqueue import submit
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine import submit
 from goqueue.jobs import NewJob
 from tests.support.engine import QUICK, Engine, process_of
 

@@ -6,10 +6,10 @@ import dramatiq
 import pytest
 
 import goqueue
-from goqueue.broker.job_broker import JobBroker
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.store import attempts as attempt_store
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 

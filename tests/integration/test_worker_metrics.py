@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from goqueue import submit
-from goqueue.broker.beats import Beats
-from goqueue.broker.group_folder import GroupFolder, SignOfLife
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.declare import actor
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import submit
+from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard, StartupError
 from goqueue.jobs import JobStatus
-from goqueue.services.rescuer import Rescuer
+from goqueue.scheduler.rescuer import Rescuer
+from goqueue.worker.beats import Beats
+from goqueue.worker.group_folder import GroupFolder, SignOfLife
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.noop_jobs import NoopPayload

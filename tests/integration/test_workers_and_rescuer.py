@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from goqueue.broker.runway import Message, Runway, parse
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.runway.runway import Message, Runway, parse
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
-from goqueue.services import clock_watch
-from goqueue.services import rescuer as rescuer_module
-from goqueue.services.rescuer import Rescuer
-from goqueue.store import attempts as attempt_store
-from goqueue.store import jobs as job_store
-from goqueue.store import workers as worker_store
+from goqueue.scheduler import clock_watch
+from goqueue.scheduler import rescuer as rescuer_module
+from goqueue.scheduler.rescuer import Rescuer
 from tests.support import shifted_clock
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

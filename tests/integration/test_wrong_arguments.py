@@ -16,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 import goqueue
-from goqueue.broker.job_broker import JobBroker
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
 from goqueue.errors import (
     BulkOperationNotFoundError,
     ConfigurationError,
@@ -29,6 +28,7 @@ from goqueue.errors import (
     TypeNotFoundError,
     WorkerNotFoundError,
 )
+from goqueue.worker.broker import JobBroker
 from tests.support.engine import process_of
 
 
@@ -272,7 +272,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _ship() -> Any:
-    from goqueue.submit import current_broker  # noqa: PLC0415
+    from goqueue.engine.submit import current_broker  # noqa: PLC0415
 
     return current_broker().actors["ship"]
 

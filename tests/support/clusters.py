@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.migrations.upgrade import upgrade
 
 

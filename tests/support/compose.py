@@ -16,10 +16,10 @@ from typing import Any, Self
 
 import httpx
 
-from goqueue.counterparts.payment_sandbox import PaymentSandbox
-from goqueue.counterparts.smtp_sink import SmtpSink
-from goqueue.counterparts.webhook_receiver import WebhookReceiver, make_secret
-from goqueue.embedded import free_port
+from goqueue.dev.embedded import free_port
+from goqueue.dev.fakes.payment_sandbox import PaymentSandbox
+from goqueue.dev.fakes.smtp_sink import SmtpSink
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver, make_secret
 from tests.support.containers import compose_file
 from tests.support.waiting import wait_until
 

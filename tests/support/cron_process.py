@@ -6,11 +6,11 @@ import threading
 from datetime import datetime
 
 from goqueue import failpoints
-from goqueue.config import load_settings
-from goqueue.db import Database
+from goqueue.config.settings import load_settings
+from goqueue.db.database import Database
 from goqueue.errors import GoQueueError
-from goqueue.services import cron
-from goqueue.services.cron import CronScheduler
+from goqueue.schedules import service as cron
+from goqueue.schedules.service import CronScheduler
 
 CLOCK = "CREATE TABLE fake_clock (now timestamptz NOT NULL)"
 POLL_SECONDS = 0.02

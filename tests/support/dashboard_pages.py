@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from falcon import inspect
 
 from goqueue.api.app import create_app
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 
 __all__ = ["Route", "addresses", "form_routes", "page_routes", "routes"]

@@ -1,4 +1,4 @@
-"""A guard: in the processes of the tests no metric is made that `goqueue/metrics.py` does not declare."""
+"""A guard: in the processes of the tests no metric is made that `metrics.py` does not declare."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import prometheus_client
 
-from goqueue import metrics
+from goqueue.observability import metrics
 
 
 class UndeclaredMetricError(AssertionError):
@@ -21,7 +21,9 @@ def refuse_undeclared() -> None:
         names = {described.name for described in collector.describe()}
         declared = {declaration.name.removesuffix("_total") for declaration in metrics.declared().values()}
         if names - declared:
-            raise UndeclaredMetricError(f"declare {', '.join(names - declared)} in goqueue/metrics.py")
+            raise UndeclaredMetricError(
+                f"declare {', '.join(names - declared)} in goqueue/observability/metrics.py"
+            )
         register(collector)
 
     prometheus_client.REGISTRY.register = checked  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""A whole engine in this process: the broker of `goqueue.submit`, a Dramatiq worker and a dispatcher."""
+"""A whole engine in this process: its broker, a Dramatiq worker and a dispatcher."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.broker import set_broker
 
-from goqueue import submit
-from goqueue.broker.job_broker import JobBroker
-from goqueue.config import Settings, environment_of, get_settings
+from goqueue.config.settings import Settings, environment_of, get_settings
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import submit
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import UnavailableError
 from goqueue.jobs import Job, JobStatus
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.services.service import run_loop
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
+from goqueue.scheduler.service import run_loop
+from goqueue.worker.broker import JobBroker
 from tests.support.waiting import wait_until
 
 #: Settings under which nothing takes longer than a test wants to wait.

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import FINAL_STATUSES, ClaimedJob, Job, JobStatus
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
-from goqueue.store import workers as worker_store
 
 
 def claimed_job(**values: Any) -> ClaimedJob:

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from goqueue.control import scheduling
 from goqueue.errors import DatabaseUnavailableError
+from goqueue.schedules import scheduling
 from tests.support import flow_jobs
 from tests.support.chaos_jobs import QUEUE
 from tests.support.flow_checker import TWINS, WITNESS, FlowHistory, check_flow

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from goqueue.db import Database
+from goqueue.db.database import Database
+from goqueue.engine.submit import Submitter
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import NewJob
-from goqueue.submit import Submitter
 from tests.support.chaos_jobs import QUEUE
 from tests.support.checker import AttemptRow, Effect, Fault, History, JobRow
 

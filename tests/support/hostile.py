@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from goqueue.db import Database
+from goqueue.db.database import Database
 from goqueue.jobs import Job
 from tests.support.factories import JobFactory
 

@@ -115,7 +115,7 @@ def main() -> None:
     from pydantic import SecretStr  # noqa: PLC0415
 
     from goqueue.api.app import create_app  # noqa: PLC0415  (only this process is measured)
-    from goqueue.config import Settings  # noqa: PLC0415
+    from goqueue.config.settings import Settings  # noqa: PLC0415
     from goqueue.dashboard.site import DASHBOARD  # noqa: PLC0415
 
     # With a secret of its own, a login asks no database; the host is the one that falcon.testing names.

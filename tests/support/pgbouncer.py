@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from goqueue.embedded_process import HOST, EmbeddedServer
+from goqueue.dev.embedded_process import EmbeddedServer
+from goqueue.ops.ports import HOST
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "pgbouncer" / "pgbouncer.ini"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from goqueue.db import Connection, Database
+from goqueue.db.database import Connection, Database
 
 __all__ = ["nodes", "run_script", "scans_along_indexes"]
 

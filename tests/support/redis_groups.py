@@ -9,7 +9,7 @@ from typing import Any, Self
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from goqueue.embedded import HOST, EmbeddedValkey, free_port
+from goqueue.dev.embedded import HOST, EmbeddedValkey, free_port
 from tests.support.waiting import wait_until
 
 SERVICE = "runways"

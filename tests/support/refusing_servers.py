@@ -11,7 +11,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from goqueue.embedded import HOST, EmbeddedValkey, free_port
+from goqueue.dev.embedded import HOST, EmbeddedValkey, free_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 

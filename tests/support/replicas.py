@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from goqueue.embedded import EmbeddedPostgres
-from goqueue.embedded_process import program_of
+from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.dev.embedded_process import program_of
 
 BASE_BACKUP = "pginstall/bin/pg_basebackup"
 

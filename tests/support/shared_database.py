@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from goqueue.config import Settings
-from goqueue.db import Database
-from goqueue.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 
 #: What Falcon's test client calls the service.
 TESTED_HOST = "falconframework.org"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goqueue.db import Database
+from goqueue.db.database import Database
 
 #: A function of the same name that sessions find before PostgreSQL's own.
 _SHIFTED = (

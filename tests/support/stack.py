@@ -15,14 +15,14 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
-from goqueue.broker.redis_servers import connect
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
-from goqueue.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.dev.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.runway.servers import connect
+from goqueue.engine.submit import Submitter
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.processes import ChildProcess, Command
-from goqueue.submit import Submitter
+from goqueue.ops.processes import ChildProcess, Command
 from tests.support.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
 from tests.support.checker import Report, check
 from tests.support.clusters import copy_cluster

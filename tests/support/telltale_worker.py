@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from goqueue import submit
-from goqueue.config import get_settings
+from goqueue.config.settings import get_settings
+from goqueue.engine import submit
 from goqueue.jobs import NewJob
-from goqueue.logging import configure_logging
+from goqueue.observability.logging import configure_logging
 from tests.support import telltale_jobs
 from tests.support.engine import Engine
 from tests.support.waiting import wait_until

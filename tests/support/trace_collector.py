@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from goqueue.counterparts.http_server import Answer, HttpServer, Request
+from goqueue.dev.fakes.http_server import Answer, HttpServer, Request
 
 __all__ = ["CollectedSpan", "TraceCollector"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from goqueue.control import explaining
 from goqueue.errors import DatabaseUnavailableError
+from goqueue.insight.explain import explaining
 from tests.support.checker import Report
 from tests.support.flow_load import FLOW_ACTORS, FlowLoad
 from tests.support.stack import FAST_LEASES, Stack, load

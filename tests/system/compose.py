@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import httpx
 
-from goqueue.demo import _all_jobs, _Demo
-from goqueue.demo_jobs import kinds_of
-from goqueue.demo_report import Facts, print_report
-from goqueue.embedded_stack import EmbeddedStack
-from goqueue.supervisor import StopRequest
+from goqueue.dev.demo import _all_jobs, _Demo
+from goqueue.dev.demo_jobs import kinds_of
+from goqueue.dev.demo_report import Facts, print_report
+from goqueue.dev.embedded_stack import EmbeddedStack
+from goqueue.ops.supervisor import StopRequest
 from tests.support.compose import Compose, Counterparts, docker, docker_answers
 from tests.support.waiting import wait_until
 

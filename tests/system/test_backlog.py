@@ -11,17 +11,18 @@ from typing import cast
 import pytest
 from sqlalchemy import Connection
 
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings
-from goqueue.db import Database
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine import new_job_rows as new_job_store
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import JobStatus, NewJob
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.services.rescuer import Rescuer
-from goqueue.store import attempts as attempt_store
-from goqueue.store import cleaning, job_lists
-from goqueue.store import jobs as job_store
-from goqueue.store import new_jobs as new_job_store
-from goqueue.store import workers as worker_store
+from goqueue.scheduler.rescuer import Rescuer
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 

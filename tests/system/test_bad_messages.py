@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from goqueue.broker.runway import Message
+from goqueue.engine.runway.runway import Message
 from goqueue.jobs import NewJob
 from tests.support.chaos_jobs import QUEUE
 from tests.support.stack import FAST_LEASES, Stack

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from goqueue.embedded import free_port
+from goqueue.dev.embedded import free_port
 from tests.support.waiting import wait_until
 
 READY_SECONDS = 60  # on two busy cores

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import orjson
 
+from goqueue.engine.graph_rows import NewNode
 from goqueue.jobs import NewJob
-from goqueue.store.new_graphs import NewNode
 from tests.support.chaos_jobs import QUEUE
 from tests.support.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from goqueue.embedded import HOST, free_port
+from goqueue.dev.embedded import HOST, free_port
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 

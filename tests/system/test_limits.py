@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from goqueue.engine import queue_rows as queue_store
 from goqueue.jobs import NewJob
-from goqueue.rules.limits import QueueLimits, RateAlgorithm, RateLimit
-from goqueue.store import queue_settings
-from goqueue.store import queues as queue_store
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.settings import QueueLimits, RateAlgorithm, RateLimit
 from tests.support.chaos_jobs import QUEUE
 from tests.support.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until

@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from goqueue.config import Settings, environment_of
-from goqueue.control import scheduling
-from goqueue.db import Database
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.db.statements import fetch_all
 from goqueue.jobs import NewJob
-from goqueue.rules.cron_expression import CronExpression
-from goqueue.rules.schedules import CatchUp, ScheduleDefinition
-from goqueue.store import schedules as schedule_store
-from goqueue.store.rows import fetch_all
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import scheduling
+from goqueue.schedules.cron_expression import CronExpression
+from goqueue.schedules.rules import CatchUp, ScheduleDefinition
 from tests.support import cron_process
 from tests.support.stack import ROOT
 from tests.support.waiting import wait_until

@@ -18,13 +18,13 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from goqueue.broker.runway import Runway
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
-from goqueue.embedded import HOST, free_port
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.dev.embedded import HOST, free_port
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.submit import Submitter
 from goqueue.jobs import NewJob
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.submit import Submitter
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 

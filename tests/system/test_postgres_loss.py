@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from goqueue.embedded import StopMode
+from goqueue.dev.embedded import StopMode
 from tests.support.chaos_jobs import QUEUE
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from goqueue.insight.explain import fact_rows as explanation
 from goqueue.jobs import NewJob
-from goqueue.store import explanation
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 

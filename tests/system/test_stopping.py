@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from goqueue.processes import ChildProcess
+from goqueue.ops.processes import ChildProcess
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 

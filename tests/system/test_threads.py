@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from goqueue.broker.execution import UNSPENT_MAX
-from goqueue.embedded import HOST, free_port
+from goqueue.dev.embedded import HOST, free_port
+from goqueue.worker.execution import UNSPENT_MAX
 from tests.support.process_jobs import HARMS
 from tests.support.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until

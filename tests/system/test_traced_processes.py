@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from goqueue.processes import ChildProcess
+from goqueue.ops.processes import ChildProcess
 from tests.support.stack import Stack
 from tests.support.trace_collector import TraceCollector
 from tests.support.waiting import wait_until

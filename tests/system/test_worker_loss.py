@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from goqueue.processes import ChildProcess
-from goqueue.services.watchdog import EXIT_CODE
+from goqueue.ops.processes import ChildProcess
+from goqueue.scheduler.watchdog import EXIT_CODE
 from tests.support.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 from tests.system.scenarios import silent_worker

@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from goqueue import supervisor
-from goqueue.config import Settings, environment_of
-from goqueue.db import Database
-from goqueue.processes import ChildProcess, Command
-from goqueue.supervisor import Supervisor
+from goqueue.config.settings import Settings, environment_of
+from goqueue.db.database import Database
+from goqueue.ops import supervisor
+from goqueue.ops.processes import ChildProcess, Command
+from goqueue.ops.supervisor import Supervisor
 from tests.support.waiting import wait_until
 
 START_SECONDS = 40  # two busy cores start a worker slowly

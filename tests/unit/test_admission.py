@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules.admission import (
+from goqueue.limits.rules import (
     KEYLESS,
     PROBE_AGAIN_SECONDS,
     Budget,
@@ -24,7 +24,7 @@ from goqueue.rules.admission import (
     ramped_slots,
     type_slots,
 )
-from goqueue.rules.limits import (
+from goqueue.limits.settings import (
     Breaker,
     BreakerState,
     KeyLimits,
@@ -33,7 +33,7 @@ from goqueue.rules.limits import (
     RateLimit,
     TypeLimits,
 )
-from goqueue.rules.window import Window
+from goqueue.limits.window_rules import Window
 
 RANK = datetime(2026, 1, 1, tzinfo=UTC)
 SLIDING = RateLimit(3, 1.0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules import erlang
-from goqueue.rules.autoscale import (
+from goqueue.insight import erlang
+from goqueue.insight.autoscale import (
     RUN_SECONDS_MIN,
     Autoscale,
     Demand,

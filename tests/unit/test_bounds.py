@@ -14,11 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goqueue.api.documents import as_json
-from goqueue.config import Settings, load_settings
-from goqueue.errors import MAX_WAIT_SECONDS, ConfigurationError, InvalidJobError, RetryAfter, Snooze
-from goqueue.jobs import MAX_DELAY_SECONDS
-from goqueue.rules.blackouts import DatedBlackout
-from goqueue.rules.bounds import (
+from goqueue.config.bounds import (
     FIRST_MOMENT,
     LAST_MOMENT,
     MAX_DEPTH,
@@ -29,10 +25,14 @@ from goqueue.rules.bounds import (
     read_stored_json,
     readable,
 )
-from goqueue.rules.flow_settings import PauseSettings, QueueSettings, validated
-from goqueue.rules.job_settings import refuse_wrong
-from goqueue.rules.schedule_settings import ScheduleSettings, windows_of
-from goqueue.rules.uniqueness import Unique
+from goqueue.config.settings import Settings, load_settings
+from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.uniqueness import Unique
+from goqueue.errors import MAX_WAIT_SECONDS, ConfigurationError, InvalidJobError, RetryAfter, Snooze
+from goqueue.jobs import MAX_DELAY_SECONDS
+from goqueue.limits.flow_settings import PauseSettings, QueueSettings, validated
+from goqueue.schedules.blackouts import DatedBlackout
+from goqueue.schedules.settings import ScheduleSettings, windows_of
 
 FAR = timedelta(seconds=MAX_DELAY_SECONDS + 1)
 BAD_MOMENTS = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from goqueue.rules.breakers import Tally, change_of
-from goqueue.rules.limits import Breaker, BreakerState
+from goqueue.limits.breaker_rules import Tally, change_of
+from goqueue.limits.settings import Breaker, BreakerState
 
 BREAKER = Breaker(failure_rate=0.5, minimum=4, window_seconds=60, cooldown_seconds=30, probes=2)
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN

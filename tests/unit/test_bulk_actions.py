@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.jobs import JobStatus
-from goqueue.rules.bulk_actions import (
+from goqueue.bulk.actions import (
     BURST,
     STATUSES,
     STEP_MAX,
@@ -20,6 +19,7 @@ from goqueue.rules.bulk_actions import (
     problems_of,
     status_of,
 )
+from goqueue.jobs import JobStatus
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from goqueue.cli import main
-from goqueue.config import load_settings
+from goqueue.config.settings import load_settings
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

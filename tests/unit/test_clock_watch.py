@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.services.clock_watch import ClockWatch, Reading
+from goqueue.scheduler.clock_watch import ClockWatch, Reading
 
 seconds = st.floats(0, 1e6, allow_nan=False)
 

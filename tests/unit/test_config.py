@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from goqueue.config import Settings, environment_of, load_settings
+from goqueue.config.settings import Settings, environment_of, load_settings
 from goqueue.errors import ConfigurationError
 
 HASH = "0" * 64

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from goqueue.config import Settings, load_settings
-from goqueue.counterparts.webhook_receiver import WebhookReceiver
-from goqueue.embedded import free_port
+from goqueue.config.example_secrets import EXAMPLE_SECRETS
+from goqueue.config.settings import Settings, load_settings
+from goqueue.dev.embedded import free_port
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
 from goqueue.errors import ConfigurationError
-from goqueue.example_secrets import EXAMPLE_SECRETS
-from goqueue.processes import MARGIN_SECONDS
+from goqueue.ops.processes import MARGIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -16,9 +16,9 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from goqueue.counterparts.payment_sandbox import PaymentSandbox
-from goqueue.counterparts.smtp_sink import SmtpSink
-from goqueue.counterparts.webhook_receiver import WebhookReceiver, make_secret
+from goqueue.dev.fakes.payment_sandbox import PaymentSandbox
+from goqueue.dev.fakes.smtp_sink import SmtpSink
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver, make_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from goqueue.rules.cron_expression import CronExpression, Shift, zone_of
+from goqueue.schedules.cron_expression import CronExpression, Shift, zone_of
 
 MINUTE, DAY = 60, 86_400
 

@@ -9,8 +9,8 @@ from cronsim import CronSim
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from goqueue.rules.cron_expression import FORMS, CronExpression
-from goqueue.rules.cron_words import cron_words
+from goqueue.schedules.cron_expression import FORMS, CronExpression
+from goqueue.schedules.cron_words import cron_words
 
 TABLE = {
     "* * * * *": "every minute",

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from deploy.grafana import build
-from goqueue import metrics
-from goqueue.alert_rules import BURNS, QueueObjective, counted_as_kept, rules_of, written
+from goqueue.observability import metrics
+from goqueue.observability.alert_rules import BURNS, QueueObjective, counted_as_kept, rules_of, written
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules.erlang import (
+from goqueue.insight.erlang import (
     SERVERS_MAX,
     blocking_probability,
     servers_needed,

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goqueue.dashboard.evidence import facts_of
-from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.rules.admission import GovernedType
-from goqueue.rules.explanation import ReasonCode, explained
-from goqueue.rules.explanation.facts import (
+from goqueue.insight.explain import ReasonCode, explained
+from goqueue.insight.explain.facts import (
     AttemptFacts,
     Blocker,
     Crew,
@@ -27,7 +25,9 @@ from goqueue.rules.explanation.facts import (
     TypeFacts,
     WorkerFacts,
 )
-from goqueue.rules.limits import Breaker, BreakerState, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.limits.rules import GovernedType
+from goqueue.limits.settings import Breaker, BreakerState, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
 from tests.unit.test_explanation import NOW, any_facts, facts, job
 
 LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)

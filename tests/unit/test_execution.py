@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from goqueue.broker import execution
-from goqueue.broker.execution import JobFunction
-from goqueue.broker.interrupts import Interrupts, TimeLimitExceeded
-from goqueue.broker.job_type import JobType
+from goqueue.engine.options.job_type import JobType
 from goqueue.jobs import RetryPolicy
 from goqueue.middleware.job_message import CurrentJob
+from goqueue.worker import execution
+from goqueue.worker.execution import JobFunction
+from goqueue.worker.interrupts import Interrupts, TimeLimitExceeded
 from tests.support.factories import claimed_job
 
 JOB = claimed_job(payload='{"value":1}', time_limit_seconds=60.0)

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.jobs import FINAL_STATUSES, AttemptOutcome, JobStatus
-from goqueue.rules.admission import GovernedType
-from goqueue.rules.explanation import Explanation, Facts, Reason, ReasonCode, explained
-from goqueue.rules.explanation.facts import (
+from goqueue.insight.explain import Explanation, Facts, Reason, ReasonCode, explained
+from goqueue.insight.explain.facts import (
     AttemptFacts,
     Crew,
     JobFacts,
@@ -26,9 +24,11 @@ from goqueue.rules.explanation.facts import (
     RateFacts,
     TypeFacts,
 )
-from goqueue.rules.explanation.text import count, quote, span
-from goqueue.rules.explanation.waits import kind_of_wait
-from goqueue.rules.limits import Breaker, BreakerState, RateLimit, TypeLimits
+from goqueue.insight.explain.text import count, quote, span
+from goqueue.insight.explain.waits import kind_of_wait
+from goqueue.jobs import FINAL_STATUSES, AttemptOutcome, JobStatus
+from goqueue.limits.rules import GovernedType
+from goqueue.limits.settings import Breaker, BreakerState, RateLimit, TypeLimits
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CREW = Crew("default", workers=1, threads=8, queues=("default",))

@@ -11,14 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules import fingerprints
-from goqueue.rules.fingerprints import (
-    MESSAGE_MAX_CHARACTERS,
-    handler_frame,
-    kind_of,
-    normalise,
-    own_frame,
-)
+from goqueue.engine import fingerprints
+from goqueue.engine.fingerprints import MESSAGE_MAX_CHARACTERS, handler_frame, kind_of, normalise, own_frame
 
 UUID = "6f1c2a3e-1111-4222-8333-444455556666"
 
@@ -121,7 +115,7 @@ def traceback_through(*modules: dict[str, Any]) -> types.TracebackType | None:
 
 
 DRAMATIQ = module("dramatiq.worker", "/x/site-packages/dramatiq/worker.py", CALL)
-BROKER = module("goqueue.broker.execution", "/x/goqueue/broker/execution.py", CALL)
+BROKER = module("goqueue.worker.execution", "/x/goqueue/worker/execution.py", CALL)
 HANDLER = module("app.jobs", "/srv/app/jobs.py", CALL.replace("call", "handle") + "call = handle\n")
 HELPER = module("app.helpers", "/srv/app/helpers.py", CALL)
 LIBRARY = module("requests.api", "/x/site-packages/requests/api.py", CALL)

@@ -15,7 +15,7 @@ from goqueue.dashboard.histogram_chart import (
     histogram_chart,
     round_steps,
 )
-from goqueue.rules.histograms import BOUNDS
+from goqueue.insight.histograms import BOUNDS
 
 COUNTS = st.lists(st.integers(0, 10**6), max_size=len(BOUNDS) + 1)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules.histograms import BOUNDS, added, bounds_of, quantile, trimmed
+from goqueue.insight.histograms import BOUNDS, added, bounds_of, quantile, trimmed
 
 durations = st.lists(st.floats(0, 200_000), max_size=50)
 counts = st.lists(st.integers(0, 1000), max_size=len(BOUNDS) + 1)

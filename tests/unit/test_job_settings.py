@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import goqueue
+from goqueue.engine.options.job_settings import JobSettings, refuse_wrong
 from goqueue.errors import InvalidJobError
-from goqueue.rules.job_settings import JobSettings, refuse_wrong
 
 NOW = datetime.now(UTC)
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from goqueue.broker.job_type import JobType, holds_nul, plain, schema_of, without_nul
+from goqueue.engine.options.job_type import JobType, holds_nul, plain, schema_of, without_nul
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
 

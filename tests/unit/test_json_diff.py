@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules.json_diff import ABSENT, Change, differences
+from goqueue.engine.json_diff import ABSENT, Change, differences
 
 JSON = st.recursive(
     st.none()

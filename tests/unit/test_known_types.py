@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, create_model
 
-from goqueue.broker.job_type import JobType, schema_of
+from goqueue.engine.options.job_type import JobType, schema_of
+from goqueue.engine.options.known_types import KnownTypes, schema_hash
 from goqueue.jobs import RetryPolicy
-from goqueue.rules.known_types import KnownTypes, schema_hash
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ FIELDS = st.dictionaries(
 
 #: A schema that is full of what Python keeps in sets, whose order differs by process.
 PROGRAM = """
-from goqueue.rules.known_types import schema_hash
+from goqueue.engine.options.known_types import schema_hash
 from pydantic import BaseModel, Field
 class Payload(BaseModel):
     tags: set[str] = {"alpha", "beta", "gamma", "delta", "epsilon"}

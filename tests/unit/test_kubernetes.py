@@ -21,12 +21,12 @@ from goqueue.api.autoscale_models import AutoscaleDocument
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.security import OPEN_PATHS
 from goqueue.cli import _parser
-from goqueue.config import Settings, load_settings
+from goqueue.config.example_secrets import holds_example_secret
+from goqueue.config.settings import Settings, load_settings
+from goqueue.engine.submit import current_broker
 from goqueue.errors import ConfigurationError
-from goqueue.example_secrets import holds_example_secret
-from goqueue.monitoring_server import MonitoringServer, Probes
-from goqueue.processes import MARGIN_SECONDS
-from goqueue.submit import current_broker
+from goqueue.observability.monitoring_server import MonitoringServer, Probes
+from goqueue.ops.processes import MARGIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy/kubernetes/base"

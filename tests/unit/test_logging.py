@@ -16,9 +16,9 @@ from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Retries
 
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.errors import Discard
-from goqueue.logging import configure_logging
+from goqueue.observability.logging import configure_logging
 from tests.support.waiting import wait_until
 
 Lines = Callable[[], list[dict[str, Any]]]

@@ -11,9 +11,9 @@ import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from goqueue import metrics
 from goqueue.api.service_gauges import bounded
-from goqueue.store.gauges import QueueGauges
+from goqueue.insight.gauge_rows import QueueGauges
+from goqueue.observability import metrics
 from tests.support.declared_metrics import UndeclaredMetricError
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ PROMISED = {
 }
 
 #: The modules that need something of prometheus_client; none of it makes a metric, outside the first.
-IMPORTERS = {"metrics.py", "shared_metrics.py", "api/service_gauges.py"}
+IMPORTERS = {"observability/metrics.py", "observability/shared_metrics.py", "api/service_gauges.py"}
 
 
 @pytest.mark.parametrize("name", PROMISED)
@@ -65,7 +65,7 @@ def test_names_and_help_are_as_prometheus_wants_them(declaration: metrics.Declar
 
 
 def test_a_metric_that_nobody_declared_is_refused() -> None:
-    """Making a metric anywhere but in `goqueue/metrics.py` fails in the tests."""
+    """Making a metric anywhere but in `goqueue/observability/metrics.py` fails in the tests."""
     with pytest.raises(UndeclaredMetricError, match="surprises"):
         prometheus_client.Counter("surprises_total", "Made somewhere else.")
 
@@ -81,7 +81,7 @@ def test_no_other_module_makes_metrics() -> None:
         makers = {
             item for item in found if re.search(r"Counter|Gauge|Histogram|Summary|Info|Enum|Family", item)
         }
-        assert name == "metrics.py" or not makers, f"{name} makes metrics: {makers}"
+        assert name == "observability/metrics.py" or not makers, f"{name} makes metrics: {makers}"
     assert importers == IMPORTERS
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from goqueue import monitoring_server
-from goqueue.monitoring_server import MAX_CLIENTS, MonitoringServer, Probes
+from goqueue.observability import monitoring_server
+from goqueue.observability.monitoring_server import MAX_CLIENTS, MonitoringServer, Probes
 from tests.support.slow_clients import ask, clients, raw
 from tests.support.waiting import wait_until
 

@@ -20,10 +20,10 @@ from goqueue.api.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule
 from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob, validate
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.job_settings import JobSettings, refuse_wrong
 from goqueue.errors import InvalidJobError
-from goqueue.rules.cron_expression import CronExpression, zone_of
-from goqueue.rules.job_settings import JobSettings, refuse_wrong
-from goqueue.store.job_lists import JobFilter
+from goqueue.schedules.cron_expression import CronExpression, zone_of
 
 MODELS = {operation.body.__name__: operation.body for operation in OPERATIONS.values() if operation.body}
 SCHEMAS = request_schemas()

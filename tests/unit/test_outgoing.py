@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from goqueue.checked_connections import AddressRefusedError, allow_global, deadline, resolve_host
-from goqueue.counterparts.webhook_receiver import WebhookReceiver
-from goqueue.outgoing import (
+from goqueue.actors.checked_connections import AddressRefusedError, allow_global, deadline, resolve_host
+from goqueue.actors.outgoing import (
     ANSWER_MAX_BYTES,
     Answer,
     CallFailedError,
@@ -24,6 +23,7 @@ from goqueue.outgoing import (
     retry_after_seconds,
     tls_context,
 )
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from goqueue.actors import send_email as send_email_module
+from goqueue.actors.outgoing import CallFailedError, HttpCaller, tls_context
 from goqueue.actors.send_email import DeliveryError, EmailPayload, deliver
-from goqueue.config import Settings
-from goqueue.counterparts.smtp_sink import SmtpSink
-from goqueue.counterparts.webhook_receiver import WebhookReceiver
-from goqueue.outgoing import CallFailedError, HttpCaller, tls_context
+from goqueue.config.settings import Settings
+from goqueue.dev.fakes.smtp_sink import SmtpSink
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.rules.outlook import Course, Outlook, outlook
+from goqueue.insight.outlook import Course, Outlook, outlook
 
 rates = st.floats(0, 1e5)
 

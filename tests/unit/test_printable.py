@@ -12,12 +12,12 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.alert_rules import QueueObjective, written
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
+from goqueue.insight.explain.reasons import Explanation, Reason, ReasonCode
 from goqueue.jobs import JobStatus
-from goqueue.logging import configure_logging
-from goqueue.rules.explanation.reasons import Explanation, Reason, ReasonCode
-from goqueue.rules.printable import printable
+from goqueue.observability.alert_rules import QueueObjective, written
+from goqueue.observability.logging import configure_logging
+from goqueue.observability.printable import printable
 
 HOSTILE = "a\x1b]0;owned\x07\x9b2J\r\nb\N{RIGHT-TO-LEFT OVERRIDE}c\x7f\N{LINE SEPARATOR}\x00d"
 

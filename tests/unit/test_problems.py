@@ -18,7 +18,7 @@ from goqueue.errors import (
     RedisUnavailableError,
     UnavailableError,
 )
-from goqueue.monitoring_server import MonitoringServer, Probes
+from goqueue.observability.monitoring_server import MonitoringServer, Probes
 
 
 class Raises:

@@ -12,11 +12,11 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from goqueue.actors.outgoing import CallFailedError
 from goqueue.actors.process_payment import CURRENCIES, PaymentPayload, charge, process_payment
-from goqueue.config import Settings
-from goqueue.counterparts.payment_sandbox import PaymentSandbox
+from goqueue.config.settings import Settings
+from goqueue.dev.fakes.payment_sandbox import PaymentSandbox
 from goqueue.errors import Discard, RetryAfter
-from goqueue.outgoing import CallFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

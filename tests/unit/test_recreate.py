@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from goqueue.dashboard.recreate import Handler, as_curl, as_python, request_of
+from goqueue.engine.dependency_rows import Link
 from goqueue.jobs import Job, JobStatus, OnParentFailure
-from goqueue.store.dependency_lists import Link
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 URL = "http://localhost:8000/jobs/create"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue import redaction
-from goqueue.redaction import MASK, masked_url, protect, redact, redact_values
+from goqueue.config import redaction
+from goqueue.config.redaction import MASK, masked_url, protect, redact, redact_values
 
 SECRET = "hunter2-0123456789"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"

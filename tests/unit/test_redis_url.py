@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from goqueue.config import Settings
-from goqueue.redis_url import RedisAddress, parse_redis_url
+from goqueue.config.redis_url import RedisAddress, parse_redis_url
+from goqueue.config.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from goqueue.rules.rollup_steps import HOURS, MINUTES, TENS, Piece, next_piece
+from goqueue.insight.rollup_steps import HOURS, MINUTES, TENS, Piece, next_piece
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

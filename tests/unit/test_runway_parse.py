@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.broker.runway import Message, parse
+from goqueue.engine.runway.runway import Message, parse
 from goqueue.jobs import MAX_JOB_ID
 
 MESSAGES = st.builds(Message, st.integers(1, MAX_JOB_ID), st.integers(0, 999_999_999))

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from goqueue.dashboard.scatter_chart import CIRCLES_MAX, COLUMNS, HEIGHT, ScatterChart, scatter_chart
-from goqueue.rules.histograms import BOUNDS
-from goqueue.store.rollups import Step
+from goqueue.insight.histograms import BOUNDS
+from goqueue.insight.rollup_rows import Step
 
 SINCE = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = 3600.0

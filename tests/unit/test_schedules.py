@@ -14,10 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from goqueue.jobs import NewJob
-from goqueue.rules.blackouts import Blackout, DailyBlackout, DatedBlackout, end_of_blackout
-from goqueue.rules.cron_expression import zone_of
-from goqueue.rules.schedule_settings import ScheduleSettings
-from goqueue.rules.schedules import (
+from goqueue.schedules.blackouts import Blackout, DailyBlackout, DatedBlackout, end_of_blackout
+from goqueue.schedules.cron_expression import zone_of
+from goqueue.schedules.rules import (
     MAX_RECORDED,
     CatchUp,
     ScheduleDefinition,
@@ -27,6 +26,7 @@ from goqueue.rules.schedules import (
     preview,
     ticks,
 )
+from goqueue.schedules.settings import ScheduleSettings
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)  # a Monday
 MINUTE = timedelta(minutes=1)

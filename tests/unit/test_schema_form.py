@@ -16,7 +16,7 @@ from goqueue.dashboard import schema_form
 from goqueue.dashboard.create_form import settings_of, texts_of_document, wrong_beside
 from goqueue.dashboard.form_values import payload_of, texts_of
 from goqueue.dashboard.schema_form import Kind, all_fields, form_of
-from goqueue.submit import current_broker
+from goqueue.engine.submit import current_broker
 
 
 class Colour(Enum):

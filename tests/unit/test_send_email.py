@@ -28,8 +28,8 @@ from goqueue.actors.send_email import (
     deliver,
     send_email,
 )
-from goqueue.config import Settings
-from goqueue.counterparts.smtp_sink import SmtpSink
+from goqueue.config.settings import Settings
+from goqueue.dev.fakes.smtp_sink import SmtpSink
 from goqueue.errors import Discard
 
 if TYPE_CHECKING:

@@ -11,14 +11,11 @@ from pydantic import SecretStr, ValidationError
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
+from goqueue.actors.outgoing import CallFailedError, shared_caller
 from goqueue.actors.send_webhook import WebhookPayload, post, send_webhook
-from goqueue.config import Settings
-from goqueue.counterparts.webhook_receiver import WebhookReceiver, make_secret
+from goqueue.config.settings import Settings
+from goqueue.dev.fakes.webhook_receiver import WebhookReceiver, make_secret
 from goqueue.errors import ConfigurationError, Discard, RetryAfter
-from goqueue.outgoing import (
-    CallFailedError,
-    shared_caller,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,9 @@ import time
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from goqueue.config import Settings
+from goqueue.config.settings import Settings
 from goqueue.dashboard.sessions import Session, Sessions
-from goqueue.db import Database
+from goqueue.db.database import Database
 
 
 def sessions_signed_by(secret: str) -> Sessions:

@@ -10,8 +10,8 @@ from pathlib import Path
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from goqueue import metrics
-from goqueue.shared_metrics import SharedMetrics, exposition
+from goqueue.observability import metrics
+from goqueue.observability.shared_metrics import SharedMetrics, exposition
 
 folder = Path(sys.argv[1])
 shared = SharedMetrics(folder)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.broker import slots as slots_module
-from goqueue.broker.slots import WorkerSlots
+from goqueue.worker import slots as slots_module
+from goqueue.worker.slots import WorkerSlots
 from tests.support.waiting import wait_until
 
 
@@ -177,7 +177,7 @@ def test_stuck_threads_claim_nothing_ahead() -> None:
 def test_after_a_return_less_is_claimed_ahead_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each return halves the most that is claimed ahead, down to nothing; time brings it back."""
     now = 100.0
-    monkeypatch.setattr("goqueue.broker.slots.time.monotonic", lambda: now)
+    monkeypatch.setattr("goqueue.worker.slots.time.monotonic", lambda: now)
     place = slots(4)
     place.observe(0.0)
     ahead = []

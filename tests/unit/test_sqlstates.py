@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.errors import _sqlcodes, lookup
 
-from goqueue.sqlstates import Verdict, verdict_of
+from goqueue.db.sqlstates import Verdict, verdict_of
 
 #: By the classes of the standard and of PostgreSQL's appendix A: what a statement is refused for.
 REFUSALS = ("0A", "21", "22", "23", "42", "44", "54", "P0")

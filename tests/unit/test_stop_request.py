@@ -9,8 +9,8 @@ from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
 
-from goqueue import supervisor
-from goqueue.supervisor import StopRequest
+from goqueue.ops import supervisor
+from goqueue.ops.supervisor import StopRequest
 from tests.support.waiting import wait_until
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from goqueue.dashboard.timeline import Timeline, timeline
+from goqueue.engine.dependency_rows import Link
+from goqueue.engine.listing_rows import Attempt
+from goqueue.insight.job_history_rows import Edit, History
 from goqueue.jobs import Job, JobStatus, OnParentFailure
-from goqueue.store.dependency_lists import Link
-from goqueue.store.job_history import Edit, History
-from goqueue.store.job_lists import Attempt
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

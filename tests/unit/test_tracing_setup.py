@@ -12,12 +12,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from goqueue import tracing
-from goqueue.config import Settings, load_settings
+from goqueue.config.settings import Settings, load_settings
 from goqueue.errors import ConfigurationError
 from goqueue.jobs import NewJob
-from goqueue.tracing import export
-from goqueue.tracing.context import parsed
+from goqueue.observability import tracing
+from goqueue.observability.tracing import export
+from goqueue.observability.tracing.context import parsed
 
 ENDPOINT = "http://127.0.0.1:4318/v1/traces"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import JobStatus, UniqueMode
-from goqueue.rules.job_settings import refuse_wrong
-from goqueue.rules.uniqueness import Unique
 
 
 def key(payload: Any, *fields: str, type_name: str = "t") -> str:

@@ -22,7 +22,7 @@ from gunicorn.workers.base import Worker
 from goqueue.api.server.answering import answer
 from goqueue.api.server.connection import BodyLimit, Connection, Limits
 from goqueue.api.server.loop import ConnectionLoop
-from goqueue.config import Settings, get_settings
+from goqueue.config.settings import Settings, get_settings
 
 #: A stopping process keeps idle connections so long: a client may be sending its next request.
 LINGER_SECONDS = 2.0

@@ -10,7 +10,6 @@ import falcon
 
 from goqueue.api.json_reader import read_json
 from goqueue.api.security import client_of
-from goqueue.broker.job_type import JobType
 from goqueue.dashboard.create_form import (
     SETTINGS,
     document_of,
@@ -23,6 +22,7 @@ from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.schema_form import all_fields
 from goqueue.dashboard.schema_form import form_of as form_of_schema
+from goqueue.engine.options.job_type import JobType
 from goqueue.errors import InvalidJobError, TypeNotFoundError
 
 __all__ = ["CreatePage"]

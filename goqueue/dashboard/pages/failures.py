@@ -15,15 +15,16 @@ from goqueue.dashboard.page import Page
 from goqueue.dashboard.queue_form import Blanks
 from goqueue.dashboard.snapshots import one_moment
 from goqueue.dashboard.tracebacks import parsed
+from goqueue.db.statements import current_time
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
+from goqueue.insight import failure_group_rows as failure_groups
+from goqueue.insight import job_summary_rows as job_summaries
+from goqueue.insight.failure_group_rows import ShownGroup, ShownKind
+from goqueue.insight.failure_rows import FINGERPRINT_PATTERN, FailureFilter, Order
+from goqueue.insight.ranges import RANGES
 from goqueue.jobs import MAX_JOB_ID, QUARANTINE_QUEUE
-from goqueue.rules.ranges import RANGES
-from goqueue.store import failure_groups, job_summaries
-from goqueue.store.failure_groups import ShownGroup, ShownKind
-from goqueue.store.failures import FINGERPRINT_PATTERN, FailureFilter, Order
-from goqueue.store.job_lists import JobFilter
-from goqueue.store.job_walks import walk
-from goqueue.store.rows import current_time
 
 __all__ = ["FailurePage", "FailuresPage"]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import falcon
 
-from goqueue.control.editing import EditedVersion, Editor
 from goqueue.dashboard.evidence import Fact, facts_of
 from goqueue.dashboard.json_tree import literal, tree
 from goqueue.dashboard.page import Page
@@ -16,11 +15,12 @@ from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.timeline import timeline
 from goqueue.dashboard.tracebacks import headline
+from goqueue.engine.edit_rows import REPLAYABLE, WAITING
+from goqueue.engine.edits import EditedVersion, Editor
+from goqueue.engine.json_diff import ABSENT
+from goqueue.insight.explain import Explanation
 from goqueue.jobs import FINAL_STATUSES, JobStatus
-from goqueue.rules.explanation import Explanation
-from goqueue.rules.json_diff import ABSENT
-from goqueue.store.edits import REPLAYABLE, WAITING
-from goqueue.tracing.context import trace_id_of
+from goqueue.observability.tracing.context import trace_id_of
 
 __all__ = ["JobPage"]
 

@@ -11,17 +11,18 @@ from goqueue.api.edit_models import EditAndRetry
 from goqueue.api.json_reader import read_json
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
-from goqueue.control.editing import Editor
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import request_document
 from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine.edit_rows import REPLAYABLE, WAITING
+from goqueue.engine.edits import Editor
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
-from goqueue.store import cancellation, cleaning
-from goqueue.store import jobs as job_store
-from goqueue.store.edits import REPLAYABLE, WAITING
 
 __all__ = ["CancelAction", "CloneAction", "DeleteAction", "EditPage", "RetryAction"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import falcon
 
 from goqueue.api.context import Context
-from goqueue.broker.execution import JobFunction
 from goqueue.dashboard.pages.job_reading import JobView
 from goqueue.dashboard.recreate import Handler, as_curl, as_python, request_of
+from goqueue.worker.execution import JobFunction
 
 __all__ = ["curl_of", "python_of", "request_document"]
 

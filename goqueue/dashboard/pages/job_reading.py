@@ -11,15 +11,19 @@ import orjson
 from goqueue.api.context import Context
 from goqueue.dashboard.timeline_words import OUTCOMES
 from goqueue.dashboard.tracebacks import Headline, Traceback, headline, parsed
-from goqueue.db import Connection
+from goqueue.db import bounded_reads
+from goqueue.db.database import Connection
+from goqueue.db.statements import current_time
+from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine import report_rows as reports
+from goqueue.engine.dependency_rows import Link
+from goqueue.engine.report_rows import LoggedLine
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.insight import job_history_rows as job_history
+from goqueue.insight.explain import Explanation
+from goqueue.insight.explain import fact_rows as explanation
+from goqueue.insight.job_history_rows import History
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
-from goqueue.rules.explanation import Explanation
-from goqueue.store import bounded_reads, dependency_lists, explanation, job_history, reports
-from goqueue.store import jobs as job_store
-from goqueue.store.dependency_lists import Link
-from goqueue.store.job_history import History
-from goqueue.store.reports import LoggedLine
-from goqueue.store.rows import current_time
 
 __all__ = ["ATTEMPTS_SHOWN", "LINES_SHOWN", "LINKS_SHOWN", "AttemptView", "JobView", "pretty", "read"]
 

@@ -11,6 +11,7 @@ import falcon
 from goqueue.api.app import JobIdConverter
 from goqueue.api.job_actions import cancel_jobs, retry_jobs
 from goqueue.api.reading import Reading
+from goqueue.bulk.actions import BulkAction
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.job_query import (
     FIELDS,
@@ -23,17 +24,17 @@ from goqueue.dashboard.job_query import (
 )
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.db import Connection
+from goqueue.db.database import Connection
+from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.job_search import written
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
+from goqueue.insight import job_summary_rows as job_summaries
+from goqueue.insight.job_summary_rows import JobSummary
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
-from goqueue.rules.bulk_actions import BulkAction
-from goqueue.rules.job_search import written
-from goqueue.store import cleaning, job_summaries
-from goqueue.store import jobs as job_store
-from goqueue.store import queues as queue_store
-from goqueue.store.job_lists import JobFilter
-from goqueue.store.job_summaries import JobSummary
-from goqueue.store.job_walks import walk
 
 __all__ = ["JobsPage", "SelectedJobsAction"]
 

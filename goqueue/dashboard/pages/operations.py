@@ -7,21 +7,22 @@ from typing import Any
 
 import falcon
 
-from goqueue.control import bulk
+from goqueue.bulk import operation_rows as bulk_store
+from goqueue.bulk import operations as bulk
+from goqueue.bulk.actions import STATUSES, BulkAction, BulkState, status_of
+from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.snapshots import one_moment
-from goqueue.db import Connection
+from goqueue.db.database import Connection
+from goqueue.engine.listing_rows import JobFilter
 from goqueue.errors import InvalidJobError
+from goqueue.insight import job_summary_rows as job_summaries
+from goqueue.insight.explain import Explanation
+from goqueue.insight.explain import fact_rows as explanation
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
-from goqueue.rules.bulk_actions import STATUSES, BulkAction, BulkState, status_of
-from goqueue.rules.explanation import Explanation
-from goqueue.store import bulk_operations as bulk_store
-from goqueue.store import explanation, job_summaries
-from goqueue.store.bulk_operations import BulkOperation, NewBulkOperation
-from goqueue.store.job_lists import JobFilter
 
 __all__ = ["AbortAction", "NewOperationPage", "OperationPage", "OperationsPage"]
 

@@ -14,14 +14,22 @@ from goqueue.dashboard.history import ChartName, History, ended_per_second
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.snapshots import one_moment
-from goqueue.rules.outlook import Course, Outlook, outlook
-from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
-from goqueue.store import failure_groups, overview, rollups
-from goqueue.store.failure_groups import ShownGroup
-from goqueue.store.failures import FailureFilter
-from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
-from goqueue.store.rollups import Scope, Step
-from goqueue.store.rows import current_time
+from goqueue.db.statements import current_time
+from goqueue.insight import (
+    failure_group_rows as failure_groups,
+)
+from goqueue.insight import (
+    overview_rows as overview,
+)
+from goqueue.insight import (
+    rollup_rows as rollups,
+)
+from goqueue.insight.failure_group_rows import ShownGroup
+from goqueue.insight.failure_rows import FailureFilter
+from goqueue.insight.outlook import Course, Outlook, outlook
+from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
+from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.insight.rollup_rows import Scope, Step
 
 __all__ = ["OverviewData", "OverviewPage", "RootPage"]
 

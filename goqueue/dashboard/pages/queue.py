@@ -13,7 +13,6 @@ import orjson
 
 from goqueue.api.queues import flow_control_of
 from goqueue.api.schemas import validate
-from goqueue.control.autoscaling import autoscale_queue
 from goqueue.dashboard import history
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.history import ChartName
@@ -32,15 +31,17 @@ from goqueue.dashboard.queue_form import (
 )
 from goqueue.dashboard.queue_reading import QueueReader, QueueView
 from goqueue.dashboard.shared_polls import is_poll
-from goqueue.db import Connection
+from goqueue.db.database import Connection
 from goqueue.errors import InvalidJobError
-from goqueue.rules.admission import KEYLESS
-from goqueue.rules.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS
-from goqueue.rules.flow_settings import KeySettings, PauseSettings, QueueSettings
-from goqueue.rules.ranges import DEFAULT_RANGE, RANGES, TimeRange
-from goqueue.store import blocked_keys, queue_settings
-from goqueue.store.blocked_keys import BlockedKey
-from goqueue.store.overview import COUNTED_UP_TO
+from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS
+from goqueue.insight.autoscaling import autoscale_queue
+from goqueue.insight.explain import blocked_key_rows as blocked_keys
+from goqueue.insight.explain.blocked_key_rows import BlockedKey
+from goqueue.insight.overview_rows import COUNTED_UP_TO
+from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.limits import queue_setting_rows as queue_settings
+from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
+from goqueue.limits.rules import KEYLESS
 
 __all__ = ["QueueChart", "QueuePage"]
 

@@ -7,7 +7,7 @@ import falcon
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.queue_form import Blanks, limit_words
 from goqueue.dashboard.queue_reading import QueueReader
-from goqueue.store.overview import COUNTED_UP_TO, QUEUES_SHOWN
+from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN
 
 __all__ = ["PAUSES", "QueuesPage"]
 

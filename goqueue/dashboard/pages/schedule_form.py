@@ -11,17 +11,17 @@ from goqueue.api.json_reader import read_json
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
-from goqueue.control import scheduling
+from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.schedules import place_of
 from goqueue.errors import InvalidJobError, ScheduleConflictError
 from goqueue.jobs import UniqueRule
-from goqueue.rules.bounds import read_stored_json
-from goqueue.rules.schedule_settings import ScheduleIdentity
-from goqueue.rules.schedules import CatchUp, Overlap, Schedule, ScheduleDefinition, Source
-from goqueue.store import schedules as schedule_store
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import scheduling
+from goqueue.schedules.rules import CatchUp, Overlap, Schedule, ScheduleDefinition, Source
+from goqueue.schedules.settings import ScheduleIdentity
 
 __all__ = ["ScheduleForm"]
 

@@ -12,20 +12,20 @@ import falcon
 
 from goqueue.api.schedule_models import PauseSchedule
 from goqueue.api.schemas import QueryMoment, validate
-from goqueue.control import scheduling
+from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.json_tree import tree
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.errors import InvalidJobError
-from goqueue.rules.bounds import read_stored_json
-from goqueue.rules.cron_expression import zone_of
-from goqueue.rules.cron_words import cron_words
-from goqueue.rules.flow_settings import Settings
-from goqueue.rules.schedules import Schedule, Tick, preview
-from goqueue.store import schedule_ticks as tick_store
-from goqueue.store import schedules as schedule_store
+from goqueue.limits.flow_settings import Settings
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import scheduling
+from goqueue.schedules import tick_rows as tick_store
+from goqueue.schedules.cron_expression import zone_of
+from goqueue.schedules.cron_words import cron_words
+from goqueue.schedules.rules import Schedule, Tick, preview
 
 __all__ = ["SchedulePage", "SchedulesPage"]
 

@@ -11,7 +11,7 @@ from goqueue.api.security import KeyRing
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.store.sessions import SignedIn
+from goqueue.dashboard.session_rows import SignedIn
 
 __all__ = ["EndSessionsAction", "SessionsPage"]
 

@@ -13,8 +13,8 @@ from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.scatter_chart import scatter_chart
 from goqueue.dashboard.type_reading import TYPES_SHOWN, place_of
-from goqueue.rules.limits import BreakerState
-from goqueue.rules.ranges import RANGES
+from goqueue.insight.ranges import RANGES
+from goqueue.limits.settings import BreakerState
 
 __all__ = ["TypePage", "TypesPage"]
 

@@ -1,6 +1,6 @@
 """Operations: what a queue promises about its waits.
 
-The reasons stand in `goqueue/models/queues.py`. The release before this one runs on this schema: every new
+The reasons stand in `goqueue/db/tables/queues.py`. The release before this one runs on this schema: every new
 column has a default or may be NULL.
 
 Revision: 0003, after 0002

@@ -1,7 +1,7 @@
 """The leadership of the schedulers as a lease: a row instead of a lock of a session.
 
 A lock is held for as long as its session lives, and that of a process that is stopped, or of a link that
-swallows everything, lives on. The reasons for the columns stand in `goqueue/models/processes.py`. The release
+swallows everything, lives on. The reasons for the columns stand in `goqueue/db/tables/processes.py`. The release
 before this one goes on with its lock: while both run, two may lead, which costs work and harms nothing.
 
 Revision: 0009, after 0008

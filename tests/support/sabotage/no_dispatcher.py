@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from goqueue.services.dispatcher import Dispatcher
-from goqueue.services.service import Counts
+from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.scheduler.service import Counts
 
 
 def _do_nothing(_self: Dispatcher) -> Counts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goqueue.store import attempts
+from goqueue.engine.transitions import attempts
 
 _GUARDS = {
     " AND jobs.fence = o.fence AND jobs.status || '' = 'running'": "",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from goqueue.services.rescuer import Rescuer
-from goqueue.services.service import Counts
+from goqueue.scheduler.rescuer import Rescuer
+from goqueue.scheduler.service import Counts
 
 
 def _do_nothing(_self: Rescuer) -> Counts:

@@ -1,0 +1,269 @@
+"""Operations over many jobs, from Python: what `POST /bulk-operations` and its shortcuts do.
+
+The functions with a `database` are for those that have one; `retry_failures` and `start_bulk_operation` use
+the process's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from goqueue.bulk import operation_rows as bulk_store
+from goqueue.bulk.actions import MAX_IDS, BulkAction, problems_of, status_of
+from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
+from goqueue.db.database import Database
+from goqueue.engine import listing_rows as job_lists
+from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.arguments import expect_whole_number
+from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
+from goqueue.engine.submit import current_broker
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.errors import BulkOperationNotFoundError, InvalidJobError
+from goqueue.insight import failure_rows as failure_store
+from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.observability import metrics
+
+__all__ = [
+    "BulkOperation",
+    "Preview",
+    "abort",
+    "abort_bulk_operation",
+    "bulk_operation",
+    "preview",
+    "preview_bulk_operation",
+    "retry_failures",
+    "start",
+    "start_bulk_operation",
+]
+
+log = structlog.get_logger(__name__)
+
+PREVIEW_JOBS = 20
+
+_FILTERS = "queue, type, created_after, created_before, fingerprint, ids, tag, payload, error"
+
+#: The longest text of each part of a filter.
+_LONGEST = {
+    "queue": KEY_MAX_CHARACTERS,
+    "type": KEY_MAX_CHARACTERS,
+    "fingerprint": KEY_MAX_CHARACTERS,
+    "tag": TAG_MAX_CHARACTERS,
+    "payload": SEARCH_MAX_CHARACTERS,
+    "error": SEARCH_MAX_CHARACTERS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an operation would be done to now: how many jobs, and the first of them.
+
+    Attributes:
+        exact: there are so many; else, where payloads or errors are searched, at least so many.
+    """
+
+    total: int
+    jobs: list[Job]
+    exact: bool = True
+
+
+def start(database: Database, new: NewBulkOperation, *, whole_status: bool = False) -> BulkOperation:
+    """Begin an operation; the scheduler does it, step by step.
+
+    `whole_status` says that all jobs of a status are meant, where the filter has nothing else: who asks has
+    seen how many they are.
+
+    Raises:
+        InvalidJobError: something about it is wrong.
+        DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
+    """
+    checked = _checked(new, whole_status=whole_status)
+    with database.transaction() as connection:
+        operation = bulk_store.create(connection, checked)
+    log.info(
+        "bulk_operation_begun",
+        operation_id=operation.id,
+        action=operation.action.value,
+        author=operation.requested_by,
+        total=operation.total,
+    )
+    return operation
+
+
+def preview(database: Database, new: NewBulkOperation, *, whole_status: bool = False) -> Preview:
+    """What an operation would be done to. Nothing is changed; `whole_status` as of `start`.
+
+    Raises:
+        InvalidJobError: something about it is wrong.
+    """
+    wanted = _checked(new, whole_status=whole_status).filter
+    with database.transaction() as connection:
+        newest_id = job_lists.newest_id(connection)
+        total, exact = job_lists.count(connection, wanted, up_to_id=newest_id)
+        ids, _ = job_lists.chunk(connection, wanted, after_id=0, up_to_id=newest_id, limit=PREVIEW_JOBS)
+        return Preview(total, job_store.get_many(connection, ids), exact)
+
+
+def abort(database: Database, operation_id: int) -> BulkOperation:
+    """Stop an operation for good; what it has done stays done. An aborted one stays as it is.
+
+    Raises:
+        BulkOperationNotFoundError: there is none with this id.
+        BulkOperationEndedError: it has ended otherwise.
+    """
+    with database.autocommit() as connection:
+        before = bulk_store.get(connection, operation_id)
+        aborted = bulk_store.abort(connection, operation_id)
+    if before.finished_at is None:
+        metrics.BULK_OPERATIONS.labels(aborted.action.value, aborted.state.value).inc()
+        log.info("bulk_operation_aborted", operation_id=operation_id, done=aborted.done)
+    return aborted
+
+
+def start_bulk_operation(
+    action: BulkAction | str,
+    *,
+    priority: int | None = None,
+    rate: float | None = None,
+    canary: int | None = None,
+    author: str | None = None,
+    **wanted: Any,
+) -> BulkOperation:
+    """Begin an operation over the jobs that a filter finds now.
+
+    Args:
+        action: retry, cancel, delete or set_priority.
+        priority: the new one, of set_priority.
+        rate: jobs a second; None: as fast as it goes.
+        canary: of retry: so many jobs first, and the others only when all of these completed.
+        author: who asks.
+        **wanted: the filter, as of `JobFilter`: queue, type, status, created_after, created_before,
+            fingerprint, ids, tag, payload, error; at least one besides the status.
+
+    Raises:
+        InvalidJobError: something about it is wrong.
+        DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
+    """
+    new = _new(action, wanted, priority=priority, rate=rate, canary=canary, author=author)
+    return start(current_broker().database, new)
+
+
+def preview_bulk_operation(
+    action: BulkAction | str, *, priority: int | None = None, **wanted: Any
+) -> Preview:
+    """What `start_bulk_operation` would be done to now; nothing is changed.
+
+    Raises:
+        InvalidJobError: something about it is wrong.
+    """
+    return preview(current_broker().database, _new(action, wanted, priority=priority))
+
+
+def retry_failures(
+    fingerprint: str, *, rate: float | None = None, canary: int | None = None, author: str | None = None
+) -> BulkOperation:
+    """Run the failed jobs of one group again.
+
+    Raises:
+        FailureNotFoundError: no failed job has this fingerprint.
+        InvalidJobError: something else about it is wrong.
+        DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
+    """
+    if not isinstance(fingerprint, str):
+        raise TypeError(f"fingerprint: expected a text, got {type(fingerprint).__qualname__}")
+    with current_broker().database.autocommit() as connection:
+        failure_store.get_group(connection, fingerprint)
+    return start_bulk_operation(
+        BulkAction.RETRY, rate=rate, canary=canary, author=author, fingerprint=fingerprint
+    )
+
+
+def bulk_operation(operation_id: int) -> BulkOperation:
+    """How far an operation has come.
+
+    Raises:
+        BulkOperationNotFoundError: there is none with this id.
+    """
+    _expect_id(operation_id)
+    with current_broker().database.autocommit() as connection:
+        return bulk_store.get(connection, operation_id)
+
+
+def abort_bulk_operation(operation_id: int) -> BulkOperation:
+    """Stop an operation for good; what it has done stays done. An aborted one stays as it is.
+
+    Raises:
+        BulkOperationNotFoundError: there is none with this id.
+        BulkOperationEndedError: it has ended otherwise.
+    """
+    _expect_id(operation_id)
+    return abort(current_broker().database, operation_id)
+
+
+def _expect_id(operation_id: int) -> None:
+    expect_whole_number("operation_id", operation_id)
+    if not 0 < operation_id <= MAX_JOB_ID:
+        raise BulkOperationNotFoundError(operation_id)
+
+
+def _new(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> NewBulkOperation:
+    """What was said from Python, as the types have it."""
+    try:
+        said = {name: value for name, value in wanted.items() if value is not None}
+        if "status" in said:
+            said["status"] = JobStatus(said["status"])
+        if "ids" in said:
+            said["ids"] = tuple(said["ids"])
+        wanted_jobs = JobFilter(**said)
+    except (TypeError, ValueError) as error:
+        raise InvalidJobError({"filter": str(error)}) from None
+    if action not in set(BulkAction):
+        raise InvalidJobError({"action": f"expected one of {', '.join(BulkAction)}"})
+    return NewBulkOperation(BulkAction(action), wanted_jobs, **others)
+
+
+def _problems_of_filter(wanted: JobFilter, author: str | None, *, whole_status: bool) -> dict[str, str]:
+    """What a caller may get wrong where only a type checker looks."""
+    problems = {}
+    texts = {f"filter.{name}": (getattr(wanted, name), most) for name, most in _LONGEST.items()}
+    for name, (text, most) in (texts | {"author": (author, KEY_MAX_CHARACTERS)}).items():
+        if text is not None and not (isinstance(text, str) and 0 < len(text) <= most and text.isprintable()):
+            problems[name] = f"expected 1 to {most} printable characters"
+    for name in ("created_after", "created_before"):
+        moment = getattr(wanted, name)
+        if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is not None):
+            problems[f"filter.{name}"] = "expected a datetime with a zone"
+    ids = wanted.ids or ()
+    if wanted.ids is not None and not 1 <= len(ids) <= MAX_IDS:
+        problems["filter.ids"] = f"expected 1 to {MAX_IDS} ids"
+    elif not all(type(job_id) is int and 0 < job_id <= MAX_JOB_ID for job_id in ids):
+        problems["filter.ids"] = "expected ids of jobs"
+    if not whole_status and replace(wanted, status=None) == JobFilter():
+        problems["filter"] = f"expected at least one of {_FILTERS}; a status alone is too easily a mistake"
+    return problems
+
+
+def _checked(new: NewBulkOperation, *, whole_status: bool = False) -> NewBulkOperation:
+    """The operation with the status that it implies.
+
+    Raises:
+        InvalidJobError: something about it is wrong.
+    """
+    of_a_kind = new.filter.fingerprint is not None
+    status = status_of(new.action, new.filter.status, of_a_kind=of_a_kind)
+    problems = problems_of(
+        new.action,
+        status,
+        of_a_kind=of_a_kind,
+        priority=new.priority,
+        rate=new.rate,
+        canary=new.canary,
+    )
+    problems |= _problems_of_filter(new.filter, new.author, whole_status=whole_status)
+    if problems:
+        raise InvalidJobError(problems)
+    return replace(new, filter=replace(new.filter, status=status))

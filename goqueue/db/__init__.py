@@ -1,0 +1,1 @@
+"""PostgreSQL: its connections, what its errors mean, how statements are run, and the tables."""

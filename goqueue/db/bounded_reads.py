@@ -1,0 +1,29 @@
+"""Several questions that have to agree with one another, each a bounded walk along an index."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import fetch_one
+
+__all__ = ["ALONG_INDEXES", "begin", "one_snapshot"]
+
+_ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+#: By outdated statistics (a backlog that came after the last ANALYZE) the planner would rather read all of a
+#: queue and sort it: ten times as long.
+ALONG_INDEXES = """
+    SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true),
+           set_config('enable_bitmapscan', 'off', true)
+"""
+
+
+def one_snapshot(connection: Connection) -> None:
+    """What follows in this transaction, in which nothing was asked before, reads one moment."""
+    connection.exec_driver_sql(_ONE_SNAPSHOT)
+
+
+def begin(connection: Connection) -> None:
+    """What follows in this transaction, in which nothing was asked before, sees one moment along indexes."""
+    one_snapshot(connection)
+    fetch_one(connection, ALONG_INDEXES, {})

@@ -1,0 +1,454 @@
+"""Connections to PostgreSQL, and the one seam where driver errors become GoQueue's.
+
+Statements of one round trip run in autocommit; `transaction()` is for what must be atomic over several.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote, unquote
+
+import psycopg
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.types.json import set_json_loads
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError, ResourceClosedError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, scoped_session
+
+from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
+from goqueue.config.settings import Settings
+from goqueue.db.server_connection import Server, ServerConnection
+from goqueue.db.sqlstates import Verdict, verdict_of
+from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
+from goqueue.forks import call_in_children, disconnect_in_children
+
+__all__ = ["Connection", "Database", "expect_primary", "joined", "retry_on_conflict"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: A conflict is settled by running the statement again; more than a handful in a row is a bug, not load.
+CONFLICT_TRIES = 10
+
+CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+#: What SQLAlchemy says of a connection that broke before: whoever uses it sees an outage.
+BROKEN = (DisconnectionError, PendingRollbackError, ResourceClosedError)
+
+#: After all connections were given up they are not given up again for so long: an error that comes back all
+#: the time must not have each statement connect anew.
+GIVEN_UP_SECONDS = 1.0
+
+
+class Database:
+    """The connection pool of one process. Nothing connects before the first use.
+
+    Args:
+        settings: the URL, the pool's size and the time-outs.
+        pool_size: connections kept, instead of the setting's.
+        application_name: what `pg_stat_activity` shows.
+        on_connect: is called with each new connection, which is not used when it raises a psycopg.Error.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pool_size: int | None = None,
+        application_name: str = "goqueue",
+        on_connect: Callable[[psycopg.Connection[Any]], None] | None = None,
+    ) -> None:
+        self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
+        event.listen(self.engine, "connect", self._note_generation)
+        if on_connect is not None:
+            event.listen(self.engine, "connect", lambda connection, _record: on_connect(connection))
+        event.listen(self.engine, "checkout", self._refuse_bad_connection)
+        # Checked out and open, for the next statement: going through the pool costs a single INSERT a tenth.
+        self._idle: deque[Connection] = deque()
+        self._generation = 0
+        self._given_up_at = 0.0
+        #: What a fork copied, kept: letting go of a connection makes SQLAlchemy talk to its server.
+        self._of_parents: list[object] = []
+        event.listen(self.engine, "connect", _cut_off_in_children)
+        call_in_children(self._begin_in_child)
+
+    def autocommit(self) -> AbstractContextManager[Connection]:
+        """A connection on which every statement is its own transaction.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
+            DatabaseRefusedError: it refused a statement.
+        """
+        return _Autocommit(self)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a READ COMMITTED transaction, committed at the end, rolled back on an error.
+
+        Raises:
+            DatabaseUnavailableError: as `autocommit`; also for a deadlock, which ended the transaction.
+        """
+        with self.connection() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of the pool, for a longer time.
+
+        Raises:
+            DatabaseUnavailableError: as `autocommit`.
+        """
+        with self._translated():
+            connection = self.checkout()
+            try:
+                yield connection
+            finally:
+                _give_back(connection)
+
+    def checkout(self) -> Connection:
+        """A connection of the pool that the caller closes; errors are the driver's."""
+        with suppress(IndexError):
+            # The pool counts idle ones as used.
+            self._idle.pop().close()
+        return self.engine.connect()
+
+    def close(self) -> None:
+        """Close every pooled connection; the next use opens new ones."""
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
+        self.engine.dispose()
+
+    def _begin_in_child(self) -> None:
+        """A child of this process opens connections of its own; its parent goes on with what it has."""
+        self._of_parents += [self._idle.copy(), self.engine.pool]
+        self._idle.clear()
+        self.engine.dispose(close=False)
+
+    def give_up_connections(self) -> None:
+        """Replace every connection that is open now, each before its next use: something is wrong there."""
+        now = time.monotonic()
+        if now - self._given_up_at >= GIVEN_UP_SECONDS:
+            self._given_up_at = now
+            self._generation += 1
+
+    def take(self) -> Connection:
+        """An idle connection, or one of the pool; errors are the driver's."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self.engine.connect()
+            driver = connection.connection.driver_connection
+            if driver is not None and self._is_good(driver):
+                return connection
+            _give_back(connection, is_good=False)
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection that is well for the next statement."""
+        self._idle.append(connection)
+
+    def translation_of(self, error: Exception) -> GoQueueError:
+        """The error of ours that stands for one of the driver's; a bad server costs it its connections."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        verdict = verdict_of(cause)
+        if verdict is Verdict.REFUSED:
+            return DatabaseRefusedError(f"PostgreSQL: {_first_line(cause)}")
+        if verdict in {Verdict.LOST, Verdict.DOUBTFUL}:
+            self.give_up_connections()
+        may_be_the_statement = verdict in {Verdict.BUSY, Verdict.DOUBTFUL}
+        return DatabaseUnavailableError(
+            f"PostgreSQL: {_first_line(cause)}", may_be_the_statement=may_be_the_statement
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+        except (DBAPIError, psycopg.Error, *BROKEN) as error:
+            raise self.translation_of(error) from error
+
+    def _is_good(self, connection: psycopg.Connection[Any]) -> bool:
+        generation = getattr(connection, "generation", 0)
+        return generation == self._generation and not _was_closed_by_server(connection)
+
+    def _note_generation(self, connection: ServerConnection, _record: object) -> None:
+        connection.generation = self._generation
+
+    def _refuse_bad_connection(
+        self, connection: psycopg.Connection[Any], _record: object, _proxy: object
+    ) -> None:
+        """Raising DisconnectionError makes the pool open a new one."""
+        if not self._is_good(connection):
+            raise DisconnectionError
+
+
+def joined(session: Any) -> Connection:
+    """The connection of a caller's session, whose transaction statements join.
+
+    Raises:
+        TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
+    """
+    if isinstance(session, (Session, scoped_session)):
+        session = session.connection()
+    if not isinstance(session, Connection):
+        raise TypeError(
+            "session: expected a Session or Connection of SQLAlchemy, on psycopg 3, got "
+            f"{type(session).__module__}.{type(session).__qualname__}"
+        )
+    if not isinstance(session.connection.driver_connection, psycopg.Connection):
+        raise TypeError(
+            "session: expected one whose engine was made with postgresql+psycopg://, "
+            f"got one on {session.dialect.name}+{session.dialect.driver}"
+        )
+    return session
+
+
+class _Autocommit:
+    """What `Database.autocommit` enters: an idle connection, or one of the pool."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Connection:
+        try:
+            self._connection = self._database.take()
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no free connection to PostgreSQL") from error
+        except (DBAPIError, psycopg.Error, *BROKEN) as error:
+            raise self._database.translation_of(error) from error
+        return self._connection
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self._database.keep(self._connection)
+            return
+        _give_back(self._connection)
+        if isinstance(error, (DBAPIError, psycopg.Error, *BROKEN)):
+            raise self._database.translation_of(error) from error
+
+
+def expect_primary(connection: Connection) -> None:
+    """See that the server accepts writes.
+
+    Raises:
+        psycopg.Error: it does not: it was demoted, or made read-only. Inside of `Database.autocommit` that is
+            a DatabaseUnavailableError, as that of any statement.
+    """
+    asked = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+    if connection.exec_driver_sql(asked).scalar():
+        raise psycopg.errors.ReadOnlySqlTransaction("the server accepts no writes")
+
+
+def retry_on_conflict(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a statement again when PostgreSQL ended it for a deadlock or a serialization failure.
+
+    Statements over many rows lock them in id order, so this is rare; it exists because an index scan and a
+    bitmap scan of the same rows may still meet in the middle. Only on an autocommit connection: in a longer
+    transaction the conflict ended more than this statement, and whoever began it has to begin again.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(CONFLICT_TRIES - 1):
+            try:
+                return function(*args, **kwargs)
+            except CONFLICTS:
+                connection = args[0]
+                assert isinstance(connection, Connection)
+                if not _is_autocommit(connection):
+                    raise
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    """Whether the conflict ended no more than its statement: on autocommit, and in no `rows.atomic` block."""
+    driver = connection.connection.driver_connection
+    return (
+        driver is not None
+        and bool(driver.autocommit)
+        and driver.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    )
+
+
+def _give_back(connection: Connection, *, is_good: bool = True) -> None:
+    """Back to the pool, which resets it; or away with it, when the server closed it.
+
+    Statements run on psycopg's connection, so SQLAlchemy does not see by itself when it breaks.
+    """
+    if not connection.invalidated:
+        driver = connection.connection.driver_connection
+        if driver is None or not is_good or _was_closed_by_server(driver):
+            connection.invalidate()
+    connection.close()
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _create_engine(settings: Settings, pool_size: int, application_name: str) -> Engine:
+    engine = create_engine(
+        "postgresql+psycopg://",
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        # An error's text must not carry a payload into a log.
+        hide_parameters=True,
+        pool_timeout=settings.database_connect_timeout_seconds,
+    )
+    server = _server(settings, application_name)
+
+    def connect(_dialect: object, _record: object, _arguments: object, parameters: Any) -> ServerConnection:
+        return server.connect(context=parameters["context"])
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", _prepare_connection)
+    if settings.has_pooler:
+        event.listen(engine, "connect", _tell_pooler)
+    return engine
+
+
+def _server(settings: Settings, application_name: str) -> Server:
+    arguments = {
+        "connect_timeout": settings.database_connect_timeout_seconds,
+        "application_name": application_name,
+        **_session_arguments(settings),
+        # A dead link must not hold a heartbeat, or the leadership, for the quarter of an hour that Linux
+        # goes on sending.
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }
+    return Server(
+        _url_for_libpq(settings.database_url.get_secret_value()),
+        arguments,
+        timeout_seconds=settings.database_connect_timeout_seconds,
+        answer_seconds=settings.database_statement_timeout_seconds,
+        has_pooler=settings.has_pooler,
+    )
+
+
+def _session_arguments(settings: Settings) -> dict[str, Any]:
+    """What the session is told at its start.
+
+    A pooler refuses the options of a session that is nobody's own, and loses statements that were prepared in
+    another one: there the role has the time-out (docs/scaling.md), and nothing is prepared.
+    """
+    if settings.has_pooler:
+        return {"prepare_threshold": None, "client_encoding": "UTF8"}
+    told = _SESSION | {
+        "statement_timeout": int(settings.database_statement_timeout_seconds * 1000),
+        "lock_timeout": int(settings.database_lock_timeout_seconds * 1000),
+        "idle_in_transaction_session_timeout": int(settings.database_idle_transaction_timeout_seconds * 1000),
+    }
+    options = " ".join(f"-c {name}={_escaped(str(value))}" for name, value in told.items())
+    return {"client_encoding": "UTF8", "options": options}
+
+
+def _url_for_libpq(url: str) -> str:
+    """The URL with its `search_path` where libpq takes one: among the options of the session."""
+    place, found, query = url.rpartition("?")
+    parts = query.split("&")
+    paths = [unquote(part.partition("=")[2]) for part in parts if part.startswith("search_path=")]
+    if not found or not paths:
+        return url
+    options = [unquote(part.partition("=")[2]) for part in parts if part.startswith("options=")]
+    options.append("-c search_path=" + re.sub(r"([\\\s])", r"\\\1", paths[-1]))
+    others = [part for part in parts if not part.startswith(("search_path=", "options="))]
+    return f"{place}?{'&'.join([*others, f'options={quote(chr(32).join(options))}'])}"
+
+
+#: How what is read and written looks, whatever the server, the database or the role has as its default: times
+#: in UTC, so that every time that is read back is one that Python has; and numbers with all of their digits.
+#: PgBouncer keeps the first three for each of its clients, over all the sessions that it gives them.
+_FORMATS = {"TimeZone": "UTC", "DateStyle": "ISO", "standard_conforming_strings": "on"}
+
+#: Without the just-in-time compiler: every walk here is short, and compiling one took a third of a second
+#: where the planner, by old statistics, thought it long. Whole tables are read where no index leads to the
+#: rows alone: a session keeps the plan of a statement, and one that was made while a table was small went on
+#: to read all of it, for every outcome, until the next ANALYZE. A statement of its own is a READ COMMITTED
+#: transaction. Whether writing is allowed is not ours to say: a server that was made read-only stays so.
+_SESSION = _FORMATS | {
+    "IntervalStyle": "postgres",
+    "extra_float_digits": 1,
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "jit": "off",
+    "enable_seqscan": "off",
+}
+
+
+def _escaped(value: str) -> str:
+    """A value as the start-up option of a session has it: a backslash keeps a space from ending it."""
+    return value.replace(" ", "\\ ")
+
+
+def _tell_pooler(connection: psycopg.Connection[Any], _record: object) -> None:
+    for name, value in _FORMATS.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+class _ReadableMoments(Loader):
+    """Reads moments as psycopg does; one that Python cannot hold or compute with, as the nearest that it can.
+
+    psycopg raises instead (a year before 1 or after 9999, infinity), and with that the whole answer is lost:
+    one row of one queue would stop whoever reads the rows of all.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        plain = psycopg.adapters.get_loader(oid, self.format)
+        assert plain is not None
+        self._read: Callable[[Buffer], Any] = plain(oid, context).load
+
+    def load(self, data: Buffer) -> datetime:
+        """The moment; never raises."""
+        try:
+            moment: datetime = self._read(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            return FIRST_MOMENT if text.endswith(b"BC") or text.startswith(b"-") else LAST_MOMENT
+        # Asked here and not there, for all but a few: every job has several, and a call costs as much again.
+        return moment if FIRST_MOMENT.year <= moment.year < LAST_MOMENT.year else readable(moment)
+
+
+def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
+    set_json_loads(read_stored_json, connection)
+    connection.adapters.register_loader("timestamptz", _ReadableMoments)
+
+
+def _cut_off_in_children(connection: psycopg.Connection[Any], _record: object) -> None:
+    disconnect_in_children(connection)
+
+
+def _was_closed_by_server(connection: psycopg.Connection[Any]) -> bool:
+    """Notice a server that went away while the connection lay idle, without a round trip.
+
+    An idle connection has nothing to read, unless the server said goodbye: then the socket is readable.
+    """
+    if connection.closed:
+        return True
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))

@@ -1,0 +1,98 @@
+"""How rows become objects and objects become parameters, for every module of the store.
+
+Many-row statements take their rows as one JSON text (`json_to_recordset`): psycopg adapts arrays element by
+element in Python, which cost more than the statement itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import Connection
+
+from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
+from goqueue.jobs import Job, JobStatus
+
+#: Which group of dead letters a failed job belongs to, as jobs_fingerprint_idx has it: by its error, or by
+#: the reason of its failure where no exception was seen (a lost worker, a failed parent, a deadline).
+FINGERPRINT = "coalesce(fingerprint, left(md5(type || ':' || coalesce(reason, '')), 16))"
+
+#: The reserved name among a job's options under which the trace is kept that it belongs to.
+TRACEPARENT = "traceparent"
+
+#: The first and the last moment that is stored (`goqueue/config/bounds.py`). A statement over many rows
+#: computes with nothing beyond them: one row out of range would end it for all.
+FIRST = f"timestamptz '{FIRST_MOMENT.isoformat(' ')}'"
+LAST = f"timestamptz '{LAST_MOMENT.isoformat(' ')}'"
+
+JOB_COLUMNS = (
+    "id, queue, type, status, payload, priority, attempts, max_retries, fence, deaths, quarantined, "
+    "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
+    "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
+    "has_dependants, cancel_requested_at, cancel_acknowledged_at, begun_at, "
+    f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', "
+    "tags, suspicion"
+)
+
+
+Values = tuple[Any, ...]
+
+
+def job_from_row(row: Values) -> Job:
+    """The Job of a row of `JOB_COLUMNS`."""
+    values = list(row)
+    values[3] = JobStatus(values[3])
+    values[-2] = tuple(values[-2] or ())
+    return Job(*values)
+
+
+def array(values: Iterable[int]) -> str:
+    """The text of a PostgreSQL array of integers."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+@lru_cache(maxsize=64)
+def text_array(values: tuple[str, ...]) -> str:
+    """The text of a PostgreSQL array of texts; made once for those that every statement has."""
+    quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
+
+
+def atomic(connection: Connection) -> AbstractContextManager[object]:
+    """A transaction on an autocommit connection; a savepoint in a transaction that has begun."""
+    return _driver(connection).transaction()
+
+
+def fetch_all(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> Sequence[Values]:
+    """Run a statement, in the connection's transaction if there is one, and return its rows.
+
+    It runs on psycopg's own connection: what SQLAlchemy does around a cursor's result cost more than half of
+    a single INSERT (it describes every column anew for each statement it did not compile).
+    """
+    return _execute(connection, sql, parameters).fetchall()
+
+
+def fetch_one(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> Values | None:
+    """Run a statement as `fetch_all` does, and return its first row, or None."""
+    return _execute(connection, sql, parameters).fetchone()
+
+
+def current_time(connection: Connection) -> datetime:
+    """PostgreSQL's time: that of the transaction, where there is one."""
+    row = fetch_one(connection, "SELECT now()", {})
+    assert row is not None
+    return cast("datetime", row[0])
+
+
+def _execute(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Values]:
+    # The statements are constants of this package; only their parameters come from outside.
+    return _driver(connection).execute(sql, parameters)
+
+
+def _driver(connection: Connection) -> psycopg.Connection[Values]:
+    return cast("psycopg.Connection[Values]", connection.connection.driver_connection)

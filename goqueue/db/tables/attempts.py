@@ -1,0 +1,83 @@
+"""What is kept of each attempt, and of each edit of a job. No foreign keys: see `attempts`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON
+
+from goqueue.db.tables.base import Timestamp, metadata, now
+
+# One row an attempt, written once, when it ends. No foreign key: its check would lock the job row again for
+# every attempt; the cleaner deletes both in one statement.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("worker_id", BigInteger),
+    Column("outcome", Text, nullable=False),
+    Column("error", Text),
+    Column("traceback", Text),
+    Column("started_at", Timestamp, nullable=False),
+    now("finished_at"),
+    Column("run_seconds", Float, nullable=False),
+    # Two records of one claim are impossible, whatever else fails.
+    PrimaryKeyConstraint("job_id", "fence"),
+    CheckConstraint(
+        "outcome IN ('completed','failed','snoozed','interrupted','worker_died','cancelled')", name="outcome"
+    ),
+    # The rollups: which attempts failed when. Paid for by these alone.
+    Index("attempts_failed_idx", "finished_at", postgresql_where=text("outcome = 'failed'")),
+)
+
+# How far an attempt has come, by its own account; written while it runs.
+attempt_progress = Table(
+    "attempt_progress",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("message", Text),
+    now("updated_at"),
+    PrimaryKeyConstraint("job_id", "fence"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+)
+
+# The lines that an attempt logged, in their order.
+attempt_logs = Table(
+    "attempt_logs",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("logged_at", Timestamp, nullable=False),
+    PrimaryKeyConstraint("job_id", "fence", "line"),
+)
+
+# What a job was before each edit.
+job_versions = Table(
+    "job_versions",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("available_at", Timestamp, nullable=False),
+    Column("replaced_by", Text),
+    now("replaced_at"),
+    PrimaryKeyConstraint("job_id", "version"),
+)

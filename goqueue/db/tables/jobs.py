@@ -1,0 +1,214 @@
+"""The table of jobs.
+
+It is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). Each
+index on it is paid for three times a job, so each says what it is for. Indexes of rare states are partial.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
+
+from goqueue.db.tables.base import Timestamp, metadata, now, within_bounds
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="queued"),
+    # json, not jsonb: the text is kept as it came. jsonb would turn 1e308 into 309 digits (a way to make one
+    # MiB of request into fifty of table) and costs a parse at each write; nothing searches it by index.
+    Column("payload", JSON, nullable=False),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    Column("max_retries", SmallInteger, nullable=False, server_default="3"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    # Raised by every claim, lowered by nothing: who does not hold the present number cannot write.
+    Column("fence", Integer, nullable=False, server_default="0"),
+    # Lonely deaths: worker processes that died while they ran this job and no other.
+    Column("deaths", SmallInteger, nullable=False, server_default="0"),
+    # A suspect of its worker's death: it keeps off the runway of its queue, and waits for a process that has
+    # no other suspect (`suspicion` below 2), or to run alone.
+    Column("quarantined", Boolean, nullable=False, server_default=text("false")),
+    # Workers that died while they ran it beside others, since it last ended by itself; 2 is two or more.
+    Column("suspicion", SmallInteger, nullable=False, server_default="0"),
+    # The attempt, by its fence, that has begun and must not be repeated when its worker dies. NULL: there is
+    # none, or its type says nothing of the kind.
+    Column("unrepeatable_fence", Integer),
+    Column("available_at", Timestamp, nullable=False, server_default=func.now()),
+    # The order among ready rows: available_at minus the head start of the priority. NULL while the time has
+    # not come, so that a hundred thousand rows for tomorrow cost the dispatcher nothing.
+    Column("rank", Timestamp),
+    Column("time_limit_seconds", Float),
+    Column("worker_id", BigInteger),
+    # Overrides of the retry policy and options of plain Dramatiq messages; rarely there.
+    Column("options", JSON),
+    Column("result", JSON),
+    Column("error", Text),
+    Column("reason", Text),
+    now("created_at"),
+    now("updated_at"),
+    Column("started_at", Timestamp),
+    Column("finished_at", Timestamp),
+    # Whose turn it is among the jobs of a queue: a tenant, an account. What one start costs its rate limits.
+    Column("concurrency_key", Text(collation="C")),
+    Column("rate_cost", SmallInteger, nullable=False, server_default="1"),
+    # The limits of its queue and type let it in: it may be claimed, and holds a slot. A running job holds one
+    # as well; so slots are rows, and what frees the row frees the slot.
+    Column("admitted", Boolean, nullable=False, server_default=text("false")),
+    # No attempt starts after either; after the deadline none is retried, and none goes on.
+    Column("expires_at", Timestamp),
+    Column("deadline_at", Timestamp),
+    # The key in `unique_keys` that it was created with.
+    Column("unique_key", Text),
+    # Other jobs wait for its end, so its end is recorded together with what follows for them.
+    Column("has_dependants", Boolean, nullable=False, server_default=text("false")),
+    # Someone wants it stopped; its worker knows.
+    Column("cancel_requested_at", Timestamp),
+    Column("cancel_acknowledged_at", Timestamp),
+    # Which kind of failure its last error is (`failure_kinds`).
+    Column("fingerprint", Text),
+    # What its client calls it by; NULL is none. `job_tags` finds them.
+    Column("tags", ARRAY(Text)),
+    # When the handler of the present attempt began. NULL from the claim on, until the worker notes it, which
+    # it does for jobs that still run a tenth of a second later: shorter ones are recorded before.
+    Column("begun_at", Timestamp),
+    # Hashes of the schemas that could not read the payload: it waits so long for a worker with another one.
+    Column("unreadable_by", ARRAY(Text)),
+    Column("unreadable_until", Timestamp),
+    CheckConstraint(
+        "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
+    ),
+    # A final state and its time come and go together, so that the cleaner cannot miss a row.
+    CheckConstraint(
+        "(finished_at IS NOT NULL) = (status IN ('completed','failed','cancelled','expired'))",
+        name="finished_at",
+    ),
+    # Only a running job has a holder. (A running job without one is held by a client of the REST API.)
+    CheckConstraint("worker_id IS NULL OR status = 'running'", name="worker_id"),
+    # Who is let in waits to be claimed; who was claimed holds its slot by running.
+    CheckConstraint("NOT admitted OR status = 'queued'", name="admitted"),
+    # A job runs at most 1 + max_retries times, whatever asks for more.
+    CheckConstraint("attempts BETWEEN 0 AND max_retries + 1", name="attempts"),
+    CheckConstraint("max_retries BETWEEN 0 AND 20", name="max_retries"),
+    CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
+    CheckConstraint("fence >= 0 AND deaths >= 0", name="counters"),
+    CheckConstraint("suspicion BETWEEN 0 AND 2", name="suspicion"),
+    # What somebody asked for, every reader can read; and no arithmetic with it leads beyond that.
+    CheckConstraint(
+        within_bounds("available_at", "rank", "expires_at", "deadline_at")
+        + " AND time_limit_seconds BETWEEN 0 AND 86400",
+        name="moments",
+    ),
+    # GET /jobs?queue=…, newest first.
+    Index("jobs_queue_id_idx", "queue", "id"),
+    # The dispatcher: the next ready rows of a queue, by rank.
+    Index(
+        "jobs_ready_idx",
+        "queue",
+        "rank",
+        "id",
+        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND NOT quarantined"),
+    ),
+    # The dispatcher: suspects that wait to run alone, the least suspicious first.
+    Index(
+        "jobs_quarantined_idx",
+        "deaths",
+        "rank",
+        "id",
+        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined"),
+    ),
+    # The dispatcher: suspects of a queue that may run beside others.
+    Index(
+        "jobs_suspects_idx",
+        "queue",
+        "rank",
+        "id",
+        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"),
+    ),
+    # The dispatcher: rows whose time comes next (run-at, backoff, snooze).
+    Index("jobs_waiting_idx", "available_at", postgresql_where=text("status = 'queued' AND rank IS NULL")),
+    # The rescuer, and "what does this worker hold?".
+    Index("jobs_running_idx", "worker_id", postgresql_where=text("status = 'running'")),
+    # Lists of the rare states; completed rows are dense enough to be found without.
+    Index(
+        "jobs_unsuccessful_idx",
+        "status",
+        "id",
+        postgresql_where=text("status IN ('failed','cancelled','expired','blocked')"),
+    ),
+    # The cleaner: final rows by age.
+    Index("jobs_finished_idx", "status", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    # Admission: the next ready rows of a key, and the next key that has one.
+    Index(
+        "jobs_key_ready_idx",
+        "queue",
+        "concurrency_key",
+        "rank",
+        "id",
+        postgresql_where=text(
+            "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted "
+            "AND concurrency_key IS NOT NULL"
+        ),
+    ),
+    # Admission in strict order: the oldest unfinished job of a key.
+    Index(
+        "jobs_key_unfinished_idx",
+        "queue",
+        "concurrency_key",
+        "id",
+        postgresql_where=text("finished_at IS NULL AND concurrency_key IS NOT NULL"),
+    ),
+    # Admission: who was let in and has not started.
+    Index("jobs_admitted_idx", "queue", "rank", "id", postgresql_where=text("admitted")),
+    # The expirer: whose time to start is over.
+    Index(
+        "jobs_expiring_idx",
+        text("LEAST(expires_at, deadline_at)"),
+        postgresql_where=text(
+            "status IN ('queued','blocked') AND LEAST(expires_at, deadline_at) IS NOT NULL"
+        ),
+    ),
+    # What a worker, and the rescuer, are asked to stop.
+    Index(
+        "jobs_cancelling_idx",
+        "worker_id",
+        postgresql_where=text("status = 'running' AND cancel_requested_at IS NOT NULL"),
+    ),
+    # Dead letters in groups: by the fingerprint of their error, or, where no exception was seen, by the
+    # reason of their failure. The included columns are what groups are counted by, so that counting need not
+    # look at the rows (the planner wants those of the expression as well). It is written as SQLAlchemy reads
+    # it back, which is what Alembic compares.
+    Index(
+        "jobs_fingerprint_idx",
+        text("COALESCE(fingerprint, \"left\"(md5((type || ':'::text) || COALESCE(reason, ''::text)), 16))"),
+        "id",
+        postgresql_include=["fingerprint", "type", "reason", "queue", "finished_at"],
+        postgresql_where=text("status = 'failed'"),
+    ),
+)
+
+# The jobs of a tag, in the order of their ids; deleted with them.
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("tag", Text(collation="C"), nullable=False),
+    Column("job_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tag", "job_id"),
+)

@@ -1,0 +1,1 @@
+"""A developer's machine: embedded servers, the demo, and fakes of the world outside."""

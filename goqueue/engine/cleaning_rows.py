@@ -1,0 +1,130 @@
+"""Deleting by age, a bounded batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.statements import FINGERPRINT, array, fetch_all
+from goqueue.jobs import JobStatus
+
+# Its children still wait for such a job, or may still ask what it returned.
+_AWAITED = """(has_dependants AND EXISTS (
+    SELECT FROM dependencies JOIN jobs AS child ON child.id = dependencies.job_id
+    WHERE dependencies.parent_id = jobs.id AND child.finished_at IS NULL))"""
+
+# The rows of the old jobs in every table; only the edges of their children stay, which are theirs. Tags are
+# found one by one by their primary key, which begins with the tag: a join would rather read all of them.
+_WITH_ALL_THEIR_ROWS = """gone AS (
+        DELETE FROM jobs USING old WHERE jobs.id = old.id RETURNING jobs.id, jobs.tags
+    ), gone_tags AS (
+        DELETE FROM job_tags WHERE ctid = ANY (ARRAY (
+            SELECT place FROM gone CROSS JOIN LATERAL unnest(gone.tags) AS own (tag) CROSS JOIN LATERAL (
+                SELECT job_tags.ctid AS place FROM job_tags
+                WHERE job_tags.tag = own.tag AND job_tags.job_id = gone.id LIMIT 1) AS found))
+    ), gone_edges AS (
+        DELETE FROM dependencies USING gone WHERE dependencies.job_id = gone.id
+    ), gone_attempts AS (
+        DELETE FROM attempts USING gone WHERE attempts.job_id = gone.id
+    ), gone_progress AS (
+        DELETE FROM attempt_progress USING gone WHERE attempt_progress.job_id = gone.id
+    ), gone_logs AS (
+        DELETE FROM attempt_logs USING gone WHERE attempt_logs.job_id = gone.id
+    ), gone_versions AS (
+        DELETE FROM job_versions USING gone WHERE job_versions.job_id = gone.id
+    ), gone_keys AS (
+        DELETE FROM unique_keys USING gone WHERE unique_keys.job_id = gone.id
+    )
+    SELECT id FROM gone
+"""
+
+# Rows that another transaction works on (a replay, a cancel) are left for the next round.
+_DELETE_JOBS = f"""
+    WITH old AS (
+        SELECT id FROM jobs
+        WHERE status = %(status)s AND finished_at IS NOT NULL
+          AND finished_at < now() - make_interval(secs => %(age)s) AND NOT {_AWAITED}
+        ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), {_WITH_ALL_THEIR_ROWS}"""
+
+_DELETE_FINAL = f"""
+    WITH old AS (
+        SELECT id FROM jobs
+        WHERE id = ANY(%(ids)s::bigint[]) AND finished_at IS NOT NULL AND NOT {_AWAITED}
+        ORDER BY id FOR UPDATE
+    ), {_WITH_ALL_THEIR_ROWS}"""
+
+# A kind may be needed again tomorrow: it stays as long as its dead letters would.
+_DELETE_KINDS = f"""
+    DELETE FROM failure_kinds WHERE fingerprint IN (
+        SELECT kind.fingerprint FROM failure_kinds AS kind
+        WHERE kind.first_seen_at < now() - make_interval(secs => %(age)s)
+          AND NOT EXISTS (SELECT FROM jobs WHERE status = 'failed' AND {FINGERPRINT} = kind.fingerprint)
+        LIMIT %(limit)s FOR UPDATE OF kind SKIP LOCKED)
+    RETURNING fingerprint
+"""
+
+_DELETE_BULK_OPERATIONS = """
+    WITH old AS (
+        DELETE FROM bulk_operations WHERE id IN (
+            SELECT id FROM bulk_operations
+            WHERE finished_at < now() - make_interval(secs => %(age)s) ORDER BY id LIMIT %(limit)s)
+        RETURNING id
+    ), canaries AS (
+        DELETE FROM bulk_canaries USING old WHERE operation_id = old.id
+    )
+    SELECT id FROM old
+"""
+
+_DELETE_KEYS = """
+    DELETE FROM idempotency_keys WHERE key IN (
+        SELECT key FROM idempotency_keys WHERE created_at < now() - make_interval(secs => %(age)s)
+        ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING key
+"""
+
+_DELETE_WORKERS = """
+    DELETE FROM workers WHERE id IN (
+        SELECT id FROM workers WHERE stopped_at < now() - make_interval(secs => %(age)s)
+        AND NOT EXISTS (SELECT FROM jobs WHERE jobs.worker_id = workers.id AND jobs.status = 'running')
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
+
+@retry_on_conflict
+def delete_jobs(connection: Connection, status: JobStatus, *, age_seconds: float, limit: int) -> int:
+    """Delete the oldest final jobs of a status that finished longer ago than the age; how many."""
+    parameters = {"status": status.value, "age": age_seconds, "limit": limit}
+    return len(fetch_all(connection, _DELETE_JOBS, parameters))
+
+
+@retry_on_conflict
+def delete_final(connection: Connection, job_ids: Iterable[int]) -> list[int]:
+    """Delete final jobs, with everything that is kept of them; the ids that were.
+
+    A job that a child still waits for stays.
+    """
+    return [row[0] for row in fetch_all(connection, _DELETE_FINAL, {"ids": array(job_ids)})]
+
+
+def delete_failure_kinds(connection: Connection, *, age_seconds: float, limit: int) -> int:
+    """Forget kinds of failures that were first seen longer ago and that no job has; how many."""
+    return len(fetch_all(connection, _DELETE_KINDS, {"age": age_seconds, "limit": limit}))
+
+
+def delete_bulk_operations(connection: Connection, *, age_seconds: float, limit: int) -> int:
+    """Forget operations that ended longer ago than the age, with their canaries; how many."""
+    return len(fetch_all(connection, _DELETE_BULK_OPERATIONS, {"age": age_seconds, "limit": limit}))
+
+
+def delete_idempotency_keys(connection: Connection, *, age_seconds: float, limit: int) -> int:
+    """Forget keys older than the age; how many."""
+    return len(fetch_all(connection, _DELETE_KEYS, {"age": age_seconds, "limit": limit}))
+
+
+def delete_workers(connection: Connection, *, age_seconds: float, limit: int) -> int:
+    """Forget workers that stopped longer ago than the age; how many."""
+    return len(fetch_all(connection, _DELETE_WORKERS, {"age": age_seconds, "limit": limit}))

@@ -1,0 +1,275 @@
+"""Creating jobs with everything that may come with them: unique keys, jobs that they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from goqueue.engine import (
+    edit_rows as edits,
+)
+from goqueue.engine import (
+    graph_rows as new_graphs,
+)
+from goqueue.engine import (
+    new_job_rows as new_jobs,
+)
+from goqueue.engine import (
+    unique_rows as unique_keys,
+)
+from goqueue.engine.edit_rows import JobEdit
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.transitions import jobs
+from goqueue.engine.unique_rows import Holder
+from goqueue.errors import InvalidJobError, UniqueKeyHeldError
+from goqueue.jobs import Job, JobStatus, NewJob, UniqueMode
+from goqueue.observability import tracing
+
+__all__ = ["Created", "CreatedNode", "are_simple", "create", "create_many", "is_simple"]
+
+#: Who replaced a payload, in the versions of its job.
+REPLACED_BY = "a create with the same unique key"
+
+
+class Created(NamedTuple):
+    """What a create came to.
+
+    Attributes:
+        deduplicated: nothing was created: the job is the holder of the unique key.
+    """
+
+    job: Job
+    deduplicated: bool = False
+
+
+class CreatedNode(NamedTuple):
+    """What the create of one of many came to; its status is meant only for new ones."""
+
+    id: int
+    status: JobStatus
+    deduplicated: bool = False
+
+
+def is_simple(job: NewJob) -> bool:
+    """Whether one INSERT makes it, without a transaction around it."""
+    return job.unique is None and not job.depends_on
+
+
+def are_simple(nodes: Sequence[NewNode]) -> bool:
+    """Whether one INSERT makes them all."""
+    return all(is_simple(node.job) and not node.after for node in nodes)
+
+
+def create(connection: Connection, job: NewJob, *, head_start_seconds: float) -> Created:
+    """Create one job, or find the holder of its unique key, in the connection's transaction.
+
+    The job gets the trace that the calling code is in, or, where this process makes spans, the span of this.
+
+    Raises:
+        InvalidJobError: it depends on a job that does not exist.
+        UniqueKeyHeldError: the holder is of another type, and its payload was to be replaced.
+    """
+    creation = tracing.begin_create([job])
+    if creation is None:
+        return _create(connection, job, head_start_seconds)
+    with creation:
+        created = _create(connection, creation.jobs[0], head_start_seconds)
+        creation.made([created.job.id], deduplicated=int(created.deduplicated))
+        _link_parents(connection, creation)
+    return created
+
+
+def _create(connection: Connection, job: NewJob, head_start_seconds: float) -> Created:
+    if job.unique is None:
+        return Created(_insert(connection, job, head_start_seconds))
+    unique_keys.lock(connection, [job.unique.key])
+    holder = _meet_holder(connection, job, head_start_seconds)
+    if holder is not None:
+        return Created(jobs.get(connection, holder.id), deduplicated=True)
+    row = _insert(connection, job, head_start_seconds)
+    unique_keys.bind(connection, {row.id: job.unique})
+    return Created(row)
+
+
+def create_many(
+    connection: Connection, nodes: Sequence[NewNode], *, head_start_seconds: float
+) -> list[CreatedNode]:
+    """Create the jobs of a graph, in the connection's transaction; what became of each, in their order.
+
+    The keys are taken in the order of their text, all before the first job is inserted, so that two batches
+    queue up instead of deadlocking. A job whose key an earlier one of the batch takes is suppressed by that
+    one. Who waits for a suppressed job waits for the one that is there. Traces are as with `create`.
+
+    Raises:
+        InvalidJobError: jobs wait for each other, or for a job that does not exist.
+        UniqueKeyHeldError: as `create`.
+    """
+    creation = tracing.begin_create([node.job for node in nodes])
+    if creation is None:
+        return _create_many(connection, nodes, head_start_seconds)
+    with creation:
+        traced = [replace(node, job=job) for node, job in zip(nodes, creation.jobs, strict=True)]
+        created = _create_many(connection, traced, head_start_seconds)
+        creation.made([row.id for row in created], deduplicated=sum(row.deduplicated for row in created))
+        _link_parents(connection, creation)
+    return created
+
+
+def _create_many(
+    connection: Connection, nodes: Sequence[NewNode], head_start_seconds: float
+) -> list[CreatedNode]:
+    if are_simple(nodes):
+        ids = new_jobs.insert_many(
+            connection, [node.job for node in nodes], head_start_seconds=head_start_seconds
+        )
+        return [CreatedNode(job_id, JobStatus.QUEUED) for job_id in ids]
+    plan = _plan(connection, nodes, head_start_seconds)
+    inserted = _insert_graph(connection, plan, head_start_seconds)
+    rules = {row.id: node.job.unique for row, node in zip(inserted, plan.new, strict=True)}
+    unique_keys.bind(connection, {job_id: rule for job_id, rule in rules.items() if rule})
+    for position in sorted(plan.suppressed_here):
+        _meet_holder(connection, nodes[position].job, head_start_seconds)
+    return [
+        CreatedNode(*inserted[place], deduplicated=position in plan.suppressed_here)
+        if (place := plan.places.get(position)) is not None
+        else CreatedNode(plan.holders[position].id, plan.holders[position].status, deduplicated=True)
+        for position in range(len(nodes))
+    ]
+
+
+def _link_parents(connection: Connection, creation: tracing.Creation) -> None:
+    """Link the span of a create to the traces of the jobs that were there before, and are waited for."""
+    parents = {parent for job in creation.jobs for parent in job.depends_on}
+    if creation.has_spans and parents:
+        creation.link(jobs.traceparents(connection, parents))
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Which jobs of a batch are new.
+
+    Attributes:
+        new: the new ones; `places` says where in it each position of the batch is found.
+        takers: key → place of the new job that takes it.
+        suppressed_here: positions of jobs whose key an earlier one takes.
+        holders: position → the job that exists and has the key.
+    """
+
+    new: list[NewNode] = field(default_factory=list)
+    places: dict[int, int] = field(default_factory=dict)
+    takers: dict[str, int] = field(default_factory=dict)
+    suppressed_here: set[int] = field(default_factory=set)
+    holders: dict[int, Holder] = field(default_factory=dict)
+
+    def add(self, position: int, node: NewNode, holder: Holder | None) -> None:
+        unique = node.job.unique
+        if holder is not None:
+            self.holders[position] = holder
+        elif unique and _taken_here(self, node):
+            self.places[position] = self.takers[unique.key]
+            self.suppressed_here.add(position)
+        else:
+            self.places[position] = len(self.new)
+            if unique:
+                self.takers[unique.key] = len(self.new)
+            self.new.append(node)
+
+
+def _plan(connection: Connection, nodes: Sequence[NewNode], head_start_seconds: float) -> _Plan:
+    keys = {node.job.unique.key for node in nodes if node.job.unique}
+    unique_keys.lock(connection, keys)
+    held = unique_keys.holders_of(connection, keys)
+    plan = _Plan()
+    for position, node in enumerate(nodes):
+        unique = node.job.unique
+        holder = None
+        if unique and unique.key in held:
+            holder = _meet(connection, node.job, held[unique.key], head_start_seconds)
+            if holder is None:
+                del held[unique.key]
+        plan.add(position, node, holder)
+    return plan
+
+
+def _taken_here(plan: _Plan, node: NewNode) -> bool:
+    """Whether an earlier job of the batch takes the key, and has it as soon as it exists."""
+    unique = node.job.unique
+    if unique is None or unique.key not in plan.takers:
+        return False
+    taker = plan.new[plan.takers[unique.key]]
+    born = JobStatus.BLOCKED if taker.after or taker.job.depends_on else JobStatus.QUEUED
+    assert taker.job.unique is not None
+    return born in taker.job.unique.states
+
+
+def _insert_graph(
+    connection: Connection, plan: _Plan, head_start_seconds: float
+) -> list[new_graphs.Inserted]:
+    """Insert the new ones; what they wait for may be another job of the batch, or one that exists."""
+    nodes = []
+    for node in plan.new:
+        existing = [plan.holders[position].id for position in node.after if position in plan.holders]
+        after = dict.fromkeys(plan.places[position] for position in node.after if position in plan.places)
+        waits_for = tuple(dict.fromkeys([*node.job.depends_on, *existing]))
+        nodes.append(replace(node, job=replace(node.job, depends_on=waits_for), after=tuple(after)))
+    if not nodes:
+        return []
+    try:
+        return new_graphs.insert(connection, nodes, head_start_seconds=head_start_seconds)
+    except CycleError:
+        raise InvalidJobError({"jobs": "they wait for each other in a circle"}) from None
+
+
+def _insert(connection: Connection, job: NewJob, head_start_seconds: float) -> Job:
+    if not job.depends_on:
+        return new_jobs.insert(connection, job, head_start_seconds=head_start_seconds)
+    (inserted,) = new_graphs.insert(connection, [NewNode(job)], head_start_seconds=head_start_seconds)
+    return jobs.get(connection, inserted.id)
+
+
+def _meet(
+    connection: Connection, job: NewJob, holder: Holder | None, head_start_seconds: float
+) -> Holder | None:
+    """Do to the holder of the job's key, which is locked, what the rule says; None: nobody has it any more.
+
+    A holder that a worker claims meanwhile may have left the states of its key: it is looked at again.
+    """
+    assert job.unique is not None
+    while holder is not None:
+        if holder.status not in edits.WAITING or _change(connection, holder, job, head_start_seconds):
+            return holder
+        holder = unique_keys.holder_of(connection, job.unique.key)
+    return None
+
+
+def _meet_holder(connection: Connection, job: NewJob, head_start_seconds: float) -> Holder | None:
+    """`_meet` with whoever has the key now."""
+    assert job.unique is not None
+    return _meet(connection, job, unique_keys.holder_of(connection, job.unique.key), head_start_seconds)
+
+
+def _change(connection: Connection, holder: Holder, job: NewJob, head_start_seconds: float) -> bool:
+    """Change a waiting holder; False: it waits no more."""
+    rule = job.unique
+    assert rule is not None
+    if rule.mode is UniqueMode.REPLACE_PAYLOAD:
+        if holder.type != job.type:
+            raise UniqueKeyHeldError(
+                holder.id, f"the unique key is held by job {holder.id}, which is of the type {holder.type}"
+            )
+        change = JobEdit(payload=job.payload, author=REPLACED_BY)
+        return edits.edit(connection, holder.id, change, head_start_seconds=head_start_seconds) is not None
+    if rule.mode is UniqueMode.DEBOUNCE and rule.debounce_max_seconds is not None:
+        return edits.postpone(
+            connection,
+            holder.id,
+            available_at=job.available_at,
+            delay_seconds=job.delay_seconds,
+            max_seconds=rule.debounce_max_seconds,
+            head_start_seconds=head_start_seconds,
+        )
+    return True

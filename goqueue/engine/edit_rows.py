@@ -1,0 +1,179 @@
+"""Edits of jobs that wait or have failed: what they were is kept as versions.
+
+An edit first locks the row in a state in which it may be edited; then one statement keeps what the row says
+and changes it. Two statements, because the number of a version follows from the versions before it: the
+second one's snapshot is younger than the lock, so of two edits at once the later one sees the earlier's
+version. A claim that comes first leaves no row to lock; one that comes second waits, and finds the edited
+row, if it is still due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import FIRST, JOB_COLUMNS, fetch_all, fetch_one, job_from_row
+from goqueue.errors import JobNotFoundError
+from goqueue.jobs import Job, JobStatus
+
+__all__ = ["MAX_VERSIONS", "REPLAYABLE", "WAITING", "JobEdit", "Version", "edit", "postpone", "versions_of"]
+
+#: Of a job that is edited more often, the oldest versions go.
+MAX_VERSIONS = 50
+
+WAITING = (JobStatus.QUEUED, JobStatus.BLOCKED)
+REPLAYABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+_LOCK = "SELECT id FROM jobs WHERE id = %(id)s AND status = ANY(%(states)s) FOR UPDATE"
+
+# The row is locked, so every part of the statement reads the same row. Only a queued job has a place in the
+# order, and only while its time has come; one whose start moves on gives back the slot that it was let in to.
+_EDIT = f"""
+    WITH before AS (
+        SELECT id AS job_id, payload AS old_payload, priority AS old_priority, available_at AS old_start,
+               coalesce(%(priority)s, priority) AS new_priority,
+               coalesce(%(available_at)s::timestamptz, available_at) AS new_start,
+               coalesce((SELECT max(version) FROM job_versions WHERE job_id = jobs.id), 0) + 1 AS version
+        FROM jobs WHERE id = %(id)s AND status = ANY(%(states)s)
+    ), kept AS (
+        INSERT INTO job_versions (job_id, version, payload, priority, available_at, replaced_by)
+        SELECT job_id, version, old_payload, old_priority, old_start, %(author)s FROM before
+    ), dropped AS (
+        DELETE FROM job_versions USING before
+        WHERE job_versions.job_id = before.job_id
+          AND job_versions.version <= before.version - {MAX_VERSIONS}
+    )
+    UPDATE jobs
+    SET payload = coalesce(%(payload)s::json, payload), priority = new_priority,
+        available_at = new_start, updated_at = now(), admitted = admitted AND new_start <= now(),
+        unreadable_by = CASE WHEN %(payload)s::json IS NULL THEN unreadable_by END,
+        unreadable_until = CASE WHEN %(payload)s::json IS NULL THEN unreadable_until END,
+        rank = CASE WHEN status = 'queued' AND new_start <= now()
+            THEN GREATEST({FIRST}, new_start - make_interval(secs => new_priority * %(head_start)s)) END
+    FROM before WHERE id = job_id AND status = ANY(%(states)s)
+    RETURNING {JOB_COLUMNS}
+"""
+
+# Only ever later, and never beyond the maximum.
+_POSTPONE = f"""
+    UPDATE jobs SET available_at = start, updated_at = now(), admitted = admitted AND start <= now(),
+        rank = CASE WHEN status = 'queued' AND start <= now()
+            THEN GREATEST({FIRST}, start - make_interval(secs => priority * %(head_start)s)) END
+    FROM (
+        SELECT id AS job_id, GREATEST(available_at, LEAST(
+            coalesce(%(available_at)s::timestamptz, now() + make_interval(secs => %(delay)s)),
+            created_at + make_interval(secs => %(max)s))) AS start
+        FROM jobs WHERE id = %(id)s FOR UPDATE
+    ) AS later
+    WHERE id = job_id AND status IN ('queued','blocked')
+    RETURNING id
+"""
+
+# One statement, so that the job and its versions are of one moment. A version was made by what replaced the
+# one before it; the first one, by the create.
+_VERSIONS = """
+    WITH version AS (
+        SELECT version, payload, priority, available_at, replaced_by, replaced_at
+        FROM job_versions WHERE job_id = %(id)s
+        UNION ALL
+        SELECT coalesce((SELECT max(version) FROM job_versions WHERE job_id = %(id)s), 0) + 1,
+               payload, priority, available_at, NULL, NULL
+        FROM jobs WHERE id = %(id)s
+    )
+    SELECT version, payload, priority, available_at, lag(replaced_by) OVER one_by_one,
+           coalesce(lag(replaced_at) OVER one_by_one,
+                    CASE WHEN version = 1 THEN (SELECT created_at FROM jobs WHERE id = %(id)s) END)
+    FROM version WINDOW one_by_one AS (ORDER BY version) ORDER BY version
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEdit:
+    """What a job shall become; None is as it is.
+
+    Attributes:
+        payload: JSON text that fits the job's type.
+        author: who edits it, by their own account.
+    """
+
+    payload: str | None = None
+    priority: int | None = None
+    available_at: datetime | None = None
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a job was, or is.
+
+    Attributes:
+        author: who made it of the version before, by their own account.
+        edited_at: when, or when the job was created; None: the version before is not kept.
+    """
+
+    version: int
+    payload: Any
+    priority: int
+    available_at: datetime
+    author: str | None
+    edited_at: datetime | None
+
+
+def edit(
+    connection: Connection,
+    job_id: int,
+    change: JobEdit,
+    *,
+    head_start_seconds: float,
+    states: Iterable[JobStatus] = WAITING,
+) -> Job | None:
+    """Edit a job that is in one of the states, in a transaction; None: it is in another one, or not there."""
+    parameters = {
+        "id": job_id,
+        "states": [state.value for state in states],
+        "payload": change.payload,
+        "priority": change.priority,
+        "available_at": change.available_at,
+        "author": change.author,
+        "head_start": head_start_seconds,
+    }
+    if fetch_one(connection, _LOCK, parameters) is None:
+        return None
+    row = fetch_one(connection, _EDIT, parameters)
+    return None if row is None else job_from_row(row)
+
+
+def postpone(
+    connection: Connection,
+    job_id: int,
+    *,
+    available_at: datetime | None,
+    delay_seconds: float,
+    max_seconds: float,
+    head_start_seconds: float,
+) -> bool:
+    """Push a job's start out, at most to so long after its creation; never closer. Whether it still waits."""
+    parameters = {
+        "id": job_id,
+        "available_at": available_at,
+        "delay": delay_seconds,
+        "max": max_seconds,
+        "head_start": head_start_seconds,
+    }
+    return fetch_one(connection, _POSTPONE, parameters) is not None
+
+
+def versions_of(connection: Connection, job_id: int) -> Sequence[Version]:
+    """What a job was before each of its edits, the oldest first, and what it is now.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+    """
+    rows = fetch_all(connection, _VERSIONS, {"id": job_id})
+    if not rows:
+        raise JobNotFoundError(job_id)
+    return [Version(*row) for row in rows]

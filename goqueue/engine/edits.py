@@ -1,0 +1,237 @@
+"""Editing jobs that wait, and running failed ones again, edited or as they are; what they were before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+from goqueue.config.settings import Settings
+from goqueue.db.database import Connection, Database
+from goqueue.engine import edit_rows as edit_store
+from goqueue.engine import unique_rows as unique_keys
+from goqueue.engine.edit_rows import JobEdit, Version
+from goqueue.engine.json_diff import Change, differences
+from goqueue.engine.options.arguments import expect_whole_number
+from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
+from goqueue.engine.options.payloads import payload_of
+from goqueue.engine.runway.runway import Message
+from goqueue.engine.submit import Submitter, current_broker, current_submitter
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
+from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.worker.broker import JobBroker
+
+__all__ = ["EditedVersion", "Editor", "edit_job", "job_versions", "retry_job"]
+
+#: Of a version that differs in more values, only the first ones are told.
+MAX_CHANGES = 1000
+
+
+class EditedVersion(NamedTuple):
+    """A version, and what is different in it.
+
+    Attributes:
+        changes: against the version before, at most 1,000 of them; None: that one is not kept.
+    """
+
+    version: Version
+    changes: list[Change] | None
+
+
+class Editor:
+    """Edits and replays jobs.
+
+    Args:
+        broker: knows the declared types: a new payload has to fit.
+        submitter: pushes what may start at once.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, broker: JobBroker, submitter: Submitter
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._submitter = submitter
+        self._head_start = settings.priority_head_start_seconds
+
+    def edit(
+        self,
+        job_id: int,
+        *,
+        payload: Any = None,
+        priority: int | None = None,
+        available_at: datetime | None = None,
+        author: str | None = None,
+    ) -> Job:
+        """Edit a queued or blocked job; None is as it is. The job as it is now.
+
+        Raises:
+            InvalidJobError: nothing is to change, or the payload does not fit the type, or a value is wrong.
+            JobNotFoundError: there is no such job.
+            IllegalTransitionError: it waits no more; a worker's claim came first.
+        """
+        if payload is None and priority is None and available_at is None:
+            raise InvalidJobError({"body": "expected at least one of payload, priority and available_at"})
+        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author))
+        with self._database.transaction() as connection:
+            job = edit_store.edit(connection, job_id, change, head_start_seconds=self._head_start)
+            if job is None:
+                raise IllegalTransitionError(job_id, job_store.get(connection, job_id).status, "edited")
+        if _is_ready(job):
+            self._submitter.push(job.queue, [Message(job.id, job.fence)])
+        return job
+
+    def retry(
+        self,
+        job_id: int,
+        *,
+        payload: Any = None,
+        priority: int | None = None,
+        available_at: datetime | None = None,
+        author: str | None = None,
+    ) -> Job:
+        """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
+
+        Raises:
+            InvalidJobError: the payload does not fit the type, or a value is wrong.
+            JobNotFoundError: there is no such job.
+            IllegalTransitionError: it has not failed, and is not cancelled.
+            UniqueKeyHeldError: another job has its unique key.
+        """
+        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author))
+        with self._database.transaction() as connection:
+            # Keys before jobs: see `unique_keys`.
+            unique_keys.lock(connection, unique_keys.keyed(connection, [job_id]).values())
+            if priority is not None or payload is not None:
+                edit_store.edit(
+                    connection,
+                    job_id,
+                    replace(change, available_at=None),
+                    head_start_seconds=self._head_start,
+                    states=edit_store.REPLAYABLE,
+                )
+            retried = job_store.retry(
+                connection, [job_id], head_start_seconds=self._head_start, available_at=available_at
+            )
+            job = job_store.get(connection, job_id)
+            if not retried:
+                self._refuse_retry(connection, job)
+        if _is_ready(job):
+            self._submitter.push(job.queue, [Message(job.id, job.fence)])
+        return job
+
+    def versions(self, job_id: int) -> list[EditedVersion]:
+        """What a job was before each of its edits, the oldest first, and what it is now.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        _expect_id(job_id)
+        with self._database.autocommit() as connection:
+            versions = edit_store.versions_of(connection, job_id)
+        before = [None, *map(_document, versions)]
+        return [
+            EditedVersion(version, _changes(version, document, _document(version)))
+            for version, document in zip(versions, before, strict=False)
+        ]
+
+    def _checked(self, job_id: int, payload: Any, change: JobEdit) -> JobEdit:
+        """The edit, with the payload as it is stored, if all of it is right."""
+        refuse_wrong(
+            {
+                "priority": 0 if change.priority is None else change.priority,
+                "available_at": change.available_at,
+            }
+        )
+        _expect_id(job_id)
+        author = change.author or "-"
+        if not isinstance(author, str) or len(author) > KEY_MAX_CHARACTERS or not author.isprintable():
+            raise InvalidJobError({"author": f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"})
+        with self._database.autocommit() as connection:
+            job = job_store.get(connection, job_id)
+        _refuse_start_beyond_end(job, change.available_at)
+        if payload is None:
+            return change
+        job_type = self._broker.job_type(job.type)
+        if job_type is None:
+            raise InvalidJobError({"payload": f"the job's type {job.type!r} is not declared here"})
+        return replace(change, payload=job_type.validated(payload_of(payload)))
+
+    @staticmethod
+    def _refuse_retry(connection: Connection, job: Job) -> None:
+        if job.status in edit_store.REPLAYABLE and job.unique_key is not None:
+            unique_keys.refuse(connection, job.id, job.unique_key)
+        raise IllegalTransitionError(job.id, job.status, JobStatus.QUEUED)
+
+
+def edit_job(
+    job_id: int,
+    *,
+    payload: Any = None,
+    priority: int | None = None,
+    available_at: datetime | None = None,
+    author: str | None = None,
+) -> Job:
+    """Edit a queued or blocked job; None is as it is. See `Editor.edit`."""
+    return _current_editor().edit(
+        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+    )
+
+
+def retry_job(
+    job_id: int,
+    *,
+    payload: Any = None,
+    priority: int | None = None,
+    available_at: datetime | None = None,
+    author: str | None = None,
+) -> Job:
+    """Queue a failed or cancelled job again, edited or as it is. See `Editor.retry`."""
+    return _current_editor().retry(
+        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+    )
+
+
+def job_versions(job_id: int) -> list[EditedVersion]:
+    """What a job was before each of its edits, and what it is now. See `Editor.versions`."""
+    return _current_editor().versions(job_id)
+
+
+def _current_editor() -> Editor:
+    broker = current_broker()
+    return Editor(broker.settings, broker.database, broker, current_submitter())
+
+
+def _expect_id(job_id: int) -> None:
+    expect_whole_number("job_id", job_id)
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFoundError(job_id)
+
+
+def _is_ready(job: Job) -> bool:
+    """Whether a job that was changed in this moment may start at once."""
+    return job.status is JobStatus.QUEUED and job.available_at <= job.updated_at
+
+
+def _refuse_start_beyond_end(job: Job, available_at: datetime | None) -> None:
+    for name, end in ("expires_at", job.expires_at), ("deadline_at", job.deadline_at):
+        # An end that a failed job has behind it is dropped when it runs again.
+        ended = job.finished_at is not None and end is not None and end <= datetime.now(UTC)
+        if available_at is not None and end is not None and end <= available_at and not ended:
+            raise InvalidJobError({"available_at": f"expected a time before the job's {name}"})
+
+
+def _document(version: Version) -> dict[str, Any]:
+    return {
+        "payload": version.payload,
+        "priority": version.priority,
+        "available_at": version.available_at,
+    }
+
+
+def _changes(version: Version, before: dict[str, Any] | None, after: dict[str, Any]) -> list[Change] | None:
+    if before is None:
+        return [] if version.version == 1 else None
+    return list(islice(differences(before, after), MAX_CHANGES))

@@ -1,0 +1,247 @@
+"""Which jobs: a filter, and the SQL that it becomes.
+
+A filter is a range of ids along the one index that leaves the least to be filtered, and conditions on the
+rows of that range. The statements are put together from constants, so that each has only the conditions that
+it needs; a status is written into the text, because the planner uses a partial index only for a condition
+that it sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import FINGERPRINT, array, fetch_one
+from goqueue.engine.job_search import parse_payload
+from goqueue.jobs import JobStatus
+
+__all__ = ["JobFilter", "Terms", "terms_of"]
+
+#: Ids are given out in the order of time, except that a transaction gives its rows the time of its start.
+#: The rows of one that stayed open for longer than this may be missed by the filters on `created_at`.
+LONGEST_TRANSACTION = "interval '1 hour'"
+
+
+class _Range(NamedTuple):
+    """Where the rows are, a condition on ids, and the order in which their index has them."""
+
+    source: str
+    condition: str
+    newest_first: str
+    oldest_first: str
+
+
+# The first id whose row, and so every later one, was created at a time or later: about twenty steps down the
+# primary key instead of an index that every insert would pay for.
+_FIRST_ID_SINCE = """
+    WITH RECURSIVE bisection (low, high) AS (
+        SELECT coalesce(min(id), 0), coalesce(max(id), 0) + 1 FROM jobs
+        UNION ALL
+        SELECT CASE WHEN probe.created_at < {moment} THEN probe.id + 1 ELSE low END,
+               CASE WHEN probe.created_at < {moment} THEN high ELSE low + (high - low) / 2 END
+        FROM bisection CROSS JOIN LATERAL (
+            SELECT id, created_at FROM jobs WHERE id >= low + (high - low) / 2 ORDER BY id LIMIT 1
+        ) AS probe
+        WHERE low < high
+    )
+    SELECT max(low) FROM bisection
+"""
+
+# Ids in a range, in their order: by the primary key, or inside one queue by jobs_queue_id_idx. To say it as
+# rows is to insist on that index. With `queue = …` the planner often walks the primary key and expects a job
+# of the queue every few steps; a million newer jobs of other queues would stand before the first.
+_BY_ID = _Range("jobs", "id > %(above)s AND id < %(below)s", "id DESC", "id")
+_BY_QUEUE_AND_ID = _Range(
+    "jobs",
+    "(queue, id) > (%(queue)s, %(above)s) AND (queue, id) < (%(queue)s, %(below)s)",
+    "queue DESC, id DESC",
+    "queue, id",
+)
+
+# One group of dead letters, in the order of ids.
+_BY_FINGERPRINT_AND_ID = _Range(
+    "jobs",
+    f"({FINGERPRINT}, id) > (%(fingerprint)s, %(above)s) "
+    f"AND ({FINGERPRINT}, id) < (%(fingerprint)s, %(below)s)",
+    f"{FINGERPRINT} DESC, id DESC",
+    f"{FINGERPRINT}, id",
+)
+
+# The jobs of a tag, in the order of ids, each looked up by its id: the LIMIT keeps the planner from joining
+# the tables as wholes.
+_BY_TAG_AND_ID = _Range(
+    "job_tags CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = job_tags.job_id LIMIT 1) AS jobs",
+    "job_tags.tag = %(tag)s AND job_tags.job_id > %(above)s AND job_tags.job_id < %(below)s",
+    "job_tags.job_id DESC",
+    "job_tags.job_id",
+)
+
+# Not `id` alone: a generic plan, which does not know how far apart the two ids are, would read that part of
+# the primary key as well, and that may be all of it.
+_RUNNING = _Range(
+    "jobs", "status = 'running' AND id + 0 > %(above)s AND id + 0 < %(below)s", "id + 0 DESC", "id + 0"
+)
+
+# These have indexes of their own, and are rare.
+_INDEXED_STATUSES = frozenset(
+    {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.BLOCKED, JobStatus.RUNNING}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs; what is None does not matter.
+
+    Attributes:
+        created_after, created_before: the first belongs to the range, the second does not.
+        fingerprint: the group of dead letters; it implies the status failed.
+        ids: only these.
+        payload: what the payload holds, as `goqueue.engine.job_search.parse_payload` reads it.
+        error: a part of the error, in any case.
+    """
+
+    queue: str | None = None
+    type: str | None = None
+    status: JobStatus | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    fingerprint: str | None = None
+    ids: tuple[int, ...] | None = None
+    tag: str | None = None
+    payload: str | None = None
+    error: str | None = None
+
+    @property
+    def searches(self) -> bool:
+        """It asks for what no index has: each row of its range has to be looked at."""
+        return self.payload is not None or self.error is not None
+
+
+class Terms(NamedTuple):
+    """A filter as SQL.
+
+    Attributes:
+        source: what stands behind FROM; `jobs` is a name in it.
+        range: the walk along an index; it takes the parameters `above` and `below`, which are outside of it.
+        conditions: what the rows of the range have to meet besides; the cheap ones first.
+        above, below: the ids between which all of them are.
+    """
+
+    source: str
+    range: str
+    conditions: tuple[str, ...]
+    newest_first: str
+    oldest_first: str
+    above: int
+    below: int
+    parameters: dict[str, Any]
+
+    def format(self, template: str) -> str:
+        """A statement that walks the range and has the conditions checked on the way."""
+        return template.format(
+            source=self.source,
+            conditions=" AND ".join((self.range, *self.conditions)),
+            newest_first=self.newest_first,
+            oldest_first=self.oldest_first,
+        )
+
+    def between(self, above: int, below: int) -> dict[str, Any]:
+        """The parameters of a part of the range."""
+        return self.parameters | {"above": max(above, self.above), "below": min(below, self.below)}
+
+
+def terms_of(connection: Connection, wanted: JobFilter, *, longest: str = LONGEST_TRANSACTION) -> Terms:
+    """The SQL of a filter; `longest` is how long a transaction that created jobs stayed open at most."""
+    status = wanted.status if wanted.fingerprint is None else JobStatus.FAILED
+    ids = _range_of(wanted, status)
+    conditions = list(_conditions_beside(ids, wanted, status))
+    above, below = 0, 2**63 - 1
+    if wanted.created_after is not None:
+        conditions.insert(0, "created_at >= %(after)s")
+        above = _first_id(connection, wanted.created_after, f"- {longest}") - 1
+    if wanted.created_before is not None:
+        conditions.insert(0, "created_at < %(before)s")
+        below = _first_id(connection, wanted.created_before, f"+ {longest}")
+    path, text = parse_payload(wanted.payload or "")
+    parameters = {
+        "queue": wanted.queue,
+        "type": wanted.type,
+        "fingerprint": wanted.fingerprint,
+        "ids": array(wanted.ids or ()),
+        "tag": wanted.tag,
+        "path": list(path),
+        "text": text,
+        "error": wanted.error,
+        "after": wanted.created_after,
+        "before": wanted.created_before,
+    }
+    order = ids.newest_first, ids.oldest_first
+    return Terms(ids.source, ids.condition, tuple(conditions), *order, above, below, parameters)
+
+
+def _conditions_beside(ids: _Range, wanted: JobFilter, status: JobStatus | None) -> Iterator[str]:
+    """What a filter says beside the range of ids and the times; last what has to open a payload."""
+    if status is not None and f"status = '{status.value}'" not in ids.condition:
+        yield f"status = '{status.value}'"
+    if wanted.queue is not None and ids is not _BY_QUEUE_AND_ID:
+        yield "queue = %(queue)s"
+    if wanted.type is not None:
+        yield "type = %(type)s"
+    if wanted.ids is not None and "%(ids)s" not in ids.condition:
+        yield "id = ANY(%(ids)s::bigint[])"
+    if wanted.tag is not None and ids is not _BY_TAG_AND_ID:
+        yield "%(tag)s = ANY (tags)"
+    if wanted.error is not None:
+        yield "strpos(lower(error), lower(%(error)s)) > 0"
+    if wanted.payload is not None:
+        yield _payload_condition(wanted.payload)
+
+
+def _payload_condition(said: str) -> str:
+    path, text = parse_payload(said)
+    if not path:
+        return "strpos(payload::text, %(text)s) > 0"
+    # The null of JSON has no text of its own.
+    value = "payload #>> %(path)s::text[]" if text != "null" else "(payload #> %(path)s::text[])::text"
+    return f"{value} = %(text)s"
+
+
+def _range_of(wanted: JobFilter, status: JobStatus | None) -> _Range:
+    """The index to walk: the one that leaves the least to be filtered."""
+    if wanted.ids is not None:
+        return _BY_ID._replace(condition=f"{_BY_ID.condition} AND id = ANY(%(ids)s::bigint[])")
+    if wanted.fingerprint is not None:
+        # The index is partial: it is only used where the statement says so.
+        return _BY_FINGERPRINT_AND_ID._replace(
+            condition=f"status = 'failed' AND {_BY_FINGERPRINT_AND_ID.condition}"
+        )
+    if wanted.tag is not None:
+        return _BY_TAG_AND_ID
+    if status in _INDEXED_STATUSES:
+        return _by_status(status)
+    return _BY_ID if wanted.queue is None else _BY_QUEUE_AND_ID
+
+
+def _by_status(status: JobStatus) -> _Range:
+    """jobs_unsuccessful_idx, said as rows as well. Running jobs are few: jobs_running_idx has them all."""
+    if status is JobStatus.RUNNING:
+        return _RUNNING
+    name = f"'{status.value}'"
+    return _Range(
+        "jobs",
+        f"status = {name} AND (status, id) > ({name}, %(above)s) AND (status, id) < ({name}, %(below)s)",
+        "status DESC, id DESC",
+        "status, id",
+    )
+
+
+def _first_id(connection: Connection, moment: datetime, shift: str) -> int:
+    """The first id since a moment that is shifted by an interval."""
+    sql = _FIRST_ID_SINCE.format(moment=f"(%(moment)s::timestamptz {shift})")
+    row = fetch_one(connection, sql, {"moment": moment})
+    assert row is not None
+    return int(row[0])

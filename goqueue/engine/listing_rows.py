@@ -1,0 +1,169 @@
+"""Lists of jobs: pages newest first for people, chunks oldest first for work on many.
+
+Each page is one walk along an index in id order that stops after `limit` rows; none counts, none has an
+offset. What no index has (a part of a payload, of an error) is looked for a bounded number of rows at a time:
+`engine/walk_rows.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import JOB_COLUMNS, fetch_all, fetch_one, job_from_row
+from goqueue.engine import walk_rows as job_walks
+from goqueue.engine.filters import JobFilter, terms_of
+from goqueue.jobs import MAX_JOB_ID, Job
+
+__all__ = [
+    "Attempt",
+    "Chunk",
+    "Counted",
+    "Found",
+    "JobFilter",
+    "attempts_of",
+    "chunk",
+    "count",
+    "newest_id",
+    "page",
+    "search",
+]
+
+#: A page stops after this much JSON, so that a thousand jobs of a MiB do not become an answer of a GiB.
+PAGE_MAX_BYTES = 8 * 1024 * 1024
+
+# What is too much for one page is cut where PostgreSQL has the rows in its hands anyway.
+_PAGE = f"""
+    SELECT {JOB_COLUMNS}, found FROM (
+        SELECT *, count(*) OVER () AS found,
+               sum(octet_length(payload::text) + coalesce(octet_length(result::text), 0))
+                   OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_above
+        FROM (SELECT jobs.* FROM {{source}} WHERE {{conditions}} ORDER BY {{newest_first}} LIMIT %(limit)s)
+             AS newest
+    ) AS sized
+    WHERE coalesce(bytes_above, 0) <= %(bytes)s ORDER BY id DESC
+"""
+
+_CHUNK = "SELECT jobs.id FROM {source} WHERE {conditions} ORDER BY {oldest_first} LIMIT %(limit)s"
+
+_COUNT = "SELECT count(*) FROM {source} WHERE {conditions}"
+
+_ATTEMPTS = """
+    SELECT attempt, fence, outcome, worker_id, error, traceback, started_at, finished_at, run_seconds,
+           (SELECT progress FROM attempt_progress AS said
+            WHERE said.job_id = attempts.job_id AND said.fence = attempts.fence)
+    FROM attempts WHERE job_id = %(id)s ORDER BY fence
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One row of `attempts`."""
+
+    attempt: int
+    fence: int
+    outcome: str
+    worker_id: int | None
+    error: str | None
+    traceback: str | None
+    started_at: datetime
+    finished_at: datetime
+    run_seconds: float
+    progress: float | None
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        jobs: in the order of their ids, newest first.
+        looked: how many rows were looked at.
+        next_before: nothing at or above this id is left; None: the search came to the end.
+    """
+
+    jobs: list[Job]
+    looked: int
+    next_before: int | None
+
+
+class Chunk(NamedTuple):
+    """The next jobs of many.
+
+    Attributes:
+        ids: oldest first.
+        up_to: every job up to this id was looked at.
+    """
+
+    ids: list[int]
+    up_to: int
+
+
+class Counted(NamedTuple):
+    """How many jobs there are; where it is not exact, at least so many."""
+
+    total: int
+    exact: bool = True
+
+
+def page(
+    connection: Connection, wanted: JobFilter, *, limit: int, before_id: int | None = None
+) -> tuple[list[Job], bool]:
+    """The newest jobs below an id, newest first, and whether there are more below them.
+
+    Not for a filter that searches: it may have to read the whole table for its next job.
+    """
+    terms = terms_of(connection, wanted)
+    parameters = terms.between(0, before_id or MAX_JOB_ID) | {"limit": limit + 1, "bytes": PAGE_MAX_BYTES}
+    rows = fetch_all(connection, terms.format(_PAGE), parameters)
+    jobs = [job_from_row(row[:-1]) for row in rows[:limit]]
+    return jobs, bool(rows) and rows[0][-1] > len(jobs)
+
+
+def search(connection: Connection, wanted: JobFilter, *, limit: int, before_id: int | None = None) -> Found:
+    """The newest jobs below an id that a bounded look finds, newest first, and where to look on."""
+    walk = job_walks.walk(connection, wanted, limit=limit, below=before_id or MAX_JOB_ID)
+    if not walk.ids:
+        return Found([], walk.looked, walk.reached)
+    jobs, more = page(connection, JobFilter(ids=tuple(walk.ids)), limit=limit)
+    return Found(jobs, walk.looked, jobs[-1].id if more else walk.reached)
+
+
+def newest_id(connection: Connection) -> int:
+    """The id of the newest job, or 0."""
+    row = fetch_one(connection, "SELECT coalesce(max(id), 0) FROM jobs", {})
+    assert row is not None
+    return int(row[0])
+
+
+def chunk(connection: Connection, wanted: JobFilter, *, after_id: int, up_to_id: int, limit: int) -> Chunk:
+    """The next jobs above an id, oldest first; of a filter that searches, those that a bounded look finds."""
+    if wanted.searches:
+        walk = job_walks.walk(
+            connection, wanted, limit=limit, above=after_id, below=up_to_id + 1, newest_first=False
+        )
+        return Chunk(walk.ids, up_to_id if walk.reached is None else walk.reached)
+    terms = terms_of(connection, wanted)
+    parameters = terms.between(after_id, up_to_id + 1) | {"limit": limit}
+    ids = [row[0] for row in fetch_all(connection, terms.format(_CHUNK), parameters)]
+    return Chunk(ids, ids[-1] if len(ids) == limit else up_to_id)
+
+
+def count(connection: Connection, wanted: JobFilter, *, up_to_id: int) -> Counted:
+    """How many jobs there are, up to an id; of a filter that searches, how many a bounded look finds."""
+    if wanted.searches:
+        walk = job_walks.walk(
+            connection, wanted, limit=job_walks.LOOK_MAX, below=up_to_id + 1, newest_first=False
+        )
+        return Counted(len(walk.ids), walk.reached is None)
+    terms = terms_of(connection, wanted)
+    row = fetch_one(connection, terms.format(_COUNT), terms.between(0, up_to_id + 1))
+    assert row is not None
+    return Counted(int(row[0]))
+
+
+def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
+    """The attempts of a job that have ended, in their order."""
+    return [Attempt(*row) for row in fetch_all(connection, _ATTEMPTS, {"id": job_id})]

@@ -1,0 +1,370 @@
+"""A job type: its name, its payload's schema, and how it is retried and limited."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import types
+import typing
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from typing_extensions import is_typeddict
+
+from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper
+from goqueue.engine import fingerprints
+from goqueue.engine.options.known_types import schema_hash
+from goqueue.engine.options.payloads import (
+    SaidPayload,
+    argument_lost,
+    difference,
+    not_finite,
+    payload_of,
+    value_of,
+)
+from goqueue.engine.options.uniqueness import Unique
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import RetryPolicy
+from goqueue.observability.exception_reader import ExceptionReader, frames_of
+
+# An escaped NUL: a backslash that is not itself escaped, and u0000.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+log = structlog.get_logger(__name__)
+
+#: Where more is wrong, only their number is told: each takes a kilobyte to say where it is.
+MAX_LISTED_PROBLEMS = 5_000
+
+#: The name under which a follow-up shows arguments that are no JSON: it is a dead letter to be.
+UNSENDABLE = "goqueue_unsendable"
+
+#: JSON and nothing that only orjson takes for it: what comes back is what went in.
+_STRICT_JSON = json.JSONEncoder(allow_nan=True).encode
+_AS_IT_IS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+#: What pydantic needs of a model under these names.
+_NAMES_OF_MODELS = frozenset(name for name in dir(BaseModel) if name.startswith("model_"))
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class CallPayload(BaseModel):
+    """The payload of a plain Dramatiq actor: the arguments of the call."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class JobType:
+    """What is known of a declared job type.
+
+    Attributes:
+        name: the type's name, which is the actor's.
+        queue: where its jobs go when they do not say.
+        schema: validates a payload; its JSON schema is the payload's description.
+        style: how the handler is called: with the validated payload itself, with its fields as keywords, or
+            with the arguments of a plain Dramatiq call.
+        unique: which of its jobs are alike, where they do not say.
+        rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
+        signature: what a plain Dramatiq call may be; None where the payload's schema says it.
+    """
+
+    name: str
+    queue: str
+    schema: TypeAdapter[Any]
+    style: typing.Literal["payload", "fields", "call"]
+    retry: RetryPolicy
+    time_limit_seconds: float
+    unique: Unique | None = None
+    rerun_after_death: bool = True
+    signature: inspect.Signature | None = None
+
+    def validated(self, payload: Any) -> str:
+        """The payload as the JSON text that is stored, after it passed the schema.
+
+        Raises:
+            InvalidJobError: with the wrong fields, named `payload.…`.
+        """
+        text = self._written(payload)
+        if holds_nul(text):
+            raise InvalidJobError({"payload": "it holds a NUL character, which PostgreSQL cannot keep"})
+        if is_nested_deeper(text.encode(), MAX_DEPTH):
+            raise InvalidJobError({"payload": f"it is nested deeper than {MAX_DEPTH} levels"})
+        # orjson writes what is no number as null.
+        if "null" in text and (place := not_finite(payload)) is not None:
+            raise InvalidJobError({place: "expected a finite number: JSON has no other"})
+        read = self._parsed_at_create(text)
+        said = payload.said if isinstance(payload, SaidPayload) else None
+        if said is not None and (place := self._lost(said, read)) is not None:
+            raise InvalidJobError({place: "expected a value that its type reads back from JSON as the same"})
+        return text
+
+    def _written(self, payload: Any) -> str:
+        try:
+            if self.style == "call":
+                # Its handler has no type that would make a datetime of a text again.
+                _STRICT_JSON(payload)
+                return orjson.dumps(payload, option=_AS_IT_IS).decode()
+            return orjson.dumps(payload, default=_nested).decode()
+        except InvalidJobError:
+            raise
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidJobError({"payload": f"it is not JSON: {error}"}) from None
+
+    def _parsed_at_create(self, text: str) -> Any:
+        """As `parse`; a validator of the model that raises anything else refuses the payload, too."""
+        try:
+            return self.parse(text)
+        except InvalidJobError:
+            raise
+        except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  (not an interrupt, not Ctrl-C)
+            reader = ExceptionReader(error)
+            place = fingerprints.own_frame(frames_of(error))
+            log.warning("payload_validator_failed", type=self.name, error=reader.qualified_name, place=place)
+            wrong = f"its validation failed with {reader.qualified_name}"
+            raise InvalidJobError({"payload": wrong if place is None else f"{wrong} in {place}"}) from None
+
+    def _lost(self, said: Any, read: Any) -> str | None:
+        """Where the handler would not get what was said."""
+        try:
+            if self.style == "payload":
+                return difference(said, read)
+            if not isinstance(said, Mapping):
+                return None
+            values = [(name, value, _field(read, name)) for name, value in said.items()]
+            lost = (argument_lost(value, got, f"payload.{name}") for name, value, got in values)
+            return next((place for place in lost if place is not None), None)
+        except Exception:  # noqa: BLE001  (equality of users' classes)
+            return None
+
+    def parse(self, text: str | bytes) -> Any:
+        """The validated payload of a stored text.
+
+        Raises:
+            InvalidJobError: with the wrong fields, named `payload.…`.
+        """
+        try:
+            return self.schema.validate_json(text)
+        except ValidationError as error:
+            raise InvalidJobError(_fields(error)) from None
+
+    def arguments(self, text: str) -> Arguments:
+        """The arguments that the handler is called with.
+
+        Raises:
+            InvalidJobError: the payload does not fit, or stands for one that could not be written.
+        """
+        if is_unsendable(text):
+            raise InvalidJobError({"payload": "what was sent is not JSON"})
+        payload = self.parse(text)
+        if self.style == "payload":
+            return (payload,), {}
+        if self.style == "fields":
+            return (), {name: getattr(payload, name) for name in type(payload).model_fields}
+        return tuple(payload.args), payload.kwargs
+
+    def payload_of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The payload of `actor.send(*args, **kwargs)`.
+
+        Raises:
+            InvalidJobError: the call does not fit a typed payload.
+        """
+        if self.style == "call":
+            return {"args": list(args), "kwargs": dict(kwargs)}
+        if len(args) == 1 and not kwargs:
+            payload = payload_of(args[0])
+            if self.style == "payload" or isinstance(payload, Mapping):
+                return payload
+        if args and self.style == "payload":
+            raise InvalidJobError({"payload": "expected one payload or its fields as keywords"})
+        return self._fields_of_call(args, kwargs)
+
+    def _fields_of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that positional and keyword arguments stand for, as Python binds them."""
+        names = list(self.json_schema().get("properties", {})) if args else []
+        if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
+            raise InvalidJobError({"payload": f"expected the arguments {', '.join(names)}, each once"})
+        called = {**dict(zip(names, args, strict=False)), **kwargs}
+        payload = SaidPayload({name: value_of(value) for name, value in called.items()})
+        if self.style == "fields":
+            payload.said = called
+        return payload
+
+    def takes(self, text: str) -> bool:
+        """Whether a plain Dramatiq call can be called with the arguments of a stored payload."""
+        if self.signature is None:
+            return True
+        args, kwargs = self.arguments(text)
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON schema of the payload."""
+        return self.schema.json_schema()
+
+    def schema_hash(self) -> str:
+        """A hash that tells versions of this type apart by the payloads that they take.
+
+        Where pydantic knows no JSON schema for a payload, only a handler's parameters tell them apart.
+        """
+        parameters = self.signature.parameters.values() if self.signature else ()
+        called = [f"{p.name} {p.kind.name} {p.default is inspect.Parameter.empty}" for p in parameters]
+        try:
+            return schema_hash(self.name, {"schema": self.json_schema(), "prefixItems": called})
+        except PydanticUserError:
+            return schema_hash(self.name, {"prefixItems": called})
+
+    def components(self) -> dict[str, dict[str, Any]]:
+        """The same as schemas of the API's description, under names that no other type's schemas have."""
+        name = f"payload_of_{self.name}"
+        schema = self.schema.json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
+        inner = {f"{name}.{model}": found for model, found in schema.pop("$defs", {}).items()}
+        return {name: schema} | inner
+
+
+def is_unsendable(text: str) -> bool:
+    """Whether a stored payload stands for arguments that could not be written: nobody can ever read it."""
+    return text.startswith(f'{{"{UNSENDABLE}":')
+
+
+def holds_nul(text: str) -> bool:
+    """Whether a JSON text holds an escaped NUL, which PostgreSQL keeps in no text."""
+    return "\\u0000" in text and _NUL.search(text) is not None
+
+
+def without_nul(text: str) -> str:
+    """A JSON text with its NULs made visible."""
+    return _NUL.sub(lambda match: match[0].removesuffix("\\u0000") + "\N{SYMBOL FOR NULL}", text)
+
+
+def plain(payload: Any) -> Any:
+    """A payload as JSON values: models and dataclasses become objects."""
+    if isinstance(payload, BaseModel):
+        return payload.model_dump(mode="json")
+    if dataclasses.is_dataclass(payload) and not isinstance(payload, type):
+        return dataclasses.asdict(payload)
+    return payload
+
+
+def schema_of(
+    function: Callable[..., Any],
+) -> tuple[TypeAdapter[Any], typing.Literal["payload", "fields", "call"]]:
+    """The payload's schema, read from the handler's annotations.
+
+    One parameter annotated with a model, dataclass or TypedDict is the payload; several annotated ones are
+    its fields; anything else is called as plain Dramatiq would.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    annotated = inspect.get_annotations(function) if inspect.isroutine(function) else {}
+    is_typed = all(p.kind in named and p.name in annotated for p in parameters)
+    if not is_typed:
+        return TypeAdapter(CallPayload), "call"
+    hints = _hints_of(function, {p.name: annotated[p.name] for p in parameters})
+    if len(parameters) == 1 and _is_object(hints[parameters[0].name]):
+        return _usable(function, lambda: hints[parameters[0].name]), "payload"
+    return _usable(function, lambda: _model_of(function.__name__, parameters, hints)), "fields"
+
+
+def _hints_of(function: Callable[..., Any], annotations: dict[str, Any]) -> dict[str, Any]:
+    """The parameters' annotations, resolved; what a handler returns is of no interest.
+
+    Raises:
+        ValueError: one is the name of something that the module does not have when it runs.
+    """
+    hints: dict[str, Any] = {}
+    for name, annotation in annotations.items():
+        holder = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= typing.get_type_hints(
+                holder, getattr(inspect.unwrap(function), "__globals__", {}), include_extras=True
+            )
+        except Exception as error:
+            raise ValueError(
+                f"{function.__qualname__}: the annotation of the parameter {name!r} cannot be read: {error}; "
+                "import it where the module runs, not under `if TYPE_CHECKING:`"
+            ) from error
+    return hints
+
+
+def _usable(function: Callable[..., Any], annotation: Callable[[], Any]) -> TypeAdapter[Any]:
+    """The schema of a function's payloads, by which they can be validated and described.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        schema: TypeAdapter[Any] = TypeAdapter(annotation())
+        schema.rebuild(raise_errors=True)
+        schema.json_schema()
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{function.__qualname__}: its annotations are no schema of a payload: {first}"
+        ) from error
+    return schema
+
+
+def _is_object(annotation: Any) -> bool:
+    return isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation) or is_typeddict(annotation)
+    )
+
+
+def _model_of(name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> type[BaseModel]:
+    """A model whose fields are the parameters.
+
+    Raises:
+        ValueError: pydantic has no fields of such a name: nobody could ever give the parameter a value.
+    """
+    fields: dict[str, Any] = {
+        p.name: (hints[p.name], ... if p.default is inspect.Parameter.empty else p.default)
+        for p in parameters
+    }
+    config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+    wrong = sorted(field for field in fields if field.startswith("_") or field in _NAMES_OF_MODELS)
+    if not wrong:
+        with warnings.catch_warnings():
+            # A parameter may be called `json` or `copy`, as a method of models is.
+            warnings.simplefilter("ignore", UserWarning)
+            model = create_model(f"{name}_payload", __config__=config, **fields)
+        wrong = sorted(fields.keys() - model.model_fields.keys())
+    if wrong:
+        raise ValueError(
+            f"{name}: no payload can have a field {', '.join(map(repr, wrong))}: rename the parameter"
+        )
+    return model
+
+
+def _nested(value: Any) -> Any:
+    """A model or dataclass somewhere in a mapping."""
+    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        return value_of(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _field(read: Any, name: str) -> Any:
+    return read.get(name) if isinstance(read, Mapping) else getattr(read, name, None)
+
+
+def _fields(error: ValidationError) -> dict[str, str]:
+    if error.error_count() > MAX_LISTED_PROBLEMS:
+        return {"payload": f"{error.error_count():,} values are wrong"}
+    return {
+        ".".join(["payload", *map(str, item["loc"])]): item["msg"]
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    }

@@ -1,0 +1,285 @@
+"""The dispatcher's questions: which rows are due, and which ready rows come next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.config.bounds import FIRST_MOMENT
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.statements import FIRST, fetch_all, fetch_one
+from goqueue.engine.queue_rows import CLOSED, GOVERNED
+
+#: So many rows become due in one statement.
+DUE_LIMIT = 1000
+
+#: So many newcomers of a queue are told at most.
+NEWCOMERS_LIMIT = 1000
+
+# The inner select walks jobs_waiting_idx in its order and stops at the first row whose time has not come, or
+# at the limit. Behind a subselect the planner cannot see the time: seeing it, it expects next to no row to be
+# due, reads all that are and sorts them: for a million that are due at midnight, a million for each batch.
+# The comparison of rows keeps it from taking both bounds for a narrow range, which would come to the same.
+# Looks begin at the first moment that is stored, and not before all of them: what lies beyond is set aside
+# (`goqueue/engine/transitions/set_aside.py`).
+_MAKE_DUE = f"""
+    WITH due AS MATERIALIZED (
+        SELECT ctid AS place FROM jobs
+        WHERE status = 'queued' AND rank IS NULL AND available_at <= (SELECT now())
+          AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
+        ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET rank = GREATEST({FIRST}, available_at - make_interval(secs => priority * %(head_start)s))
+    WHERE ctid = ANY (ARRAY (SELECT place FROM due))
+    RETURNING queue
+"""
+
+# What may run beside others, in a process that has no other suspect.
+_BESIDE = "status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"
+
+#: The schemas that could not read the payload of a job, as long as it waits for another one.
+TRIED = "CASE WHEN unreadable_until > now() THEN unreadable_by END"
+
+# Where not every worker of a queue knows every type, jobs that some do not know are left out (`sorted`): they
+# may be many, and stand in front. The CASE keeps the planner from guessing how many these are.
+#
+# One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
+# row comparison starts the scan behind what was read before.
+_NEXT_READY = f"""
+    SELECT wanted.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    FROM json_to_recordset(%(wanted)s::json) AS wanted
+        (queue text, count int, rank timestamptz, id bigint, sorted boolean, types text[])
+    JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
+    CROSS JOIN LATERAL (
+        SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
+        WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+          AND (rank, id) > (wanted.rank, wanted.id)
+          AND CASE WHEN wanted.sorted THEN (wanted.types IS NULL OR type = ANY (wanted.types))
+                                           AND (unreadable_until > now()) IS NOT TRUE
+                   ELSE true END
+        ORDER BY rank, id LIMIT wanted.count
+    ) AS ready
+    ORDER BY wanted.queue, ready.rank, ready.id
+"""
+
+# `status || ''` keeps the planner from jobs_ready_idx, which it would walk up to the mark: rows are asked for
+# by their ids because that is a long way.
+_NEWCOMERS = f"""
+    SELECT mark.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    FROM json_to_recordset(%(marks)s::json) AS mark
+        (queue text, rank timestamptz, id bigint, after bigint, sorted boolean, types text[])
+    JOIN queues ON queues.name = mark.queue AND {CLOSED} IS NOT TRUE
+    CROSS JOIN LATERAL (
+        SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
+        WHERE jobs.queue = mark.queue AND jobs.id > mark.after AND status || '' = 'queued' AND NOT quarantined
+          AND (rank, id) <= (mark.rank, mark.id) AND rank >= {FIRST}
+          AND CASE WHEN mark.sorted THEN (mark.types IS NULL OR type = ANY (mark.types))
+                                         AND (unreadable_until > now()) IS NOT TRUE
+                   ELSE true END
+        ORDER BY rank, id LIMIT %(limit)s
+    ) AS ready
+    ORDER BY mark.queue, ready.rank, ready.id
+"""
+
+# What is left out above, for those who know it: jobs of types that not every worker of the queue knows, and
+# jobs whose payload some schema could not read, but not theirs.
+_NEXT_OF_LANES = f"""
+    SELECT lane.number, lane.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    FROM json_to_recordset(%(lanes)s::json) AS lane
+        (number int, queue text, count int, types text[], schemas text[], others text[])
+    JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
+    CROSS JOIN LATERAL (
+        SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
+        WHERE jobs.queue = lane.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+          AND CASE WHEN unreadable_until > now()
+                   THEN type = ANY (lane.types) AND NOT unreadable_by && lane.schemas
+                   ELSE type = ANY (lane.others) END
+        ORDER BY rank, id LIMIT lane.count
+    ) AS ready
+    ORDER BY lane.number, ready.rank, ready.id
+"""
+
+# One descent of jobs_suspects_idx for each queue that has a suspect, and so one where there is none.
+_NEXT_SUSPECTS = f"""
+    WITH RECURSIVE suspected (queue) AS (
+        (SELECT queue FROM jobs WHERE {_BESIDE} ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT next.queue FROM suspected CROSS JOIN LATERAL (
+            SELECT queue FROM jobs WHERE {_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
+        ) AS next
+    )
+    SELECT ready.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    FROM suspected JOIN queues ON queues.name = suspected.queue AND {CLOSED} IS NOT TRUE
+    LEFT JOIN json_to_recordset(%(known)s::json) AS known (queue text, types text[])
+        ON known.queue = suspected.queue
+    CROSS JOIN LATERAL (
+        SELECT jobs.queue, id, fence, rank, type, {TRIED} AS tried FROM jobs
+        WHERE {_BESIDE} AND jobs.queue = suspected.queue
+          AND CASE WHEN known.types IS NOT NULL THEN type = ANY (known.types) ELSE true END
+          AND (admitted OR ({GOVERNED} IS NOT TRUE
+                            AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
+        ORDER BY rank, id LIMIT %(limit)s
+    ) AS ready
+    ORDER BY ready.queue, ready.rank, ready.id
+"""
+
+_NEXT_QUARANTINED = f"""
+    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank::text, jobs.type, {TRIED}
+    FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
+    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
+      AND {CLOSED} IS NOT TRUE
+      AND NOT (%(is_known)s AND type <> ALL (%(types)s::text[]))
+      AND (admitted OR ({GOVERNED} IS NOT TRUE
+                        AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
+    ORDER BY deaths, rank, jobs.id LIMIT %(limit)s
+"""
+
+
+class ReadyJob(NamedTuple):
+    """A row that may start now: what a push message is made of.
+
+    Attributes:
+        rank: its place in the order as PostgreSQL writes it; thousands of times would be read in vain.
+        tried: schemas that could not read its payload, while it waits for another one.
+    """
+
+    queue: str
+    id: int
+    fence: int
+    rank: str
+    type: str
+    tried: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many rows are wanted of a queue, and behind which (rank, id); None is from the first on.
+
+    Attributes:
+        sorted: only rows that every worker of the queue can run: of these `types` (None: of any), and none
+            that waits for a worker with another schema.
+    """
+
+    count: int
+    behind: tuple[datetime | str, int] | None = None
+    sorted: bool = False
+    types: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWanted:
+    """How many rows are wanted of a queue that workers of one signature can run, and not every other.
+
+    Attributes:
+        types, schemas: which these workers know.
+        others: of the types, those that not every worker of the queue knows.
+    """
+
+    queue: str
+    count: int
+    types: tuple[str, ...]
+    schemas: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """Ready rows at or before a (rank, id), with ids above `after_id`; `sorted` and `types` as in Wanted."""
+
+    place: tuple[datetime, int]
+    after_id: int
+    sorted: bool = False
+    types: tuple[str, ...] | None = None
+
+
+@retry_on_conflict
+def make_due(
+    connection: Connection,
+    *,
+    head_start_seconds: float,
+    limit: int = DUE_LIMIT,
+    after: datetime | None = None,
+) -> int:
+    """Give rows whose time has come, and that came after `after`, their place in the order.
+
+    Returns how many there were, at most `limit`.
+    """
+    parameters = {"head_start": head_start_seconds, "limit": limit, "after": after or FIRST_MOMENT}
+    return len(fetch_all(connection, _MAKE_DUE, parameters))
+
+
+def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[ReadyJob]:
+    """The wanted ready rows of each queue that is not paused, by rank."""
+    records = [
+        {
+            "queue": queue,
+            "count": want.count,
+            "rank": want.behind[0] if want.behind else FIRST_MOMENT,
+            "id": want.behind[1] if want.behind else 0,
+        }
+        | _sorting(want)
+        for queue, want in wanted.items()
+    ]
+    return [
+        ReadyJob(*row)
+        for row in fetch_all(connection, _NEXT_READY, {"wanted": orjson.dumps(records).decode()})
+    ]
+
+
+def newcomers(connection: Connection, marks: Mapping[str, Below]) -> list[ReadyJob]:
+    """The new ready rows of each queue below its mark, by rank; at most `NEWCOMERS_LIMIT` of each."""
+    records = [
+        {"queue": queue, "rank": below.place[0], "id": below.place[1], "after": below.after_id}
+        | _sorting(below)
+        for queue, below in marks.items()
+    ]
+    parameters = {"marks": orjson.dumps(records).decode(), "limit": NEWCOMERS_LIMIT}
+    return [ReadyJob(*row) for row in fetch_all(connection, _NEWCOMERS, parameters)]
+
+
+def next_of_lanes(connection: Connection, lanes: Sequence[LaneWanted]) -> list[list[ReadyJob]]:
+    """The wanted ready rows of each lane, by rank."""
+    records = [{"number": number, **asdict(lane)} for number, lane in enumerate(lanes)]
+    found: list[list[ReadyJob]] = [[] for _ in lanes]
+    for row in fetch_all(connection, _NEXT_OF_LANES, {"lanes": orjson.dumps(records).decode()}):
+        found[row[0]].append(ReadyJob(*row[1:]))
+    return found
+
+
+def _sorting(look: Wanted | Below) -> dict[str, Any]:
+    return {"sorted": True, "types": look.types} if look.sorted else {}
+
+
+def present(connection: Connection) -> tuple[datetime, int]:
+    """PostgreSQL's time, and the highest id of all jobs (0 where there is none)."""
+    row = fetch_one(connection, "SELECT now(), (SELECT coalesce(max(id), 0) FROM jobs)", {})
+    assert row is not None
+    return row[0], row[1]
+
+
+def next_suspects(
+    connection: Connection, limit: int, *, known: Mapping[str, Iterable[str]] | None = None
+) -> list[ReadyJob]:
+    """The first `limit` suspects of each queue that may run beside others, by queue and rank.
+
+    `known`: of these queues only those of these types.
+    """
+    records = [{"queue": queue, "types": list(types)} for queue, types in (known or {}).items()]
+    parameters = {"limit": limit, "known": orjson.dumps(records).decode()}
+    return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_SUSPECTS, parameters)]
+
+
+def next_quarantined(
+    connection: Connection, limit: int, *, types: Iterable[str] | None = None
+) -> list[ReadyJob]:
+    """The first `limit` suspects that wait to run alone: the fewest deaths first, then by rank.
+
+    `types`: only of these.
+    """
+    parameters = {"limit": limit, "is_known": types is not None, "types": list(types or ())}
+    return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_QUARANTINED, parameters)]

@@ -1,0 +1,100 @@
+"""Claims of jobs that have not begun: given back, looked at again, and noted when they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.statements import atomic, fetch_all, fetch_one
+from goqueue.engine.queue_rows import CLOSED
+from goqueue.engine.transitions import attempts, dependencies
+from goqueue.engine.transitions.attempts import GivenBack
+from goqueue.engine.transitions.dependencies import Released
+from goqueue.jobs import JobStatus
+
+__all__ = ["Begin", "Changes", "Returns", "changes", "give_back", "note_begins"]
+
+# Neither part grows with what the worker holds: the second is one descent of jobs_cancelling_idx.
+_CHANGES = f"""
+    SELECT ARRAY (SELECT name FROM queues WHERE name = ANY (%(queues)s) AND {CLOSED}),
+           ARRAY (SELECT id FROM jobs WHERE status = 'running' AND cancel_requested_at IS NOT NULL
+                  AND worker_id = %(worker_id)s)
+"""
+
+# A row that somebody else has locked is just recorded, or is asked for again. `status || ''` keeps the
+# planner from jobs_running_idx, as in `attempts.record`.
+_NOTE_BEGINS = """
+    WITH begun AS MATERIALIZED (
+        SELECT job.place, to_timestamp(b.at) AS at
+        FROM json_to_recordset(%(begins)s::json) AS b (id bigint, fence int, at float)
+        CROSS JOIN LATERAL (
+            SELECT jobs.ctid AS place FROM jobs
+            WHERE jobs.id = b.id AND jobs.fence = b.fence AND jobs.status || '' = 'running'
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+    )
+    UPDATE jobs SET begun_at = begun.at, started_at = begun.at
+    FROM begun WHERE jobs.ctid = begun.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM begun))
+    RETURNING jobs.id, jobs.fence
+"""
+
+
+class Begin(NamedTuple):
+    """That a handler began, at so many seconds since 1970 by PostgreSQL's clock."""
+
+    id: int
+    fence: int
+    at: float
+
+
+class Changes(NamedTuple):
+    """What keeps claimed jobs from beginning.
+
+    Attributes:
+        closed: queues that are paused, or were told to slow down.
+        cancelled: ids of jobs that somebody wants stopped.
+    """
+
+    closed: frozenset[str] = frozenset()
+    cancelled: frozenset[int] = frozenset()
+
+
+class Returns(NamedTuple):
+    """What giving claims back came to: the jobs, and those that a cancelled one of them released."""
+
+    jobs: list[GivenBack]
+    released: list[Released]
+
+
+@retry_on_conflict
+def give_back(
+    connection: Connection, claims: Iterable[tuple[int, int]], *, worker_id: int, head_start_seconds: float
+) -> Returns:
+    """Give back the (id, fence) of jobs that never began, as `attempts.give_back` does it.
+
+    What follows for the jobs that wait for a cancelled one is in the same transaction.
+    """
+    with atomic(connection):
+        jobs = attempts.give_back(connection, claims, worker_id=worker_id)
+        ended = [job.id for job in jobs if job.status is JobStatus.CANCELLED]
+        released = dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
+    return Returns(jobs, released)
+
+
+def changes(connection: Connection, worker_id: int, queues: Collection[str]) -> Changes:
+    """What somebody wants of the jobs that this worker holds, which are of these queues."""
+    row = fetch_one(connection, _CHANGES, {"worker_id": worker_id, "queues": list(queues)})
+    assert row is not None
+    return Changes(frozenset(row[0]), frozenset(row[1]))
+
+
+@retry_on_conflict
+def note_begins(connection: Connection, begins: Sequence[Begin]) -> set[tuple[int, int]]:
+    """Write when the handlers of running jobs began; the (id, fence) of those that it was written for."""
+    ordered = [begin._asdict() for begin in sorted(begins)]
+    rows = fetch_all(connection, _NOTE_BEGINS, {"begins": orjson.dumps(ordered).decode()})
+    return {(row[0], row[1]) for row in rows}

@@ -1,0 +1,25 @@
+"""Drops: jobs that lack a slot of a concurrency limit, where that is what the limit does with new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import array, fetch_all
+
+# Only what waits: a holder of a slot is superseded, not dropped.
+_DROP = """
+    WITH chosen AS (
+        SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'queued' AND NOT admitted
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET status = 'cancelled', reason = 'dropped', finished_at = now(), updated_at = now()
+    FROM chosen WHERE jobs.id = chosen.id AND jobs.status = 'queued'
+    RETURNING jobs.id
+"""
+
+
+def drop(connection: Connection, job_ids: Iterable[int]) -> list[int]:
+    """Move queued jobs that were not let in to cancelled; the ids that were."""
+    return [row[0] for row in fetch_all(connection, _DROP, {"ids": array(job_ids)})]

@@ -1,0 +1,53 @@
+"""Which job types the workers that take jobs know."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import fetch_all
+from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.worker_rows import SERVING
+
+__all__ = ["known_types", "signatures_by_queue", "tell"]
+
+
+def tell(connection: Connection, worker_id: int, known: KnownTypes) -> None:
+    """Note what a worker knows by now: types were declared after it registered."""
+    connection.exec_driver_sql(
+        "UPDATE workers SET signature = %(signature)s, types = %(types)s, schemas = %(schemas)s "
+        "WHERE id = %(id)s AND stopped_at IS NULL",
+        {
+            "id": worker_id,
+            "signature": known.signature,
+            "types": list(known.types),
+            "schemas": list(known.schemas),
+        },
+    )
+
+
+def signatures_by_queue(connection: Connection, *, lease_seconds: float) -> dict[str, set[str | None]]:
+    """The signatures of the live workers that take jobs of each queue; None: one that did not tell it."""
+    rows = fetch_all(
+        connection,
+        f"SELECT DISTINCT queues, signature FROM workers WHERE {SERVING}",
+        {"lease_seconds": lease_seconds},
+    )
+    found = defaultdict[str, set[str | None]](set)
+    for queues, signature in rows:
+        for queue in queues:
+            found[queue].add(signature)
+    return dict(found)
+
+
+def known_types(connection: Connection, signatures: Collection[str]) -> dict[str, KnownTypes]:
+    """What each of these signatures stands for; one that no worker has any more is left out."""
+    rows = fetch_all(
+        connection,
+        "SELECT DISTINCT ON (signature) signature, types, schemas FROM workers "
+        "WHERE signature = ANY (%(signatures)s) ORDER BY signature, id DESC",
+        {"signatures": list(signatures)},
+    )
+    return {row[0]: KnownTypes(dict(zip(row[1], row[2], strict=True))) for row in rows}

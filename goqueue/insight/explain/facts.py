@@ -1,0 +1,266 @@
+"""What has to be known about a job to say why it does not run. One snapshot of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from goqueue.insight.explain.reasons import Explanation
+from goqueue.jobs import AttemptOutcome, JobStatus
+from goqueue.limits.rules import GovernedType
+from goqueue.limits.settings import QueueLimits, RateLimit
+
+#: The most parents of a blocked job that are told.
+PARENTS_MAX = 20
+
+
+class JobFacts(NamedTuple):
+    """The job's row.
+
+    Attributes:
+        in_order: it has its place in the order of its queue (`rank`): the dispatcher saw that it is due.
+        begun_at: when the handler of a running job began; None: as far as is known it has not.
+        unreadable_by: the schemas of its type that could not read its payload.
+        unreadable_until: so long it waits for a worker with another one; None: it does not.
+    """
+
+    id: int
+    queue: str
+    type: str
+    status: JobStatus
+    attempts: int
+    max_retries: int
+    fence: int
+    deaths: int
+    quarantined: bool
+    admitted: bool
+    in_order: bool
+    rank: datetime | None
+    available_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker_id: int | None
+    error: str | None
+    reason: str | None
+    concurrency_key: str | None
+    rate_cost: int
+    expires_at: datetime | None
+    deadline_at: datetime | None
+    cancel_requested_at: datetime | None
+    cancel_acknowledged_at: datetime | None
+    begun_at: datetime | None = None
+    suspicion: int = 0
+    unreadable_by: Sequence[str] = ()
+    unreadable_until: datetime | None = None
+
+    @property
+    def runs_alone(self) -> bool:
+        """Its workers died twice or more: it runs next by itself."""
+        return self.quarantined and self.suspicion > 1
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """No attempt starts after it."""
+        return min((time for time in (self.expires_at, self.deadline_at) if time is not None), default=None)
+
+
+class AttemptFacts(NamedTuple):
+    """The last attempt that has ended.
+
+    Attributes:
+        deaths: of all attempts, how many ended with the death of the worker.
+    """
+
+    attempt: int
+    fence: int
+    outcome: AttemptOutcome
+    error: str | None
+    finished_at: datetime
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """The queue's row, by PostgreSQL's clock.
+
+    Attributes:
+        ramp: how far it has come after a pause or a slow-down, 0 to 1; None: it does not ramp up.
+    """
+
+    limits: QueueLimits = field(default_factory=QueueLimits)
+    governed: bool = False
+    paused_at: datetime | None = None
+    paused_until: datetime | None = None
+    paused_by: str | None = None
+    pause_reason: str | None = None
+    throttled_until: datetime | None = None
+    ramp: float | None = None
+    ramping_since: datetime | None = None
+    ramping_until: datetime | None = None
+
+
+class TypeFacts(NamedTuple):
+    """The row of a limited type."""
+
+    governed: GovernedType
+    changed_at: datetime | None = None
+    reason: str | None = None
+    cooldown_ends_at: datetime | None = None
+
+
+class WorkerFacts(NamedTuple):
+    """The worker that holds a running job."""
+
+    id: int
+    hostname: str
+    pid: int
+    alive: bool
+    heartbeat_at: datetime
+
+
+class Crew(NamedTuple):
+    """The live workers that can run a job and listen to its runway: its queue's, or where it runs alone.
+
+    Attributes:
+        threads, busy: of them all, and how many of these hold a job.
+        dedicated: some of them serve nothing but the quarantine.
+        queues: which queues any live worker listens to.
+        quiet: further workers, that were told to take no more jobs.
+        ignorant: further workers, that do not know its type.
+        outdated: further workers, that know its type and cannot read its payload.
+    """
+
+    runway: str
+    workers: int = 0
+    threads: int = 0
+    busy: int = 0
+    dedicated: bool = False
+    queues: tuple[str, ...] = ()
+    quiet: int = 0
+    ignorant: int = 0
+    outdated: int = 0
+
+    @property
+    def free(self) -> int:
+        """Threads that hold no job."""
+        return self.threads - self.busy
+
+
+class Holder(NamedTuple):
+    """A job that holds a slot.
+
+    Attributes:
+        status: running, or let_in: it was let in and has not started.
+        since: when it started.
+    """
+
+    id: int
+    status: str
+    since: datetime | None
+
+
+class LimitFacts(NamedTuple):
+    """A concurrency limit that is reached.
+
+    Attributes:
+        kind: queue, key or type.
+        name: of the queue, the key or the type.
+        holders: the first of those that hold its slots.
+    """
+
+    kind: str
+    name: str
+    number: int
+    held: int
+    holders: tuple[Holder, ...]
+
+
+class RateFacts(NamedTuple):
+    """A rate limit that does not afford the next start.
+
+    Attributes:
+        kind: queue or key.
+        cost: of the job that is next: the one in question, or the first of its queue.
+        next_id: that job.
+        used: by starts in the window; None for a token bucket.
+        level: of a token bucket; None for a window.
+        let_in: by jobs that were let in and have not started.
+        free_in_seconds: when it affords the start; None: jobs that were let in have to start first.
+    """
+
+    kind: str
+    name: str
+    limit: RateLimit
+    cost: int
+    next_id: int
+    used: int | None
+    level: float | None
+    let_in: int
+    free_in_seconds: float | None
+
+
+class Blocker(NamedTuple):
+    """The older job of the same key that has to end first, and why it does not."""
+
+    id: int
+    explanation: Explanation
+
+
+class Parent(NamedTuple):
+    """A job that this one waits for; without a status its row is gone."""
+
+    id: int
+    status: JobStatus | None
+    queue: str | None
+    type: str | None
+
+
+class Position(NamedTuple):
+    """How many jobs come before it.
+
+    Attributes:
+        ahead: exact below `counted_up_to`; where keys take turns, at most so many.
+        counted_up_to: counting stopped there.
+        own: of these, jobs of its own key; None: keys do not take turns.
+        other_keys: how many other keys have ready jobs; counting stops at `KEYS_COUNTED_UP_TO`.
+    """
+
+    ahead: int
+    counted_up_to: int
+    own: int | None = None
+    other_keys: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything together; what plays no part for a job of this status is left out.
+
+    Attributes:
+        now: PostgreSQL's time.
+        crew: who could run it; of one that runs alone, who serves the quarantine.
+        parents: what a blocked job waits for.
+        held: slots of its queue.
+        starts_per_second: of the queue, over the last minute.
+        led: some scheduler leads; None: not asked.
+    """
+
+    now: datetime
+    job: JobFacts
+    max_deaths: int = 3
+    attempt: AttemptFacts | None = None
+    queue: QueueFacts = field(default_factory=QueueFacts)
+    type: TypeFacts | None = None
+    worker: WorkerFacts | None = None
+    crew: Crew = field(default_factory=lambda: Crew(""))
+    parents: tuple[Parent, ...] = ()
+    blocker: Blocker | None = None
+    limits: tuple[LimitFacts, ...] = ()
+    held: int = 0
+    rates: tuple[RateFacts, ...] = ()
+    position: Position | None = None
+    starts_per_second: float | None = None
+    led: bool | None = None

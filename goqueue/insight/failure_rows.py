@@ -1,0 +1,152 @@
+"""Failed jobs in groups: one group a fingerprint, of the jobs that are failed now.
+
+Counting reads one partial index, of failed jobs only (jobs_fingerprint_idx holds all that is asked for):
+where autovacuum keeps up, the rows themselves are not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.db.statements import FINGERPRINT, fetch_all
+from goqueue.errors import FailureNotFoundError
+from goqueue.jobs import FailureKind
+
+__all__ = [
+    "FINGERPRINT_PATTERN",
+    "FailureFilter",
+    "FailureGroup",
+    "Order",
+    "get_group",
+    "groups",
+    "insert_kinds",
+]
+
+Order = Literal["last_seen", "count"]
+
+FINGERPRINT_PATTERN = re.compile(r"[0-9a-f]{16}")
+
+# The newest job of a group stands for it. A kind that was never written (PostgreSQL was away just then) is
+# known by the error of that job; a job that failed without an exception, by its reason.
+_GROUPS = """
+    WITH grouped AS MATERIALIZED (
+        SELECT {fingerprint} AS fingerprint, count(*) AS count, min(finished_at) AS first_seen,
+               max(finished_at) AS last_seen, max(id) AS newest_id
+        FROM jobs WHERE status = 'failed'{conditions}
+        GROUP BY 1 ORDER BY {order}, 1 LIMIT %(limit)s
+    )
+    SELECT grouped.fingerprint, newest.type, kind.exception,
+           coalesce(kind.message, CASE WHEN newest.fingerprint IS NULL THEN newest.reason END,
+                    newest.error, ''),
+           kind.frame, grouped.count, grouped.first_seen, grouped.last_seen,
+           newest.id, coalesce(newest.error, ''), newest.reason, last_attempt.traceback
+    FROM grouped
+    JOIN jobs AS newest ON newest.id = grouped.newest_id
+    LEFT JOIN failure_kinds AS kind ON kind.fingerprint = grouped.fingerprint
+    LEFT JOIN LATERAL (
+        SELECT traceback FROM attempts WHERE job_id = newest.id ORDER BY fence DESC LIMIT 1
+    ) AS last_attempt ON true
+    ORDER BY {order}, 1
+"""
+
+_ORDERS: dict[Order, str] = {"last_seen": "last_seen DESC", "count": "count DESC"}
+
+_INSERT_KINDS = """
+    INSERT INTO failure_kinds (fingerprint, type, exception, message, frame)
+    SELECT * FROM json_to_recordset(%(kinds)s::json)
+        AS kind (fingerprint text, type text, exception text, message text, frame text)
+    ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureFilter:
+    """Which failed jobs are grouped; what is None does not matter.
+
+    Attributes:
+        since: those that failed then or later.
+    """
+
+    queue: str | None = None
+    type: str | None = None
+    since: datetime | None = None
+    fingerprint: str | None = None
+
+    @property
+    def conditions(self) -> list[str]:
+        """What a failed job has to meet besides its fingerprint, as SQL; it takes the `parameters`."""
+        said = {
+            "queue = %(queue)s": self.queue,
+            "type = %(type)s": self.type,
+            "finished_at >= %(since)s": self.since,
+        }
+        return [condition for condition, value in said.items() if value is not None]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of the conditions, and the fingerprint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failed jobs of one kind.
+
+    Attributes:
+        exception: None where no exception was seen: the worker died, a parent failed, the deadline passed.
+        message: normalised; the reason where no exception was seen.
+        first_seen, last_seen: when the first and the last of them failed.
+        sample_*: of the newest of them; the traceback is its last attempt's.
+    """
+
+    fingerprint: str
+    type: str
+    exception: str | None
+    message: str
+    frame: str | None
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+    sample_job_id: int
+    sample_error: str
+    sample_reason: str | None
+    sample_traceback: str | None
+
+
+def groups(
+    connection: Connection, wanted: FailureFilter, *, order: Order = "last_seen", limit: int
+) -> list[FailureGroup]:
+    """The groups, the latest or the largest first."""
+    conditions = "".join(f" AND {condition}" for condition in wanted.conditions)
+    if wanted.fingerprint is not None:
+        conditions += f" AND {FINGERPRINT} = %(fingerprint)s"
+    sql = _GROUPS.format(fingerprint=FINGERPRINT, conditions=conditions, order=_ORDERS[order])
+    return [FailureGroup(*row) for row in fetch_all(connection, sql, wanted.parameters | {"limit": limit})]
+
+
+def get_group(connection: Connection, fingerprint: str) -> FailureGroup:
+    """The group of a fingerprint.
+
+    Raises:
+        FailureNotFoundError: no failed job has it; it may not even be 16 hex digits.
+    """
+    if not FINGERPRINT_PATTERN.fullmatch(fingerprint):
+        raise FailureNotFoundError(fingerprint)
+    found = groups(connection, FailureFilter(fingerprint=fingerprint), limit=1)
+    if not found:
+        raise FailureNotFoundError(fingerprint)
+    return found[0]
+
+
+def insert_kinds(connection: Connection, kinds: Iterable[FailureKind]) -> None:
+    """Keep what fingerprints stand for; known ones stay as they are."""
+    # Sorted: two processes that insert the same new kinds must not wait for each other in a circle.
+    rows = sorted(set(kinds), key=lambda kind: kind.fingerprint)
+    connection.exec_driver_sql(_INSERT_KINDS, {"kinds": orjson.dumps(rows).decode()})

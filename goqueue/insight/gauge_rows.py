@@ -1,0 +1,179 @@
+"""What Prometheus is told of the whole service: one statement a scrape, and what holds back vacuum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import FIRST, LAST, fetch_all, fetch_one
+from goqueue.engine.queue_rows import PAUSED
+from goqueue.engine.worker_rows import SERVING
+
+__all__ = ["QueueGauges", "ServiceGauges", "horizon_age", "lateness_of_due", "read"]
+
+#: Counting a queue stops here, after some tenths of a second: this number means "this many or more".
+COUNTED_UP_TO = 1_000_000
+
+#: The oldest is looked for among so many of the next jobs. An older one behind them has a lower priority, and
+#: is older by less than the head start of theirs: a minute for each step.
+OLDEST_AMONG = 1_000
+
+_READY = "queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
+
+# What holds back vacuum in this database: transactions with a snapshot or with writes, and prepared ones.
+# Not vacuum itself, which PostgreSQL leaves out as well. Without the privilege pg_read_all_stats other users'
+# transactions have no age here, and only those of the own user are seen.
+_HORIZON = """
+    SELECT extract(epoch FROM now() - min(began))::float FROM (
+        SELECT xact_start AS began FROM pg_stat_activity
+        WHERE (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND pid <> pg_backend_pid()
+          AND (datname = current_database() OR backend_type = 'walsender')
+          AND pid <> ALL (ARRAY (SELECT pid FROM pg_stat_progress_vacuum))
+        UNION ALL
+        SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()
+    ) AS holders
+"""
+
+# Both laterals walk the queue's part of jobs_ready_idx in its order; the first needs nothing but the index.
+# Who knows a type is asked once for each that was met: workers that know the same are one.
+_READ = f"""
+    WITH live AS MATERIALIZED (
+        SELECT queues, threads, busy, signature, types FROM workers WHERE {SERVING}
+    ), knowing AS MATERIALIZED (
+        SELECT DISTINCT ON (queues, signature) queues, types FROM live
+    ), serving AS MATERIALIZED (
+        SELECT queue, count(*)::int AS workers FROM live CROSS JOIN unnest(live.queues) AS queue
+        GROUP BY queue
+    ), failed AS MATERIALIZED (
+        SELECT queue, count(*) AS jobs
+        FROM (SELECT queue FROM jobs WHERE status = 'failed' LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue
+    ), queue AS (
+        SELECT queues.name, ({PAUSED}) AS paused, ready.depth, first.oldest_age,
+               CASE WHEN serving.workers > 0 THEN first.unrunnable ELSE 0 END AS unrunnable,
+               coalesce(failed.jobs, 0) AS dead_letters,
+               coalesce(serving.workers, 0) AS workers,
+               queues.slo_wait_seconds AS slo_wait, queues.slo_objective
+        FROM queues
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS depth FROM (
+                SELECT rank, id FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
+        ) AS ready
+        CROSS JOIN LATERAL (
+            SELECT extract(epoch FROM now() - min(alike.oldest))::float AS oldest_age,
+                   sum(alike.jobs) FILTER (WHERE alike.waits OR NOT EXISTS (
+                       SELECT FROM knowing WHERE queues.name = ANY (knowing.queues)
+                       AND (knowing.types IS NULL OR alike.type = ANY (knowing.types))))::int AS unrunnable
+            FROM (
+                SELECT next.type, next.waits, min(GREATEST(available_at, {FIRST})) AS oldest, count(*) AS jobs
+                FROM (
+                    SELECT available_at, type, (unreadable_until > now()) IS TRUE AS waits FROM jobs
+                    WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+                GROUP BY next.type, next.waits) AS alike
+        ) AS first
+        LEFT JOIN serving ON serving.queue = queues.name
+        LEFT JOIN failed ON failed.queue = queues.name
+    ), service AS (
+        SELECT count(*)::int AS workers, coalesce(sum(threads), 0)::int AS threads,
+               coalesce(sum(busy), 0)::int AS busy
+        FROM live
+    )
+    SELECT service.workers, service.threads, service.busy, ({_HORIZON}),
+           queue.name, queue.paused, queue.depth, queue.oldest_age, queue.dead_letters, queue.workers,
+           queue.slo_wait, queue.slo_objective, queue.unrunnable
+    FROM service LEFT JOIN queue ON true
+    ORDER BY queue.name
+"""
+
+# The first entry of jobs_waiting_idx.
+_LATENESS = f"""
+    SELECT extract(epoch FROM now() - available_at)::float FROM jobs
+    WHERE status = 'queued' AND rank IS NULL AND available_at BETWEEN {FIRST} AND {LAST}
+    ORDER BY available_at LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueGauges:
+    """One queue.
+
+    Attributes:
+        depth: jobs that could start now, up to COUNTED_UP_TO.
+        oldest_age_seconds: of the next jobs, how long the oldest could have started; 0 where there is none.
+        dead_letters: jobs that are failed now.
+        workers: live worker processes that serve it.
+        slo_wait_seconds, slo_objective: its objective; None where it has none.
+        unrunnable: of the next jobs, those whose type no live worker of the queue knows, or whose payload
+            one could not read; 0 where no worker serves it.
+    """
+
+    name: str
+    paused: bool
+    depth: int
+    oldest_age_seconds: float
+    dead_letters: int
+    workers: int
+    slo_wait_seconds: float | None
+    slo_objective: float | None
+    unrunnable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGauges:
+    """The whole service, by PostgreSQL.
+
+    Attributes:
+        workers, threads, busy: of the live workers that take jobs.
+        horizon_age_seconds: the age of the oldest transaction that holds back vacuum; 0 where none does.
+    """
+
+    workers: int
+    threads: int
+    busy: int
+    horizon_age_seconds: float
+    queues: tuple[QueueGauges, ...]
+
+
+def read(connection: Connection, *, lease_seconds: float) -> ServiceGauges:
+    """Everything, as it is now."""
+    rows = fetch_all(connection, _READ, {"lease_seconds": lease_seconds})
+    workers, threads, busy, horizon = rows[0][:4]
+    queues = tuple(_queue(*row[4:]) for row in rows if row[4] is not None)
+    return ServiceGauges(workers, threads, busy, max(0.0, horizon or 0.0), queues)
+
+
+def horizon_age(connection: Connection) -> float:
+    """How long ago the oldest transaction that holds back vacuum began, in seconds; 0 where none does."""
+    row = fetch_one(connection, _HORIZON, {})
+    return max(0.0, row[0] or 0.0) if row else 0.0
+
+
+def lateness_of_due(connection: Connection) -> float:
+    """For how long the first job whose time has come has waited for its place in the order, in seconds."""
+    row = fetch_one(connection, _LATENESS, {})
+    return max(0.0, row[0]) if row else 0.0
+
+
+def _queue(  # noqa: PLR0917  (the columns of a row)
+    name: str,
+    paused: bool | None,
+    depth: int,
+    oldest_age: float | None,
+    dead_letters: int,
+    workers: int,
+    slo_wait: float | None,
+    slo_objective: float | None,
+    unrunnable: int | None,
+) -> QueueGauges:
+    has_slo = slo_wait is not None
+    return QueueGauges(
+        name=name,
+        paused=bool(paused),
+        depth=depth,
+        oldest_age_seconds=max(0.0, oldest_age or 0.0),
+        dead_letters=dead_letters,
+        workers=workers,
+        slo_wait_seconds=slo_wait,
+        slo_objective=slo_objective if has_slo else None,
+        unrunnable=unrunnable or 0,
+    )

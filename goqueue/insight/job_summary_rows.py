@@ -1,0 +1,102 @@
+"""Jobs in short, as a list shows them, and how many there are of each status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import array, fetch_all, fetch_one
+from goqueue.jobs import JobStatus
+
+__all__ = ["COUNTED_UP_TO", "JobSummary", "count_by_status", "of"]
+
+#: Counting stops here: a count of this number means "this many or more". It is a few tenths of a millisecond.
+COUNTED_UP_TO = 1000
+
+#: Of a payload and of an error, as much as fits into a row.
+TEXT_MAX_CHARACTERS = 240
+
+#: A payload that takes more bytes than this, as it is kept, is not opened for a list.
+PAYLOAD_MAX_BYTES = 65_536
+
+_SUMMARIES = f"""
+    SELECT id, queue, type, status,
+           CASE WHEN pg_column_size(payload) <= {PAYLOAD_MAX_BYTES}
+               THEN left(payload::text, {TEXT_MAX_CHARACTERS}) END,
+           coalesce(tags, ARRAY[]::text[]), priority, attempts, max_retries,
+           left(error, {TEXT_MAX_CHARACTERS}), reason, created_at, available_at,
+           started_at, finished_at, cancel_requested_at IS NOT NULL,
+           status = 'running' AND worker_id IS NOT NULL AND begun_at IS NULL
+    FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id DESC
+"""
+
+# Each part reads a partial index of the rows of its state: no other leaves the rest of the table alone.
+_STATES = {
+    JobStatus.QUEUED: (
+        "status = 'queued' AND rank IS NOT NULL AND NOT quarantined",
+        "status = 'queued' AND rank IS NOT NULL AND quarantined",
+        "status = 'queued' AND rank IS NULL",
+    ),
+    JobStatus.BLOCKED: ("status = 'blocked'",),
+    JobStatus.RUNNING: ("status = 'running'",),
+    JobStatus.COMPLETED: ("status = 'completed' AND finished_at IS NOT NULL",),
+    JobStatus.FAILED: ("status = 'failed'",),
+    JobStatus.CANCELLED: ("status = 'cancelled'",),
+    JobStatus.EXPIRED: ("status = 'expired'",),
+}
+
+
+def _count(condition: str) -> str:
+    return (
+        f"(SELECT count(*)::int FROM (SELECT FROM jobs WHERE {condition} LIMIT {COUNTED_UP_TO}) AS counted)"
+    )
+
+
+_COUNTS = "SELECT " + ", ".join(
+    f"least({COUNTED_UP_TO}, {' + '.join(map(_count, conditions))})" for conditions in _STATES.values()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A job in short.
+
+    Attributes:
+        payload: the begin of its text; None: it is too large to be opened for this.
+        error: the begin of it.
+        is_stopping: someone wants it stopped.
+        is_claimed: a worker has it, and has not begun it as far as is known.
+    """
+
+    id: int
+    queue: str
+    type: str
+    status: str
+    payload: str | None
+    tags: list[str]
+    priority: int
+    attempts: int
+    max_retries: int
+    error: str | None
+    reason: str | None
+    created_at: datetime
+    available_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    is_stopping: bool
+    is_claimed: bool
+
+
+def of(connection: Connection, job_ids: Iterable[int]) -> list[JobSummary]:
+    """Those of the jobs that exist, newest first."""
+    return [JobSummary(*row) for row in fetch_all(connection, _SUMMARIES, {"ids": array(job_ids)})]
+
+
+def count_by_status(connection: Connection) -> dict[JobStatus, int]:
+    """How many jobs there are of each status, up to COUNTED_UP_TO."""
+    row = fetch_one(connection, _COUNTS, {})
+    assert row is not None
+    return dict(zip(_STATES, row, strict=True))

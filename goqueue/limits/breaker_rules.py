@@ -1,0 +1,61 @@
+"""When a circuit breaker opens and closes: decided from what was counted. Pure Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from goqueue.limits.settings import Breaker, BreakerState
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What ended lately, of the attempts that started since the breaker changed last.
+
+    Attributes:
+        completed, failed: in the window, while the breaker is closed; since its change, otherwise.
+        seconds: how long ago it changed last.
+    """
+
+    completed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+class Change(NamedTuple):
+    """What a breaker becomes, and why."""
+
+    state: BreakerState
+    reason: str
+
+
+def change_of(breaker: Breaker, state: BreakerState, tally: Tally) -> Change | None:
+    """What a breaker in this state becomes by this tally, or None while it stays."""
+    if state is BreakerState.CLOSED:
+        return _of_closed(breaker, tally)
+    if state is BreakerState.OPEN:
+        if tally.seconds < breaker.cooldown_seconds:
+            return None
+        return Change(
+            BreakerState.HALF_OPEN, f"{breaker.cooldown_seconds:g} s have passed: {breaker.probes} probes"
+        )
+    return _of_half_open(breaker, tally)
+
+
+def _of_closed(breaker: Breaker, tally: Tally) -> Change | None:
+    ended = tally.completed + tally.failed
+    if ended < breaker.minimum or tally.failed < breaker.failure_rate * ended:
+        return None
+    return Change(
+        BreakerState.OPEN,
+        f"{tally.failed} of {ended} attempts failed in {breaker.window_seconds:g} s: "
+        f"{tally.failed / ended:.0%}, and it opens at {breaker.failure_rate:.0%}",
+    )
+
+
+def _of_half_open(breaker: Breaker, tally: Tally) -> Change | None:
+    if tally.failed:
+        return Change(BreakerState.OPEN, f"a probe failed, after {tally.completed} that completed")
+    if tally.completed >= breaker.probes:
+        return Change(BreakerState.CLOSED, "all probes completed")
+    return None

@@ -1,0 +1,201 @@
+"""Candidates: which ready jobs of a governed queue may be let in next, by rank or by turns of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.db.statements import fetch_all
+from goqueue.engine.ready_rows import TRIED
+from goqueue.limits.rules import KEYLESS, Candidate
+
+__all__ = ["Runnable", "by_rank", "heads", "keyless", "ring", "suspects"]
+
+#: The types that some worker of the queue knows, each with a hash of its schema; None: all that there are.
+Runnable = Sequence[tuple[str, str]] | None
+
+_WAITING = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted"
+_KEYED = f"{_WAITING} AND concurrency_key IS NOT NULL"
+_CANDIDATE = f"""id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2,
+    {TRIED}"""
+
+# Whose type no worker knows, or whose payload none can read, is not let in: it would hold a slot. The CASE
+# keeps the planner from guessing how many these are.
+_RUNNABLE = """CASE
+    WHEN %(types)s::text[] IS NULL THEN true
+    WHEN unreadable_until > now() THEN EXISTS (
+        SELECT FROM unnest(%(types)s::text[], %(schemas)s::text[]) AS known (name, schema)
+        WHERE known.name = type AND known.schema <> ALL (unreadable_by))
+    ELSE type = ANY (%(types)s::text[]) END"""
+
+_BY_RANK = f"""
+    SELECT {_CANDIDATE} FROM jobs
+    WHERE queue = %(queue)s AND {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+    ORDER BY rank, id LIMIT %(count)s
+"""
+
+_KEYLESS = f"""
+    SELECT {_CANDIDATE} FROM jobs
+    WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
+      AND {_RUNNABLE}
+    ORDER BY rank, id LIMIT %(count)s
+"""
+
+# The keys behind `after` that have a ready job, one descent of jobs_key_ready_idx each: a hundred thousand
+# keys cost a round no more than a thousand do.
+_RING = f"""
+    WITH RECURSIVE ring (key, steps) AS (
+        (SELECT concurrency_key, 1 FROM jobs
+         WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > %(after)s
+         ORDER BY queue, concurrency_key LIMIT 1)
+        UNION ALL
+        SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
+            SELECT concurrency_key AS key FROM jobs
+            WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > ring.key
+            ORDER BY queue, concurrency_key LIMIT 1
+        ) AS next
+        WHERE ring.steps < %(count)s
+    )
+    SELECT key FROM ring
+"""
+
+_HEADS = f"""
+    SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
+    CROSS JOIN LATERAL (
+        SELECT {_CANDIDATE} FROM jobs
+        WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key = wanted.key
+          AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+        ORDER BY queue, concurrency_key, rank, id LIMIT wanted.count
+    ) AS head
+    ORDER BY wanted.place, head.rank, head.id
+"""
+
+# In strict order only the oldest unfinished job of a key may start, if it may: one that runs, waits for its
+# time, for its backoff or for others holds up those behind it.
+_OLDEST = f"""
+    SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
+    CROSS JOIN LATERAL (
+        SELECT {_CANDIDATE} FROM (
+            SELECT * FROM jobs
+            WHERE queue = %(queue)s AND concurrency_key = wanted.key AND finished_at IS NULL
+              AND concurrency_key IS NOT NULL
+            ORDER BY queue, concurrency_key, id LIMIT 1
+        ) AS oldest
+        WHERE {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+    ) AS head
+    ORDER BY wanted.place
+"""
+
+# Suspects start by ways of their own, but they need a slot as any other job; in strict order also their turn.
+_SUSPECTS = f"""
+    SELECT {_CANDIDATE} FROM (
+        SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
+        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
+          AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+          AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
+          AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
+              SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
+              AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
+              AND older.id < jobs.id))
+    ) AS suspect
+    WHERE place <= %(count)s
+    ORDER BY suspicion = 2, deaths, rank, id
+"""
+
+
+def by_rank(
+    connection: Connection,
+    queue: str,
+    count: int,
+    *,
+    except_types: Iterable[str] = (),
+    runnable: Runnable = None,
+) -> list[Candidate]:
+    """The first `count` jobs that wait to be let in, by rank."""
+    parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
+    parameters |= _known(runnable)
+    return _candidates(connection, _BY_RANK, parameters)
+
+
+def keyless(
+    connection: Connection,
+    queue: str,
+    count: int,
+    *,
+    except_types: Iterable[str] = (),
+    runnable: Runnable = None,
+) -> list[Candidate]:
+    """Those without a key, by rank."""
+    parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
+    parameters |= _known(runnable)
+    return _candidates(connection, _KEYLESS, parameters)
+
+
+def ring(connection: Connection, queue: str, *, after: str, count: int) -> list[str]:
+    """Up to `count` keys that have a ready job, in the order of the ring: behind `after`, then around."""
+    parameters: dict[str, Any] = {"queue": queue, "after": after, "count": count}
+    keys = [row[0] for row in fetch_all(connection, _RING, parameters)]
+    if len(keys) < count and after != KEYLESS:
+        parameters |= {"after": KEYLESS, "count": count - len(keys)}
+        keys += [row[0] for row in fetch_all(connection, _RING, parameters) if row[0] <= after]
+    return keys
+
+
+def heads(
+    connection: Connection,
+    queue: str,
+    counts: Mapping[str, int],
+    *,
+    fifo: bool,
+    except_types: Iterable[str] = (),
+    runnable: Runnable = None,
+) -> dict[str, list[Candidate]]:
+    """The first jobs of each key, by rank; in strict order its oldest unfinished one, if it may start."""
+    wanted = [
+        {"place": place, "key": key, "count": count} for place, (key, count) in enumerate(counts.items())
+    ]
+    parameters = {
+        "queue": queue,
+        "wanted": orjson.dumps(wanted).decode(),
+        "except_types": list(except_types),
+        **_known(runnable),
+    }
+    found: dict[str, list[Candidate]] = {}
+    for candidate in _candidates(connection, _OLDEST if fifo else _HEADS, parameters):
+        found.setdefault(candidate.key, []).append(candidate)
+    return found
+
+
+def suspects(
+    connection: Connection,
+    queue: str,
+    count: int,
+    *,
+    fifo: bool,
+    except_types: Iterable[str] = (),
+    runnable: Runnable = None,
+    except_keys: Iterable[str] = (),
+) -> list[Candidate]:
+    """The first `count` suspects that wait to run beside others, and those that wait to run alone."""
+    parameters = {
+        "queue": queue,
+        "count": count,
+        "fifo": fifo,
+        "except_types": list(except_types),
+        "except_keys": list(except_keys),
+        **_known(runnable),
+    }
+    return _candidates(connection, _SUSPECTS, parameters)
+
+
+def _known(runnable: Runnable) -> dict[str, Any]:
+    if runnable is None:
+        return {"types": None, "schemas": None}
+    return {"types": [name for name, _ in runnable], "schemas": [schema for _, schema in runnable]}
+
+
+def _candidates(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[Candidate]:
+    return [Candidate(*row) for row in fetch_all(connection, sql, parameters)]

@@ -1,0 +1,84 @@
+"""Which jobs lack a slot: what `on_conflict` is about. Pure Python.
+
+Only concurrency limits count. A job that waits for a start of a rate, for a breaker or for a ramp waits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from goqueue.limits.rules import KEYLESS, Candidate, GovernedType, Holder
+from goqueue.limits.settings import KeyLimits, QueueLimits
+
+
+class FullLimit(NamedTuple):
+    """Whose slots are all held: a key's, a type's over all queues, or, of neither, the queue's."""
+
+    key: str | None = None
+    type: str | None = None
+
+
+@dataclass(slots=True)
+class HeldSlots:
+    """How many slots of the queue, its keys and all types are held, and what their limits are."""
+
+    limits: QueueLimits
+    keys: Mapping[str, KeyLimits]
+    types: Mapping[str, GovernedType]
+    in_queue: int
+    of_keys: Counter[str]
+    of_types: Counter[str]
+
+    @classmethod
+    def after(
+        cls,
+        queue: str,
+        limits: QueueLimits,
+        keys: Mapping[str, KeyLimits],
+        types: Mapping[str, GovernedType],
+        holders: Iterable[Holder],
+        admitted: Iterable[Candidate],
+    ) -> HeldSlots:
+        """What holders held before a round and what the round has let in hold now."""
+        held = cls(limits, keys, types, 0, Counter(), Counter())
+        for holder in holders:
+            count = holder.running + holder.waiting
+            held.of_types[holder.type] += count
+            if holder.queue == queue:
+                held.in_queue += count
+                held.of_keys[holder.key] += count
+        for job in admitted:
+            held.in_queue += 1
+            held.of_keys[job.key] += 1
+            held.of_types[job.type] += 1
+        return held
+
+    def of(self, full: FullLimit) -> int:
+        """How many hold a slot of this limit."""
+        if full.key is not None:
+            return self.of_keys[full.key]
+        return self.in_queue if full.type is None else self.of_types[full.type]
+
+    def full_limit(self, job: Candidate) -> FullLimit | None:
+        """The narrowest limit that this job finds full; None where it could have a slot."""
+        key_limit = self._key_limit(job.key)
+        if key_limit is not None and self.of_keys[job.key] >= key_limit:
+            return FullLimit(key=job.key)
+        governed = self.types.get(job.type)
+        type_limit = governed.limits.concurrency if governed else None
+        if type_limit is not None and self.of_types[job.type] >= type_limit:
+            return FullLimit(type=job.type)
+        if self.limits.concurrency is not None and self.in_queue >= self.limits.concurrency:
+            return FullLimit()
+        return None
+
+    def _key_limit(self, key: str) -> int | None:
+        if key == KEYLESS:
+            return None
+        if self.limits.fifo:
+            return 1
+        own = self.keys.get(key, KeyLimits()).concurrency
+        return self.limits.key_concurrency if own is None else own

@@ -1,0 +1,244 @@
+"""How queues and job types let their jobs in, changed live: settings, pauses, circuit breakers.
+
+A change is one transaction; what had been let in by the old settings and has not started is decided about
+again. Then Redis is told, best effort: a claim refuses what may not start, whatever Redis holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from goqueue.db.database import Connection, Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS
+from goqueue.engine.queue_rows import Queue
+from goqueue.engine.runway.runway import Runway
+from goqueue.errors import (
+    InvalidJobError,
+    KeyNotFoundError,
+    RedisUnavailableError,
+    TypeNotFoundError,
+)
+from goqueue.limits import breaker_rows as breaker_store
+from goqueue.limits import queue_setting_rows as queue_settings_store
+from goqueue.limits import type_setting_rows as type_settings_store
+from goqueue.limits.breaker_rules import Change
+from goqueue.limits.flow_settings import (
+    KeySettings,
+    PauseSettings,
+    QueueSettings,
+    TypeSettings,
+    refuse_contradictions,
+)
+from goqueue.limits.settings import BreakerState, KeyLimits, QueueLimits
+from goqueue.limits.type_setting_rows import LimitedType
+
+__all__ = ["FlowControl"]
+
+log = structlog.get_logger(__name__)
+
+#: Why a breaker stands where an operator put it.
+BY_HAND = "by an operator"
+
+
+class FlowControl:
+    """Changes how jobs are let in.
+
+    Args:
+        declared_queues: the queues that exist without a row.
+        declared_types: the job types that exist.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        runway: Runway,
+        *,
+        declared_queues: Callable[[], Collection[str]],
+        declared_types: Callable[[], Collection[str]],
+    ) -> None:
+        self._database = database
+        self._runway = runway
+        self._declared_queues = declared_queues
+        self._declared_types = declared_types
+
+    def set_queue(self, name: str, settings: QueueSettings) -> QueueLimits:
+        """Change limits of a queue; what they are then.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidJobError: the settings contradict each other.
+        """
+        with self._database.transaction() as connection:
+            self._expect_queue(connection, name)
+            before = queue_settings_store.limits_of(connection, name, lock=True)
+            limits = dataclasses.replace(before, **settings.changes())
+            refuse_contradictions(limits)
+            queue_settings_store.set_limits(connection, name, limits)
+        log.info("queue_configured", queue=name, **_plain(settings.changes()))
+        self._close_gate(name)
+        self._wake_dispatcher()
+        return limits
+
+    def keys(self, queue: str) -> dict[str, KeyLimits]:
+        """The keys that have settings of their own.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+        """
+        with self._database.transaction() as connection:
+            self._expect_queue(connection, queue)
+            queue_settings_store.limits_of(connection, queue)
+            return queue_settings_store.key_limits(connection, queue)
+
+    def set_key(self, queue: str, key: str, settings: KeySettings) -> KeyLimits:
+        """Change what is special about a key of a queue; what it is then.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidJobError: no job can have such a key.
+        """
+        _expect_key(key)
+        with self._database.transaction() as connection:
+            self._expect_queue(connection, queue)
+            queue_settings_store.limits_of(connection, queue, lock=True)
+            before = queue_settings_store.key_limits(connection, queue).get(key, KeyLimits())
+            limits = dataclasses.replace(before, **settings.changes())
+            queue_settings_store.set_key(connection, queue, key, limits)
+        log.info("key_configured", queue=queue, key=key, **settings.changes())
+        self._wake_dispatcher()
+        return limits
+
+    def delete_key(self, queue: str, key: str) -> None:
+        """Make a key like every other.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            KeyNotFoundError: the key has no settings of its own.
+        """
+        _expect_key(key)
+        with self._database.transaction() as connection:
+            self._expect_queue(connection, queue)
+            queue_settings_store.limits_of(connection, queue, lock=True)
+            if not queue_settings_store.delete_key(connection, queue, key):
+                raise KeyNotFoundError(queue, key)
+        log.info("key_forgotten", queue=queue, key=key)
+        self._wake_dispatcher()
+
+    def set_type(self, name: str, settings: TypeSettings) -> LimitedType:
+        """Change limits of a job type; what they are then.
+
+        Raises:
+            TypeNotFoundError: there is no such type.
+        """
+        self.expect_type(name)
+        with self._database.transaction() as connection:
+            before = type_settings_store.locked(connection, name)
+            limits = dataclasses.replace(before.limits, **settings.changes())
+            type_settings_store.set_limits(connection, name, limits)
+            changed = type_settings_store.locked(connection, name)
+        log.info("type_configured", type=name, **_plain(settings.changes()))
+        self._wake_dispatcher()
+        return changed
+
+    def move_breaker(self, name: str, state: BreakerState) -> LimitedType:
+        """Open or close the circuit breaker of a type, wherever it stands.
+
+        Raises:
+            TypeNotFoundError: there is no such type.
+            NoBreakerError: it has no breaker.
+        """
+        self.expect_type(name)
+        with self._database.transaction() as connection:
+            changed = breaker_store.moved_by_hand(connection, name, Change(state, BY_HAND))
+        log.info("breaker_moved", type=name, state=state.value, reason=BY_HAND)
+        self._wake_dispatcher()
+        return changed
+
+    def pause(self, name: str, settings: PauseSettings) -> Queue:
+        """Start no more jobs of a queue, for good or until the end that is given.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidJobError: the end has passed.
+        """
+        with self._database.transaction() as connection:
+            self._expect_queue(connection, name)
+            queue = queue_store.pause(connection, name, **settings.model_dump())
+            if queue.paused_at is None:
+                raise InvalidJobError({"until": "expected a time that has not passed"})
+        log.info(
+            "queue_paused",
+            queue=name,
+            reason=queue.pause_reason,
+            author=queue.paused_by,
+            until=_text(queue.paused_until),
+        )
+        self._close_gate(name)
+        return queue
+
+    def resume(self, name: str) -> Queue:
+        """Let the jobs of a queue start again: a pause and a slow-down are over.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+        """
+        with self._database.transaction() as connection:
+            self._expect_queue(connection, name)
+            queue = queue_store.resume(connection, name)
+        log.info("queue_resumed", queue=name)
+        self._wake_dispatcher()
+        return queue
+
+    def expect_type(self, name: str) -> None:
+        """Check that there is such a type.
+
+        Raises:
+            TypeError: that is no text.
+            TypeNotFoundError: there is none.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a text, got {type(name).__qualname__}")
+        if name not in self._declared_types():
+            raise TypeNotFoundError(name)
+
+    def _expect_queue(self, connection: Connection, name: str) -> None:
+        """Make the row of a declared queue; what has none after that does not exist."""
+        queue_store.expect_name(name)
+        if name in self._declared_queues():
+            queue_store.ensure(connection, [name])
+
+    def _close_gate(self, queue: str) -> None:
+        try:
+            self._runway.close_gate(queue)
+        except RedisUnavailableError as error:
+            log.warning("gate_not_closed", queue=queue, error=str(error))
+
+    def _wake_dispatcher(self) -> None:
+        """It would look by itself in a moment."""
+        try:
+            self._runway.wake_dispatcher()
+        except RedisUnavailableError as error:
+            log.warning("dispatcher_not_woken", error=str(error))
+
+
+def _expect_key(key: str) -> None:
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX_CHARACTERS or not key.isprintable():
+        raise InvalidJobError({"key": f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"})
+
+
+def _plain(changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a log line shows them."""
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+        for name, value in changes.items()
+    }
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

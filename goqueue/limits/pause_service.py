@@ -1,0 +1,46 @@
+"""The end of pauses: a queue that was paused until some time goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import queue_rows as queue_store
+from goqueue.scheduler.service import Counts, Pause
+
+log = structlog.get_logger(__name__)
+
+
+class Pauses:
+    """Clears pauses whose end has come. Nothing waits for it: such a pause is over everywhere already.
+
+    Args:
+        wake: wakes the dispatcher, best effort.
+    """
+
+    name = "pauses"
+
+    def __init__(
+        self, settings: Settings, database: Database, pause: Pause, wake: Callable[[], object]
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._pause = pause
+        self._wake = wake
+
+    def run_once(self) -> Counts:
+        """Clear, say so, and let the dispatcher look."""
+        with self._database.autocommit() as connection:
+            ended = queue_store.end_pauses(connection)
+        for pause in ended:
+            log.info("queue_resumed", queue=pause.queue, paused_at=pause.paused_at.isoformat(), by="its end")
+        if ended:
+            self._wake()
+        return {"resumed": len(ended)}
+
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (each round is as long)
+        """Wait for the next look."""
+        self._pause(self._settings.flow_interval_seconds)

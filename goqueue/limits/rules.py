@@ -1,0 +1,303 @@
+"""Who is let in: turns of keys, slots of concurrency limits, tokens of rate limits. Pure Python.
+
+`admission_rows.py` reads what this decides by, and writes what it decided; `admission_round.py` is the round
+that does both. See `settings.py` for what the settings mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from goqueue.limits.settings import BreakerState, KeyLimits, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
+
+#: How long after its last probe a half-open breaker whose probes came to nothing is probed again.
+PROBE_AGAIN_SECONDS = 5.0
+
+#: The turn of jobs without a key; a key is never empty.
+KEYLESS = ""
+
+
+class Candidate(NamedTuple):
+    """A ready job that was not let in yet.
+
+    Attributes:
+        tried: schemas that could not read its payload, while it waits for another one.
+    """
+
+    id: int
+    fence: int
+    rank: datetime
+    type: str
+    key: str
+    cost: int
+    quarantined: bool = False
+    alone: bool = False
+    tried: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GovernedType:
+    """A type that is limited.
+
+    Attributes:
+        probes_let_in: since its breaker became half-open.
+        probed_seconds: how long ago the last one was let in.
+    """
+
+    limits: TypeLimits
+    probes_let_in: int
+    probed_seconds: float | None
+
+    @property
+    def probes(self) -> int:
+        """How many jobs a half-open breaker lets in."""
+        return self.limits.breaker.probes if self.limits.breaker else 0
+
+
+class Holder(NamedTuple):
+    """How many slots the jobs of a queue, key and type hold.
+
+    Attributes:
+        waiting: were let in and have not started.
+        suspects: of these; a process starts one after the other.
+        alone: of the suspects; only one at a time runs, in a process that runs nothing else.
+    """
+
+    queue: str
+    key: str
+    type: str
+    running: int
+    waiting: int
+    suspects: int = 0
+    alone: int = 0
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is: keys in a ring, each as many jobs as its weight.
+
+    Attributes:
+        last: the key that was served last.
+        left: how many more turns it has in its visit; 0: the visit is over.
+    """
+
+    last: str = KEYLESS
+    left: int = 0
+
+    def deal(
+        self, waiting: Mapping[str, list[Candidate]], count: int, weights: Mapping[str, int]
+    ) -> list[Candidate]:
+        """Up to `count` jobs, and remember where to go on.
+
+        `waiting` has the jobs of each key, in the order of the ring, which begins where `last` and `left`
+        say; `weights` those of keys that have not weight 1.
+        """
+        ring = deque((key, deque(jobs)) for key, jobs in waiting.items() if jobs)
+        dealt: list[Candidate] = []
+        while ring and len(dealt) < count:
+            key, jobs = ring.popleft()
+            weight = weights.get(key, 1)
+            allowed = min(self.left, weight) if key == self.last and self.left else weight
+            taken = min(allowed, len(jobs), count - len(dealt))
+            dealt += [jobs.popleft() for _ in range(taken)]
+            self.last, self.left = key, allowed - taken if jobs else 0
+            if jobs and not self.left:
+                ring.append((key, jobs))
+        return dealt
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """The level of a bucket, by the starts so far. Times are seconds of one clock."""
+
+    rate: RateLimit
+    level: float
+    updated_at: float
+
+    def at(self, now: float) -> float:
+        """The level at a time."""
+        gained = max(0.0, now - self.updated_at) * self.rate.limit / self.rate.period_seconds
+        return min(float(self.rate.limit), self.level + gained)
+
+    def spend(self, cost: int, started_at: float) -> None:
+        """A job started."""
+        at = max(self.updated_at, started_at)
+        self.level = self.at(at) - cost
+        self.updated_at = at
+
+
+@dataclass(slots=True)
+class RateBudget:
+    """How many starts a rate limit allows now.
+
+    A job that was let in counts from then until its start as if it started at every moment in between: so the
+    limit holds for the starts, however late they come.
+
+    Attributes:
+        free: what may still be spent.
+        whole: nothing is spent or let in: then also a job that costs more than the limit may start.
+    """
+
+    free: float = math.inf
+    whole: bool = True
+
+    @classmethod
+    def of_window(cls, rate: RateLimit, *, used: int, let_in: int) -> RateBudget:
+        """Of a sliding window in which `used` was spent, with `let_in` on its way."""
+        return cls(rate.limit - used - let_in, used + let_in == 0)
+
+    @classmethod
+    def of_bucket(cls, bucket: TokenBucket, now: float, *, let_in: int) -> RateBudget:
+        """Of a token bucket, with `let_in` on its way."""
+        level = bucket.at(now)
+        return cls(level - let_in, let_in == 0 and level >= bucket.rate.limit)
+
+    def affords(self, cost: int) -> bool:
+        """Whether a job of this cost may start."""
+        return cost <= self.free or self.whole
+
+    def spend(self, cost: int) -> None:
+        """A job of this cost is let in."""
+        self.free -= cost
+        self.whole = False
+
+
+@dataclass(slots=True)
+class Budget:
+    """What the limits of a queue still allow in this round.
+
+    Attributes:
+        slots: of the queue; and of types and keys that have a limit.
+        rate, key_rates: starts of the queue, and of keys.
+        key_slots_default, key_rate_default: for a key that holds nothing.
+    """
+
+    slots: float = math.inf
+    type_slots: dict[str, int] = field(default_factory=dict)
+    key_slots: dict[str, int] = field(default_factory=dict)
+    key_slots_default: float = math.inf
+    rate: RateBudget = field(default_factory=RateBudget)
+    key_rates: dict[str, RateBudget] = field(default_factory=dict)
+    key_rate_default: RateLimit | None = None
+
+    def slots_of(self, key: str) -> float:
+        """How many jobs of a key may be let in; those without a key have no limit of their own."""
+        if key == KEYLESS:
+            return math.inf
+        return self.key_slots.get(key, self.key_slots_default)
+
+    def within_key(self, key: str, jobs: Iterable[Candidate]) -> list[Candidate]:
+        """As many of a key's jobs, from the first on, as the key's own limits allow."""
+        allowed: list[Candidate] = []
+        rate = self._rate_of(key)
+        slots = self.slots_of(key)
+        for job in jobs:
+            if len(allowed) >= slots or not rate.affords(job.cost):
+                break
+            rate.spend(job.cost)
+            allowed.append(job)
+        return allowed
+
+    def within_queue(self, jobs: Iterable[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+        """Which of the jobs, in their order, the limits of queue and types allow, and which lack a slot.
+
+        A job that the queue's rate does not afford stops those behind it: cheaper ones would keep it waiting
+        for ever.
+        """
+        allowed: list[Candidate] = []
+        without_slot: list[Candidate] = []
+        for job in jobs:
+            if self.slots < 1 or self.type_slots.get(job.type, 1) < 1:
+                without_slot.append(job)
+            elif self.rate.affords(job.cost):
+                self._spend(job)
+                allowed.append(job)
+            else:
+                break
+        return allowed, without_slot
+
+    def _spend(self, job: Candidate) -> None:
+        self.slots -= 1
+        self.rate.spend(job.cost)
+        if job.type in self.type_slots:
+            self.type_slots[job.type] -= 1
+
+    def _rate_of(self, key: str) -> RateBudget:
+        """A copy that the jobs of this round may use up."""
+        known = self.key_rates.get(key)
+        if known is not None:
+            return RateBudget(known.free, known.whole)
+        if self.key_rate_default is None or key == KEYLESS:
+            return RateBudget()
+        return RateBudget(self.key_rate_default.limit)
+
+
+def ramped_slots(threads: int, ramp: float | None) -> float:
+    """How many jobs may run at once in a ramp: one at its beginning, all threads at its end."""
+    return math.inf if ramp is None else max(1, int(threads * ramp))
+
+
+def keeps_history(rate: RateLimit | None) -> float:
+    """For how many seconds the starts under this limit have to be remembered one by one."""
+    if rate is None or rate.algorithm is RateAlgorithm.TOKEN_BUCKET:
+        return 0.0
+    return rate.period_seconds
+
+
+def left_of(limit: int | None, held: int) -> float:
+    """How many slots of a limit are free; infinite where there is none."""
+    return math.inf if limit is None else limit - held
+
+
+def key_slots(limits: QueueLimits, keys: dict[str, KeyLimits], here: list[Holder]) -> dict[str, int]:
+    """The free slots of every key that holds some, or has a limit of its own."""
+    held: Counter[str] = Counter()
+    for holder in here:
+        held[holder.key] += holder.running + holder.waiting
+    slots = {}
+    for key in {*held, *(name for name, own in keys.items() if own.concurrency is not None)} - {KEYLESS}:
+        own = keys.get(key, KeyLimits()).concurrency
+        limit = limits.key_concurrency if own is None else own
+        if limits.fifo:
+            limit = 1
+        if limit is not None:
+            slots[key] = limit - held[key]
+    return slots
+
+
+def type_slots(types: dict[str, GovernedType], holders: list[Holder]) -> dict[str, int]:
+    """The free slots of every limited type, over all queues."""
+    held: Counter[str] = Counter()
+    for holder in holders:
+        held[holder.type] += holder.running + holder.waiting
+    slots = {}
+    for name, governed in types.items():
+        left = [left_of(governed.limits.concurrency, held[name]), _breaker_slots(governed, held[name])]
+        if min(left) < math.inf:
+            slots[name] = int(min(left))
+    return slots
+
+
+def closed_types(types: dict[str, GovernedType], holders: list[Holder]) -> list[str]:
+    """The types that a breaker lets no job in of, whatever their concurrency limits say."""
+    held: Counter[str] = Counter()
+    for holder in holders:
+        held[holder.type] += holder.running + holder.waiting
+    return [name for name, governed in types.items() if _breaker_slots(governed, held[name]) < 1]
+
+
+def _breaker_slots(governed: GovernedType, held: int) -> float:
+    """Closed lets everything in, open nothing, half-open its probes."""
+    state = governed.limits.state
+    if governed.limits.breaker is None or state is BreakerState.CLOSED:
+        return math.inf
+    if state is BreakerState.OPEN:
+        return 0
+    left = governed.probes - governed.probes_let_in
+    came_to_nothing = not held and (governed.probed_seconds or 0.0) > PROBE_AGAIN_SECONDS
+    return governed.probes if left <= 0 and came_to_nothing else left

@@ -1,0 +1,168 @@
+"""The rescuer: ends the leases of silent workers, takes their jobs back, and cancels what none would stop."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.db.statements import current_time
+from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.runway.releases import push_to_front
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions.attempts import Rescued
+from goqueue.errors import DatabaseUnavailableError
+from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.observability import metrics
+from goqueue.scheduler.clock_watch import ClockWatch, Reading
+from goqueue.scheduler.parts import Parts
+from goqueue.scheduler.service import Counts, Pause, passing_over_locked
+
+log = structlog.get_logger(__name__)
+
+#: All that runs is looked at so often, whatever has ended. Under a held vacuum horizon a look walks over the
+#: index entries of everything that has run since.
+LOOK_SECONDS = 10.0
+
+#: After the end of a lease, and after a job that was taken back, every round looks, for so long: a row that
+#: somebody had locked was passed over, and a look takes no more than so many.
+LOOKS_AFTER_END_SECONDS = 5.0
+
+
+class Rescuer:
+    """Takes back the jobs of lost workers.
+
+    It looks for them when a lease has ended, and now and then.
+
+    While PostgreSQL was away nobody could renew a lease, so after an outage (and at its start, when it cannot
+    know) it waits for two heartbeats before it judges anyone by silence. After PostgreSQL's clock was set, or
+    the machine or this process stood still, for so long that a lease may seem to have run out, it waits for a
+    lease.
+    """
+
+    name = "rescuer"
+
+    def __init__(
+        self, settings: Settings, database: Database, pause: Pause, runway: Runway | None = None
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._runway = runway
+        self._pause = pause
+        self._clocks = ClockWatch(settings.rescue_interval_seconds)
+        self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
+        self._trusts_clocks_from = 0.0
+        self._ends: worker_store.Ends | None = None
+        self._looks_until = 0.0
+        self._looks_at = 0.0
+        self._parts = Parts(self.name)
+
+    def run_once(self) -> Counts:
+        """End expired leases, and take back the jobs of every worker whose lease has ended."""
+        try:
+            self._look_at_clocks()
+            now = time.monotonic()
+            trusts_clocks = now >= self._trusts_clocks_from
+            judges = trusts_clocks and now >= self._judges_from
+            expired = self._parts.run("leases", self._end_leases, None) if judges else None
+            rescued = self._parts.run("rescue", self._look, None) or []
+            forced = self._parts.run("cancels", self._force_cancels, 0) if trusts_clocks else 0
+        except DatabaseUnavailableError:
+            self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
+            raise
+        failed = sum(job.status is JobStatus.FAILED for job in rescued)
+        return {
+            "expired": len(expired or ()),
+            "rescued": len(rescued) - failed,
+            "failed": failed,
+            "cancelled": forced,
+        }
+
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
+        """Wait for the next round."""
+        self._pause(self._settings.rescue_interval_seconds)
+
+    def _look_at_clocks(self) -> None:
+        """Trust no silence for a lease, when the clocks jumped by what a living worker cannot make up for."""
+        with self._database.autocommit() as connection:
+            jump_seconds = self._clocks.jump(Reading.now(current_time(connection)))
+        settings = self._settings
+        if jump_seconds > max(
+            settings.lease_seconds - 2 * settings.heartbeat_seconds, settings.lease_seconds / 3
+        ):
+            log.warning("clock_jumped", seconds=jump_seconds, waits_seconds=settings.lease_seconds)
+            self._trusts_clocks_from = time.monotonic() + settings.lease_seconds
+
+    def _end_leases(self) -> list[int]:
+        with self._database.autocommit() as connection:
+            expired = worker_store.end_lost(connection, lease_seconds=self._settings.lease_seconds)
+        for worker_id in expired:
+            metrics.LEASES_EXPIRED.inc()
+            log.warning("lease_expired", worker_id=worker_id)
+        return expired
+
+    def _force_cancels(self) -> int:
+        """Cancel what was to be stopped, and was not within the grace period; how many."""
+        with self._database.autocommit() as connection:
+            forced = cancellation.force(
+                connection,
+                grace_seconds=self._settings.cancel_grace_seconds,
+                head_start_seconds=self._settings.priority_head_start_seconds,
+            )
+        for job in forced:
+            metrics.CANCELS_FORCED.inc()
+            log.warning("cancel_forced", **job._asdict())
+        return len(forced)
+
+    def _look(self) -> list[Rescued]:
+        """Rescue, where a lease has ended lately, or the last look at all that runs is a while ago."""
+        with self._database.autocommit() as connection:
+            ends = worker_store.ends(connection)
+        now = time.monotonic()
+        if ends == self._ends and now < self._looks_at and now >= self._looks_until:
+            return []
+        rescued = passing_over_locked(self._rescue)
+        # Noted when it is done: a look that failed is due again.
+        if ends != self._ends or rescued:
+            self._looks_until = now + LOOKS_AFTER_END_SECONDS
+        self._ends, self._looks_at = ends, now + LOOK_SECONDS
+        return rescued
+
+    def _rescue(self, leave_locked: bool) -> list[Rescued]:
+        settings, head_start = self._settings, self._settings.priority_head_start_seconds
+        with self._database.transaction() as connection:
+            together = worker_store.lost_together(
+                connection,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                lease_seconds=settings.lease_seconds,
+            )
+            rescued = attempt_store.rescue(
+                connection,
+                max_deaths=settings.max_deaths,
+                head_start_seconds=head_start,
+                lost_together=together,
+            )
+            ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
+            dependency_store.settle(
+                connection, ended, head_start_seconds=head_start, leave_locked=leave_locked
+            )
+            failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
+            dead_letters = attempt_store.queues_and_types(connection, failed)
+        for queue, type_name in dead_letters:
+            metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
+        for job in rescued:
+            metrics.JOBS_RESCUED.labels(job.status.value).inc()
+            log.warning("job_rescued", job_id=job.id, status=job.status.value, reason="worker_died")
+        self._push(rescued)
+        return rescued
+
+    def _push(self, rescued: list[Rescued]) -> None:
+        """Best effort: suspects, and what cannot be pushed, are left to the dispatcher."""
+        unsuspected = [job for job in rescued if job.status is JobStatus.QUEUED and not job.quarantined]
+        if self._runway is not None and unsuspected:
+            push_to_front(self._runway, ((job.queue, job.id, job.fence) for job in unsuspected))

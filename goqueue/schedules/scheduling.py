@@ -1,0 +1,150 @@
+"""Making, changing, pausing and running schedules, each in one transaction.
+
+Whoever changes a schedule locks its row, as a scheduler does that decides its ticks: so a tick is decided by
+the old definition or by the new one, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import structlog
+
+from goqueue.db.database import Database
+from goqueue.engine import creation_rows as creation_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.creation_rows import Created
+from goqueue.errors import ScheduleConflictError
+from goqueue.observability import metrics
+from goqueue.schedules import schedule_rows as schedule_store
+from goqueue.schedules import tick_rows as tick_store
+from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, Tick, ticks
+
+__all__ = ["create", "declare", "pause", "put", "resume", "run_now"]
+
+log = structlog.get_logger(__name__)
+
+#: Who paused a schedule whose declaration has gone, and why.
+CARETAKER = "goqueue"
+NOT_DECLARED = "no longer declared in code"
+
+_INSTANT = timedelta(microseconds=1)
+
+
+def create(database: Database, definition: ScheduleDefinition) -> Schedule:
+    """Create a schedule; its first tick is the next one of its line.
+
+    Raises:
+        ScheduleConflictError: its name is taken.
+    """
+    _ensure_queue(database, definition)
+    with database.autocommit() as connection:
+        first = _first(definition, schedule_store.now(connection))
+        schedule = schedule_store.insert(connection, definition, first)
+    if schedule is None:
+        name = definition.name
+        raise ScheduleConflictError(name, f"there is a schedule {name!r} already")
+    log.info("schedule_created", schedule=schedule.definition.name)
+    return schedule
+
+
+def put(database: Database, definition: ScheduleDefinition) -> tuple[Schedule, bool]:
+    """Create a schedule or define it anew; and whether it is new. A paused one stays paused.
+
+    Raises:
+        ScheduleConflictError: it is declared in code, and this definition is not.
+    """
+    _ensure_queue(database, definition)
+    with database.transaction() as connection:
+        now = schedule_store.now(connection)
+        schedule = schedule_store.insert(connection, definition, _first(definition, now))
+        if schedule is not None:
+            return schedule, True
+        old = schedule_store.lock(connection, definition.name)
+        if old.definition == definition:
+            return old, False
+        if old.definition.source is Source.CODE and definition.source is not Source.CODE:
+            message = f"the schedule {definition.name!r} is declared in code: change it there"
+            raise ScheduleConflictError(definition.name, message)
+        first = _continued(old, definition, now)
+        return schedule_store.update(connection, old.id, definition, first), False
+
+
+def pause(database: Database, name: str, *, author: str | None, reason: str | None) -> Schedule:
+    """Decide no more ticks; those of the pause are never made up for. A paused one gets what is given.
+
+    Raises:
+        ScheduleNotFoundError: there is none of this name.
+    """
+    with database.transaction() as connection:
+        schedule = schedule_store.lock(connection, name)
+        paused = schedule_store.set_paused(connection, schedule.id, paused=True, author=author, reason=reason)
+    log.info("schedule_paused", schedule=name, reason=paused.pause_reason, author=paused.paused_by)
+    return paused
+
+
+def resume(database: Database, name: str) -> Schedule:
+    """Go on with the next tick from now. One that is not paused stays as it is.
+
+    Raises:
+        ScheduleNotFoundError: there is none of this name.
+    """
+    with database.transaction() as connection:
+        schedule = schedule_store.lock(connection, name)
+        if schedule.paused_at is None:
+            return schedule
+        first = _first(schedule.definition, schedule_store.now(connection))
+        resumed = schedule_store.set_paused(connection, schedule.id, paused=False, first=first)
+    log.info("schedule_resumed", schedule=name)
+    return resumed
+
+
+def run_now(database: Database, name: str, *, head_start_seconds: float) -> Created:
+    """Create the job of a schedule now, whatever its pause, its blackouts and its overlap policy say.
+
+    Raises:
+        ScheduleNotFoundError: there is none of this name.
+    """
+    with database.transaction() as connection:
+        schedule = schedule_store.lock(connection, name)
+        created = creation_store.create(
+            connection, schedule.definition.job, head_start_seconds=head_start_seconds
+        )
+        if not created.deduplicated:
+            tick_store.record_manual(connection, schedule.id, created.job.id)
+    if not created.deduplicated:
+        metrics.JOBS_CREATED.labels(created.job.queue).inc()
+    return created
+
+
+def declare(database: Database, definitions: Iterable[ScheduleDefinition]) -> None:
+    """Put the schedules that code declares right, and pause those that it no longer does."""
+    declared = {definition.name: definition for definition in definitions}
+    for definition in declared.values():
+        schedule, new = put(database, definition)
+        if (schedule.paused_by, schedule.pause_reason) == (CARETAKER, NOT_DECLARED):
+            resume(database, definition.name)
+        log.info("schedule_declared", schedule=definition.name, new=new)
+    with database.autocommit() as connection:
+        gone = set(schedule_store.running_names(connection, Source.CODE)) - set(declared)
+    for name in sorted(gone):
+        pause(database, name, author=CARETAKER, reason=NOT_DECLARED)
+        log.warning("schedule_not_declared", schedule=name)
+
+
+def _ensure_queue(database: Database, definition: ScheduleDefinition) -> None:
+    with database.autocommit() as connection:
+        queue_store.ensure(connection, [definition.job.queue])
+
+
+def _first(definition: ScheduleDefinition, after: datetime) -> Tick | None:
+    return next(ticks(definition, after), None)
+
+
+def _continued(old: Schedule, definition: ScheduleDefinition, now: datetime) -> Tick | None:
+    """The next tick of a new definition; where the line is the old one's, none of its ticks is lost."""
+    same_line = (old.definition.cron, old.definition.timezone) == (definition.cron, definition.timezone)
+    if same_line and old.next_at is not None:
+        return _first(definition, old.next_at - _INSTANT)
+    return _first(definition, now)

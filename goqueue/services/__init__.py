@@ -1,1 +1,0 @@
-"""The background roles, a file each: settings → loop → `run_once() -> counts`. Tests call `run_once`."""

@@ -1,0 +1,66 @@
+"""What an operator wants of this process, told by the heartbeats of its lease."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from goqueue.config.settings import Settings
+from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.worker.stop_notes import leave_note
+from goqueue.worker.terminations import Terminations, listen
+
+__all__ = ["Orders"]
+
+log = structlog.get_logger(__name__)
+
+
+class Orders:
+    """Follows the command of the record.
+
+    Quiet: nothing is fetched any more; what was claimed is finished. Stop: the same at once, and then the
+    process ends as after SIGTERM.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._quiet = threading.Event()
+        self._terminations: Terminations | None = None
+        #: What is followed now.
+        self.command: WorkerCommand | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is to be fetched."""
+        return self._quiet.is_set()
+
+    def listen(self) -> None:
+        """In the main thread of a process of Dramatiq's command: be able to stop it."""
+        self._terminations = listen()
+
+    def end_process(self) -> None:
+        """End this process as SIGTERM does, unless it is somebody's own, with a Worker of Dramatiq in it."""
+        if self._terminations is None:
+            log.warning("worker_cannot_stop", reason="it was not started by Dramatiq's command")
+        else:
+            self._terminations.send()
+
+    def follow(self, command: WorkerCommand | None) -> None:
+        """Do what the record says; again it changes nothing."""
+        if command is self.command:
+            return
+        self.command = command
+        if command is None:
+            self._quiet.clear()
+        else:
+            self._quiet.set()
+        # After it was followed: whoever reads the line relies on it.
+        log.info("worker_told", command=command or "resume")
+        if command is WorkerCommand.STOP:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._terminations is not None:
+            leave_note(self._settings)
+        self.end_process()
