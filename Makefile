@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-pgbouncer demo dev test test-system test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards \
+.PHONY: help setup setup-pgbouncer demo dev house test test-system test-pgbouncer test-containers test-compose lint format bench faults chaos lock clean setup-promtool dashboards \
   setup-browser test-browser screenshots
 
 help: ## Show this list
@@ -86,6 +86,9 @@ lint: $(READY) ## Check style, format and types
 format: $(READY) ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+house: $(READY) ## Print what the layout of the package looks like in numbers
+	@$(BIN)/python -m tests.support.house
 
 dashboards: $(READY) ## Write the Grafana dashboards of deploy/grafana again
 	@$(BIN)/python -m deploy.grafana.build
