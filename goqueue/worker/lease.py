@@ -21,11 +21,10 @@ from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import claims as claim_store
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
+from goqueue.worker.claims import Holdings, WorkerSlots
 from goqueue.worker.health import is_running, own_memory_bytes
-from goqueue.worker.holdings import Holdings
 from goqueue.worker.interrupts import Interrupts
 from goqueue.worker.orders import Orders
-from goqueue.worker.slots import WorkerSlots
 
 log = structlog.get_logger(__name__)
 
