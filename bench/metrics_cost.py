@@ -15,8 +15,8 @@ from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.observability import metrics
 from goqueue.observability.shared_metrics import SharedMetrics
-from goqueue.worker.beats import Beats
-from goqueue.worker.counting import count_outcomes
+from goqueue.worker.health import Beats
+from goqueue.worker.outcomes import count_outcomes
 
 JOBS = 100_000
 ROUNDS = 9

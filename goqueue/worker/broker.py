@@ -36,17 +36,16 @@ from goqueue.middleware import job_middleware
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.observability.exception_reader import ExceptionReader, frames_of
-from goqueue.worker.beats import Beats
 from goqueue.worker.claimed_ahead import ClaimedAhead
+from goqueue.worker.claims import Holdings, WorkerSlots
 from goqueue.worker.consumer import JobConsumer
 from goqueue.worker.execution import HarmfulFinalError, JobFunction
-from goqueue.worker.holdings import Holdings
+from goqueue.worker.health import Beats
 from goqueue.worker.interrupts import Interrupts
 from goqueue.worker.orders import Orders
 from goqueue.worker.process import WorkerProcess
 from goqueue.worker.recorder import Recorder
 from goqueue.worker.reporter import Reporter
-from goqueue.worker.slots import WorkerSlots
 
 log = structlog.get_logger(__name__)
 

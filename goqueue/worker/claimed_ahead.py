@@ -22,8 +22,8 @@ from goqueue.engine.transitions import claims as claim_store
 from goqueue.engine.transitions.claims import Begin, Changes
 from goqueue.errors import GoQueueError, RedisUnavailableError
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.worker.counting import count_begins
-from goqueue.worker.holdings import Key
+from goqueue.worker.claims import Key
+from goqueue.worker.outcomes import count_begins
 from goqueue.worker.returner import Returner
 from goqueue.worker.wait_clock import WaitClock
 from goqueue.worker.work_queue import WorkQueue

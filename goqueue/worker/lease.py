@@ -21,11 +21,10 @@ from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import claims as claim_store
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
-from goqueue.worker.holdings import Holdings
+from goqueue.worker.claims import Holdings, WorkerSlots
+from goqueue.worker.health import is_running, own_memory_bytes
 from goqueue.worker.interrupts import Interrupts
 from goqueue.worker.orders import Orders
-from goqueue.worker.own_memory import own_memory_bytes
-from goqueue.worker.slots import WorkerSlots
 
 log = structlog.get_logger(__name__)
 
@@ -277,22 +276,3 @@ def host_key() -> str | None:
     except OSError:
         return None
     return f"{boot} {namespace}"
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process; a number that was given to another one counts as running."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """A killed child whose parent has not asked for its end yet still has a number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False

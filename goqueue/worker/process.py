@@ -22,9 +22,9 @@ from goqueue.middleware.job_message import JobMessage
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.tracing.export import start_tracing, stop_tracing
 from goqueue.worker.drain_guard import DrainGuard
+from goqueue.worker.health import Vitals
 from goqueue.worker.lease import Lease
 from goqueue.worker.thread_watch import ThreadWatch
-from goqueue.worker.vitals import Vitals
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker

@@ -28,10 +28,8 @@ from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.counting import count_outcomes
-from goqueue.worker.holdings import Holdings
-from goqueue.worker.known_failure_kinds import KnownFailureKinds
-from goqueue.worker.outcome_counter import OutcomeCounter
+from goqueue.worker.claims import Holdings
+from goqueue.worker.outcomes import KnownFailureKinds, OutcomeCounter, count_outcomes
 from goqueue.worker.pending_outcomes import PendingOutcomes
 from goqueue.worker.slow_downs import apply_slow_downs
 

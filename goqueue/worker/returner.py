@@ -21,8 +21,7 @@ from goqueue.engine.transitions.attempts import GivenBack
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.holdings import Holdings, Key
-from goqueue.worker.slots import WorkerSlots
+from goqueue.worker.claims import Holdings, Key, WorkerSlots
 
 log = structlog.get_logger(__name__)
 

@@ -19,8 +19,8 @@ from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight import statistic_rows as statistics
 from goqueue.worker.commands import tell_worker
+from goqueue.worker.health import own_memory_bytes
 from goqueue.worker.orders import Orders
-from goqueue.worker.own_memory import own_memory_bytes
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

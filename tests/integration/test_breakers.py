@@ -23,8 +23,8 @@ from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.settings import Breaker, BreakerState, TypeLimits
 from goqueue.limits.type_setting_rows import LimitedType
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.worker import outcome_counter
-from goqueue.worker.outcome_counter import OutcomeCounter
+from goqueue.worker import outcomes
+from goqueue.worker.outcomes import OutcomeCounter
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -192,7 +192,7 @@ def overrides() -> dict[str, Any]:
 def engine(settings: Settings, service: Breakers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine with a type that fails as its payload says; what has a breaker is read for each batch."""
     del service
-    monkeypatch.setattr(outcome_counter, "TYPES_SECONDS", 0)
+    monkeypatch.setattr(outcomes, "TYPES_SECONDS", 0)
     with process_of(settings) as broker:
 
         @goqueue.actor(name="call", queue="calls", max_retries=0)

@@ -31,11 +31,11 @@ from goqueue.limits.settings import QueueLimits
 from goqueue.middleware.job_message import JobMessage
 from goqueue.scheduler.service import run_loop
 from goqueue.worker import claimed_ahead as watching
+from goqueue.worker import claims
 from goqueue.worker import returner as returning
-from goqueue.worker import slots
 from goqueue.worker.broker import JobBroker
+from goqueue.worker.claims import Key
 from goqueue.worker.consumer import JobConsumer
-from goqueue.worker.holdings import Key
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -230,7 +230,7 @@ def test_a_stop_gives_back_at_once_what_has_not_begun(engine: Engine, make_job: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watching, "RETURN_SECONDS", 1000.0)
         patch.setattr(watching, "LONGEST_WAIT_SECONDS", 1000.0)
-        patch.setattr(slots, "STALE_SECONDS", 1000.0)
+        patch.setattr(claims, "STALE_SECONDS", 1000.0)
         quick = hold_up(engine, make_job)
         wait_until(lambda: {row[0] for row in states(broker, quick)} == {"running"}, what="the claim")
         stopping = threading.Thread(target=engine.worker.stop, args=(20_000,))
@@ -556,7 +556,7 @@ def test_explain_tells_claimed_from_begun(engine: Engine, make_job: JobFactory) 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RETURN_SECONDS", "LONGEST_WAIT_SECONDS"):
             patch.setattr(watching, name, 1000.0)
-        patch.setattr(slots, "STALE_SECONDS", 1000.0)
+        patch.setattr(claims, "STALE_SECONDS", 1000.0)
         quick = hold_up(engine, make_job, behind=1)
         wait_until(lambda: goqueue.explain(quick[0].id).status is JobStatus.RUNNING, what="the claim")
         reason = goqueue.explain(quick[0].id).reasons[0]

@@ -24,7 +24,7 @@ from goqueue.engine.transitions import jobs as job_store
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup
 from goqueue.jobs import JobStatus
-from goqueue.worker.known_failure_kinds import KnownFailureKinds
+from goqueue.worker.outcomes import KnownFailureKinds
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

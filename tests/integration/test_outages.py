@@ -22,7 +22,7 @@ from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.worker.holdings import Holdings
+from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
 from tests.support import noop_jobs
 from tests.support.clusters import copy_cluster

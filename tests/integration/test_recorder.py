@@ -23,7 +23,7 @@ from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability import metrics
 from goqueue.worker import recorder as recorder_module
-from goqueue.worker.holdings import Holdings
+from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until

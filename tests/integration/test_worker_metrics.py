@@ -15,8 +15,8 @@ from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard, StartupError
 from goqueue.jobs import JobStatus
 from goqueue.scheduler.rescuer import Rescuer
-from goqueue.worker.beats import Beats
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
+from goqueue.worker.health import Beats
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.noop_jobs import NoopPayload

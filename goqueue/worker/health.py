@@ -1,4 +1,7 @@
-"""What a worker process says of itself, and the port on which one of a group answers for all of them.
+"""What a worker process says of itself: its consumers' turns, its memory, and the port of its group.
+
+Its health is told by when its consumers last turned and which of them reach their servers; its memory is what
+the process has for itself. One process of a group answers on the port for all of them.
 
 Every process of a group counts into files of one folder and leaves a sign of life there. One of them, whoever
 has the lock of the folder, listens on the port; when it ends, however that is, another takes over within a
@@ -10,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,7 +22,6 @@ from goqueue.observability import metrics
 from goqueue.observability.monitoring_server import MonitoringPort, Probes, Problems
 from goqueue.observability.shared_metrics import SharedMetrics
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
-from goqueue.worker.lease import is_running
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
@@ -26,6 +29,58 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 1.0
+
+_STATM = Path("/proc/self/statm")
+
+
+def own_memory_bytes() -> int | None:
+    """What is in memory and no file's: libraries are shared by all processes. None where nothing tells it.
+
+    Some microseconds.
+    """
+    try:
+        _, resident, shared, *_ = _STATM.read_text().split()
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; a number that was given to another one counts as running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A killed child whose parent has not asked for its end yet still has a number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
+
+
+class Beats:
+    """One moment a consumer, by this machine's monotonic clock. Thread-safe: every step is one operation."""
+
+    def __init__(self) -> None:
+        self._turned: dict[str, float] = {}
+        #: Queues whose consumer pauses, because PostgreSQL or Redis does not answer.
+        self.outages: set[str] = set()
+        #: What is wrong with the threads of this process, in words; empty when they are well.
+        self.problem = ""
+
+    def turn(self, queue: str) -> None:
+        """The consumer of this queue begins another turn."""
+        self._turned[queue] = time.monotonic()
+
+    def oldest(self, default: float) -> float:
+        """The last turn of the consumer that has not turned for the longest; `default` before any did."""
+        return min(self._turned.copy().values(), default=default)
 
 
 class Vitals:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.worker import slots as slots_module
-from goqueue.worker.slots import WorkerSlots
+from goqueue.worker import claims
+from goqueue.worker.claims import WorkerSlots
 from tests.support.waiting import wait_until
 
 
@@ -56,7 +56,7 @@ def test_while_all_threads_are_busy_for_long_nothing_is_claimed_ahead(
     place.observe(0.001)
     assert place.take(4) == 4
     now = time.monotonic()
-    monkeypatch.setattr(slots_module, "time", SimpleNamespace(monotonic=lambda: now + 1))
+    monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: now + 1))
     assert place.wait_for_room(0) == 0
     assert place.take(10) == 0
     place.give_back()
@@ -177,7 +177,7 @@ def test_stuck_threads_claim_nothing_ahead() -> None:
 def test_after_a_return_less_is_claimed_ahead_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each return halves the most that is claimed ahead, down to nothing; time brings it back."""
     now = 100.0
-    monkeypatch.setattr("goqueue.worker.slots.time.monotonic", lambda: now)
+    monkeypatch.setattr("goqueue.worker.claims.time.monotonic", lambda: now)
     place = slots(4)
     place.observe(0.0)
     ahead = []
