@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from goqueue.api.bulk_models import CreateBulkOperation
+from goqueue.api.bulk_operations import CreateBulkOperation
 from goqueue.api.edit_models import EditJob
 from goqueue.api.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
