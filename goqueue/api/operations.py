@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from goqueue.api import (
     autoscale,
     bulk_operations,
-    dependency_models,
+    dependencies,
     documents,
-    edit_models,
-    explanation_models,
+    edits,
+    explanation,
     failures,
     monitoring_models,
     queue_models,
-    report_models,
+    reports,
     schedule_models,
     schemas,
     unique_models,
@@ -55,7 +55,7 @@ class Operation:
 
 _CREATE = Operation(
     "Create a job, unless another one has its unique key",
-    dependency_models.CreatedDocument,
+    dependencies.CreatedDocument,
     201,
     body=schemas.CreateJob,
     idempotent=True,
@@ -99,12 +99,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PATCH", "/jobs/{job_id}"): Operation(
         "Edit a job that waits; what it was is kept as a version",
         documents.JobDocument,
-        body=edit_models.EditJob,
+        body=edits.EditJob,
         refusals=(400, 404, 409, 413, 415),
     ),
     ("GET", "/jobs/{job_id}/versions"): Operation(
         "What a job was before each of its edits, and what it is now",
-        edit_models.VersionDocument,
+        edits.VersionDocument,
         many=True,
         refusals=(404,),
     ),
@@ -113,22 +113,22 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/jobs/{job_id}/dependencies"): Operation(
         "What a job waits for, and the first 1,000 jobs that wait for it",
-        dependency_models.DependenciesDocument,
+        dependencies.DependenciesDocument,
         refusals=(404,),
     ),
     ("GET", "/jobs/{job_id}/explain"): Operation(
         "Why a job does not run, with the evidence; of a running or finished one, that it is",
-        explanation_models.ExplanationDocument,
+        explanation.ExplanationDocument,
         refusals=(404,),
     ),
     ("GET", "/jobs/{job_id}/progress"): Operation(
-        "How far the latest attempt of a job has come", report_models.ProgressDocument, refusals=(404,)
+        "How far the latest attempt of a job has come", reports.ProgressDocument, refusals=(404,)
     ),
     ("GET", "/jobs/{job_id}/logs"): Operation(
         "What an attempt of a job logged",
-        report_models.LogLineDocument,
+        reports.LogLineDocument,
         many=True,
-        query=report_models.LogQuery,
+        query=reports.LogQuery,
         refusals=(400, 404),
     ),
     ("PUT", "/jobs/{job_id}/status"): Operation(
@@ -149,7 +149,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/jobs/{job_id}/retry"): Operation(
         "Queue a failed or cancelled job again, edited or as it is",
         documents.JobDocument,
-        body=edit_models.EditAndRetry,
+        body=edits.EditAndRetry,
         body_required=False,
         refusals=(400, 404, 409, 413, 415),
     ),
@@ -185,9 +185,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/queues/{name}/blocked-keys"): Operation(
         "The keys in strict order whose oldest job holds up later ones; the next page is in the Link header",
-        explanation_models.BlockedKeyDocument,
+        explanation.BlockedKeyDocument,
         many=True,
-        query=explanation_models.BlockedKeysQuery,
+        query=explanation.BlockedKeysQuery,
         expensive=True,
         refusals=(400, 404),
     ),

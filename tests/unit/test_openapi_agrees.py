@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from goqueue.api.bulk_operations import CreateBulkOperation
-from goqueue.api.edit_models import EditJob
+from goqueue.api.edits import EditJob
 from goqueue.api.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule
