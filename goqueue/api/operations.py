@@ -15,13 +15,14 @@ from goqueue.api import (
     edits,
     explanation,
     failures,
-    monitoring_models,
-    queue_models,
+    monitoring,
+    queues,
     reports,
     schedule_models,
     schemas,
     unique_models,
 )
+from goqueue.limits.flow_settings import KeySettings, QueueSettings, TypeSettings
 
 Model = type[BaseModel]
 
@@ -160,24 +161,24 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/queues"): Operation("The queues and what waits in them", documents.QueueDocument, many=True),
     ("GET", "/queues/{name}"): Operation(
-        "A queue: what waits in it, and its settings", queue_models.QueueDetailDocument, refusals=(404,)
+        "A queue: what waits in it, and its settings", queues.QueueDetailDocument, refusals=(404,)
     ),
     ("PUT", "/queues/{name}"): Operation(
         "Change how a queue lets its jobs in; only what is given changes, null is the default",
-        queue_models.QueueSettingsDocument,
-        body=queue_models.QueueSettings,
+        queues.QueueSettingsDocument,
+        body=QueueSettings,
         refusals=(400, 404, 413, 415),
     ),
     ("GET", "/queues/{name}/keys"): Operation(
         "The concurrency keys that have settings of their own",
-        queue_models.QueueKeyDocument,
+        queues.QueueKeyDocument,
         many=True,
         refusals=(404,),
     ),
     ("PUT", "/queues/{name}/keys/{key}"): Operation(
         "Change the settings of one key; only what is given changes, null is the default",
-        queue_models.QueueKeyDocument,
-        body=queue_models.KeySettings,
+        queues.QueueKeyDocument,
+        body=KeySettings,
         refusals=(400, 404, 413, 415),
     ),
     ("DELETE", "/queues/{name}/keys/{key}"): Operation(
@@ -200,7 +201,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/queues/{name}/pause"): Operation(
         "Start no more jobs of a queue, for good or until the end that is given",
         documents.PausedDocument,
-        body=queue_models.PauseRequest,
+        body=queues.PauseRequest,
         body_required=False,
         refusals=(400, 404, 413, 415),
     ),
@@ -283,7 +284,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PUT", "/types/{name}"): Operation(
         "Change how the jobs of a type are let in; only what is given changes, null is none",
         documents.TypeDocument,
-        body=queue_models.TypeSettings,
+        body=TypeSettings,
         refusals=(400, 404, 413, 415),
     ),
     ("POST", "/types/{name}/breaker/open"): Operation(
@@ -347,15 +348,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/stats"): Operation("The service at a glance", documents.StatsDocument),
     ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True),
-    ("GET", "/health"): Operation("Whether the process answers", monitoring_models.HealthReportDocument),
-    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring_models.HealthReportDocument),
+    ("GET", "/health"): Operation("Whether the process answers", monitoring.HealthReportDocument),
+    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring.HealthReportDocument),
     ("GET", "/health/live"): Operation(
         "Whether the process should go on: start it again when it does not answer",
-        monitoring_models.LivenessDocument,
+        monitoring.LivenessDocument,
     ),
     ("GET", "/health/ready"): Operation(
         "Whether requests should be sent here: PostgreSQL answers and has the schema",
-        monitoring_models.ReadinessDocument,
+        monitoring.ReadinessDocument,
     ),
     ("GET", "/openapi.json"): Operation("This document", None),
 }
