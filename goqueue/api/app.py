@@ -41,6 +41,7 @@ from goqueue.api.monitoring import (
     LivenessResource,
     MetricsResource,
     ReadinessResource,
+    StatsResource,
     Warnings,
 )
 from goqueue.api.openapi import OpenApiResource
@@ -65,7 +66,6 @@ from goqueue.api.schedules import (
     TicksResource,
 )
 from goqueue.api.security import BearerAuthentication, KeyRing, WebPages
-from goqueue.api.service import StatsResource
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings

@@ -2,22 +2,212 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Annotated, Any
+
 import falcon
+from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.bodies import read_document
-from goqueue.api.bulk_models import (
-    BulkOperationsQuery,
-    CreateBulkOperation,
-    operation_document,
-    preview_document,
-)
 from goqueue.api.context import Context
 from goqueue.api.cursors import link_next
-from goqueue.api.documents import as_json
-from goqueue.api.schemas import validate
+from goqueue.api.documents import Document, JobDocument, as_json, job_document
+from goqueue.api.schemas import ErrorSearch, Moment, Name, PayloadSearch, Request, Status, Tag, validate
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
-from goqueue.bulk.operation_rows import NewBulkOperation
+from goqueue.bulk.actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
+from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
+from goqueue.bulk.operations import Preview
+from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.schema_rules import some_of
+from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
+
+LIST_MAX = 200
+
+JobId = Annotated[int, Field(ge=1, le=MAX_JOB_ID)]
+Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
+
+
+class BulkFilter(Request):
+    """Which jobs; at least one besides the status is needed."""
+
+    model_config = ConfigDict(
+        json_schema_extra=some_of(
+            "queue",
+            "type",
+            "created_after",
+            "created_before",
+            "fingerprint",
+            "ids",
+            "tag",
+            "payload",
+            "error",
+        )
+    )
+
+    queue: Name | None = None
+    type: Name | None = None
+    status: Annotated[
+        Status | None,
+        Field(description="Default: failed to retry, queued to cancel and to set_priority; none to delete."),
+    ] = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    fingerprint: Annotated[Fingerprint | None, Field(description="A group of failed jobs.")] = None
+    ids: Annotated[
+        Annotated[list[JobId], Field(min_length=1, max_length=MAX_IDS)] | None,
+        Field(description="Only these, where the rest fits."),
+    ] = None
+    tag: Tag | None = None
+    payload: PayloadSearch = None
+    error: ErrorSearch = None
+
+    def job_filter(self) -> JobFilter:
+        """The filter of the store."""
+        values = dict(self)
+        return JobFilter(**values | {"ids": None if self.ids is None else tuple(sorted(set(self.ids)))})
+
+
+class BulkArguments(Request):
+    """What an action needs."""
+
+    priority: Annotated[
+        Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None,
+        Field(description="Of set_priority."),
+    ] = None
+
+
+class _Pace(Request):
+    rate: Annotated[Rate | None, Field(description="Jobs a second. Default: as fast as it goes.")] = None
+    canary: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_CANARY)] | None,
+        Field(description="Of retry: so many jobs first, the others only when all of these completed."),
+    ] = None
+    dry_run: Annotated[bool, Field(description="Only tell which jobs these are.")] = False
+    author: Annotated[Name | None, Field(description="Who asks.")] = None
+
+
+class RetryGroup(_Pace):
+    """How the failed jobs of a group are run again."""
+
+
+class CreateBulkOperation(_Pace):
+    """An operation over many jobs."""
+
+    action: Annotated[BulkAction, Field(strict=False)]
+    filter: BulkFilter
+    arguments: BulkArguments = Field(default_factory=BulkArguments)
+
+    def new(self) -> NewBulkOperation:
+        """The operation that is asked for."""
+        return NewBulkOperation(
+            self.action,
+            self.filter.job_filter(),
+            priority=self.arguments.priority,
+            rate=self.rate,
+            canary=self.canary,
+            author=self.author,
+        )
+
+
+class BulkOperationsQuery(BaseModel):
+    """The query of GET /bulk-operations."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    limit: Annotated[int, Field(ge=1, le=LIST_MAX)] = 50
+    cursor: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_JOB_ID)] | None,
+        Field(description="From the Link header of the page before: only operations before this one."),
+    ] = None
+
+
+class BulkFilterDocument(Document):
+    """The filter of an operation; what does not matter is left out."""
+
+    queue: str | None = None
+    type: str | None = None
+    status: JobStatus | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    fingerprint: str | None = None
+    ids: list[int] | None = None
+    tag: str | None = None
+    payload: str | None = None
+    error: str | None = None
+
+
+class BulkArgumentsDocument(Document):
+    """The arguments of an operation."""
+
+    priority: int | None = None
+
+
+class BulkOperationDocument(Document):
+    """An operation over many jobs, and how far it has come."""
+
+    id: int
+    action: BulkAction
+    filter: BulkFilterDocument
+    arguments: BulkArgumentsDocument
+    state: BulkState
+    reason: Annotated[str | None, Field(description="Why it was stopped.")]
+    rate: float | None
+    canary: int | None
+    total: Annotated[
+        int,
+        Field(
+            description="Jobs that the filter found at the start; with payload or error, among the oldest "
+            "that were looked at."
+        ),
+    ]
+    done: Annotated[int, Field(description="Jobs that were taken so far.")]
+    changed: Annotated[int, Field(description="Of these, jobs that were still in a state to be changed.")]
+    author: str | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class BulkPreviewDocument(Document):
+    """What an operation would be done to. Nothing was changed."""
+
+    dry_run: bool
+    total: int
+    exact: Annotated[bool, Field(description="With payload or error there may be more than the total.")]
+    jobs: Annotated[list[JobDocument], Field(description="The first 20 of them, oldest first.")]
+
+
+def operation_document(operation: BulkOperation) -> dict[str, Any]:
+    """A BulkOperationDocument."""
+    return {
+        "id": operation.id,
+        "action": operation.action.value,
+        "filter": filter_document(operation.filter),
+        "arguments": operation.arguments,
+        "state": operation.state.value,
+        "reason": operation.reason,
+        "rate": operation.rate,
+        "canary": operation.canary,
+        "total": operation.total,
+        "done": operation.done,
+        "changed": operation.changed,
+        "author": operation.requested_by,
+        "created_at": operation.created_at,
+        "updated_at": operation.updated_at,
+        "finished_at": operation.finished_at,
+    }
+
+
+def preview_document(preview: Preview) -> dict[str, Any]:
+    """A BulkPreviewDocument."""
+    return {
+        "dry_run": True,
+        "total": preview.total,
+        "exact": preview.exact,
+        "jobs": [job_document(job) for job in preview.jobs],
+    }
 
 
 class BulkOperationsResource:

@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import falcon
+from pydantic import ConfigDict, Field
 
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json, job_document
-from goqueue.api.edit_models import EditAndRetry, EditJob, version_document
+from goqueue.api.documents import Document, as_json, job_document
 from goqueue.api.jobs import JobResource
-from goqueue.api.schemas import validate
-from goqueue.engine.edits import Editor
+from goqueue.api.schemas import Name, NearMoment, Request, validate
+from goqueue.engine.edits import EditedVersion, Editor
+from goqueue.engine.json_diff import ABSENT
+from goqueue.engine.options.schema_rules import some_of
+from goqueue.jobs import PRIORITY_RANGE
+
+
+class EditAndRetry(Request):
+    """What a job shall be when it runs again; what is absent stays as it is."""
+
+    payload: Annotated[dict[str, Any] | None, Field(description="The whole new payload.")] = None
+    priority: Annotated[Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None, Field()] = (
+        None
+    )
+    available_at: Annotated[NearMoment | None, Field(description="Not before.")] = None
+    author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
+
+
+class EditJob(EditAndRetry):
+    """What a job shall become; at least one of payload, priority and available_at."""
+
+    model_config = ConfigDict(json_schema_extra=some_of("payload", "priority", "available_at"))
+
+
+class VersionChangeDocument(Document):
+    """A value that differs from the version before."""
+
+    path: Annotated[str, Field(description="A JSON Pointer into the version.")]
+    before: Annotated[Any, Field(description="Absent where there was no such value.")] = None
+    after: Annotated[Any, Field(description="Absent where there is no such value any more.")] = None
+
+
+class VersionDocument(Document):
+    """What a job was, or, the last one, is."""
+
+    version: int
+    payload: dict[str, Any]
+    priority: int
+    available_at: datetime
+    author: Annotated[str | None, Field(description="Who made it of the version before, as they said.")]
+    edited_at: Annotated[datetime | None, Field(description="The first version: when the job was created.")]
+    changes: Annotated[
+        list[VersionChangeDocument] | None,
+        Field(description="From the version before, at most 1,000. Null: that one is not kept any more."),
+    ]
+
+
+def version_document(edited: EditedVersion) -> dict[str, Any]:
+    """A VersionDocument."""
+    version, changes = edited
+    return {
+        "version": version.version,
+        "payload": version.payload,
+        "priority": version.priority,
+        "available_at": version.available_at,
+        "author": version.author,
+        "edited_at": version.edited_at,
+        "changes": None
+        if changes is None
+        else [
+            {name: value for name, value in change._asdict().items() if value is not ABSENT}
+            for change in changes
+        ],
+    }
 
 
 class EditableJobResource(JobResource):

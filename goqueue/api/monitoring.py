@@ -1,19 +1,22 @@
-"""Metrics, liveness, readiness, and what an operator should be warned of."""
+"""Statistics, metrics, liveness, readiness, and what an operator should be warned of."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 import falcon
+from pydantic import Field
 
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json
+from goqueue.api.documents import Document, as_json
 from goqueue.api.reading import Reading
 from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database, expect_primary
 from goqueue.errors import RedisUnavailableError, SchemaBehindError
 from goqueue.insight import gauge_rows as gauges
+from goqueue.insight import statistic_rows as statistics
 from goqueue.migrations.upgrade import current_revision, head_revision
 from goqueue.observability.shared_metrics import CONTENT_TYPE, exposition
 
@@ -25,6 +28,34 @@ REDIS_GOOD_FOR_SECONDS = 1.0
 
 #: A health check waits no longer for what it only adds.
 WARNINGS_WAIT_SECONDS = 0.25
+
+WarningTexts = Annotated[
+    list[str], Field(description="What an operator should look at, though the service works.", default=[])
+]
+
+
+class HealthReportDocument(Document):
+    """The process answers; and what is known to be wrong around it."""
+
+    status: Literal["ok"]
+    warnings: WarningTexts
+
+
+class LivenessDocument(Document):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadinessDocument(Document):
+    """The process can take requests: PostgreSQL answers, and its schema is not behind this release."""
+
+    status: Literal["ok"]
+    redis: Annotated[
+        Literal["ok", "unavailable"],
+        Field(description="Jobs are accepted without Redis as well, and start when it is back."),
+    ]
+    warnings: WarningTexts
 
 
 class Warnings:
@@ -45,6 +76,19 @@ class Warnings:
     def _ask(self) -> float:
         with self._database.autocommit() as connection:
             return gauges.horizon_age(connection)
+
+
+class StatsResource:
+    """The service at a glance."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Bounded counts, an estimate of the completed, and the last minute."""
+        with self._context.read_database.autocommit() as connection:
+            found = statistics.of_service(connection, lease_seconds=self._context.settings.lease_seconds)
+        response.data = as_json(asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO})
 
 
 class MetricsResource:

@@ -8,20 +8,21 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from goqueue.api import (
-    autoscale_models,
-    bulk_models,
-    dependency_models,
+    autoscale,
+    bulk_operations,
+    dependencies,
     documents,
-    edit_models,
-    explanation_models,
-    failure_models,
-    monitoring_models,
-    queue_models,
-    report_models,
+    edits,
+    explanation,
+    failures,
+    monitoring,
+    queues,
+    reports,
     schedule_models,
     schemas,
     unique_models,
 )
+from goqueue.limits.flow_settings import KeySettings, QueueSettings, TypeSettings
 
 Model = type[BaseModel]
 
@@ -55,7 +56,7 @@ class Operation:
 
 _CREATE = Operation(
     "Create a job, unless another one has its unique key",
-    dependency_models.CreatedDocument,
+    dependencies.CreatedDocument,
     201,
     body=schemas.CreateJob,
     idempotent=True,
@@ -99,12 +100,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PATCH", "/jobs/{job_id}"): Operation(
         "Edit a job that waits; what it was is kept as a version",
         documents.JobDocument,
-        body=edit_models.EditJob,
+        body=edits.EditJob,
         refusals=(400, 404, 409, 413, 415),
     ),
     ("GET", "/jobs/{job_id}/versions"): Operation(
         "What a job was before each of its edits, and what it is now",
-        edit_models.VersionDocument,
+        edits.VersionDocument,
         many=True,
         refusals=(404,),
     ),
@@ -113,22 +114,22 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/jobs/{job_id}/dependencies"): Operation(
         "What a job waits for, and the first 1,000 jobs that wait for it",
-        dependency_models.DependenciesDocument,
+        dependencies.DependenciesDocument,
         refusals=(404,),
     ),
     ("GET", "/jobs/{job_id}/explain"): Operation(
         "Why a job does not run, with the evidence; of a running or finished one, that it is",
-        explanation_models.ExplanationDocument,
+        explanation.ExplanationDocument,
         refusals=(404,),
     ),
     ("GET", "/jobs/{job_id}/progress"): Operation(
-        "How far the latest attempt of a job has come", report_models.ProgressDocument, refusals=(404,)
+        "How far the latest attempt of a job has come", reports.ProgressDocument, refusals=(404,)
     ),
     ("GET", "/jobs/{job_id}/logs"): Operation(
         "What an attempt of a job logged",
-        report_models.LogLineDocument,
+        reports.LogLineDocument,
         many=True,
-        query=report_models.LogQuery,
+        query=reports.LogQuery,
         refusals=(400, 404),
     ),
     ("PUT", "/jobs/{job_id}/status"): Operation(
@@ -149,7 +150,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/jobs/{job_id}/retry"): Operation(
         "Queue a failed or cancelled job again, edited or as it is",
         documents.JobDocument,
-        body=edit_models.EditAndRetry,
+        body=edits.EditAndRetry,
         body_required=False,
         refusals=(400, 404, 409, 413, 415),
     ),
@@ -160,24 +161,24 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/queues"): Operation("The queues and what waits in them", documents.QueueDocument, many=True),
     ("GET", "/queues/{name}"): Operation(
-        "A queue: what waits in it, and its settings", queue_models.QueueDetailDocument, refusals=(404,)
+        "A queue: what waits in it, and its settings", queues.QueueDetailDocument, refusals=(404,)
     ),
     ("PUT", "/queues/{name}"): Operation(
         "Change how a queue lets its jobs in; only what is given changes, null is the default",
-        queue_models.QueueSettingsDocument,
-        body=queue_models.QueueSettings,
+        queues.QueueSettingsDocument,
+        body=QueueSettings,
         refusals=(400, 404, 413, 415),
     ),
     ("GET", "/queues/{name}/keys"): Operation(
         "The concurrency keys that have settings of their own",
-        queue_models.QueueKeyDocument,
+        queues.QueueKeyDocument,
         many=True,
         refusals=(404,),
     ),
     ("PUT", "/queues/{name}/keys/{key}"): Operation(
         "Change the settings of one key; only what is given changes, null is the default",
-        queue_models.QueueKeyDocument,
-        body=queue_models.KeySettings,
+        queues.QueueKeyDocument,
+        body=KeySettings,
         refusals=(400, 404, 413, 415),
     ),
     ("DELETE", "/queues/{name}/keys/{key}"): Operation(
@@ -185,22 +186,22 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/queues/{name}/blocked-keys"): Operation(
         "The keys in strict order whose oldest job holds up later ones; the next page is in the Link header",
-        explanation_models.BlockedKeyDocument,
+        explanation.BlockedKeyDocument,
         many=True,
-        query=explanation_models.BlockedKeysQuery,
+        query=explanation.BlockedKeysQuery,
         expensive=True,
         refusals=(400, 404),
     ),
     ("GET", "/queues/{name}/autoscale"): Operation(
         "How many workers a queue needs for its objective, with everything that this follows from",
-        autoscale_models.AutoscaleDocument,
-        query=autoscale_models.AutoscaleQuery,
+        autoscale.AutoscaleDocument,
+        query=autoscale.AutoscaleQuery,
         refusals=(400, 404),
     ),
     ("POST", "/queues/{name}/pause"): Operation(
         "Start no more jobs of a queue, for good or until the end that is given",
         documents.PausedDocument,
-        body=queue_models.PauseRequest,
+        body=queues.PauseRequest,
         body_required=False,
         refusals=(400, 404, 413, 415),
     ),
@@ -283,7 +284,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PUT", "/types/{name}"): Operation(
         "Change how the jobs of a type are let in; only what is given changes, null is none",
         documents.TypeDocument,
-        body=queue_models.TypeSettings,
+        body=TypeSettings,
         refusals=(400, 404, 413, 415),
     ),
     ("POST", "/types/{name}/breaker/open"): Operation(
@@ -296,66 +297,66 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/failures"): Operation(
         "The failed jobs, in groups of one kind of failure each",
-        failure_models.FailureDocument,
+        failures.FailureDocument,
         many=True,
-        query=failure_models.FailuresQuery,
+        query=failures.FailuresQuery,
         expensive=True,
         refusals=(400,),
     ),
     ("GET", "/failures/{fingerprint}"): Operation(
         "A group of failed jobs, and the newest of them",
-        failure_models.FailureDetailDocument,
-        query=failure_models.FailureQuery,
+        failures.FailureDetailDocument,
+        query=failures.FailureQuery,
         expensive=True,
         refusals=(400, 404),
     ),
     ("POST", "/failures/{fingerprint}/retry"): Operation(
         "Begin a bulk operation that runs a group of failed jobs again",
-        bulk_models.BulkOperationDocument,
+        bulk_operations.BulkOperationDocument,
         202,
-        body=bulk_models.RetryGroup,
+        body=bulk_operations.RetryGroup,
         body_required=False,
         expensive=True,
         refusals=(400, 404, 413, 415),
-        other_answers={200: bulk_models.BulkPreviewDocument},
+        other_answers={200: bulk_operations.BulkPreviewDocument},
     ),
     ("GET", "/bulk-operations"): Operation(
         "The operations over many jobs, newest first; the next page is in the Link header",
-        bulk_models.BulkOperationDocument,
+        bulk_operations.BulkOperationDocument,
         many=True,
-        query=bulk_models.BulkOperationsQuery,
+        query=bulk_operations.BulkOperationsQuery,
         refusals=(400,),
     ),
     ("POST", "/bulk-operations"): Operation(
         "Begin an operation over many jobs, or (dry_run) tell what it would be done to",
-        bulk_models.BulkOperationDocument,
+        bulk_operations.BulkOperationDocument,
         202,
-        body=bulk_models.CreateBulkOperation,
+        body=bulk_operations.CreateBulkOperation,
         expensive=True,
         refusals=(400, 413, 415),
-        other_answers={200: bulk_models.BulkPreviewDocument},
+        other_answers={200: bulk_operations.BulkPreviewDocument},
     ),
     ("GET", "/bulk-operations/{operation_id}"): Operation(
         "An operation over many jobs, and how far it has come",
-        bulk_models.BulkOperationDocument,
+        bulk_operations.BulkOperationDocument,
         refusals=(404,),
     ),
     ("POST", "/bulk-operations/{operation_id}/abort"): Operation(
         "Stop an operation over many jobs; what it has done stays done",
-        bulk_models.BulkOperationDocument,
+        bulk_operations.BulkOperationDocument,
         refusals=(404, 409),
     ),
     ("GET", "/stats"): Operation("The service at a glance", documents.StatsDocument),
     ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True),
-    ("GET", "/health"): Operation("Whether the process answers", monitoring_models.HealthReportDocument),
-    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring_models.HealthReportDocument),
+    ("GET", "/health"): Operation("Whether the process answers", monitoring.HealthReportDocument),
+    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring.HealthReportDocument),
     ("GET", "/health/live"): Operation(
         "Whether the process should go on: start it again when it does not answer",
-        monitoring_models.LivenessDocument,
+        monitoring.LivenessDocument,
     ),
     ("GET", "/health/ready"): Operation(
         "Whether requests should be sent here: PostgreSQL answers and has the schema",
-        monitoring_models.ReadinessDocument,
+        monitoring.ReadinessDocument,
     ),
     ("GET", "/openapi.json"): Operation("This document", None),
 }

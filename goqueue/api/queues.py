@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import falcon
+from pydantic import Field
 
 from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json
-from goqueue.api.queue_models import (
-    KeySettings,
-    PauseRequest,
-    QueueSettings,
-    key_document,
-    settings_document,
-)
-from goqueue.api.schemas import validate
+from goqueue.api.documents import Document, QueueDocument, Seconds, as_json
+from goqueue.api.schemas import Moment, validate
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.queue_rows import Queue
 from goqueue.errors import InvalidJobError
@@ -25,11 +19,82 @@ from goqueue.insight import statistic_rows as statistics
 from goqueue.insight.statistic_rows import QueueStatistics
 from goqueue.limits import queue_setting_rows as queue_settings_store
 from goqueue.limits.flow_control import FlowControl
+from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
+from goqueue.limits.settings import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
 
 #: The largest request of settings.
 SETTINGS_MAX_BYTES = 64 * 1024
 
 REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+class PauseRequest(PauseSettings):
+    """Why a queue is paused, by whom, and until when; all of it may be left out."""
+
+    until: Annotated[Moment | None, Field(description="It goes on by itself then. Default: no end.")] = None
+
+
+class RateDocument(Document):
+    """At most `limit` starts in `period_seconds`."""
+
+    limit: int
+    period_seconds: Seconds
+    algorithm: RateAlgorithm
+
+
+class QueueSettingsDocument(Document):
+    """How a queue lets its jobs in; null is without limit."""
+
+    name: str
+    concurrency: int | None
+    key_concurrency: int | None
+    on_conflict: OnConflict
+    fair: bool
+    fifo: bool
+    rate: RateDocument | None
+    key_rate: RateDocument | None
+    ramp_seconds: Seconds
+    slo_wait_seconds: Annotated[
+        Seconds | None, Field(description="The wait that a job should not exceed. Null: none is promised.")
+    ]
+    slo_objective: Annotated[float, Field(description="The part of the jobs that has to keep it.")]
+
+
+class QueueDetailDocument(QueueDocument, QueueSettingsDocument):
+    """A queue: what waits in it, and how it lets its jobs in."""
+
+
+class QueueKeyDocument(Document):
+    """What is special about one key of a queue."""
+
+    key: str
+    weight: Annotated[int, Field(description="Its share of the turns.")]
+    concurrency: Annotated[int | None, Field(description="Null: the queue's.")]
+
+
+def settings_document(name: str, limits: QueueLimits) -> dict[str, Any]:
+    """A QueueSettingsDocument."""
+    return {"name": name} | asdict(limits)
+
+
+def key_document(key: str, limits: KeyLimits) -> dict[str, Any]:
+    """A QueueKeyDocument."""
+    return {"key": key} | asdict(limits)
+
+
+def _queue_document(row: QueueStatistics) -> dict[str, Any]:
+    return asdict(row) | {"paused": row.paused_at is not None}
+
+
+def _paused_document(queue: Queue) -> dict[str, object]:
+    return {
+        "name": queue.name,
+        "paused": queue.paused_at is not None,
+        "paused_at": queue.paused_at,
+        "paused_until": queue.paused_until,
+        "paused_by": queue.paused_by,
+        "pause_reason": queue.pause_reason,
+    }
 
 
 class QueuesResource:
@@ -146,18 +211,3 @@ def _expect_utf_8(key: str) -> None:
     """
     if REPLACEMENT_CHARACTER in key:
         raise InvalidJobError({"key": "expected percent-encoded UTF-8"})
-
-
-def _queue_document(row: QueueStatistics) -> dict[str, Any]:
-    return asdict(row) | {"paused": row.paused_at is not None}
-
-
-def _paused_document(queue: Queue) -> dict[str, object]:
-    return {
-        "name": queue.name,
-        "paused": queue.paused_at is not None,
-        "paused_at": queue.paused_at,
-        "paused_until": queue.paused_until,
-        "paused_by": queue.paused_by,
-        "pause_reason": queue.pause_reason,
-    }

@@ -17,8 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from goqueue.api.bodies import expect_few_names
 from goqueue.api.json_reader import path_name
-from goqueue.api.names import expect_few_names
 from goqueue.api.unique_models import UniqueJob
 from goqueue.config.bounds import near_moment
 from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import falcon
@@ -9,14 +10,42 @@ import falcon
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
-from goqueue.api.queue_models import TypeSettings, breaker_document
 from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
 from goqueue.api.schemas import validate
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import TypeNotFoundError
 from goqueue.limits import type_setting_rows as type_settings_store
+from goqueue.limits.flow_settings import TypeSettings
 from goqueue.limits.settings import BreakerState
 from goqueue.limits.type_setting_rows import LimitedType
+
+
+def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
+    """A TypeDocument."""
+    queues = sorted(context.queues.declared())
+    return {
+        "name": job_type.name,
+        "queue": job_type.queue,
+        "default_of": [name for name in queues if context.requests.default_type(name) == job_type.name],
+        "max_retries": job_type.retry.max_retries,
+        "min_backoff_seconds": job_type.retry.min_backoff_seconds,
+        "max_backoff_seconds": job_type.retry.max_backoff_seconds,
+        "time_limit_seconds": job_type.time_limit_seconds,
+        "concurrency": limited.limits.concurrency if limited else None,
+        "breaker": breaker_document(limited),
+        "payload_schema": job_type.schema.json_schema(),
+    }
+
+
+def breaker_document(limited: LimitedType | None) -> dict[str, Any] | None:
+    """A BreakerDocument, or None where the type has none."""
+    if limited is None or limited.limits.breaker is None:
+        return None
+    return asdict(limited.limits.breaker) | {
+        "state": limited.limits.state.value,
+        "changed_at": limited.changed_at,
+        "reason": limited.reason,
+    }
 
 
 class TypesResource:
@@ -83,20 +112,3 @@ def declared_type(context: Context, name: str) -> JobType:
     if job_type is None:
         raise TypeNotFoundError(name)
     return job_type
-
-
-def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
-    """A TypeDocument."""
-    queues = sorted(context.queues.declared())
-    return {
-        "name": job_type.name,
-        "queue": job_type.queue,
-        "default_of": [name for name in queues if context.requests.default_type(name) == job_type.name],
-        "max_retries": job_type.retry.max_retries,
-        "min_backoff_seconds": job_type.retry.min_backoff_seconds,
-        "max_backoff_seconds": job_type.retry.max_backoff_seconds,
-        "time_limit_seconds": job_type.time_limit_seconds,
-        "concurrency": limited.limits.concurrency if limited else None,
-        "breaker": breaker_document(limited),
-        "payload_schema": job_type.schema.json_schema(),
-    }

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from goqueue.api.bodies import expect_few_names
 from goqueue.api.documents import JobDocument
-from goqueue.api.names import expect_few_names
 from goqueue.engine.options.schema_rules import UNIQUE_ITEMS, alternatives, some_of
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS, MAX_FIELDS, Unique
 from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode

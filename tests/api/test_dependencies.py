@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.api.dependency_models import CreatedDocument, DependenciesDocument
+from goqueue.api.dependencies import CreatedDocument, DependenciesDocument
 from goqueue.jobs import MAX_JOB_ID
 from tests.api.conftest import NOOP
 from tests.support.factories import JobFactory

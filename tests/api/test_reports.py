@@ -202,7 +202,7 @@ def test_answers_are_as_described(
 ) -> None:
     """Each answer fits its model in the description."""
     from goqueue.api.documents import CancelledDocument  # noqa: PLC0415
-    from goqueue.api.report_models import LogLineDocument, ProgressDocument  # noqa: PLC0415
+    from goqueue.api.reports import LogLineDocument, ProgressDocument  # noqa: PLC0415
 
     job = make_job("running")
     say(database, job.id, job.fence, "line", progress=1.0)

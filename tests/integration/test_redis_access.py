@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import goqueue
-from goqueue.api.queue_models import PauseRequest
+from goqueue.api.queues import PauseRequest
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import HOST, EmbeddedValkey
 from goqueue.limits.flow_control import FlowControl

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from goqueue.actors import DEFAULT_TYPES
-from goqueue.api.autoscale_models import AutoscaleDocument
+from goqueue.api.autoscale import AutoscaleDocument
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.security import OPEN_PATHS
 from goqueue.cli import _parser

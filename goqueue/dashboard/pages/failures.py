@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import falcon
 
-from goqueue.api.failure_models import FailuresQuery
+from goqueue.api.failures import FailuresQuery
 from goqueue.api.schemas import validate
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.queue_form import Blanks

@@ -7,7 +7,7 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.edit_models import EditAndRetry
+from goqueue.api.edits import EditAndRetry
 from goqueue.api.json_reader import read_json
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import falcon
 
-from goqueue.api.report_models import LOG_PAGE_MAX_LINES
+from goqueue.api.reports import LOG_PAGE_MAX_LINES
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import curl_of, python_of
 from goqueue.dashboard.pages.job_reading import pretty, read
