@@ -12,6 +12,7 @@ from bench.dashboard_creates import creates_beside
 from bench.dashboard_pages import FEW, page_times
 from bench.dashboard_visitors import ALONE, COUNT, DASHBOARDS, TRIVIAL, TRIVIAL_PATH
 from bench.drain import Drain, drain
+from bench.held_up import LONG_SECONDS, SHORT_JOBS, longest_waits
 from bench.http_load import Client, request
 from bench.pickup import pickup
 from bench.processes import Memory, memory
@@ -109,6 +110,14 @@ def pickup_latency(stack: Stack, size: Size) -> list[Row]:
         title = f"idle pickup {name}, after the library call"
         rows.append(Row(f"pickup_call_{name}", title, "ms", call, send, "Dramatiq send()"))
     return rows
+
+
+def held_up(stack: Stack, size: Size) -> list[Row]:
+    """How long short jobs wait behind long ones that one process claimed together with them."""
+    longest = max(longest_waits(stack, trials=2 * size.rounds)) * 1000
+    title = f"{SHORT_JOBS} no-op jobs created behind {THREADS} of {LONG_SECONDS:.0f} s: the last starts after"
+    # 50 ms from its claim, and the create, the push and the claim of all of them.
+    return [Row("held_up", title, "ms", longest, target=100.0, at_most=True)]
 
 
 def create_endpoint(stack: Stack, size: Size) -> list[Row]:
@@ -266,6 +275,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "drain": noop_drain,
     "nap": nap_drain,
     "pickup": pickup_latency,
+    "held-up": held_up,
     "http": create_endpoint,
     "slow": slow_clients,
     "enqueue": enqueue_call,
