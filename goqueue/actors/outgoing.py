@@ -46,7 +46,7 @@ class CallFailedError(GoQueueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What a server answered.
 
     Attributes:
@@ -77,7 +77,7 @@ class HttpCaller:
 
     def call(
         self, method: str, url: str, *, headers: Mapping[str, str], content: bytes, timeout_seconds: float
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Send one request and read its answer, all within `timeout_seconds`.
 
         The trace that the calling code is in goes along as `traceparent`, unless the headers name one.
@@ -97,13 +97,13 @@ class HttpCaller:
             tracing.tell_http_status(span, answer.status)
             return answer
 
-    def _send(self, request: httpx.Request, timeout_seconds: float) -> Answer:
+    def _send(self, request: httpx.Request, timeout_seconds: float) -> HttpAnswer:
         try:
             with (
                 deadline(timeout_seconds),
                 contextlib.closing(self._transport.handle_request(request)) as response,
             ):
-                return Answer(response.status_code, response.headers, _read_limited(response.iter_raw()))
+                return HttpAnswer(response.status_code, response.headers, _read_limited(response.iter_raw()))
         except httpx.TimeoutException:
             raise CallFailedError(f"no complete answer within {timeout_seconds:g} s") from None
         except httpx.TransportError as error:
@@ -114,7 +114,7 @@ class HttpCaller:
         self._transport.close()
 
 
-def expect_success(answer: Answer, *, server: str, longest_wait_seconds: float) -> None:
+def expect_success(answer: HttpAnswer, *, server: str, longest_wait_seconds: float) -> None:
     """Return if the answer is a 2xx; otherwise raise what its status means for the job.
 
     Args:

@@ -9,7 +9,7 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from goqueue.actors.outgoing import Answer, CallFailedError, expect_success, shared_caller
+from goqueue.actors.outgoing import CallFailedError, HttpAnswer, expect_success, shared_caller
 from goqueue.config.settings import Settings, get_settings
 from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard
@@ -80,7 +80,7 @@ def charge(payload: PaymentPayload, *, job_id: int, settings: Settings) -> dict[
     return result
 
 
-def _ask_gateway(payload: PaymentPayload, job_id: int, settings: Settings) -> Answer:
+def _ask_gateway(payload: PaymentPayload, job_id: int, settings: Settings) -> HttpAnswer:
     headers = {
         "content-type": "application/json",
         "accept": "application/json",
@@ -95,7 +95,7 @@ def _ask_gateway(payload: PaymentPayload, job_id: int, settings: Settings) -> An
     )
 
 
-def _charge_of(answer: Answer) -> dict[str, Any]:
+def _charge_of(answer: HttpAnswer) -> dict[str, Any]:
     # After an unusable 2xx the charge may exist: the retry asks again under the same key and learns it.
     try:
         body = json.loads(answer.body)

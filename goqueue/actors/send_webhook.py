@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from goqueue.actors.checked_connections import AddressRefusedError
-from goqueue.actors.outgoing import Answer, expect_success, shared_caller
+from goqueue.actors.outgoing import HttpAnswer, expect_success, shared_caller
 from goqueue.config.settings import Settings, get_settings
 from goqueue.engine.options.declare import actor
 from goqueue.errors import ConfigurationError, Discard
@@ -160,7 +160,7 @@ def _key(secret: str) -> bytes:
     return key
 
 
-def _call(payload: WebhookPayload, headers: httpx.Headers, content: bytes, settings: Settings) -> Answer:
+def _call(payload: WebhookPayload, headers: httpx.Headers, content: bytes, settings: Settings) -> HttpAnswer:
     try:
         return shared_caller(settings.webhook_allow_networks).call(
             payload.method, payload.url, headers=headers, content=content, timeout_seconds=payload.timeout

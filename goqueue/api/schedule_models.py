@@ -18,7 +18,7 @@ from goqueue.jobs import (
     PRIORITY_RANGE,
     JobStatus,
 )
-from goqueue.limits.flow_settings import Author, Settings, Text
+from goqueue.limits.flow_settings import Author, FlowSettings, Text
 from goqueue.schedules.cron_expression import CronExpression, Shift
 from goqueue.schedules.rules import (
     BlackoutPolicy,
@@ -77,7 +77,7 @@ class CreateSchedule(PutSchedule):
     name: ScheduleName
 
 
-class PauseSchedule(Settings):
+class PauseSchedule(FlowSettings):
     """Why a schedule is paused, and by whom; both may be left out."""
 
     reason: Text | None = None

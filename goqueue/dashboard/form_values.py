@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from goqueue.api.json_reader import read_json
-from goqueue.dashboard.schema_form import Field, Kind
+from goqueue.dashboard.schema_form import Field, FieldKind
 from goqueue.errors import InvalidJobError
 
 __all__ = ["payload_of", "texts_of"]
@@ -54,7 +54,7 @@ def texts_of(fields: Iterable[Field], payload: Any = _LEFT_OUT) -> dict[str, str
         value = _inside(payload, field.path)
         if value is _LEFT_OUT and payload is _LEFT_OUT and field.is_prefilled:
             value = field.default
-        if field.kind is Kind.GROUP:
+        if field.kind is FieldKind.GROUP:
             texts |= texts_of(field.fields, payload)
         elif value is not _LEFT_OUT:
             texts[field.name] = _text_of(field, value)
@@ -67,12 +67,12 @@ def _object_of(fields: Iterable[Field], typed: Mapping[str, str], wrong: dict[st
 
 
 def _value_of(field: Field, typed: Mapping[str, str], wrong: dict[str, str]) -> Any:
-    if field.kind is Kind.CHECK:
+    if field.kind is FieldKind.CHECK:
         return typed.get(field.name, "") == CHECKED
-    if field.kind is Kind.GROUP:
+    if field.kind is FieldKind.GROUP:
         return _group_of(field, typed, wrong)
     text = typed.get(field.name, "").replace("\r\n", "\n")
-    is_blank = not text if field.kind in {Kind.TEXT, Kind.LONG_TEXT} else not text.strip()
+    is_blank = not text if field.kind in {FieldKind.TEXT, FieldKind.LONG_TEXT} else not text.strip()
     if is_blank:
         return _empty(field, wrong)
     try:
@@ -89,7 +89,7 @@ def _group_of(field: Field, typed: Mapping[str, str], wrong: dict[str, str]) -> 
 
 
 def _is_blank(field: Field, typed: Mapping[str, str]) -> bool:
-    if field.kind is Kind.GROUP:
+    if field.kind is FieldKind.GROUP:
         return all(_is_blank(inner, typed) for inner in field.fields)
     return not typed.get(field.name, "").strip()
 
@@ -104,9 +104,9 @@ def _empty(field: Field, wrong: dict[str, str]) -> Any:
         return _LEFT_OUT
     if field.nullable:
         return None
-    if field.kind is Kind.LIST:
+    if field.kind is FieldKind.LIST:
         return []
-    if field.is_prefilled and field.kind in {Kind.TEXT, Kind.LONG_TEXT}:
+    if field.is_prefilled and field.kind in {FieldKind.TEXT, FieldKind.LONG_TEXT}:
         return ""
     if field.required:
         wrong[field.key] = "required"
@@ -119,18 +119,18 @@ def _parsed(field: Field, text: str) -> Any:
     Raises:
         ValueError: what is expected.
     """
-    if field.kind is Kind.LIST:
+    if field.kind is FieldKind.LIST:
         assert field.item is not None
         return [_parsed(field.item, line.rstrip("\r")) for line in text.split("\n") if line.strip()]
-    if field.kind is Kind.INTEGER:
+    if field.kind is FieldKind.INTEGER:
         return _integer(text.strip())
-    if field.kind is Kind.NUMBER:
+    if field.kind is FieldKind.NUMBER:
         return _number(text.strip())
-    if field.kind is Kind.CHOICE:
+    if field.kind is FieldKind.CHOICE:
         if text not in field.choices:
             raise ValueError("expected one of the choices")
         return json.loads(text)
-    return _json(text) if field.kind is Kind.JSON else text
+    return _json(text) if field.kind is FieldKind.JSON else text
 
 
 def _integer(text: str) -> int:
@@ -165,14 +165,14 @@ def _inside(payload: Any, path: tuple[str, ...]) -> Any:
 
 
 def _text_of(field: Field, value: Any) -> str:
-    if field.kind is Kind.JSON:
+    if field.kind is FieldKind.JSON:
         return json.dumps(value, ensure_ascii=False, indent=2)
     if value is None:
         return ""
-    if field.kind is Kind.CHECK:
+    if field.kind is FieldKind.CHECK:
         return CHECKED if value is True else ""
-    if field.kind is Kind.CHOICE:
+    if field.kind is FieldKind.CHOICE:
         return json.dumps(value, ensure_ascii=False)
-    if field.kind is Kind.LIST and isinstance(value, list):
+    if field.kind is FieldKind.LIST and isinstance(value, list):
         return "\n".join(one if isinstance(one, str) else json.dumps(one) for one in value)
     return value if isinstance(value, str) else json.dumps(value)

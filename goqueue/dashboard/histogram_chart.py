@@ -12,7 +12,16 @@ from goqueue.dashboard.duration_axis import DurationAxis, Label, label_of_bucket
 from goqueue.dashboard.presentation import duration, number, percent
 from goqueue.insight.histograms import quantile, trimmed
 
-__all__ = ["HEIGHT", "Bar", "Grid", "HistogramChart", "Mark", "Row", "histogram_chart", "round_steps"]
+__all__ = [
+    "HEIGHT",
+    "Grid",
+    "HistogramBar",
+    "HistogramChart",
+    "Mark",
+    "Row",
+    "histogram_chart",
+    "round_steps",
+]
 
 #: Of the bars alone, and what is above the highest.
 HEIGHT = 160
@@ -28,7 +37,7 @@ _STEPS = (1, 2, 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class HistogramBar:
     """One bucket in which something is."""
 
     x: float
@@ -72,7 +81,7 @@ class HistogramChart:
         words: the whole in one sentence, for who cannot see it.
     """
 
-    bars: list[Bar]
+    bars: list[HistogramBar]
     labels: list[Label]
     marks: list[Mark]
     grid: list[Grid]
@@ -108,10 +117,10 @@ def round_steps(most: int) -> list[int]:
         power *= 10
 
 
-def _bar(axis: DurationAxis, bucket: int, count: int, most: int, total: int) -> Bar:
+def _bar(axis: DurationAxis, bucket: int, count: int, most: int, total: int) -> HistogramBar:
     width = 100 / axis.size
     y = min(_y(count, most), TOP + HEIGHT - LEAST_HEIGHT)
-    return Bar(
+    return HistogramBar(
         x=round(axis.place_of_bucket(bucket) * 100 + width * (1 - _FILLED) / 2, 3),
         y=y,
         width=round(width * _FILLED, 3),

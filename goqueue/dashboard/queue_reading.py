@@ -25,7 +25,7 @@ from goqueue.insight import (
 )
 from goqueue.insight.outlook import Course, Outlook, outlook
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
-from goqueue.insight.queue_figure_rows import Count, QueueCounts, QueueStanding
+from goqueue.insight.queue_figure_rows import QueueCount, QueueCounts, QueueStanding
 from goqueue.insight.ranges import TimeRange
 from goqueue.insight.rollup_rows import Scope, Step
 from goqueue.insight.rollup_steps import MINUTES, TENS
@@ -87,9 +87,9 @@ class QueueView:
         return self.figures.glance
 
     @property
-    def ready(self) -> Count:
+    def ready(self) -> QueueCount:
         """Jobs that could start now."""
-        return Count(self.glance.ready, self.glance.ready >= COUNTED_UP_TO)
+        return QueueCount(self.glance.ready, self.glance.ready >= COUNTED_UP_TO)
 
     @property
     def ends_per_second(self) -> float:

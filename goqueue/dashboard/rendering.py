@@ -17,7 +17,7 @@ from goqueue.dashboard.browser_names import browser_name
 from goqueue.dashboard.failure_words import failure_words
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.sessions import Sessions
-from goqueue.dashboard.shared_polls import LIVE, Answer, SharedPolls, is_poll
+from goqueue.dashboard.shared_polls import LIVE, PollAnswer, SharedPolls, is_poll
 
 __all__ = ["Renderer"]
 
@@ -93,14 +93,14 @@ class Renderer:
         self._answer_html(request, response, answer)
         return True
 
-    def _answer(self, text: str) -> Answer:
-        return Answer.of(text.encode(), self._polls.stand_in)
+    def _answer(self, text: str) -> PollAnswer:
+        return PollAnswer.of(text.encode(), self._polls.stand_in)
 
     def forget_polls(self) -> None:
         """Something was changed."""
         self._polls.forget()
 
-    def _answer_html(self, request: falcon.Request, response: falcon.Response, answer: Answer) -> None:
+    def _answer_html(self, request: falcon.Request, response: falcon.Response, answer: PollAnswer) -> None:
         session = request.context.session
         response.content_type = HTML
         # The forms are those of this session alone.
@@ -142,7 +142,7 @@ def _has_slash_too_many(request: falcon.Request) -> bool:
 
 
 def _answer(request: falcon.Request, response: falcon.Response, body: bytes) -> None:
-    if not _is_known(request, response, Answer.of(body).tag):
+    if not _is_known(request, response, PollAnswer.of(body).tag):
         response.data = body
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Field", "Kind", "all_fields", "form_of"]
+__all__ = ["Field", "FieldKind", "all_fields", "form_of"]
 
 #: Groups in groups, and fields altogether: what lies deeper, or beyond, is JSON.
 DEPTH_MAX = 4
@@ -40,7 +40,7 @@ LONG_NAMES = frozenset(
 _NUMBERS = ("integer", "number")
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """How a field is filled in."""
 
     TEXT = "text"
@@ -77,7 +77,7 @@ class Field:
     """
 
     path: tuple[str, ...]
-    kind: Kind
+    kind: FieldKind
     required: bool = False
     nullable: bool = False
     description: str = ""
@@ -108,9 +108,9 @@ class Field:
 def form_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields of a payload. A schema that is no object with known members is one field that takes JSON."""
     root = _Reader(schema.get("$defs") or {}).field((), schema, required=True, present=True, within=())
-    if root.kind is Kind.GROUP and sum(1 for _ in all_fields(root.fields)) <= FIELDS_MAX:
+    if root.kind is FieldKind.GROUP and sum(1 for _ in all_fields(root.fields)) <= FIELDS_MAX:
         return root.fields
-    return (replace(root, kind=Kind.JSON, fields=()),)
+    return (replace(root, kind=FieldKind.JSON, fields=()),)
 
 
 def all_fields(fields: tuple[Field, ...]) -> Iterator[Field]:
@@ -146,11 +146,11 @@ class _Reader:
             has_default="default" in schema,
             limits=_limits(schema),
         )
-        if kind is Kind.GROUP and len(path) < DEPTH_MAX:
+        if kind is FieldKind.GROUP and len(path) < DEPTH_MAX:
             is_there = present and required and not nullable
             return replace(made, fields=self._members(path, schema, present=is_there, within=within))
-        if kind is Kind.GROUP:
-            made = replace(made, kind=Kind.JSON)
+        if kind is FieldKind.GROUP:
+            made = replace(made, kind=FieldKind.JSON)
         return self._prefilled(self._detailed(made, schema, within), present=present)
 
     def _members(
@@ -164,16 +164,22 @@ class _Reader:
 
     def _detailed(self, made: Field, schema: Mapping[str, Any], within: tuple[str, ...]) -> Field:
         """With the values of a choice, and the lines of a list."""
-        if made.kind is Kind.CHOICE:
+        if made.kind is FieldKind.CHOICE:
             return replace(made, choices=_choices(schema))
-        if made.kind is Kind.CHECK and (made.nullable or not (made.required or made.has_default)):
-            return replace(made, kind=Kind.CHOICE, choices=("true", "false"))
-        if made.kind is Kind.LIST:
+        if made.kind is FieldKind.CHECK and (made.nullable or not (made.required or made.has_default)):
+            return replace(made, kind=FieldKind.CHOICE, choices=("true", "false"))
+        if made.kind is FieldKind.LIST:
             item = self.field(made.path, schema.get("items"), required=True, present=False, within=within)
-            is_simple = item.kind in {Kind.TEXT, Kind.LONG_TEXT, Kind.DATE, Kind.INTEGER, Kind.NUMBER}
+            is_simple = item.kind in {
+                FieldKind.TEXT,
+                FieldKind.LONG_TEXT,
+                FieldKind.DATE,
+                FieldKind.INTEGER,
+                FieldKind.NUMBER,
+            }
             if is_simple and not item.nullable:
                 return replace(made, item=item)
-            return replace(made, kind=Kind.JSON)
+            return replace(made, kind=FieldKind.JSON)
         return made
 
     @staticmethod
@@ -182,8 +188,8 @@ class _Reader:
         if present:
             # A default that shows nothing cannot be told from a field that was emptied.
             return replace(made, is_prefilled=made.has_default and made.default not in (None, "", []))
-        if made.kind is Kind.CHECK:
-            return replace(made, kind=Kind.CHOICE, choices=("true", "false"))
+        if made.kind is FieldKind.CHECK:
+            return replace(made, kind=FieldKind.CHOICE, choices=("true", "false"))
         return made
 
     def _resolved(
@@ -233,24 +239,29 @@ def _merged(schema: Mapping[str, Any], parts: list[Mapping[str, Any]]) -> Mappin
     return rest
 
 
-def _kind_of(path: tuple[str, ...], schema: Mapping[str, Any]) -> Kind:
+def _kind_of(path: tuple[str, ...], schema: Mapping[str, Any]) -> FieldKind:
     if _choices(schema):
-        return Kind.CHOICE
+        return FieldKind.CHOICE
     kind = schema.get("type")
     if kind == "string":
         return _kind_of_text(path, schema)
     members = schema.get("properties")
     if kind == "object" and isinstance(members, Mapping) and members:
-        return Kind.GROUP
-    simple = {"integer": Kind.INTEGER, "number": Kind.NUMBER, "boolean": Kind.CHECK, "array": Kind.LIST}
-    return simple.get(kind, Kind.JSON) if isinstance(kind, str) else Kind.JSON
+        return FieldKind.GROUP
+    simple = {
+        "integer": FieldKind.INTEGER,
+        "number": FieldKind.NUMBER,
+        "boolean": FieldKind.CHECK,
+        "array": FieldKind.LIST,
+    }
+    return simple.get(kind, FieldKind.JSON) if isinstance(kind, str) else FieldKind.JSON
 
 
-def _kind_of_text(path: tuple[str, ...], schema: Mapping[str, Any]) -> Kind:
+def _kind_of_text(path: tuple[str, ...], schema: Mapping[str, Any]) -> FieldKind:
     if schema.get("format") == "date":
-        return Kind.DATE
+        return FieldKind.DATE
     is_long = bool(path) and path[-1].lower() in LONG_NAMES and "pattern" not in schema
-    return Kind.LONG_TEXT if is_long or "\n" in str(schema.get("default", "")) else Kind.TEXT
+    return FieldKind.LONG_TEXT if is_long or "\n" in str(schema.get("default", "")) else FieldKind.TEXT
 
 
 def _choices(schema: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import falcon
 
-__all__ = ["LIVE", "Answer", "SharedPolls", "is_poll"]
+__all__ = ["LIVE", "PollAnswer", "SharedPolls", "is_poll"]
 
 #: The element of a page that a poll asks for.
 LIVE = "live"
@@ -38,7 +38,7 @@ def is_poll(request: falcon.Request) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PollAnswer:
     """The live part of a page.
 
     Attributes:
@@ -50,7 +50,7 @@ class Answer:
     tag: str
 
     @classmethod
-    def of(cls, body: bytes, stand_in: str = "") -> Answer:
+    def of(cls, body: bytes, stand_in: str = "") -> PollAnswer:
         """An answer with its tag, which is the same in each process, whatever stands for the token there."""
         tagged = body.replace(stand_in.encode(), b"") if stand_in else body
         return cls(body, hashlib.blake2b(tagged, digest_size=12).hexdigest())
@@ -58,7 +58,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Kept:
-    answer: Answer
+    answer: PollAnswer
     made_at: float
     good_until: float
 
@@ -72,7 +72,7 @@ class SharedPolls:
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, request: falcon.Request) -> Answer | None:
+    def find(self, request: falcon.Request) -> PollAnswer | None:
         """The answer to a poll; None: it is this request's to make it, and to keep it."""
         now = time.monotonic()
         with self._lock:
@@ -85,7 +85,7 @@ class SharedPolls:
                 return None
             return kept.answer
 
-    def keep(self, request: falcon.Request, answer: Answer) -> None:
+    def keep(self, request: falcon.Request, answer: PollAnswer) -> None:
         """Give this answer to the next ones who ask."""
         if len(answer.body) > KEPT_MAX_BYTES:
             return
@@ -101,7 +101,7 @@ class SharedPolls:
         with self._lock:
             self._kept.clear()
 
-    def body_for(self, answer: Answer, token: str) -> bytes:
+    def body_for(self, answer: PollAnswer, token: str) -> bytes:
         """The answer with the token of somebody's forms."""
         return answer.body.replace(self.stand_in.encode(), token.encode())
 

@@ -9,7 +9,7 @@ from datetime import UTC
 
 from goqueue.schedules.tick_rows import TickRow
 
-__all__ = ["HEIGHT", "TICKS_SHOWN", "Bar", "Strip", "strip_of", "tone_of", "word_of"]
+__all__ = ["HEIGHT", "TICKS_SHOWN", "Strip", "TickBar", "strip_of", "tone_of", "word_of"]
 
 #: So many ticks are shown, the newest on the right.
 TICKS_SHOWN = 24
@@ -36,7 +36,7 @@ _TONES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class TickBar:
     """One tick.
 
     Attributes:
@@ -62,7 +62,7 @@ class Strip:
 
     width: int
     height: int
-    bars: tuple[Bar, ...]
+    bars: tuple[TickBar, ...]
     words: str
 
 
@@ -89,9 +89,9 @@ def strip_of(newest_first: Sequence[TickRow]) -> Strip:
     return Strip(TICKS_SHOWN * _PITCH, HEIGHT, bars, words)
 
 
-def _bar(tick: TickRow, x: int) -> Bar:
+def _bar(tick: TickRow, x: int) -> TickBar:
     word = word_of(tick)
     height = _SILENT if tick.job_id is None else _FIRED
     by_hand = ", run by hand" if tick.kind == "manual" else ""
     title = f"{tick.nominal_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {word}{by_hand}"
-    return Bar(x, HEIGHT - height - 1, _BAR, height, tone_of(word), title)
+    return TickBar(x, HEIGHT - height - 1, _BAR, height, tone_of(word), title)

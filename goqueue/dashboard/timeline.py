@@ -11,7 +11,7 @@ from typing import Any
 from goqueue.dashboard.timeline_words import ENDED_BY, OUTCOMES, REASONS, waited
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.listing_rows import Attempt
-from goqueue.insight.job_history_rows import History
+from goqueue.insight.job_history_rows import JobHistory
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 
 __all__ = ["Entry", "Timeline", "timeline"]
@@ -78,7 +78,7 @@ class Timeline:
 
 def timeline(
     job: Job,
-    history: History,
+    history: JobHistory,
     *,
     parents: Sequence[Link] = (),
     children: Sequence[Link] = (),
@@ -114,7 +114,7 @@ class _Life:
     """A job with everything that its entries are made of."""
 
     job: Job
-    history: History
+    history: JobHistory
     parents: Sequence[Link]
     children: Sequence[Link]
     now: datetime

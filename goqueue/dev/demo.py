@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from goqueue.dev.demo_jobs import kinds_of
-from goqueue.dev.demo_report import Facts, print_report, progress_bar
+from goqueue.dev.demo_report import DemoFacts, print_report, progress_bar
 from goqueue.dev.embedded_stack import EmbeddedStack
 from goqueue.errors import StartupError
 from goqueue.ops.supervisor import StopRequest
@@ -22,7 +22,7 @@ from goqueue.ops.supervisor import StopRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from goqueue.dev.demo_jobs import Kind
+    from goqueue.dev.demo_jobs import DemoKind
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -84,7 +84,7 @@ def run_demo(jobs: int, *, more_mails_expected: int = 0) -> int:
     return 0
 
 
-def _run(stack: EmbeddedStack, kinds: list[Kind], stop: StopRequest, more_mails_expected: int) -> bool:
+def _run(stack: EmbeddedStack, kinds: list[DemoKind], stop: StopRequest, more_mails_expected: int) -> bool:
     _say("Starting PostgreSQL, Valkey, the API, the workers, and local mail, webhook and payment servers…")
     started = time.monotonic()
     try:
@@ -97,7 +97,7 @@ def _run(stack: EmbeddedStack, kinds: list[Kind], stop: StopRequest, more_mails_
         ended_well = stack.stop(stop.forced)
     if stop.requested.is_set():
         return False
-    facts = Facts(jobs, replays, stack.mail, stack.payments, stack.webhooks, ended_well=ended_well)
+    facts = DemoFacts(jobs, replays, stack.mail, stack.payments, stack.webhooks, ended_well=ended_well)
     return print_report(facts, kinds, more_mails_expected=more_mails_expected)
 
 
@@ -105,7 +105,7 @@ class _Demo:
     """Creates the jobs and watches until all have ended."""
 
     def __init__(
-        self, stack: EmbeddedStack, client: httpx.Client, kinds: list[Kind], stop: StopRequest
+        self, stack: EmbeddedStack, client: httpx.Client, kinds: list[DemoKind], stop: StopRequest
     ) -> None:
         self._stack = stack
         self._client = client

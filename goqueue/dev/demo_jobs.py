@@ -13,7 +13,7 @@ Payload = Callable[[int, str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DemoKind:
     """Jobs that go the same way.
 
     Attributes:
@@ -46,27 +46,27 @@ class Kind:
         ]
 
 
-def kinds_of(total: int) -> list[Kind]:
+def kinds_of(total: int) -> list[DemoKind]:
     """So many jobs of the three types: most go well, some on the second run, a known few never."""
     few, rare = max(1, total // 100), max(1, total // 200)
     troubled = _troubled(few, rare)
     fine = total - sum(kind.count for kind in troubled)
     mails = charges = fine // 3
     return [
-        Kind("mail", mails, "email", _mail("ada"), mails=1),
-        Kind("payment", charges, "payment", _payment("order"), charges=1),
-        Kind("webhook", fine - mails - charges, "webhooks", _webhook("/ok"), webhooks=1),
+        DemoKind("mail", mails, "email", _mail("ada"), mails=1),
+        DemoKind("payment", charges, "payment", _payment("order"), charges=1),
+        DemoKind("webhook", fine - mails - charges, "webhooks", _webhook("/ok"), webhooks=1),
         *troubled,
     ]
 
 
-def _troubled(few: int, rare: int) -> list[Kind]:
+def _troubled(few: int, rare: int) -> list[DemoKind]:
     failed = JobStatus.FAILED
     return [
-        Kind("mail put off once", few, "email", _mail("defer-once"), runs=2, mails=1),
-        Kind("mail refused", rare, "email", _mail("refuse"), failed),
-        Kind("payment that fails once", few, "payment", _payment("fail-once"), runs=2, charges=1),
-        Kind(
+        DemoKind("mail put off once", few, "email", _mail("defer-once"), runs=2, mails=1),
+        DemoKind("mail refused", rare, "email", _mail("refuse"), failed),
+        DemoKind("payment that fails once", few, "payment", _payment("fail-once"), runs=2, charges=1),
+        DemoKind(
             "payment whose answer is lost",
             few,
             "payment",
@@ -75,10 +75,12 @@ def _troubled(few: int, rare: int) -> list[Kind]:
             charges=1,
             repeated_charges=1,
         ),
-        Kind("payment declined", rare, "payment", _payment("decline"), failed),
-        Kind("webhook that fails once", few, "webhooks", _webhook("/fail/1"), runs=2, webhooks=2),
-        Kind("webhook to a receiver that is gone", rare, "webhooks", _webhook("/gone"), failed, webhooks=1),
-        Kind(
+        DemoKind("payment declined", rare, "payment", _payment("decline"), failed),
+        DemoKind("webhook that fails once", few, "webhooks", _webhook("/fail/1"), runs=2, webhooks=2),
+        DemoKind(
+            "webhook to a receiver that is gone", rare, "webhooks", _webhook("/gone"), failed, webhooks=1
+        ),
+        DemoKind(
             "webhook that always fails",
             rare,
             "webhooks",

@@ -17,7 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from goqueue.dev.demo_jobs import Kind
+    from goqueue.dev.demo_jobs import DemoKind
     from goqueue.dev.fakes.payment_sandbox import PaymentSandbox
     from goqueue.dev.fakes.smtp_sink import SmtpSink
     from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
@@ -35,7 +35,7 @@ class Number(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DemoFacts:
     """What the API and the counterparts tell after the run.
 
     Attributes:
@@ -83,7 +83,7 @@ class _Lines:
             Console().print(f"created {created}, ended {ended} of {self._total}", highlight=False)
 
 
-def print_report(facts: Facts, kinds: list[Kind], *, more_mails_expected: int = 0) -> bool:
+def print_report(facts: DemoFacts, kinds: list[DemoKind], *, more_mails_expected: int = 0) -> bool:
     """Print the summary; whether every number is as expected."""
     console = Console()
     numbers = _numbers(facts, kinds, more_mails_expected)
@@ -100,7 +100,7 @@ def print_report(facts: Facts, kinds: list[Kind], *, more_mails_expected: int = 
     return not wrong and facts.ended_well
 
 
-def _numbers(facts: Facts, kinds: list[Kind], more_mails_expected: int) -> list[Number]:
+def _numbers(facts: DemoFacts, kinds: list[DemoKind], more_mails_expected: int) -> list[Number]:
     return [
         *_numbers_of_jobs(facts, kinds),
         *_numbers_of_mails(facts.mail, kinds, more_mails_expected),
@@ -109,7 +109,7 @@ def _numbers(facts: Facts, kinds: list[Kind], more_mails_expected: int) -> list[
     ]
 
 
-def _numbers_of_jobs(facts: Facts, kinds: list[Kind]) -> list[Number]:
+def _numbers_of_jobs(facts: DemoFacts, kinds: list[DemoKind]) -> list[Number]:
     statuses = Counter(job["status"] for job in facts.jobs)
     retried = sum(job["attempts"] > 1 for job in facts.jobs)
     retries = sum(max(0, job["attempts"] - 1) for job in facts.jobs)
@@ -125,7 +125,7 @@ def _numbers_of_jobs(facts: Facts, kinds: list[Kind]) -> list[Number]:
     ]
 
 
-def _numbers_of_mails(mail: SmtpSink, kinds: list[Kind], more_expected: int) -> list[Number]:
+def _numbers_of_mails(mail: SmtpSink, kinds: list[DemoKind], more_expected: int) -> list[Number]:
     expected = sum(kind.count * kind.mails for kind in kinds) + more_expected
     return [
         Number("mails received", mail.distinct, expected),
@@ -133,7 +133,7 @@ def _numbers_of_mails(mail: SmtpSink, kinds: list[Kind], more_expected: int) -> 
     ]
 
 
-def _numbers_of_webhooks(webhooks: WebhookReceiver, kinds: list[Kind]) -> list[Number]:
+def _numbers_of_webhooks(webhooks: WebhookReceiver, kinds: list[DemoKind]) -> list[Number]:
     callers = [kind for kind in kinds if kind.webhooks]
     accepted = sum(kind.count for kind in callers if kind.status == "completed")
     return [
@@ -146,7 +146,7 @@ def _numbers_of_webhooks(webhooks: WebhookReceiver, kinds: list[Kind]) -> list[N
     ]
 
 
-def _numbers_of_payments(payments: PaymentSandbox, kinds: list[Kind]) -> list[Number]:
+def _numbers_of_payments(payments: PaymentSandbox, kinds: list[DemoKind]) -> list[Number]:
     charged = Counter(payments.charges.values())
     repeated = sum(kind.count * kind.repeated_charges for kind in kinds)
     return [

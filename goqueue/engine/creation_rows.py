@@ -24,7 +24,7 @@ from goqueue.engine import (
 from goqueue.engine.edit_rows import JobEdit
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.transitions import jobs
-from goqueue.engine.unique_rows import Holder
+from goqueue.engine.unique_rows import KeyHolder
 from goqueue.errors import InvalidJobError, UniqueKeyHeldError
 from goqueue.jobs import Job, JobStatus, NewJob, UniqueMode
 from goqueue.observability import tracing
@@ -163,9 +163,9 @@ class _Plan:
     places: dict[int, int] = field(default_factory=dict)
     takers: dict[str, int] = field(default_factory=dict)
     suppressed_here: set[int] = field(default_factory=set)
-    holders: dict[int, Holder] = field(default_factory=dict)
+    holders: dict[int, KeyHolder] = field(default_factory=dict)
 
-    def add(self, position: int, node: NewNode, holder: Holder | None) -> None:
+    def add(self, position: int, node: NewNode, holder: KeyHolder | None) -> None:
         unique = node.job.unique
         if holder is not None:
             self.holders[position] = holder
@@ -232,8 +232,8 @@ def _insert(connection: Connection, job: NewJob, head_start_seconds: float) -> J
 
 
 def _meet(
-    connection: Connection, job: NewJob, holder: Holder | None, head_start_seconds: float
-) -> Holder | None:
+    connection: Connection, job: NewJob, holder: KeyHolder | None, head_start_seconds: float
+) -> KeyHolder | None:
     """Do to the holder of the job's key, which is locked, what the rule says; None: nobody has it any more.
 
     A holder that a worker claims meanwhile may have left the states of its key: it is looked at again.
@@ -246,13 +246,13 @@ def _meet(
     return None
 
 
-def _meet_holder(connection: Connection, job: NewJob, head_start_seconds: float) -> Holder | None:
+def _meet_holder(connection: Connection, job: NewJob, head_start_seconds: float) -> KeyHolder | None:
     """`_meet` with whoever has the key now."""
     assert job.unique is not None
     return _meet(connection, job, unique_keys.holder_of(connection, job.unique.key), head_start_seconds)
 
 
-def _change(connection: Connection, holder: Holder, job: NewJob, head_start_seconds: float) -> bool:
+def _change(connection: Connection, holder: KeyHolder, job: NewJob, head_start_seconds: float) -> bool:
     """Change a waiting holder; False: it waits no more."""
     rule = job.unique
     assert rule is not None

@@ -29,7 +29,7 @@ from goqueue.jobs import JobStatus, UniqueRule
 
 __all__ = [
     "Forgotten",
-    "Holder",
+    "KeyHolder",
     "bind",
     "forget",
     "holder_of",
@@ -123,7 +123,7 @@ _FORGET = """
 _TRIES = 10
 
 
-class Holder(NamedTuple):
+class KeyHolder(NamedTuple):
     """The job that has a key, as it was when it was read."""
 
     id: int
@@ -152,15 +152,15 @@ def lock(connection: Connection, keys: Iterable[str]) -> None:
     raise AssertionError("unique keys came and went between two statements, again and again")
 
 
-def holder_of(connection: Connection, key: str) -> Holder | None:
+def holder_of(connection: Connection, key: str) -> KeyHolder | None:
     """The job that has the key now: it is in one of the key's states, and inside its window."""
     return holders_of(connection, [key]).get(key)
 
 
-def holders_of(connection: Connection, keys: Iterable[str]) -> dict[str, Holder]:
+def holders_of(connection: Connection, keys: Iterable[str]) -> dict[str, KeyHolder]:
     """The jobs that have these keys now, as far as anybody has."""
     rows = fetch_all(connection, _HOLDERS, {"keys": orjson.dumps(list(keys)).decode()})
-    return {row[0]: Holder(row[1], row[2], JobStatus(row[3])) for row in rows}
+    return {row[0]: KeyHolder(row[1], row[2], JobStatus(row[3])) for row in rows}
 
 
 def bind(connection: Connection, takers: Mapping[int, UniqueRule]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.engine.listing_rows import Attempt
 
-__all__ = ["Edit", "History", "attempt_of", "history_of", "worker_names"]
+__all__ = ["Edit", "JobHistory", "attempt_of", "history_of", "worker_names"]
 
 #: Of the error of an attempt in a list, so many characters are read.
 ERROR_CHARACTERS = 2_000
@@ -53,7 +53,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class JobHistory:
     """What happened to a job.
 
     Attributes:
@@ -67,12 +67,12 @@ class History:
     edits: list[Edit]
 
 
-def history_of(connection: Connection, job_id: int, *, limit: int) -> History:
+def history_of(connection: Connection, job_id: int, *, limit: int) -> JobHistory:
     """The newest attempts of a job, at most so many, and its edits."""
     rows = fetch_all(connection, _ATTEMPTS, {"id": job_id, "limit": limit + 1})
     attempts = [Attempt(*row) for row in reversed(rows[:limit])]
     edits = [Edit(*row) for row in fetch_all(connection, _EDITS, {"id": job_id})]
-    return History(attempts, len(rows) > limit, edits)
+    return JobHistory(attempts, len(rows) > limit, edits)
 
 
 def attempt_of(connection: Connection, job_id: int, fence: int) -> Attempt | None:

@@ -16,7 +16,7 @@ from goqueue.insight.overview_rows import COUNTED_UP_TO
 from goqueue.limits.queue_setting_rows import DEFAULTS, LIMITS, limits_from_row
 from goqueue.limits.settings import QueueLimits
 
-__all__ = ["Count", "QueueCounts", "QueueStanding", "counts_of_each", "standing_of_each"]
+__all__ = ["QueueCount", "QueueCounts", "QueueStanding", "counts_of_each", "standing_of_each"]
 
 
 #: Of waiting and running jobs each is a row to look at: their indexes do not hold the queue.
@@ -63,7 +63,7 @@ _STANDING = f"""
 """
 
 
-class Count(NamedTuple):
+class QueueCount(NamedTuple):
     """A number of jobs; `is_least`: it was not counted further."""
 
     value: int = 0
@@ -79,9 +79,9 @@ class QueueCounts:
         workers, threads: live worker processes that take its jobs.
     """
 
-    waiting: Count
-    running: Count
-    failed: Count
+    waiting: QueueCount
+    running: QueueCount
+    failed: QueueCount
     workers: int
     threads: int
 
@@ -125,7 +125,7 @@ def standing_of_each(connection: Connection, names: Sequence[str]) -> dict[str, 
 
 
 def _counts(row: Values) -> QueueCounts:
-    waiting, running, failed = (Count(row[place], row[place + 1]) for place in (1, 3, 5))
+    waiting, running, failed = (QueueCount(row[place], row[place + 1]) for place in (1, 3, 5))
     return QueueCounts(waiting, running, failed, *row[7:])
 
 

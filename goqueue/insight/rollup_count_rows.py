@@ -17,7 +17,7 @@ from goqueue.insight.rollup_rows import Scope
 from goqueue.insight.rollup_steps import StepLength
 
 __all__ = [
-    "Count",
+    "RollupCount",
     "add_up",
     "count",
     "delete_older",
@@ -134,7 +134,7 @@ Key = tuple[Scope, str, datetime]
 
 
 @dataclass(slots=True)
-class Count:
+class RollupCount:
     """A row of `rollups` in the making."""
 
     ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FINAL, 0))
@@ -163,7 +163,9 @@ def next_count(connection: Connection, length: StepLength, since: datetime) -> d
     return row[0] if row else None
 
 
-def count(connection: Connection, length: StepLength, since: datetime, until: datetime) -> dict[Key, Count]:
+def count(
+    connection: Connection, length: StepLength, since: datetime, until: datetime
+) -> dict[Key, RollupCount]:
     """The rows of the steps between two moments, from the rows of jobs and attempts."""
     # By outdated statistics the planner might rather read the whole table.
     fetch_one(connection, ALONG_INDEXES, {})
@@ -173,22 +175,24 @@ def count(connection: Connection, length: StepLength, since: datetime, until: da
         "until": until,
         "bounds": _PARAMETER_BOUNDS,
     }
-    counts: dict[Key, Count] = {}
+    counts: dict[Key, RollupCount] = {}
     for row in fetch_all(connection, _COUNT, parameters):
         for key in _keys(*row[:3]):
-            _add(counts.setdefault(key, Count()), *row[3:])
+            _add(counts.setdefault(key, RollupCount()), *row[3:])
     for starts_at, queue, type_, jobs in fetch_all(connection, _RETRIED, parameters):
         for key in _keys(starts_at, queue, type_):
-            counts.setdefault(key, Count()).retried += jobs
+            counts.setdefault(key, RollupCount()).retried += jobs
     return counts
 
 
-def add_up(connection: Connection, parts: StepLength, since: datetime, until: datetime) -> dict[Key, Count]:
+def add_up(
+    connection: Connection, parts: StepLength, since: datetime, until: datetime
+) -> dict[Key, RollupCount]:
     """The rows of one step as the sums of those that are its parts."""
     parameters = {"step_seconds": parts.seconds, "since": since, "until": until}
-    counts: dict[Key, Count] = {}
+    counts: dict[Key, RollupCount] = {}
     for row in fetch_all(connection, _PARTS, parameters):
-        total = counts.setdefault((Scope(row[0]), row[1], since), Count())
+        total = counts.setdefault((Scope(row[0]), row[1], since), RollupCount())
         for status, jobs in zip(_FINAL, row[2:6], strict=True):
             total.ended[status] += jobs
         total.retried += row[6]
@@ -198,7 +202,9 @@ def add_up(connection: Connection, parts: StepLength, since: datetime, until: da
     return counts
 
 
-def write(connection: Connection, length: StepLength, counts: dict[Key, Count], up_to: datetime) -> None:
+def write(
+    connection: Connection, length: StepLength, counts: dict[Key, RollupCount], up_to: datetime
+) -> None:
     """Put the rows in the place of what was counted before, and note until when is counted."""
     if counts:
         records = [_record(key, counts[key]) for key in sorted(counts)]
@@ -217,7 +223,9 @@ def _keys(starts_at: datetime, queue: str, type_: str) -> Iterable[Key]:
     return ((Scope.SERVICE, "", starts_at), (Scope.QUEUE, queue, starts_at), (Scope.TYPE, type_, starts_at))
 
 
-def _add(total: Count, status: str, wait: int | None, run: int | None, jobs: int, *seconds: float) -> None:
+def _add(
+    total: RollupCount, status: str, wait: int | None, run: int | None, jobs: int, *seconds: float
+) -> None:
     total.ended[status] += jobs
     for histogram, bucket in ((total.waits, wait), (total.runs, run)):
         if bucket is not None:
@@ -227,7 +235,7 @@ def _add(total: Count, status: str, wait: int | None, run: int | None, jobs: int
     total.run_seconds += seconds[1]
 
 
-def _record(key: Key, total: Count) -> dict[str, Any]:
+def _record(key: Key, total: RollupCount) -> dict[str, Any]:
     scope, name, starts_at = key
     return {
         "scope": scope.value,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.errors import NoBreakerError
-from goqueue.limits.breaker_rules import Change, Tally
+from goqueue.limits.breaker_rules import BreakerChange, Tally
 from goqueue.limits.queue_setting_rows import type_limits_from_row
 from goqueue.limits.settings import Breaker, BreakerState
 from goqueue.limits.type_setting_rows import LimitedType, all_limited, take_back
@@ -124,7 +124,7 @@ def tallies(connection: Connection) -> list[BreakerRow]:
     return [row for row in rows if row is not None]
 
 
-def move(connection: Connection, row: BreakerRow, change: Change) -> bool:
+def move(connection: Connection, row: BreakerRow, change: BreakerChange) -> bool:
     """Move a breaker from where it was seen; False: somebody else moved it. In a transaction.
 
     One that opens takes back what was let in and has not started.
@@ -143,7 +143,7 @@ def move(connection: Connection, row: BreakerRow, change: Change) -> bool:
     return True
 
 
-def moved_by_hand(connection: Connection, name: str, change: Change) -> LimitedType:
+def moved_by_hand(connection: Connection, name: str, change: BreakerChange) -> LimitedType:
     """Move a breaker wherever it stands. In a transaction.
 
     Raises:

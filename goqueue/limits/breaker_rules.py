@@ -22,40 +22,40 @@ class Tally:
     seconds: float = 0.0
 
 
-class Change(NamedTuple):
+class BreakerChange(NamedTuple):
     """What a breaker becomes, and why."""
 
     state: BreakerState
     reason: str
 
 
-def change_of(breaker: Breaker, state: BreakerState, tally: Tally) -> Change | None:
+def change_of(breaker: Breaker, state: BreakerState, tally: Tally) -> BreakerChange | None:
     """What a breaker in this state becomes by this tally, or None while it stays."""
     if state is BreakerState.CLOSED:
         return _of_closed(breaker, tally)
     if state is BreakerState.OPEN:
         if tally.seconds < breaker.cooldown_seconds:
             return None
-        return Change(
+        return BreakerChange(
             BreakerState.HALF_OPEN, f"{breaker.cooldown_seconds:g} s have passed: {breaker.probes} probes"
         )
     return _of_half_open(breaker, tally)
 
 
-def _of_closed(breaker: Breaker, tally: Tally) -> Change | None:
+def _of_closed(breaker: Breaker, tally: Tally) -> BreakerChange | None:
     ended = tally.completed + tally.failed
     if ended < breaker.minimum or tally.failed < breaker.failure_rate * ended:
         return None
-    return Change(
+    return BreakerChange(
         BreakerState.OPEN,
         f"{tally.failed} of {ended} attempts failed in {breaker.window_seconds:g} s: "
         f"{tally.failed / ended:.0%}, and it opens at {breaker.failure_rate:.0%}",
     )
 
 
-def _of_half_open(breaker: Breaker, tally: Tally) -> Change | None:
+def _of_half_open(breaker: Breaker, tally: Tally) -> BreakerChange | None:
     if tally.failed:
-        return Change(BreakerState.OPEN, f"a probe failed, after {tally.completed} that completed")
+        return BreakerChange(BreakerState.OPEN, f"a probe failed, after {tally.completed} that completed")
     if tally.completed >= breaker.probes:
-        return Change(BreakerState.CLOSED, "all probes completed")
+        return BreakerChange(BreakerState.CLOSED, "all probes completed")
     return None

@@ -27,7 +27,7 @@ from goqueue.errors import (
 from goqueue.limits import breaker_rows as breaker_store
 from goqueue.limits import queue_setting_rows as queue_settings_store
 from goqueue.limits import type_setting_rows as type_settings_store
-from goqueue.limits.breaker_rules import Change
+from goqueue.limits.breaker_rules import BreakerChange
 from goqueue.limits.flow_settings import (
     KeySettings,
     PauseSettings,
@@ -155,7 +155,7 @@ class FlowControl:
         """
         self.expect_type(name)
         with self._database.transaction() as connection:
-            changed = breaker_store.moved_by_hand(connection, name, Change(state, BY_HAND))
+            changed = breaker_store.moved_by_hand(connection, name, BreakerChange(state, BY_HAND))
         log.info("breaker_moved", type=name, state=state.value, reason=BY_HAND)
         self._wake_dispatcher()
         return changed

@@ -62,13 +62,13 @@ Text = Annotated[str, Field(min_length=1, max_length=TEXT_MAX_CHARACTERS, patter
 Author = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class Settings(BaseModel):
+class FlowSettings(BaseModel):
     """Settings: unknown ones are wrong, and nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class RateSettings(Settings):
+class RateSettings(FlowSettings):
     """At most `limit` starts in `period_seconds`."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
@@ -82,7 +82,7 @@ class RateSettings(Settings):
         return RateLimit(self.limit, self.period_seconds, self.algorithm)
 
 
-class QueueSettings(Settings):
+class QueueSettings(FlowSettings):
     """How a queue lets its jobs in. Only what is given changes; null is the default."""
 
     concurrency: Annotated[Slots | None, Field(description="The most jobs that run at once.")] = None
@@ -122,7 +122,7 @@ class QueueSettings(Settings):
         return given
 
 
-class KeySettings(Settings):
+class KeySettings(FlowSettings):
     """What is special about one key of a queue. Only what is given changes; null is the default."""
 
     weight: Annotated[
@@ -139,7 +139,7 @@ class KeySettings(Settings):
         return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-class BreakerSettings(Settings):
+class BreakerSettings(FlowSettings):
     """When a job type is stopped because it fails, and how it comes back."""
 
     failure_rate: Annotated[
@@ -164,7 +164,7 @@ class BreakerSettings(Settings):
         return Breaker(**self.model_dump())
 
 
-class TypeSettings(Settings):
+class TypeSettings(FlowSettings):
     """How the jobs of a type are let in. Only what is given changes; null is none."""
 
     concurrency: Annotated[Slots | None, Field(description="The most jobs that run at once.")] = None
@@ -180,7 +180,7 @@ class TypeSettings(Settings):
         return given
 
 
-class PauseSettings(Settings):
+class PauseSettings(FlowSettings):
     """Why a queue is paused, by whom, and until when."""
 
     model_config = ConfigDict(json_schema_extra=alternatives(("until", "seconds")))

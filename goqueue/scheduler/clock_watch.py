@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 
-class Reading(NamedTuple):
+class ClockReading(NamedTuple):
     """The clocks at one moment, in seconds.
 
     Attributes:
@@ -21,7 +21,7 @@ class Reading(NamedTuple):
     boottime: float
 
     @classmethod
-    def now(cls, database: datetime) -> Reading:
+    def now(cls, database: datetime) -> ClockReading:
         """The clocks, right after PostgreSQL told its time."""
         monotonic = time.monotonic()
         # Only Linux has it; elsewhere PostgreSQL's clock tells of a sleep.
@@ -39,9 +39,9 @@ class ClockWatch:
 
     def __init__(self, round_seconds: float) -> None:
         self._round_seconds = round_seconds
-        self._last: Reading | None = None
+        self._last: ClockReading | None = None
 
-    def jump(self, reading: Reading) -> float:
+    def jump(self, reading: ClockReading) -> float:
         """For how many seconds, since the last reading, the silence of others may be nobody's fault.
 
         PostgreSQL's clock went faster or slower than this machine's, the machine slept, or this process stood

@@ -18,7 +18,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.scheduler import leadership_rows as leadership
-from goqueue.scheduler.leadership_rows import Lease
+from goqueue.scheduler.leadership_rows import LeadershipLease
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,7 +51,7 @@ class Leader:
         self._patience_seconds = LOOKS_BEFORE_TAKING * settings.leader_check_seconds
         self._term: int | None = None
         self._renewed_at = 0.0
-        self._seen: Lease | None = None
+        self._seen: LeadershipLease | None = None
         self._seen_at = 0.0
 
     @property
@@ -139,7 +139,7 @@ class Leader:
         self._renewed_at, self._term = now, term
         log.info("leadership_won", term=term, after=lease.holder)
 
-    def _is_free(self, lease: Lease, unchanged_seconds: float) -> bool:
+    def _is_free(self, lease: LeadershipLease, unchanged_seconds: float) -> bool:
         if lease.holder in {None, self.name} or not lease.has_sessions:
             return True
         if unchanged_seconds >= self.lease_seconds:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all, fetch_one
 
-__all__ = ["Lease", "end_sessions", "expect_holder", "is_led", "look", "renew", "resign", "take"]
+__all__ = ["LeadershipLease", "end_sessions", "expect_holder", "is_led", "look", "renew", "resign", "take"]
 
 #: How long the end of one session is waited for: it is rolling back.
 SESSION_END_MILLISECONDS = 2000
@@ -52,7 +52,7 @@ _SESSIONS = """
 _IS_HELD = "SELECT EXISTS (SELECT FROM leadership WHERE holder = %(name)s AND term = %(term)s)"
 
 
-class Lease(NamedTuple):
+class LeadershipLease(NamedTuple):
     """The leadership as it is recorded.
 
     Attributes:
@@ -70,17 +70,17 @@ class Lease(NamedTuple):
     has_sessions: bool
 
 
-def look(connection: Connection) -> Lease:
+def look(connection: Connection) -> LeadershipLease:
     """The leadership now."""
     row = fetch_one(connection, _LOOK, {})
     if row is None:
         fetch_all(connection, "INSERT INTO leadership DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id", {})
         row = fetch_one(connection, _LOOK, {})
     assert row is not None
-    return Lease(*row)
+    return LeadershipLease(*row)
 
 
-def take(connection: Connection, seen: Lease, name: str, *, lease_seconds: float) -> int | None:
+def take(connection: Connection, seen: LeadershipLease, name: str, *, lease_seconds: float) -> int | None:
     """Become the leader after the lease that was seen; the new term, or None: it is another one by now."""
     parameters = {
         "name": name,

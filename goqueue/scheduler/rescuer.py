@@ -19,7 +19,7 @@ from goqueue.engine.transitions.attempts import Rescued
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.observability import metrics
-from goqueue.scheduler.clock_watch import ClockWatch, Reading
+from goqueue.scheduler.clock_watch import ClockReading, ClockWatch
 from goqueue.scheduler.parts import Parts
 from goqueue.scheduler.service import Counts, Pause, passing_over_locked
 
@@ -90,7 +90,7 @@ class Rescuer:
     def _look_at_clocks(self) -> None:
         """Trust no silence for a lease, when the clocks jumped by what a living worker cannot make up for."""
         with self._database.autocommit() as connection:
-            jump_seconds = self._clocks.jump(Reading.now(current_time(connection)))
+            jump_seconds = self._clocks.jump(ClockReading.now(current_time(connection)))
         settings = self._settings
         if jump_seconds > max(
             settings.lease_seconds - 2 * settings.heartbeat_seconds, settings.lease_seconds / 3

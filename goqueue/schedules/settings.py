@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from goqueue.config.bounds import near_moment
 from goqueue.engine.options.schema_rules import one_kind
 from goqueue.jobs import NewJob
-from goqueue.limits.flow_settings import Settings
+from goqueue.limits.flow_settings import FlowSettings
 from goqueue.schedules.blackouts import WEEKDAYS, Blackout, DailyBlackout, DatedBlackout, end_of_blackout
 from goqueue.schedules.cron_expression import MAX_CHARACTERS, CronExpression, zone_of
 from goqueue.schedules.rules import BlackoutPolicy, CatchUp, Overlap, ScheduleDefinition, Source
@@ -72,7 +72,7 @@ ScheduleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$
 _Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
-class BlackoutSettings(Settings):
+class BlackoutSettings(FlowSettings):
     """A window in which nothing fires: `start` and `end` of a day, or `from` and `until`."""
 
     model_config = ConfigDict(
@@ -129,13 +129,13 @@ def _since_midnight(text: str) -> timedelta:
     return timedelta(hours=int(hours), minutes=int(minutes))
 
 
-class ScheduleIdentity(Settings):
+class ScheduleIdentity(FlowSettings):
     """What a schedule is called."""
 
     name: ScheduleName
 
 
-class ScheduleSettings(Settings):
+class ScheduleSettings(FlowSettings):
     """When a schedule fires."""
 
     cron: Annotated[

@@ -238,7 +238,7 @@ def test_an_attempt_that_ends_while_it_is_read_is_told_once(
     job = make_job("running", attempts=1, fence=1)
     history_of = job_history.history_of
 
-    def read(connection: Connection, job_id: int, *, limit: int) -> job_history.History:
+    def read(connection: Connection, job_id: int, *, limit: int) -> job_history.JobHistory:
         attempt(database, job_id, 1, "cancelled")
         return history_of(connection, job_id, limit=limit)
 

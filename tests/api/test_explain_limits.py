@@ -17,7 +17,7 @@ from goqueue.limits import breaker_rows as breaker_store
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits import rate_rows as rate_store
 from goqueue.limits import type_setting_rows as type_settings
-from goqueue.limits.breaker_rules import Change
+from goqueue.limits.breaker_rules import BreakerChange
 from goqueue.limits.rules import Candidate
 from goqueue.limits.settings import (
     Breaker,
@@ -72,7 +72,7 @@ def limit_type(database: Database, limits: TypeLimits) -> None:
 def move_breaker(database: Database, state: BreakerState, reason: str) -> None:
     """Move the breaker of the type of the tests."""
     with database.transaction() as connection:
-        breaker_store.moved_by_hand(connection, "noop", Change(state, reason))
+        breaker_store.moved_by_hand(connection, "noop", BreakerChange(state, reason))
 
 
 def start(database: Database, job: Job, seconds_ago: float | None) -> None:

@@ -18,7 +18,7 @@ from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.limits import breaker_rows as breaker_store
 from goqueue.limits import type_setting_rows as type_settings
 from goqueue.limits.breaker_rows import BreakerRow, End
-from goqueue.limits.breaker_rules import Change
+from goqueue.limits.breaker_rules import BreakerChange
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.settings import Breaker, BreakerState, TypeLimits
 from goqueue.limits.type_setting_rows import LimitedType
@@ -103,7 +103,7 @@ def test_a_breaker_opens_probes_and_closes(service: Breakers, database: Database
 def test_a_probe_that_fails_opens_it_again(service: Breakers, database: Database) -> None:
     """Half-open, one failure is enough, however many completed."""
     with database.transaction() as connection:
-        breaker_store.moved_by_hand(connection, "call", Change(BreakerState.HALF_OPEN, "test"))
+        breaker_store.moved_by_hand(connection, "call", BreakerChange(BreakerState.HALF_OPEN, "test"))
     end(database, completed=1, failed=1)
     assert service.run_once()["opened"] == 1
     assert state_of(database).reason == "a probe failed, after 1 that completed"
@@ -113,7 +113,7 @@ def test_what_began_before_the_change_says_nothing(service: Breakers, database: 
     """A long attempt that started before the breaker closed, and fails now, does not count against it."""
     end(database, failed=9)
     with database.transaction() as connection:
-        breaker_store.moved_by_hand(connection, "call", Change(BreakerState.CLOSED, "test"))
+        breaker_store.moved_by_hand(connection, "call", BreakerChange(BreakerState.CLOSED, "test"))
     end(database, failed=9, started="now() - interval '1 minute'")
     service.run_once()
     assert row_of(database).tally.failed == 0
@@ -138,7 +138,7 @@ def test_only_one_of_two_moves_a_breaker(service: Breakers, database: Database) 
     seen = row_of(database)
     for expected in (True, False):
         with database.transaction() as connection:
-            assert breaker_store.move(connection, seen, Change(BreakerState.OPEN, "test")) is expected
+            assert breaker_store.move(connection, seen, BreakerChange(BreakerState.OPEN, "test")) is expected
     assert service.run_once()["opened"] == 0
 
 
@@ -249,7 +249,7 @@ def test_a_type_that_fails_is_stopped(engine: Engine, database: Database, settin
     held = engine.job(job.id)
     assert (held.status, held.attempts) == ("queued", 0)
     with database.transaction() as connection:
-        breaker_store.moved_by_hand(connection, "call", Change(BreakerState.CLOSED, "test"))
+        breaker_store.moved_by_hand(connection, "call", BreakerChange(BreakerState.CLOSED, "test"))
     assert engine.wait_for(job.id).attempts == 1
 
 

@@ -315,7 +315,7 @@ def test_rows_are_deleted_at_their_age(database: Database, roller: Roller, now: 
         for length in STEPS:
             for age in (length.kept_seconds - 60, length.kept_seconds + 60):
                 key = (Scope.SERVICE, "", now - timedelta(seconds=age))
-                rollup_counts.write(connection, length, {key: rollup_counts.Count()}, now)
+                rollup_counts.write(connection, length, {key: rollup_counts.RollupCount()}, now)
     roll(roller)
     for length in STEPS:
         assert [key[2] for key in kept(database, length.seconds)] == [

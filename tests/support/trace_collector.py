@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from goqueue.dev.fakes.http_server import Answer, HttpServer, Request
+from goqueue.dev.fakes.http_server import FakeAnswer, FakeRequest, HttpServer
 
 __all__ = ["CollectedSpan", "TraceCollector"]
 
@@ -34,7 +34,7 @@ class TraceCollector(HttpServer):
         super().__init__()
         self.spans: list[CollectedSpan] = []
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: FakeRequest) -> FakeAnswer:
         """Take the spans of a batch."""
         batch = ExportTraceServiceRequest.FromString(request.body)
         for resource in batch.resource_spans:
@@ -51,7 +51,7 @@ class TraceCollector(HttpServer):
                     )
                     for span in scope.spans
                 ]
-        return Answer(headers={"Content-Type": "application/x-protobuf"}, body=b"")
+        return FakeAnswer(headers={"Content-Type": "application/x-protobuf"}, body=b"")
 
     def of(self, trace_id: str) -> dict[str, CollectedSpan]:
         """The spans of a trace, by their names: of two of one name, the first that came."""

@@ -17,7 +17,7 @@ import httpx
 
 from goqueue.dev.demo import _all_jobs, _Demo
 from goqueue.dev.demo_jobs import kinds_of
-from goqueue.dev.demo_report import Facts, print_report
+from goqueue.dev.demo_report import DemoFacts, print_report
 from goqueue.dev.embedded_stack import EmbeddedStack
 from goqueue.ops.supervisor import StopRequest
 from tests.support.compose import Compose, Counterparts, docker, docker_answers
@@ -116,7 +116,7 @@ def check_demo(stack: Compose, counterparts: Counterparts, jobs: int) -> None:
         demo = _Demo(cast("EmbeddedStack", counterparts), client, kinds, StopRequest())
         replays = demo.run()
         found = _all_jobs(client)
-    facts = Facts(
+    facts = DemoFacts(
         found, replays, counterparts.mail, counterparts.payments, counterparts.webhooks, ended_well=True
     )
     assert print_report(facts, kinds), "the demo's numbers are wrong"

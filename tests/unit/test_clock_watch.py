@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.scheduler.clock_watch import ClockWatch, Reading
+from goqueue.scheduler.clock_watch import ClockReading, ClockWatch
 
 seconds = st.floats(0, 1e6, allow_nan=False)
 
@@ -31,8 +31,8 @@ seconds = st.floats(0, 1e6, allow_nan=False)
 def test_jumps(database: float, monotonic: float, boottime: float, jump: float) -> None:
     """A jump is what one clock went ahead of another, or what a round took too long."""
     watch = ClockWatch(2)
-    assert watch.jump(Reading(1e9, 5e3, 6e3)) == 0
-    after = Reading(1e9 + database, 5e3 + monotonic, 6e3 + boottime)
+    assert watch.jump(ClockReading(1e9, 5e3, 6e3)) == 0
+    after = ClockReading(1e9 + database, 5e3 + monotonic, 6e3 + boottime)
     assert watch.jump(after) == pytest.approx(jump)
     assert watch.jump(after) == 0
 
@@ -43,13 +43,13 @@ def test_clocks_that_go_together_never_jump(start: float, steps: list[float]) ->
     watch = ClockWatch(2)
     for step in steps:
         start += step
-        assert watch.jump(Reading(start + 1e9, start, start + 100)) == pytest.approx(0, abs=1e-3)
+        assert watch.jump(ClockReading(start + 1e9, start, start + 100)) == pytest.approx(0, abs=1e-3)
 
 
 def test_a_reading_has_the_clocks_of_this_machine() -> None:
     """What PostgreSQL told goes with the monotonic clock, and with one that is never behind it."""
     before = time.monotonic()
-    reading = Reading.now(datetime(2026, 1, 1, tzinfo=UTC))
+    reading = ClockReading.now(datetime(2026, 1, 1, tzinfo=UTC))
     assert before <= reading.monotonic <= time.monotonic()
     assert reading.boottime >= reading.monotonic - 1
     assert reading.database == datetime(2026, 1, 1, tzinfo=UTC).timestamp()

@@ -16,12 +16,12 @@ from goqueue.insight.explain.facts import (
     Blocker,
     Crew,
     Facts,
-    Holder,
     LimitFacts,
     Parent,
     Position,
     QueueFacts,
     RateFacts,
+    SlotHolder,
     TypeFacts,
     WorkerFacts,
 )
@@ -90,7 +90,9 @@ TABLE: dict[ReasonCode, Facts] = {
         blocker=Blocker(2, explained(facts(job=job(id=2, available_at=LATER), attempt=FAILED))),
     ),
     ReasonCode.LIMIT_REACHED: facts(
-        limits=(LimitFacts("key", "a", 1, 1, (Holder(5, "running", EARLIER), Holder(6, "let_in", None))),)
+        limits=(
+            LimitFacts("key", "a", 1, 1, (SlotHolder(5, "running", EARLIER), SlotHolder(6, "let_in", None))),
+        )
     ),
     ReasonCode.RATE_LIMITED: rated(RateAlgorithm.TOKEN_BUCKET),
     ReasonCode.RAMPING: facts(queue=QueueFacts(ramp=0.1, ramping_since=EARLIER, ramping_until=LATER), held=9),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
@@ -212,6 +213,17 @@ def test_only_the_configuration_reads_the_environment(path: Path) -> None:
         )
     ]
     assert reads == []
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """Whoever looks for a class by its name finds one; what a module keeps to itself is not counted."""
+    names = Counter(
+        node.name
+        for path in MODULES
+        for node in parsed(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_domain_is_pure() -> None:

@@ -17,8 +17,8 @@ import pytest
 from goqueue.actors.checked_connections import AddressRefusedError, allow_global, deadline, resolve_host
 from goqueue.actors.outgoing import (
     ANSWER_MAX_BYTES,
-    Answer,
     CallFailedError,
+    HttpAnswer,
     HttpCaller,
     retry_after_seconds,
     tls_context,
@@ -41,7 +41,7 @@ def caller_for(allow: Any = None, resolve: Any = None) -> Iterator[HttpCaller]:
         caller.close()
 
 
-def call(caller: HttpCaller, url: str, *, content: bytes = b"{}", timeout_seconds: float = 5) -> Answer:
+def call(caller: HttpCaller, url: str, *, content: bytes = b"{}", timeout_seconds: float = 5) -> HttpAnswer:
     """POST to the URL."""
     return caller.call("POST", url, headers={}, content=content, timeout_seconds=timeout_seconds)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from goqueue.dashboard import schema_form
 from goqueue.dashboard.create_form import settings_of, texts_of_document, wrong_beside
 from goqueue.dashboard.form_values import payload_of, texts_of
-from goqueue.dashboard.schema_form import Kind, all_fields, form_of
+from goqueue.dashboard.schema_form import FieldKind, all_fields, form_of
 from goqueue.engine.submit import current_broker
 
 
@@ -85,23 +85,23 @@ def typed(**changes: str) -> tuple[Any, dict[str, str]]:
 @pytest.mark.parametrize(
     ("label", "kind"),
     [
-        ("name", Kind.TEXT),
-        ("count", Kind.INTEGER),
-        ("price", Kind.NUMBER),
-        ("is_gift", Kind.CHECK),
-        ("colour", Kind.CHOICE),
-        ("size", Kind.CHOICE),
-        ("comment", Kind.LONG_TEXT),
-        ("day", Kind.DATE),
-        ("address", Kind.GROUP),
-        ("second", Kind.GROUP),
-        ("labels", Kind.LIST),
-        ("amounts", Kind.LIST),
-        ("extras", Kind.JSON),
-        ("either", Kind.JSON),
+        ("name", FieldKind.TEXT),
+        ("count", FieldKind.INTEGER),
+        ("price", FieldKind.NUMBER),
+        ("is_gift", FieldKind.CHECK),
+        ("colour", FieldKind.CHOICE),
+        ("size", FieldKind.CHOICE),
+        ("comment", FieldKind.LONG_TEXT),
+        ("day", FieldKind.DATE),
+        ("address", FieldKind.GROUP),
+        ("second", FieldKind.GROUP),
+        ("labels", FieldKind.LIST),
+        ("amounts", FieldKind.LIST),
+        ("extras", FieldKind.JSON),
+        ("either", FieldKind.JSON),
     ],
 )
-def test_each_type_has_its_field(label: str, kind: Kind) -> None:
+def test_each_type_has_its_field(label: str, kind: FieldKind) -> None:
     """What a person can fill in is a field of that kind, and the rest is JSON."""
     assert BY_LABEL[label].kind is kind
 
@@ -186,7 +186,7 @@ def test_an_emptied_default_is_no_default() -> None:
 def test_a_truth_value_that_may_be_missing_is_a_choice() -> None:
     """A box cannot say: neither."""
     form = form_of({"type": "object", "properties": {"wanted": {"type": "boolean"}}})
-    assert (form[0].kind, form[0].choices) == (Kind.CHOICE, ("true", "false"))
+    assert (form[0].kind, form[0].choices) == (FieldKind.CHOICE, ("true", "false"))
     assert payload_of(form, {"payload.wanted": ""}) == ({}, {})
     assert payload_of(form, {"payload.wanted": "false"}) == ({"wanted": False}, {})
 
@@ -205,15 +205,15 @@ def test_what_is_no_form_is_one_field_of_json(schema: Any) -> None:
     """A payload without known members, or with too many, is typed as JSON."""
     (field,) = form_of(schema if isinstance(schema, dict) else {"$ref": "#/$defs/nothing"})
     assert field.path == ()
-    if field.kind is Kind.JSON:
+    if field.kind is FieldKind.JSON:
         assert payload_of((field,), {"payload": '{"a": [1]}'}) == ({"a": [1]}, {})
 
 
 def test_a_schema_that_contains_itself_ends() -> None:
     """Its inner self is JSON."""
     tree = {field.path: field.kind for field in all_fields((BY_LABEL["tree"],))}
-    assert tree[("tree", "name")] is Kind.TEXT
-    assert tree[("tree", "children")] is Kind.JSON
+    assert tree[("tree", "name")] is FieldKind.TEXT
+    assert tree[("tree", "children")] is FieldKind.JSON
 
 
 def test_names_of_fields_are_told_apart() -> None:
@@ -331,7 +331,7 @@ def test_parameters_of_a_call_have_a_form() -> None:
     """A schema that was made of a handler's parameters is one as well."""
     schema = TypeAdapter(dict[str, int]).json_schema()
     (field,) = form_of(schema)
-    assert (field.kind, schema_form.FIELDS_MAX) == (Kind.JSON, 200)
+    assert (field.kind, schema_form.FIELDS_MAX) == (FieldKind.JSON, 200)
 
 
 # What stands beside the payload

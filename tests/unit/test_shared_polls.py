@@ -10,7 +10,7 @@ import pytest
 from falcon import testing
 
 from goqueue.dashboard import shared_polls, shared_readings
-from goqueue.dashboard.shared_polls import Answer, SharedPolls, is_poll
+from goqueue.dashboard.shared_polls import PollAnswer, SharedPolls, is_poll
 from goqueue.dashboard.shared_readings import SharedReadings
 from goqueue.errors import DatabaseUnavailableError
 from tests.support.waiting import wait_until
@@ -51,7 +51,7 @@ def test_only_a_request_for_the_live_part_is_a_poll() -> None:
 
 def test_an_answer_is_given_again_for_less_than_two_seconds(clock: Clock) -> None:
     """Who asks every two seconds gets a new one each time; of another address there is none."""
-    polls, answer = SharedPolls(), Answer.of(b"body")
+    polls, answer = SharedPolls(), PollAnswer.of(b"body")
     assert polls.find(poll()) is None
     polls.keep(poll(), answer)
     clock.now += 1.8
@@ -64,7 +64,7 @@ def test_an_answer_is_given_again_for_less_than_two_seconds(clock: Clock) -> Non
 
 def test_one_makes_the_next_answer_while_others_get_the_one_before(clock: Clock) -> None:
     """Once an answer is no longer good, the first who asks makes the next; an old one is given to nobody."""
-    polls, answer = SharedPolls(), Answer.of(b"body")
+    polls, answer = SharedPolls(), PollAnswer.of(b"body")
     polls.keep(poll(), answer)
     clock.now += 2.0
     assert polls.find(poll()) is None
@@ -76,7 +76,7 @@ def test_one_makes_the_next_answer_while_others_get_the_one_before(clock: Clock)
 def test_a_change_is_seen_at_once(clock: Clock) -> None:
     """After a change no answer from before it is given."""
     polls = SharedPolls()
-    polls.keep(poll(), Answer.of(b"before"))
+    polls.keep(poll(), PollAnswer.of(b"before"))
     clock.now += 0.1
     polls.forget()
     assert polls.find(poll()) is None
@@ -88,8 +88,8 @@ def test_few_answers_are_kept_and_no_large_one(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(shared_polls, "KEPT", 2)
     polls = SharedPolls()
     for name in ("one", "two", "three"):
-        polls.keep(poll(f"/dashboard/{name}"), Answer.of(name.encode()))
-    polls.keep(poll("/dashboard/four"), Answer.of(b"x" * (shared_polls.KEPT_MAX_BYTES + 1)))
+        polls.keep(poll(f"/dashboard/{name}"), PollAnswer.of(name.encode()))
+    polls.keep(poll("/dashboard/four"), PollAnswer.of(b"x" * (shared_polls.KEPT_MAX_BYTES + 1)))
     found = [polls.find(poll(f"/dashboard/{name}")) for name in ("one", "two", "three", "four")]
     assert [one and one.body for one in found] == [None, b"two", b"three", None]
 
@@ -97,7 +97,7 @@ def test_few_answers_are_kept_and_no_large_one(monkeypatch: pytest.MonkeyPatch) 
 def test_everybody_gets_their_own_token() -> None:
     """The stand-in of an answer is replaced by the token of whoever asks."""
     polls = SharedPolls()
-    answer = Answer.of(f'<input value="{polls.stand_in}">'.encode())
+    answer = PollAnswer.of(f'<input value="{polls.stand_in}">'.encode())
     assert polls.body_for(answer, "mine") == b'<input value="mine">'
     assert SharedPolls().stand_in != polls.stand_in
 

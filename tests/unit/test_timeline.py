@@ -12,7 +12,7 @@ import pytest
 from goqueue.dashboard.timeline import Timeline, timeline
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.listing_rows import Attempt
-from goqueue.insight.job_history_rows import Edit, History
+from goqueue.insight.job_history_rows import Edit, JobHistory
 from goqueue.jobs import Job, JobStatus, OnParentFailure
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -49,7 +49,7 @@ def life_of(
     **columns: Any,
 ) -> Timeline:
     """The timeline of a job with these columns."""
-    history = History(list(attempts), has_more, list(edits))
+    history = JobHistory(list(attempts), has_more, list(edits))
     return timeline(replace(JOB, **columns), history, parents=parents, children=children, now=at(now))
 
 

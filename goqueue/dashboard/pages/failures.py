@@ -40,7 +40,7 @@ CHOICE = ("queue", "type", "since")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFailures:
     """Which groups are shown.
 
     Attributes:
@@ -65,7 +65,7 @@ class FailuresPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The page; what is wrong about its address is told beside the field."""
         said = {name: request.get_param(name) or "" for name in FIELDS}
-        wanted, wrong = Wanted(FailureFilter(), "last_seen"), Blanks()
+        wanted, wrong = WantedFailures(FailureFilter(), "last_seen"), Blanks()
         try:
             wanted = _wanted(said)
         except InvalidJobError as error:
@@ -88,7 +88,7 @@ class FailuresPage(Page):
             types=sorted(self._context.broker.job_types),
         )
 
-    def _read(self, wanted: Wanted) -> list[ShownGroup]:
+    def _read(self, wanted: WantedFailures) -> list[ShownGroup]:
         with one_moment(self._context.read_database) as connection:
             now = current_time(connection)
             return failure_groups.shown(
@@ -122,7 +122,7 @@ class FailurePage(Page):
             traceback_text=traceback,
         )
 
-    def _read(self, fingerprint: str, wanted: Wanted) -> _Group:
+    def _read(self, fingerprint: str, wanted: WantedFailures) -> _Group:
         with one_moment(self._context.read_database) as connection:
             found = wanted.at(current_time(connection))
             groups = []
@@ -173,7 +173,7 @@ def _in_words(said: Mapping[str, str]) -> list[str]:
     return [told for name, told in words.items() if said[name]]
 
 
-def _wanted(said: Mapping[str, str]) -> Wanted:
+def _wanted(said: Mapping[str, str]) -> WantedFailures:
     """What an address asks for.
 
     Raises:
@@ -186,4 +186,4 @@ def _wanted(said: Mapping[str, str]) -> Wanted:
     query = validate(FailuresQuery, given, whole="query")
     found = FailureFilter(query.queue, query.type, query.since)
     back = None if span is None else timedelta(seconds=span.seconds)
-    return Wanted(found, query.order, back)
+    return WantedFailures(found, query.order, back)

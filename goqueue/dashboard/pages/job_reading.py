@@ -22,7 +22,7 @@ from goqueue.engine.transitions import jobs as job_store
 from goqueue.insight import job_history_rows as job_history
 from goqueue.insight.explain import Explanation
 from goqueue.insight.explain import fact_rows as explanation
-from goqueue.insight.job_history_rows import History
+from goqueue.insight.job_history_rows import JobHistory
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 
 __all__ = ["ATTEMPTS_SHOWN", "LINES_SHOWN", "LINKS_SHOWN", "AttemptView", "JobView", "pretty", "read"]
@@ -76,7 +76,7 @@ class JobView:
 
     job: Job
     now: datetime
-    history: History
+    history: JobHistory
     parents: list[Link]
     children: list[Link]
     attempt: AttemptView | None
@@ -123,7 +123,7 @@ def pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
-def _attempt(connection: Connection, job: Job, history: History, fence: int | None) -> AttemptView | None:
+def _attempt(connection: Connection, job: Job, history: JobHistory, fence: int | None) -> AttemptView | None:
     """The attempt with this fence; where there is none, the one that runs, or the last that has ended."""
     wanted = None if fence is None else _ended(connection, job, fence)
     if wanted is not None:

@@ -59,7 +59,7 @@ class RootPage:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueView:
+class OverviewQueue:
     """A queue, with what becomes of it."""
 
     glance: QueueGlance
@@ -77,7 +77,7 @@ class Now:
     """
 
     service: ServiceGlance
-    queues: list[QueueView]
+    queues: list[OverviewQueue]
     groups: list[ShownGroup]
     is_counted: bool
 
@@ -176,7 +176,7 @@ def _range_of(request: falcon.Request) -> TimeRange:
     return RANGES[name]
 
 
-def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> QueueView:
+def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> OverviewQueue:
     rate = ended_per_second(steps, up_to - timedelta(seconds=RATE_SECONDS), up_to)
     future = outlook(
         glance.ready,
@@ -185,7 +185,7 @@ def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> QueueView:
         running=glance.running,
         held_by=_held_by(glance),
     )
-    return QueueView(glance, rate, future, _line(steps, up_to))
+    return OverviewQueue(glance, rate, future, _line(steps, up_to))
 
 
 def _held_by(glance: QueueGlance) -> Course | None:

@@ -19,7 +19,7 @@ from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.errors import InvalidJobError
-from goqueue.limits.flow_settings import Settings
+from goqueue.limits.flow_settings import FlowSettings
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
@@ -69,11 +69,11 @@ class ScheduleView:
     strip: Strip
 
 
-class _SchedulesQuery(Settings):
+class _SchedulesQuery(FlowSettings):
     after: str | None = None
 
 
-class _HistoryQuery(Settings):
+class _HistoryQuery(FlowSettings):
     before: QueryMoment | None = None
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FakeRequest:
     """One request as it arrived; header names are in lower case."""
 
     method: str
@@ -26,7 +26,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FakeAnswer:
     """What to answer, and how badly.
 
     Attributes:
@@ -68,7 +68,7 @@ class HttpServer:
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: FakeRequest) -> FakeAnswer:
         """The answer to one request; called on many threads at once."""
         raise NotImplementedError
 
@@ -174,12 +174,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_PUT = do_PATCH = do_GET = do_POST  # noqa: N815  (the names that http.server looks for)
 
-    def _request(self) -> Request:
+    def _request(self) -> FakeRequest:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        return Request(self.command, self.path, headers, body)
+        return FakeRequest(self.command, self.path, headers, body)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: FakeAnswer) -> None:
         headers = {
             "Date": self.date_time_string(),
             "Content-Type": "application/json",

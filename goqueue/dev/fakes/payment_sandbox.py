@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from goqueue.dev.fakes.http_server import Answer, HttpServer, Request
+from goqueue.dev.fakes.http_server import FakeAnswer, FakeRequest, HttpServer
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class _Rule:
     """What happens to the first `times` requests (None: all) of payments whose id starts with `prefix`."""
 
     prefix: str
-    answer: Answer
+    answer: FakeAnswer
     times: int | None = None
     charges: bool = False
 
@@ -74,18 +74,18 @@ class PaymentSandbox(HttpServer):
 
     def throttle(self, prefix: str, *, retry_after_seconds: int, times: int = 1) -> None:
         """Answer 429 with Retry-After to the first requests of each payment, and do not charge."""
-        answer = Answer(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(retry_after_seconds)})
+        answer = FakeAnswer(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(retry_after_seconds)})
         self._add(_Rule(prefix, answer, times))
 
     def slow(self, prefix: str, *, seconds: float, times: int | None = None) -> None:
         """Charge, and answer only after this long."""
-        self._add(_Rule(prefix, Answer(delay_seconds=seconds), times, charges=True))
+        self._add(_Rule(prefix, FakeAnswer(delay_seconds=seconds), times, charges=True))
 
     def lose_answer(self, prefix: str, *, times: int = 1) -> None:
         """Charge, and close the connection without an answer."""
-        self._add(_Rule(prefix, Answer(lost=True), times, charges=True))
+        self._add(_Rule(prefix, FakeAnswer(lost=True), times, charges=True))
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: FakeRequest) -> FakeAnswer:
         """Charge or refuse; never both, and never twice for one key."""
         if request.method != "POST" or request.path != "/charges":
             return _json(HTTPStatus.NOT_FOUND, {"status": "error"})
@@ -100,7 +100,7 @@ class PaymentSandbox(HttpServer):
         with self.lock:
             self._rules.insert(0, rule)  # the latest rule wins
 
-    def _answer_payment(self, payment_id: str, request: Request) -> Answer:
+    def _answer_payment(self, payment_id: str, request: FakeRequest) -> FakeAnswer:
         self.requests[payment_id] += 1
         number = self.requests[payment_id]
         rule = next((rule for rule in self._rules if rule.applies(payment_id, number)), None)
@@ -109,9 +109,9 @@ class PaymentSandbox(HttpServer):
         charged = self._charge(payment_id, request)
         if rule is None or charged.status != HTTPStatus.OK:
             return charged
-        return Answer(body=charged.body, delay_seconds=rule.answer.delay_seconds, lost=rule.answer.lost)
+        return FakeAnswer(body=charged.body, delay_seconds=rule.answer.delay_seconds, lost=rule.answer.lost)
 
-    def _charge(self, payment_id: str, request: Request) -> Answer:
+    def _charge(self, payment_id: str, request: FakeRequest) -> FakeAnswer:
         key = request.headers.get("idempotency-key")
         known = self._by_key.get(key) if key else None
         if known and known.request_body != request.body:
@@ -126,5 +126,5 @@ class PaymentSandbox(HttpServer):
         return _json(HTTPStatus.OK, {"id": charge.id, "status": "succeeded"})
 
 
-def _json(status: int, body: dict[str, str]) -> Answer:
-    return Answer(status, json.dumps(body).encode())
+def _json(status: int, body: dict[str, str]) -> FakeAnswer:
+    return FakeAnswer(status, json.dumps(body).encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from goqueue.dev.fakes.http_server import Answer, HttpServer, Request
+from goqueue.dev.fakes.http_server import FakeAnswer, FakeRequest, HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,23 +50,25 @@ class WebhookReceiver(HttpServer):
         self.received = self.valid = self.invalid = 0
         self.deliveries: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
-        self.last: Request | None = None
+        self.last: FakeRequest | None = None
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: FakeRequest) -> FakeAnswer:
         """Verify, count, and answer by the path; a wrong signature is answered 401, whatever the path."""
         webhook_id = request.headers.get("webhook-id", "")
         verified = self._verify(request)
         with self.lock:
             times = self._count(request, webhook_id, verified=verified)
         answer = (
-            self._by_path(request.path, times) if verified is not False else Answer(HTTPStatus.UNAUTHORIZED)
+            self._by_path(request.path, times)
+            if verified is not False
+            else FakeAnswer(HTTPStatus.UNAUTHORIZED)
         )
         if answer.status // 100 == SUCCESS and not answer.lost:
             with self.lock:
                 self.accepted[webhook_id] += 1
         return answer
 
-    def _verify(self, request: Request) -> bool | None:
+    def _verify(self, request: FakeRequest) -> bool | None:
         if self._webhook is None:
             return None
         try:
@@ -75,7 +77,7 @@ class WebhookReceiver(HttpServer):
             return False
         return True
 
-    def _count(self, request: Request, webhook_id: str, *, verified: bool | None) -> int:
+    def _count(self, request: FakeRequest, webhook_id: str, *, verified: bool | None) -> int:
         self.last = request
         self.received += 1
         self.valid += verified is True
@@ -83,24 +85,26 @@ class WebhookReceiver(HttpServer):
         self.deliveries[webhook_id] += 1
         return self.deliveries[webhook_id]
 
-    def _by_path(self, path: str, times: int) -> Answer:
+    def _by_path(self, path: str, times: int) -> FakeAnswer:
         name, _, argument = path.partition("?")[0].strip("/").partition("/")
         behaviour = BEHAVIOURS.get(name)
-        return behaviour(argument, times) if behaviour else Answer(HTTPStatus.NOT_FOUND)
+        return behaviour(argument, times) if behaviour else FakeAnswer(HTTPStatus.NOT_FOUND)
 
 
-BEHAVIOURS: dict[str, Callable[[str, int], Answer]] = {
-    "ok": lambda _, __: Answer(),
-    "fail": lambda n, times: Answer(HTTPStatus.SERVICE_UNAVAILABLE if times <= int(n) else HTTPStatus.OK),
-    "gone": lambda _, __: Answer(HTTPStatus.GONE),
-    "status": lambda status, _: Answer(int(status)),
+BEHAVIOURS: dict[str, Callable[[str, int], FakeAnswer]] = {
+    "ok": lambda _, __: FakeAnswer(),
+    "fail": lambda n, times: FakeAnswer(HTTPStatus.SERVICE_UNAVAILABLE if times <= int(n) else HTTPStatus.OK),
+    "gone": lambda _, __: FakeAnswer(HTTPStatus.GONE),
+    "status": lambda status, _: FakeAnswer(int(status)),
     "throttle": lambda seconds, times: (
-        Answer(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": seconds}) if times == 1 else Answer()
+        FakeAnswer(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": seconds})
+        if times == 1
+        else FakeAnswer()
     ),
-    "slow": lambda seconds, _: Answer(delay_seconds=float(seconds)),
-    "drip": lambda _, __: Answer(drip_seconds=DRIP_SECONDS),
-    "large": lambda _, __: Answer(body=b"x" * LARGE_BYTES),
-    "lost": lambda _, times: Answer(lost=times == 1),
-    "redirect": lambda _, __: Answer(HTTPStatus.FOUND, headers={"Location": "/ok"}),
-    "cookie": lambda _, __: Answer(headers={"Set-Cookie": "session=secret"}),
+    "slow": lambda seconds, _: FakeAnswer(delay_seconds=float(seconds)),
+    "drip": lambda _, __: FakeAnswer(drip_seconds=DRIP_SECONDS),
+    "large": lambda _, __: FakeAnswer(body=b"x" * LARGE_BYTES),
+    "lost": lambda _, times: FakeAnswer(lost=times == 1),
+    "redirect": lambda _, __: FakeAnswer(HTTPStatus.FOUND, headers={"Location": "/ok"}),
+    "cookie": lambda _, __: FakeAnswer(headers={"Set-Cookie": "session=secret"}),
 }

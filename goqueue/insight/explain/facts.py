@@ -150,7 +150,7 @@ class Crew(NamedTuple):
         return self.threads - self.busy
 
 
-class Holder(NamedTuple):
+class SlotHolder(NamedTuple):
     """A job that holds a slot.
 
     Attributes:
@@ -176,7 +176,7 @@ class LimitFacts(NamedTuple):
     name: str
     number: int
     held: int
-    holders: tuple[Holder, ...]
+    holders: tuple[SlotHolder, ...]
 
 
 class RateFacts(NamedTuple):

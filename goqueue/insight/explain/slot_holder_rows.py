@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all, fetch_one
-from goqueue.insight.explain.facts import Holder, JobFacts, LimitFacts, QueueFacts, TypeFacts
+from goqueue.insight.explain.facts import JobFacts, LimitFacts, QueueFacts, SlotHolder, TypeFacts
 from goqueue.limits.settings import KeyLimits
 
 __all__ = ["HOLDERS_MAX", "key_of", "limits_reached"]
@@ -93,5 +93,5 @@ def _numbers(
         yield "type", job.type, limited.governed.limits.concurrency
 
 
-def _held_by(connection: Connection, kind: str, parameters: dict[str, Any]) -> tuple[Holder, ...]:
-    return tuple(Holder(*row) for row in fetch_all(connection, _HOLDERS[kind], parameters))
+def _held_by(connection: Connection, kind: str, parameters: dict[str, Any]) -> tuple[SlotHolder, ...]:
+    return tuple(SlotHolder(*row) for row in fetch_all(connection, _HOLDERS[kind], parameters))
