@@ -54,7 +54,7 @@ test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine a
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 test-system: $(READY) ## Kill, stop, cut and deploy whole stacks of real processes, a short chaos run among them
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal tests/system
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/system
 
 test-browser: $(READY) setup-browser ## Run the tests of the dashboard in a real Chromium, beside real processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/browser

@@ -41,6 +41,9 @@ SHORT_SUSPECT_SECONDS = 2.0
 BESIDE_SUSPECT_SECONDS = 0.5
 
 
+#: How often it is looked whether the last outcome was recorded.
+RECORDING_SECONDS = 0.005
+
 #: What a fetch took that was not made.
 NOTHING = Fetched([])
 
@@ -127,8 +130,19 @@ class JobConsumer(Consumer):
             time.sleep(OUTAGE_PAUSE_SECONDS)
             return False
         if self._alone:
-            return broker.slots.wait_for_idle(block)
+            return broker.slots.wait_for_idle(block) and self._all_is_recorded()
         return broker.slots.wait_for_room(block) > 0
+
+    def _all_is_recorded(self) -> bool:
+        """Whether what ran here before is recorded, which takes a moment.
+
+        Who runs alone may take this process along, and with it the outcomes that are not written yet: the
+        jobs would count as taken along, though they had ended.
+        """
+        if not len(self._broker.holdings):
+            return True
+        time.sleep(RECORDING_SECONDS)
+        return False
 
     def _is_closed(self) -> bool:
         """Whether this process takes no more jobs: they stay on the runway, for others."""
@@ -191,8 +205,18 @@ class JobConsumer(Consumer):
     def _taken(self, count: int, *, suspects: bool) -> int:
         slots = self._broker.slots
         if self._alone:
-            return int(slots.take_all())
+            return int(self._take_whole_process())
         return int(slots.take_suspect()) if suspects else slots.take(count)
+
+    def _take_whole_process(self) -> bool:
+        slots = self._broker.slots
+        if not slots.take_all():
+            return False
+        if len(self._broker.holdings):
+            # Another queue's job came and went between the look and this.
+            slots.give_back()
+            return False
+        return True
 
     def _claim(self, messages: list[Message], fetched: Fetched) -> None:
         slots, suspect = self._broker.slots, fetched.suspects

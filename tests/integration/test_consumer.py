@@ -256,3 +256,19 @@ def test_a_shutdown_gives_back_what_does_not_end(
             thread.join(10)
         monkeypatch.setattr(engine.worker, "stop", lambda timeout: None)  # noqa: ARG005  (it is stopped)
     assert settings.worker_threads == 4
+
+
+def test_who_runs_alone_starts_when_all_before_is_recorded(broker: JobBroker, make_job: JobFactory) -> None:
+    """It may take the process along, and with it an outcome that is not written yet."""
+    ended, lonely = make_job(quarantined=True, suspicion=2), make_job(quarantined=True, suspicion=2)
+    push(broker, ended, lonely, queue=QUARANTINE_QUEUE)
+    consumer = JobConsumer(broker, QUARANTINE_QUEUE)
+    (message,) = drain(consumer)
+    message.release()
+    consumer.ack(message)
+    assert broker.slots.held == 0
+    assert drain(consumer) == []
+    # As the recorder does when it has written it.
+    broker.holdings.remove(message.current)
+    (message,) = drain(consumer)
+    assert message.current.id == lonely.id

@@ -46,6 +46,8 @@ def test_garbage_on_the_runway_is_counted_and_removed(data_folder: Path) -> None
         waiting = stack.collector.submit("quick", 20)
         _litter(stack, done, waiting)
         stack.rows("UPDATE queues SET paused_at = NULL RETURNING name")
+        # A runway that is paused may be emptied meanwhile; this one is not.
+        stack.redis.rpush(stack.redis_key("runway"), b"hello")
         stack.wait_until_finished(20)
         report = stack.report()
         assert report.valid

@@ -20,6 +20,7 @@ WORKER_FAILPOINTS = (
 SCHEDULER_FAILPOINTS = "in_dispatch:kill:0.004"
 
 
+@pytest.mark.timeout(300)
 def test_processes_that_die_anywhere_lose_nothing(data_folder: Path) -> None:
     """Workers and the scheduler kill themselves at every failpoint, and are restarted: the run is valid."""
     with Stack(data_folder, **FAST_LEASES) as stack:
