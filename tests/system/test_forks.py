@@ -78,5 +78,6 @@ def test_a_forked_process_has_connections_of_its_own(data_folder: Path) -> None:
         assert stack.rows(counts) == [("enqueues_in_pool", 6), ("naps", 48), ("quick", 200)]
         assert stack.rows("SELECT DISTINCT outcome FROM attempts") == [("completed",)]
         assert len(stack.rows("SELECT 1 FROM workers")) == 1
-        trouble = ["heartbeat_failed", "fetching_paused", "outcomes_postponed", "push_postponed"]
-        assert [stack.logged(event) for event in trouble] == [0, 0, 0, 0]
+        # A push may be postponed: on a loaded machine a new connection takes long, and the scheduler pushes.
+        trouble = ["heartbeat_failed", "fetching_paused", "outcomes_postponed"]
+        assert [stack.logged(event) for event in trouble] == [0, 0, 0]
