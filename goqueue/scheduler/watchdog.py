@@ -57,10 +57,12 @@ class Watchdog:
         self._stopping.set()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            before, leads = clock(), self._leader.term is not None
-            self._stopping.wait(CHECK_SECONDS)
-            self.look(clock() - before, leads=leads)
+        # Each turn begins where the one before ended: there is no moment between them to be stopped in unseen.
+        before, led = clock(), self._leader.term is not None
+        while not self._stopping.wait(CHECK_SECONDS):
+            now = clock()
+            self.look(now - before, leads=led)
+            before, led = now, self._leader.term is not None
 
     def look(self, slept_seconds: float, *, leads: bool) -> None:
         """Judge one turn of so many seconds, at whose beginning this process led or not."""

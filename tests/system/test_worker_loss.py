@@ -90,10 +90,14 @@ def test_a_standby_takes_the_lead_when_the_leading_scheduler_is_stopped(data_fol
         leading, term = _two_schedulers(stack)
         stack.workers(1)
         stack.pause(leading.pid)
+        paused_at = time.monotonic()
         wait_until(lambda: _term(stack) > term, 15, "the standby to lead")
         stack.collector.submit("quick", 300)
         stack.wait_until_finished(20)
         taken = _term(stack)
+        # One that was stopped for less than its lease finds out itself that it leads no more, and stands by.
+        longer = stack.settings.leader_lease_seconds + 1
+        wait_until(lambda: time.monotonic() - paused_at > longer, 15, "the stop to outlast the lease")
         stack.resume(leading.pid)
         wait_until(leading.has_ended, 20, "the stopped one to end")
         assert leading.exit_code == EXIT_CODE
