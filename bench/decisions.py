@@ -190,17 +190,19 @@ class _Spread(GoQueue):
 
     def enqueue_many(self, job: str, count: int, payload: dict[str, float]) -> None:
         """Create jobs by the batch, a share in each queue."""
-        submit = import_module("goqueue.engine.submit")
+        creator = import_module("goqueue.instance").default().creator
+        new_job = import_module("goqueue.engine.new_job").new_job
         broker = import_module("goqueue.actors").broker
         for number in range(self._queues):
-            one = submit.new_job(broker, job, payload, queue=f"bench{number or ''}")
-            submit.current_submitter().many([one] * (count // self._queues))
+            one = new_job(broker, job, payload, queue=f"bench{number or ''}")
+            creator.many([one] * (count // self._queues))
 
 
 def priorities(stack: Stack) -> None:
     """How long a job of each priority, created last, waits behind a backlog."""
     print("\n## priorities: created behind 4,000 jobs of 10 ms on 2 x 8 threads, seconds until it began")
-    submit = import_module("goqueue.engine.submit")
+    creator = import_module("goqueue.instance").default().creator
+    new_job = import_module("goqueue.engine.new_job").new_job
     broker = import_module("goqueue.actors").broker
     system = GoQueue(stack)
     for priority in (0, 1, 100):
@@ -208,8 +210,8 @@ def priorities(stack: Stack) -> None:
         system.enqueue_many("nap", 4_000, {"seconds": 0.01})
         with system.running():
             wait_until(lambda: _done(stack) > 100, seconds=60, what="the backlog moves")
-            one = submit.new_job(broker, "nap", {"seconds": 0.01}, priority=priority)
-            print(f"priority {priority:4} {_waited(stack, submit.current_submitter().one(one).id):8.2f} s")
+            one = new_job(broker, "nap", {"seconds": 0.01}, priority=priority)
+            print(f"priority {priority:4} {_waited(stack, creator.one(one).id):8.2f} s")
 
 
 def _done(stack: Stack) -> int:

@@ -40,7 +40,7 @@ def goqueue_enqueues(stack: Stack, count: int) -> float:
     import goqueue  # noqa: PLC0415  (its modules read the environment that the stack has set)
     import goqueue.actors  # noqa: PLC0415
     from bench.goqueue_jobs import noop  # noqa: PLC0415
-    from goqueue.engine.submit import current_submitter  # noqa: PLC0415
+    from goqueue.instance import default  # noqa: PLC0415
 
     stack.clear()
     for _ in range(WARM_UP):
@@ -48,7 +48,7 @@ def goqueue_enqueues(stack: Stack, count: int) -> float:
     started = time.perf_counter()
     for _ in range(count):
         goqueue.enqueue(noop, {})
-    current_submitter().flush()
+    default().creator.flush()
     return count / (time.perf_counter() - started)
 
 

@@ -6,7 +6,7 @@ import os
 
 import goqueue
 from bench import work
-from goqueue.engine.submit import current_broker
+from goqueue.instance import default
 
 
 @goqueue.actor(queue="bench")
@@ -36,4 +36,4 @@ def stamp(number: int) -> None:
 
 # Further queues that the workers listen to, where a measurement spreads its jobs.
 for number in range(1, int(os.environ.get("BENCH_QUEUES", "1"))):
-    current_broker().declare_queue(f"bench{number}")
+    default().broker.declare_queue(f"bench{number}")

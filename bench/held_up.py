@@ -40,11 +40,12 @@ def longest_waits(stack: Stack, *, trials: int) -> list[float]:
 
 
 def _create(long_seconds: float) -> None:
-    submit = import_module("goqueue.engine.submit")
+    creator = import_module("goqueue.instance").default().creator
+    new_job = import_module("goqueue.engine.new_job").new_job
     broker = import_module("goqueue.actors").broker
-    long = submit.new_job(broker, "nap", {"seconds": long_seconds})
-    short = submit.new_job(broker, "noop", {})
-    submit.current_submitter().many([long] * THREADS + [short] * SHORT_JOBS)
+    long = new_job(broker, "nap", {"seconds": long_seconds})
+    short = new_job(broker, "noop", {})
+    creator.many([long] * THREADS + [short] * SHORT_JOBS)
 
 
 def _wait_until_done(stack: Stack, last: int) -> None:

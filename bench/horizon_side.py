@@ -47,10 +47,11 @@ class Side:
     """Creates jobs, measures what becomes of them, and looks that all complete."""
 
     def __init__(self, stack: Stack) -> None:
-        submit = import_module("goqueue.engine.submit")
+        creator = import_module("goqueue.instance").default().creator
+        new_job = import_module("goqueue.engine.new_job").new_job
         self._stack = stack
-        self._submitter = submit.current_submitter()
-        self._job = submit.new_job(import_module("goqueue.actors").broker, "noop", {})
+        self._submitter = creator
+        self._job = new_job(import_module("goqueue.actors").broker, "noop", {})
         self._holder: psycopg.Connection[Any] | None = None
 
     def hold(self) -> None:

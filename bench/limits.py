@@ -35,13 +35,14 @@ class KeyedGoQueue(GoQueue):
 
     def enqueue_many(self, job: str, count: int, payload: dict[str, Any]) -> None:
         """Create jobs by the batch, each key in its turn."""
-        submit = import_module("goqueue.engine.submit")
+        creator = import_module("goqueue.instance").default().creator
+        new_job = import_module("goqueue.engine.new_job").new_job
         broker = import_module("goqueue.actors").broker
-        by_key = [submit.new_job(broker, job, payload, concurrency_key=f"key-{n}") for n in range(KEYS)]
+        by_key = [new_job(broker, job, payload, concurrency_key=f"key-{n}") for n in range(KEYS)]
         jobs = (by_key * (count // KEYS + 1))[:count]
         started = time.monotonic()
         for start in range(0, count, BATCH):
-            submit.current_submitter().many(jobs[start : start + BATCH])
+            creator.many(jobs[start : start + BATCH])
         self.create_seconds = time.monotonic() - started
 
 

@@ -41,11 +41,12 @@ class GoQueue:
 
     def enqueue_many(self, job: str, count: int, payload: dict[str, Any]) -> None:
         """Create jobs by the batch."""
-        submit = import_module("goqueue.engine.submit")
+        creator = import_module("goqueue.instance").default().creator
+        new_job = import_module("goqueue.engine.new_job").new_job
         broker = import_module("goqueue.actors").broker
-        one = submit.new_job(broker, job, payload)
+        one = new_job(broker, job, payload)
         for start in range(0, count, BATCH):
-            submit.current_submitter().many([one] * min(BATCH, count - start))
+            creator.many([one] * min(BATCH, count - start))
 
     def enqueue(self, job: str, payload: dict[str, Any]) -> None:
         """Create one job: `goqueue.enqueue`."""

@@ -1,41 +1,45 @@
-"""GoQueue: a job queue service. The names below are what users of the library need; they load when used."""
+"""GoQueue: a job queue service. The names below are what users of the library need.
+
+Each function is a method of the process's own `GoQueue`, which is made from its environment at the first use.
+What they need is imported then: importing `goqueue` itself costs nothing.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from goqueue.bulk.operations import (
-        abort_bulk_operation,
-        bulk_operation,
-        preview_bulk_operation,
-        retry_failures,
-        start_bulk_operation,
-    )
-    from goqueue.engine.chains import enqueue_chain
-    from goqueue.engine.edits import edit_job, job_versions, retry_job
-    from goqueue.engine.options.declare import actor
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import Unpack
+
+    from dramatiq.actor import Actor
+
+    from goqueue.bulk.actions import BulkAction
+    from goqueue.bulk.operations import BulkOperation, Preview
+    from goqueue.db.callers_transaction import CallersTransaction
+    from goqueue.engine.chains import ChainStep
+    from goqueue.engine.edits import EditedVersion
+    from goqueue.engine.options.declare import ActorOptions
+    from goqueue.engine.options.job_settings import JobSettings
     from goqueue.engine.options.uniqueness import Unique
-    from goqueue.engine.running_jobs import cancel_job, job_log, job_progress
-    from goqueue.engine.submit import enqueue
+    from goqueue.engine.queue_rows import Queue
+    from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
+    from goqueue.engine.worker_rows import Worker
     from goqueue.errors import Discard, RetryAfter, Snooze
-    from goqueue.insight.autoscaling import autoscale
-    from goqueue.insight.explain.explaining import explain
-    from goqueue.jobs import RetryPolicy
-    from goqueue.limits.configure import (
-        configure_key,
-        configure_queue,
-        configure_type,
-        pause_queue,
-        resume_queue,
-    )
-    from goqueue.schedules.declared import cron
-    from goqueue.worker.commands import quiet_worker, resume_worker, stop_worker
+    from goqueue.insight.autoscale import Autoscale
+    from goqueue.insight.explain import Explanation
+    from goqueue.instance import AnyActor, GoQueue, Handler
+    from goqueue.jobs import Job, RetryPolicy
+    from goqueue.limits.settings import KeyLimits, QueueLimits
+    from goqueue.limits.type_setting_rows import LimitedType
+    from goqueue.schedules.declared import ScheduleOptions
     from goqueue.worker.execution import current_job
 
 __all__ = [
     "Discard",
+    "GoQueue",
     "RetryAfter",
     "RetryPolicy",
     "Snooze",
@@ -68,43 +72,286 @@ __all__ = [
     "stop_worker",
 ]
 
+#: Where the names live that are no functions of `GoQueue`.
 _HOMES = {
-    "quiet_worker": "goqueue.worker.commands",
-    "resume_worker": "goqueue.worker.commands",
-    "stop_worker": "goqueue.worker.commands",
-    "start_bulk_operation": "goqueue.bulk.operations",
-    "retry_failures": "goqueue.bulk.operations",
-    "preview_bulk_operation": "goqueue.bulk.operations",
-    "bulk_operation": "goqueue.bulk.operations",
-    "abort_bulk_operation": "goqueue.bulk.operations",
-    "job_versions": "goqueue.engine.edits",
-    "retry_job": "goqueue.engine.edits",
-    "edit_job": "goqueue.engine.edits",
-    "Unique": "goqueue.engine.options.uniqueness",
     "Discard": "goqueue.errors",
+    "GoQueue": "goqueue.instance",
     "RetryAfter": "goqueue.errors",
     "RetryPolicy": "goqueue.jobs",
     "Snooze": "goqueue.errors",
-    "actor": "goqueue.engine.options.declare",
-    "autoscale": "goqueue.insight.autoscaling",
-    "configure_key": "goqueue.limits.configure",
-    "configure_queue": "goqueue.limits.configure",
-    "configure_type": "goqueue.limits.configure",
-    "cron": "goqueue.schedules.declared",
-    "cancel_job": "goqueue.engine.running_jobs",
-    "job_log": "goqueue.engine.running_jobs",
-    "job_progress": "goqueue.engine.running_jobs",
+    "Unique": "goqueue.engine.options.uniqueness",
     "current_job": "goqueue.worker.execution",
-    "enqueue": "goqueue.engine.submit",
-    "enqueue_chain": "goqueue.engine.chains",
-    "explain": "goqueue.insight.explain.explaining",
-    "pause_queue": "goqueue.limits.configure",
-    "resume_queue": "goqueue.limits.configure",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home at its first use: importing `goqueue` itself costs nothing."""
+    """Import a public name from its home at its first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'goqueue' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def _default() -> GoQueue:
+    goqueue: GoQueue = import_module("goqueue.instance").default()
+    return goqueue
+
+
+@overload
+def actor(function: Handler, /) -> Actor[..., Any]: ...
+
+
+@overload
+def actor(**options: Unpack[ActorOptions]) -> Callable[[Handler], Actor[..., Any]]: ...
+
+
+def actor(function: Any = None, **options: Any) -> Any:
+    """Declare a job type: a Dramatiq actor whose jobs are rows with a validated payload.
+
+    See `GoQueue.actor`.
+    """
+    return _default().actor(function, **options)
+
+
+def abort_bulk_operation(operation_id: int) -> BulkOperation:
+    """Stop an operation for good; what it has done stays done. An aborted one stays as it is.
+
+    See `GoQueue.abort_bulk_operation`.
+    """
+    return _default().abort_bulk_operation(operation_id)
+
+
+def autoscale(queue: str, *, window_seconds: float = 300.0, assumed_run_seconds: float = 1.0) -> Autoscale:
+    """Compute how many worker threads a queue needs for its objective, with all that this follows from.
+
+    See `GoQueue.autoscale`.
+    """
+    return _default().autoscale(queue, window_seconds=window_seconds, assumed_run_seconds=assumed_run_seconds)
+
+
+def bulk_operation(operation_id: int) -> BulkOperation:
+    """Return how far an operation has come.
+
+    See `GoQueue.bulk_operation`.
+    """
+    return _default().bulk_operation(operation_id)
+
+
+def cancel_job(job_id: int) -> Job:
+    """Cancel an unfinished job, and return it as it is now.
+
+    See `GoQueue.cancel`.
+    """
+    return _default().cancel(job_id)
+
+
+def configure_key(queue: str, key: str, **settings: Any) -> KeyLimits:
+    """Change the `weight` or the `concurrency` of one key of a queue, live; return what they are then.
+
+    See `GoQueue.configure_key`.
+    """
+    return _default().configure_key(queue, key, **settings)
+
+
+def configure_queue(name: str, **settings: Any) -> QueueLimits:
+    """Change limits of a queue, live, and return what they are then. See `QueueLimits` for the settings.
+
+    See `GoQueue.configure_queue`.
+    """
+    return _default().configure_queue(name, **settings)
+
+
+def configure_type(name: str, **settings: Any) -> LimitedType:
+    """Change the `concurrency` or the `breaker` of a job type, live; return what they are then.
+
+    See `GoQueue.configure_type`.
+    """
+    return _default().configure_type(name, **settings)
+
+
+def cron(
+    line: str,
+    *,
+    name: str | None = None,
+    payload: Any = None,
+    job: JobSettings | None = None,
+    **options: Unpack[ScheduleOptions],
+) -> Callable[[AnyActor], AnyActor]:
+    """Declare that jobs of an actor are created by a cron line. The scheduler process sees to it.
+
+    See `GoQueue.cron`.
+    """
+    return _default().cron(line, name=name, payload=payload, job=job, **options)
+
+
+def edit_job(
+    job_id: int,
+    *,
+    payload: Any = None,
+    priority: int | None = None,
+    available_at: datetime | None = None,
+    author: str | None = None,
+) -> Job:
+    """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
+
+    See `GoQueue.edit`.
+    """
+    return _default().edit(
+        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+    )
+
+
+def enqueue(
+    actor: Actor[Any, Any],
+    payload: Any,
+    *,
+    session: CallersTransaction | None = None,
+    retry: RetryPolicy | None = None,
+    **settings: Unpack[JobSettings],
+) -> int:
+    """Create a job of a declared actor, and return its id.
+
+    See `GoQueue.create`.
+    """
+    return _default().create(actor, payload, session=session, retry=retry, **settings)
+
+
+def enqueue_chain(*steps: ChainStep, session: CallersTransaction | None = None) -> list[int]:
+    """Create jobs of which each waits until the one before has completed; their ids, in their order.
+
+    See `GoQueue.create_chain`.
+    """
+    return _default().create_chain(*steps, session=session)
+
+
+def explain(job_id: int) -> Explanation:
+    """Explain why a job does not run: what blocks it, with the evidence, and when it is expected to start.
+
+    See `GoQueue.explain`.
+    """
+    return _default().explain(job_id)
+
+
+def job_log(job_id: int, *, after: int = 0, fence: int | None = None, limit: int = 1000) -> list[LoggedLine]:
+    """Return what an attempt of a job logged, in order.
+
+    See `GoQueue.log`.
+    """
+    return _default().log(job_id, after=after, fence=fence, limit=limit)
+
+
+def job_progress(job_id: int) -> ProgressOfJob:
+    """Return how far the latest attempt of a job has come, by its own account.
+
+    See `GoQueue.progress`.
+    """
+    return _default().progress(job_id)
+
+
+def job_versions(job_id: int) -> list[EditedVersion]:
+    """Return what a job was before each of its edits, the oldest first, and what it is now.
+
+    See `GoQueue.versions`.
+    """
+    return _default().versions(job_id)
+
+
+def pause_queue(
+    name: str,
+    *,
+    reason: str | None = None,
+    author: str | None = None,
+    until: datetime | None = None,
+    seconds: float | None = None,
+) -> Queue:
+    """Start no more jobs of a queue until it is resumed, or until the end that is given; running ones go on.
+
+    See `GoQueue.pause_queue`.
+    """
+    return _default().pause_queue(name, reason=reason, author=author, until=until, seconds=seconds)
+
+
+def preview_bulk_operation(
+    action: BulkAction | str, *, priority: int | None = None, **wanted: Any
+) -> Preview:
+    """Return what `start_bulk_operation` would be done to now; nothing is changed.
+
+    See `GoQueue.preview_bulk_operation`.
+    """
+    return _default().preview_bulk_operation(action, priority=priority, **wanted)
+
+
+def quiet_worker(worker_id: int) -> Worker:
+    """Let a worker process fetch no more jobs: it finishes those it has, and stays until it is resumed.
+
+    See `GoQueue.quiet_worker`.
+    """
+    return _default().quiet_worker(worker_id)
+
+
+def resume_queue(name: str) -> Queue:
+    """Let the jobs of a paused or slowed-down queue start again: at once, or ramping up where it has a ramp.
+
+    See `GoQueue.resume_queue`.
+    """
+    return _default().resume_queue(name)
+
+
+def resume_worker(worker_id: int) -> Worker:
+    """Let a quiet worker process fetch jobs again. Raises as `quiet_worker`.
+
+    See `GoQueue.resume_worker`.
+    """
+    return _default().resume_worker(worker_id)
+
+
+def retry_failures(
+    fingerprint: str, *, rate: float | None = None, canary: int | None = None, author: str | None = None
+) -> BulkOperation:
+    """Run the failed jobs of one group again: begin the bulk operation that does it.
+
+    See `GoQueue.retry_failures`.
+    """
+    return _default().retry_failures(fingerprint, rate=rate, canary=canary, author=author)
+
+
+def retry_job(
+    job_id: int,
+    *,
+    payload: Any = None,
+    priority: int | None = None,
+    available_at: datetime | None = None,
+    author: str | None = None,
+) -> Job:
+    """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
+
+    See `GoQueue.retry`.
+    """
+    return _default().retry(
+        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+    )
+
+
+def start_bulk_operation(
+    action: BulkAction | str,
+    *,
+    priority: int | None = None,
+    rate: float | None = None,
+    canary: int | None = None,
+    author: str | None = None,
+    **wanted: Any,
+) -> BulkOperation:
+    """Begin an operation over the jobs that a filter finds now; the scheduler does it, step by step.
+
+    See `GoQueue.start_bulk_operation`.
+    """
+    return _default().start_bulk_operation(
+        action, priority=priority, rate=rate, canary=canary, author=author, **wanted
+    )
+
+
+def stop_worker(worker_id: int) -> Worker:
+    """Let a worker process end as after SIGTERM: what it runs may finish within the grace period.
+
+    See `GoQueue.stop_worker`.
+    """
+    return _default().stop_worker(worker_id)

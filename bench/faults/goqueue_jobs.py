@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import goqueue
 from bench.faults import work
-from goqueue.engine.submit import current_broker
+from goqueue.instance import default
 
 for middleware in work.added_middleware():
-    current_broker().add_middleware(middleware)
+    default().broker.add_middleware(middleware)
 
 _declare = goqueue.actor(
     queue="bench", max_retries=work.MAX_RETRIES, min_backoff_seconds=work.RETRY_MS / 1000

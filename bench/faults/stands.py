@@ -22,8 +22,8 @@ from bench.stack import ROOT
 from goqueue.config.settings import load_settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedValkey
+from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.submit import Submitter
 from goqueue.jobs import NewJob
 
 QUEUE = "bench"
@@ -189,7 +189,7 @@ class GoQueueStand(Stand):
         """Submit jobs."""
         settings = load_settings(database_url=self.database_url, redis_url=self.proxy.url)
         database, runway = Database(settings, pool_size=1), Runway(settings)
-        submitter = Submitter(settings, database, runway)
+        submitter = JobCreator(settings, database, runway)
         for number in numbers:
             submitter.one(NewJob(queue=QUEUE, type=job, payload=json.dumps({"number": number})))
         submitter.flush()

@@ -13,8 +13,8 @@ from importlib import import_module  # noqa: E402
 
 from goqueue import failpoints  # noqa: E402
 from goqueue.config.settings import get_settings  # noqa: E402
-from goqueue.engine.submit import current_broker  # noqa: E402
 from goqueue.errors import ConfigurationError  # noqa: E402
+from goqueue.instance import default  # noqa: E402
 from goqueue.observability.logging import configure_logging  # noqa: E402
 
 __all__ = ["DEFAULT_TYPES", "broker"]
@@ -25,7 +25,7 @@ DEFAULT_TYPES = {"default": "send_email"}
 settings = get_settings()
 configure_logging(settings)
 failpoints.configure(settings.failpoints)
-broker = current_broker()
+broker = default().broker
 
 for queue in DEFAULT_TYPES:
     broker.declare_queue(queue)  # no type is declared on it, so workers would not serve it otherwise

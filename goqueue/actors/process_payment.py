@@ -9,9 +9,9 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from goqueue import actor
 from goqueue.actors.outgoing import CallFailedError, HttpAnswer, expect_success, shared_caller
 from goqueue.config.settings import Settings, get_settings
-from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard
 from goqueue.worker.execution import current_job
 

@@ -19,9 +19,9 @@ from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from goqueue import actor
 from goqueue.actors.outgoing import tls_context
 from goqueue.config.settings import Settings, get_settings
-from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard, GoQueueError
 from goqueue.observability.tracing import calling
 from goqueue.worker.execution import current_job

@@ -17,10 +17,10 @@ import structlog
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from goqueue import actor
 from goqueue.actors.checked_connections import AddressRefusedError
 from goqueue.actors.outgoing import HttpAnswer, expect_success, shared_caller
 from goqueue.config.settings import Settings, get_settings
-from goqueue.engine.options.declare import actor
 from goqueue.errors import ConfigurationError, Discard
 from goqueue.worker.execution import current_job
 

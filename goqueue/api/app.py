@@ -26,7 +26,6 @@ from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResour
 from goqueue.api.explanation import BlockedKeysResource, ExplainResource
 from goqueue.api.failures import FailureResource, FailuresResource, RetryFailureResource
 from goqueue.api.job_actions import CancelManyResource, CancelResource, RetryManyResource
-from goqueue.api.job_requests import JobRequests, QueueDirectory
 from goqueue.api.jobs import (
     AttemptsResource,
     IncrementResource,
@@ -71,8 +70,8 @@ from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.submit import Submitter, current_broker
 from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.instance import GoQueue, default
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.limits.settings import BreakerState
 
@@ -125,7 +124,15 @@ def create_app(
     database = database or Database(settings)
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
-    context = _context(settings, database, read_database, runway or Runway(settings))
+    # Its own connections: those of the process's broker are a worker's.
+    context = GoQueue(
+        settings,
+        broker=default().broker,
+        database=database,
+        read_database=read_database,
+        runway=runway,
+        default_types=DEFAULT_TYPES,
+    )
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
     app = Application(BodyLimits(settings, keys, *([site.is_its] if site else [])))
     app.add_middleware(RequestObservation())
@@ -238,18 +245,3 @@ class JobIdConverter(BaseConverter):
         if not self._ID.fullmatch(value) or int(value) > MAX_JOB_ID:
             return None
         return int(value)
-
-
-def _context(settings: Settings, database: Database, read_database: Database, runway: Runway) -> Context:
-    broker = current_broker()
-    queues = QueueDirectory(broker, database, DEFAULT_TYPES)
-    return Context(
-        settings=settings,
-        database=database,
-        read_database=read_database,
-        runway=runway,
-        broker=broker,
-        submitter=Submitter(settings, database, runway),
-        queues=queues,
-        requests=JobRequests(broker, DEFAULT_TYPES, queues, job_max_bytes=settings.job_max_bytes),
-    )

@@ -21,7 +21,6 @@ from goqueue.insight.autoscale import (
     LimitedBy,
     RunTimes,
 )
-from goqueue.insight.autoscaling import autoscale_queue
 from goqueue.insight.gauge_rows import COUNTED_UP_TO
 
 MAX_THREADS_PER_WORKER = 65_536
@@ -193,12 +192,9 @@ class AutoscaleResource:
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The number, and everything that it follows from."""
         query = validate(AutoscaleQuery, request.params, whole="query")
-        context, settings = self._context, self._context.settings
-        answer = autoscale_queue(
-            context.database,
-            settings,
+        settings = self._context.settings
+        answer = self._context.autoscale(
             name,
-            declared_queues=context.queues.declared(),
             window_seconds=query.window_seconds,
             assumed_run_seconds=query.assumed_run_seconds,
         )

@@ -14,11 +14,10 @@ from goqueue import failpoints
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
+from goqueue.api.job_requests import JobRequests
 from goqueue.api.security import client_of
 from goqueue.db.database import Connection
-from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import idempotency_rows as idempotency
-from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.options.uniqueness import of_client
@@ -45,22 +44,19 @@ class CreateJobResource:
         """Create one job: 201, the job, and its Location; or 200, and the holder of its unique key."""
         context = self._context
         document = read_document(request, context.settings.job_max_bytes)
-        nodes = context.requests.one(document, client=client_of(request))
+        nodes = JobRequests(context).one(document, client=client_of(request))
         key = _idempotency_key(request)
         if len(nodes) > 1:
             _create_chain(context, response, key, _hash("create", document), nodes)
             return
         job = nodes[0].job
         if key is None:
-            _answer_created(response, _created_document(context.submitter.create(job)))
+            _answer_created(response, _created_document(context.creator.create(job)))
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = creation_store.create(
-                connection, job, head_start_seconds=context.settings.priority_head_start_seconds
-            )
-            node = CreatedNode(created.job.id, created.job.status, created.deduplicated)
-            return [node], _created_document(created)
+            created = context.creator.insert_one(connection, job)
+            return [created.node], _created_document(created)
 
         _create_once(context, response, key, _hash("create", document), [job], insert)
 
@@ -75,17 +71,15 @@ class CreateBatchResource:
         """Create a batch: 201 and the ids, in the order of the jobs."""
         context = self._context
         document = read_document(request, context.settings.batch_max_bytes)
-        nodes = context.requests.many(document, client=client_of(request))
+        nodes = JobRequests(context).many(document, client=client_of(request))
         jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
-            _answer_created(response, _batch_document(context.submitter.create_many(nodes)))
+            _answer_created(response, _batch_document(context.creator.create_many(nodes)))
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = creation_store.create_many(
-                connection, nodes, head_start_seconds=context.settings.priority_head_start_seconds
-            )
+            created = context.creator.insert(connection, nodes)
             return created, _batch_document(created)
 
         _create_once(context, response, key, _hash("batch", document), jobs, insert)
@@ -101,9 +95,7 @@ def _create_chain(
     """The first job as any create answers it, and beside it the ids of those that follow."""
 
     def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-        first, *others = creation_store.create_many(
-            connection, nodes, head_start_seconds=context.settings.priority_head_start_seconds
-        )
+        first, *others = context.creator.insert(connection, nodes)
         head = Created(job_store.get(connection, first.id), first.deduplicated)
         return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
 
@@ -128,7 +120,6 @@ def _create_once(
         kept = None if key is None else idempotency.reserve(connection, key, request_hash)
         replayed = None if kept is None else _replayed(connection, kept, jobs)
         if replayed is None:
-            queue_store.ensure(connection, {job.queue for job in jobs})
             created, document = insert(connection)
             if key is not None:
                 idempotency.keep(connection, key, _kept(document))
@@ -138,7 +129,7 @@ def _create_once(
         _answer_created(response, replayed)
         return
     failpoints.hit("after_commit_before_push")
-    context.submitter.announce(jobs, created)
+    context.creator.announce(jobs, created)
     _answer_created(response, document)
 
 

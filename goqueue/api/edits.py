@@ -13,7 +13,7 @@ from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json, job_document
 from goqueue.api.jobs import JobResource
 from goqueue.api.schemas import Name, NearMoment, Request, validate
-from goqueue.engine.edits import EditedVersion, Editor
+from goqueue.engine.edits import EditedVersion
 from goqueue.engine.json_diff import ABSENT
 from goqueue.engine.options.schema_rules import some_of
 from goqueue.jobs import PRIORITY_RANGE
@@ -84,7 +84,7 @@ class EditableJobResource(JobResource):
     def on_patch(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Edit a job that waits."""
         wanted = validate(EditJob, read_document(request, self._context.settings.job_max_bytes))
-        response.data = as_json(job_document(_editor(self._context).edit(job_id, **_said(wanted))))
+        response.data = as_json(job_document(self._context.edit(job_id, **_said(wanted))))
 
 
 class RetryResource:
@@ -98,7 +98,7 @@ class RetryResource:
         has_body = request.content_length or request.get_header("Transfer-Encoding")
         document = read_document(request, self._context.settings.job_max_bytes) if has_body else {}
         wanted = validate(EditAndRetry, document)
-        response.data = as_json(job_document(_editor(self._context).retry(job_id, **_said(wanted))))
+        response.data = as_json(job_document(self._context.retry(job_id, **_said(wanted))))
 
 
 class VersionsResource:
@@ -109,12 +109,8 @@ class VersionsResource:
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What it was before each of its edits, the oldest first, and what it is now."""
-        versions = _editor(self._context).versions(job_id)
+        versions = self._context.versions(job_id)
         response.data = as_json([version_document(version) for version in versions])
-
-
-def _editor(context: Context) -> Editor:
-    return Editor(context.settings, context.database, context.broker, context.submitter)
 
 
 def _said(wanted: EditAndRetry) -> dict[str, Any]:

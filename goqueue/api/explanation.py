@@ -21,7 +21,6 @@ from goqueue.errors import InvalidJobError, QueueNotFoundError
 from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.insight.explain.blocked_key_rows import WAITING_UP_TO, BlockedKey
-from goqueue.insight.explain.explaining import explain_job
 from goqueue.jobs import JobStatus
 from goqueue.limits import queue_setting_rows as queue_settings_store
 from goqueue.limits.rules import KEYLESS
@@ -96,8 +95,7 @@ class ExplainResource:
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What blocks it, with the evidence; of a running or finished job, that it is."""
-        context = self._context
-        response.data = as_json(explain_job(context.database, context.settings, job_id).as_document())
+        response.data = as_json(self._context.explain(job_id).as_document())
 
 
 class BlockedKeysResource:

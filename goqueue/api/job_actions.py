@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import falcon
 
@@ -13,11 +12,7 @@ from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import CancelSelection, RetrySelection, validate
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
-from goqueue.errors import IllegalTransitionError
-from goqueue.jobs import Job, JobStatus
+from goqueue.jobs import JobStatus
 
 #: Rows of one transaction: it holds their locks for some tens of milliseconds.
 CHUNK = 1000
@@ -33,11 +28,7 @@ class CancelResource:
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel it; its worker is asked to stop a running one, and a cancelled one stays as it is."""
-        cancelled = cancel_jobs(self._context, [job_id])
-        job = _get(self._context, job_id)
-        if not any(cancelled) and job.status is not JobStatus.CANCELLED:
-            raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)
-        response.data = as_json(job_document(job))
+        response.data = as_json(job_document(self._context.cancel(job_id)))
 
 
 class RetryManyResource:
@@ -50,7 +41,7 @@ class RetryManyResource:
         """Queue them again; how many."""
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
         selected = _Selected(self._context, _filter_of(selection))
-        retried = sum(retry_jobs(self._context, chunk) for chunk in selected)
+        retried = sum(self._context.retry_many(chunk) for chunk in selected)
         response.data = as_json({"retried": retried} | selected.note())
 
 
@@ -66,7 +57,7 @@ class CancelManyResource:
         cancelled = requested = 0
         selected = _Selected(self._context, _filter_of(selection))
         for chunk in selected:
-            done = cancel_jobs(self._context, chunk)
+            done = self._context.cancel_many(chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
         document = {"cancelled": cancelled, "requested": requested}
@@ -116,30 +107,3 @@ class _Selected:
             return job_lists.chunk(
                 connection, self._wanted, after_id=after_id, up_to_id=up_to_id, limit=CHUNK
             ).ids
-
-
-def retry_jobs(context: Context, ids: Iterable[int]) -> int:
-    """Queue those of the jobs again that failed or were cancelled; how many."""
-    with context.database.autocommit() as connection:
-        retried = job_store.retry(
-            connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
-        )
-    messages = defaultdict[str, list[Message]](list)
-    for job_id, fence, queue in retried:
-        messages[queue].append(Message(job_id, fence))
-    for queue, of_queue in messages.items():
-        context.submitter.push(queue, of_queue)
-    return len(retried)
-
-
-def cancel_jobs(context: Context, ids: Sequence[int]) -> cancellation.Cancelled:
-    """Cancel those of the jobs that have not ended."""
-    with context.database.autocommit() as connection:
-        return cancellation.cancel(
-            connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
-        )
-
-
-def _get(context: Context, job_id: int) -> Job:
-    with context.database.autocommit() as connection:
-        return job_store.get(connection, job_id)

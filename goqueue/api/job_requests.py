@@ -9,65 +9,27 @@ from typing import Any
 from goqueue.api.job_graphs import graph_of_batch
 from goqueue.api.json_reader import MAX_PROBLEMS
 from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob, validate
-from goqueue.db.database import Database
-from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.new_job import new_job
 from goqueue.engine.options.job_settings import JobSettings
 from goqueue.engine.options.uniqueness import of_client
-from goqueue.engine.submit import new_job
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import QUARANTINE_QUEUE, NewJob
-from goqueue.worker.broker import JobBroker
-
-
-class QueueDirectory:
-    """Which queues exist: those of declared types, those with a default type, and those with a row."""
-
-    def __init__(self, broker: JobBroker, database: Database, default_types: Mapping[str, str]) -> None:
-        self._broker = broker
-        self._database = database
-        self._default_types = default_types
-        self._known: set[str] = set()
-
-    def declared(self) -> set[str]:
-        """The queues that exist without a row."""
-        return {job_type.queue for job_type in self._broker.job_types.values()} | set(self._default_types)
-
-    def knows(self, name: str) -> bool:
-        """Whether clients may use the queue. Queues are never deleted, so what was found once is kept."""
-        return name in self._known or self._finds(name)
-
-    def _finds(self, name: str) -> bool:
-        known = self.declared()
-        if name not in known:
-            with self._database.autocommit() as connection:
-                known |= {queue.name for queue in queue_store.list_all(connection)}
-        self._known = known - {QUARANTINE_QUEUE}
-        return name in self._known
+from goqueue.instance import GoQueue
+from goqueue.jobs import NewJob
 
 
 class JobRequests:
     """Makes validated jobs of request documents.
 
     Args:
-        broker: knows the declared types.
-        default_types: queue → the type of its jobs that say none, where it is not its one declared type.
-        queues: knows which queues exist.
-        job_max_bytes: the largest payload of one job of a batch.
+        goqueue: knows the declared types and the queues.
     """
 
-    def __init__(
-        self,
-        broker: JobBroker,
-        default_types: Mapping[str, str],
-        queues: QueueDirectory,
-        *,
-        job_max_bytes: int,
-    ) -> None:
-        self._broker = broker
-        self._default_types = dict(default_types)
-        self._queues = queues
-        self._job_max_bytes = job_max_bytes
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._broker = goqueue.broker
+        self._default_types = dict(goqueue.default_types)
+        self._queues = goqueue.queues
+        self._job_max_bytes = goqueue.settings.job_max_bytes
 
     def one(self, document: Any, *, client: str) -> list[NewNode]:
         """The job of a create request of a client, and those that follow it in a chain.

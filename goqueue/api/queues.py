@@ -18,7 +18,6 @@ from goqueue.errors import InvalidJobError
 from goqueue.insight import statistic_rows as statistics
 from goqueue.insight.statistic_rows import QueueStatistics
 from goqueue.limits import queue_setting_rows as queue_settings_store
-from goqueue.limits.flow_control import FlowControl
 from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
 from goqueue.limits.settings import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
 
@@ -119,7 +118,7 @@ class QueueResource:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Its counts and its settings."""
@@ -144,7 +143,7 @@ class QueueKeysResource:
     """The keys of a queue that have settings of their own."""
 
     def __init__(self, context: Context) -> None:
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Them, by key."""
@@ -155,7 +154,7 @@ class QueueKeyResource:
     """What is special about one key of a queue."""
 
     def __init__(self, context: Context) -> None:
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
         """Change the settings that are given; the answer is all of them."""
@@ -174,7 +173,7 @@ class PauseResource:
     """Pausing: no job of the queue starts any more; running ones go on."""
 
     def __init__(self, context: Context) -> None:
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Pause the queue; a paused one gets the new end, and what reason and author are given."""
@@ -186,21 +185,11 @@ class ResumeResource:
     """Resuming."""
 
     def __init__(self, context: Context) -> None:
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Let the queue's jobs start again."""
         response.data = as_json(_paused_document(self._flow.resume(name)))
-
-
-def flow_control_of(context: Context) -> FlowControl:
-    """What changes how jobs are let in, over the application's servers."""
-    return FlowControl(
-        context.database,
-        context.runway,
-        declared_queues=context.queues.declared,
-        declared_types=context.broker.type_names,
-    )
 
 
 def _expect_utf_8(key: str) -> None:

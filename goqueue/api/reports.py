@@ -13,7 +13,7 @@ from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json
 from goqueue.api.schemas import validate
 from goqueue.engine import report_rows as reports
-from goqueue.engine.running_jobs import MAX_INTEGER
+from goqueue.engine.reports import MAX_INTEGER
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import JobStatus

@@ -11,6 +11,7 @@ from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
 from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json, job_document
+from goqueue.api.job_requests import JobRequests
 from goqueue.api.schedule_models import (
     JOB_MEMBERS,
     CreateSchedule,
@@ -120,9 +121,7 @@ class RunScheduleResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Create its job now: 201, and the job; or 200, and the job that has its unique key."""
         context = self._context
-        created = scheduling.run_now(
-            context.database, name, head_start_seconds=context.settings.priority_head_start_seconds
-        )
+        created = scheduling.run_now(context.database, context.creator, name)
         response.set_header("Location", f"/jobs/{created.job.id}")
         if created.deduplicated:
             response.data = as_json(job_document(created.job) | {"deduplicated": True})
@@ -174,7 +173,9 @@ def _definition(
 ) -> ScheduleDefinition:
     """The schedule of a request; its job is validated like any other."""
     job = {member: document[member] for member in JOB_MEMBERS if member in document}
-    return wanted.definition(name, context.requests.one(job, client=client_of(request))[0].job, Source.API)
+    return wanted.definition(
+        name, JobRequests(context).one(job, client=client_of(request))[0].job, Source.API
+    )
 
 
 def _get(context: Context, name: str) -> Schedule:

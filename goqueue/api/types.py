@@ -10,7 +10,8 @@ import falcon
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
-from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
+from goqueue.api.job_requests import JobRequests
+from goqueue.api.queues import SETTINGS_MAX_BYTES
 from goqueue.api.schemas import validate
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import TypeNotFoundError
@@ -23,10 +24,11 @@ from goqueue.limits.type_setting_rows import LimitedType
 def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
     """A TypeDocument."""
     queues = sorted(context.queues.declared())
+    requests = JobRequests(context)
     return {
         "name": job_type.name,
         "queue": job_type.queue,
-        "default_of": [name for name in queues if context.requests.default_type(name) == job_type.name],
+        "default_of": [name for name in queues if requests.default_type(name) == job_type.name],
         "max_retries": job_type.retry.max_retries,
         "min_backoff_seconds": job_type.retry.min_backoff_seconds,
         "max_backoff_seconds": job_type.retry.max_backoff_seconds,
@@ -70,7 +72,7 @@ class TypeResource:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The type."""
@@ -93,7 +95,7 @@ class BreakerResource:
 
     def __init__(self, context: Context, state: BreakerState) -> None:
         self._context = context
-        self._flow = flow_control_of(context)
+        self._flow = context.flow
         self._state = state
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:

@@ -9,8 +9,8 @@ import falcon
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import WorkerCommand
-from goqueue.worker.commands import tell_worker
 
 
 class WorkersResource:

@@ -1,8 +1,4 @@
-"""Operations over many jobs, from Python: what `POST /bulk-operations` and its shortcuts do.
-
-The functions with a `database` are for those that have one; `retry_failures` and `start_bulk_operation` use
-the process's own.
-"""
+"""Operations over many jobs: beginning, previewing and aborting them. The scheduler does the work."""
 
 from __future__ import annotations
 
@@ -19,9 +15,8 @@ from goqueue.db.database import Database
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.options.arguments import expect_whole_number
+from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
-from goqueue.engine.submit import current_broker
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import BulkOperationNotFoundError, InvalidJobError
 from goqueue.insight import failure_rows as failure_store
@@ -32,13 +27,11 @@ __all__ = [
     "BulkOperation",
     "Preview",
     "abort",
-    "abort_bulk_operation",
-    "bulk_operation",
+    "expect_failures",
+    "get",
+    "new_operation",
     "preview",
-    "preview_bulk_operation",
-    "retry_failures",
     "start",
-    "start_bulk_operation",
 ]
 
 log = structlog.get_logger(__name__)
@@ -115,6 +108,7 @@ def abort(database: Database, operation_id: int) -> BulkOperation:
         BulkOperationNotFoundError: there is none with this id.
         BulkOperationEndedError: it has ended otherwise.
     """
+    expect_id("operation_id", operation_id, BulkOperationNotFoundError)
     with database.autocommit() as connection:
         before = bulk_store.get(connection, operation_id)
         aborted = bulk_store.abort(connection, operation_id)
@@ -124,94 +118,36 @@ def abort(database: Database, operation_id: int) -> BulkOperation:
     return aborted
 
 
-def start_bulk_operation(
-    action: BulkAction | str,
-    *,
-    priority: int | None = None,
-    rate: float | None = None,
-    canary: int | None = None,
-    author: str | None = None,
-    **wanted: Any,
-) -> BulkOperation:
-    """Begin an operation over the jobs that a filter finds now.
-
-    Args:
-        action: retry, cancel, delete or set_priority.
-        priority: the new one, of set_priority.
-        rate: jobs a second; None: as fast as it goes.
-        canary: of retry: so many jobs first, and the others only when all of these completed.
-        author: who asks.
-        **wanted: the filter, as of `JobFilter`: queue, type, status, created_after, created_before,
-            fingerprint, ids, tag, payload, error; at least one besides the status.
-
-    Raises:
-        InvalidJobError: something about it is wrong.
-        DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
-    """
-    new = _new(action, wanted, priority=priority, rate=rate, canary=canary, author=author)
-    return start(current_broker().database, new)
-
-
-def preview_bulk_operation(
-    action: BulkAction | str, *, priority: int | None = None, **wanted: Any
-) -> Preview:
-    """What `start_bulk_operation` would be done to now; nothing is changed.
-
-    Raises:
-        InvalidJobError: something about it is wrong.
-    """
-    return preview(current_broker().database, _new(action, wanted, priority=priority))
-
-
-def retry_failures(
-    fingerprint: str, *, rate: float | None = None, canary: int | None = None, author: str | None = None
-) -> BulkOperation:
-    """Run the failed jobs of one group again.
-
-    Raises:
-        FailureNotFoundError: no failed job has this fingerprint.
-        InvalidJobError: something else about it is wrong.
-        DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
-    """
-    if not isinstance(fingerprint, str):
-        raise TypeError(f"fingerprint: expected a text, got {type(fingerprint).__qualname__}")
-    with current_broker().database.autocommit() as connection:
-        failure_store.get_group(connection, fingerprint)
-    return start_bulk_operation(
-        BulkAction.RETRY, rate=rate, canary=canary, author=author, fingerprint=fingerprint
-    )
-
-
-def bulk_operation(operation_id: int) -> BulkOperation:
-    """How far an operation has come.
+def get(database: Database, operation_id: int) -> BulkOperation:
+    """Read how far an operation has come.
 
     Raises:
         BulkOperationNotFoundError: there is none with this id.
     """
-    _expect_id(operation_id)
-    with current_broker().database.autocommit() as connection:
+    expect_id("operation_id", operation_id, BulkOperationNotFoundError)
+    with database.autocommit() as connection:
         return bulk_store.get(connection, operation_id)
 
 
-def abort_bulk_operation(operation_id: int) -> BulkOperation:
-    """Stop an operation for good; what it has done stays done. An aborted one stays as it is.
+def expect_failures(database: Database, fingerprint: str) -> None:
+    """Refuse a fingerprint that no failed job has.
 
     Raises:
-        BulkOperationNotFoundError: there is none with this id.
-        BulkOperationEndedError: it has ended otherwise.
+        FailureNotFoundError: no failed job has this fingerprint.
+        TypeError: it is no text.
     """
-    _expect_id(operation_id)
-    return abort(current_broker().database, operation_id)
+    if not isinstance(fingerprint, str):
+        raise TypeError(f"fingerprint: expected a text, got {type(fingerprint).__qualname__}")
+    with database.autocommit() as connection:
+        failure_store.get_group(connection, fingerprint)
 
 
-def _expect_id(operation_id: int) -> None:
-    expect_whole_number("operation_id", operation_id)
-    if not 0 < operation_id <= MAX_JOB_ID:
-        raise BulkOperationNotFoundError(operation_id)
+def new_operation(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> NewBulkOperation:
+    """Make an operation of what a caller from Python said.
 
-
-def _new(action: BulkAction | str, wanted: dict[str, Any], **others: Any) -> NewBulkOperation:
-    """What was said from Python, as the types have it."""
+    Raises:
+        InvalidJobError: there is no such action, or no such filter.
+    """
     try:
         said = {name: value for name, value in wanted.items() if value is not None}
         if "status" in said:

@@ -23,7 +23,6 @@ from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session, scoped_session
 
 from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
 from goqueue.config.settings import Settings
@@ -32,7 +31,7 @@ from goqueue.db.sqlstates import Verdict, verdict_of
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
 
-__all__ = ["Connection", "Database", "expect_primary", "joined", "retry_on_conflict"]
+__all__ = ["Connection", "Database", "expect_primary", "retry_on_conflict"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -195,27 +194,6 @@ class Database:
         """Raising DisconnectionError makes the pool open a new one."""
         if not self._is_good(connection):
             raise DisconnectionError
-
-
-def joined(session: Any) -> Connection:
-    """The connection of a caller's session, whose transaction statements join.
-
-    Raises:
-        TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
-    """
-    if isinstance(session, (Session, scoped_session)):
-        session = session.connection()
-    if not isinstance(session, Connection):
-        raise TypeError(
-            "session: expected a Session or Connection of SQLAlchemy, on psycopg 3, got "
-            f"{type(session).__module__}.{type(session).__qualname__}"
-        )
-    if not isinstance(session.connection.driver_connection, psycopg.Connection):
-        raise TypeError(
-            "session: expected one whose engine was made with postgresql+psycopg://, "
-            f"got one on {session.dialect.name}+{session.dialect.driver}"
-        )
-    return session
 
 
 class _Autocommit:

@@ -45,6 +45,11 @@ class Created(NamedTuple):
     job: Job
     deduplicated: bool = False
 
+    @property
+    def node(self) -> CreatedNode:
+        """The same of one among many."""
+        return CreatedNode(self.job.id, self.job.status, self.deduplicated)
+
 
 class CreatedNode(NamedTuple):
     """What the create of one of many came to; its status is meant only for new ones."""

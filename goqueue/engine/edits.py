@@ -11,19 +11,19 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
 from goqueue.engine import unique_rows as unique_keys
+from goqueue.engine.create import JobCreator
 from goqueue.engine.edit_rows import JobEdit, Version
 from goqueue.engine.json_diff import Change, differences
-from goqueue.engine.options.arguments import expect_whole_number
+from goqueue.engine.new_job import DeclaredTypes
+from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
 from goqueue.engine.options.payloads import payload_of
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.submit import Submitter, current_broker, current_submitter
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
-from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
-from goqueue.worker.broker import JobBroker
+from goqueue.jobs import Job, JobStatus
 
-__all__ = ["EditedVersion", "Editor", "edit_job", "job_versions", "retry_job"]
+__all__ = ["EditedVersion", "Editor"]
 
 #: Of a version that differs in more values, only the first ones are told.
 MAX_CHANGES = 1000
@@ -44,16 +44,18 @@ class Editor:
     """Edits and replays jobs.
 
     Args:
-        broker: knows the declared types: a new payload has to fit.
-        submitter: pushes what may start at once.
+        settings: the settings of this GoQueue.
+        database: where the jobs are.
+        types: knows the declared types: a new payload has to fit.
+        creator: pushes what may start at once.
     """
 
     def __init__(
-        self, settings: Settings, database: Database, broker: JobBroker, submitter: Submitter
+        self, settings: Settings, database: Database, types: DeclaredTypes, creator: JobCreator
     ) -> None:
         self._database = database
-        self._broker = broker
-        self._submitter = submitter
+        self._types = types
+        self._creator = creator
         self._head_start = settings.priority_head_start_seconds
 
     def edit(
@@ -80,7 +82,7 @@ class Editor:
             if job is None:
                 raise IllegalTransitionError(job_id, job_store.get(connection, job_id).status, "edited")
         if _is_ready(job):
-            self._submitter.push(job.queue, [Message(job.id, job.fence)])
+            self._creator.push(job.queue, [Message(job.id, job.fence)])
         return job
 
     def retry(
@@ -119,7 +121,7 @@ class Editor:
             if not retried:
                 self._refuse_retry(connection, job)
         if _is_ready(job):
-            self._submitter.push(job.queue, [Message(job.id, job.fence)])
+            self._creator.push(job.queue, [Message(job.id, job.fence)])
         return job
 
     def versions(self, job_id: int) -> list[EditedVersion]:
@@ -128,7 +130,7 @@ class Editor:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        _expect_id(job_id)
+        expect_id("job_id", job_id, JobNotFoundError)
         with self._database.autocommit() as connection:
             versions = edit_store.versions_of(connection, job_id)
         before = [None, *map(_document, versions)]
@@ -145,7 +147,7 @@ class Editor:
                 "available_at": change.available_at,
             }
         )
-        _expect_id(job_id)
+        expect_id("job_id", job_id, JobNotFoundError)
         author = change.author or "-"
         if not isinstance(author, str) or len(author) > KEY_MAX_CHARACTERS or not author.isprintable():
             raise InvalidJobError({"author": f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"})
@@ -154,7 +156,7 @@ class Editor:
         _refuse_start_beyond_end(job, change.available_at)
         if payload is None:
             return change
-        job_type = self._broker.job_type(job.type)
+        job_type = self._types.job_type(job.type)
         if job_type is None:
             raise InvalidJobError({"payload": f"the job's type {job.type!r} is not declared here"})
         return replace(change, payload=job_type.validated(payload_of(payload)))
@@ -164,50 +166,6 @@ class Editor:
         if job.status in edit_store.REPLAYABLE and job.unique_key is not None:
             unique_keys.refuse(connection, job.id, job.unique_key)
         raise IllegalTransitionError(job.id, job.status, JobStatus.QUEUED)
-
-
-def edit_job(
-    job_id: int,
-    *,
-    payload: Any = None,
-    priority: int | None = None,
-    available_at: datetime | None = None,
-    author: str | None = None,
-) -> Job:
-    """Edit a queued or blocked job; None is as it is. See `Editor.edit`."""
-    return _current_editor().edit(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
-    )
-
-
-def retry_job(
-    job_id: int,
-    *,
-    payload: Any = None,
-    priority: int | None = None,
-    available_at: datetime | None = None,
-    author: str | None = None,
-) -> Job:
-    """Queue a failed or cancelled job again, edited or as it is. See `Editor.retry`."""
-    return _current_editor().retry(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
-    )
-
-
-def job_versions(job_id: int) -> list[EditedVersion]:
-    """What a job was before each of its edits, and what it is now. See `Editor.versions`."""
-    return _current_editor().versions(job_id)
-
-
-def _current_editor() -> Editor:
-    broker = current_broker()
-    return Editor(broker.settings, broker.database, broker, current_submitter())
-
-
-def _expect_id(job_id: int) -> None:
-    expect_whole_number("job_id", job_id)
-    if not 0 < job_id <= MAX_JOB_ID:
-        raise JobNotFoundError(job_id)
 
 
 def _is_ready(job: Job) -> bool:

@@ -57,7 +57,7 @@ class Watchdog:
         self._stopping.set()
 
     def _run(self) -> None:
-        # Each turn begins where the one before ended: there is no moment between them to be stopped in unseen.
+        # Each turn begins where the one before ended: nobody can be stopped between them unseen.
         before, led = clock(), self._leader.term is not None
         while not self._stopping.wait(CHECK_SECONDS):
             now = clock()

@@ -1,24 +1,19 @@
-"""Declaring schedules beside their actors: `goqueue.cron`."""
+"""Schedules that code declares beside its actors: `goqueue.cron`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict
 
 from dramatiq.actor import Actor
 
+from goqueue.engine.new_job import DeclaredTypes, new_job
 from goqueue.engine.options.job_settings import JobSettings
-from goqueue.engine.submit import current_broker, new_job, type_of
 from goqueue.errors import ConfigurationError, InvalidJobError
 from goqueue.limits.flow_settings import validated
 from goqueue.schedules.rules import ScheduleDefinition, Source
 from goqueue.schedules.settings import ScheduleIdentity, ScheduleSettings
 
-__all__ = ["cron", "declared"]
-
-AnyActor = TypeVar("AnyActor", bound=Actor[Any, Any])
-
-_declared: dict[str, ScheduleDefinition] = {}
+__all__ = ["ScheduleOptions", "declaration"]
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -43,56 +38,33 @@ class ScheduleOptions(TypedDict, total=False):
     blackout_policy: str
 
 
-def cron(
+def declaration(
+    types: DeclaredTypes,
+    actor: Actor[Any, Any],
     line: str,
     *,
-    name: str | None = None,
-    payload: Any = None,
-    job: JobSettings | None = None,
-    **options: Unpack[ScheduleOptions],
-) -> Callable[[AnyActor], AnyActor]:
-    """Declare that jobs of an actor are created by a cron line. The scheduler process sees to it.
-
-    Args:
-        line: five fields, or `@hourly` and its like.
-        name: of the schedule; the actor's where it is not given.
-        payload: of each job; empty where it is not given.
-        job: what else is said of each job: `{"queue": …, "priority": …}`.
-        **options: see `ScheduleOptions`.
+    name: str | None,
+    payload: Any,
+    job: JobSettings,
+    options: ScheduleOptions,
+) -> ScheduleDefinition:
+    """Define a schedule of an actor's jobs; see `GoQueue.cron`.
 
     Raises:
-        ConfigurationError: when it is applied: each thing that is wrong.
-        TypeError: when it is applied to what is no actor.
+        ConfigurationError: each thing that is wrong.
+        TypeError: `actor` is no actor.
     """
-
-    def declare(actor: AnyActor) -> AnyActor:
-        type_name = type_of(actor).name
-        definition = _definition(actor, name or type_name, line, payload, job or {}, options)
-        if _declared.setdefault(definition.name, definition) != definition:
-            raise ConfigurationError([f"the schedule {definition.name!r} is declared twice"])
-        return actor
-
-    return declare
-
-
-def declared() -> list[ScheduleDefinition]:
-    """What this process has declared, by name."""
-    return sorted(_declared.values(), key=lambda definition: definition.name)
-
-
-def _definition(
-    actor: Actor[Any, Any], name: str, line: str, payload: Any, job: JobSettings, options: ScheduleOptions
-) -> ScheduleDefinition:
-    broker = current_broker()
+    job_type = types.type_of(actor)
+    name = name or job_type.name
     try:
         validated(ScheduleIdentity, {"name": name})
         settings = validated(ScheduleSettings, {"cron": line, **options})
-        document = type_of(actor).payload_of_call(({} if payload is None else payload,), {})
-        created = new_job(broker, actor.actor_name, document, **job)
+        document = job_type.payload_of_call(({} if payload is None else payload,), {})
+        created = new_job(types, actor.actor_name, document, **job)
     except InvalidJobError as error:
         problems = [f"the schedule {name!r}: {field}: {wrong}" for field, wrong in error.fields.items()]
         raise ConfigurationError(problems) from None
-    if absolute := [name for name in ("available_at", "expires_at", "deadline_at") if job.get(name)]:
+    if absolute := [field for field in ("available_at", "expires_at", "deadline_at") if job.get(field)]:
         raise ConfigurationError(
             [f"the schedule {name!r}: {field}: expected a duration" for field in absolute]
         )

@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from goqueue.db.database import Database
-from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.create import JobCreator
 from goqueue.engine.creation_rows import Created
 from goqueue.errors import ScheduleConflictError
-from goqueue.observability import metrics
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import tick_rows as tick_store
 from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, Tick, ticks
@@ -100,7 +99,7 @@ def resume(database: Database, name: str) -> Schedule:
     return resumed
 
 
-def run_now(database: Database, name: str, *, head_start_seconds: float) -> Created:
+def run_now(database: Database, creator: JobCreator, name: str) -> Created:
     """Create the job of a schedule now, whatever its pause, its blackouts and its overlap policy say.
 
     Raises:
@@ -108,13 +107,11 @@ def run_now(database: Database, name: str, *, head_start_seconds: float) -> Crea
     """
     with database.transaction() as connection:
         schedule = schedule_store.lock(connection, name)
-        created = creation_store.create(
-            connection, schedule.definition.job, head_start_seconds=head_start_seconds
-        )
+        job = schedule.definition.job
+        created = creator.insert_one(connection, job)
         if not created.deduplicated:
             tick_store.record_manual(connection, schedule.id, created.job.id)
-    if not created.deduplicated:
-        metrics.JOBS_CREATED.labels(created.job.queue).inc()
+    creator.announce([job], [created.node])
     return created
 
 

@@ -13,17 +13,19 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.engine import creation_rows as creation_store
+from goqueue.engine import create as creation
+from goqueue.engine.creation_rows import CreatedNode
+from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.transitions import cancellation
 from goqueue.errors import UnavailableError
-from goqueue.jobs import JobStatus, OnParentFailure
+from goqueue.instance import default
+from goqueue.jobs import JobStatus, NewJob, OnParentFailure
 from goqueue.observability import metrics
 from goqueue.scheduler.parts import Parts
 from goqueue.scheduler.service import Counts, Pause
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
-from goqueue.schedules.declared import declared
 from goqueue.schedules.rules import Overlap, Schedule, TickOutcome, decide
 from goqueue.schedules.tick_rows import UnfinishedJob
 
@@ -85,11 +87,11 @@ class CronScheduler:
 
     def _declare(self) -> None:
         """Once: what the code of this process declares. A process without actors has nothing to say."""
-        if not self._has_declared and (declared() or self._settings.actors):
+        if not self._has_declared and (default().schedules or self._settings.actors):
             self._has_declared = self._parts.run("declared", self._declare_all, otherwise=False)
 
     def _declare_all(self) -> bool:
-        scheduling.declare(self._database, declared())
+        scheduling.declare(self._database, default().schedules.values())
         return True
 
     def _due(self) -> list[int]:
@@ -115,21 +117,24 @@ class CronScheduler:
             if locked is None:
                 return []
             failpoints.hit("after_schedule_lock")
-            outcomes = self._decide_locked(connection, *locked)
+            firing = _Firing(self._settings, connection, locked[0])
+            outcomes = self._decide_locked(connection, *locked, firing)
             failpoints.hit("before_schedule_commit")
         failpoints.hit("after_schedule_commit")
+        creation.count(firing.creates)
         for outcome in outcomes:
             metrics.SCHEDULE_TICKS.labels(outcome.value).inc()
         return outcomes
 
-    def _decide_locked(self, connection: Connection, schedule: Schedule, now: datetime) -> list[TickOutcome]:
+    def _decide_locked(
+        self, connection: Connection, schedule: Schedule, now: datetime, firing: _Firing
+    ) -> list[TickOutcome]:
         assert schedule.next_at is not None
         decision = decide(
             schedule.definition, schedule.next_at, now, late_seconds=self._settings.schedule_late_seconds
         )
         times = [tick.fire.at for tick, _ in decision.ticks]
         before = tick_store.decided(connection, schedule.id, times)
-        firing = _Firing(connection, schedule, self._settings.priority_head_start_seconds)
         rows = [
             (tick.fire.at, *firing.outcome(outcome))
             for tick, outcome in decision.ticks
@@ -142,13 +147,19 @@ class CronScheduler:
 
 
 class _Firing:
-    """Creates the jobs of one decision, by the overlap policy."""
+    """Creates the jobs of one decision, by the overlap policy.
 
-    def __init__(self, connection: Connection, schedule: Schedule, head_start_seconds: float) -> None:
+    Attributes:
+        created: the ids of new jobs.
+        creates: every create, to be counted after the commit.
+    """
+
+    def __init__(self, settings: Settings, connection: Connection, schedule: Schedule) -> None:
+        self._settings = settings
         self._connection = connection
         self._schedule = schedule
-        self._head_start = head_start_seconds
         self.created: list[int] = []
+        self.creates: list[tuple[NewJob, CreatedNode]] = []
         self._unfinished: list[UnfinishedJob] | None = None
 
     def outcome(self, decided: TickOutcome) -> tuple[TickOutcome, int | None]:
@@ -161,7 +172,9 @@ class _Firing:
             return TickOutcome.OVERLAPPED, None
         if self._unfinished and self._schedule.definition.overlap is Overlap.CANCEL_RUNNING:
             ids = [job.id for job in self._unfinished]
-            cancellation.cancel(self._connection, ids, head_start_seconds=self._head_start)
+            cancellation.cancel(
+                self._connection, ids, head_start_seconds=self._settings.priority_head_start_seconds
+            )
             self._unfinished = self._look()
         return self._create(self._unfinished)
 
@@ -176,11 +189,10 @@ class _Firing:
             depends_on=(*waits_for, *(job.id for job in after[-1:])),
             on_parent_failure=OnParentFailure.RUN,
         )
-        created = creation_store.create(self._connection, job, head_start_seconds=self._head_start)
+        (created,) = creation.insert(self._settings, self._connection, [NewNode(job)])
+        self.creates.append((job, created))
         if created.deduplicated:
-            metrics.JOBS_DEDUPLICATED.labels(job.queue).inc()
             return TickOutcome.OVERLAPPED, None  # by its unique key, an equal job is there
-        metrics.JOBS_CREATED.labels(job.queue).inc()
-        self.created.append(created.job.id)
-        after.append(UnfinishedJob(created.job.id, created.job.status))
-        return TickOutcome.FIRED, created.job.id
+        self.created.append(created.id)
+        after.append(UnfinishedJob(created.id, created.status))
+        return TickOutcome.FIRED, created.id

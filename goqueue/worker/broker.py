@@ -155,6 +155,20 @@ class JobBroker(RedisBroker):
         declared = self.job_types.get(self.aliases.get(name, name))
         return declared if declared is None or declared.name == name else replace(declared, name=name)
 
+    def type_of(self, declared: Any) -> JobType:
+        """The job type of an actor that was declared on this broker.
+
+        Raises:
+            TypeError: it is no actor, or one of another broker.
+        """
+        if not isinstance(declared, Actor):
+            kind = type(declared).__qualname__
+            raise TypeError(f"expected an actor, as goqueue.actor makes it, got {kind}")
+        job_type = self.job_types.get(declared.actor_name)
+        if job_type is None or declared.broker is not self:
+            raise TypeError(f"the actor {declared.actor_name!r} was declared on another broker")
+        return job_type
+
     def type_names(self) -> set[str]:
         """The names of all types, aliases included."""
         return {*self.job_types, *self.aliases}

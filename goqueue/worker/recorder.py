@@ -17,8 +17,8 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.engine import creation_rows as creation_store
-from goqueue.engine import queue_rows as queue_store
+from goqueue.engine import create as creation
+from goqueue.engine.creation_rows import CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.releases import push_released, push_to_front
 from goqueue.engine.runway.runway import Runway
@@ -222,7 +222,8 @@ class Recorder:
         """Follow-ups exist exactly when the outcome that caused them was recorded."""
         with self._database.transaction() as connection:
             recorded = self._store(connection, outcomes)
-            self._insert_follow_ups(connection, recorded, follow_ups)
+            created = self._insert_follow_ups(connection, recorded, follow_ups)
+        creation.count(created)
         return recorded
 
     def _write_with_dependants(self, outcomes: Sequence[Outcome]) -> Recorded:
@@ -240,10 +241,11 @@ class Recorder:
                 worker_id=self._holdings.worker_id,
                 head_start_seconds=self._settings.priority_head_start_seconds,
             )
-            self._insert_follow_ups(connection, recorded, follow_ups)
+            created = self._insert_follow_ups(connection, recorded, follow_ups)
             left = {(o.job_id, o.fence) for o in outcomes} - recorded
             locked = attempt_store.still_running(connection, left)
         self._put_off |= locked
+        creation.count(created)
         push_released(self._runway, released)
         return recorded
 
@@ -252,13 +254,12 @@ class Recorder:
         connection: Connection,
         recorded: Recorded,
         follow_ups: dict[tuple[int, int], tuple[NewJob, ...]],
-    ) -> None:
+    ) -> list[tuple[NewJob, CreatedNode]]:
         new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
-        if new_jobs:
-            queue_store.ensure(connection, {job.queue for job in new_jobs})
-            head_start = self._settings.priority_head_start_seconds
-            nodes = [NewNode(job) for job in new_jobs]
-            creation_store.create_many(connection, nodes, head_start_seconds=head_start)
+        if not new_jobs:
+            return []
+        created = creation.insert(self._settings, connection, [NewNode(job) for job in new_jobs])
+        return list(zip(new_jobs, created, strict=True))
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
         return attempt_store.record(

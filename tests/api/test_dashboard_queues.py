@@ -659,7 +659,7 @@ def test_without_queues_it_says_what_makes_one(
 ) -> None:
     """The empty page shows how a queue comes to be."""
     empty: set[str] = set()
-    monkeypatch.setattr("goqueue.api.job_requests.QueueDirectory.declared", lambda _self: empty)
+    monkeypatch.setattr("goqueue.engine.queue_directory.QueueDirectory.declared", lambda _self: empty)
     page = dashboard.get(PLACE).text
     assert "No queues yet" in page
     assert "@goqueue.actor" in page

@@ -13,12 +13,12 @@ from falcon import testing
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import WorkerCommand, WorkerState
 from goqueue.errors import WorkerNotFoundError
 from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight import statistic_rows as statistics
-from goqueue.worker.commands import tell_worker
 from goqueue.worker.health import own_memory_bytes
 from goqueue.worker.orders import Orders
 from tests.support.factories import JobFactory

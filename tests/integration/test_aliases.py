@@ -10,9 +10,9 @@ import pytest
 
 import goqueue
 from goqueue.config.settings import Settings
-from goqueue.engine import edits as editing
-from goqueue.engine import submit
+from goqueue.engine.new_job import new_job
 from goqueue.errors import InvalidJobError
+from goqueue.instance import default
 from goqueue.jobs import NewJob
 from goqueue.limits import type_setting_rows as type_settings
 from goqueue.worker.broker import JobBroker
@@ -64,21 +64,21 @@ def test_a_job_runs_by_any_name_of_its_type(
     engine: Engine, type_name: str, payload: str, result: object
 ) -> None:
     """The handler is the renamed one, and the job keeps the type that it was created with."""
-    (job_id,) = submit.current_submitter().many([NewJob("default", type_name, payload, max_retries=1)])
+    (job_id,) = default().creator.many([NewJob("default", type_name, payload, max_retries=1)])
     job = engine.wait_for(job_id)
     assert (job.type, job.result) == (type_name, result)
 
 
 def test_a_job_is_created_and_edited_by_an_alias(broker: JobBroker) -> None:
     """The payload is validated by the renamed type; the name that was said is the type of the job."""
-    job = submit.new_job(broker, "send_bill", {"order": 7})
+    job = new_job(broker, "send_bill", {"order": 7})
     assert (job.type, job.queue, job.max_retries) == ("send_bill", "default", 1)
     with pytest.raises(InvalidJobError, match=r"payload\.order"):
-        submit.new_job(broker, "send_bill", {"order": "x"})
-    created = submit.current_submitter().one(job)
+        new_job(broker, "send_bill", {"order": "x"})
+    created = default().creator.one(job)
     with pytest.raises(InvalidJobError, match=r"payload\.order"):
-        editing.edit_job(created.id, payload={"order": "x"})
-    assert editing.edit_job(created.id, payload={"order": 8}).payload == {"order": 8}
+        default().edit(created.id, payload={"order": "x"})
+    assert default().edit(created.id, payload={"order": 8}).payload == {"order": 8}
 
 
 def test_a_message_of_an_undeclared_actor_is_refused_by_name(broker: JobBroker) -> None:

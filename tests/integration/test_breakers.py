@@ -12,8 +12,9 @@ from prometheus_client import REGISTRY
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.new_job import new_job
 from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.limits import breaker_rows as breaker_store
 from goqueue.limits import type_setting_rows as type_settings
@@ -211,7 +212,7 @@ def engine(settings: Settings, service: Breakers, monkeypatch: pytest.MonkeyPatc
 def test_workers_count_how_attempts_end(engine: Engine, database: Database) -> None:
     """Completed and failed attempts are counted, snoozes are not."""
     for what in ("fail", "discard", "snooze", "complete"):
-        current_submitter().one(new_job(engine.broker, "call", {"what": what}))
+        default().creator.one(new_job(engine.broker, "call", {"what": what}))
     wait_until(lambda: sum((row_of(database).tally.completed, row_of(database).tally.failed)) >= 4)
     tally = row_of(database).tally
     assert (tally.completed, tally.failed) == (2, 2)
@@ -240,10 +241,10 @@ def test_a_refused_outcome_is_not_counted(
 def test_a_type_that_fails_is_stopped(engine: Engine, database: Database, settings: Settings) -> None:
     """Failures of real jobs open the breaker; what is created then waits, unspent, until it is closed."""
     for _ in range(4):
-        current_submitter().one(new_job(engine.broker, "call", {"what": "fail"}))
+        default().creator.one(new_job(engine.broker, "call", {"what": "fail"}))
     service = Breakers(settings, database, lambda _: None, lambda: None)
     wait_until(lambda: service.run_once()["opened"])
-    job = current_submitter().one(new_job(engine.broker, "call", {"what": "complete"}))
+    job = default().creator.one(new_job(engine.broker, "call", {"what": "complete"}))
     with database.autocommit() as connection:
         connection.exec_driver_sql("SELECT pg_sleep(0.3)")
     held = engine.job(job.id)
@@ -256,10 +257,10 @@ def test_a_type_that_fails_is_stopped(engine: Engine, database: Database, settin
 def test_half_open_only_probes_start(engine: Engine, database: Database, settings: Settings) -> None:
     """While jobs wait for an open breaker, no more of them start than there are probes; those decide."""
     for _ in range(4):
-        current_submitter().one(new_job(engine.broker, "call", {"what": "fail"}))
+        default().creator.one(new_job(engine.broker, "call", {"what": "fail"}))
     service = Breakers(settings, database, lambda _: None, lambda: None)
     wait_until(lambda: service.run_once()["opened"])
-    current_submitter().many([new_job(engine.broker, "call", {"what": "fail"})] * 20)
+    default().creator.many([new_job(engine.broker, "call", {"what": "fail"})] * 20)
     probe(engine, database, service)
     assert state_of(database).limits.state is BreakerState.OPEN
     assert 5 <= engine.rows("SELECT count(*) FROM attempts")[0][0] <= 4 + BREAKER.probes

@@ -18,12 +18,12 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import new_job_rows as new_job_store
-from goqueue.engine import submit
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import fact_rows as explanation
+from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob
 from goqueue.observability import metrics
 from goqueue.worker import interrupts
@@ -189,7 +189,7 @@ def all_threads_live(engine: Engine) -> Iterator[None]:
 
 def create(engine: Engine, name: str, payload: Any, **values: Any) -> int:
     """Create a job of a declared type."""
-    return submit.enqueue(engine.broker.actors[name], payload, **values)
+    return default().create(engine.broker.actors[name], payload, **values)
 
 
 # Success
@@ -410,7 +410,7 @@ def test_limits_that_strike_at_the_last_moment_land_in_the_handler(
         )
         for number in range(1500)
     ]
-    ids = submit.current_submitter().many(jobs)
+    ids = default().creator.many(jobs)
     unfinished = "SELECT count(*) FROM jobs WHERE id = ANY(%(ids)s) AND finished_at IS NULL"
     wait_until(lambda: engine.rows(unfinished, ids=ids) == [(0,)], 30, "all jobs to end")
     ends = engine.rows(
@@ -439,7 +439,7 @@ def test_a_result_that_cannot_be_kept_is_a_failed_attempt(engine: Engine, how: s
 
 def insert_as_is(name: str, payload: str, **values: Any) -> int:
     """Insert a row past every validation, as an older release may have."""
-    (job_id,) = submit.current_submitter().many([NewJob("default", name, payload, **values)])
+    (job_id,) = default().creator.many([NewJob("default", name, payload, **values)])
     return job_id
 
 

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine import submit
 from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
+from goqueue.instance import default
 from goqueue.jobs import Job, NewJob
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.observability import metrics
@@ -123,7 +123,7 @@ def _from_the_start() -> None:
 def start(engine: Engine, name: str) -> int:
     """Create a job of a declared type; its id, once its handler runs."""
     before = runs[name]
-    job_id = submit.enqueue(engine.broker.actors[name], {})
+    job_id = default().create(engine.broker.actors[name], {})
     wait_until(lambda: runs[name] == before + 1, what="the handler")
     return job_id
 
@@ -317,12 +317,12 @@ def _cancel(engine: Engine, job_id: int) -> job_store.Cancelled:
 
 def test_jobs_that_wait_for_a_cancelled_one_are_told(engine: Engine) -> None:
     """A cancel settles the dependants of what it ends, in its transaction; so does a forced one."""
-    from goqueue.engine.submit import current_submitter  # noqa: PLC0415  (this process's, by now)
+    from goqueue.instance import default  # noqa: PLC0415  (this process's, by now)
 
     make_job = JobFactory(engine.broker.database)
     waiting, running = make_job(available_at="2100-01-01"), make_job("running")
     children = [
-        current_submitter().one(NewJob("default", "ignore", "{}", depends_on=(parent.id,)))
+        default().creator.one(NewJob("default", "ignore", "{}", depends_on=(parent.id,)))
         for parent in (waiting, running)
     ]
     assert {child.status for child in children} == {"blocked"}
@@ -356,9 +356,9 @@ def test_the_index_finds_what_is_to_be_stopped(engine: Engine, name: str) -> Non
 
 def test_cancels_of_families_at_once_deadlock_nobody(engine: Engine) -> None:
     """Jobs and what waits for them, cancelled from many sides at once: conflicts are settled by a repeat."""
-    from goqueue.engine.submit import current_submitter  # noqa: PLC0415  (this process's, by now)
+    from goqueue.instance import default  # noqa: PLC0415  (this process's, by now)
 
-    submitter, later = current_submitter(), datetime(2100, 1, 1, tzinfo=UTC)
+    submitter, later = default().creator, datetime(2100, 1, 1, tzinfo=UTC)
     for _ in range(5):
         parents = [submitter.one(NewJob("default", "ignore", "{}", available_at=later)).id for _ in range(8)]
         children = [
@@ -388,7 +388,7 @@ def test_cancels_of_families_at_once_deadlock_nobody(engine: Engine) -> None:
 
 def test_an_application_cancels_a_job(engine: Engine) -> None:
     """`cancel_job` cancels what waits at once, asks for what runs, and refuses what ended otherwise."""
-    waiting = submit.enqueue(engine.broker.actors["unaware"], {}, delay_seconds=600)
+    waiting = default().create(engine.broker.actors["unaware"], {}, delay_seconds=600)
     assert goqueue.cancel_job(waiting).status == "cancelled"
     assert goqueue.cancel_job(waiting).status == "cancelled"
     running = start(engine, "unaware")

@@ -15,9 +15,9 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine import submit
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
+from goqueue.instance import default
 from goqueue.jobs import Job
 from goqueue.observability import metrics
 from goqueue.scheduler.releaser import Releaser
@@ -204,7 +204,7 @@ def test_a_pipeline_and_dependencies_go_together(engine: Engine) -> None:
     message = give.message(value=1)
     target = add_up.message_with_options(pipe_ignore=True)
     message = message.copy(options={"pipe_target": target.asdict()})
-    first = submit.current_broker().enqueue(message, delay=300).options["job_id"]
+    first = default().broker.enqueue(message, delay=300).options["job_id"]
     child = goqueue.enqueue(add_up, {}, depends_on=[first])
     assert engine.job(child).status == "blocked"
     assert engine.wait_for(child).result == {"total": 1, "parents": 1}

@@ -16,12 +16,12 @@ from goqueue.config.settings import Settings
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.submit import current_broker
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import claims as claim_store
 from goqueue.engine.transitions.attempts import GivenBack
 from goqueue.errors import DatabaseUnavailableError
+from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import queue_setting_rows as queue_settings
@@ -387,7 +387,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 
 def idle_job(message: JobMessage) -> Job:
     """The row of a claimed job, by its id alone."""
-    with current_broker().database.autocommit() as connection:
+    with default().broker.database.autocommit() as connection:
         return goqueue.engine.transitions.jobs.get(connection, message.current.id)
 
 

@@ -12,18 +12,16 @@ from typing import Any
 
 import pytest
 
-from goqueue import failpoints
+from goqueue import actor, cron, failpoints
 from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
-from goqueue.engine.options.declare import actor
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import ConfigurationError, UnavailableError
+from goqueue.instance import default
 from goqueue.jobs import JobStatus, NewJob
-from goqueue.schedules import declared as declared_schedules
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
-from goqueue.schedules.declared import cron
 from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source
 from goqueue.schedules.service import CronScheduler
 from goqueue.schedules.settings import ScheduleSettings
@@ -305,10 +303,9 @@ def test_a_clock_that_goes_back_fires_nothing_again(stage: Stage) -> None:
 
 def test_a_unique_key_that_is_taken_is_an_overlap(stage: Stage, settings: Settings) -> None:
     """A tick whose job would have the unique key of another job creates none."""
-    with process_of(settings), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(declared_schedules, "_declared", {})
+    with process_of(settings):
         cron("* * * * *", job={"unique": _unique()})(actor(name="only_one", queue="noop")(_handler))
-        scheduling.declare(stage.database, declared_schedules.declared())
+        scheduling.declare(stage.database, default().schedules.values())
     with stage.database.autocommit() as connection:
         made = schedule_store.get(connection, "only_one")
     stage.set_next(made, NOON)
@@ -334,8 +331,7 @@ def _handler() -> None:
 @pytest.fixture
 def code(settings: Settings) -> Iterator[None]:
     """A process of its own, in which nothing is declared yet."""
-    with process_of(settings), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(declared_schedules, "_declared", {})
+    with process_of(settings):
         yield
 
 
@@ -384,8 +380,8 @@ def test_a_changed_declaration_changes_the_schedule(stage: Stage) -> None:
     cron("@daily", name="mine")(actor(name="mine", queue="noop")(_handler))
     declare(stage)
     scheduling.pause(stage.database, "mine", author="ada", reason="holidays")
-    only = declared_schedules._declared["mine"]
-    declared_schedules._declared["mine"] = replace(only, cron="@hourly")
+    only = default().schedules["mine"]
+    default().schedules["mine"] = replace(only, cron="@hourly")
     declare(stage)
     changed = named(stage, "mine")
     assert (changed.definition.cron, changed.paused_by, changed.next_at) == ("@hourly", "ada", None)
@@ -397,14 +393,14 @@ def test_a_schedule_that_is_no_longer_declared_is_paused(stage: Stage) -> None:
     stage.create()
     cron("@daily", name="mine")(actor(name="mine", queue="noop")(_handler))
     declare(stage)
-    was = declared_schedules._declared.pop("mine")
+    was = default().schedules.pop("mine")
     declare(stage, actors=())
     assert named(stage, "mine").paused_at is None, "a process without actors has nothing to say"
     declare(stage)
     gone = named(stage, "mine")
     assert (gone.paused_by, gone.pause_reason) == ("goqueue", "no longer declared in code")
     assert named(stage, "report").paused_at is None
-    declared_schedules._declared["mine"] = was
+    default().schedules["mine"] = was
     declare(stage)
     assert named(stage, "mine").next_at is not None
 

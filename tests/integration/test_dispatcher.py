@@ -15,8 +15,8 @@ from goqueue.dispatch import ready_looks
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.submit import Submitter
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from tests.support.factories import JobFactory
@@ -134,7 +134,7 @@ def test_a_submit_behind_a_backlog_is_dispatched(
     for _ in range(6):
         make_job()
     dispatcher.run_once()
-    job = Submitter(settings, database, runway).one(NewJob("default", "noop", "{}"))
+    job = JobCreator(settings, database, runway).one(NewJob("default", "noop", "{}"))
     seen: list[int] = []
     while taken := fetch(runway):
         claim(make_job, runway, taken)

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine import submit
 from goqueue.engine.options.job_settings import refuse_wrong
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import expiry
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
+from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.observability import metrics
@@ -100,7 +100,7 @@ def expire(engine: Engine) -> int:
 
 def create(engine: Engine, name: str, **settings: Any) -> int:
     """Create a job of a declared type."""
-    return submit.enqueue(engine.broker.actors[name], {}, **settings)
+    return default().create(engine.broker.actors[name], {}, **settings)
 
 
 # Before they start
@@ -176,10 +176,10 @@ def test_a_pushed_message_of_an_expired_job_never_runs(engine: Engine) -> None:
 
 def test_jobs_that_wait_for_an_expired_one_are_told(engine: Engine) -> None:
     """What depends on an expired job follows its policy, in the same transaction."""
-    parent = submit.current_submitter().one(
+    parent = default().creator.one(
         NewJob("unserved", "count", "{}", expires_at=datetime.now(UTC) - timedelta(seconds=1))
     )
-    child = submit.current_submitter().one(NewJob("unserved", "count", "{}", depends_on=(parent.id,)))
+    child = default().creator.one(NewJob("unserved", "count", "{}", depends_on=(parent.id,)))
     assert child.status == "blocked"
     assert expire(engine) == 1
     assert engine.job(child.id).status == "failed"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr, field_serializer, field_validator
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine import submit
+from goqueue.instance import default
 from goqueue.jobs import NewJob
 from goqueue.worker import execution
 from tests.support.engine import QUICK, Engine, process_of
@@ -194,7 +194,7 @@ def all_threads_live(engine: Engine) -> Iterator[None]:
 
 def create(engine: Engine, name: str, payload: Any, **values: Any) -> int:
     """Create a job of a declared type."""
-    return submit.enqueue(engine.broker.actors[name], payload, **values)
+    return default().create(engine.broker.actors[name], payload, **values)
 
 
 @pytest.mark.parametrize("how", hostile())
@@ -364,7 +364,7 @@ def test_a_follow_up_with_arguments_that_do_harm_is_a_dead_letter(engine: Engine
 
 def test_stored_options_that_nobody_can_read_leave_it_to_the_type(engine: Engine) -> None:
     """A backoff in the row that is no number does not cost the retries."""
-    (job_id,) = submit.current_submitter().many(
+    (job_id,) = default().creator.many(
         [NewJob("default", "fail", '{"how": "a delay"}', max_retries=2, options='{"min_backoff": "soon"}')]
     )
     job = engine.wait_for(job_id, "failed")

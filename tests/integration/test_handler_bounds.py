@@ -11,8 +11,9 @@ from dramatiq.errors import Retry
 
 import goqueue
 from goqueue.config.settings import Settings
-from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.new_job import new_job
 from goqueue.errors import InvalidJobError
+from goqueue.instance import default
 from goqueue.jobs import RetryPolicy
 from tests.support.engine import QUICK, Engine, process_of
 
@@ -76,7 +77,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 def create(engine: Engine, type_name: str, **payload: Any) -> int:
     """Create a job; its id."""
-    return current_submitter().one(new_job(engine.broker, type_name, payload)).id
+    return default().creator.one(new_job(engine.broker, type_name, payload)).id
 
 
 @pytest.mark.parametrize("wait", [name for name in WAITS if name != "nothing"])

@@ -14,9 +14,9 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
-from goqueue.engine import submit
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.engine.transitions import jobs as job_store
+from goqueue.instance import default
 from goqueue.jobs import NewJob
 from goqueue.scheduler.expirer import Expirer
 from goqueue.scheduler.releaser import Releaser
@@ -75,9 +75,7 @@ def test_a_locked_ready_row_stops_no_other_start(settings: Settings, make_job: J
         lock.enter_context(locked(settings, "SELECT FROM jobs WHERE id = %s", jobs[0].id))
         with lock, Engine(broker) as engine:
             began_at = time.monotonic()
-            more = [
-                submit.current_submitter().one(NewJob(queue, "work", "{}")) for queue in ("first", "second")
-            ]
+            more = [default().creator.one(NewJob(queue, "work", "{}")) for queue in ("first", "second")]
             for job in [*jobs[1:], *more]:
                 engine.wait_for(job.id)
             assert time.monotonic() - began_at < BOUND_SECONDS

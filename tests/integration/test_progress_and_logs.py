@@ -17,8 +17,8 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import report_rows as reports
-from goqueue.engine import submit
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, JobNotFoundError
+from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus
 from goqueue.middleware.job_message import CurrentJob
 from goqueue.worker import reporter as reporter_module
@@ -98,7 +98,7 @@ def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engin
 
 def create(engine: Engine, name: str, payload: dict[str, Any]) -> int:
     """Create a job of a declared type."""
-    return submit.enqueue(engine.broker.actors[name], payload)
+    return default().create(engine.broker.actors[name], payload)
 
 
 def log_of(database: Database, job_id: int, *, fence: int | None = None, after: int = 0) -> list[str]:

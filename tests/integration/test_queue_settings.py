@@ -16,9 +16,9 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError, KeyNotFoundError, QueueNotFoundError, TypeNotFoundError
+from goqueue.instance import default
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits import type_setting_rows as type_settings
-from goqueue.limits.configure import current_flow_control
 from goqueue.limits.settings import (
     Breaker,
     KeyLimits,
@@ -115,7 +115,7 @@ def test_only_what_is_given_changes(broker: JobBroker) -> None:
     assert limits == QueueLimits(None, 1, rate=RateLimit(7, 1.0))
     assert goqueue.configure_key("calls", "a/b", weight=3) == KeyLimits(3)
     assert goqueue.configure_key("calls", "a/b", concurrency=2) == KeyLimits(3, 2)
-    assert current_flow_control().keys("calls") == {"a/b": KeyLimits(3, 2)}
+    assert default().flow.keys("calls") == {"a/b": KeyLimits(3, 2)}
     goqueue.configure_type("call", concurrency=2)
     changed = goqueue.configure_type("call", breaker=Breaker(minimum=2))
     assert changed.limits == TypeLimits(2, Breaker(minimum=2))
@@ -219,6 +219,6 @@ def test_what_is_not_there_cannot_be_configured() -> None:
         with pytest.raises(QueueNotFoundError):
             call("nosuch")
     with pytest.raises(KeyNotFoundError):
-        current_flow_control().delete_key("calls", "nosuch")
+        default().flow.delete_key("calls", "nosuch")
     with pytest.raises(TypeNotFoundError):
         goqueue.configure_type("nosuch", concurrency=1)

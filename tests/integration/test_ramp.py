@@ -10,7 +10,8 @@ import pytest
 
 import goqueue
 from goqueue.config.settings import Settings
-from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.new_job import new_job
+from goqueue.instance import default
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
@@ -55,7 +56,7 @@ def after_a_pause(_engine: Engine) -> None:
 
 def after_a_slow_down(engine: Engine) -> None:
     """A job was told to slow down."""
-    current_submitter().one(new_job(engine.broker, "call", {"slow_down": True}))
+    default().creator.one(new_job(engine.broker, "call", {"slow_down": True}))
     throttled = "SELECT FROM queues WHERE name = 'calls' AND throttled_until IS NOT NULL"
     wait_until(lambda: engine.rows(throttled), what="the queue to be slowed down")
 
@@ -64,7 +65,7 @@ def after_a_slow_down(engine: Engine) -> None:
 def test_what_runs_at_once_grows(engine: Engine, slow_down: Callable[[Engine], None]) -> None:
     """At no start there run more jobs than the ramp allows then, and before its end there run several."""
     slow_down(engine)
-    for job_id in current_submitter().many([new_job(engine.broker, "call", {"slow_down": False})] * JOBS):
+    for job_id in default().creator.many([new_job(engine.broker, "call", {"slow_down": False})] * JOBS):
         engine.wait_for(job_id)
     starts = engine.rows(_STARTS, ramp=RAMP_SECONDS)
     in_ramp = [(ramp, running) for ramp, running in starts if ramp < 1]

@@ -15,7 +15,7 @@ import goqueue
 from goqueue.config.redaction import MASK
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine import submit
+from goqueue.instance import default
 from goqueue.observability.logging import configure_logging
 from goqueue.observability.tracing import spans
 from tests.support.engine import QUICK, Engine, process_of
@@ -99,7 +99,7 @@ def test_no_secret_of_an_exception_is_kept(
     engine: Engine, told: InMemorySpanExporter, capsys: pytest.CaptureFixture[str], name: str, how: str
 ) -> None:
     """Its row, attempts, kind, log lines and spans have a mask where the secret was, and say the rest."""
-    job_id = submit.enqueue(engine.broker.actors[name], {"how": how})
+    job_id = default().create(engine.broker.actors[name], {"how": how})
     job = engine.wait_for(job_id, "completed" if name == "ask_again" else "failed")
     kept = [
         str(job),

@@ -11,8 +11,9 @@ import pytest
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.new_job import new_job
 from goqueue.engine.transitions import jobs as job_store
+from goqueue.instance import default
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
@@ -43,7 +44,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 def create(engine: Engine, **payload: Any) -> int:
     """Create a job; its id."""
-    return current_submitter().one(new_job(engine.broker, "call", payload)).id
+    return default().creator.one(new_job(engine.broker, "call", payload)).id
 
 
 def throttled(engine: Engine) -> float:

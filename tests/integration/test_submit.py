@@ -15,9 +15,10 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
-from goqueue.engine import submit
+from goqueue.engine.create import JobCreator
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.new_job import new_job
 from goqueue.engine.runway.runway import Runway, parse
-from goqueue.engine.submit import Submitter
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, NewJob
@@ -47,9 +48,9 @@ def broker(settings: Settings) -> Iterator[JobBroker]:
 
 
 @pytest.fixture
-def submitter(settings: Settings, database: Database, runway: Runway) -> Submitter:
+def submitter(settings: Settings, database: Database, runway: Runway) -> JobCreator:
     """A submitter of its own."""
-    return Submitter(settings, database, runway)
+    return JobCreator(settings, database, runway)
 
 
 def on_runway(runway: Runway, queue: str) -> list[int]:
@@ -78,14 +79,14 @@ def number_of_jobs(database: Database) -> int:
     return int(number)
 
 
-def test_one_job_is_a_row_and_a_message(submitter: Submitter, database: Database, runway: Runway) -> None:
+def test_one_job_is_a_row_and_a_message(submitter: JobCreator, database: Database, runway: Runway) -> None:
     """A created job is committed when the call returns, and its id is on the runway."""
     job = submitter.one(NewJob("q", "t", '{"a":1}'))
     assert read(database, job.id) == job
     assert on_runway(runway, "q") == [job.id]
 
 
-def test_many_jobs_are_all_or_none(submitter: Submitter, database: Database, runway: Runway) -> None:
+def test_many_jobs_are_all_or_none(submitter: JobCreator, database: Database, runway: Runway) -> None:
     """One bad job of a batch leaves no row and no message of any."""
     with pytest.raises(goqueue.errors.DatabaseRefusedError):
         submitter.many([NewJob("q", "t", "{}"), NewJob("q", "t", "{}", priority=1000)])
@@ -95,7 +96,7 @@ def test_many_jobs_are_all_or_none(submitter: Submitter, database: Database, run
     assert on_runway(runway, "q") == ids
 
 
-def test_a_run_at_is_not_pushed(submitter: Submitter, runway: Runway) -> None:
+def test_a_run_at_is_not_pushed(submitter: JobCreator, runway: Runway) -> None:
     """A job for later stays in PostgreSQL alone."""
     submitter.one(NewJob("q", "t", "{}", available_at=LATER))
     submitter.many([NewJob("q", "t", "{}", available_at=LATER)])
@@ -106,7 +107,7 @@ def test_a_run_at_is_not_pushed(submitter: Submitter, runway: Runway) -> None:
 def test_without_redis_a_job_exists_all_the_same(settings: Settings, database: Database) -> None:
     """A push that fails is no error to the client; the dispatcher pushes later."""
     lost = Runway(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
-    job = Submitter(settings, database, lost).one(NewJob("q", "t", "{}"))
+    job = JobCreator(settings, database, lost).one(NewJob("q", "t", "{}"))
     lost.close()
     runway = Runway(settings)
     Dispatcher(settings, database, runway).run_once()
@@ -114,10 +115,10 @@ def test_without_redis_a_job_exists_all_the_same(settings: Settings, database: D
     runway.close()
 
 
-def test_within_only_inserts(submitter: Submitter, database: Database) -> None:
+def test_within_only_inserts(submitter: JobCreator, database: Database) -> None:
     """In a caller's transaction nothing exists before the commit."""
     with database.transaction() as connection:
-        (job_id,) = submitter.within(connection, [NewJob("q", "t", "{}")])
+        job_id = submitter.create_within(connection, [NewNode(NewJob("q", "t", "{}"))])[0].id
         assert number_of_jobs(database) == 0
     assert read(database, job_id).status == "queued"
 
@@ -193,4 +194,4 @@ def test_what_does_not_fit_makes_no_row(
 def test_an_unknown_type_is_refused(broker: JobBroker) -> None:
     """A type that nobody declared has no jobs."""
     with pytest.raises(InvalidJobError, match="unknown job type 'nobody'"):
-        submit.new_job(broker, "nobody", {})
+        new_job(broker, "nobody", {})

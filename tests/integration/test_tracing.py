@@ -28,7 +28,8 @@ from goqueue.config.settings import Settings, get_settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.dev.fakes.smtp_sink import SmtpSink
 from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
-from goqueue.engine.submit import current_submitter, new_job
+from goqueue.engine.new_job import new_job
+from goqueue.instance import default
 from goqueue.observability import tracing
 from goqueue.observability.logging import configure_logging
 from goqueue.observability.tracing.context import current_traceparent
@@ -446,7 +447,7 @@ def test_options_of_a_message_and_its_trace_live_together(engine: Engine) -> Non
     broker = engine.broker
     job = new_job(broker, "note", {"fails": True}, options={"min_backoff": 1, "jitter": False})
     with trace.use_span(trace.NonRecordingSpan(context_of_client()), end_on_exit=False):
-        job_id = current_submitter().one(job).id
+        job_id = default().creator.one(job).id
     engine.wait_for(job_id, attempts=2)
     ((options,),) = engine.rows("SELECT options FROM jobs WHERE id = %(id)s", id=job_id)
     assert options == {"min_backoff": 1, "jitter": False, "traceparent": TRACEPARENT}
@@ -505,7 +506,7 @@ def test_jobs_that_nobody_traces_get_a_trace_where_spans_are_made(
     assert Spans(exporter, document["trace_id"]).all[0].name == "create traced"
     tracing.use(None)
     with trace.use_span(trace.INVALID_SPAN, end_on_exit=False):
-        before = current_submitter().one(new_job(engine.broker, "note", {}, delay_seconds=0.2))
+        before = default().creator.one(new_job(engine.broker, "note", {}, delay_seconds=0.2))
     use_again(engine, exporter)
     engine.wait_for(before.id)
     wait_until(lambda: spans_of_job(exporter, before.id), what="the span of the attempt")
@@ -582,7 +583,7 @@ def test_a_broken_tracer_costs_no_attempt(engine: Engine) -> None:
     """What a sampler or a processor raises is logged, and the job runs."""
     job = new_job(engine.broker, "note", {}, delay_seconds=0.1)
     with trace.use_span(trace.NonRecordingSpan(context_of_client()), end_on_exit=False):
-        job_id = current_submitter().one(job).id
+        job_id = default().creator.one(job).id
     tracing.use(BrokenTracer())
     try:
         assert engine.wait_for(job_id).attempts == 1

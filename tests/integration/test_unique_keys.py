@@ -22,9 +22,9 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import unique_rows as unique_keys
+from goqueue.engine.create import JobCreator
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.submit import Submitter
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus, NewJob, UniqueMode, UniqueRule
@@ -51,10 +51,10 @@ def crowd(settings: Settings, database: Database) -> Iterator[Database]:
 
 
 @pytest.fixture
-def submitter(settings: Settings, crowd: Database) -> Iterator[Submitter]:
+def submitter(settings: Settings, crowd: Database) -> Iterator[JobCreator]:
     """Creates jobs."""
     runway = Runway(settings)
-    yield Submitter(settings, crowd, runway)
+    yield JobCreator(settings, crowd, runway)
     runway.close()
 
 
@@ -115,7 +115,7 @@ def waiting_sessions(database: Database) -> int:
         )
 
 
-def test_fifty_threads_take_turns_and_never_two_hold_a_key(crowd: Database, submitter: Submitter) -> None:
+def test_fifty_threads_take_turns_and_never_two_hold_a_key(crowd: Database, submitter: JobCreator) -> None:
     """Fifty threads create, finish and replay jobs of three keys: at no moment a key has two live jobs."""
     stop = threading.Event()
 
@@ -148,7 +148,7 @@ def test_fifty_threads_take_turns_and_never_two_hold_a_key(crowd: Database, subm
     assert 3 < created < 300
 
 
-def test_who_waited_for_the_holder_sees_it(database: Database, submitter: Submitter) -> None:
+def test_who_waited_for_the_holder_sees_it(database: Database, submitter: JobCreator) -> None:
     """A create that waits while another transaction takes a free key over finds that one's new job.
 
     Its own statement began before that job was committed: asking in the same statement would not see it.
@@ -169,7 +169,7 @@ def test_who_waited_for_the_holder_sees_it(database: Database, submitter: Submit
     assert (created.job.id, created.deduplicated) == (taker, True)
 
 
-def test_a_replay_and_a_create_do_not_pass_each_other(database: Database, submitter: Submitter) -> None:
+def test_a_replay_and_a_create_do_not_pass_each_other(database: Database, submitter: JobCreator) -> None:
     """Of a failed job that is replayed and a new one of its key, at once, exactly one is live; many times."""
     for turn in range(25):
         key = f"k{turn}"
@@ -184,7 +184,7 @@ def test_a_replay_and_a_create_do_not_pass_each_other(database: Database, submit
 
 
 def test_a_job_that_fails_while_it_is_replayed_loses_its_key(
-    database: Database, submitter: Submitter, monkeypatch: pytest.MonkeyPatch
+    database: Database, submitter: JobCreator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replay asks for the key of a job that has not failed yet, too: it may fail and lose it just then."""
     job = submitter.one(unique_job())
@@ -201,7 +201,7 @@ def test_a_job_that_fails_while_it_is_replayed_loses_its_key(
     assert live_jobs(database) == [("k", 1)]
 
 
-def test_of_two_failed_jobs_of_a_key_one_is_replayed(database: Database, submitter: Submitter) -> None:
+def test_of_two_failed_jobs_of_a_key_one_is_replayed(database: Database, submitter: JobCreator) -> None:
     """A bulk replay of alike jobs runs the first one again and leaves the others as they are."""
     ids = []
     for _ in range(3):
@@ -213,7 +213,7 @@ def test_of_two_failed_jobs_of_a_key_one_is_replayed(database: Database, submitt
     assert submitter.create(unique_job()).job.id == ids[0]
 
 
-def test_a_replayed_job_keeps_the_states_of_its_key(database: Database, submitter: Submitter) -> None:
+def test_a_replayed_job_keeps_the_states_of_its_key(database: Database, submitter: JobCreator) -> None:
     """A holder that ran again has its key in the states that it was created with."""
     job = submitter.one(unique_job(states=(JobStatus.QUEUED,)))
     finish(database, job.id, JobStatus.FAILED)
@@ -237,7 +237,7 @@ def test_a_replayed_job_keeps_the_states_of_its_key(database: Database, submitte
 )
 @hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_leaves_one_live_job_a_key(
-    settings: Settings, database: Database, submitter: Submitter, steps: list[tuple[str, int, str]]
+    settings: Settings, database: Database, submitter: JobCreator, steps: list[tuple[str, int, str]]
 ) -> None:
     """Whatever happens in any order: a create is suppressed exactly while a live job has the key."""
     with database.autocommit() as connection:
@@ -273,7 +273,7 @@ def test_any_history_leaves_one_live_job_a_key(
     assert live_jobs(database) == [(key, 1) for key in sorted(live)]
 
 
-def test_batches_in_opposite_orders_do_not_deadlock(database: Database, submitter: Submitter) -> None:
+def test_batches_in_opposite_orders_do_not_deadlock(database: Database, submitter: JobCreator) -> None:
     """Batches take their keys in one order, whatever order their jobs have."""
     keys = [f"k{number}" for number in range(40)]
 
@@ -290,7 +290,7 @@ def test_batches_in_opposite_orders_do_not_deadlock(database: Database, submitte
 
 @pytest.mark.parametrize("at", ["key", "job"])
 def test_a_create_that_is_killed_leaves_neither_key_nor_job(
-    database: Database, submitter: Submitter, at: str
+    database: Database, submitter: JobCreator, at: str
 ) -> None:
     """Whoever dies between taking the key and the commit leaves the key free."""
     holder = held_lock(database, "k")
@@ -313,7 +313,7 @@ def test_a_create_that_is_killed_leaves_neither_key_nor_job(
 
 
 def test_creators_that_are_killed_at_random_leave_at_most_one_job_a_key(
-    settings: Settings, database: Database, submitter: Submitter
+    settings: Settings, database: Database, submitter: JobCreator
 ) -> None:
     """Twenty sessions killed while eight threads create: every create that was answered tells the truth."""
     stop = threading.Event()
@@ -403,7 +403,7 @@ def test_a_type_may_make_its_jobs_unique(settings: Settings, database: Database)
 
 
 def test_a_repeatable_read_transaction_is_refused_what_it_cannot_see(
-    database: Database, submitter: Submitter
+    database: Database, submitter: JobCreator
 ) -> None:
     """A caller's snapshot that is older than the holder gets a serialization failure, never a duplicate."""
     with database.connection() as connection:
@@ -412,12 +412,12 @@ def test_a_repeatable_read_transaction_is_refused_what_it_cannot_see(
         connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one()
         submitter.one(unique_job())
         with pytest.raises(psycopg.errors.SerializationFailure):
-            submitter.within(connection, [unique_job()])
+            submitter.create_within(connection, [NewNode(unique_job())])
         connection.rollback()
     assert live_jobs(database) == [("k", 1)]
 
 
-def test_in_a_batch_the_later_one_changes_the_earlier(database: Database, submitter: Submitter) -> None:
+def test_in_a_batch_the_later_one_changes_the_earlier(database: Database, submitter: JobCreator) -> None:
     """The modes hold within a batch too."""
     rule: dict[str, Any] = {"mode": UniqueMode.REPLACE_PAYLOAD, "states": (JobStatus.QUEUED,)}
     jobs = [unique_job(**rule), replace(unique_job(**rule), payload='{"number":2}')]
@@ -428,7 +428,7 @@ def test_in_a_batch_the_later_one_changes_the_earlier(database: Database, submit
 
 
 def test_a_payload_is_not_lost_to_a_holder_that_starts_just_then(
-    database: Database, submitter: Submitter
+    database: Database, submitter: JobCreator
 ) -> None:
     """A create that meets a holder which a worker claims meanwhile makes a job of its own."""
     rule: dict[str, Any] = {"mode": UniqueMode.REPLACE_PAYLOAD, "states": (JobStatus.QUEUED,)}
@@ -467,7 +467,7 @@ def test_a_job_that_follows_another_is_unique_too(settings: Settings, database: 
 
 
 def test_who_waits_for_a_suppressed_job_waits_for_the_holder(
-    database: Database, submitter: Submitter
+    database: Database, submitter: JobCreator
 ) -> None:
     """A job of a batch that comes after a suppressed one depends on the job that is there."""
     holder = submitter.one(unique_job())
@@ -480,7 +480,7 @@ def test_who_waits_for_a_suppressed_job_waits_for_the_holder(
 
 
 def test_the_cleaner_forgets_keys_that_are_of_no_use(
-    settings: Settings, database: Database, submitter: Submitter
+    settings: Settings, database: Database, submitter: JobCreator
 ) -> None:
     """A key goes when its job is completed or gone; it stays while its job waits, runs, or may run again."""
     endings = {
@@ -508,7 +508,7 @@ def test_the_cleaner_forgets_keys_that_are_of_no_use(
 
 
 def test_the_cleaner_leaves_a_key_that_is_taken_over_meanwhile(
-    database: Database, submitter: Submitter
+    database: Database, submitter: JobCreator
 ) -> None:
     """A key that a new job takes while the cleaner waits for its row stays that job's."""
     old = submitter.one(unique_job())

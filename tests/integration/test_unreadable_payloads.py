@@ -11,7 +11,7 @@ import pytest
 
 import goqueue
 from goqueue.config.settings import Settings
-from goqueue.engine import submit
+from goqueue.instance import default
 from goqueue.jobs import NewJob
 from tests.support.engine import QUICK, Engine, process_of
 
@@ -60,7 +60,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 def outcomes(engine: Engine, type_name: str, payload: str) -> list[tuple[int, str]]:
     """Run a job to its end; the (attempt, outcome) of each of its attempt rows."""
-    (job_id,) = submit.current_submitter().many([NewJob("default", type_name, payload, max_retries=1)])
+    (job_id,) = default().creator.many([NewJob("default", type_name, payload, max_retries=1)])
     engine.wait_for(job_id, "failed")
     return [(row[0], row[1]) for row in engine.attempts(job_id)]
 

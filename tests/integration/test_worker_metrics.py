@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from goqueue import actor
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine import submit
-from goqueue.engine.options.declare import actor
 from goqueue.errors import Discard, StartupError
+from goqueue.instance import default
 from goqueue.jobs import JobStatus
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
@@ -62,9 +62,9 @@ def counted(name: str, **labels: str) -> float:
 def test_failures_are_counted_by_what_became_of_them(engine: Engine) -> None:
     """A retry counts as one, a dead letter by the class of its exception, and both by queue and type."""
     actors = engine.broker.actors
-    engine.wait_for(submit.enqueue(actors["fails"], {}), JobStatus.FAILED, attempts=2)
-    engine.wait_for(submit.enqueue(actors["discards"], {}), JobStatus.FAILED)
-    engine.wait_for(submit.enqueue(actors["works"], {}), JobStatus.COMPLETED)
+    engine.wait_for(default().create(actors["fails"], {}), JobStatus.FAILED, attempts=2)
+    engine.wait_for(default().create(actors["discards"], {}), JobStatus.FAILED)
+    engine.wait_for(default().create(actors["works"], {}), JobStatus.COMPLETED)
     wait_until(lambda: counted("jobs_processed_total", queue="counted", status="completed") == 1)
     of_type = {"queue": "counted", "type": "fails"}
     assert counted("jobs_retried_total", **of_type) == 1

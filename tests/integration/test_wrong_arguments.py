@@ -272,9 +272,9 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _ship() -> Any:
-    from goqueue.engine.submit import current_broker  # noqa: PLC0415
+    from goqueue.instance import default  # noqa: PLC0415
 
-    return current_broker().actors["ship"]
+    return default().broker.actors["ship"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -289,7 +289,7 @@ def test_nonsense_is_a_clear_error(broker: JobBroker, database: Database, name: 
 def test_every_export_is_tried_here() -> None:
     """A function that is added is tried as well."""
     tried = {name.split()[0] for name in FUNCTIONS}
-    others = {"enqueue", "enqueue_chain", "current_job", "RetryPolicy", "Discard"}
+    others = {"enqueue", "enqueue_chain", "current_job", "RetryPolicy", "Discard", "GoQueue"}
     assert set(goqueue.__all__) == tried | others
 
 

@@ -10,14 +10,13 @@ from typing import Any, Self
 import dramatiq
 import pytest
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
-from dramatiq.broker import set_broker
 
 from goqueue.config.settings import Settings, environment_of, get_settings
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine import submit
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import UnavailableError
+from goqueue.instance import as_default, default
 from goqueue.jobs import Job, JobStatus
 from goqueue.scheduler.service import run_loop
 from goqueue.worker.broker import JobBroker
@@ -38,22 +37,20 @@ QUICK: dict[str, Any] = {
 
 @contextmanager
 def process_of(settings: Settings) -> Iterator[JobBroker]:
-    """Be a process that was started with these settings: `current_broker()` and its friends are theirs."""
+    """Be a process that was started with these settings: what `goqueue` exports is its own."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment_of(settings).items():
             if name.startswith("GOQUEUE_"):
                 patch.setenv(name, value)
         get_settings.cache_clear()
         # What the test session's own process made, built-in types and all, comes back afterwards.
-        patch.setattr(submit._process, "broker", None)
-        patch.setattr(submit._process, "submitter", None)
-        broker = submit.current_broker()
-        try:
-            yield broker
-        finally:
-            broker.close()
+        with as_default(None):
+            broker = default().broker
+            try:
+                yield broker
+            finally:
+                broker.close()
     get_settings.cache_clear()
-    set_broker(submit._process.broker)  # type: ignore[arg-type]  # None is Dramatiq's own way back to none
 
 
 class Engine:

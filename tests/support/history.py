@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from goqueue.db.database import Database
-from goqueue.engine.submit import Submitter
+from goqueue.engine.create import JobCreator
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import NewJob
 from tests.support.chaos_jobs import QUEUE
@@ -38,7 +38,7 @@ class Collector:
         effects: the side-effect log.
     """
 
-    def __init__(self, database: Database, submitter: Submitter, effects: Path) -> None:
+    def __init__(self, database: Database, submitter: JobCreator, effects: Path) -> None:
         self._database = database
         self._submitter = submitter
         self._effects = effects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from goqueue.engine.options.declare import actor
+from goqueue import actor
 
 __all__ = ["NoopPayload", "noop"]
 

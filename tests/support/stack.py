@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.runway.servers import connect
-from goqueue.engine.submit import Submitter
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.ops.processes import ChildProcess, Command
 from tests.support.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
@@ -105,7 +105,7 @@ class Stack:
         self.database = Database(self.settings, application_name="chaos-test")
         self.runway = Runway(self.settings)
         self.redis = connect(Settings(redis_url=SecretStr(self.valkey.url)))
-        self.submitter = Submitter(self.settings, self.database, self.runway)
+        self.submitter = JobCreator(self.settings, self.database, self.runway)
         self.collector = Collector(self.database, self.submitter, self.effects)
 
     def _end(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from goqueue.config.settings import get_settings
-from goqueue.engine import submit
+from goqueue.instance import default
 from goqueue.jobs import NewJob
 from goqueue.observability.logging import configure_logging
 from tests.support import telltale_jobs
@@ -16,7 +16,7 @@ SECRET = "hunter2-in-a-payload"
 def main() -> None:
     """Create the jobs, run them to their ends, and stop."""
     configure_logging(get_settings())
-    broker = submit.current_broker()
+    broker = default().broker
     telltale_jobs.declare()
     typed = f'{{"text": "{SECRET}"}}'
     call = f'{{"args": ["{SECRET}"], "kwargs": {{}}}}'
@@ -32,7 +32,7 @@ def main() -> None:
     # Nobody takes the one of an unknown type.
     unfinished = "SELECT 1 FROM jobs WHERE finished_at IS NULL AND type <> 'unknown'"
     with Engine(broker) as engine:
-        submit.current_submitter().many(jobs)
+        default().creator.many(jobs)
         wait_until(lambda: engine.rows(unfinished) == [], 30, "all jobs to end")
         ends = engine.rows("SELECT status, count(*) FROM jobs GROUP BY 1 ORDER BY 1")
     broker.close()

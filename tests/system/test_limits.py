@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.graph_rows import NewNode
 from goqueue.jobs import NewJob
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits, RateAlgorithm, RateLimit
@@ -131,7 +132,7 @@ def test_one_order_over_several_worker_processes(tmp_path: Path) -> None:
         ]
         # In a caller's transaction: nothing is pushed by the submit, in the order of creation.
         with stack.database.transaction() as connection:
-            stack.submitter.within(connection, jobs)
+            stack.submitter.create_within(connection, [NewNode(job) for job in jobs])
         stack.scheduler()
         stack.workers(processes, threads=threads)
         stack.wait_until_finished(60)

@@ -22,8 +22,8 @@ from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, free_port
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.submit import Submitter
 from goqueue.jobs import NewJob
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -175,7 +175,7 @@ def submit(settings: Settings, database: Database, runway: Runway, count: int) -
 
     A create pushes them itself, but leaves that to the scheduler where Redis is slow to answer.
     """
-    submitter = Submitter(settings, database, runway)
+    submitter = JobCreator(settings, database, runway)
     submitter.many([NewJob("noop", "noop", "{}")] * count)
     submitter.flush()
     Dispatcher(settings, database, runway).run_once()

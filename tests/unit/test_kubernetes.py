@@ -23,8 +23,8 @@ from goqueue.api.security import OPEN_PATHS
 from goqueue.cli import _parser
 from goqueue.config.example_secrets import holds_example_secret
 from goqueue.config.settings import Settings, load_settings
-from goqueue.engine.submit import current_broker
 from goqueue.errors import ConfigurationError
+from goqueue.instance import default
 from goqueue.observability.monitoring_server import MonitoringServer, Probes
 from goqueue.ops.processes import MARGIN_SECONDS
 
@@ -414,7 +414,7 @@ def test_keda_asks_the_autoscale_route_of_every_queue() -> None:
         assert trigger["name"] == f"{found[1]}_threads"
     assert ("GET", "/queues/{name}/autoscale") in OPERATIONS
     assert (
-        queues == {"email", "payment", "webhooks", *DEFAULT_TYPES} <= current_broker().get_declared_queues()
+        queues == {"email", "payment", "webhooks", *DEFAULT_TYPES} <= default().broker.get_declared_queues()
     )
 
 

@@ -16,7 +16,7 @@ from goqueue.dashboard import schema_form
 from goqueue.dashboard.create_form import settings_of, texts_of_document, wrong_beside
 from goqueue.dashboard.form_values import payload_of, texts_of
 from goqueue.dashboard.schema_form import FieldKind, all_fields, form_of
-from goqueue.engine.submit import current_broker
+from goqueue.instance import default
 
 
 class Colour(Enum):
@@ -323,7 +323,7 @@ def test_a_payload_that_the_form_shows_is_the_one_that_it_sends(payload: dict[st
 def test_the_built_in_types_have_forms(name: str) -> None:
     """Each has a field for every member of its payload."""
     __import__("goqueue.actors")
-    schema = current_broker().job_types[name].json_schema()
+    schema = default().broker.job_types[name].json_schema()
     assert [field.label for field in form_of(schema)] == list(schema["properties"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import falcon
 
+from goqueue.api.job_requests import JobRequests
 from goqueue.api.json_reader import read_json
 from goqueue.api.security import client_of
 from goqueue.dashboard.create_form import (
@@ -107,14 +108,14 @@ class CreatePage(Page):
         if isinstance(document, dict) and "queue" not in document:
             job_type = self._context.broker.job_type(str(document.get("type")))
             document = document | ({"queue": job_type.queue} if job_type else {})
-        nodes = self._context.requests.one(document, client=client_of(request))
+        nodes = JobRequests(self._context).one(document, client=client_of(request))
         if refuse:
             raise InvalidJobError(dict(refuse))
         if len(nodes) > 1:
-            first = self._context.submitter.create_many(nodes)[0]
+            first = self._context.creator.create_many(nodes)[0]
             job_id, was_there = first.id, first.deduplicated
         else:
-            created = self._context.submitter.create(nodes[0].job)
+            created = self._context.creator.create(nodes[0].job)
             job_id, was_there = created.job.id, created.deduplicated
         said = f"Job {job_id} has this unique key: no other was created." if was_there else "Created."
         go_to(request, response, f"{FOLDER}/jobs/{job_id}", said)

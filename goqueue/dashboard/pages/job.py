@@ -16,7 +16,7 @@ from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.timeline import timeline
 from goqueue.dashboard.tracebacks import headline
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
-from goqueue.engine.edits import EditedVersion, Editor
+from goqueue.engine.edits import EditedVersion
 from goqueue.engine.json_diff import ABSENT
 from goqueue.insight.explain import Explanation
 from goqueue.jobs import FINAL_STATUSES, JobStatus
@@ -54,8 +54,7 @@ class JobPage(Page):
         curl, python = curl_of(context, request, view), python_of(context, request, view)
         versions = []
         if view.history.edits:
-            editor = Editor(context.settings, context.database, context.broker, context.submitter)
-            versions = [_version(version) for version in reversed(editor.versions(view.job.id))]
+            versions = [_version(version) for version in reversed(context.versions(view.job.id))]
         return {
             "curl": curl if len(curl) <= AGAIN_MAX_CHARACTERS else None,
             "python": python if len(python) <= AGAIN_MAX_CHARACTERS else None,

@@ -8,6 +8,7 @@ from typing import Any
 import falcon
 
 from goqueue.api.edits import EditAndRetry
+from goqueue.api.job_requests import JobRequests
 from goqueue.api.json_reader import read_json
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
@@ -18,8 +19,6 @@ from goqueue.dashboard.pages.job_again import request_document
 from goqueue.dashboard.pages.job_reading import pretty, read
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
-from goqueue.engine.edits import Editor
-from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
@@ -48,27 +47,18 @@ class _Action(Page):
         with self._context.database.autocommit() as connection:
             return job_store.get(connection, job_id)
 
-    def _editor(self) -> Editor:
-        context = self._context
-        return Editor(context.settings, context.database, context.broker, context.submitter)
-
 
 class CancelAction(_Action):
     """Stopping it."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
-        head_start = self._context.settings.priority_head_start_seconds
-        with self._context.database.autocommit() as connection:
-            cancelled = cancellation.cancel(connection, [job_id], head_start_seconds=head_start)
-        status = self._job(job_id).status
-        if cancelled.requested:
-            said = f"The worker of job {job_id} was asked to stop it."
-        elif cancelled.ended or status is JobStatus.CANCELLED:
-            said = f"Job {job_id} is cancelled."
+        job = self._context.cancel(job_id)
+        if job.status is JobStatus.CANCELLED:
+            notice = f"Job {job_id} is cancelled."
         else:
-            raise IllegalTransitionError(job_id, status, JobStatus.CANCELLED)
-        go_to(request, response, place_of(job_id), said)
+            notice = f"The worker of job {job_id} was asked to stop it."
+        go_to(request, response, place_of(job_id), notice)
 
 
 class RetryAction(_Action):
@@ -76,7 +66,7 @@ class RetryAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue a failed or cancelled job again."""
-        self._editor().retry(job_id)
+        self._context.editor.retry(job_id)
         go_to(request, response, place_of(job_id), f"Job {job_id} is queued again.")
 
 
@@ -87,8 +77,8 @@ class CloneAction(_Action):
         """Create a job like it, on the way that the REST API creates jobs."""
         context = self._context
         document = request_document(context, read(context, job_id))
-        (node,) = context.requests.one(document, client=client_of(request))
-        created = context.submitter.create(node.job)
+        (node,) = JobRequests(context).one(document, client=client_of(request))
+        created = context.creator.create(node.job)
         new_id = created.job.id
         said = f"Job {new_id} was created like job {job_id}."
         if created.deduplicated:
@@ -154,11 +144,11 @@ class EditPage(_Action):
 
     def _apply(self, job: Job, wanted: dict[str, Any]) -> str:
         if job.status in REPLAYABLE:
-            self._editor().retry(job.id, **wanted, author=AUTHOR)
+            self._context.editor.retry(job.id, **wanted, author=AUTHOR)
             return f"Job {job.id} is queued again" + (", with your changes." if wanted else ".")
         if not wanted:
             return "Nothing was changed."
-        self._editor().edit(job.id, **wanted, author=AUTHOR)
+        self._context.editor.edit(job.id, **wanted, author=AUTHOR)
         return f"Job {job.id} is changed."
 
     def _changes(self, job: Job, form: dict[str, str]) -> dict[str, Any]:

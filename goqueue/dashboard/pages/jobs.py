@@ -9,7 +9,6 @@ from typing import Any
 import falcon
 
 from goqueue.api.app import JobIdConverter
-from goqueue.api.job_actions import cancel_jobs, retry_jobs
 from goqueue.api.reading import Reading
 from goqueue.bulk.actions import BulkAction
 from goqueue.dashboard.guard import FOLDER, form_of
@@ -178,9 +177,9 @@ class SelectedJobsAction(Page):
         context = self._context
         match action:
             case BulkAction.RETRY:
-                return retry_jobs(context, ids)
+                return context.retry_many(ids)
             case BulkAction.CANCEL:
-                cancelled = cancel_jobs(context, ids)
+                cancelled = context.cancel_many(ids)
                 return len(cancelled.ended) + len(cancelled.requested)
             case BulkAction.DELETE:
                 with context.database.autocommit() as connection:

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import falcon
 import orjson
 
-from goqueue.api.queues import flow_control_of
 from goqueue.api.schemas import validate
 from goqueue.dashboard import history
 from goqueue.dashboard.guard import FOLDER, form_of
@@ -33,8 +32,7 @@ from goqueue.dashboard.queue_reading import QueueReader, QueueView
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.db.database import Connection
 from goqueue.errors import InvalidJobError
-from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS
-from goqueue.insight.autoscaling import autoscale_queue
+from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.insight.explain.blocked_key_rows import BlockedKey
 from goqueue.insight.overview_rows import COUNTED_UP_TO
@@ -65,7 +63,7 @@ class QueuePage(Page):
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
         self._reader = reader
-        self._flow = flow_control_of(site.context)
+        self._flow = site.context.flow
         self._actions: dict[str, Callable[[str, Mapping[str, str]], str]] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -179,14 +177,7 @@ class QueuePage(Page):
     def _advice(self, name: str) -> dict[str, Any]:
         """How many threads it needs, and what that follows from."""
         settings = self._context.settings
-        answer = autoscale_queue(
-            self._context.database,
-            settings,
-            name,
-            declared_queues=self._context.queues.declared(),
-            window_seconds=WINDOW_SECONDS,
-            assumed_run_seconds=ASSUMED_RUN_SECONDS,
-        )
+        answer = self._context.autoscale(name)
         threads = settings.worker_processes * settings.worker_threads
         return {
             "answer": answer,

@@ -7,6 +7,7 @@ from typing import Any
 
 import falcon
 
+from goqueue.api.job_requests import JobRequests
 from goqueue.api.json_reader import read_json
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
 from goqueue.api.schemas import validate
@@ -99,7 +100,7 @@ class ScheduleForm(Page):
         document["payload"] = _object_of(form, "payload")
         wanted = validate(PutSchedule, document)
         job = {member: document[member] for member in JOB_MEMBERS if member in document}
-        return wanted.definition(name, self._context.requests.one(job, client=client)[0].job, Source.API)
+        return wanted.definition(name, JobRequests(self._context).one(job, client=client)[0].job, Source.API)
 
     def _texts(self, schedule: Schedule) -> dict[str, str]:
         """What the fields show of a schedule."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import falcon
 
-from goqueue.api.queues import flow_control_of
 from goqueue.dashboard import type_reading
 from goqueue.dashboard.guard import form_of
 from goqueue.dashboard.histogram_chart import histogram_chart
@@ -46,7 +45,7 @@ class TypePage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._flow = flow_control_of(site.context)
+        self._flow = site.context.flow
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The page."""

@@ -12,10 +12,10 @@ from goqueue.dashboard.guard import FOLDER
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.snapshots import one_moment
+from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import Worker, WorkerCommand, WorkerState
 from goqueue.insight import worker_listing_rows as worker_lists
 from goqueue.insight.worker_listing_rows import WORKERS_SHOWN, WorkAtHand
-from goqueue.worker.commands import tell_worker
 
 __all__ = ["WorkerAction", "WorkersPage"]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["expect_finite", "expect_whole_number"]
+from goqueue.jobs import MAX_JOB_ID
+
+__all__ = ["expect_finite", "expect_id", "expect_whole_number"]
 
 
 def expect_whole_number(name: str, value: Any) -> None:
@@ -16,6 +19,18 @@ def expect_whole_number(name: str, value: Any) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a whole number, got {type(value).__qualname__}")
+
+
+def expect_id(name: str, value: Any, missing: Callable[[int], Exception]) -> None:
+    """Refuse what no id of a row can be.
+
+    Raises:
+        TypeError: it is no whole number.
+        Exception: what `missing` makes of it: there can be no such row.
+    """
+    expect_whole_number(name, value)
+    if not 0 < value <= MAX_JOB_ID:
+        raise missing(value)
 
 
 def expect_finite(name: str, value: Any, *, least: float, most: float) -> None:

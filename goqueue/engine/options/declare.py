@@ -3,93 +3,72 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypedDict
 
 import dramatiq
+from dramatiq import Broker
 from dramatiq.actor import Actor
 
 from goqueue.config.bounds import is_number
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.uniqueness import Unique
-from goqueue.engine.submit import current_broker
 from goqueue.jobs import MAX_DELAY_SECONDS
 
-__all__ = ["actor"]
-
-_OPTIONS = frozenset(
-    {
-        "name",
-        "queue",
-        "rerun_after_death",
-        "max_retries",
-        "min_backoff_seconds",
-        "max_backoff_seconds",
-        "jitter",
-        "time_limit_seconds",
-        "throws",
-        "unique",
-        "aliases",
-    }
-)
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["ActorOptions", "declare"]
 
 
-@overload
-def actor(function: F, /) -> Actor[..., Any]: ...
+class ActorOptions(TypedDict, total=False):
+    """The options of a job type.
 
-
-@overload
-def actor(
-    *,
-    name: str | None = None,
-    queue: str = "default",
-    max_retries: int | None = None,
-    min_backoff_seconds: float | None = None,
-    max_backoff_seconds: float | None = None,
-    jitter: bool | None = None,
-    time_limit_seconds: float | None = None,
-    throws: tuple[type[BaseException], ...] | None = None,
-    unique: Unique | None = None,
-    rerun_after_death: bool = True,
-    aliases: Sequence[str] | None = None,
-) -> Callable[[F], Actor[..., Any]]: ...
-
-
-def actor(function: F | None = None, /, **options: Any) -> Any:
-    """Declare a job type: a Dramatiq actor whose jobs are rows with a validated payload.
-
-    The payload's schema comes from the annotations: one parameter annotated with a pydantic model, a
-    dataclass or a TypedDict is the payload; several annotated parameters are its fields.
-
-    Args:
-        function: the handler, sync or async.
-        **options: `name` (the function's where it is not given); `queue`, where its jobs go by default; the
-            retry policy: `max_retries`, `min_backoff_seconds`, `max_backoff_seconds`, `jitter`;
-            `time_limit_seconds`, the longest run of an attempt; `throws`, exceptions after which a job is
-            failed at once; `unique`, which of its jobs are alike, where they do not say themselves;
-            `aliases`, former names: jobs of these are run by this handler, and keep their type;
-            `rerun_after_death` (True), whether a job whose worker process died in the middle of it runs
-            again: where it must not, it is failed with the reason `worker_died`, and each attempt costs a
-            statement more, which notes that it begins.
-
-    Raises:
-        TypeError: there is no such option.
-        ValueError: an option is wrong, or the annotations are no schema of a payload; it says which.
+    Attributes:
+        name: of the type; the function's where it is not given.
+        queue: where its jobs go by default.
+        max_retries: retries after the first run, as the next three a part of the retry policy.
+        min_backoff_seconds: the wait before the first retry; it doubles from one to the next.
+        max_backoff_seconds: the longest wait before a retry.
+        jitter: whether the waits are spread at random.
+        time_limit_seconds: the longest run of an attempt.
+        throws: exceptions after which a job is failed at once.
+        unique: which of its jobs are alike, where they do not say themselves.
+        aliases: former names: jobs of these are run by this handler, and keep their type.
+        rerun_after_death: whether a job whose worker process died in the middle of it runs again (True).
+            Where it must not, it is failed with the reason `worker_died`, and each attempt costs a statement
+            more, which notes that it begins.
     """
-    if unknown := options.keys() - _OPTIONS:
-        alike = [difflib.get_close_matches(name, _OPTIONS, 1, 0.4) for name in sorted(unknown)]
+
+    name: str | None
+    queue: str
+    max_retries: int | None
+    min_backoff_seconds: float | None
+    max_backoff_seconds: float | None
+    jitter: bool | None
+    time_limit_seconds: float | None
+    throws: tuple[type[BaseException], ...] | None
+    unique: Unique | None
+    rerun_after_death: bool
+    aliases: Sequence[str] | None
+
+
+def declare(broker: Broker, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
+    """Declare an actor on a broker, or return what declares one with these options; see `GoQueue.actor`."""
+    _expect_options(options)
+    if function is None:
+        return lambda handler: _declare(broker, handler, options)
+    return _declare(broker, function, options)
+
+
+def _expect_options(options: Iterable[str]) -> None:
+    known = ActorOptions.__optional_keys__
+    if unknown := set(options) - known:
+        alike = [difflib.get_close_matches(name, known, 1, 0.4) for name in sorted(unknown)]
         raise TypeError(
             f"actor: there is no option {', '.join(sorted(unknown))}; did you mean "
-            f"{', '.join(found for names in alike for found in names) or ', '.join(sorted(_OPTIONS))}?"
+            f"{', '.join(name for names in alike for name in names) or ', '.join(sorted(known))}?"
         )
-    if function is None:
-        return lambda handler: _declare(handler, options)
-    return _declare(function, {})
 
 
-def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
+def _declare(broker: Broker, function: Callable[..., Any], options: dict[str, Any]) -> Actor[..., Any]:
     if not callable(function):
         raise TypeError(f"actor: expected a function, got {function!r}")
     milliseconds: dict[str, Any] = {
@@ -106,7 +85,7 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Actor[...
     declared: Actor[..., Any] = actor_of(
         actor_name=options.get("name") or function.__name__,
         queue_name=options.get("queue") or "default",
-        broker=current_broker(),
+        broker=broker,
         **milliseconds,
         **plain,
     )(function)

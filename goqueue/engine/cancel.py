@@ -1,0 +1,33 @@
+"""Cancelling jobs, one or many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.options.arguments import expect_id
+from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancellation import Cancelled
+from goqueue.errors import IllegalTransitionError, JobNotFoundError
+from goqueue.jobs import Job, JobStatus
+
+__all__ = ["cancel_job", "cancel_jobs"]
+
+
+def cancel_job(database: Database, settings: Settings, job_id: int) -> Job:
+    """Cancel an unfinished job, and return it as it is now; see `GoQueue.cancel`."""
+    expect_id("job_id", job_id, JobNotFoundError)
+    cancelled = cancel_jobs(database, settings, [job_id])
+    with database.autocommit() as connection:
+        job = job_store.get(connection, job_id)
+    if not any(cancelled) and job.status is not JobStatus.CANCELLED:
+        raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)
+    return job
+
+
+def cancel_jobs(database: Database, settings: Settings, ids: Sequence[int]) -> Cancelled:
+    """Cancel those of the jobs that have not ended, in one transaction."""
+    with database.autocommit() as connection:
+        return cancellation.cancel(connection, ids, head_start_seconds=settings.priority_head_start_seconds)

@@ -1,0 +1,173 @@
+"""The one door by which jobs come into being: rows, then the push, then the count.
+
+A job exists when its row is committed. A push that fails is no error: the dispatcher pushes what was not
+pushed. Whoever inserts within a transaction of its own counts what it made when that has committed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from goqueue import failpoints
+from goqueue.config.settings import Settings
+from goqueue.db.callers_transaction import CallersTransaction, at_commit, joined
+from goqueue.db.database import Database
+from goqueue.engine import creation_rows as creation_store
+from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.creation_rows import Created, CreatedNode
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.runway.pusher import Pusher
+from goqueue.engine.runway.runway import Message, Runway
+from goqueue.jobs import Job, JobStatus, NewJob
+from goqueue.observability import metrics
+
+__all__ = ["JobCreator", "count", "insert"]
+
+
+class JobCreator:
+    """Creates jobs: one transaction for the rows, then the push and the count.
+
+    Args:
+        settings: the settings of this GoQueue.
+        database: where the rows go.
+        runway: where the messages go.
+    """
+
+    def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
+        self._settings = settings
+        self._database = database
+        self._pusher = Pusher(runway)
+        self._known_queues: set[str] = set()
+
+    def one(self, job: NewJob) -> Job:
+        """Create one job; it is committed when this returns. See `create`."""
+        return self.create(job).job
+
+    def create(self, job: NewJob) -> Created:
+        """Create one job, or find the holder of its unique key; it is committed when this returns.
+
+        Raises:
+            DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
+                not known whether it was; an idempotency key makes asking again safe.
+        """
+        self._ensure_queues([job.queue])
+        begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
+        with begin() as connection:
+            created = creation_store.create(connection, job, head_start_seconds=self._head_start)
+        failpoints.hit("after_commit_before_push")
+        row = created.job
+        if not created.deduplicated and row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
+            self.push(row.queue, [Message(row.id, row.fence)])
+        count([(job, created.node)])
+        return created
+
+    def many(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Create jobs in one transaction, all or none; their ids, in their order. See `create_many`."""
+        return [created.id for created in self.create_many([NewNode(job) for job in jobs])]
+
+    def create_many(self, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+        """Create the jobs of a graph in one transaction, all or none; what became of each, in their order.
+
+        Raises:
+            DatabaseUnavailableError: as `create`.
+        """
+        jobs = [node.job for node in nodes]
+        self._ensure_queues({job.queue for job in jobs})
+        begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
+        with begin() as connection:
+            created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
+        failpoints.hit("after_commit_before_push")
+        self.announce(jobs, created)
+        return created
+
+    def create_within(self, transaction: CallersTransaction, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+        """Only insert, in the caller's own transaction: the jobs exist, and are counted, when it commits.
+
+        The dispatcher picks them up then.
+
+        Raises:
+            TypeError: `transaction` is nothing that a job can be inserted with.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        connection = joined(transaction)
+        self._ensure_queues({node.job.queue for node in nodes})
+        if not connection.in_transaction():
+            # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
+            # connection: without this the caller's commit would commit nothing.
+            connection.begin()
+        created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
+        failpoints.hit("after_insert")
+        at_commit(transaction, lambda: count(zip((node.job for node in nodes), created, strict=True)))
+        return created
+
+    def insert_one(self, connection: Connection, job: NewJob) -> Created:
+        """Insert one job in an open transaction of GoQueue's own; after its commit, `announce` it."""
+        queue_store.ensure(connection, [job.queue])
+        return creation_store.create(connection, job, head_start_seconds=self._head_start)
+
+    def insert(self, connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+        """Insert jobs in an open transaction of GoQueue's own; after its commit, `announce` them."""
+        return insert(self._settings, connection, nodes)
+
+    def announce(self, jobs: Sequence[NewJob], created: Sequence[CreatedNode]) -> None:
+        """Push and count what was just committed."""
+        now = datetime.now(UTC)
+        ready = defaultdict[str, list[Message]](list)
+        for job, row in zip(jobs, created, strict=True):
+            if _is_ready(job, row, now):
+                ready[job.queue].append(Message(row.id, 0))
+        for queue, messages in ready.items():
+            self.push(queue, messages)
+        count(zip(jobs, created, strict=True))
+
+    def push(self, queue: str, messages: list[Message]) -> None:
+        """Push messages of committed rows; what cannot be pushed is left to the dispatcher."""
+        if messages:
+            self._pusher.put(queue, messages)
+
+    def flush(self) -> None:
+        """Wait until Redis has answered every push so far."""
+        self._pusher.flush()
+
+    @property
+    def _head_start(self) -> float:
+        return self._settings.priority_head_start_seconds
+
+    def _ensure_queues(self, names: Iterable[str]) -> None:
+        """Queues are rows; this process inserts each at most once."""
+        new = set(names) - self._known_queues
+        if new:
+            with self._database.autocommit() as connection:
+                queue_store.ensure(connection, new)
+            self._known_queues |= new
+
+
+def insert(settings: Settings, connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+    """Insert jobs, and their queues where these are new, in an open transaction; `count` them after its end.
+
+    For those that leave the push to the dispatcher: ticks of schedules, and follow-ups of outcomes.
+    """
+    queue_store.ensure(connection, {node.job.queue for node in nodes})
+    return creation_store.create_many(
+        connection, nodes, head_start_seconds=settings.priority_head_start_seconds
+    )
+
+
+def count(created: Iterable[tuple[NewJob, CreatedNode]]) -> None:
+    """Count jobs in the metrics, by queue: as created, or as suppressed by the holder of their unique key."""
+    queues = Counter((job.queue, row.deduplicated) for job, row in created)
+    for (queue, is_deduplicated), number in queues.items():
+        (metrics.JOBS_DEDUPLICATED if is_deduplicated else metrics.JOBS_CREATED).labels(queue).inc(number)
+
+
+def _is_ready(job: NewJob, row: CreatedNode, now: datetime) -> bool:
+    return (
+        not row.deduplicated
+        and row.status is JobStatus.QUEUED
+        and not job.delay_seconds
+        and (job.available_at is None or job.available_at <= now)
+    )

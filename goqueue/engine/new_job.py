@@ -1,0 +1,102 @@
+"""From what a caller says to a validated job: its type, its payload, its settings."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Unpack
+
+import orjson
+
+from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
+from goqueue.engine.options.job_settings import JobSettings, refuse_wrong, refuse_wrong_policy
+from goqueue.engine.options.job_type import JobType, holds_nul
+from goqueue.errors import InvalidJobError
+from goqueue.jobs import MAX_DELAY_SECONDS, NewJob, OnParentFailure, RetryPolicy
+
+__all__ = ["DeclaredTypes", "new_job", "options_of_policy"]
+
+
+class DeclaredTypes(Protocol):
+    """Knows the job types that are declared on a broker."""
+
+    def job_type(self, name: str) -> JobType | None:
+        """Return a type by its name or an alias; None: it is not declared."""
+
+    def type_of(self, declared: Any) -> JobType:
+        """Return the job type of an actor.
+
+        Raises:
+            TypeError: it is none, or one of another broker.
+        """
+
+
+def new_job(
+    types: DeclaredTypes,
+    type_name: str,
+    payload: Any,
+    *,
+    options: dict[str, Any] | None = None,
+    **settings: Unpack[JobSettings],
+) -> NewJob:
+    """Make a validated job of a declared type; nothing is stored.
+
+    Raises:
+        InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
+    """
+    job_type = types.job_type(type_name) if isinstance(type_name, str) else None
+    if job_type is None:
+        raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
+    refuse_wrong(settings)
+    said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    said.setdefault("queue", job_type.queue)
+    said.setdefault("max_retries", job_type.retry.max_retries)
+    text = job_type.validated(payload)
+    unique = said.pop("unique", job_type.unique)
+    if unique is not None:
+        said["unique"] = unique.rule(type_name, orjson.loads(text))
+    for name in said.keys() & {"depends_on", "tags"}:
+        said[name] = tuple(said[name])
+    if "on_parent_failure" in said:
+        said["on_parent_failure"] = OnParentFailure(said["on_parent_failure"])
+    return NewJob(
+        type=type_name,
+        payload=text,
+        options=_options_text(options) if options else None,
+        **said,
+    )
+
+
+def options_of_policy(retry: RetryPolicy) -> dict[str, Any]:
+    """Write a policy's backoff as the options of a Dramatiq message, which `Retries` reads.
+
+    Raises:
+        InvalidJobError: it is no retry policy, or a part of it is wrong.
+    """
+    refuse_wrong_policy(retry)
+    backoffs = {name: getattr(retry, name) for name in ("min_backoff_seconds", "max_backoff_seconds")}
+    wrong = [name for name, seconds in backoffs.items() if not is_number(seconds, 0, MAX_DELAY_SECONDS)]
+    if wrong:
+        raise InvalidJobError(
+            {f"retry.{name}": f"expected 0 to {MAX_DELAY_SECONDS:,} seconds" for name in wrong}
+        )
+    return {
+        "min_backoff": max(1, round(retry.min_backoff_seconds * 1000)),
+        "max_backoff": max(1, round(retry.max_backoff_seconds * 1000)),
+        "jitter": retry.jitter,
+    }
+
+
+def _options_text(options: dict[str, Any]) -> str:
+    """Options as they are kept.
+
+    Raises:
+        InvalidJobError: they are not JSON, or JSON that not every reader reads back as it was.
+    """
+    try:
+        text = orjson.dumps(options).decode()
+    except TypeError as error:
+        raise InvalidJobError({"options": f"they are not JSON: {error}"}) from None
+    if holds_nul(text) or is_nested_deeper(text.encode(), MAX_DEPTH):
+        raise InvalidJobError(
+            {"options": f"expected no NUL character, and at most {MAX_DEPTH} levels of nesting"}
+        )
+    return text

@@ -1,0 +1,610 @@
+"""`GoQueue`, the object in the middle: REST, dashboard and the functions of `goqueue` are skins over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, overload
+
+import dramatiq
+from dramatiq.actor import Actor
+
+from goqueue.bulk import operations as bulk_operations
+from goqueue.bulk.actions import BulkAction
+from goqueue.bulk.operations import BulkOperation, Preview
+from goqueue.config.settings import Settings, get_settings
+from goqueue.db.callers_transaction import CallersTransaction
+from goqueue.db.database import Database
+from goqueue.engine import cancel, reports, retry
+from goqueue.engine.chains import ChainStep, nodes_of_chain
+from goqueue.engine.create import JobCreator
+from goqueue.engine.edits import EditedVersion, Editor
+from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.new_job import new_job, options_of_policy
+from goqueue.engine.options.declare import ActorOptions, declare
+from goqueue.engine.options.job_settings import JobSettings
+from goqueue.engine.queue_directory import QueueDirectory
+from goqueue.engine.queue_rows import Queue
+from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions.cancellation import Cancelled
+from goqueue.engine.worker_commands import tell_worker
+from goqueue.engine.worker_rows import Worker, WorkerCommand
+from goqueue.errors import ConfigurationError
+from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
+from goqueue.insight.autoscaling import autoscale_queue
+from goqueue.insight.explain import Explanation
+from goqueue.insight.explain.explaining import explain_job
+from goqueue.jobs import Job, RetryPolicy
+from goqueue.limits.flow_control import FlowControl
+from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings, TypeSettings, validated
+from goqueue.limits.settings import KeyLimits, QueueLimits
+from goqueue.limits.type_setting_rows import LimitedType
+from goqueue.observability import tracing
+from goqueue.schedules.declared import ScheduleOptions, declaration
+from goqueue.schedules.rules import ScheduleDefinition
+from goqueue.worker.broker import JobBroker
+from goqueue.worker.sent_messages import follow_up_of_message, job_of_message
+
+__all__ = ["GoQueue", "as_default", "default"]
+
+AnyActor = TypeVar("AnyActor", bound=Actor[Any, Any])
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+# Its methods are the operations, which are more than fifteen; each calls the package of its subject.
+class GoQueue:
+    """A GoQueue: one database, one runway, the job types that are declared on it, and all operations on them.
+
+    A process may have several, each with its own settings and types; nothing connects before the first use.
+    The functions of `goqueue` are those of the process's own, which has the settings of its environment::
+
+        with GoQueue(Settings(database_url=…, redis_url=…)) as reports:
+
+            @reports.actor
+            def build_report(customer: int) -> None: ...
+
+            job_id = reports.create(build_report, {"customer": 7})
+            print(reports.explain(job_id).summary)
+
+    Args:
+        settings: what it works with; those of the environment where none are given.
+        broker: with the declared job types, where another GoQueue of the process has them.
+        database: connections of its own where none is given, and so are the two that follow.
+        read_database: for reads that may be a moment old.
+        runway: where ids of jobs wait for workers.
+        default_types: queue → the type of its jobs that say none, where it is not its one declared type.
+
+    Attributes:
+        broker: the Dramatiq broker with the declared types.
+        flow: changes how jobs are let in.
+        queues: knows which queues exist.
+        schedules: those that were declared with `cron`, by name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        broker: JobBroker | None = None,
+        database: Database | None = None,
+        read_database: Database | None = None,
+        runway: Runway | None = None,
+        default_types: Mapping[str, str] | None = None,
+    ) -> None:
+        self.settings = settings or get_settings()
+        self._owns_broker = broker is None
+        self.broker = broker or JobBroker(self.settings, submit=self._accept)
+        self.database = database or (self.broker.database if self._owns_broker else Database(self.settings))
+        self.read_database = read_database or self.database
+        self.runway = runway or (self.broker.runway if self._owns_broker else Runway(self.settings))
+        self.default_types = default_types or {}
+        self.queues = QueueDirectory(self.database, self.broker.job_types, self.default_types)
+        self.flow = FlowControl(
+            self.database,
+            self.runway,
+            declared_queues=self.queues.declared,
+            declared_types=self.broker.type_names,
+        )
+        self.schedules: dict[str, ScheduleDefinition] = {}
+
+    @cached_property
+    def creator(self) -> JobCreator:
+        """The one door by which jobs come into being."""
+        # By the first use an application has set up its tracing.
+        tracing.adopt()
+        return JobCreator(self.settings, self.database, self.runway)
+
+    @cached_property
+    def editor(self) -> Editor:
+        """The editor and replayer of jobs."""
+        return Editor(self.settings, self.database, self.broker, self.creator)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection; what is used afterwards opens new ones."""
+        self.runway.close()
+        self.database.close()
+        self.read_database.close()
+        if self._owns_broker:
+            self.broker.close()
+
+    @overload
+    def actor(self, function: Handler, /) -> Actor[..., Any]: ...
+
+    @overload
+    def actor(self, **options: Unpack[ActorOptions]) -> Callable[[Handler], Actor[..., Any]]: ...
+
+    def actor(self, function: Any = None, **options: Any) -> Any:
+        """Declare a job type: a Dramatiq actor whose jobs are rows with a validated payload.
+
+        The payload's schema comes from the annotations: one parameter annotated with a pydantic model, a
+        dataclass or a TypedDict is the payload; several annotated parameters are its fields.
+
+        Args:
+            function: the handler, sync or async.
+            **options: see `ActorOptions`.
+
+        Raises:
+            TypeError: there is no such option.
+            ValueError: an option is wrong, or the annotations are no schema of a payload; it says which.
+        """
+        return declare(self.broker, function, options)
+
+    def cron(
+        self,
+        line: str,
+        *,
+        name: str | None = None,
+        payload: Any = None,
+        job: JobSettings | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> Callable[[AnyActor], AnyActor]:
+        """Declare that jobs of an actor are created by a cron line. The scheduler process sees to it.
+
+        Args:
+            line: five fields, or `@hourly` and its like.
+            name: of the schedule; the actor's where it is not given.
+            payload: of each job; empty where it is not given.
+            job: what else is said of each job: `{"queue": …, "priority": …}`.
+            **options: see `ScheduleOptions`.
+
+        Raises:
+            ConfigurationError: when it is applied: each thing that is wrong.
+            TypeError: when it is applied to what is no actor.
+        """
+
+        def declare_schedule(actor: AnyActor) -> AnyActor:
+            definition = declaration(
+                self.broker, actor, line, name=name, payload=payload, job=job or {}, options=options
+            )
+            if self.schedules.setdefault(definition.name, definition) != definition:
+                raise ConfigurationError([f"the schedule {definition.name!r} is declared twice"])
+            return actor
+
+        return declare_schedule
+
+    def create(
+        self,
+        actor: Actor[Any, Any],
+        payload: Any,
+        *,
+        session: CallersTransaction | None = None,
+        retry: RetryPolicy | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> int:
+        """Create a job of a declared actor, and return its id.
+
+        Args:
+            actor: what `actor` or `dramatiq.actor` made.
+            payload: the payload: a model, a dataclass or a mapping.
+            session: the caller's own SQLAlchemy session or connection: the job is inserted in its
+                transaction, and exists when that commits.
+            retry: the whole retry policy, instead of the type's.
+            **settings: see `JobSettings`.
+
+        Raises:
+            InvalidJobError: the payload does not fit the type, or a setting is wrong.
+            TypeError: `actor` is no actor, or `session` nothing that the job can be inserted with.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        document = self.broker.type_of(actor).payload_of_call((payload,), {})
+        options = None if retry is None else options_of_policy(retry)
+        if retry is not None and settings.get("max_retries") is None:
+            settings["max_retries"] = retry.max_retries
+        job = new_job(self.broker, actor.actor_name, document, options=options, **settings)
+        if session is None:
+            return self.creator.one(job).id
+        return self.creator.create_within(session, [NewNode(job)])[0].id
+
+    def create_chain(self, *steps: ChainStep, session: CallersTransaction | None = None) -> list[int]:
+        """Create jobs of which each waits until the one before has completed; their ids, in their order.
+
+        All are created or none. When one does not complete, what follows it fails, or what its
+        `on_parent_failure` says. `goqueue.current_job().parent_results()` is what the one before returned.
+
+        Args:
+            steps: `(actor, payload)`, or `(actor, payload, {"priority": 5, …})` with any of the
+                `JobSettings`; a `depends_on` is waited for as well.
+            session: as for `create`.
+
+        Raises:
+            InvalidJobError: a payload does not fit its type, or a setting is wrong; a field is named
+                `steps[1].payload`.
+            TypeError: what should be an actor or a session is none.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        nodes = nodes_of_chain(self.broker, steps)
+        if session is None:
+            return [row.id for row in self.creator.create_many(nodes)]
+        return [row.id for row in self.creator.create_within(session, nodes)]
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel an unfinished job, and return it as it is now.
+
+        A job that no worker runs is `cancelled` when this returns, and never starts. Of a running one its
+        worker is asked to stop it: its `cancel_requested_at` is set. A cancelled job stays as it is.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            IllegalTransitionError: it ended otherwise.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return cancel.cancel_job(self.database, self.settings, job_id)
+
+    def cancel_many(self, ids: Sequence[int]) -> Cancelled:
+        """Cancel those of the jobs that have not ended, in one transaction.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return cancel.cancel_jobs(self.database, self.settings, ids)
+
+    def retry(
+        self,
+        job_id: int,
+        *,
+        payload: Any = None,
+        priority: int | None = None,
+        available_at: datetime | None = None,
+        author: str | None = None,
+    ) -> Job:
+        """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
+
+        Raises:
+            InvalidJobError: the payload does not fit the type, or a value is wrong.
+            JobNotFoundError: there is no such job.
+            IllegalTransitionError: it has not failed, and is not cancelled.
+            UniqueKeyHeldError: another job has its unique key.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return self.editor.retry(
+            job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        )
+
+    def retry_many(self, ids: Sequence[int]) -> int:
+        """Queue those of the jobs again that failed or were cancelled, and return how many.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return retry.retry_jobs(self.database, self.settings, self.creator, ids)
+
+    def edit(
+        self,
+        job_id: int,
+        *,
+        payload: Any = None,
+        priority: int | None = None,
+        available_at: datetime | None = None,
+        author: str | None = None,
+    ) -> Job:
+        """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
+
+        Raises:
+            InvalidJobError: nothing is to change, or the payload does not fit the type, or a value is wrong.
+            JobNotFoundError: there is no such job.
+            IllegalTransitionError: it waits no more; a worker's claim came first.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return self.editor.edit(
+            job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        )
+
+    def versions(self, job_id: int) -> list[EditedVersion]:
+        """Return what a job was before each of its edits, the oldest first, and what it is now.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return self.editor.versions(job_id)
+
+    def progress(self, job_id: int) -> ProgressOfJob:
+        """Return how far the latest attempt of a job has come, by its own account.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return reports.progress_of_job(self.database, job_id)
+
+    def log(
+        self, job_id: int, *, after: int = 0, fence: int | None = None, limit: int = 1000
+    ) -> list[LoggedLine]:
+        """Return what an attempt of a job logged, in order.
+
+        Args:
+            job_id: the job.
+            after: only lines behind the one of this number.
+            fence: of the attempt with this fence, instead of the latest.
+            limit: the most lines.
+
+        Raises:
+            InvalidJobError: a number that no line, no fence or no limit can be.
+            JobNotFoundError: there is no such job.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return reports.log_of_job(self.database, job_id, after=after, fence=fence, limit=limit)
+
+    def explain(self, job_id: int) -> Explanation:
+        """Explain why a job does not run: what blocks it, with evidence, and when it is expected to start.
+
+        For a running or a finished job the summary says that. It only reads, within some milliseconds.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return explain_job(self.database, self.settings, job_id)
+
+    def autoscale(
+        self,
+        queue: str,
+        *,
+        window_seconds: float = WINDOW_SECONDS,
+        assumed_run_seconds: float = ASSUMED_RUN_SECONDS,
+    ) -> Autoscale:
+        """Compute how many worker threads a queue needs for its objective, with all that this follows from.
+
+        Args:
+            queue: its name.
+            window_seconds: how far back, and ahead, arrivals are counted.
+            assumed_run_seconds: the mean run of a job, where none has ended and none runs.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            ValueError: a number of seconds is out of its range.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return autoscale_queue(
+            self.database,
+            self.settings,
+            queue,
+            declared_queues=self.queues.declared(),
+            window_seconds=window_seconds,
+            assumed_run_seconds=assumed_run_seconds,
+        )
+
+    def configure_queue(self, name: str, **settings: Any) -> QueueLimits:
+        """Change limits of a queue, live, and return what they are then. See `QueueLimits` for the settings.
+
+        Only what is given changes; None takes a setting back to its default.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidJobError: with every setting that is wrong.
+            DatabaseUnavailableError: PostgreSQL does not answer; nothing was changed.
+        """
+        return self.flow.set_queue(name, validated(QueueSettings, settings))
+
+    def configure_key(self, queue: str, key: str, **settings: Any) -> KeyLimits:
+        """Change the `weight` or the `concurrency` of one key of a queue, live; return what they are then.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidJobError: with every setting that is wrong.
+            DatabaseUnavailableError: PostgreSQL does not answer; nothing was changed.
+        """
+        return self.flow.set_key(queue, key, validated(KeySettings, settings))
+
+    def configure_type(self, name: str, **settings: Any) -> LimitedType:
+        """Change the `concurrency` or the `breaker` of a job type, live; return what they are then.
+
+        Raises:
+            TypeNotFoundError: there is no such type.
+            InvalidJobError: with every setting that is wrong.
+            DatabaseUnavailableError: PostgreSQL does not answer; nothing was changed.
+        """
+        return self.flow.set_type(name, validated(TypeSettings, settings))
+
+    def pause_queue(
+        self,
+        name: str,
+        *,
+        reason: str | None = None,
+        author: str | None = None,
+        until: datetime | None = None,
+        seconds: float | None = None,
+    ) -> Queue:
+        """Start no more jobs of a queue until it is resumed or the given end is reached; running ones go on.
+
+        Pausing a paused queue changes its end, and its reason and author where they are given.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidJobError: with every setting that is wrong.
+            DatabaseUnavailableError: PostgreSQL does not answer; nothing was changed.
+        """
+        pause = {"reason": reason, "author": author, "until": until, "seconds": seconds}
+        return self.flow.pause(name, validated(PauseSettings, pause))
+
+    def resume_queue(self, name: str) -> Queue:
+        """Let the jobs of a paused or slowed-down queue start again, along its ramp where it has one.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            DatabaseUnavailableError: PostgreSQL does not answer; nothing was changed.
+        """
+        return self.flow.resume(name)
+
+    def start_bulk_operation(
+        self,
+        action: BulkAction | str,
+        *,
+        priority: int | None = None,
+        rate: float | None = None,
+        canary: int | None = None,
+        author: str | None = None,
+        **wanted: Any,
+    ) -> BulkOperation:
+        """Begin an operation over the jobs that a filter finds now; the scheduler does it, step by step.
+
+        Args:
+            action: retry, cancel, delete or set_priority.
+            priority: the new one, of set_priority.
+            rate: jobs per second; None: as fast as it goes.
+            canary: of retry: so many jobs first, and the others only when all of these completed.
+            author: who asks.
+            **wanted: the filter, as of `JobFilter`: queue, type, status, created_after, created_before,
+                fingerprint, ids, tag, payload, error; at least one besides the status.
+
+        Raises:
+            InvalidJobError: something about it is wrong.
+            DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
+        """
+        new = bulk_operations.new_operation(
+            action, wanted, priority=priority, rate=rate, canary=canary, author=author
+        )
+        return bulk_operations.start(self.database, new)
+
+    def preview_bulk_operation(
+        self, action: BulkAction | str, *, priority: int | None = None, **wanted: Any
+    ) -> Preview:
+        """Return what `start_bulk_operation` would be done to now; nothing is changed.
+
+        Raises:
+            InvalidJobError: something about it is wrong.
+        """
+        new = bulk_operations.new_operation(action, wanted, priority=priority)
+        return bulk_operations.preview(self.database, new)
+
+    def retry_failures(
+        self,
+        fingerprint: str,
+        *,
+        rate: float | None = None,
+        canary: int | None = None,
+        author: str | None = None,
+    ) -> BulkOperation:
+        """Run the failed jobs of one group again: begin the bulk operation that does it.
+
+        Raises:
+            FailureNotFoundError: no failed job has this fingerprint.
+            InvalidJobError: something else about it is wrong.
+            DatabaseUnavailableError: PostgreSQL does not answer; it was not begun.
+        """
+        bulk_operations.expect_failures(self.database, fingerprint)
+        return self.start_bulk_operation(
+            BulkAction.RETRY, rate=rate, canary=canary, author=author, fingerprint=fingerprint
+        )
+
+    def bulk_operation(self, operation_id: int) -> BulkOperation:
+        """Return how far an operation has come.
+
+        Raises:
+            BulkOperationNotFoundError: there is none with this id.
+        """
+        return bulk_operations.get(self.database, operation_id)
+
+    def abort_bulk_operation(self, operation_id: int) -> BulkOperation:
+        """Stop an operation for good; what it has done stays done. An aborted one stays as it is.
+
+        Raises:
+            BulkOperationNotFoundError: there is none with this id.
+            BulkOperationEndedError: it has ended otherwise.
+        """
+        return bulk_operations.abort(self.database, operation_id)
+
+    def quiet_worker(self, worker_id: int) -> Worker:
+        """Let a worker process fetch no more jobs: it finishes those it has, and stays until it is resumed.
+
+        It learns that with its next heartbeat. Until then it may start jobs.
+
+        Raises:
+            WorkerNotFoundError: there is no such worker.
+            WorkerConflictError: it is gone, or was told to stop before.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return tell_worker(self.database, self.settings, worker_id, WorkerCommand.QUIET)
+
+    def resume_worker(self, worker_id: int) -> Worker:
+        """Let a quiet worker process fetch jobs again. Raises as `quiet_worker`."""
+        return tell_worker(self.database, self.settings, worker_id, None)
+
+    def stop_worker(self, worker_id: int) -> Worker:
+        """Let a worker process end as after SIGTERM: what it runs may finish within the grace period.
+
+        `goqueue worker` starts no other in its place. Raises as `quiet_worker`.
+        """
+        return tell_worker(self.database, self.settings, worker_id, WorkerCommand.STOP)
+
+    def _accept(
+        self, broker: JobBroker, message: dramatiq.Message[Any], delay_ms: int | None
+    ) -> dramatiq.Message[Any]:
+        """Make a job of what `actor.send(…)` sends; from an after-hook, a follow-up of the job that ends."""
+        if broker.concluding is not None:
+            broker.concluding.follow_ups.append(follow_up_of_message(broker, message, delay_ms))
+            return message
+        row = self.creator.one(job_of_message(broker, message, delay_ms))
+        return message.copy(options={"job_id": row.id})
+
+
+class _Default:
+    """What this process made at its first use."""
+
+    goqueue: GoQueue | None = None
+
+
+def default() -> GoQueue:
+    """Return the process's own GoQueue, made from its environment at the first use.
+
+    Its broker is Dramatiq's global one from then on.
+
+    Raises:
+        ConfigurationError: the settings are not usable.
+    """
+    if _Default.goqueue is None:
+        _use(GoQueue())
+    assert _Default.goqueue is not None
+    return _Default.goqueue
+
+
+@contextmanager
+def as_default(goqueue: GoQueue | None) -> Iterator[None]:
+    """Let the functions of `goqueue` work on another GoQueue inside the block; None: one that is made anew.
+
+    For tests, and for processes that work on several GoQueues one after the other.
+    """
+    before = _Default.goqueue
+    _use(goqueue)
+    try:
+        yield
+    finally:
+        _use(before)
+
+
+def _use(goqueue: GoQueue | None) -> None:
+    _Default.goqueue = goqueue
+    # None is Dramatiq's own way back to none.
+    dramatiq.set_broker(goqueue.broker if goqueue else None)  # type: ignore[arg-type]
