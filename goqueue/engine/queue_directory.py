@@ -30,7 +30,7 @@ class QueueDirectory:
         self._known: set[str] = set()
 
     def declared(self) -> set[str]:
-        """Return the queues that exist without a row: those of declared types, and those with a default type."""
+        """Return the queues that need no row: those of declared types, and those with a default type."""
         return {job_type.queue for job_type in self._job_types.values()} | set(self._default_types)
 
     def knows(self, name: str) -> bool:
