@@ -56,9 +56,7 @@ class CreateJobResource:
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = creation_store.create(
-                connection, job, head_start_seconds=context.settings.priority_head_start_seconds
-            )
+            created = creation_store.create(connection, job)
             node = CreatedNode(created.job.id, created.job.status, created.deduplicated)
             return [node], _created_document(created)
 
@@ -83,9 +81,7 @@ class CreateBatchResource:
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = creation_store.create_many(
-                connection, nodes, head_start_seconds=context.settings.priority_head_start_seconds
-            )
+            created = creation_store.create_many(connection, nodes)
             return created, _batch_document(created)
 
         _create_once(context, response, key, _hash("batch", document), jobs, insert)
@@ -101,9 +97,7 @@ def _create_chain(
     """The first job as any create answers it, and beside it the ids of those that follow."""
 
     def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-        first, *others = creation_store.create_many(
-            connection, nodes, head_start_seconds=context.settings.priority_head_start_seconds
-        )
+        first, *others = creation_store.create_many(connection, nodes)
         head = Created(job_store.get(connection, first.id), first.deduplicated)
         return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
 

@@ -114,7 +114,7 @@ class VersionsResource:
 
 
 def _editor(context: Context) -> Editor:
-    return Editor(context.settings, context.database, context.broker, context.submitter)
+    return Editor(context.database, context.broker, context.submitter)
 
 
 def _said(wanted: EditAndRetry) -> dict[str, Any]:

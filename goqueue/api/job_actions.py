@@ -121,9 +121,7 @@ class _Selected:
 def retry_jobs(context: Context, ids: Iterable[int]) -> int:
     """Queue those of the jobs again that failed or were cancelled; how many."""
     with context.database.autocommit() as connection:
-        retried = job_store.retry(
-            connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
-        )
+        retried = job_store.retry(connection, ids)
     messages = defaultdict[str, list[Message]](list)
     for job_id, fence, queue in retried:
         messages[queue].append(Message(job_id, fence))
@@ -135,9 +133,7 @@ def retry_jobs(context: Context, ids: Iterable[int]) -> int:
 def cancel_jobs(context: Context, ids: Sequence[int]) -> cancellation.Cancelled:
     """Cancel those of the jobs that have not ended."""
     with context.database.autocommit() as connection:
-        return cancellation.cancel(
-            connection, ids, head_start_seconds=context.settings.priority_head_start_seconds
-        )
+        return cancellation.cancel(connection, ids)
 
 
 def _get(context: Context, job_id: int) -> Job:

@@ -101,11 +101,10 @@ class StatusResource:
         """Move the job, where the state machine allows it."""
         context = self._context
         wanted = validate(SetStatus, read_document(request, context.settings.job_max_bytes)).status
-        head_start = context.settings.priority_head_start_seconds
         with context.database.transaction() as connection:
-            job_store.set_status(connection, job_id, wanted, head_start_seconds=head_start)
+            job_store.set_status(connection, job_id, wanted)
             if wanted in FINAL_STATUSES:
-                dependency_store.settle(connection, [job_id], head_start_seconds=head_start)
+                dependency_store.settle(connection, [job_id])
         response.status = falcon.HTTP_204
 
 

@@ -120,9 +120,7 @@ class RunScheduleResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Create its job now: 201, and the job; or 200, and the job that has its unique key."""
         context = self._context
-        created = scheduling.run_now(
-            context.database, name, head_start_seconds=context.settings.priority_head_start_seconds
-        )
+        created = scheduling.run_now(context.database, name)
         response.set_header("Location", f"/jobs/{created.job.id}")
         if created.deduplicated:
             response.data = as_json(job_document(created.job) | {"deduplicated": True})

@@ -132,19 +132,18 @@ class BulkOperator:
 
     def _change(self, connection: Connection, operation: BulkOperation, ids: list[int]) -> list[int]:
         """Do the action; the ids of the jobs that were in a state for it."""
-        head_start = self._settings.priority_head_start_seconds
         match operation.action:
             case BulkAction.RETRY:
-                retried = job_store.retry(connection, ids, head_start_seconds=head_start)
+                retried = job_store.retry(connection, ids)
                 return [row[0] for row in retried]
             case BulkAction.CANCEL:
-                cancelled = cancellation.cancel(connection, ids, head_start_seconds=head_start)
+                cancelled = cancellation.cancel(connection, ids)
                 return [*cancelled.ended, *cancelled.requested]
             case BulkAction.DELETE:
                 return cleaning.delete_final(connection, ids)
             case BulkAction.SET_PRIORITY:
                 priority = operation.arguments["priority"]
-                return job_store.set_priority(connection, ids, priority, head_start_seconds=head_start)
+                return job_store.set_priority(connection, ids, priority)
 
 
 def _judge(connection: Connection, operation: BulkOperation, canaries: bulk_store.CanaryCounts) -> None:

@@ -24,11 +24,13 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
 from goqueue.config.settings import Settings
 from goqueue.db.server_connection import Server, ServerConnection
 from goqueue.db.sqlstates import Verdict, verdict_of
+from goqueue.db.statements import HEAD_START
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
 
@@ -70,6 +72,8 @@ class Database:
     ) -> None:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
         event.listen(self.engine, "connect", self._note_generation)
+        self._head_start_seconds = settings.priority_head_start_seconds
+        event.listen(self.engine, "connect", self._note_head_start)
         if on_connect is not None:
             event.listen(self.engine, "connect", lambda connection, _record: on_connect(connection))
         event.listen(self.engine, "checkout", self._refuse_bad_connection)
@@ -189,6 +193,9 @@ class Database:
     def _note_generation(self, connection: ServerConnection, _record: object) -> None:
         connection.generation = self._generation
 
+    def _note_head_start(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[HEAD_START] = self._head_start_seconds
+
     def _refuse_bad_connection(
         self, connection: psycopg.Connection[Any], _record: object, _proxy: object
     ) -> None:
@@ -197,8 +204,12 @@ class Database:
             raise DisconnectionError
 
 
-def joined(session: Any) -> Connection:
-    """The connection of a caller's session, whose transaction statements join.
+def joined(session: Any, settings: Settings) -> Connection:
+    """Return the connection of a caller's session, whose transaction GoQueue's statements join.
+
+    Args:
+        session: a session or a connection of SQLAlchemy's, on psycopg 3.
+        settings: what the statements have to know of them is noted in the connection's `info`.
 
     Raises:
         TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
@@ -215,6 +226,7 @@ def joined(session: Any) -> Connection:
             "session: expected one whose engine was made with postgresql+psycopg://, "
             f"got one on {session.dialect.name}+{session.dialect.driver}"
         )
+    session.info[HEAD_START] = settings.priority_head_start_seconds
     return session
 
 

@@ -39,6 +39,10 @@ JOB_COLUMNS = (
     "tags, suspicion"
 )
 
+#: The name under which a connection's `info` has the head start of one step of priority, in seconds. A
+#: statement that names the parameter `head_start` is given it.
+HEAD_START = "goqueue_head_start_seconds"
+_NAMES_HEAD_START = "%(head_start)s"
 
 Values = tuple[Any, ...]
 
@@ -91,6 +95,8 @@ def current_time(connection: Connection) -> datetime:
 
 def _execute(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Values]:
     # The statements are constants of this package; only their parameters come from outside.
+    if _NAMES_HEAD_START in sql:
+        parameters = {**parameters, "head_start": connection.info[HEAD_START]}
     return _driver(connection).execute(sql, parameters)
 
 

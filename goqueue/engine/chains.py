@@ -40,7 +40,7 @@ def enqueue_chain(
         TypeError: what should be an actor or a session is none.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    connection = None if session is None else joined(session)
+    connection = None if session is None else joined(session, current_broker().settings)
     if not steps:
         raise InvalidJobError({"steps": "expected at least one"})
     nodes = [

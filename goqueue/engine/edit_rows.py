@@ -128,7 +128,6 @@ def edit(
     job_id: int,
     change: JobEdit,
     *,
-    head_start_seconds: float,
     states: Iterable[JobStatus] = WAITING,
 ) -> Job | None:
     """Edit a job that is in one of the states, in a transaction; None: it is in another one, or not there."""
@@ -139,7 +138,6 @@ def edit(
         "priority": change.priority,
         "available_at": change.available_at,
         "author": change.author,
-        "head_start": head_start_seconds,
     }
     if fetch_one(connection, _LOCK, parameters) is None:
         return None
@@ -154,7 +152,6 @@ def postpone(
     available_at: datetime | None,
     delay_seconds: float,
     max_seconds: float,
-    head_start_seconds: float,
 ) -> bool:
     """Push a job's start out, at most to so long after its creation; never closer. Whether it still waits."""
     parameters = {
@@ -162,7 +159,6 @@ def postpone(
         "available_at": available_at,
         "delay": delay_seconds,
         "max": max_seconds,
-        "head_start": head_start_seconds,
     }
     return fetch_one(connection, _POSTPONE, parameters) is not None
 

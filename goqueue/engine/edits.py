@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
 from goqueue.engine import unique_rows as unique_keys
@@ -48,13 +47,10 @@ class Editor:
         submitter: pushes what may start at once.
     """
 
-    def __init__(
-        self, settings: Settings, database: Database, broker: JobBroker, submitter: Submitter
-    ) -> None:
+    def __init__(self, database: Database, broker: JobBroker, submitter: Submitter) -> None:
         self._database = database
         self._broker = broker
         self._submitter = submitter
-        self._head_start = settings.priority_head_start_seconds
 
     def edit(
         self,
@@ -76,7 +72,7 @@ class Editor:
             raise InvalidJobError({"body": "expected at least one of payload, priority and available_at"})
         change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author))
         with self._database.transaction() as connection:
-            job = edit_store.edit(connection, job_id, change, head_start_seconds=self._head_start)
+            job = edit_store.edit(connection, job_id, change)
             if job is None:
                 raise IllegalTransitionError(job_id, job_store.get(connection, job_id).status, "edited")
         if _is_ready(job):
@@ -109,12 +105,9 @@ class Editor:
                     connection,
                     job_id,
                     replace(change, available_at=None),
-                    head_start_seconds=self._head_start,
                     states=edit_store.REPLAYABLE,
                 )
-            retried = job_store.retry(
-                connection, [job_id], head_start_seconds=self._head_start, available_at=available_at
-            )
+            retried = job_store.retry(connection, [job_id], available_at=available_at)
             job = job_store.get(connection, job_id)
             if not retried:
                 self._refuse_retry(connection, job)
@@ -201,7 +194,7 @@ def job_versions(job_id: int) -> list[EditedVersion]:
 
 def _current_editor() -> Editor:
     broker = current_broker()
-    return Editor(broker.settings, broker.database, broker, current_submitter())
+    return Editor(broker.database, broker, current_submitter())
 
 
 def _expect_id(job_id: int) -> None:

@@ -60,7 +60,7 @@ _INSERT_MANY_PLAIN = """
 _INSERT_PLAIN = """
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
-            now() - make_interval(secs => %(head_start)s))
+            now() - make_interval(secs => %(priority)s * %(head_start)s))
     RETURNING id, available_at, created_at, NULL, NULL
 """
 
@@ -76,7 +76,7 @@ _said_beyond = attrgetter(*(setting.name for setting in _BEYOND))
 _NOTHING = tuple(setting.default for setting in _BEYOND)
 
 
-def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, blocked: bool = False) -> Job:
+def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job:
     """Insert one job, queued or blocked, and return its row."""
     if _is_plain(job) and not blocked:
         parameters = {
@@ -85,13 +85,12 @@ def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, bl
             "payload": job.payload,
             "priority": job.priority,
             "max_retries": job.max_retries,
-            "head_start": job.priority * head_start_seconds,
         }
         row = fetch_one(connection, _INSERT_PLAIN, parameters)
     else:
         record = _new_job_record(job) | ({"blocked": True} if blocked else {})
         sql = _INSERT_TAGGED if job.tags else _INSERT_ONE
-        row = fetch_one(connection, sql, _parameters([record], head_start_seconds))
+        row = fetch_one(connection, sql, _parameters([record]))
     assert row is not None
     return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, *row)
 
@@ -100,20 +99,19 @@ def insert_many(
     connection: Connection,
     jobs: Sequence[NewJob],
     *,
-    head_start_seconds: float,
     blocked: Sequence[bool] | None = None,
 ) -> list[int]:
     """Insert many jobs, queued or blocked, in one statement; their ids, in the order of the jobs."""
     if not blocked and all(map(_is_plain, jobs)):
         records = [_plain_record(job) for job in jobs]
-        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters(records, head_start_seconds))
+        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters(records))
         return [row[0] for row in rows]
     records = [_new_job_record(job) for job in jobs]
     for record, waits in zip(records, blocked or (), strict=False):
         if waits:
             record["blocked"] = True
     sql = _INSERT_TAGGED if any(job.tags for job in jobs) else _INSERT_MANY
-    rows = fetch_all(connection, sql, _parameters(records, head_start_seconds))
+    rows = fetch_all(connection, sql, _parameters(records))
     return [row[0] for row in rows]
 
 
@@ -147,8 +145,8 @@ def _options_of(job: NewJob) -> Any:
     return None if job.options is None else orjson.Fragment(job.options)
 
 
-def _parameters(records: Sequence[dict[str, Any]], head_start_seconds: float) -> dict[str, Any]:
-    return {"jobs": orjson.dumps(records).decode(), "head_start": head_start_seconds}
+def _parameters(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"jobs": orjson.dumps(records).decode()}
 
 
 def _new_row(

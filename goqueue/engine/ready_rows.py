@@ -201,7 +201,6 @@ class Below:
 def make_due(
     connection: Connection,
     *,
-    head_start_seconds: float,
     limit: int = DUE_LIMIT,
     after: datetime | None = None,
 ) -> int:
@@ -209,7 +208,7 @@ def make_due(
 
     Returns how many there were, at most `limit`.
     """
-    parameters = {"head_start": head_start_seconds, "limit": limit, "after": after or FIRST_MOMENT}
+    parameters = {"limit": limit, "after": after or FIRST_MOMENT}
     return len(fetch_all(connection, _MAKE_DUE, parameters))
 
 

@@ -31,9 +31,7 @@ def cancel_job(job_id: int) -> Job:
     _expect_id(job_id)
     broker = current_broker()
     with broker.database.autocommit() as connection:
-        cancelled = cancellation.cancel(
-            connection, [job_id], head_start_seconds=broker.settings.priority_head_start_seconds
-        )
+        cancelled = cancellation.cancel(connection, [job_id])
         job = job_store.get(connection, job_id)
     if not any(cancelled) and job.status is not JobStatus.CANCELLED:
         raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)

@@ -75,7 +75,7 @@ class Submitter:
         self._ensure_queues([job.queue])
         begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
         with begin() as connection:
-            created = creation_store.create(connection, job, head_start_seconds=self._head_start)
+            created = creation_store.create(connection, job)
         failpoints.hit("after_commit_before_push")
         row = created.job
         if created.deduplicated:
@@ -100,7 +100,7 @@ class Submitter:
         self._ensure_queues({job.queue for job in jobs})
         begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
         with begin() as connection:
-            created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
+            created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_commit_before_push")
         self.announce(jobs, created)
         return created
@@ -116,7 +116,7 @@ class Submitter:
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
             # connection: without this the caller's commit would commit nothing.
             connection.begin()
-        created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
+        created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_insert")
         return created
 
@@ -146,10 +146,6 @@ class Submitter:
     def flush(self) -> None:
         """Wait until Redis has answered every push so far."""
         self._pusher.flush()
-
-    @property
-    def _head_start(self) -> float:
-        return self._settings.priority_head_start_seconds
 
     def _ensure_queues(self, names: Iterable[str]) -> None:
         """Queues are rows; this process inserts each at most once."""
@@ -241,7 +237,7 @@ def enqueue(
         refuse_wrong_policy(retry)
         if settings.get("max_retries") is None:
             settings["max_retries"] = retry.max_retries
-    connection = None if session is None else joined(session)
+    connection = None if session is None else joined(session, current_broker().settings)
     job = new_job(
         current_broker(),
         declared.actor_name,

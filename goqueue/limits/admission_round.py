@@ -59,7 +59,6 @@ class QueueAdmission:
 
     Attributes:
         threads: of live workers that listen to the queue.
-        head_start_seconds: of one step of priority.
         runnable: what live workers that listen to it know.
     """
 
@@ -67,7 +66,6 @@ class QueueAdmission:
     threads: int
     window: Window
     rates: QueueRates
-    head_start_seconds: float
     runnable: Runnable = None
     turns: Turns = field(default_factory=Turns)
     search: TurnSearch = field(init=False)
@@ -232,12 +230,12 @@ class QueueAdmission:
             return
         if held.limits.on_conflict is OnConflict.DROP_NEW:
             dropped = drop(connection, lacking)
-            dependency_store.settle(connection, dropped, head_start_seconds=self.head_start_seconds)
+            dependency_store.settle(connection, dropped)
             log.info("jobs_dropped", queue=self.queue, jobs=len(dropped))
             return
         for full, count in Counter(lacking.values()).items():
             oldest = admission_store.oldest_holders(connection, self.queue, full, min(count, held.of(full)))
-            cancellation.cancel(connection, oldest, head_start_seconds=self.head_start_seconds)
+            cancellation.cancel(connection, oldest)
 
 
 def _whole(slots: float, most: int) -> int:

@@ -39,12 +39,7 @@ class Expirer:
 
     def _expire(self, leave_locked: bool) -> list[Expired]:
         with self._database.autocommit() as connection:
-            return expiry.expire(
-                connection,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-                limit=BATCH,
-                leave_locked=leave_locked,
-            )
+            return expiry.expire(connection, limit=BATCH, leave_locked=leave_locked)
 
     def pause(self, counts: Counts) -> None:
         """Go on at once while batches are full; else wait."""

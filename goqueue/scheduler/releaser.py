@@ -38,12 +38,7 @@ class Releaser:
     def run_once(self) -> Counts:
         """Look at the next page, and release what was left blocked."""
         with self._database.transaction() as connection:
-            sweep = dependency_store.sweep(
-                connection,
-                after_id=self._after_id,
-                limit=PAGE,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            sweep = dependency_store.sweep(connection, after_id=self._after_id, limit=PAGE)
         self._after_id = sweep.after_id or 0
         for job in sweep.released:
             metrics.LEFT_BLOCKED.inc()

@@ -109,11 +109,7 @@ class Rescuer:
     def _force_cancels(self) -> int:
         """Cancel what was to be stopped, and was not within the grace period; how many."""
         with self._database.autocommit() as connection:
-            forced = cancellation.force(
-                connection,
-                grace_seconds=self._settings.cancel_grace_seconds,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            forced = cancellation.force(connection, grace_seconds=self._settings.cancel_grace_seconds)
         for job in forced:
             metrics.CANCELS_FORCED.inc()
             log.warning("cancel_forced", **job._asdict())
@@ -134,23 +130,16 @@ class Rescuer:
         return rescued
 
     def _rescue(self, leave_locked: bool) -> list[Rescued]:
-        settings, head_start = self._settings, self._settings.priority_head_start_seconds
+        settings = self._settings
         with self._database.transaction() as connection:
             together = worker_store.lost_together(
                 connection,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 lease_seconds=settings.lease_seconds,
             )
-            rescued = attempt_store.rescue(
-                connection,
-                max_deaths=settings.max_deaths,
-                head_start_seconds=head_start,
-                lost_together=together,
-            )
+            rescued = attempt_store.rescue(connection, max_deaths=settings.max_deaths, lost_together=together)
             ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
-            dependency_store.settle(
-                connection, ended, head_start_seconds=head_start, leave_locked=leave_locked
-            )
+            dependency_store.settle(connection, ended, leave_locked=leave_locked)
             failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
             dead_letters = attempt_store.queues_and_types(connection, failed)
         for queue, type_name in dead_letters:

@@ -100,7 +100,7 @@ def resume(database: Database, name: str) -> Schedule:
     return resumed
 
 
-def run_now(database: Database, name: str, *, head_start_seconds: float) -> Created:
+def run_now(database: Database, name: str) -> Created:
     """Create the job of a schedule now, whatever its pause, its blackouts and its overlap policy say.
 
     Raises:
@@ -108,9 +108,7 @@ def run_now(database: Database, name: str, *, head_start_seconds: float) -> Crea
     """
     with database.transaction() as connection:
         schedule = schedule_store.lock(connection, name)
-        created = creation_store.create(
-            connection, schedule.definition.job, head_start_seconds=head_start_seconds
-        )
+        created = creation_store.create(connection, schedule.definition.job)
         if not created.deduplicated:
             tick_store.record_manual(connection, schedule.id, created.job.id)
     if not created.deduplicated:

@@ -129,7 +129,7 @@ class CronScheduler:
         )
         times = [tick.fire.at for tick, _ in decision.ticks]
         before = tick_store.decided(connection, schedule.id, times)
-        firing = _Firing(connection, schedule, self._settings.priority_head_start_seconds)
+        firing = _Firing(connection, schedule)
         rows = [
             (tick.fire.at, *firing.outcome(outcome))
             for tick, outcome in decision.ticks
@@ -144,10 +144,9 @@ class CronScheduler:
 class _Firing:
     """Creates the jobs of one decision, by the overlap policy."""
 
-    def __init__(self, connection: Connection, schedule: Schedule, head_start_seconds: float) -> None:
+    def __init__(self, connection: Connection, schedule: Schedule) -> None:
         self._connection = connection
         self._schedule = schedule
-        self._head_start = head_start_seconds
         self.created: list[int] = []
         self._unfinished: list[UnfinishedJob] | None = None
 
@@ -161,7 +160,7 @@ class _Firing:
             return TickOutcome.OVERLAPPED, None
         if self._unfinished and self._schedule.definition.overlap is Overlap.CANCEL_RUNNING:
             ids = [job.id for job in self._unfinished]
-            cancellation.cancel(self._connection, ids, head_start_seconds=self._head_start)
+            cancellation.cancel(self._connection, ids)
             self._unfinished = self._look()
         return self._create(self._unfinished)
 
@@ -176,7 +175,7 @@ class _Firing:
             depends_on=(*waits_for, *(job.id for job in after[-1:])),
             on_parent_failure=OnParentFailure.RUN,
         )
-        created = creation_store.create(self._connection, job, head_start_seconds=self._head_start)
+        created = creation_store.create(self._connection, job)
         if created.deduplicated:
             metrics.JOBS_DEDUPLICATED.labels(job.queue).inc()
             return TickOutcome.OVERLAPPED, None  # by its unique key, an equal job is there

@@ -259,7 +259,6 @@ class JobConsumer(Consumer):
             found = set_aside(
                 connection,
                 [message.job_id],
-                head_start_seconds=broker.settings.priority_head_start_seconds,
                 error=f"PostgreSQL refused its claim: {error}",
             )
         for job in found:

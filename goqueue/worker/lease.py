@@ -245,12 +245,7 @@ class Lease:
             return
         log.warning("lost_claims_released", jobs=len(lost))
         with self._database.autocommit() as connection:
-            claim_store.give_back(
-                connection,
-                lost,
-                worker_id=self._holdings.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            claim_store.give_back(connection, lost, worker_id=self._holdings.worker_id)
 
     def _stop_orphans_when_expired(self) -> None:
         """Who stood still could not renew, and whoever ends leases may have stood still as well."""

@@ -235,10 +235,7 @@ class Recorder:
         with self._database.transaction() as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
             recorded, released = dependency_store.record(
-                connection,
-                outcomes,
-                worker_id=self._holdings.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
+                connection, outcomes, worker_id=self._holdings.worker_id
             )
             self._insert_follow_ups(connection, recorded, follow_ups)
             left = {(o.job_id, o.fence) for o in outcomes} - recorded
@@ -256,17 +253,11 @@ class Recorder:
         new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
         if new_jobs:
             queue_store.ensure(connection, {job.queue for job in new_jobs})
-            head_start = self._settings.priority_head_start_seconds
             nodes = [NewNode(job) for job in new_jobs]
-            creation_store.create_many(connection, nodes, head_start_seconds=head_start)
+            creation_store.create_many(connection, nodes)
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
-        return attempt_store.record(
-            connection,
-            outcomes,
-            worker_id=self._holdings.worker_id,
-            head_start_seconds=self._settings.priority_head_start_seconds,
-        )
+        return attempt_store.record(connection, outcomes, worker_id=self._holdings.worker_id)
 
     def _write_apart(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
         """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""

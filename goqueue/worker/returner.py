@@ -145,12 +145,7 @@ class Returner:
 
     def _give_back(self, claims: Iterable[Key]) -> dict[Key, GivenBack]:
         with self._database.autocommit() as connection:
-            returns = claim_store.give_back(
-                connection,
-                claims,
-                worker_id=self._holdings.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            returns = claim_store.give_back(connection, claims, worker_id=self._holdings.worker_id)
         failpoints.hit("after_give_back")
         push_released(self._runway, returns.released)
         return {(job.id, job.fence): job for job in returns.jobs}

@@ -166,7 +166,7 @@ def test_a_replay_for_later_is_no_backoff(
     job = make_job("failed", attempts=1, fence=1)
     add_attempt(database, job, "failed", "broken")
     with database.autocommit() as connection:
-        job_store.retry(connection, [job.id], head_start_seconds=60, available_at=FAR)
+        job_store.retry(connection, [job.id], available_at=FAR)
     assert evidence_of(asked(client, job), "waits_for_time")["kind"] == "run_at"
 
 
@@ -212,7 +212,7 @@ def test_it_waits_for_its_parents(
             parent=parent.id,
         )
     with database.transaction() as connection:
-        dependency_store.settle(connection, [parents[0].id], head_start_seconds=60)
+        dependency_store.settle(connection, [parents[0].id])
     answer = asked(client, job)
     assert codes(answer) == ["dependency_pending"]
     assert [

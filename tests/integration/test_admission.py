@@ -275,7 +275,6 @@ def test_a_suspect_needs_a_slot_and_starts_alone(
             connection,
             [Outcome(running.id, 1, JobStatus.COMPLETED, AttemptOutcome.COMPLETED)],
             worker_id=make_job.worker_id,
-            head_start_seconds=60,
         )
     assert run(queues)["admitted"] == 1
     assert runway.lengths(["default"]) == [(0, 0)]

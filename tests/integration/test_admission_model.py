@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from goqueue.db.database import Database
     from goqueue.engine.runway.runway import Runway
 
-HEAD_START = 60.0
 LEASE = 3600.0
 QUEUES = ("p", "q")
 TYPES = ("light", "heavy", "heavy", "guarded")
@@ -160,7 +159,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 queue, kind, "{}", priority=priority, max_retries=20, concurrency_key=key, rate_cost=cost
             )
             with self.database.autocommit() as connection:
-                new_job_store.insert(connection, job, head_start_seconds=HEAD_START)
+                new_job_store.insert(connection, job)
 
     @rule(count=st.integers(1, 3))
     def round(self, count: int) -> None:
@@ -216,7 +215,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         }[how]
         outcome = Outcome(row.id, row.fence, status, kind, refund=how == "snoozed", delay_seconds=delay)
         with self.database.autocommit() as connection:
-            attempt_store.record(connection, [outcome], worker_id=self.worker, head_start_seconds=HEAD_START)
+            attempt_store.record(connection, [outcome], worker_id=self.worker)
 
     @rule()
     def make_due(self) -> None:
@@ -225,7 +224,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             connection.exec_driver_sql(
                 "UPDATE jobs SET available_at = now() WHERE rank IS NULL AND status = 'queued'"
             )
-            ready_store.make_due(connection, head_start_seconds=HEAD_START)
+            ready_store.make_due(connection)
 
     @rule(number=st.integers(0, 99))
     def cancel(self, number: int) -> None:
@@ -233,7 +232,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         row = self._pick(number, "status = 'queued'")
         if row is not None:
             with self.database.autocommit() as connection:
-                cancellation.cancel(connection, [row.id], head_start_seconds=HEAD_START)
+                cancellation.cancel(connection, [row.id])
 
     @rule(number=st.integers(0, 99), later=st.booleans())
     def edit(self, number: int, later: bool) -> None:
@@ -247,7 +246,6 @@ class AdmissionMachine(RuleBasedStateMachine):
                 connection,
                 row.id,
                 edits.JobEdit(priority=5, available_at=start),
-                head_start_seconds=HEAD_START,
             )
 
     @rule(limits=st.sampled_from(LIMITS))
@@ -301,7 +299,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         """The worker process dies; its jobs are taken back, and may only run alone."""
         with self.database.autocommit() as connection:
             connection.exec_driver_sql("UPDATE workers SET stopped_at = now()")
-            attempt_store.rescue(connection, max_deaths=100, head_start_seconds=HEAD_START)
+            attempt_store.rescue(connection, max_deaths=100)
         self.worker = self._register()
 
     @invariant()

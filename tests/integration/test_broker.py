@@ -485,10 +485,7 @@ def test_garbage_hurts_nobody(engine: Engine) -> None:
     broker = engine.broker
     with broker.database.autocommit() as connection:
         mates = [
-            new_job_store.insert(
-                connection, NewJob("default", "give", '{"value": 1}'), head_start_seconds=0
-            ).id
-            for _ in range(10)
+            new_job_store.insert(connection, NewJob("default", "give", '{"value": 1}')).id for _ in range(10)
         ]
     entries = [
         entry
@@ -537,7 +534,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
 
     with engine.broker.database.autocommit() as connection:
         worker_store.stop(connection, worker_id)
-        rescued = attempt_store.rescue(connection, max_deaths=3, head_start_seconds=60)
+        rescued = attempt_store.rescue(connection, max_deaths=3)
         assert [(job.id, job.status) for job in rescued] == [(job_id, "queued")]
     wait_until(lambda: engine.broker.holdings.worker_id != worker_id, what="another registration")
     wait_until(lambda: metrics.STALE_RESULTS._value.get() == stale + 1, what="a stale result")
@@ -583,9 +580,7 @@ def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
 def test_a_lost_fetch_recovers(engine: Engine) -> None:
     """A message that was popped, and never claimed, is pushed again after `lost_push_seconds`."""
     with engine.broker.database.autocommit() as connection:
-        job = new_job_store.insert(
-            connection, NewJob("default", "give", '{"value": 9}'), head_start_seconds=0
-        )
+        job = new_job_store.insert(connection, NewJob("default", "give", '{"value": 9}'))
         client = engine.broker.runway._servers.holding("")
         client.hset("broker:{default}:messages", f"{job.id}.0", str(client.time()[0] * 1000))
     assert engine.wait_for(job.id).attempts == 1

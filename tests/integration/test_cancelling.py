@@ -31,7 +31,6 @@ from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 STEP_SECONDS = 0.005
-HEAD_START = 60.0
 
 runs: Counter[str] = Counter()
 gate = threading.Event()
@@ -193,7 +192,7 @@ def test_a_replay_of_a_cancelled_job_runs(engine: Engine) -> None:
     request(engine, job_id)
     assert [job.job_id for job in force(engine)] == [job_id]
     with engine.broker.database.autocommit() as connection:
-        job_store.retry(connection, [job_id], head_start_seconds=HEAD_START)
+        job_store.retry(connection, [job_id])
     gate.set()
     job = engine.wait_for(job_id)
     assert (job.cancel_requested_at, job.cancel_acknowledged_at, job.result) == (None, None, "done")
@@ -218,7 +217,7 @@ def test_a_cancel_that_the_worker_cannot_obey_is_forced(engine: Engine) -> None:
 def force(engine: Engine) -> list[cancellation.Forced]:
     """Force what is requested, at once."""
     with engine.broker.database.transaction() as connection:
-        return cancellation.force(connection, grace_seconds=0, head_start_seconds=HEAD_START)
+        return cancellation.force(connection, grace_seconds=0)
 
 
 def test_a_job_that_waits_for_a_thread_never_starts() -> None:
@@ -263,7 +262,7 @@ def test_a_cancel_is_forced_after_its_grace_period(
     make_job = JobFactory(engine.broker.database)
     job = requested(engine, make_job, seconds_ago=asked, acknowledged=known)
     with engine.broker.database.transaction() as connection:
-        forced = cancellation.force(connection, grace_seconds=10, head_start_seconds=HEAD_START)
+        forced = cancellation.force(connection, grace_seconds=10)
     expected = [(job.id, make_job.worker_id, known is not None)] if is_forced else []
     assert forced == expected
     assert engine.job(job.id).status == ("cancelled" if is_forced else "running")
@@ -328,7 +327,7 @@ def test_jobs_that_wait_for_a_cancelled_one_are_told(engine: Engine) -> None:
     assert {child.status for child in children} == {"blocked"}
     with engine.broker.database.transaction() as connection:
         ids = [waiting.id, running.id]
-        cancelled = cancellation.cancel(connection, ids, head_start_seconds=HEAD_START)
+        cancelled = cancellation.cancel(connection, ids)
     assert cancelled == ([waiting.id], [running.id])
     assert [engine.job(child.id).status for child in children] == ["failed", "blocked"]
     force(engine)
@@ -374,7 +373,7 @@ def test_cancels_of_families_at_once_deadlock_nobody(engine: Engine) -> None:
 
         def cancel(ids: list[int]) -> int:
             with engine.broker.database.autocommit() as connection:
-                done = cancellation.cancel(connection, ids, head_start_seconds=HEAD_START)
+                done = cancellation.cancel(connection, ids)
             return len(done.ended)
 
         with ThreadPoolExecutor(len(sides)) as pool:

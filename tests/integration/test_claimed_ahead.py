@@ -309,7 +309,7 @@ def test_a_cancel_ends_what_has_not_begun(
     wait_until(lambda: len(began) > 5, what="the first of them")
     last = quick[50:]
     with engine.broker.database.autocommit() as connection:
-        cancellation.cancel(connection, [job.id for job in last], head_start_seconds=60)
+        cancellation.cancel(connection, [job.id for job in last])
     wait_until(
         lambda: {row[:2] for row in states(engine.broker, last)} == {("cancelled", 0)},
         what="the end of these",
@@ -329,7 +329,7 @@ def test_the_end_of_a_cancelled_claim_is_told_to_those_that_wait_for_it(
         connection.exec_driver_sql(
             f"INSERT INTO dependencies (job_id, parent_id) VALUES ({child.id}, {message.current.id})"
         )
-        cancellation.cancel(connection, [message.current.id], head_start_seconds=60)
+        cancellation.cancel(connection, [message.current.id])
     idle.claimed_ahead.give_back([message], "cancelled")
     assert idle.claimed_ahead.returner.flush()
     assert rows(idle, "SELECT status, reason, attempts FROM jobs ORDER BY id") == [
@@ -364,7 +364,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
         if wish == "pause":
             queue_store.pause(connection, "default")
         if wish == "cancel":
-            cancellation.cancel(connection, [message.current.id], head_start_seconds=60)
+            cancellation.cancel(connection, [message.current.id])
     assert idle.claimed_ahead.may_begin(message) == (wish == "none")
 
 

@@ -90,9 +90,7 @@ def lives_a_whole_life(database: Database) -> None:
             AttemptOutcome.COMPLETED,
             result='{"a": 0.1234567890123}',
         )
-        recorded = attempt_store.record(
-            connection, [outcome], worker_id=make_job.worker_id, head_start_seconds=60
-        )
+        recorded = attempt_store.record(connection, [outcome], worker_id=make_job.worker_id)
         assert recorded == {(job.id, claimed.fence)}
         assert job_store.get(connection, job.id).result == {"a": 0.1234567890123}
         assert abs(claimed.claimed_at - time.time()) < 300

@@ -104,9 +104,7 @@ def test_an_urgent_newcomer_overtakes_a_backlog(
         make_job()
     dispatcher.run_once()
     with database.autocommit() as connection:
-        urgent = new_job_store.insert(
-            connection, NewJob("default", "noop", "{}", priority=100), head_start_seconds=60
-        )
+        urgent = new_job_store.insert(connection, NewJob("default", "noop", "{}", priority=100))
     claim(make_job, runway, fetch(runway))
     dispatcher.run_once()
     assert fetch(runway)[0] == urgent.id

@@ -33,7 +33,6 @@ from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 PAST, FUTURE = "2020-01-01T00:00:00Z", "2033-01-01T00:00:00Z"
-HEAD_START = 60.0
 
 runs: Counter[str] = Counter()
 
@@ -242,7 +241,7 @@ def test_a_replay_drops_times_that_have_passed(engine: Engine, make_job: JobFact
     late = make_job("failed", queue="unserved", deadline_at=PAST, expires_at=PAST)
     early = make_job("failed", queue="unserved", deadline_at=FUTURE, expires_at=FUTURE)
     with engine.broker.database.autocommit() as connection:
-        job_store.retry(connection, [late.id, early.id], head_start_seconds=HEAD_START)
+        job_store.retry(connection, [late.id, early.id])
     assert _times(engine.job(late.id)) == (None, None)
     assert _times(engine.job(early.id)) == _times(early)
 

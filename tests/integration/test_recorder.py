@@ -148,10 +148,7 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
     """A result whose job somebody else holds is counted, acknowledged, and not kept."""
     messages = [complete(message) for message in desk.claimed(3)]
     with desk.database.autocommit() as connection:
-        head_start = 60.0
-        job_store.set_status(
-            connection, messages[1].current.id, JobStatus.CANCELLED, head_start_seconds=head_start
-        )
+        job_store.set_status(connection, messages[1].current.id, JobStatus.CANCELLED)
     before = metrics.STALE_RESULTS._value.get()
     desk.recorder._record_batch(messages)
     assert metrics.STALE_RESULTS._value.get() == before + 1

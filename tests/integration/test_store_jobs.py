@@ -38,7 +38,6 @@ from tests.support.shared_database import emptied_database, module_settings
 settings = module_settings
 database = emptied_database
 
-HEAD_START = 60.0
 LEASE = 15.0
 PAIRS = list(itertools.product(JobStatus, JobStatus))
 
@@ -52,7 +51,7 @@ def claim(database: Database, worker_id: int, *messages: tuple[int, int]) -> lis
 def record(database: Database, *outcomes: Outcome, worker_id: int = 1) -> set[tuple[int, int]]:
     """Record these outcomes."""
     with database.autocommit() as connection:
-        return attempt_store.record(connection, outcomes, worker_id=worker_id, head_start_seconds=HEAD_START)
+        return attempt_store.record(connection, outcomes, worker_id=worker_id)
 
 
 def outcome(job: Job, status: str = "completed", outcome: str | None = None, **values: Any) -> Outcome:
@@ -68,11 +67,7 @@ def rescue(
     """Take back the jobs of ended workers."""
     with database.autocommit() as connection:
         rescued = attempt_store.rescue(
-            connection,
-            max_deaths=max_deaths,
-            head_start_seconds=HEAD_START,
-            limit=limit,
-            lost_together=lost_together,
+            connection, max_deaths=max_deaths, limit=limit, lost_together=lost_together
         )
     return {job.id: job.status for job in rescued}
 
@@ -105,7 +100,7 @@ def attempt_rows(database: Database, job_id: int) -> list[tuple[Any, ...]]:
 def set_status(database: Database, job_id: int, wanted: JobStatus) -> None:
     """Move a job as the REST contract does."""
     with database.autocommit() as connection:
-        job_store.set_status(connection, job_id, wanted, head_start_seconds=HEAD_START)
+        job_store.set_status(connection, job_id, wanted)
 
 
 # The state machine of the REST contract
@@ -184,7 +179,7 @@ def _cancels(database: Database, job: Job, _worker_id: int) -> bool:
 
 def _retries(database: Database, job: Job, _worker_id: int) -> bool:
     with database.autocommit() as connection:
-        return bool(job_store.retry(connection, [job.id], head_start_seconds=HEAD_START))
+        return bool(job_store.retry(connection, [job.id]))
 
 
 def _rescues(database: Database, job: Job, worker_id: int) -> bool:
@@ -470,7 +465,7 @@ def test_a_replay_is_a_new_life(make_job: JobFactory, database: Database, status
         result="1",
     )
     with database.autocommit() as connection:
-        retried = job_store.retry(connection, [job.id, job.id], head_start_seconds=HEAD_START)
+        retried = job_store.retry(connection, [job.id, job.id])
     assert retried == [(job.id, 6, "default")]
     row = read(database, job.id)
     assert (row.status, row.attempts, row.deaths, row.quarantined) == (JobStatus.QUEUED, 0, 0, False)
@@ -641,8 +636,8 @@ def test_insert_and_insert_many_make_the_same_rows(database: Database) -> None:
         options='{"o":1}',
     )
     with database.autocommit() as connection:
-        one = new_job_store.insert(connection, job, head_start_seconds=HEAD_START)
-        (many_id,) = new_job_store.insert_many(connection, [job], head_start_seconds=HEAD_START)
+        one = new_job_store.insert(connection, job)
+        (many_id,) = new_job_store.insert_many(connection, [job])
     many = read(database, many_id)
     for name in ("queue", "type", "status", "payload", "priority", "max_retries", "available_at", "fence"):
         assert getattr(one, name) == getattr(many, name), name
@@ -679,10 +674,8 @@ def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) 
     """The short INSERT is for batches in which no job says more than every job does."""
     plain, special = NewJob("q", "t", "{}"), NewJob("q", "t", "{}", **{name: EXTRAS[name]})
     with database.autocommit() as connection:
-        one = new_job_store.insert(connection, special, head_start_seconds=HEAD_START)
-        of_plain, of_many = new_job_store.insert_many(
-            connection, [plain, special], head_start_seconds=HEAD_START
-        )
+        one = new_job_store.insert(connection, special)
+        of_plain, of_many = new_job_store.insert_many(connection, [plain, special])
     said = (
         "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
         "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags)"
@@ -696,7 +689,7 @@ def test_insert_many_answers_in_the_order_of_the_jobs(database: Database) -> Non
     """The ids that come back belong to the jobs in their order."""
     jobs = [NewJob("q", "t", f'{{"n":{number}}}') for number in range(2000)]
     with database.autocommit() as connection:
-        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=HEAD_START)
+        ids = new_job_store.insert_many(connection, jobs)
         rows = connection.exec_driver_sql("SELECT id, payload->>'n' FROM jobs").fetchall()
     assert {row[0]: int(row[1]) for row in rows} == {job_id: number for number, job_id in enumerate(ids)}
     assert ids == sorted(ids)

@@ -29,7 +29,6 @@ from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobS
 if TYPE_CHECKING:
     from goqueue.db.database import Database
 
-HEAD_START = 60.0
 LEASE = 15.0
 MAX_DEATHS = 2
 WORKERS = 3
@@ -100,9 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
     def insert(self, max_retries: int) -> None:
         """A client creates a job."""
         with self.database.autocommit() as connection:
-            job = new_job_store.insert(
-                connection, NewJob("q", "t", "{}", max_retries=max_retries), head_start_seconds=HEAD_START
-            )
+            job = new_job_store.insert(connection, NewJob("q", "t", "{}", max_retries=max_retries))
         self.jobs[job.id] = ModelJob(max_retries)
 
     @precondition(lambda self: self.jobs)
@@ -142,9 +139,7 @@ class StoreMachine(RuleBasedStateMachine):
                 job_id, fence, status, kind, refund=refund, delay_seconds=900.0 if waits else 0.0
             )
         with self.database.autocommit() as connection:
-            recorded = attempt_store.record(
-                connection, list(outcomes.values()), worker_id=1, head_start_seconds=HEAD_START
-            )
+            recorded = attempt_store.record(connection, list(outcomes.values()), worker_id=1)
         held = {
             key for key in outcomes if self.jobs[key[0]].status is R and self.jobs[key[0]].fence == key[1]
         }
@@ -163,7 +158,6 @@ class StoreMachine(RuleBasedStateMachine):
                 connection,
                 [(job_id, fence) for job_id, fence, _ in picked],
                 worker_id=worker_id,
-                head_start_seconds=HEAD_START,
             )
         held = {
             (job_id, fence)
@@ -196,7 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Someone replays dead letters."""
         chosen = dict(self._pick(number) for number in numbers)
         with self.database.autocommit() as connection:
-            retried = job_store.retry(connection, chosen, head_start_seconds=HEAD_START)
+            retried = job_store.retry(connection, chosen)
         legal = {key for key, job in chosen.items() if job.status in {JobStatus.FAILED, JobStatus.CANCELLED}}
         assert {row[0] for row in retried} == legal
         for key in legal:
@@ -239,7 +233,7 @@ class StoreMachine(RuleBasedStateMachine):
     def force(self) -> None:
         """The rescuer cancels what no worker stopped in time."""
         with self.database.transaction() as connection:
-            forced = cancellation.force(connection, grace_seconds=0, head_start_seconds=HEAD_START)
+            forced = cancellation.force(connection, grace_seconds=0)
         overdue = {
             key
             for key, job in self.jobs.items()
@@ -263,7 +257,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         try:
             with self.database.autocommit() as connection:
-                job_store.set_status(connection, job_id, wanted, head_start_seconds=HEAD_START)
+                job_store.set_status(connection, job_id, wanted)
         except IllegalTransitionError:
             assert not legal
             return
@@ -314,7 +308,6 @@ class StoreMachine(RuleBasedStateMachine):
             taken = attempt_store.rescue(
                 connection,
                 max_deaths=MAX_DEATHS,
-                head_start_seconds=HEAD_START,
                 lost_together=self.ended if together else (),
             )
         rescued = {job.id: job.status for job in taken}
@@ -341,7 +334,7 @@ class StoreMachine(RuleBasedStateMachine):
             connection.exec_driver_sql(
                 "UPDATE jobs SET available_at = now() WHERE status = 'queued' AND rank IS NULL"
             )
-            due = ready_store.make_due(connection, head_start_seconds=HEAD_START)
+            due = ready_store.make_due(connection)
         waiting = [job for job in self.jobs.values() if job.status is Q and not job.due]
         assert due == len(waiting)
         for job in waiting:

@@ -98,7 +98,7 @@ def give_back(database: Database, worker_id: int, job: ClaimedJob, schema: str, 
         unreadable_wait_seconds=wait,
     )
     with database.autocommit() as connection:
-        kept = attempt_store.record(connection, [outcome], worker_id=worker_id, head_start_seconds=60)
+        kept = attempt_store.record(connection, [outcome], worker_id=worker_id)
     assert kept == {(job.id, job.fence)}
 
 
@@ -374,8 +374,8 @@ def test_after_its_time_whoever_knows_the_type_tries_for_the_last_time(
     assert claimed.unreadable_is_over is True
     failed = Outcome(claimed.id, claimed.fence, JobStatus.FAILED, AttemptOutcome.FAILED, error="no")
     with database.autocommit() as connection:
-        attempt_store.record(connection, [failed], worker_id=workers["old"], head_start_seconds=60)
-        job_store.retry(connection, [job.id], head_start_seconds=60)
+        attempt_store.record(connection, [failed], worker_id=workers["old"])
+        job_store.retry(connection, [job.id])
     (claimed,) = claim(database, workers["old"], read(database, job), OLD)
     assert claimed.unreadable_is_over is None
 

@@ -37,7 +37,6 @@ settings = module_settings
 database = emptied_database
 
 LIVE = (JobStatus.QUEUED, JobStatus.BLOCKED, JobStatus.RUNNING)
-HEAD_START = 60.0
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def finish(database: Database, job_id: int, status: JobStatus) -> bool:
 def retry(database: Database, *job_ids: int) -> set[int]:
     """Replay jobs; those that were."""
     with database.autocommit() as connection:
-        return {row[0] for row in job_store.retry(connection, job_ids, head_start_seconds=HEAD_START)}
+        return {row[0] for row in job_store.retry(connection, job_ids)}
 
 
 def after(start: threading.Barrier, action: Callable[..., Any], *args: Any) -> Any:

@@ -67,7 +67,7 @@ def test_bulk_work_of_every_kind_at_once_deadlocks_nobody(
     jobs = [NewJob(queue="default", type="noop", payload="{}", max_retries=20) for _ in range(BULK_JOBS)]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('default') ON CONFLICT DO NOTHING")
-        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=60)
+        ids = new_job_store.insert_many(connection, jobs)
     bulk = _BulkWork(settings, database, ids)
     dispatcher = Dispatcher(settings, database, runway)
     rescuer = Rescuer(settings, database, lambda _seconds: None)
@@ -105,7 +105,7 @@ class _BulkWork:
 
     def retry(self) -> None:
         with self._database.autocommit() as connection:
-            job_store.retry(connection, self._some(), head_start_seconds=60)
+            job_store.retry(connection, self._some())
 
     def cancel(self) -> None:
         with self._database.autocommit() as connection:

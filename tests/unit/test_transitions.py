@@ -209,7 +209,7 @@ def test_a_client_is_allowed_what_the_table_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(jobs, "fetch_one", note)
     monkeypatch.setattr(unique_rows, "keyed", lambda *_: {})
     for wanted in JobStatus:
-        jobs.set_status(None, 1, wanted, head_start_seconds=60.0)  # type: ignore[arg-type]
+        jobs.set_status(None, 1, wanted)  # type: ignore[arg-type]
     assert sorted(asked) == sorted(moves_of("jobs", "set_status"))
 
 

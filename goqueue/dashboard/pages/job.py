@@ -54,7 +54,7 @@ class JobPage(Page):
         curl, python = curl_of(context, request, view), python_of(context, request, view)
         versions = []
         if view.history.edits:
-            editor = Editor(context.settings, context.database, context.broker, context.submitter)
+            editor = Editor(context.database, context.broker, context.submitter)
             versions = [_version(version) for version in reversed(editor.versions(view.job.id))]
         return {
             "curl": curl if len(curl) <= AGAIN_MAX_CHARACTERS else None,

@@ -50,7 +50,7 @@ class _Action(Page):
 
     def _editor(self) -> Editor:
         context = self._context
-        return Editor(context.settings, context.database, context.broker, context.submitter)
+        return Editor(context.database, context.broker, context.submitter)
 
 
 class CancelAction(_Action):
@@ -58,9 +58,8 @@ class CancelAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
-        head_start = self._context.settings.priority_head_start_seconds
         with self._context.database.autocommit() as connection:
-            cancelled = cancellation.cancel(connection, [job_id], head_start_seconds=head_start)
+            cancelled = cancellation.cancel(connection, [job_id])
         status = self._job(job_id).status
         if cancelled.requested:
             said = f"The worker of job {job_id} was asked to stop it."

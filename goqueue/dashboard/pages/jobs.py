@@ -186,10 +186,9 @@ class SelectedJobsAction(Page):
                 with context.database.autocommit() as connection:
                     return len(cleaning.delete_final(connection, ids))
             case BulkAction.SET_PRIORITY:
-                head_start = context.settings.priority_head_start_seconds
                 priority = _priority(form.get("priority", ""))
                 with context.database.autocommit() as connection:
-                    changed = job_store.set_priority(connection, ids, priority, head_start_seconds=head_start)
+                    changed = job_store.set_priority(connection, ids, priority)
                 return len(changed)
 
 

@@ -171,9 +171,7 @@ class SchedulePage(Page):
         return place_of(name), f"The schedule {name} goes on with its next tick."
 
     def _run(self, name: str) -> tuple[str, str]:
-        context = self._context
-        head_start = context.settings.priority_head_start_seconds
-        created = scheduling.run_now(context.database, name, head_start_seconds=head_start)
+        created = scheduling.run_now(self._context.database, name)
         job_id = created.job.id
         place = f"{FOLDER}/jobs/{job_id}"
         if created.deduplicated:

@@ -347,7 +347,6 @@ def record(
     outcomes: Sequence[Outcome],
     *,
     worker_id: int,
-    head_start_seconds: float,
     with_dependants: bool = False,
 ) -> set[tuple[int, int]]:
     """Write how attempts ended: running → completed, failed, cancelled or queued, and one attempt row each.
@@ -360,7 +359,6 @@ def record(
     parameters = {
         "outcomes": orjson.dumps([_outcome_record(outcome) for outcome in ordered]).decode(),
         "worker_id": worker_id,
-        "head_start": head_start_seconds,
         "with_dependants": with_dependants,
     }
     return {(row[0], row[1]) for row in fetch_all(connection, _RECORD, parameters)}
@@ -396,7 +394,6 @@ def rescue(
     connection: Connection,
     *,
     max_deaths: int,
-    head_start_seconds: float,
     lost_together: Collection[int] = (),
     limit: int = 1000,
 ) -> list[Rescued]:
@@ -407,7 +404,6 @@ def rescue(
     """
     parameters = {
         "max_deaths": max_deaths,
-        "head_start": head_start_seconds,
         "lost_together": array(lost_together),
         "limit": limit,
         "error": LOST_ERROR,

@@ -75,11 +75,11 @@ class Forced(NamedTuple):
 
 
 @retry_on_conflict
-def cancel(connection: Connection, job_ids: Sequence[int], *, head_start_seconds: float) -> Cancelled:
+def cancel(connection: Connection, job_ids: Sequence[int]) -> Cancelled:
     """Cancel unfinished jobs as `jobs.cancel` does, and settle what waits for them, in one transaction."""
     with atomic(connection):
         cancelled = jobs.cancel(connection, job_ids)
-        dependencies.settle(connection, cancelled.ended, head_start_seconds=head_start_seconds)
+        dependencies.settle(connection, cancelled.ended)
     return cancelled
 
 
@@ -90,9 +90,7 @@ def acknowledge(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
 
 
 @retry_on_conflict
-def force(
-    connection: Connection, *, grace_seconds: float, head_start_seconds: float, limit: int = 1000
-) -> list[Forced]:
+def force(connection: Connection, *, grace_seconds: float, limit: int = 1000) -> list[Forced]:
     """Cancel what was to be stopped and was not acknowledged, or then not stopped, for the grace period.
 
     running → cancelled, with the reason `cancel_forced`; and what follows for the jobs that wait for it, in
@@ -102,5 +100,5 @@ def force(
         rows = fetch_all(connection, _FORCE, {"grace": grace_seconds, "limit": limit})
         forced = [Forced(*row) for row in rows]
         ended = [job.job_id for job in forced]
-        dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
+        dependencies.settle(connection, ended)
     return forced

@@ -71,9 +71,7 @@ class Returns(NamedTuple):
 
 
 @retry_on_conflict
-def give_back(
-    connection: Connection, claims: Iterable[tuple[int, int]], *, worker_id: int, head_start_seconds: float
-) -> Returns:
+def give_back(connection: Connection, claims: Iterable[tuple[int, int]], *, worker_id: int) -> Returns:
     """Give back the (id, fence) of jobs that never began, as `attempts.give_back` does it.
 
     What follows for the jobs that wait for a cancelled one is in the same transaction.
@@ -81,7 +79,7 @@ def give_back(
     with atomic(connection):
         jobs = attempts.give_back(connection, claims, worker_id=worker_id)
         ended = [job.id for job in jobs if job.status is JobStatus.CANCELLED]
-        released = dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
+        released = dependencies.settle(connection, ended)
     return Returns(jobs, released)
 
 

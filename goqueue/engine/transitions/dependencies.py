@@ -162,28 +162,18 @@ class Sweep(NamedTuple):
     after_id: int | None
 
 
-def record(
-    connection: Connection, outcomes: Sequence[Outcome], *, worker_id: int, head_start_seconds: float
-) -> Recorded:
+def record(connection: Connection, outcomes: Sequence[Outcome], *, worker_id: int) -> Recorded:
     """Record outcomes as `attempts.record` does, and what follows for the jobs that wait for them.
 
     Only in a transaction: nobody sees an ended parent and a child that was not told.
     """
     fetch_all(connection, _LOCK_ENDING, {"ids": array(sorted({outcome.job_id for outcome in outcomes}))})
-    keys = attempts.record(
-        connection,
-        outcomes,
-        worker_id=worker_id,
-        head_start_seconds=head_start_seconds,
-        with_dependants=True,
-    )
+    keys = attempts.record(connection, outcomes, worker_id=worker_id, with_dependants=True)
     ended = [job_id for job_id, _ in keys]
-    return Recorded(keys, settle(connection, ended, head_start_seconds=head_start_seconds))
+    return Recorded(keys, settle(connection, ended))
 
 
-def settle(
-    connection: Connection, ended: Iterable[int], *, head_start_seconds: float, leave_locked: bool = False
-) -> list[Released]:
+def settle(connection: Connection, ended: Iterable[int], *, leave_locked: bool = False) -> list[Released]:
     """Tell the jobs that wait for any of these, as far as they have ended, and release those that are last.
 
     In the transaction that ended them. A child that fails or is cancelled by it has ended as well, and is
@@ -194,9 +184,7 @@ def settle(
     while pending:
         batch, pending = pending[:CHUNK], pending[CHUNK:]
         while children := _mark(connection, batch, leave_locked=leave_locked):
-            freed = release(
-                connection, children, head_start_seconds=head_start_seconds, leave_locked=leave_locked
-            )
+            freed = release(connection, children, leave_locked=leave_locked)
             pending += sorted(child.id for child in freed if child.status in FINAL_STATUSES)
             released += freed
             if len(children) < CHUNK:
@@ -204,18 +192,16 @@ def settle(
     return released
 
 
-def release(
-    connection: Connection, children: Iterable[int], *, head_start_seconds: float, leave_locked: bool = False
-) -> list[Released]:
+def release(connection: Connection, children: Iterable[int], *, leave_locked: bool = False) -> list[Released]:
     """Release those of the blocked jobs that wait for nothing any more; what was decided about them."""
     lock = _LOCK_FREE_CHILDREN if leave_locked else _LOCK_CHILDREN
     locked = fetch_all(connection, lock, {"ids": array(sorted(set(children)))})
-    parameters = {"ids": array(row[0] for row in locked), "head_start": head_start_seconds}
+    parameters = {"ids": array(row[0] for row in locked)}
     rows = fetch_all(connection, _RELEASE, parameters) if locked else []
     return [Released(row[0], row[1], row[2], JobStatus(row[3]), row[4]) for row in rows]
 
 
-def sweep(connection: Connection, *, after_id: int, limit: int, head_start_seconds: float) -> Sweep:
+def sweep(connection: Connection, *, after_id: int, limit: int) -> Sweep:
     """Release blocked jobs whose parents have all ended, but which nobody released; in a transaction.
 
     Whoever ends a job settles it; what this finds was left by something that did not. A walk from
@@ -228,10 +214,10 @@ def sweep(connection: Connection, *, after_id: int, limit: int, head_start_secon
         children = stuck[start : start + CHUNK]
         fetch_all(connection, _LOCK_UNMARKED_PARENTS, {"ids": array(children)})
         fetch_all(connection, _MARK_OF_CHILDREN, {"ids": array(children)})
-        freed = release(connection, children, head_start_seconds=head_start_seconds, leave_locked=True)
+        freed = release(connection, children, leave_locked=True)
         ended = [child.id for child in freed if child.status in FINAL_STATUSES]
         released += freed
-        released += settle(connection, ended, head_start_seconds=head_start_seconds, leave_locked=True)
+        released += settle(connection, ended, leave_locked=True)
     return Sweep(released, page[-1][0] if len(page) == limit else None)
 
 

@@ -187,7 +187,6 @@ def retry(
     connection: Connection,
     job_ids: Iterable[int],
     *,
-    head_start_seconds: float,
     available_at: datetime | None = None,
 ) -> list[tuple[int, int, str]]:
     """Move failed and cancelled jobs to queued, attempts counted anew; the (id, fence, queue) that were.
@@ -195,7 +194,7 @@ def retry(
     A job with a unique key takes it again, and stays as it is where another one has it: two would be alike.
     """
     ids = set(job_ids)
-    parameters = {"head_start": head_start_seconds, "available_at": available_at}
+    parameters = {"available_at": available_at}
     keyed = unique_keys.keyed(connection, ids)
     if not keyed:
         rows = fetch_all(connection, _RETRY, parameters | {"ids": array(ids)})
@@ -207,15 +206,13 @@ def retry(
 
 
 @retry_on_conflict
-def set_priority(
-    connection: Connection, job_ids: Iterable[int], priority: int, *, head_start_seconds: float
-) -> list[int]:
+def set_priority(connection: Connection, job_ids: Iterable[int], priority: int) -> list[int]:
     """Give queued and blocked jobs another priority, and so another place in the order; their ids."""
-    parameters = {"ids": array(job_ids), "priority": priority, "head_start": head_start_seconds}
+    parameters = {"ids": array(job_ids), "priority": priority}
     return [row[0] for row in fetch_all(connection, _SET_PRIORITY, parameters)]
 
 
-def set_status(connection: Connection, job_id: int, wanted: JobStatus, *, head_start_seconds: float) -> None:
+def set_status(connection: Connection, job_id: int, wanted: JobStatus) -> None:
     """Move a job on behalf of a client that runs it itself (the original contract's `PUT …/status`).
 
     Raises:
@@ -229,7 +226,6 @@ def set_status(connection: Connection, job_id: int, wanted: JobStatus, *, head_s
         "wanted": wanted.value,
         "sources": sources,
         "final": not LEGAL_TRANSITIONS[wanted] or wanted in {JobStatus.FAILED, JobStatus.CANCELLED},
-        "head_start": head_start_seconds,
     }
     keyed = unique_keys.keyed(connection, [job_id]) if wanted is JobStatus.QUEUED else {}
     with atomic(connection) if keyed else nullcontext():

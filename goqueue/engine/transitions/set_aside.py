@@ -96,7 +96,7 @@ def is_of_a_row(error: DatabaseRefusedError) -> bool:
     return isinstance(cause, psycopg.errors.IntegrityError | psycopg.errors.DataError)
 
 
-def set_aside_unreadable(connection: Connection, *, head_start_seconds: float, limit: int) -> list[SetAside]:
+def set_aside_unreadable(connection: Connection, *, limit: int) -> list[SetAside]:
     """Set aside queued jobs that cannot be dispatched: → failed, with the reason `unreadable`.
 
     And what follows for the jobs that wait for them, in one transaction.
@@ -104,17 +104,15 @@ def set_aside_unreadable(connection: Connection, *, head_start_seconds: float, l
     ids = {row[0] for row in fetch_all(connection, _FIND, {"limit": limit})}
     if not ids:
         return []
-    return set_aside(connection, sorted(ids), head_start_seconds=head_start_seconds)
+    return set_aside(connection, sorted(ids))
 
 
 @retry_on_conflict
-def set_aside(
-    connection: Connection, job_ids: list[int], *, head_start_seconds: float, error: str | None = None
-) -> list[SetAside]:
+def set_aside(connection: Connection, job_ids: list[int], *, error: str | None = None) -> list[SetAside]:
     """Set these of the queued jobs aside; `error` says why, where it is not one of their moments."""
     with atomic(connection):
         rows = fetch_all(connection, _SET_ASIDE, {"ids": array(job_ids), "error": error})
         found = [SetAside(*row) for row in rows]
         ended = [job.job_id for job in found]
-        dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
+        dependencies.settle(connection, ended)
     return found
