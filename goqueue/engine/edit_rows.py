@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import FIRST, JOB_COLUMNS, fetch_all, fetch_one, job_from_row
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import Job, JobStatus
@@ -53,7 +54,7 @@ _EDIT = f"""
         unreadable_by = CASE WHEN %(payload)s::json IS NULL THEN unreadable_by END,
         unreadable_until = CASE WHEN %(payload)s::json IS NULL THEN unreadable_until END,
         rank = CASE WHEN status = 'queued' AND new_start <= now()
-            THEN GREATEST({FIRST}, new_start - make_interval(secs => new_priority * %(head_start)s)) END
+            THEN GREATEST({FIRST}, {rank_of("new_start", priority="new_priority")}) END
     FROM before WHERE id = job_id AND status = ANY(%(states)s)
     RETURNING {JOB_COLUMNS}
 """
@@ -62,7 +63,7 @@ _EDIT = f"""
 _POSTPONE = f"""
     UPDATE jobs SET available_at = start, updated_at = now(), admitted = admitted AND start <= now(),
         rank = CASE WHEN status = 'queued' AND start <= now()
-            THEN GREATEST({FIRST}, start - make_interval(secs => priority * %(head_start)s)) END
+            THEN GREATEST({FIRST}, {rank_of("start")}) END
     FROM (
         SELECT id AS job_id, GREATEST(available_at, LEAST(
             coalesce(%(available_at)s::timestamptz, now() + make_interval(secs => %(delay)s)),

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import TRACEPARENT, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
@@ -18,14 +19,14 @@ __all__ = ["insert", "insert_many"]
 
 # A row whose time has come gets its place in the order at once; the others get it when they are due.
 # The times are PostgreSQL's: a delay counts from the insertion, whatever the client's clock says.
-_INSERT = """
+_INSERT = f"""
     INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
                       time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
                       unique_key, tags)
     SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
            n.max_retries, n.start,
            CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
-               THEN n.start - make_interval(secs => n.priority * %(head_start)s) END,
+               THEN {rank_of("n.start", priority="n.priority")} END,
            n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
            coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
            coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags
@@ -49,18 +50,18 @@ _INSERT_TAGGED = f"""
 """
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved.
-_INSERT_MANY_PLAIN = """
+_INSERT_MANY_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     SELECT n.queue, n.type, n.payload, n.priority, n.max_retries,
-           now() - make_interval(secs => n.priority * %(head_start)s)
+           {rank_of("now()", priority="n.priority")}
     FROM json_to_recordset(%(jobs)s::json) AS n (
         queue text, type text, payload json, priority smallint, max_retries smallint)
     RETURNING id
 """
-_INSERT_PLAIN = """
+_INSERT_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
-            now() - make_interval(secs => %(priority)s * %(head_start)s))
+            {rank_of("now()", priority="%(priority)s")})
     RETURNING id, available_at, created_at, NULL, NULL
 """
 

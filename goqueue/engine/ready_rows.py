@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from goqueue.config.bounds import FIRST_MOMENT
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import LATER, READY, SUSPECT_ALONE, SUSPECT_BESIDE, rank_of
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
 
@@ -30,17 +31,14 @@ NEWCOMERS_LIMIT = 1000
 _MAKE_DUE = f"""
     WITH due AS MATERIALIZED (
         SELECT ctid AS place FROM jobs
-        WHERE status = 'queued' AND rank IS NULL AND available_at <= (SELECT now())
+        WHERE {LATER} AND available_at <= (SELECT now())
           AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
-    UPDATE jobs SET rank = GREATEST({FIRST}, available_at - make_interval(secs => priority * %(head_start)s))
+    UPDATE jobs SET rank = GREATEST({FIRST}, {rank_of("available_at")})
     WHERE ctid = ANY (ARRAY (SELECT place FROM due))
     RETURNING queue
 """
-
-# What may run beside others, in a process that has no other suspect.
-_BESIDE = "status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"
 
 #: The schemas that could not read the payload of a job, as long as it waits for another one.
 TRIED = "CASE WHEN unreadable_until > now() THEN unreadable_by END"
@@ -57,7 +55,7 @@ _NEXT_READY = f"""
     JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
-        WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = wanted.queue AND {READY}
           AND (rank, id) > (wanted.rank, wanted.id)
           AND CASE WHEN wanted.sorted THEN (wanted.types IS NULL OR type = ANY (wanted.types))
                                            AND (unreadable_until > now()) IS NOT TRUE
@@ -95,7 +93,7 @@ _NEXT_OF_LANES = f"""
     JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
-        WHERE jobs.queue = lane.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = lane.queue AND {READY}
           AND CASE WHEN unreadable_until > now()
                    THEN type = ANY (lane.types) AND NOT unreadable_by && lane.schemas
                    ELSE type = ANY (lane.others) END
@@ -107,10 +105,10 @@ _NEXT_OF_LANES = f"""
 # One descent of jobs_suspects_idx for each queue that has a suspect, and so one where there is none.
 _NEXT_SUSPECTS = f"""
     WITH RECURSIVE suspected (queue) AS (
-        (SELECT queue FROM jobs WHERE {_BESIDE} ORDER BY queue LIMIT 1)
+        (SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} ORDER BY queue LIMIT 1)
         UNION ALL
         SELECT next.queue FROM suspected CROSS JOIN LATERAL (
-            SELECT queue FROM jobs WHERE {_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
+            SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
         ) AS next
     )
     SELECT ready.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
@@ -119,7 +117,7 @@ _NEXT_SUSPECTS = f"""
         ON known.queue = suspected.queue
     CROSS JOIN LATERAL (
         SELECT jobs.queue, id, fence, rank, type, {TRIED} AS tried FROM jobs
-        WHERE {_BESIDE} AND jobs.queue = suspected.queue
+        WHERE {SUSPECT_BESIDE} AND jobs.queue = suspected.queue
           AND CASE WHEN known.types IS NOT NULL THEN type = ANY (known.types) ELSE true END
           AND (admitted OR ({GOVERNED} IS NOT TRUE
                             AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
@@ -131,7 +129,7 @@ _NEXT_SUSPECTS = f"""
 _NEXT_QUARANTINED = f"""
     SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank::text, jobs.type, {TRIED}
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
-    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
+    WHERE {SUSPECT_ALONE}
       AND {CLOSED} IS NOT TRUE
       AND NOT (%(is_known)s AND type <> ALL (%(types)s::text[]))
       AND (admitted OR ({GOVERNED} IS NOT TRUE

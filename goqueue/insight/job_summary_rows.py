@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.jobs import JobStatus
 
@@ -36,9 +37,9 @@ _SUMMARIES = f"""
 # Each part reads a partial index of the rows of its state: no other leaves the rest of the table alone.
 _STATES = {
     JobStatus.QUEUED: (
-        "status = 'queued' AND rank IS NOT NULL AND NOT quarantined",
-        "status = 'queued' AND rank IS NOT NULL AND quarantined",
-        "status = 'queued' AND rank IS NULL",
+        READY,
+        SUSPECT,
+        LATER,
     ),
     JobStatus.BLOCKED: ("status = 'blocked'",),
     JobStatus.RUNNING: ("status = 'running'",),

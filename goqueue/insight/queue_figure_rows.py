@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER
 from goqueue.db.statements import Values, fetch_all
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.worker_rows import SERVING
@@ -38,7 +39,7 @@ def _count(name: str) -> str:
 # Each count walks the partial index of its state. Failed jobs are counted by jobs_fingerprint_idx alone,
 # which holds their queue.
 _COUNTS = f"""
-    WITH {_grouped("waiting", "status = 'queued' AND rank IS NULL", ROWS_COUNTED_UP_TO)},
+    WITH {_grouped("waiting", LATER, ROWS_COUNTED_UP_TO)},
     {_grouped("running", "status = 'running'", ROWS_COUNTED_UP_TO)},
     {_grouped("failed", "status = 'failed'", COUNTED_UP_TO)},
     live AS MATERIALIZED (

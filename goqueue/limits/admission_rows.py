@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import IN_ORDER, READY_OUTSIDE, SUSPECT
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.ready_rows import TRIED
@@ -41,12 +42,10 @@ __all__ = [
 LOCK_MILLISECONDS = 250
 
 # One index descent a queue: is there anything to decide at all?
-_WAITING_QUEUES = """
+_WAITING_QUEUES = f"""
     SELECT name FROM unnest(%(queues)s::text[]) AS name
-    WHERE EXISTS (SELECT FROM jobs WHERE queue = name AND status = 'queued' AND rank IS NOT NULL
-                  AND NOT quarantined AND NOT admitted)
-       OR EXISTS (SELECT FROM jobs WHERE queue = name AND status = 'queued' AND rank IS NOT NULL
-                  AND quarantined AND NOT admitted)
+    WHERE EXISTS (SELECT FROM jobs WHERE queue = name AND {READY_OUTSIDE})
+       OR EXISTS (SELECT FROM jobs WHERE queue = name AND {SUSPECT} AND NOT admitted)
 """
 
 # A queue whose row somebody else has locked waits for another round: the others must not wait for it. What
@@ -83,13 +82,12 @@ _HOLDERS = """
 """
 
 # Locked one by one in id order and changed by their place, as in `attempts.claim`.
-_ADMIT = """
+_ADMIT = f"""
     WITH chosen AS MATERIALIZED (
         SELECT job.place FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place FROM jobs
-            WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued'
-              AND jobs.rank IS NOT NULL AND NOT jobs.admitted
+            WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND {IN_ORDER} AND NOT jobs.admitted
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     )

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import READY_OF_KEYS, READY_OUTSIDE, SUSPECT
 from goqueue.db.statements import fetch_all
 from goqueue.engine.ready_rows import TRIED
 from goqueue.limits.rules import KEYLESS, Candidate
@@ -17,8 +18,6 @@ __all__ = ["Runnable", "by_rank", "heads", "keyless", "ring", "suspects"]
 #: The types that some worker of the queue knows, each with a hash of its schema; None: all that there are.
 Runnable = Sequence[tuple[str, str]] | None
 
-_WAITING = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted"
-_KEYED = f"{_WAITING} AND concurrency_key IS NOT NULL"
 _CANDIDATE = f"""id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2,
     {TRIED}"""
 
@@ -33,13 +32,13 @@ _RUNNABLE = """CASE
 
 _BY_RANK = f"""
     SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+    WHERE queue = %(queue)s AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
 """
 
 _KEYLESS = f"""
     SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
+    WHERE queue = %(queue)s AND {READY_OUTSIDE} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
       AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
 """
@@ -49,12 +48,12 @@ _KEYLESS = f"""
 _RING = f"""
     WITH RECURSIVE ring (key, steps) AS (
         (SELECT concurrency_key, 1 FROM jobs
-         WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > %(after)s
+         WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > %(after)s
          ORDER BY queue, concurrency_key LIMIT 1)
         UNION ALL
         SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
             SELECT concurrency_key AS key FROM jobs
-            WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > ring.key
+            WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > ring.key
             ORDER BY queue, concurrency_key LIMIT 1
         ) AS next
         WHERE ring.steps < %(count)s
@@ -66,7 +65,7 @@ _HEADS = f"""
     SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
     CROSS JOIN LATERAL (
         SELECT {_CANDIDATE} FROM jobs
-        WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key = wanted.key
+        WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key = wanted.key
           AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
         ORDER BY queue, concurrency_key, rank, id LIMIT wanted.count
     ) AS head
@@ -84,7 +83,7 @@ _OLDEST = f"""
               AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key, id LIMIT 1
         ) AS oldest
-        WHERE {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+        WHERE {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ) AS head
     ORDER BY wanted.place
 """
@@ -93,7 +92,7 @@ _OLDEST = f"""
 _SUSPECTS = f"""
     SELECT {_CANDIDATE} FROM (
         SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
-        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
+        WHERE queue = %(queue)s AND {SUSPECT} AND NOT admitted
           AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
           AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
           AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (

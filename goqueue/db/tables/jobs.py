@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
+from goqueue.db.fragments import LATER, READY, READY_OF_KEYS, SUSPECT, SUSPECT_BESIDE
 from goqueue.db.tables.base import Timestamp, metadata, now, within_bounds
 
 jobs = Table(
@@ -124,7 +125,7 @@ jobs = Table(
         "queue",
         "rank",
         "id",
-        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND NOT quarantined"),
+        postgresql_where=text(READY),
     ),
     # The dispatcher: suspects that wait to run alone, the least suspicious first.
     Index(
@@ -132,7 +133,7 @@ jobs = Table(
         "deaths",
         "rank",
         "id",
-        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined"),
+        postgresql_where=text(SUSPECT),
     ),
     # The dispatcher: suspects of a queue that may run beside others.
     Index(
@@ -140,10 +141,10 @@ jobs = Table(
         "queue",
         "rank",
         "id",
-        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"),
+        postgresql_where=text(SUSPECT_BESIDE),
     ),
     # The dispatcher: rows whose time comes next (run-at, backoff, snooze).
-    Index("jobs_waiting_idx", "available_at", postgresql_where=text("status = 'queued' AND rank IS NULL")),
+    Index("jobs_waiting_idx", "available_at", postgresql_where=text(LATER)),
     # The rescuer, and "what does this worker hold?".
     Index("jobs_running_idx", "worker_id", postgresql_where=text("status = 'running'")),
     # Lists of the rare states; completed rows are dense enough to be found without.
@@ -162,10 +163,7 @@ jobs = Table(
         "concurrency_key",
         "rank",
         "id",
-        postgresql_where=text(
-            "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted "
-            "AND concurrency_key IS NOT NULL"
-        ),
+        postgresql_where=text(READY_OF_KEYS),
     ),
     # Admission in strict order: the oldest unfinished job of a key.
     Index(

@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import FIRST, LAST, TRACEPARENT, array, fetch_all, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
@@ -87,7 +88,7 @@ _CLAIM = f"""
 # A retry that no claim could take any more (a client counted attempts meanwhile, an actor's `retry_when`
 # wants more than it may have), or that would start after the deadline, ends the job: queued, it would be
 # pushed and refused for ever. So does one of a job that someone wants to stop.
-_RECORD = """
+_RECORD = f"""
     WITH held AS MATERIALIZED (
         SELECT job.place, o.*, CASE
             WHEN o.status <> 'queued' THEN o.status
@@ -126,7 +127,7 @@ _RECORD = """
                 THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
             rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
                 THEN LEAST(CASE WHEN o.outcome = 'interrupted' THEN jobs.rank END,
-                           now() - make_interval(secs => jobs.priority * %(head_start)s)) END,
+                           {rank_of("now()", priority="jobs.priority")}) END,
             unreadable_by = CASE WHEN o.schema IS NOT NULL
                 THEN array_append(jobs.unreadable_by, o.schema) END,
             unreadable_until = CASE WHEN o.schema IS NOT NULL
@@ -246,7 +247,7 @@ _RESCUE = f"""
             error = before.error, begun_at = CASE WHEN becomes <> 'queued' THEN jobs.begun_at END,
             available_at = now(), updated_at = now(),
             rank = CASE WHEN becomes = 'queued'
-                THEN LEAST(jobs.rank, now() - make_interval(secs => priority * %(head_start)s)) END,
+                THEN LEAST(jobs.rank, {rank_of("now()")}) END,
             finished_at = CASE WHEN becomes <> 'queued' THEN now() END
         FROM before WHERE jobs.id = before.id AND jobs.status = 'running'
         RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.quarantined, jobs.started_at,

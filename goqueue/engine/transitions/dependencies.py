@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import array, fetch_all
 from goqueue.engine.transitions import attempts
 from goqueue.jobs import FINAL_STATUSES, JobStatus, Outcome
@@ -68,7 +69,7 @@ _MARK_FREE = _MARK.replace("FOR UPDATE", "FOR UPDATE SKIP LOCKED")
 _LOCK_FREE_CHILDREN = f"{_LOCK_CHILDREN} SKIP LOCKED"
 
 # Its snapshot must be younger than the locks: see above. The children are locked, so they keep their place.
-_RELEASE = """
+_RELEASE = f"""
     WITH decided AS MATERIALIZED (
         SELECT child.place, verdict.parent_id, CASE
             WHEN verdict.fails THEN 'failed' WHEN verdict.cancels THEN 'cancelled' ELSE 'queued'
@@ -94,7 +95,7 @@ _RELEASE = """
         available_at = CASE WHEN becomes = 'queued'
             THEN GREATEST(available_at, now()) ELSE available_at END,
         rank = CASE WHEN becomes = 'queued' AND available_at <= now()
-            THEN now() - make_interval(secs => priority * %(head_start)s) END,
+            THEN {rank_of("now()")} END,
         finished_at = CASE WHEN becomes <> 'queued' THEN now() END
     FROM decided
     WHERE jobs.ctid = decided.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM decided))

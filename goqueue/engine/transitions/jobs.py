@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import (
     FIRST,
     JOB_COLUMNS,
@@ -65,7 +66,7 @@ _CANCEL = """
 
 # A replay is a new life: attempts and deaths are counted anew; the attempt rows and the fence stay. Limits of
 # its time that have passed meanwhile are dropped: with them it would never run again.
-_RETRY = """
+_RETRY = f"""
     WITH chosen AS (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status IN ('failed', 'cancelled')
         ORDER BY id FOR UPDATE
@@ -79,8 +80,7 @@ _RETRY = """
                     finished_at = NULL, updated_at = now(),
                     available_at = coalesce(%(available_at)s::timestamptz, now()),
                     rank = CASE WHEN (%(available_at)s::timestamptz > now()) IS NOT TRUE
-                        THEN coalesce(%(available_at)s::timestamptz, now())
-                             - make_interval(secs => priority * %(head_start)s) END
+                        THEN {rank_of("coalesce(%(available_at)s::timestamptz, now())")} END
     FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('failed', 'cancelled')
     RETURNING jobs.id, jobs.fence, jobs.queue
 """
@@ -92,13 +92,13 @@ _SET_PRIORITY = f"""
         ORDER BY id FOR UPDATE
     )
     UPDATE jobs SET priority = %(priority)s, updated_at = now(),
-                    rank = CASE WHEN rank IS NOT NULL THEN GREATEST({FIRST}, LEAST(rank, {LAST})
-                        - make_interval(secs => (%(priority)s - priority) * %(head_start)s)) END
+                    rank = CASE WHEN rank IS NOT NULL THEN GREATEST({FIRST},
+                        {rank_of(f"LEAST(rank, {LAST})", priority="(%(priority)s - priority)")}) END
     FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked')
     RETURNING jobs.id
 """
 
-_SET_STATUS = """
+_SET_STATUS = f"""
     UPDATE jobs SET status = %(wanted)s, worker_id = NULL, admitted = false, fingerprint = NULL,
         unreadable_by = NULL, unreadable_until = NULL, updated_at = now(),
         fence = fence + CASE WHEN %(wanted)s = 'running' THEN 1 ELSE 0 END,
@@ -106,7 +106,7 @@ _SET_STATUS = """
         begun_at = CASE WHEN %(wanted)s = 'running' THEN now() WHEN %(final)s THEN begun_at END,
         available_at = CASE WHEN %(wanted)s = 'queued' THEN now() ELSE available_at END,
         rank = CASE WHEN %(wanted)s = 'queued'
-            THEN now() - make_interval(secs => priority * %(head_start)s) END,
+            THEN {rank_of("now()")} END,
         cancel_requested_at = CASE WHEN %(wanted)s <> 'queued' THEN cancel_requested_at END,
         cancel_acknowledged_at = CASE WHEN %(wanted)s <> 'queued' THEN cancel_acknowledged_at END,
         expires_at = CASE WHEN %(wanted)s <> 'queued' OR expires_at > now() THEN expires_at END,

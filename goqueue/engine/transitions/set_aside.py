@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import FIRST, LAST, array, atomic, fetch_all
 from goqueue.engine.transitions import dependencies
 from goqueue.errors import DatabaseRefusedError
@@ -31,27 +32,27 @@ _BEYOND = "({column} < " + FIRST + " OR {column} > " + LAST + ")"
 # The ends of jobs_waiting_idx, where nothing else lies; and the head of each queue's part of jobs_ready_idx,
 # and of jobs_quarantined_idx: a row whose rank was computed from such a moment is the first there.
 _FIND = f"""
-    (SELECT id FROM jobs WHERE status = 'queued' AND rank IS NULL AND available_at < {FIRST}
+    (SELECT id FROM jobs WHERE {LATER} AND available_at < {FIRST}
      ORDER BY available_at LIMIT %(limit)s)
     UNION ALL
-    (SELECT id FROM jobs WHERE status = 'queued' AND rank IS NULL AND available_at > {LAST}
+    (SELECT id FROM jobs WHERE {LATER} AND available_at > {LAST}
      ORDER BY available_at LIMIT %(limit)s)
     UNION ALL
     (SELECT ready.id FROM queues CROSS JOIN LATERAL (
         SELECT id FROM jobs
-        WHERE jobs.queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = queues.name AND {READY}
           AND rank < {FIRST}
         ORDER BY rank, id LIMIT %(limit)s) AS ready)
     UNION ALL
     (SELECT ready.id FROM queues CROSS JOIN LATERAL (
         SELECT id, rank, available_at FROM jobs
-        WHERE jobs.queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = queues.name AND {READY}
         ORDER BY rank, id LIMIT {_HEAD}) AS ready
      WHERE {_BEYOND.format(column="rank")} OR {_BEYOND.format(column="available_at")})
     UNION ALL
     (SELECT id FROM (
         SELECT id, rank, available_at FROM jobs
-        WHERE status = 'queued' AND rank IS NOT NULL AND quarantined
+        WHERE {SUSPECT}
         ORDER BY deaths, rank, id LIMIT {_HEAD}) AS suspect
      WHERE {_BEYOND.format(column="rank")} OR {_BEYOND.format(column="available_at")})
 """
