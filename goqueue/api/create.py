@@ -18,11 +18,11 @@ from goqueue.api.security import client_of
 from goqueue.db.database import Connection
 from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import idempotency_rows as idempotency
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.options.uniqueness import of_client
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 

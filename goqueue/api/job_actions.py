@@ -11,11 +11,12 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import CancelSelection, RetrySelection, validate
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import Cancelled, cancel
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import Job, JobStatus
 
@@ -121,7 +122,7 @@ class _Selected:
 def retry_jobs(context: Context, ids: Iterable[int]) -> int:
     """Queue those of the jobs again that failed or were cancelled; how many."""
     with context.database.autocommit() as connection:
-        retried = job_store.retry(connection, ids)
+        retried = retry(connection, ids)
     messages = defaultdict[str, list[Message]](list)
     for job_id, fence, queue in retried:
         messages[queue].append(Message(job_id, fence))
@@ -130,10 +131,10 @@ def retry_jobs(context: Context, ids: Iterable[int]) -> int:
     return len(retried)
 
 
-def cancel_jobs(context: Context, ids: Sequence[int]) -> cancellation.Cancelled:
+def cancel_jobs(context: Context, ids: Sequence[int]) -> Cancelled:
     """Cancel those of the jobs that have not ended."""
     with context.database.autocommit() as connection:
-        return cancellation.cancel(connection, ids)
+        return cancel(connection, ids)
 
 
 def _get(context: Context, job_id: int) -> Job:

@@ -16,9 +16,10 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.db.statements import current_time
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.observability import metrics
 from goqueue.scheduler.parts import Parts
@@ -134,10 +135,10 @@ class BulkOperator:
         """Do the action; the ids of the jobs that were in a state for it."""
         match operation.action:
             case BulkAction.RETRY:
-                retried = job_store.retry(connection, ids)
+                retried = retry(connection, ids)
                 return [row[0] for row in retried]
             case BulkAction.CANCEL:
-                cancelled = cancellation.cancel(connection, ids)
+                cancelled = cancel(connection, ids)
                 return [*cancelled.ended, *cancelled.requested]
             case BulkAction.DELETE:
                 return cleaning.delete_final(connection, ids)

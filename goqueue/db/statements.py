@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 
 from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
@@ -60,6 +61,18 @@ def array(values: Iterable[int]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def key_arrays(keys: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """The parameters `ids` and `fences` of jobs by their (id, fence), in the order of the ids, each once.
+
+    Statements that lock rows in the order in which they are named queue up instead of deadlocking.
+    """
+    ordered = sorted(set(keys))
+    return {
+        "ids": array(job_id for job_id, _ in ordered),
+        "fences": array(fence for _, fence in ordered),
+    }
+
+
 @lru_cache(maxsize=64)
 def text_array(values: tuple[str, ...]) -> str:
     """The text of a PostgreSQL array of texts; made once for those that every statement has."""
@@ -68,8 +81,13 @@ def text_array(values: tuple[str, ...]) -> str:
 
 
 def atomic(connection: Connection) -> AbstractContextManager[object]:
-    """A transaction on an autocommit connection; a savepoint in a transaction that has begun."""
-    return _driver(connection).transaction()
+    """Open a transaction on an autocommit connection; a savepoint in a transaction."""
+    driver = _driver(connection)
+    if not driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE:
+        # psycopg begins with the first statement. Without one it would take this block for all of the
+        # transaction, and commit at its end.
+        driver.execute("SELECT")
+    return driver.transaction()
 
 
 def fetch_all(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> Sequence[Values]:

@@ -15,6 +15,7 @@ from goqueue.engine import (
 from goqueue.engine import (
     graph_rows as new_graphs,
 )
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import (
     new_job_rows as new_jobs,
 )
@@ -23,7 +24,6 @@ from goqueue.engine import (
 )
 from goqueue.engine.edit_rows import JobEdit
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.transitions import jobs
 from goqueue.engine.unique_rows import KeyHolder
 from goqueue.errors import InvalidJobError, UniqueKeyHeldError
 from goqueue.jobs import Job, JobStatus, NewJob, UniqueMode
@@ -89,7 +89,7 @@ def _create(connection: Connection, job: NewJob) -> Created:
     unique_keys.lock(connection, [job.unique.key])
     holder = _meet_holder(connection, job)
     if holder is not None:
-        return Created(jobs.get(connection, holder.id), deduplicated=True)
+        return Created(job_store.get(connection, holder.id), deduplicated=True)
     row = _insert(connection, job)
     unique_keys.bind(connection, {row.id: job.unique})
     return Created(row)
@@ -139,7 +139,7 @@ def _link_parents(connection: Connection, creation: tracing.Creation) -> None:
     """Link the span of a create to the traces of the jobs that were there before, and are waited for."""
     parents = {parent for job in creation.jobs for parent in job.depends_on}
     if creation.has_spans and parents:
-        creation.link(jobs.traceparents(connection, parents))
+        creation.link(job_store.traceparents(connection, parents))
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ def _insert(connection: Connection, job: NewJob) -> Job:
     if not job.depends_on:
         return new_jobs.insert(connection, job)
     (inserted,) = new_graphs.insert(connection, [NewNode(job)])
-    return jobs.get(connection, inserted.id)
+    return job_store.get(connection, inserted.id)
 
 
 def _meet(connection: Connection, job: NewJob, holder: KeyHolder | None) -> KeyHolder | None:

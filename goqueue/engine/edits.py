@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.edit_rows import JobEdit, Version
 from goqueue.engine.json_diff import Change, differences
@@ -17,7 +18,7 @@ from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
 from goqueue.engine.options.payloads import payload_of
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.submit import Submitter, current_broker, current_submitter
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
 from goqueue.worker.broker import JobBroker
@@ -107,7 +108,7 @@ class Editor:
                     replace(change, available_at=None),
                     states=edit_store.REPLAYABLE,
                 )
-            retried = job_store.retry(connection, [job_id], available_at=available_at)
+            retried = retry(connection, [job_id], available_at=available_at)
             job = job_store.get(connection, job_id)
             if not retried:
                 self._refuse_retry(connection, job)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import array, fetch_all
 from goqueue.engine import new_job_rows as new_jobs
-from goqueue.engine.transitions import dependencies
+from goqueue.engine.transitions.release import release_and_settle
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 
@@ -131,9 +131,7 @@ def _decide(connection: Connection, nodes: Sequence[NewNode], ids: Sequence[int]
     waiting = [job_id for node, job_id in zip(nodes, ids, strict=True) if _waits(node)]
     if not waiting:
         return {}
-    freed = dependencies.release(connection, waiting)
-    ended = [child.id for child in freed if child.status in FINAL_STATUSES]
-    dependencies.settle(connection, ended)
+    release_and_settle(connection, waiting)
     rows = fetch_all(connection, _STATUSES, {"ids": array(waiting)})
     return {row[0]: JobStatus(row[1]) for row in rows}
 

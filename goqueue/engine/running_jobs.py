@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
 from goqueue.engine.options.arguments import expect_whole_number
 from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
 from goqueue.engine.submit import current_broker
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import cancel
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
 
@@ -31,7 +31,7 @@ def cancel_job(job_id: int) -> Job:
     _expect_id(job_id)
     broker = current_broker()
     with broker.database.autocommit() as connection:
-        cancelled = cancellation.cancel(connection, [job_id])
+        cancelled = cancel(connection, [job_id])
         job = job_store.get(connection, job_id)
     if not any(cancelled) and job.status is not JobStatus.CANCELLED:
         raise IllegalTransitionError(job_id, job.status, JobStatus.CANCELLED)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from goqueue.db.database import Connection
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.drop import drop
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import candidate_rows as candidate_store
@@ -230,12 +229,11 @@ class QueueAdmission:
             return
         if held.limits.on_conflict is OnConflict.DROP_NEW:
             dropped = drop(connection, lacking)
-            dependency_store.settle(connection, dropped)
             log.info("jobs_dropped", queue=self.queue, jobs=len(dropped))
             return
         for full, count in Counter(lacking.values()).items():
             oldest = admission_store.oldest_holders(connection, self.queue, full, min(count, held.of(full)))
-            cancellation.cancel(connection, oldest)
+            cancel(connection, oldest)
 
 
 def _whole(slots: float, most: int) -> int:

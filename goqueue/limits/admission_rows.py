@@ -81,7 +81,7 @@ _HOLDERS = """
     GROUP BY 1, 2, 3
 """
 
-# Locked one by one in id order and changed by their place, as in `attempts.claim`.
+# Locked one by one in id order and changed by their place, as in `transitions/claim.py`.
 _ADMIT = f"""
     WITH chosen AS MATERIALIZED (
         SELECT job.place FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)

@@ -9,15 +9,14 @@ import structlog
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.db.statements import current_time
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.releases import push_to_front
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions.attempts import Rescued
+from goqueue.engine.transitions.force import force
+from goqueue.engine.transitions.rescue import Rescued, rescue
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.jobs import JobStatus
 from goqueue.observability import metrics
 from goqueue.scheduler.clock_watch import ClockReading, ClockWatch
 from goqueue.scheduler.parts import Parts
@@ -109,7 +108,7 @@ class Rescuer:
     def _force_cancels(self) -> int:
         """Cancel what was to be stopped, and was not within the grace period; how many."""
         with self._database.autocommit() as connection:
-            forced = cancellation.force(connection, grace_seconds=self._settings.cancel_grace_seconds)
+            forced = force(connection, grace_seconds=self._settings.cancel_grace_seconds)
         for job in forced:
             metrics.CANCELS_FORCED.inc()
             log.warning("cancel_forced", **job._asdict())
@@ -137,11 +136,14 @@ class Rescuer:
                 heartbeat_seconds=settings.heartbeat_seconds,
                 lease_seconds=settings.lease_seconds,
             )
-            rescued = attempt_store.rescue(connection, max_deaths=settings.max_deaths, lost_together=together)
-            ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
-            dependency_store.settle(connection, ended, leave_locked=leave_locked)
+            rescued = rescue(
+                connection,
+                max_deaths=settings.max_deaths,
+                lost_together=together,
+                leave_locked=leave_locked,
+            )
             failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
-            dead_letters = attempt_store.queues_and_types(connection, failed)
+            dead_letters = job_store.queues_and_types(connection, failed)
         for queue, type_name in dead_letters:
             metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
         for job in rescued:

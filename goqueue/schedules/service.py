@@ -14,7 +14,7 @@ from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import creation_rows as creation_store
-from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions.cancel import cancel
 from goqueue.errors import UnavailableError
 from goqueue.jobs import JobStatus, OnParentFailure
 from goqueue.observability import metrics
@@ -160,7 +160,7 @@ class _Firing:
             return TickOutcome.OVERLAPPED, None
         if self._unfinished and self._schedule.definition.overlap is Overlap.CANCEL_RUNNING:
             ids = [job.id for job in self._unfinished]
-            cancellation.cancel(self._connection, ids)
+            cancel(self._connection, ids)
             self._unfinished = self._look()
         return self._create(self._unfinished)
 

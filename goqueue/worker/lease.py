@@ -17,8 +17,8 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import claims as claim_store
+from goqueue.engine.transitions.cancel import acknowledge
+from goqueue.engine.transitions.give_back import give_back
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
 from goqueue.worker.claims import Holdings, WorkerSlots
@@ -142,7 +142,7 @@ class Lease:
     def _cancel_requested(self, worker_id: int) -> None:
         """Acknowledge requests to stop what this process runs, and tell the handlers."""
         with self._database.autocommit() as connection:
-            requested = cancellation.acknowledge(connection, worker_id)
+            requested = acknowledge(connection, worker_id)
         held = self._holdings.snapshot() if requested else {}
         for key in requested & held.keys():
             if self._interrupts.cancel(held[key], self._settings.cancel_cooperation_seconds):
@@ -245,7 +245,7 @@ class Lease:
             return
         log.warning("lost_claims_released", jobs=len(lost))
         with self._database.autocommit() as connection:
-            claim_store.give_back(connection, lost, worker_id=self._holdings.worker_id)
+            give_back(connection, lost, worker_id=self._holdings.worker_id)
 
     def _stop_orphans_when_expired(self) -> None:
         """Who stood still could not renew, and whoever ends leases may have stood still as well."""

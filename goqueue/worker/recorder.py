@@ -22,8 +22,7 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.releases import push_released, push_to_front
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions.record import record, still_running
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
@@ -234,12 +233,12 @@ class Recorder:
         failpoints.hit("before_record_commit")
         with self._database.transaction() as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
-            recorded, released = dependency_store.record(
-                connection, outcomes, worker_id=self._holdings.worker_id
+            recorded, released = record(
+                connection, outcomes, worker_id=self._holdings.worker_id, with_dependants=True
             )
             self._insert_follow_ups(connection, recorded, follow_ups)
             left = {(o.job_id, o.fence) for o in outcomes} - recorded
-            locked = attempt_store.still_running(connection, left)
+            locked = still_running(connection, left)
         self._put_off |= locked
         push_released(self._runway, released)
         return recorded
@@ -257,7 +256,7 @@ class Recorder:
             creation_store.create_many(connection, nodes)
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
-        return attempt_store.record(connection, outcomes, worker_id=self._holdings.worker_id)
+        return record(connection, outcomes, worker_id=self._holdings.worker_id).keys
 
     def _write_apart(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
         """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""

@@ -15,8 +15,8 @@ import pytest
 from goqueue import failpoints
 from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.options.declare import actor
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import ConfigurationError, UnavailableError
 from goqueue.jobs import JobStatus, NewJob
 from goqueue.schedules import declared as declared_schedules

@@ -22,11 +22,14 @@ from goqueue.engine import (
 from goqueue.engine import (
     graph_rows as new_graphs,
 )
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions import jobs as job_store
-from goqueue.engine.transitions.dependencies import Recorded, Released
+from goqueue.engine.transitions import record as record_store
+from goqueue.engine.transitions import release as release_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.record import Recorded
+from goqueue.engine.transitions.release import Released
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, OnParentFailure, Outcome
 from tests.support.factories import JobFactory
@@ -69,12 +72,14 @@ class Desk:
 
     def record_in(self, connection: Connection, *jobs: Job, status: str = "completed") -> Recorded:
         """The same in a transaction that the caller ends."""
-        return dependency_store.record(connection, [ended(job, status) for job in jobs], worker_id=1)
+        return record_store.record(
+            connection, [ended(job, status) for job in jobs], worker_id=1, with_dependants=True
+        )
 
     def settle(self, *jobs: Job) -> list[Released]:
         """Tell what waits for these."""
         with self.database.transaction() as connection:
-            return dependency_store.settle(connection, [job.id for job in jobs])
+            return release_store.settle(connection, [job.id for job in jobs])
 
     def sweep(self) -> list[Released]:
         """Walk over all blocked jobs, two at a time."""
@@ -82,7 +87,7 @@ class Desk:
         after: int | None = 0
         while after is not None:
             with self.database.transaction() as connection:
-                page = dependency_store.sweep(connection, after_id=after, limit=2)
+                page = release_store.sweep(connection, after_id=after, limit=2)
             released += page.released
             after = page.after_id
         return released
@@ -163,7 +168,7 @@ def test_the_hot_path_leaves_parents_to_the_careful_one(desk: Desk) -> None:
     parent, other = desk.make_job("running"), desk.make_job("running")
     desk.create(parent)
     with desk.database.autocommit() as connection:
-        recorded = attempt_store.record(connection, [ended(parent), ended(other)], worker_id=1)
+        recorded = record_store.record(connection, [ended(parent), ended(other)], worker_id=1).keys
     assert recorded == {(other.id, other.fence)}
     assert desk.status(parent) == "running"
 
@@ -305,8 +310,8 @@ def test_a_create_meets_the_end_of_its_parent(desk: Desk) -> None:
     def end(parent: Job) -> None:
         barrier.wait(10)
         with desk.database.autocommit() as connection:
-            recorded = attempt_store.record(connection, [ended(parent)], worker_id=1)
-        if not recorded:
+            recorded = record_store.record(connection, [ended(parent)], worker_id=1)
+        if not recorded.keys:
             # It is passed over while the creation holds its lock; the recorder puts it off.
             wait_until(lambda: desk.record(parent).keys, what="the record")
 
@@ -324,7 +329,7 @@ def test_a_blocked_job_can_be_cancelled(desk: Desk) -> None:
     parent = desk.make_job("running")
     child = desk.create(parent)
     with desk.database.autocommit() as connection:
-        job_store.cancel(connection, [child.id])
+        cancel(connection, [child.id])
     assert desk.record(parent).released == []
     assert desk.status(child) == "cancelled"
 
@@ -335,7 +340,7 @@ def test_a_retried_parent_does_not_count_for_children_that_were_decided(desk: De
     decided = desk.create(parent)
     desk.record(parent, status="failed")
     with desk.database.autocommit() as connection:
-        job_store.retry(connection, [parent.id])
+        retry(connection, [parent.id])
     waiting = desk.create(parent)
     assert (desk.status(decided), waiting.status) == ("failed", "blocked")
     desk.record(desk.started(parent))
@@ -346,7 +351,7 @@ def test_a_retried_child_runs_whatever_its_parents_came_to(desk: Desk) -> None:
     """Who retries a job that failed by its parent wants it to run."""
     child = desk.create(desk.make_job("failed"))
     with desk.database.autocommit() as connection:
-        job_store.retry(connection, [child.id])
+        retry(connection, [child.id])
     assert desk.status(child) == "queued"
     assert desk.sweep() == []
 

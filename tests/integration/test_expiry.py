@@ -18,9 +18,9 @@ from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import submit
 from goqueue.engine.options.job_settings import refuse_wrong
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import expiry
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import expire as expire_store
+from goqueue.engine.transitions.claim import claim
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob
@@ -168,7 +168,7 @@ def test_a_pushed_message_of_an_expired_job_never_runs(engine: Engine) -> None:
     assert engine.job(job_id).status == "queued"
     with engine.broker.database.autocommit() as connection:
         worker_id = engine.broker.holdings.worker_id
-        assert attempt_store.claim(connection, [(job_id, 0)], worker_id=worker_id, lease_seconds=9) == []
+        assert claim(connection, [(job_id, 0)], worker_id=worker_id, lease_seconds=9) == []
     assert expire(engine) == 1
     assert engine.job(job_id).status == "expired"
 
@@ -193,7 +193,7 @@ def test_the_index_finds_what_is_late(engine: Engine, make_job: JobFactory) -> N
             "FROM generate_series(1, 20000)"
         )
         connection.exec_driver_sql("ANALYZE jobs")
-        plan = connection.exec_driver_sql(f"EXPLAIN {expiry._EXPIRE}", {"limit": 1000}).scalars().all()
+        plan = connection.exec_driver_sql(f"EXPLAIN {expire_store._EXPIRE}", {"limit": 1000}).scalars().all()
         connection.exec_driver_sql("DELETE FROM jobs WHERE queue = 'unserved'")
     assert any("jobs_expiring_idx" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan
@@ -241,7 +241,7 @@ def test_a_replay_drops_times_that_have_passed(engine: Engine, make_job: JobFact
     late = make_job("failed", queue="unserved", deadline_at=PAST, expires_at=PAST)
     early = make_job("failed", queue="unserved", deadline_at=FUTURE, expires_at=FUTURE)
     with engine.broker.database.autocommit() as connection:
-        job_store.retry(connection, [late.id, early.id])
+        retry(connection, [late.id, early.id])
     assert _times(engine.job(late.id)) == (None, None)
     assert _times(engine.job(early.id)) == _times(early)
 

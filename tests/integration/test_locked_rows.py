@@ -14,9 +14,9 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import submit
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import NewJob
 from goqueue.scheduler.expirer import Expirer
 from goqueue.scheduler.releaser import Releaser

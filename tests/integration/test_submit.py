@@ -15,10 +15,10 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import submit
 from goqueue.engine.runway.runway import Runway, parse
 from goqueue.engine.submit import Submitter
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, NewJob
 from goqueue.worker.broker import JobBroker

@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.rescue import Rescued, rescue
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
@@ -143,13 +143,13 @@ def test_what_runs_is_looked_at_when_a_lease_has_ended(
     """A round between two ends does not look at what runs; every end is seen, whatever their order."""
     monkeypatch.setattr(rescuer_module, "LOOKS_AFTER_END_SECONDS", 0.0)
     looks: list[int] = []
-    look = attempt_store.rescue
+    look = rescue
 
-    def counted(*arguments: Any, **options: Any) -> list[attempt_store.Rescued]:
+    def counted(*arguments: Any, **options: Any) -> list[Rescued]:
         looks.append(1)
         return look(*arguments, **options)
 
-    monkeypatch.setattr(attempt_store, "rescue", counted)
+    monkeypatch.setattr(rescuer_module, "rescue", counted)
     service = Rescuer(quick(settings, heartbeat_seconds=3600.0), database, lambda _seconds: None)
     first, second = make_job.worker(), make_job.worker()
     jobs = [make_job("running", worker_id=worker) for worker in (first, second)]
@@ -170,7 +170,7 @@ def test_a_look_goes_on_while_there_is_something_to_take_back(
     """A lost worker with more jobs than one look takes has them all taken back, a round after the other."""
     seconds = iter(range(0, 100, 2))  # a round asks twice
     monkeypatch.setattr(rescuer_module, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
-    monkeypatch.setattr(attempt_store, "rescue", functools.partial(attempt_store.rescue, limit=1))
+    monkeypatch.setattr(rescuer_module, "rescue", functools.partial(rescue, limit=1))
     service = rescuer(settings, database)
     service._judges_from = math.inf
     worker = make_job.worker()
@@ -193,7 +193,7 @@ def test_a_look_that_failed_is_due_again(
     with database.autocommit() as connection:
         worker_store.stop(connection, worker)
     with monkeypatch.context() as outage:
-        outage.setattr(attempt_store, "rescue", unavailable)
+        outage.setattr(rescuer_module, "rescue", unavailable)
         with pytest.raises(DatabaseUnavailableError):
             service.run_once()
     assert service.run_once()["rescued"] == 1

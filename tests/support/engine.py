@@ -14,9 +14,9 @@ from dramatiq.broker import set_broker
 
 from goqueue.config.settings import Settings, environment_of, get_settings
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import submit
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import UnavailableError
 from goqueue.jobs import Job, JobStatus
 from goqueue.scheduler.service import run_loop

@@ -17,10 +17,10 @@ from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import request_document
 from goqueue.dashboard.pages.job_reading import pretty, read
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
 from goqueue.engine.edits import Editor
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import cancel
 from goqueue.errors import IllegalTransitionError, InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 
@@ -59,7 +59,7 @@ class CancelAction(_Action):
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
         with self._context.database.autocommit() as connection:
-            cancelled = cancellation.cancel(connection, [job_id])
+            cancelled = cancel(connection, [job_id])
         status = self._job(job_id).status
         if cancelled.requested:
             said = f"The worker of job {job_id} was asked to stop it."

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import FIRST, LAST, array, atomic, fetch_all
-from goqueue.engine.transitions import dependencies
+from goqueue.engine.transitions.release import settle
 from goqueue.errors import DatabaseRefusedError
 
 __all__ = ["REASON", "SetAside", "is_of_a_row", "set_aside", "set_aside_unreadable"]
@@ -115,5 +115,5 @@ def set_aside(connection: Connection, job_ids: list[int], *, error: str | None =
         rows = fetch_all(connection, _SET_ASIDE, {"ids": array(job_ids), "error": error})
         found = [SetAside(*row) for row in rows]
         ended = [job.job_id for job in found]
-        dependencies.settle(connection, ended)
+        settle(connection, ended)
     return found

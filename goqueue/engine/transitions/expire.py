@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.statements import atomic, fetch_all
-from goqueue.engine.transitions import dependencies
+from goqueue.engine.transitions.release import settle
 
 __all__ = ["Expired", "expire"]
 
@@ -52,5 +52,5 @@ def expire(connection: Connection, *, limit: int, leave_locked: bool = False) ->
     with atomic(connection):
         expired = [Expired(*row) for row in fetch_all(connection, _EXPIRE, {"limit": limit})]
         ended = [job.job_id for job in expired]
-        dependencies.settle(connection, ended, leave_locked=leave_locked)
+        settle(connection, ended, leave_locked=leave_locked)
     return expired

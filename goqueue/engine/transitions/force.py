@@ -1,42 +1,16 @@
-"""Cancelling: requested, acknowledged by the worker that runs the job, and forced where it does not stop it.
-
-How a job ended that its worker stopped is recorded like any attempt (`engine/transitions/attempts.py`).
-"""
+"""Forced cancels: what a worker was asked to stop, and did not stop in time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.statements import FIRST, atomic, fetch_all
-from goqueue.engine.transitions import dependencies, jobs
-from goqueue.engine.transitions.jobs import Cancelled
+from goqueue.engine.transitions.release import settle
 
-__all__ = ["Cancelled", "Forced", "acknowledge", "cancel", "force"]
-
-# One walk along the few entries of jobs_cancelling_idx. A row that somebody else has locked (its outcome is
-# just recorded) is left for the next time. What was acknowledged before comes back as well: the answer to
-# that may have been lost.
-_ACKNOWLEDGE = """
-    WITH requested AS MATERIALIZED (
-        SELECT ctid AS place FROM jobs
-        WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id = %(worker_id)s
-          AND cancel_acknowledged_at IS NULL
-        ORDER BY id FOR UPDATE SKIP LOCKED
-    ), acknowledged AS (
-        UPDATE jobs SET cancel_acknowledged_at = now(), updated_at = now()
-        WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM requested))
-        RETURNING id, fence
-    )
-    SELECT id, fence FROM acknowledged
-    UNION ALL
-    SELECT id, fence FROM jobs
-    WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id = %(worker_id)s
-      AND cancel_acknowledged_at IS NOT NULL
-"""
+__all__ = ["Forced", "force"]
 
 # The attempt row is written here: what the worker still says about the job is refused.
 _FORCE = f"""
@@ -75,21 +49,6 @@ class Forced(NamedTuple):
 
 
 @retry_on_conflict
-def cancel(connection: Connection, job_ids: Sequence[int]) -> Cancelled:
-    """Cancel unfinished jobs as `jobs.cancel` does, and settle what waits for them, in one transaction."""
-    with atomic(connection):
-        cancelled = jobs.cancel(connection, job_ids)
-        dependencies.settle(connection, cancelled.ended)
-    return cancelled
-
-
-@retry_on_conflict
-def acknowledge(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
-    """Acknowledge the requests to stop what this worker runs; the (id, fence) of all that it shall stop."""
-    return {(row[0], row[1]) for row in fetch_all(connection, _ACKNOWLEDGE, {"worker_id": worker_id})}
-
-
-@retry_on_conflict
 def force(connection: Connection, *, grace_seconds: float, limit: int = 1000) -> list[Forced]:
     """Cancel what was to be stopped and was not acknowledged, or then not stopped, for the grace period.
 
@@ -100,5 +59,5 @@ def force(connection: Connection, *, grace_seconds: float, limit: int = 1000) ->
         rows = fetch_all(connection, _FORCE, {"grace": grace_seconds, "limit": limit})
         forced = [Forced(*row) for row in rows]
         ended = [job.job_id for job in forced]
-        dependencies.settle(connection, ended)
+        settle(connection, ended)
     return forced
