@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 
 from goqueue import failpoints
+from goqueue.bulk import canary_rows as canary_store
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk.actions import STEP_MAX, BulkAction, BulkState, allowance, due_after
 from goqueue.bulk.operation_rows import BulkOperation
@@ -93,7 +94,7 @@ class BulkOperator:
 
     def _go_on(self, connection: Connection, operation: BulkOperation) -> int:
         if operation.state is BulkState.CANARY:
-            canaries = bulk_store.canaries(connection, operation.id)
+            canaries = canary_store.count(connection, operation.id)
             missing = (operation.canary or 0) - canaries.total
             if missing <= 0 or operation.after_id >= operation.up_to_id:
                 _judge(connection, operation, canaries)
@@ -119,7 +120,7 @@ class BulkOperator:
         )
         changed = self._change(connection, operation, ids)
         if operation.state is BulkState.CANARY:
-            bulk_store.add_canaries(connection, operation.id, changed)
+            canary_store.add(connection, operation.id, changed)
         bulk_store.advance(
             connection,
             operation.id,
@@ -147,7 +148,7 @@ class BulkOperator:
                 return job_store.set_priority(connection, ids, priority)
 
 
-def _judge(connection: Connection, operation: BulkOperation, canaries: bulk_store.CanaryCounts) -> None:
+def _judge(connection: Connection, operation: BulkOperation, canaries: canary_store.CanaryCounts) -> None:
     """Go on when every canary completed; wait while one is not final."""
     if canaries.unfinished:
         return

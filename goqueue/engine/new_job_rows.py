@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.fragments import rank_of
-from goqueue.db.statements import TRACEPARENT, fetch_all, fetch_one
+from goqueue.db.statements import TRACEPARENT, Values, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
 __all__ = ["insert", "insert_many"]
@@ -76,6 +75,20 @@ _BEYOND = [
 _said_beyond = attrgetter(*(setting.name for setting in _BEYOND))
 _NOTHING = tuple(setting.default for setting in _BEYOND)
 
+#: What a row has that nothing has happened to yet.
+_UNTOUCHED: dict[str, Any] = {
+    "attempts": 0,
+    "fence": 0,
+    "deaths": 0,
+    "quarantined": False,
+    "worker_id": None,
+    "result": None,
+    "error": None,
+    "reason": None,
+    "started_at": None,
+    "finished_at": None,
+}
+
 
 def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job:
     """Insert one job, queued or blocked, and return its row."""
@@ -93,7 +106,7 @@ def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job
         sql = _INSERT_TAGGED if job.tags else _INSERT_ONE
         row = fetch_one(connection, sql, _parameters([record]))
     assert row is not None
-    return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, *row)
+    return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, row)
 
 
 def insert_many(
@@ -150,16 +163,9 @@ def _parameters(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"jobs": orjson.dumps(records).decode()}
 
 
-def _new_row(
-    job: NewJob,
-    status: JobStatus,
-    job_id: int,
-    available_at: datetime,
-    created_at: datetime,
-    expires_at: datetime | None,
-    deadline_at: datetime | None,
-) -> Job:
-    """The row that was just inserted; only what PostgreSQL decided has to come back."""
+def _new_row(job: NewJob, status: JobStatus, row: Values) -> Job:
+    """Make the row that was just inserted: only what PostgreSQL decided has to come back."""
+    job_id, available_at, created_at, expires_at, deadline_at = row
     return Job(
         id=job_id,
         queue=job.queue,
@@ -167,21 +173,11 @@ def _new_row(
         status=status,
         payload=orjson.loads(job.payload),
         priority=job.priority,
-        attempts=0,
         max_retries=job.max_retries,
-        fence=0,
-        deaths=0,
-        quarantined=False,
         available_at=available_at,
         time_limit_seconds=job.time_limit_seconds,
-        worker_id=None,
-        result=None,
-        error=None,
-        reason=None,
         created_at=created_at,
         updated_at=created_at,
-        started_at=None,
-        finished_at=None,
         concurrency_key=job.concurrency_key,
         rate_cost=job.rate_cost,
         expires_at=expires_at,
@@ -189,6 +185,7 @@ def _new_row(
         unique_key=None if job.unique is None else job.unique.key,
         traceparent=job.traceparent,
         tags=job.tags,
+        **_UNTOUCHED,
     )
 
 

@@ -13,7 +13,7 @@ from goqueue.db.statements import fetch_all
 from goqueue.engine.ready_rows import TRIED
 from goqueue.limits.rules import KEYLESS, Candidate
 
-__all__ = ["Runnable", "by_rank", "heads", "keyless", "ring", "suspects"]
+__all__ = ["Runnable", "by_rank", "heads", "ring", "suspects"]
 
 #: The types that some worker of the queue knows, each with a hash of its schema; None: all that there are.
 Runnable = Sequence[tuple[str, str]] | None
@@ -35,13 +35,7 @@ _BY_RANK = f"""
     WHERE queue = %(queue)s AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
 """
-
-_KEYLESS = f"""
-    SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {READY_OUTSIDE} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
-      AND {_RUNNABLE}
-    ORDER BY rank, id LIMIT %(count)s
-"""
+_KEYLESS = _BY_RANK.replace("WHERE queue", "WHERE concurrency_key IS NULL AND queue")
 
 # The keys behind `after` that have a ready job, one descent of jobs_key_ready_idx each: a hundred thousand
 # keys cost a round no more than a thousand do.
@@ -110,27 +104,14 @@ def by_rank(
     queue: str,
     count: int,
     *,
+    keyless: bool = False,
     except_types: Iterable[str] = (),
     runnable: Runnable = None,
 ) -> list[Candidate]:
-    """The first `count` jobs that wait to be let in, by rank."""
+    """Read the first `count` jobs that wait to be let in, by rank; of those without a key, if `keyless`."""
     parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
     parameters |= _known(runnable)
-    return _candidates(connection, _BY_RANK, parameters)
-
-
-def keyless(
-    connection: Connection,
-    queue: str,
-    count: int,
-    *,
-    except_types: Iterable[str] = (),
-    runnable: Runnable = None,
-) -> list[Candidate]:
-    """Those without a key, by rank."""
-    parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
-    parameters |= _known(runnable)
-    return _candidates(connection, _KEYLESS, parameters)
+    return _candidates(connection, _KEYLESS if keyless else _BY_RANK, parameters)
 
 
 def ring(connection: Connection, queue: str, *, after: str, count: int) -> list[str]:

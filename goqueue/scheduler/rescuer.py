@@ -10,7 +10,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.db.statements import current_time
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import worker_rows as worker_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine.runway.releases import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.force import force
@@ -56,7 +56,7 @@ class Rescuer:
         self._clocks = ClockWatch(settings.rescue_interval_seconds)
         self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
         self._trusts_clocks_from = 0.0
-        self._ends: worker_store.Ends | None = None
+        self._ends: lease_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
         self._parts = Parts(self.name)
@@ -99,7 +99,7 @@ class Rescuer:
 
     def _end_leases(self) -> list[int]:
         with self._database.autocommit() as connection:
-            expired = worker_store.end_lost(connection, lease_seconds=self._settings.lease_seconds)
+            expired = lease_store.end_lost(connection, lease_seconds=self._settings.lease_seconds)
         for worker_id in expired:
             metrics.LEASES_EXPIRED.inc()
             log.warning("lease_expired", worker_id=worker_id)
@@ -117,7 +117,7 @@ class Rescuer:
     def _look(self) -> list[Rescued]:
         """Rescue, where a lease has ended lately, or the last look at all that runs is a while ago."""
         with self._database.autocommit() as connection:
-            ends = worker_store.ends(connection)
+            ends = lease_store.ends(connection)
         now = time.monotonic()
         if ends == self._ends and now < self._looks_at and now >= self._looks_until:
             return []
@@ -131,7 +131,7 @@ class Rescuer:
     def _rescue(self, leave_locked: bool) -> list[Rescued]:
         settings = self._settings
         with self._database.transaction() as connection:
-            together = worker_store.lost_together(
+            together = lease_store.lost_together(
                 connection,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 lease_seconds=settings.lease_seconds,

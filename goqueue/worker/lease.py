@@ -14,6 +14,7 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
@@ -204,8 +205,8 @@ class Lease:
         now, worker_id = time.monotonic(), self._holdings.worker_id
         if self._unknown or now < self._holdings.doubts_until or now >= self._looks_at:
             self._looks_at = now + BEATS_BETWEEN_LOOKS * self._settings.heartbeat_seconds
-            return worker_store.held(connection, worker_id)
-        return worker_store.still_held(connection, worker_id, known)
+            return lease_store.held(connection, worker_id)
+        return lease_store.still_held(connection, worker_id, known)
 
     def _look_around(self, connection: Connection, worker_id: int) -> None:
         """End the leases of processes of this host that are gone: their jobs need not wait for silence."""
@@ -219,7 +220,7 @@ class Lease:
                 log.warning("worker_gone", worker_id=neighbour, pid=pid)
             if gone:
                 # At once: who was lost together is judged together.
-                worker_store.end_gone(connection, gone)
+                lease_store.end_gone(connection, gone)
         # Who serves nothing else never leaves it to another: two of them would leave it to each other.
         serves_only_quarantine = self._queues == [QUARANTINE_QUEUE]
         self._holdings.quarantine_is_served = (

@@ -16,6 +16,7 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import worker_rows as worker_store
@@ -608,7 +609,7 @@ def test_only_jobs_of_ended_workers_are_rescued(make_job: JobFactory, database: 
     job = make_job("running", worker_id=silent)
     assert rescue(database) == {}
     with database.autocommit() as connection:
-        assert worker_store.end_lost(connection, lease_seconds=LEASE) == [silent]
+        assert lease_store.end_lost(connection, lease_seconds=LEASE) == [silent]
         assert not worker_store.renew(connection, silent, busy=1)
     assert rescue(database) == {job.id: JobStatus.QUEUED}
     assert rescue(database) == {}

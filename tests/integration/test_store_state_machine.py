@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine import worker_rows as worker_store
@@ -298,7 +299,7 @@ class StoreMachine(RuleBasedStateMachine):
                 "UPDATE workers SET heartbeat_at = now() - interval '1 hour' WHERE id = %(id)s",
                 {"id": worker_id},
             )
-            assert worker_store.end_lost(connection, lease_seconds=LEASE) == (
+            assert lease_store.end_lost(connection, lease_seconds=LEASE) == (
                 [] if worker_id in self.ended else [worker_id]
             )
             assert not worker_store.renew(connection, worker_id, busy=0)

@@ -17,6 +17,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.runway import Message, Runway, parse
 from goqueue.engine.transitions.rescue import Rescued, rescue
@@ -60,7 +61,7 @@ def test_a_renewal_is_refused_once_the_lease_ended(make_job: JobFactory, databas
         assert worker_store.renew(connection, late, busy=2)
         assert not worker_store.renew(connection, ended, busy=0)
         assert not worker_store.renew(connection, 10**9, busy=0)
-        assert worker_store.end_lost(connection, lease_seconds=LEASE) == []
+        assert lease_store.end_lost(connection, lease_seconds=LEASE) == []
 
 
 @pytest.mark.parametrize("silent", [0.0, LEASE - 1])
@@ -70,7 +71,7 @@ def test_a_worker_within_its_lease_is_left_alone(
     """Nobody's lease ends before its time."""
     make_job.worker(silent_seconds=silent)
     with database.autocommit() as connection:
-        assert worker_store.end_lost(connection, lease_seconds=LEASE) == []
+        assert lease_store.end_lost(connection, lease_seconds=LEASE) == []
 
 
 def test_a_worker_holds_what_runs_under_its_id(make_job: JobFactory, database: Database) -> None:
@@ -80,7 +81,7 @@ def test_a_worker_holds_what_runs_under_its_id(make_job: JobFactory, database: D
     make_job("running", worker_id=other)
     make_job("queued")
     with database.autocommit() as connection:
-        assert worker_store.held(connection, mine) == {(job.id, 3)}
+        assert lease_store.held(connection, mine) == {(job.id, 3)}
 
 
 def test_threads_are_counted_by_queue(make_job: JobFactory, database: Database) -> None:
@@ -332,13 +333,13 @@ def test_who_was_lost_together(
     make_job.worker(hostname="b")
     other = make_job.worker(silent_seconds=20, hostname="c")
     with database.autocommit() as connection:
-        worker_store.end_gone(connection, [other])
+        lease_store.end_gone(connection, [other])
         for worker, (_, lost) in zip(workers, host, strict=True):
             if lost:
-                worker_store.end_gone(connection, [worker])
+                lease_store.end_gone(connection, [worker])
             elif lost is None:
                 worker_store.stop(connection, worker)
-        found = worker_store.lost_together(connection, heartbeat_seconds=3, lease_seconds=15)
+        found = lease_store.lost_together(connection, heartbeat_seconds=3, lease_seconds=15)
     assert set(found) == {workers[place] for place in together}
 
 
