@@ -28,7 +28,7 @@ _CANARY_IDS = """
 
 
 class CanaryCounts(NamedTuple):
-    """How the first jobs of an operation are doing."""
+    """The counts of an operation's first jobs, by how they are doing."""
 
     total: int
     unfinished: int
@@ -37,7 +37,7 @@ class CanaryCounts(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """Those that ended otherwise."""
+        """The number of those that ended otherwise."""
         return self.total - self.unfinished - self.completed
 
 
@@ -50,13 +50,13 @@ def add(connection: Connection, operation_id: int, job_ids: Iterable[int]) -> No
 
 
 def count(connection: Connection, operation_id: int) -> CanaryCounts:
-    """How they are doing."""
+    """Count the canaries of an operation, by how they are doing."""
     row = fetch_one(connection, _CANARIES, {"id": operation_id})
     assert row is not None
     return CanaryCounts(*row)
 
 
 def list_ids(connection: Connection, operation_id: int, *, limit: int) -> list[int]:
-    """The ids of some of them, those that have not completed first."""
+    """Read the ids of some canaries, those that have not completed first."""
     rows = fetch_all(connection, _CANARY_IDS, {"id": operation_id, "limit": limit})
     return [row[0] for row in rows]

@@ -136,7 +136,7 @@ def create(connection: Connection, new: NewBulkOperation) -> BulkOperation:
 
 
 def get(connection: Connection, operation_id: int) -> BulkOperation:
-    """The operation.
+    """Read the operation with an id.
 
     Raises:
         BulkOperationNotFoundError: there is none with this id.
@@ -150,7 +150,7 @@ def get(connection: Connection, operation_id: int) -> BulkOperation:
 
 
 def list_newest(connection: Connection, *, limit: int, before_id: int | None = None) -> list[BulkOperation]:
-    """The newest operations, below an id."""
+    """Read the newest operations, below an id."""
     rows = fetch_all(
         connection,
         f"SELECT {_COLUMNS} FROM bulk_operations WHERE %(before)s::bigint IS NULL OR id < %(before)s "
@@ -161,7 +161,7 @@ def list_newest(connection: Connection, *, limit: int, before_id: int | None = N
 
 
 def unfinished(connection: Connection) -> list[int]:
-    """The ids of the operations that go on, oldest first."""
+    """Read the ids of the operations that go on, oldest first."""
     rows = fetch_all(connection, "SELECT id FROM bulk_operations WHERE finished_at IS NULL ORDER BY id", {})
     return [row[0] for row in rows]
 
@@ -188,7 +188,7 @@ def advance(
 
 
 def run_on(connection: Connection, operation_id: int) -> None:
-    """The canaries completed: canary → running."""
+    """Go on with the others, as the canaries completed: canary → running."""
     connection.exec_driver_sql(
         "UPDATE bulk_operations SET state = 'running', updated_at = now() "
         "WHERE id = %(id)s AND state = 'canary'",
@@ -199,7 +199,7 @@ def run_on(connection: Connection, operation_id: int) -> None:
 def finish(
     connection: Connection, operation_id: int, state: BulkState, *, reason: str | None = None
 ) -> BulkOperation | None:
-    """It ends: canary and running → a final state; None: it had ended before."""
+    """End an operation: canary and running → a final state; None: it had ended before."""
     row = fetch_one(connection, _FINISH, {"id": operation_id, "state": state.value, "reason": reason})
     return None if row is None else _from_row(row)
 

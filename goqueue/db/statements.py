@@ -49,7 +49,7 @@ Values = tuple[Any, ...]
 
 
 def job_from_row(row: Values) -> Job:
-    """The Job of a row of `JOB_COLUMNS`."""
+    """Return the Job of a row of `JOB_COLUMNS`."""
     values = list(row)
     values[3] = JobStatus(values[3])
     values[-2] = tuple(values[-2] or ())
@@ -57,12 +57,12 @@ def job_from_row(row: Values) -> Job:
 
 
 def array(values: Iterable[int]) -> str:
-    """The text of a PostgreSQL array of integers."""
+    """Return the text of a PostgreSQL array of integers."""
     return "{" + ",".join(map(str, values)) + "}"
 
 
 def key_arrays(keys: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """The parameters `ids` and `fences` of jobs by their (id, fence), in the order of the ids, each once.
+    """Make the parameters `ids` and `fences` of jobs of these (id, fence), in the order of the ids.
 
     Statements that lock rows in the order in which they are named queue up instead of deadlocking.
     """
@@ -75,7 +75,7 @@ def key_arrays(keys: Iterable[tuple[int, int]]) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def text_array(values: tuple[str, ...]) -> str:
-    """The text of a PostgreSQL array of texts; made once for those that every statement has."""
+    """Return the text of a PostgreSQL array of texts; made once for those that every statement has."""
     quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 
@@ -105,7 +105,7 @@ def fetch_one(connection: Connection, sql: str, parameters: Mapping[str, Any]) -
 
 
 def current_time(connection: Connection) -> datetime:
-    """PostgreSQL's time: that of the transaction, where there is one."""
+    """Read PostgreSQL's time: that of the transaction, where there is one."""
     row = fetch_one(connection, "SELECT now()", {})
     assert row is not None
     return cast("datetime", row[0])

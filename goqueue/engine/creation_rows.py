@@ -36,7 +36,7 @@ REPLACED_BY = "a create with the same unique key"
 
 
 class Created(NamedTuple):
-    """What a create came to.
+    """The result of the create of one job.
 
     Attributes:
         deduplicated: nothing was created: the job is the holder of the unique key.
@@ -47,7 +47,7 @@ class Created(NamedTuple):
 
 
 class CreatedNode(NamedTuple):
-    """What the create of one of many came to; its status is meant only for new ones."""
+    """The result of the create of one of many; its status is meant only for new ones."""
 
     id: int
     status: JobStatus
@@ -55,12 +55,12 @@ class CreatedNode(NamedTuple):
 
 
 def is_simple(job: NewJob) -> bool:
-    """Whether one INSERT makes it, without a transaction around it."""
+    """Say whether one INSERT makes the job, without a transaction around it."""
     return job.unique is None and not job.depends_on
 
 
 def are_simple(nodes: Sequence[NewNode]) -> bool:
-    """Whether one INSERT makes them all."""
+    """Say whether one INSERT makes the jobs of all nodes."""
     return all(is_simple(node.job) and not node.after for node in nodes)
 
 

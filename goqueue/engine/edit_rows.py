@@ -94,7 +94,7 @@ _VERSIONS = """
 
 @dataclass(frozen=True, slots=True)
 class JobEdit:
-    """What a job shall become; None is as it is.
+    """An edit of a job, by what shall be different; None stays as it is.
 
     Attributes:
         payload: JSON text that fits the job's type.
@@ -109,7 +109,7 @@ class JobEdit:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a job was, or is.
+    """A version of a job: what it was, or is.
 
     Attributes:
         author: who made it of the version before, by their own account.
@@ -165,7 +165,7 @@ def postpone(
 
 
 def versions_of(connection: Connection, job_id: int) -> Sequence[Version]:
-    """What a job was before each of its edits, the oldest first, and what it is now.
+    """Read what a job was before each of its edits, the oldest first, and what it is now.
 
     Raises:
         JobNotFoundError: there is no such job.

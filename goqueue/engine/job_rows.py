@@ -60,7 +60,7 @@ _SAVE = """
 
 
 def get(connection: Connection, job_id: int) -> Job:
-    """The job.
+    """Read the job with an id.
 
     Raises:
         JobNotFoundError: there is none with this id.
@@ -72,13 +72,13 @@ def get(connection: Connection, job_id: int) -> Job:
 
 
 def get_many(connection: Connection, job_ids: Iterable[int]) -> list[Job]:
-    """Those of the jobs that exist, in the order of their ids."""
+    """Read those of the jobs that exist, in the order of their ids."""
     sql = f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id"
     return [job_from_row(row) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
 
 
 def traceparents(connection: Connection, job_ids: Iterable[int]) -> list[str]:
-    """The different traces that these jobs belong to, at most 100."""
+    """Read the different traces that these jobs belong to, at most 100."""
     sql = f"""
         SELECT DISTINCT options ->> '{TRACEPARENT}' FROM jobs
         WHERE id = ANY(%(ids)s::bigint[]) AND options ->> '{TRACEPARENT}' IS NOT NULL LIMIT 100
@@ -87,7 +87,7 @@ def traceparents(connection: Connection, job_ids: Iterable[int]) -> list[str]:
 
 
 def queues_and_types(connection: Connection, job_ids: Sequence[int]) -> list[tuple[str, str]]:
-    """The queue and the type of each of these jobs."""
+    """Read the queue and the type of each of these jobs."""
     if not job_ids:
         return []
     sql = "SELECT queue, type FROM jobs WHERE id = ANY (%(ids)s::bigint[])"

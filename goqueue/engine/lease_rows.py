@@ -36,7 +36,7 @@ class Ends(NamedTuple):
 
 
 def held(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
-    """The (id, fence) of every job that this worker holds by the record."""
+    """Read the (id, fence) of every job that this worker holds by the record."""
     rows = fetch_all(
         connection,
         "SELECT id, fence FROM jobs WHERE status = 'running' AND worker_id = %(worker_id)s",
@@ -48,7 +48,7 @@ def held(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
 def still_held(
     connection: Connection, worker_id: int, keys: Collection[tuple[int, int]]
 ) -> set[tuple[int, int]]:
-    """Those of these (id, fence) that this worker holds by the record."""
+    """Read those of these (id, fence) that this worker holds by the record."""
     if not keys:
         return set()
     # By the primary key, one by one: the planner may know better of the index of running rows, and be wrong.
@@ -90,7 +90,7 @@ def end_lost(connection: Connection, *, lease_seconds: float) -> list[int]:
 
 
 def lost_together(connection: Connection, *, heartbeat_seconds: float, lease_seconds: float) -> list[int]:
-    """Workers that were lost with others of their host: what ended them was hardly one job of theirs.
+    """Read workers that were lost with others of their host: what ended them was hardly one job of theirs.
 
     All processes of a host within a lease, or some of them at the same moment.
     """
@@ -99,7 +99,7 @@ def lost_together(connection: Connection, *, heartbeat_seconds: float, lease_sec
 
 
 def ends(connection: Connection) -> Ends:
-    """How many leases have ended, and when the last one did: any further end changes one of both."""
+    """Tell how many leases have ended, and when the last one did: any further end changes one of both."""
     row = fetch_one(
         connection, "SELECT count(*), max(stopped_at) FROM workers WHERE stopped_at IS NOT NULL", {}
     )

@@ -156,7 +156,7 @@ class ReadyJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How many rows are wanted of a queue, and behind which (rank, id); None is from the first on.
+    """The number of rows that are wanted of a queue, and behind which (rank, id); None: from the first on.
 
     Attributes:
         sorted: only rows that every worker of the queue can run: of these `types` (None: of any), and none
@@ -171,7 +171,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class LaneWanted:
-    """How many rows are wanted of a queue that workers of one signature can run, and not every other.
+    """The number of rows that are wanted of a queue, of what workers of one signature can run, and not all.
 
     Attributes:
         types, schemas: which these workers know.
@@ -211,7 +211,7 @@ def make_due(
 
 
 def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[ReadyJob]:
-    """The wanted ready rows of each queue that is not paused, by rank."""
+    """Read the wanted ready rows of each queue that is not paused, by rank."""
     records = [
         {
             "queue": queue,
@@ -229,7 +229,7 @@ def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[Rea
 
 
 def newcomers(connection: Connection, marks: Mapping[str, Below]) -> list[ReadyJob]:
-    """The new ready rows of each queue below its mark, by rank; at most `NEWCOMERS_LIMIT` of each."""
+    """Read the new ready rows of each queue below its mark, by rank; at most `NEWCOMERS_LIMIT` of each."""
     records = [
         {"queue": queue, "rank": below.place[0], "id": below.place[1], "after": below.after_id}
         | _sorting(below)
@@ -240,7 +240,7 @@ def newcomers(connection: Connection, marks: Mapping[str, Below]) -> list[ReadyJ
 
 
 def next_of_lanes(connection: Connection, lanes: Sequence[LaneWanted]) -> list[list[ReadyJob]]:
-    """The wanted ready rows of each lane, by rank."""
+    """Read the wanted ready rows of each lane, by rank."""
     records = [{"number": number, **asdict(lane)} for number, lane in enumerate(lanes)]
     found: list[list[ReadyJob]] = [[] for _ in lanes]
     for row in fetch_all(connection, _NEXT_OF_LANES, {"lanes": orjson.dumps(records).decode()}):
@@ -253,7 +253,7 @@ def _sorting(look: Wanted | Below) -> dict[str, Any]:
 
 
 def present(connection: Connection) -> tuple[datetime, int]:
-    """PostgreSQL's time, and the highest id of all jobs (0 where there is none)."""
+    """Read PostgreSQL's time, and the highest id of all jobs (0 where there is none)."""
     row = fetch_one(connection, "SELECT now(), (SELECT coalesce(max(id), 0) FROM jobs)", {})
     assert row is not None
     return row[0], row[1]
@@ -262,7 +262,7 @@ def present(connection: Connection) -> tuple[datetime, int]:
 def next_suspects(
     connection: Connection, limit: int, *, known: Mapping[str, Iterable[str]] | None = None
 ) -> list[ReadyJob]:
-    """The first `limit` suspects of each queue that may run beside others, by queue and rank.
+    """Read the first `limit` suspects of each queue that may run beside others, by queue and rank.
 
     `known`: of these queues only those of these types.
     """
@@ -274,7 +274,7 @@ def next_suspects(
 def next_quarantined(
     connection: Connection, limit: int, *, types: Iterable[str] | None = None
 ) -> list[ReadyJob]:
-    """The first `limit` suspects that wait to run alone: the fewest deaths first, then by rank.
+    """Read the first `limit` suspects that wait to run alone: the fewest deaths first, then by rank.
 
     `types`: only of these.
     """

@@ -40,7 +40,7 @@ _STEP = """
 
 
 class Walk(NamedTuple):
-    """What a walk found.
+    """The result of a walk over rows.
 
     Attributes:
         ids: in the order of the walk.
@@ -62,7 +62,7 @@ def walk(
     below: int = MAX_JOB_ID,
     newest_first: bool = True,
 ) -> Walk:
-    """The first jobs of a filter, at most `limit`, between two ids (neither of them included)."""
+    """Read the first jobs of a filter, at most `limit`, between two ids (neither of them included)."""
     terms = terms_of(connection, wanted, longest=LONGEST_TRANSACTION)
     sql = _step_of(terms, newest_first=newest_first)
     until = time.monotonic() + LOOK_SECONDS

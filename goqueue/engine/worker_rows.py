@@ -42,7 +42,7 @@ SERVING = f"{ALIVE} AND command IS NULL"
 
 
 class WorkerCommand(StrEnum):
-    """What an operator wants of a worker process. None: what every worker does."""
+    """A command of an operator to a worker process. None: do what every worker does."""
 
     #: Fetch no more jobs, finish those that it has, and stay.
     QUIET = "quiet"
@@ -51,7 +51,7 @@ class WorkerCommand(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """What a worker process does, by the record."""
+    """The state of a worker process, by the record."""
 
     LIVE = "live"
     QUIET = "quiet"
@@ -95,7 +95,7 @@ class Worker:
 
     @property
     def state(self) -> WorkerState:
-        """What it does."""
+        """The state of the worker."""
         if not self.alive:
             return WorkerState.GONE
         if self.command is None:
@@ -212,7 +212,7 @@ def _refusal(connection: Connection, worker_id: int, lease_seconds: float) -> Ex
 
 
 def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
-    """The (id, pid) of workers of this host whose lease has not ended."""
+    """Read the (id, pid) of workers of this host whose lease has not ended."""
     rows = fetch_all(
         connection,
         "SELECT id, pid FROM workers WHERE host_key = %(host_key)s AND stopped_at IS NULL",
@@ -222,7 +222,7 @@ def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
 
 
 def is_quarantine_served(connection: Connection, *, except_worker_id: int, lease_seconds: float) -> bool:
-    """Whether some other live worker takes jobs of the quarantine, and of nothing else."""
+    """Say whether some other live worker takes jobs of the quarantine, and of nothing else."""
     row = fetch_one(
         connection,
         f"SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s AND {SERVING})",
@@ -240,7 +240,7 @@ def stop(connection: Connection, worker_id: int) -> None:
 
 
 def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[str, int]:
-    """How many live worker threads listen to each queue."""
+    """Tell how many live worker threads listen to each queue."""
     rows = fetch_all(
         connection,
         "SELECT queue, sum(threads) FROM workers CROSS JOIN unnest(queues) AS queue "
@@ -251,7 +251,7 @@ def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[st
 
 
 def list_all(connection: Connection, *, lease_seconds: float) -> list[Worker]:
-    """Every worker that is remembered, the newest first."""
+    """Read every worker that is remembered, the newest first."""
     rows = fetch_all(
         connection,
         f"SELECT {COLUMNS} FROM workers ORDER BY id DESC",

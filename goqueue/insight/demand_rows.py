@@ -127,7 +127,7 @@ _WORKERS = f"""
 def of_queue(
     connection: Connection, queue: str, *, is_declared: bool, window_seconds: float, lease_seconds: float
 ) -> tuple[Demand, Objective]:
-    """What the queue asks for. In a transaction in which nothing was asked before.
+    """Read what the queue asks for. In a transaction in which nothing was asked before.
 
     A declared queue exists also before its first job. Arrivals are counted so far back, and ahead, as the
     window reaches.

@@ -96,7 +96,7 @@ _LATENESS = f"""
 
 @dataclass(frozen=True, slots=True)
 class QueueGauges:
-    """One queue.
+    """The gauges of one queue.
 
     Attributes:
         depth: jobs that could start now, up to COUNTED_UP_TO.
@@ -136,7 +136,7 @@ class ServiceGauges:
 
 
 def read(connection: Connection, *, lease_seconds: float) -> ServiceGauges:
-    """Everything, as it is now."""
+    """Read all gauges as they are now."""
     rows = fetch_all(connection, _READ, {"lease_seconds": lease_seconds})
     workers, threads, busy, horizon = rows[0][:4]
     queues = tuple(_queue(*row[4:]) for row in rows if row[4] is not None)
@@ -144,7 +144,7 @@ def read(connection: Connection, *, lease_seconds: float) -> ServiceGauges:
 
 
 def horizon_age(connection: Connection) -> float:
-    """How long ago the oldest transaction that holds back vacuum began, in seconds; 0 where none does."""
+    """Read the age of the oldest transaction that holds back vacuum, in seconds; 0 where none does."""
     row = fetch_one(connection, _HORIZON, {})
     return max(0.0, row[0] or 0.0) if row else 0.0
 

@@ -92,12 +92,12 @@ class JobSummary:
 
 
 def of(connection: Connection, job_ids: Iterable[int]) -> list[JobSummary]:
-    """Those of the jobs that exist, newest first."""
+    """Read those of the jobs that exist, newest first."""
     return [JobSummary(*row) for row in fetch_all(connection, _SUMMARIES, {"ids": array(job_ids)})]
 
 
 def count_by_status(connection: Connection) -> dict[JobStatus, int]:
-    """How many jobs there are of each status, up to COUNTED_UP_TO."""
+    """Tell how many jobs there are of each status, up to COUNTED_UP_TO."""
     row = fetch_one(connection, _COUNTS, {})
     assert row is not None
     return dict(zip(_STATES, row, strict=True))

@@ -113,7 +113,7 @@ _SERVICE = f"""
 
 @dataclass(frozen=True, slots=True)
 class QueueGlance:
-    """A queue.
+    """A queue at a glance.
 
     Attributes:
         is_closed: nothing of it starts now: it is paused, or was told to slow down.
@@ -158,13 +158,13 @@ class ServiceGlance:
 
 
 def of_queues(connection: Connection, name: str | None = None) -> list[QueueGlance]:
-    """The queues, by name; of very many, those in which most waits; or the one of this name."""
+    """Read the queues, by name; of very many, those in which most waits; or the one of this name."""
     found = [_queue(*row) for row in fetch_all(connection, _QUEUES, {"name": name})]
     return sorted(found, key=lambda queue: queue.name)
 
 
 def of_service(connection: Connection, *, lease_seconds: float) -> ServiceGlance:
-    """What the queues do not tell."""
+    """Read what the queues do not tell."""
     row = fetch_one(connection, _SERVICE, {"lease_seconds": lease_seconds})
     assert row is not None
     return ServiceGlance(*row)

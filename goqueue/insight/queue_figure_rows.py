@@ -73,7 +73,7 @@ class QueueCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """What does not wait for a worker, and who works.
+    """The counts of what does not wait for a worker, and of who works.
 
     Attributes:
         waiting: jobs whose time has not come.
@@ -89,7 +89,7 @@ class QueueCounts:
 
 @dataclass(frozen=True, slots=True)
 class QueueStanding:
-    """How a queue lets its jobs in now.
+    """The way in which a queue lets its jobs in now.
 
     Attributes:
         paused_at, paused_until, paused_by, pause_reason: its pause, where it is paused.
@@ -114,13 +114,13 @@ class QueueStanding:
 def counts_of_each(
     connection: Connection, names: Sequence[str], *, lease_seconds: float
 ) -> dict[str, QueueCounts]:
-    """The counts of these queues, by name."""
+    """Read the counts of these queues, by name."""
     parameters = {"names": list(names), "lease_seconds": lease_seconds}
     return {row[0]: _counts(row) for row in fetch_all(connection, _COUNTS, parameters)}
 
 
 def standing_of_each(connection: Connection, names: Sequence[str]) -> dict[str, QueueStanding]:
-    """How those of these queues stand that have a row, by name."""
+    """Tell how queues let their jobs in now, by name; those without a row are left out."""
     rows = fetch_all(connection, _STANDING, {"names": list(names)})
     return {name: _standing(*columns) for name, *columns in rows}
 

@@ -116,7 +116,7 @@ class QueueStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatistics:
-    """All queues together.
+    """The statistics of all queues together.
 
     Attributes:
         counts: ready, waiting, quarantined, blocked, running, failed, cancelled, expired.
@@ -137,13 +137,13 @@ class ServiceStatistics:
 def by_queue(
     connection: Connection, *, lease_seconds: float, name: str | None = None
 ) -> list[QueueStatistics]:
-    """Every queue that has a row, by name; or the one of this name."""
+    """Read every queue that has a row, by name; or the one of this name."""
     rows = fetch_all(connection, _BY_QUEUE, {"lease_seconds": lease_seconds, "name": name})
     return [QueueStatistics(*row) for row in rows]
 
 
 def of_service(connection: Connection, *, lease_seconds: float) -> ServiceStatistics:
-    """The service at a glance."""
+    """Read the service at a glance."""
     names = ("ready", "waiting", "quarantined", "blocked", "running", "failed", "cancelled", "expired")
     counts = dict(zip(names, _row(connection, _COUNTS), strict=True))
     (rows_estimate,) = _row(connection, _COMPLETED_ESTIMATE)

@@ -151,7 +151,7 @@ class LetIn(NamedTuple):
 
 
 def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:
-    """Those of the queues in which some job waits to be let in."""
+    """Read those of the queues in which some job waits to be let in."""
     return [row[0] for row in fetch_all(connection, _WAITING_QUEUES, {"queues": list(queues)})]
 
 
@@ -162,7 +162,7 @@ def open_queue(connection: Connection, queue: str) -> OpenQueue | None:
 
 
 def types_of(connection: Connection) -> dict[str, GovernedType]:
-    """The limited types, locked for the rest of the transaction."""
+    """Read the limited types, locked for the rest of the transaction."""
     return {
         row[0]: GovernedType(type_limits_from_row(row[1:4]), row[4], row[5])
         for row in fetch_all(connection, _TYPES, {})
@@ -170,7 +170,7 @@ def types_of(connection: Connection) -> dict[str, GovernedType]:
 
 
 def holders(connection: Connection, queue: str, types: Iterable[str]) -> list[Holder]:
-    """Who holds slots of the queue, and of the types in whatever queue."""
+    """Read who holds slots of the queue, and of the types in whatever queue."""
     rows = fetch_all(connection, _HOLDERS, {"queue": queue, "types": list(types)})
     return [Holder(*row) for row in rows]
 
@@ -185,7 +185,7 @@ def admit(connection: Connection, jobs: Sequence[Candidate]) -> set[int]:
 
 
 def let_in(connection: Connection, limit: int) -> list[LetIn]:
-    """What was let in and has not started, by queue and rank."""
+    """Read what was let in and has not started, by queue and rank."""
     return [LetIn(*row) for row in fetch_all(connection, _LET_IN, {"limit": limit})]
 
 
@@ -195,13 +195,13 @@ def put_back(connection: Connection, job_ids: Iterable[int]) -> None:
 
 
 def oldest_holders(connection: Connection, queue: str, limit: FullLimit, count: int) -> list[int]:
-    """The oldest `count` jobs that hold a slot of a limit, less those asked to stop already."""
+    """Read the oldest `count` jobs that hold a slot of a limit, less those asked to stop already."""
     parameters = {"queue": queue, "count": count} | limit._asdict()
     return [row[0] for row in fetch_all(connection, _OLDEST_HOLDERS, parameters) if not row[1]]
 
 
 def governed_types(connection: Connection) -> set[str]:
-    """The types that have limits."""
+    """Read the types that have limits."""
     return {row[0] for row in fetch_all(connection, "SELECT name FROM types WHERE governed", {})}
 
 

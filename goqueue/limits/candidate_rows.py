@@ -115,7 +115,7 @@ def by_rank(
 
 
 def ring(connection: Connection, queue: str, *, after: str, count: int) -> list[str]:
-    """Up to `count` keys that have a ready job, in the order of the ring: behind `after`, then around."""
+    """Read up to `count` keys with a ready job, in the order of the ring: behind `after`, then around."""
     parameters: dict[str, Any] = {"queue": queue, "after": after, "count": count}
     keys = [row[0] for row in fetch_all(connection, _RING, parameters)]
     if len(keys) < count and after != KEYLESS:
@@ -133,7 +133,7 @@ def heads(
     except_types: Iterable[str] = (),
     runnable: Runnable = None,
 ) -> dict[str, list[Candidate]]:
-    """The first jobs of each key, by rank; in strict order its oldest unfinished one, if it may start."""
+    """Read the first jobs of each key, by rank; in strict order its oldest unfinished, if it may start."""
     wanted = [
         {"place": place, "key": key, "count": count} for place, (key, count) in enumerate(counts.items())
     ]
@@ -159,7 +159,7 @@ def suspects(
     runnable: Runnable = None,
     except_keys: Iterable[str] = (),
 ) -> list[Candidate]:
-    """The first `count` suspects that wait to run beside others, and those that wait to run alone."""
+    """Read the first `count` suspects that wait to run beside others, and those that wait to run alone."""
     parameters = {
         "queue": queue,
         "count": count,

@@ -18,7 +18,7 @@ __all__ = ["TRANSITIONS", "Maker", "Transition"]
 
 
 class Maker(enum.StrEnum):
-    """Who makes a transition.
+    """The party that makes a transition.
 
     worker: a worker process, of a job that it claims, holds or cannot read.
     client: somebody who asks for it, at once or by a bulk operation.

@@ -51,7 +51,7 @@ _BEGIN_UNREPEATABLE = """
 
 
 class Begin(NamedTuple):
-    """That a handler began, at so many seconds since 1970 by PostgreSQL's clock."""
+    """The begin of a handler, at so many seconds since 1970 by PostgreSQL's clock."""
 
     id: int
     fence: int
@@ -59,7 +59,7 @@ class Begin(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What keeps claimed jobs from beginning.
+    """The changes that keep claimed jobs from beginning.
 
     Attributes:
         closed: queues that are paused, or were told to slow down.
@@ -71,7 +71,7 @@ class Changes(NamedTuple):
 
 
 def changes(connection: Connection, worker_id: int, queues: Collection[str]) -> Changes:
-    """What somebody wants of the jobs that this worker holds, which are of these queues."""
+    """Read what somebody wants of the jobs that this worker holds, which are of these queues."""
     row = fetch_one(connection, _CHANGES, {"worker_id": worker_id, "queues": list(queues)})
     assert row is not None
     return Changes(frozenset(row[0]), frozenset(row[1]))

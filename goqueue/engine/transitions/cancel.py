@@ -65,7 +65,7 @@ _ACKNOWLEDGE = """
 
 
 class Cancelled(NamedTuple):
-    """What a cancel came to, by the ids of the jobs.
+    """The result of a cancel, by the ids of the jobs.
 
     Attributes:
         ended: they are cancelled.

@@ -116,7 +116,7 @@ def claim(
 
 
 def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Those of these (id, fence) messages whose job is queued under it, in a row that somebody has locked."""
+    """Read which of these (id, fence) messages have a job that is queued under it, in a locked row."""
     return set(fetch_all(connection, _LOCKED, key_arrays(messages)))
 
 

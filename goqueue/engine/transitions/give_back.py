@@ -73,7 +73,7 @@ class GivenBack(NamedTuple):
 
 
 class Returns(NamedTuple):
-    """What giving claims back came to: the jobs, and those that a cancelled one of them released."""
+    """The result of giving claims back: the jobs, and those that a cancelled one of them released."""
 
     jobs: list[GivenBack]
     released: list[Released]

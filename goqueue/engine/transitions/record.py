@@ -99,7 +99,7 @@ _LOCK_ENDING = """
 
 
 class Recorded(NamedTuple):
-    """What recording outcomes came to: the (id, fence) pairs, and the jobs that were released by it."""
+    """The result of recording outcomes: the (id, fence) pairs, and the jobs that were released by it."""
 
     keys: set[tuple[int, int]]
     released: list[Released]
@@ -130,7 +130,7 @@ def record(
 
 
 def still_running(connection: Connection, keys: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Those of these (id, fence) that are running under that fence, whoever has locked them."""
+    """Read those of these (id, fence) that are running under that fence, whoever has locked them."""
     wanted = key_arrays(keys)
     return set(fetch_all(connection, _STILL_RUNNING, wanted)) if wanted["ids"] != "{}" else set()
 

@@ -90,7 +90,7 @@ class SetAside(NamedTuple):
 
 
 def is_of_a_row(error: DatabaseRefusedError) -> bool:
-    """Whether PostgreSQL refused a value (a constraint, a number out of range), and not the statement."""
+    """Say whether PostgreSQL refused a value (a constraint, a number out of range), and not the statement."""
     cause = error.__cause__
     if isinstance(cause, DBAPIError):
         cause = cause.orig

@@ -86,7 +86,7 @@ class BlockedKey:
 def page(
     connection: Connection, queue: str, *, after: str, limit: int, keys_max: int = KEYS_MAX
 ) -> tuple[list[BlockedKey], str | None]:
-    """The blocked keys behind `after`, and behind which key the next page begins; None: there is none.
+    """Read the blocked keys behind `after`, and behind which key the next page begins; None: there is none.
 
     A page that looked at `keys_max` keys ends, however few of them are blocked.
     """

@@ -129,7 +129,7 @@ _STARTS = f"""
 
 
 def position_of(connection: Connection, job: JobFacts, *, by_key: bool, weight: int) -> Position | None:
-    """How many jobs come before a queued one; None while it has no place in the order.
+    """Tell how many jobs come before a queued one; None while it has no place in the order.
 
     `by_key`: the keys of its queue take turns, and its own may start `weight` jobs in one.
     """
@@ -164,7 +164,7 @@ def _in_turns(connection: Connection, parameters: Parameters, own: int, others: 
 
 
 def starts_per_second(connection: Connection, queue: str, now: datetime) -> float:
-    """The starts of a queue a second, over the last minute or since the first start in it."""
+    """Read the starts of a queue a second, over the last minute or since the first start in it."""
     row = fetch_one(connection, _STARTS, {"queue": queue})
     assert row is not None
     starts, first, since = row
