@@ -146,7 +146,7 @@ class RollupCount:
 
 
 def lock_progress(connection: Connection, length: StepLength) -> datetime | None:
-    """Lock until when these steps are counted; None: they never were. Held until the transaction ends."""
+    """Lock the progress of these steps until the transaction ends; up to when they are counted, or None."""
     row = fetch_one(connection, _LOCK, {"step_seconds": length.seconds})
     return row[0] if row else None
 
