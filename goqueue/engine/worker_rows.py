@@ -42,7 +42,7 @@ SERVING = f"{ALIVE} AND command IS NULL"
 
 
 class WorkerCommand(StrEnum):
-    """A command of an operator to a worker process. None: do what every worker does."""
+    """What an operator wants of a worker process. None: what every worker does."""
 
     #: Fetch no more jobs, finish those that it has, and stay.
     QUIET = "quiet"
