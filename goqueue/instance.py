@@ -30,7 +30,7 @@ from goqueue.engine.queue_directory import QueueDirectory
 from goqueue.engine.queue_rows import Queue
 from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions.cancellation import Cancelled
+from goqueue.engine.transitions.cancel import Cancelled
 from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import Worker, WorkerCommand
 from goqueue.errors import ConfigurationError
@@ -121,7 +121,7 @@ class GoQueue:
     @cached_property
     def editor(self) -> Editor:
         """The editor and replayer of jobs."""
-        return Editor(self.settings, self.database, self.broker, self.creator)
+        return Editor(self.database, self.broker, self.creator)
 
     def __enter__(self) -> Self:
         return self
@@ -260,7 +260,7 @@ class GoQueue:
             IllegalTransitionError: it ended otherwise.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        return cancel.cancel_job(self.database, self.settings, job_id)
+        return cancel.cancel_job(self.database, job_id)
 
     def cancel_many(self, ids: Sequence[int]) -> Cancelled:
         """Cancel those of the jobs that have not ended, in one transaction.
@@ -268,7 +268,7 @@ class GoQueue:
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        return cancel.cancel_jobs(self.database, self.settings, ids)
+        return cancel.cancel_jobs(self.database, ids)
 
     def retry(
         self,
@@ -298,7 +298,7 @@ class GoQueue:
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        return retry.retry_jobs(self.database, self.settings, self.creator, ids)
+        return retry.retry_jobs(self.database, self.creator, ids)
 
     def edit(
         self,

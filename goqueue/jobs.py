@@ -51,11 +51,11 @@ FINAL_STATUSES = frozenset(
     {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED},
 )
 
-LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+#: What clients may ask for, by the state that a job is in. (All that ever happens to a job is in the table
+#: `TRANSITIONS` of `goqueue.engine.transitions`.) A blocked job is released by what it waits for alone.
+CLIENT_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.EXPIRED}),
-    JobStatus.BLOCKED: frozenset(
-        {JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED},
-    ),
+    JobStatus.BLOCKED: frozenset({JobStatus.CANCELLED}),
     JobStatus.RUNNING: frozenset(
         {JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED},
     ),
@@ -64,9 +64,6 @@ LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
     JobStatus.EXPIRED: frozenset(),
 }
-
-#: What clients may ask for: a blocked job is released by what it waits for, and by nobody else.
-CLIENT_TRANSITIONS = LEGAL_TRANSITIONS | {JobStatus.BLOCKED: frozenset({JobStatus.CANCELLED})}
 
 
 class AttemptOutcome(enum.StrEnum):

@@ -18,10 +18,10 @@ from goqueue.api.job_requests import JobRequests
 from goqueue.api.security import client_of
 from goqueue.db.database import Connection
 from goqueue.engine import idempotency_rows as idempotency
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.options.uniqueness import of_client
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, JobDocument, as_json
 from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.dependency_rows import LINKS_MAX, Link
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import JobStatus, OnParentFailure
 
 

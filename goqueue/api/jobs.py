@@ -13,12 +13,12 @@ from goqueue.api.create import CreateJobResource
 from goqueue.api.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.set_status import set_status
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.jobs import JobStatus
 
 
 class JobsResource(CreateJobResource):
@@ -101,11 +101,8 @@ class StatusResource:
         """Move the job, where the state machine allows it."""
         context = self._context
         wanted = validate(SetStatus, read_document(request, context.settings.job_max_bytes)).status
-        head_start = context.settings.priority_head_start_seconds
-        with context.database.transaction() as connection:
-            job_store.set_status(connection, job_id, wanted, head_start_seconds=head_start)
-            if wanted in FINAL_STATUSES:
-                dependency_store.settle(connection, [job_id], head_start_seconds=head_start)
+        with context.database.autocommit() as connection:
+            set_status(connection, job_id, wanted)
         response.status = falcon.HTTP_204
 
 

@@ -6,16 +6,16 @@ done or not, whoever dies in the middle of it, and two operators never take the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
 from goqueue.bulk.actions import BulkAction, BulkState
-from goqueue.db.statements import Values, array, fetch_all, fetch_one
+from goqueue.db.statements import Values, fetch_all, fetch_one
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.errors import BulkOperationEndedError, BulkOperationNotFoundError
@@ -23,13 +23,9 @@ from goqueue.jobs import JobStatus
 
 __all__ = [
     "BulkOperation",
-    "CanaryCounts",
     "NewBulkOperation",
     "abort",
-    "add_canaries",
     "advance",
-    "canaries",
-    "canary_ids",
     "create",
     "finish",
     "get",
@@ -63,22 +59,6 @@ _FINISH = f"""
     UPDATE bulk_operations SET state = %(state)s, reason = %(reason)s, finished_at = now(), updated_at = now()
     WHERE id = %(id)s AND finished_at IS NULL
     RETURNING {_COLUMNS}
-"""
-
-# A canary that somebody deleted is neither.
-_CANARIES = """
-    SELECT count(*), count(*) FILTER (WHERE jobs.finished_at IS NULL AND jobs.id IS NOT NULL),
-           count(*) FILTER (WHERE jobs.status = 'completed'), count(*) FILTER (WHERE jobs.status = 'running')
-    FROM bulk_canaries LEFT JOIN jobs ON jobs.id = bulk_canaries.job_id
-    WHERE operation_id = %(id)s
-"""
-
-
-# Those that the others wait for come first.
-_CANARY_IDS = """
-    SELECT jobs.id FROM bulk_canaries JOIN jobs ON jobs.id = bulk_canaries.job_id
-    WHERE operation_id = %(id)s
-    ORDER BY jobs.status = 'completed', jobs.finished_at IS NOT NULL, jobs.id LIMIT %(limit)s
 """
 
 
@@ -133,20 +113,6 @@ class BulkOperation:
     finished_at: datetime | None
 
 
-class CanaryCounts(NamedTuple):
-    """How the first jobs of an operation are doing."""
-
-    total: int
-    unfinished: int
-    completed: int
-    running: int
-
-    @property
-    def failed(self) -> int:
-        """Those that ended otherwise."""
-        return self.total - self.unfinished - self.completed
-
-
 def create(connection: Connection, new: NewBulkOperation) -> BulkOperation:
     """Begin an operation over the jobs that the filter finds now."""
     newest_id = job_lists.newest_id(connection)
@@ -170,7 +136,7 @@ def create(connection: Connection, new: NewBulkOperation) -> BulkOperation:
 
 
 def get(connection: Connection, operation_id: int) -> BulkOperation:
-    """The operation.
+    """Read the operation with an id.
 
     Raises:
         BulkOperationNotFoundError: there is none with this id.
@@ -184,7 +150,7 @@ def get(connection: Connection, operation_id: int) -> BulkOperation:
 
 
 def list_newest(connection: Connection, *, limit: int, before_id: int | None = None) -> list[BulkOperation]:
-    """The newest operations, below an id."""
+    """Read the newest operations, below an id."""
     rows = fetch_all(
         connection,
         f"SELECT {_COLUMNS} FROM bulk_operations WHERE %(before)s::bigint IS NULL OR id < %(before)s "
@@ -195,7 +161,7 @@ def list_newest(connection: Connection, *, limit: int, before_id: int | None = N
 
 
 def unfinished(connection: Connection) -> list[int]:
-    """The ids of the operations that go on, oldest first."""
+    """Read the ids of the operations that go on, oldest first."""
     rows = fetch_all(connection, "SELECT id FROM bulk_operations WHERE finished_at IS NULL ORDER BY id", {})
     return [row[0] for row in rows]
 
@@ -222,7 +188,7 @@ def advance(
 
 
 def run_on(connection: Connection, operation_id: int) -> None:
-    """The canaries completed: canary → running."""
+    """Go on with the others, as the canaries completed: canary → running."""
     connection.exec_driver_sql(
         "UPDATE bulk_operations SET state = 'running', updated_at = now() "
         "WHERE id = %(id)s AND state = 'canary'",
@@ -233,7 +199,7 @@ def run_on(connection: Connection, operation_id: int) -> None:
 def finish(
     connection: Connection, operation_id: int, state: BulkState, *, reason: str | None = None
 ) -> BulkOperation | None:
-    """It ends: canary and running → a final state; None: it had ended before."""
+    """End an operation: canary and running → a final state; None: it had ended before."""
     row = fetch_one(connection, _FINISH, {"id": operation_id, "state": state.value, "reason": reason})
     return None if row is None else _from_row(row)
 
@@ -250,27 +216,6 @@ def abort(connection: Connection, operation_id: int, *, reason: str | None = Non
     if operation.state is not BulkState.ABORTED:
         raise BulkOperationEndedError(operation_id, operation.state)
     return operation
-
-
-def add_canaries(connection: Connection, operation_id: int, job_ids: Iterable[int]) -> None:
-    """Remember the jobs on whose success the others depend."""
-    connection.exec_driver_sql(
-        "INSERT INTO bulk_canaries (operation_id, job_id) SELECT %(id)s, unnest(%(ids)s::bigint[])",
-        {"id": operation_id, "ids": array(job_ids)},
-    )
-
-
-def canaries(connection: Connection, operation_id: int) -> CanaryCounts:
-    """How they are doing."""
-    row = fetch_one(connection, _CANARIES, {"id": operation_id})
-    assert row is not None
-    return CanaryCounts(*row)
-
-
-def canary_ids(connection: Connection, operation_id: int, *, limit: int) -> list[int]:
-    """The ids of some of them, those that have not completed first."""
-    rows = fetch_all(connection, _CANARY_IDS, {"id": operation_id, "limit": limit})
-    return [row[0] for row in rows]
 
 
 def filter_document(wanted: JobFilter) -> dict[str, Any]:

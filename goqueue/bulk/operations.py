@@ -12,12 +12,12 @@ from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk.actions import MAX_IDS, BulkAction, problems_of, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import BulkOperationNotFoundError, InvalidJobError
 from goqueue.insight import failure_rows as failure_store
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus

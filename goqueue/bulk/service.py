@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 
 from goqueue import failpoints
+from goqueue.bulk import canary_rows as canary_store
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk.actions import STEP_MAX, BulkAction, BulkState, allowance, due_after
 from goqueue.bulk.operation_rows import BulkOperation
@@ -16,9 +17,10 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.db.statements import current_time
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.observability import metrics
 from goqueue.scheduler.parts import Parts
@@ -92,7 +94,7 @@ class BulkOperator:
 
     def _go_on(self, connection: Connection, operation: BulkOperation) -> int:
         if operation.state is BulkState.CANARY:
-            canaries = bulk_store.canaries(connection, operation.id)
+            canaries = canary_store.count(connection, operation.id)
             missing = (operation.canary or 0) - canaries.total
             if missing <= 0 or operation.after_id >= operation.up_to_id:
                 _judge(connection, operation, canaries)
@@ -118,7 +120,7 @@ class BulkOperator:
         )
         changed = self._change(connection, operation, ids)
         if operation.state is BulkState.CANARY:
-            bulk_store.add_canaries(connection, operation.id, changed)
+            canary_store.add(connection, operation.id, changed)
         bulk_store.advance(
             connection,
             operation.id,
@@ -132,22 +134,21 @@ class BulkOperator:
 
     def _change(self, connection: Connection, operation: BulkOperation, ids: list[int]) -> list[int]:
         """Do the action; the ids of the jobs that were in a state for it."""
-        head_start = self._settings.priority_head_start_seconds
         match operation.action:
             case BulkAction.RETRY:
-                retried = job_store.retry(connection, ids, head_start_seconds=head_start)
+                retried = retry(connection, ids)
                 return [row[0] for row in retried]
             case BulkAction.CANCEL:
-                cancelled = cancellation.cancel(connection, ids, head_start_seconds=head_start)
+                cancelled = cancel(connection, ids)
                 return [*cancelled.ended, *cancelled.requested]
             case BulkAction.DELETE:
                 return cleaning.delete_final(connection, ids)
             case BulkAction.SET_PRIORITY:
                 priority = operation.arguments["priority"]
-                return job_store.set_priority(connection, ids, priority, head_start_seconds=head_start)
+                return job_store.set_priority(connection, ids, priority)
 
 
-def _judge(connection: Connection, operation: BulkOperation, canaries: bulk_store.CanaryCounts) -> None:
+def _judge(connection: Connection, operation: BulkOperation, canaries: canary_store.CanaryCounts) -> None:
     """Go on when every canary completed; wait while one is not final."""
     if canaries.unfinished:
         return

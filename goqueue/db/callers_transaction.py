@@ -10,14 +10,21 @@ import psycopg
 from sqlalchemy import Connection, NestedTransaction, event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
+from goqueue.config.settings import Settings
+from goqueue.db.statements import HEAD_START
+
 __all__ = ["CallersTransaction", "at_commit", "joined"]
 
 #: What an application may hand over.
 CallersTransaction = Session | scoped_session[Any] | Connection
 
 
-def joined(transaction: CallersTransaction) -> Connection:
-    """The connection of a caller's session, whose transaction statements join.
+def joined(transaction: CallersTransaction, settings: Settings) -> Connection:
+    """Return the connection of a caller's session, whose transaction GoQueue's statements join.
+
+    Args:
+        transaction: a session or a connection of SQLAlchemy's, on psycopg 3.
+        settings: what the statements have to know of them is noted in the connection's `info`.
 
     Raises:
         TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
@@ -34,6 +41,7 @@ def joined(transaction: CallersTransaction) -> Connection:
             "session: expected one whose engine was made with postgresql+psycopg://, "
             f"got one on {transaction.dialect.name}+{transaction.dialect.driver}"
         )
+    transaction.info[HEAD_START] = settings.priority_head_start_seconds
     return transaction
 
 

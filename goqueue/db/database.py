@@ -23,11 +23,13 @@ from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT, read_stored_json, readable
 from goqueue.config.settings import Settings
 from goqueue.db.server_connection import Server, ServerConnection
 from goqueue.db.sqlstates import Verdict, verdict_of
+from goqueue.db.statements import HEAD_START
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
 
@@ -69,6 +71,8 @@ class Database:
     ) -> None:
         self.engine = _create_engine(settings, pool_size or settings.database_pool_size, application_name)
         event.listen(self.engine, "connect", self._note_generation)
+        self._head_start_seconds = settings.priority_head_start_seconds
+        event.listen(self.engine, "connect", self._note_head_start)
         if on_connect is not None:
             event.listen(self.engine, "connect", lambda connection, _record: on_connect(connection))
         event.listen(self.engine, "checkout", self._refuse_bad_connection)
@@ -187,6 +191,9 @@ class Database:
 
     def _note_generation(self, connection: ServerConnection, _record: object) -> None:
         connection.generation = self._generation
+
+    def _note_head_start(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[HEAD_START] = self._head_start_seconds
 
     def _refuse_bad_connection(
         self, connection: psycopg.Connection[Any], _record: object, _proxy: object

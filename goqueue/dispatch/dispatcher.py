@@ -236,9 +236,8 @@ class Dispatcher:
             self._queues[queue].frontier = None
 
     def _make_due(self) -> int:
-        head_start = self._settings.priority_head_start_seconds
         with self._database.autocommit() as connection:
-            return self._due_looks.make_due(connection, head_start_seconds=head_start)
+            return self._due_looks.make_due(connection)
 
     def _refill(self, counts: Counts) -> None:
         """Push to every runway that has room for it."""
@@ -381,11 +380,7 @@ class Dispatcher:
     def _set_aside(self) -> int:
         """Make dead letters of rows that cannot be dispatched, and say so; how many."""
         with self._database.autocommit() as connection:
-            found = set_aside_unreadable(
-                connection,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-                limit=SET_ASIDE_LIMIT,
-            )
+            found = set_aside_unreadable(connection, limit=SET_ASIDE_LIMIT)
         for job in found:
             metrics.JOBS_SET_ASIDE.labels(job.queue).inc()
             log.error("job_set_aside", **job._asdict())

@@ -74,7 +74,6 @@ class GovernedQueues:
                 0,
                 Window(floor, ceiling, floor),
                 QueueRates(name),
-                self._settings.priority_head_start_seconds,
             )
             state.threads = threads.get(name, 0)
             state.runnable = self._routes.known_by_some(name)

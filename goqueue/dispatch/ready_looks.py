@@ -164,14 +164,12 @@ class DueLooks:
         self._turns = LookTurns()
         self._mark: datetime | None = None
 
-    def make_due(self, connection: Connection, *, head_start_seconds: float) -> int:
+    def make_due(self, connection: Connection) -> int:
         """As `ready_store.make_due`; how many there were."""
         full = self._turns.due({"due"})
         started = time.monotonic()
         try:
-            due = ready_store.make_due(
-                connection, head_start_seconds=head_start_seconds, after=None if full else self._mark
-            )
+            due = ready_store.make_due(connection, after=None if full else self._mark)
         finally:
             seconds = time.monotonic() - started
             if full:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.options.arguments import expect_id
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
-from goqueue.engine.transitions.cancellation import Cancelled
+from goqueue.engine.transitions.cancel import Cancelled, cancel
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import Job, JobStatus
 
 __all__ = ["cancel_job", "cancel_jobs"]
 
 
-def cancel_job(database: Database, settings: Settings, job_id: int) -> Job:
+def cancel_job(database: Database, job_id: int) -> Job:
     """Cancel an unfinished job, and return it as it is now; see `GoQueue.cancel`."""
     expect_id("job_id", job_id, JobNotFoundError)
-    cancelled = cancel_jobs(database, settings, [job_id])
+    cancelled = cancel_jobs(database, [job_id])
     with database.autocommit() as connection:
         job = job_store.get(connection, job_id)
     if not any(cancelled) and job.status is not JobStatus.CANCELLED:
@@ -27,7 +25,7 @@ def cancel_job(database: Database, settings: Settings, job_id: int) -> Job:
     return job
 
 
-def cancel_jobs(database: Database, settings: Settings, ids: Sequence[int]) -> Cancelled:
+def cancel_jobs(database: Database, ids: Sequence[int]) -> Cancelled:
     """Cancel those of the jobs that have not ended, in one transaction."""
     with database.autocommit() as connection:
-        return cancellation.cancel(connection, ids, head_start_seconds=settings.priority_head_start_seconds)
+        return cancel(connection, ids)

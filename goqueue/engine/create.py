@@ -57,7 +57,7 @@ class JobCreator:
         self._ensure_queues([job.queue])
         begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
         with begin() as connection:
-            created = creation_store.create(connection, job, head_start_seconds=self._head_start)
+            created = creation_store.create(connection, job)
         failpoints.hit("after_commit_before_push")
         row = created.job
         if not created.deduplicated and row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
@@ -79,7 +79,7 @@ class JobCreator:
         self._ensure_queues({job.queue for job in jobs})
         begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
         with begin() as connection:
-            created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
+            created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_commit_before_push")
         self.announce(jobs, created)
         return created
@@ -93,13 +93,13 @@ class JobCreator:
             TypeError: `transaction` is nothing that a job can be inserted with.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        connection = joined(transaction)
+        connection = joined(transaction, self._settings)
         self._ensure_queues({node.job.queue for node in nodes})
         if not connection.in_transaction():
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
             # connection: without this the caller's commit would commit nothing.
             connection.begin()
-        created = creation_store.create_many(connection, nodes, head_start_seconds=self._head_start)
+        created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_insert")
         at_commit(transaction, lambda: count(zip((node.job for node in nodes), created, strict=True)))
         return created
@@ -107,11 +107,11 @@ class JobCreator:
     def insert_one(self, connection: Connection, job: NewJob) -> Created:
         """Insert one job in an open transaction of GoQueue's own; after its commit, `announce` it."""
         queue_store.ensure(connection, [job.queue])
-        return creation_store.create(connection, job, head_start_seconds=self._head_start)
+        return creation_store.create(connection, job)
 
     def insert(self, connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
         """Insert jobs in an open transaction of GoQueue's own; after its commit, `announce` them."""
-        return insert(self._settings, connection, nodes)
+        return insert(connection, nodes)
 
     def announce(self, jobs: Sequence[NewJob], created: Sequence[CreatedNode]) -> None:
         """Push and count what was just committed."""
@@ -133,10 +133,6 @@ class JobCreator:
         """Wait until Redis has answered every push so far."""
         self._pusher.flush()
 
-    @property
-    def _head_start(self) -> float:
-        return self._settings.priority_head_start_seconds
-
     def _ensure_queues(self, names: Iterable[str]) -> None:
         """Queues are rows; this process inserts each at most once."""
         new = set(names) - self._known_queues
@@ -146,15 +142,13 @@ class JobCreator:
             self._known_queues |= new
 
 
-def insert(settings: Settings, connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
     """Insert jobs, and their queues where these are new, in an open transaction; `count` them after its end.
 
     For those that leave the push to the dispatcher: ticks of schedules, and follow-ups of outcomes.
     """
     queue_store.ensure(connection, {node.job.queue for node in nodes})
-    return creation_store.create_many(
-        connection, nodes, head_start_seconds=settings.priority_head_start_seconds
-    )
+    return creation_store.create_many(connection, nodes)
 
 
 def count(created: Iterable[tuple[NewJob, CreatedNode]]) -> None:

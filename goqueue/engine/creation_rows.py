@@ -15,6 +15,7 @@ from goqueue.engine import (
 from goqueue.engine import (
     graph_rows as new_graphs,
 )
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import (
     new_job_rows as new_jobs,
 )
@@ -23,7 +24,6 @@ from goqueue.engine import (
 )
 from goqueue.engine.edit_rows import JobEdit
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.transitions import jobs
 from goqueue.engine.unique_rows import KeyHolder
 from goqueue.errors import InvalidJobError, UniqueKeyHeldError
 from goqueue.jobs import Job, JobStatus, NewJob, UniqueMode
@@ -36,7 +36,7 @@ REPLACED_BY = "a create with the same unique key"
 
 
 class Created(NamedTuple):
-    """What a create came to.
+    """The result of the create of one job.
 
     Attributes:
         deduplicated: nothing was created: the job is the holder of the unique key.
@@ -52,7 +52,7 @@ class Created(NamedTuple):
 
 
 class CreatedNode(NamedTuple):
-    """What the create of one of many came to; its status is meant only for new ones."""
+    """The result of the create of one of many; its status is meant only for new ones."""
 
     id: int
     status: JobStatus
@@ -60,16 +60,16 @@ class CreatedNode(NamedTuple):
 
 
 def is_simple(job: NewJob) -> bool:
-    """Whether one INSERT makes it, without a transaction around it."""
+    """Say whether one INSERT makes the job, without a transaction around it."""
     return job.unique is None and not job.depends_on
 
 
 def are_simple(nodes: Sequence[NewNode]) -> bool:
-    """Whether one INSERT makes them all."""
+    """Say whether one INSERT makes the jobs of all nodes."""
     return all(is_simple(node.job) and not node.after for node in nodes)
 
 
-def create(connection: Connection, job: NewJob, *, head_start_seconds: float) -> Created:
+def create(connection: Connection, job: NewJob) -> Created:
     """Create one job, or find the holder of its unique key, in the connection's transaction.
 
     The job gets the trace that the calling code is in, or, where this process makes spans, the span of this.
@@ -80,29 +80,27 @@ def create(connection: Connection, job: NewJob, *, head_start_seconds: float) ->
     """
     creation = tracing.begin_create([job])
     if creation is None:
-        return _create(connection, job, head_start_seconds)
+        return _create(connection, job)
     with creation:
-        created = _create(connection, creation.jobs[0], head_start_seconds)
+        created = _create(connection, creation.jobs[0])
         creation.made([created.job.id], deduplicated=int(created.deduplicated))
         _link_parents(connection, creation)
     return created
 
 
-def _create(connection: Connection, job: NewJob, head_start_seconds: float) -> Created:
+def _create(connection: Connection, job: NewJob) -> Created:
     if job.unique is None:
-        return Created(_insert(connection, job, head_start_seconds))
+        return Created(_insert(connection, job))
     unique_keys.lock(connection, [job.unique.key])
-    holder = _meet_holder(connection, job, head_start_seconds)
+    holder = _meet_holder(connection, job)
     if holder is not None:
-        return Created(jobs.get(connection, holder.id), deduplicated=True)
-    row = _insert(connection, job, head_start_seconds)
+        return Created(job_store.get(connection, holder.id), deduplicated=True)
+    row = _insert(connection, job)
     unique_keys.bind(connection, {row.id: job.unique})
     return Created(row)
 
 
-def create_many(
-    connection: Connection, nodes: Sequence[NewNode], *, head_start_seconds: float
-) -> list[CreatedNode]:
+def create_many(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
     """Create the jobs of a graph, in the connection's transaction; what became of each, in their order.
 
     The keys are taken in the order of their text, all before the first job is inserted, so that two batches
@@ -115,29 +113,25 @@ def create_many(
     """
     creation = tracing.begin_create([node.job for node in nodes])
     if creation is None:
-        return _create_many(connection, nodes, head_start_seconds)
+        return _create_many(connection, nodes)
     with creation:
         traced = [replace(node, job=job) for node, job in zip(nodes, creation.jobs, strict=True)]
-        created = _create_many(connection, traced, head_start_seconds)
+        created = _create_many(connection, traced)
         creation.made([row.id for row in created], deduplicated=sum(row.deduplicated for row in created))
         _link_parents(connection, creation)
     return created
 
 
-def _create_many(
-    connection: Connection, nodes: Sequence[NewNode], head_start_seconds: float
-) -> list[CreatedNode]:
+def _create_many(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
     if are_simple(nodes):
-        ids = new_jobs.insert_many(
-            connection, [node.job for node in nodes], head_start_seconds=head_start_seconds
-        )
+        ids = new_jobs.insert_many(connection, [node.job for node in nodes])
         return [CreatedNode(job_id, JobStatus.QUEUED) for job_id in ids]
-    plan = _plan(connection, nodes, head_start_seconds)
-    inserted = _insert_graph(connection, plan, head_start_seconds)
+    plan = _plan(connection, nodes)
+    inserted = _insert_graph(connection, plan)
     rules = {row.id: node.job.unique for row, node in zip(inserted, plan.new, strict=True)}
     unique_keys.bind(connection, {job_id: rule for job_id, rule in rules.items() if rule})
     for position in sorted(plan.suppressed_here):
-        _meet_holder(connection, nodes[position].job, head_start_seconds)
+        _meet_holder(connection, nodes[position].job)
     return [
         CreatedNode(*inserted[place], deduplicated=position in plan.suppressed_here)
         if (place := plan.places.get(position)) is not None
@@ -150,7 +144,7 @@ def _link_parents(connection: Connection, creation: tracing.Creation) -> None:
     """Link the span of a create to the traces of the jobs that were there before, and are waited for."""
     parents = {parent for job in creation.jobs for parent in job.depends_on}
     if creation.has_spans and parents:
-        creation.link(jobs.traceparents(connection, parents))
+        creation.link(job_store.traceparents(connection, parents))
 
 
 @dataclass(slots=True)
@@ -184,7 +178,7 @@ class _Plan:
             self.new.append(node)
 
 
-def _plan(connection: Connection, nodes: Sequence[NewNode], head_start_seconds: float) -> _Plan:
+def _plan(connection: Connection, nodes: Sequence[NewNode]) -> _Plan:
     keys = {node.job.unique.key for node in nodes if node.job.unique}
     unique_keys.lock(connection, keys)
     held = unique_keys.holders_of(connection, keys)
@@ -193,7 +187,7 @@ def _plan(connection: Connection, nodes: Sequence[NewNode], head_start_seconds: 
         unique = node.job.unique
         holder = None
         if unique and unique.key in held:
-            holder = _meet(connection, node.job, held[unique.key], head_start_seconds)
+            holder = _meet(connection, node.job, held[unique.key])
             if holder is None:
                 del held[unique.key]
         plan.add(position, node, holder)
@@ -211,9 +205,7 @@ def _taken_here(plan: _Plan, node: NewNode) -> bool:
     return born in taker.job.unique.states
 
 
-def _insert_graph(
-    connection: Connection, plan: _Plan, head_start_seconds: float
-) -> list[new_graphs.Inserted]:
+def _insert_graph(connection: Connection, plan: _Plan) -> list[new_graphs.Inserted]:
     """Insert the new ones; what they wait for may be another job of the batch, or one that exists."""
     nodes = []
     for node in plan.new:
@@ -224,40 +216,38 @@ def _insert_graph(
     if not nodes:
         return []
     try:
-        return new_graphs.insert(connection, nodes, head_start_seconds=head_start_seconds)
+        return new_graphs.insert(connection, nodes)
     except CycleError:
         raise InvalidJobError({"jobs": "they wait for each other in a circle"}) from None
 
 
-def _insert(connection: Connection, job: NewJob, head_start_seconds: float) -> Job:
+def _insert(connection: Connection, job: NewJob) -> Job:
     if not job.depends_on:
-        return new_jobs.insert(connection, job, head_start_seconds=head_start_seconds)
-    (inserted,) = new_graphs.insert(connection, [NewNode(job)], head_start_seconds=head_start_seconds)
-    return jobs.get(connection, inserted.id)
+        return new_jobs.insert(connection, job)
+    (inserted,) = new_graphs.insert(connection, [NewNode(job)])
+    return job_store.get(connection, inserted.id)
 
 
-def _meet(
-    connection: Connection, job: NewJob, holder: KeyHolder | None, head_start_seconds: float
-) -> KeyHolder | None:
+def _meet(connection: Connection, job: NewJob, holder: KeyHolder | None) -> KeyHolder | None:
     """Do to the holder of the job's key, which is locked, what the rule says; None: nobody has it any more.
 
     A holder that a worker claims meanwhile may have left the states of its key: it is looked at again.
     """
     assert job.unique is not None
     while holder is not None:
-        if holder.status not in edits.WAITING or _change(connection, holder, job, head_start_seconds):
+        if holder.status not in edits.WAITING or _change(connection, holder, job):
             return holder
         holder = unique_keys.holder_of(connection, job.unique.key)
     return None
 
 
-def _meet_holder(connection: Connection, job: NewJob, head_start_seconds: float) -> KeyHolder | None:
+def _meet_holder(connection: Connection, job: NewJob) -> KeyHolder | None:
     """`_meet` with whoever has the key now."""
     assert job.unique is not None
-    return _meet(connection, job, unique_keys.holder_of(connection, job.unique.key), head_start_seconds)
+    return _meet(connection, job, unique_keys.holder_of(connection, job.unique.key))
 
 
-def _change(connection: Connection, holder: KeyHolder, job: NewJob, head_start_seconds: float) -> bool:
+def _change(connection: Connection, holder: KeyHolder, job: NewJob) -> bool:
     """Change a waiting holder; False: it waits no more."""
     rule = job.unique
     assert rule is not None
@@ -267,7 +257,7 @@ def _change(connection: Connection, holder: KeyHolder, job: NewJob, head_start_s
                 holder.id, f"the unique key is held by job {holder.id}, which is of the type {holder.type}"
             )
         change = JobEdit(payload=job.payload, author=REPLACED_BY)
-        return edits.edit(connection, holder.id, change, head_start_seconds=head_start_seconds) is not None
+        return edits.edit(connection, holder.id, change) is not None
     if rule.mode is UniqueMode.DEBOUNCE and rule.debounce_max_seconds is not None:
         return edits.postpone(
             connection,
@@ -275,6 +265,5 @@ def _change(connection: Connection, holder: KeyHolder, job: NewJob, head_start_s
             available_at=job.available_at,
             delay_seconds=job.delay_seconds,
             max_seconds=rule.debounce_max_seconds,
-            head_start_seconds=head_start_seconds,
         )
     return True

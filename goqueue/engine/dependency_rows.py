@@ -60,22 +60,22 @@ class Link:
 
 
 def parents_of(connection: Connection, job_id: int) -> list[Link]:
-    """Everything that a job was created to wait for, by id."""
+    """Read everything that a job was created to wait for, by id."""
     return _links(connection, _PARENTS, job_id, pending=False)
 
 
 def pending_parents(connection: Connection, job_id: int, *, limit: int = LINKS_MAX) -> list[Link]:
-    """What a blocked job still waits for, by id."""
+    """Read what a blocked job still waits for, by id."""
     return _links(connection, _PARENTS, job_id, pending=True, limit=limit)
 
 
 def children_of(connection: Connection, job_id: int, *, limit: int = LINKS_MAX) -> list[Link]:
-    """The first jobs, by id, that were created to wait for a job."""
+    """Read the first jobs, by id, that were created to wait for a job."""
     return _links(connection, _CHILDREN, job_id, limit=limit)
 
 
 def results_of_parents(connection: Connection, job_id: int) -> dict[int, Any]:
-    """What the completed parents of a job returned, by their ids."""
+    """Read what the completed parents of a job returned, by their ids."""
     return {row[0]: row[1] for row in fetch_all(connection, _RESULTS, {"id": job_id})}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import FIRST, JOB_COLUMNS, fetch_all, fetch_one, job_from_row
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import Job, JobStatus
@@ -53,7 +54,7 @@ _EDIT = f"""
         unreadable_by = CASE WHEN %(payload)s::json IS NULL THEN unreadable_by END,
         unreadable_until = CASE WHEN %(payload)s::json IS NULL THEN unreadable_until END,
         rank = CASE WHEN status = 'queued' AND new_start <= now()
-            THEN GREATEST({FIRST}, new_start - make_interval(secs => new_priority * %(head_start)s)) END
+            THEN GREATEST({FIRST}, {rank_of("new_start", priority="new_priority")}) END
     FROM before WHERE id = job_id AND status = ANY(%(states)s)
     RETURNING {JOB_COLUMNS}
 """
@@ -62,7 +63,7 @@ _EDIT = f"""
 _POSTPONE = f"""
     UPDATE jobs SET available_at = start, updated_at = now(), admitted = admitted AND start <= now(),
         rank = CASE WHEN status = 'queued' AND start <= now()
-            THEN GREATEST({FIRST}, start - make_interval(secs => priority * %(head_start)s)) END
+            THEN GREATEST({FIRST}, {rank_of("start")}) END
     FROM (
         SELECT id AS job_id, GREATEST(available_at, LEAST(
             coalesce(%(available_at)s::timestamptz, now() + make_interval(secs => %(delay)s)),
@@ -93,7 +94,7 @@ _VERSIONS = """
 
 @dataclass(frozen=True, slots=True)
 class JobEdit:
-    """What a job shall become; None is as it is.
+    """An edit of a job, by what shall be different; None stays as it is.
 
     Attributes:
         payload: JSON text that fits the job's type.
@@ -108,7 +109,7 @@ class JobEdit:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a job was, or is.
+    """A version of a job: what it was, or is.
 
     Attributes:
         author: who made it of the version before, by their own account.
@@ -128,7 +129,6 @@ def edit(
     job_id: int,
     change: JobEdit,
     *,
-    head_start_seconds: float,
     states: Iterable[JobStatus] = WAITING,
 ) -> Job | None:
     """Edit a job that is in one of the states, in a transaction; None: it is in another one, or not there."""
@@ -139,7 +139,6 @@ def edit(
         "priority": change.priority,
         "available_at": change.available_at,
         "author": change.author,
-        "head_start": head_start_seconds,
     }
     if fetch_one(connection, _LOCK, parameters) is None:
         return None
@@ -154,7 +153,6 @@ def postpone(
     available_at: datetime | None,
     delay_seconds: float,
     max_seconds: float,
-    head_start_seconds: float,
 ) -> bool:
     """Push a job's start out, at most to so long after its creation; never closer. Whether it still waits."""
     parameters = {
@@ -162,13 +160,12 @@ def postpone(
         "available_at": available_at,
         "delay": delay_seconds,
         "max": max_seconds,
-        "head_start": head_start_seconds,
     }
     return fetch_one(connection, _POSTPONE, parameters) is not None
 
 
 def versions_of(connection: Connection, job_id: int) -> Sequence[Version]:
-    """What a job was before each of its edits, the oldest first, and what it is now.
+    """Read what a job was before each of its edits, the oldest first, and what it is now.
 
     Raises:
         JobNotFoundError: there is no such job.

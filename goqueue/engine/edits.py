@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.create import JobCreator
 from goqueue.engine.edit_rows import JobEdit, Version
@@ -19,7 +19,7 @@ from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
 from goqueue.engine.options.payloads import payload_of
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
 from goqueue.jobs import Job, JobStatus
 
@@ -44,19 +44,15 @@ class Editor:
     """Edits and replays jobs.
 
     Args:
-        settings: the settings of this GoQueue.
         database: where the jobs are.
         types: knows the declared types: a new payload has to fit.
         creator: pushes what may start at once.
     """
 
-    def __init__(
-        self, settings: Settings, database: Database, types: DeclaredTypes, creator: JobCreator
-    ) -> None:
+    def __init__(self, database: Database, types: DeclaredTypes, creator: JobCreator) -> None:
         self._database = database
         self._types = types
         self._creator = creator
-        self._head_start = settings.priority_head_start_seconds
 
     def edit(
         self,
@@ -78,7 +74,7 @@ class Editor:
             raise InvalidJobError({"body": "expected at least one of payload, priority and available_at"})
         change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author))
         with self._database.transaction() as connection:
-            job = edit_store.edit(connection, job_id, change, head_start_seconds=self._head_start)
+            job = edit_store.edit(connection, job_id, change)
             if job is None:
                 raise IllegalTransitionError(job_id, job_store.get(connection, job_id).status, "edited")
         if _is_ready(job):
@@ -111,12 +107,9 @@ class Editor:
                     connection,
                     job_id,
                     replace(change, available_at=None),
-                    head_start_seconds=self._head_start,
                     states=edit_store.REPLAYABLE,
                 )
-            retried = job_store.retry(
-                connection, [job_id], head_start_seconds=self._head_start, available_at=available_at
-            )
+            retried = retry(connection, [job_id], available_at=available_at)
             job = job_store.get(connection, job_id)
             if not retried:
                 self._refuse_retry(connection, job)

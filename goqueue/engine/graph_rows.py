@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import array, fetch_all
 from goqueue.engine import new_job_rows as new_jobs
-from goqueue.engine.transitions import dependencies
+from goqueue.engine.transitions.release import release_and_settle
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 
@@ -64,7 +64,7 @@ class Inserted(NamedTuple):
     status: JobStatus
 
 
-def insert(connection: Connection, nodes: Sequence[NewNode], *, head_start_seconds: float) -> list[Inserted]:
+def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[Inserted]:
     """Insert the jobs of a graph without cycles, in a transaction; what became of each, in their order.
 
     A job whose parents have all ended is decided at once, by its policy where one did not complete.
@@ -74,13 +74,13 @@ def insert(connection: Connection, nodes: Sequence[NewNode], *, head_start_secon
         graphlib.CycleError: jobs wait for each other.
     """
     statuses = _lock_parents(connection, nodes)
-    ids = _insert_jobs(connection, nodes, head_start_seconds)
+    ids = _insert_jobs(connection, nodes)
     edges = list(_edges(nodes, ids, statuses))
     if edges:
         fetch_all(connection, _INSERT_EDGES, {"edges": orjson.dumps(edges).decode()})
         parents = sorted({edge["parent_id"] for edge in edges})
         fetch_all(connection, _FLAG_PARENTS, {"ids": array(parents)})
-    waiting = _decide(connection, nodes, ids, head_start_seconds)
+    waiting = _decide(connection, nodes, ids)
     return [Inserted(job_id, waiting.get(job_id, JobStatus.QUEUED)) for job_id in ids]
 
 
@@ -99,7 +99,7 @@ def _lock_parents(connection: Connection, nodes: Sequence[NewNode]) -> dict[int,
     return statuses
 
 
-def _insert_jobs(connection: Connection, nodes: Sequence[NewNode], head_start_seconds: float) -> list[int]:
+def _insert_jobs(connection: Connection, nodes: Sequence[NewNode]) -> list[int]:
     """Parents before children, so that ids ascend on the way down, as locks do."""
     order: Sequence[int] = range(len(nodes))
     if any(node.after for node in nodes):
@@ -108,7 +108,6 @@ def _insert_jobs(connection: Connection, nodes: Sequence[NewNode], head_start_se
     inserted = new_jobs.insert_many(
         connection,
         [nodes[position].job for position in order],
-        head_start_seconds=head_start_seconds,
         blocked=[_waits(nodes[position]) for position in order],
     )
     by_position = dict(zip(order, inserted, strict=True))
@@ -127,16 +126,12 @@ def _edges(nodes: Sequence[NewNode], ids: Sequence[int], statuses: dict[int, Job
             }
 
 
-def _decide(
-    connection: Connection, nodes: Sequence[NewNode], ids: Sequence[int], head_start_seconds: float
-) -> dict[int, JobStatus]:
+def _decide(connection: Connection, nodes: Sequence[NewNode], ids: Sequence[int]) -> dict[int, JobStatus]:
     """Release what waits for nothing, and what follows from that; the statuses of all that waited."""
     waiting = [job_id for node, job_id in zip(nodes, ids, strict=True) if _waits(node)]
     if not waiting:
         return {}
-    freed = dependencies.release(connection, waiting, head_start_seconds=head_start_seconds)
-    ended = [child.id for child in freed if child.status in FINAL_STATUSES]
-    dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
+    release_and_settle(connection, waiting)
     rows = fetch_all(connection, _STATUSES, {"ids": array(waiting)})
     return {row[0]: JobStatus(row[1]) for row in rows}
 

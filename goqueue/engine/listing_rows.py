@@ -76,7 +76,7 @@ class Attempt:
 
 
 class Found(NamedTuple):
-    """What a search found.
+    """The jobs that a search found.
 
     Attributes:
         jobs: in the order of their ids, newest first.
@@ -102,7 +102,7 @@ class Chunk(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """How many jobs there are; where it is not exact, at least so many."""
+    """A number of jobs; where it is not exact, at least so many."""
 
     total: int
     exact: bool = True
@@ -111,7 +111,7 @@ class Counted(NamedTuple):
 def page(
     connection: Connection, wanted: JobFilter, *, limit: int, before_id: int | None = None
 ) -> tuple[list[Job], bool]:
-    """The newest jobs below an id, newest first, and whether there are more below them.
+    """Read the newest jobs below an id, newest first, and whether there are more below them.
 
     Not for a filter that searches: it may have to read the whole table for its next job.
     """
@@ -123,7 +123,7 @@ def page(
 
 
 def search(connection: Connection, wanted: JobFilter, *, limit: int, before_id: int | None = None) -> Found:
-    """The newest jobs below an id that a bounded look finds, newest first, and where to look on."""
+    """Read the newest jobs below an id that a bounded look finds, newest first, and where to look on."""
     walk = job_walks.walk(connection, wanted, limit=limit, below=before_id or MAX_JOB_ID)
     if not walk.ids:
         return Found([], walk.looked, walk.reached)
@@ -132,14 +132,14 @@ def search(connection: Connection, wanted: JobFilter, *, limit: int, before_id: 
 
 
 def newest_id(connection: Connection) -> int:
-    """The id of the newest job, or 0."""
+    """Read the id of the newest job, or 0."""
     row = fetch_one(connection, "SELECT coalesce(max(id), 0) FROM jobs", {})
     assert row is not None
     return int(row[0])
 
 
 def chunk(connection: Connection, wanted: JobFilter, *, after_id: int, up_to_id: int, limit: int) -> Chunk:
-    """The next jobs above an id, oldest first; of a filter that searches, those that a bounded look finds."""
+    """Read the next jobs above an id, oldest first; of a filter that searches, as a bounded look finds."""
     if wanted.searches:
         walk = job_walks.walk(
             connection, wanted, limit=limit, above=after_id, below=up_to_id + 1, newest_first=False
@@ -152,7 +152,7 @@ def chunk(connection: Connection, wanted: JobFilter, *, after_id: int, up_to_id:
 
 
 def count(connection: Connection, wanted: JobFilter, *, up_to_id: int) -> Counted:
-    """How many jobs there are, up to an id; of a filter that searches, how many a bounded look finds."""
+    """Tell how many jobs there are, up to an id; of a filter that searches, how many a bounded look finds."""
     if wanted.searches:
         walk = job_walks.walk(
             connection, wanted, limit=job_walks.LOOK_MAX, below=up_to_id + 1, newest_first=False
@@ -165,5 +165,5 @@ def count(connection: Connection, wanted: JobFilter, *, up_to_id: int) -> Counte
 
 
 def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
-    """The attempts of a job that have ended, in their order."""
+    """Read the attempts of a job that have ended, in their order."""
     return [Attempt(*row) for row in fetch_all(connection, _ATTEMPTS, {"id": job_id})]

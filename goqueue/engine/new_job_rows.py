@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import TRACEPARENT, fetch_all, fetch_one
+from goqueue.db.fragments import rank_of
+from goqueue.db.statements import TRACEPARENT, Values, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
 __all__ = ["insert", "insert_many"]
 
 # A row whose time has come gets its place in the order at once; the others get it when they are due.
 # The times are PostgreSQL's: a delay counts from the insertion, whatever the client's clock says.
-_INSERT = """
+_INSERT = f"""
     INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
                       time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
                       unique_key, tags)
     SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
            n.max_retries, n.start,
            CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
-               THEN n.start - make_interval(secs => n.priority * %(head_start)s) END,
+               THEN {rank_of("n.start", priority="n.priority")} END,
            n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
            coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
            coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags
@@ -49,18 +49,18 @@ _INSERT_TAGGED = f"""
 """
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved.
-_INSERT_MANY_PLAIN = """
+_INSERT_MANY_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     SELECT n.queue, n.type, n.payload, n.priority, n.max_retries,
-           now() - make_interval(secs => n.priority * %(head_start)s)
+           {rank_of("now()", priority="n.priority")}
     FROM json_to_recordset(%(jobs)s::json) AS n (
         queue text, type text, payload json, priority smallint, max_retries smallint)
     RETURNING id
 """
-_INSERT_PLAIN = """
+_INSERT_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
-            now() - make_interval(secs => %(head_start)s))
+            {rank_of("now()", priority="%(priority)s")})
     RETURNING id, available_at, created_at, NULL, NULL
 """
 
@@ -75,8 +75,22 @@ _BEYOND = [
 _said_beyond = attrgetter(*(setting.name for setting in _BEYOND))
 _NOTHING = tuple(setting.default for setting in _BEYOND)
 
+#: What a row has that nothing has happened to yet.
+_UNTOUCHED: dict[str, Any] = {
+    "attempts": 0,
+    "fence": 0,
+    "deaths": 0,
+    "quarantined": False,
+    "worker_id": None,
+    "result": None,
+    "error": None,
+    "reason": None,
+    "started_at": None,
+    "finished_at": None,
+}
 
-def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, blocked: bool = False) -> Job:
+
+def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job:
     """Insert one job, queued or blocked, and return its row."""
     if _is_plain(job) and not blocked:
         parameters = {
@@ -85,35 +99,33 @@ def insert(connection: Connection, job: NewJob, *, head_start_seconds: float, bl
             "payload": job.payload,
             "priority": job.priority,
             "max_retries": job.max_retries,
-            "head_start": job.priority * head_start_seconds,
         }
         row = fetch_one(connection, _INSERT_PLAIN, parameters)
     else:
         record = _new_job_record(job) | ({"blocked": True} if blocked else {})
         sql = _INSERT_TAGGED if job.tags else _INSERT_ONE
-        row = fetch_one(connection, sql, _parameters([record], head_start_seconds))
+        row = fetch_one(connection, sql, _parameters([record]))
     assert row is not None
-    return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, *row)
+    return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, row)
 
 
 def insert_many(
     connection: Connection,
     jobs: Sequence[NewJob],
     *,
-    head_start_seconds: float,
     blocked: Sequence[bool] | None = None,
 ) -> list[int]:
     """Insert many jobs, queued or blocked, in one statement; their ids, in the order of the jobs."""
     if not blocked and all(map(_is_plain, jobs)):
         records = [_plain_record(job) for job in jobs]
-        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters(records, head_start_seconds))
+        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters(records))
         return [row[0] for row in rows]
     records = [_new_job_record(job) for job in jobs]
     for record, waits in zip(records, blocked or (), strict=False):
         if waits:
             record["blocked"] = True
     sql = _INSERT_TAGGED if any(job.tags for job in jobs) else _INSERT_MANY
-    rows = fetch_all(connection, sql, _parameters(records, head_start_seconds))
+    rows = fetch_all(connection, sql, _parameters(records))
     return [row[0] for row in rows]
 
 
@@ -147,20 +159,13 @@ def _options_of(job: NewJob) -> Any:
     return None if job.options is None else orjson.Fragment(job.options)
 
 
-def _parameters(records: Sequence[dict[str, Any]], head_start_seconds: float) -> dict[str, Any]:
-    return {"jobs": orjson.dumps(records).decode(), "head_start": head_start_seconds}
+def _parameters(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"jobs": orjson.dumps(records).decode()}
 
 
-def _new_row(
-    job: NewJob,
-    status: JobStatus,
-    job_id: int,
-    available_at: datetime,
-    created_at: datetime,
-    expires_at: datetime | None,
-    deadline_at: datetime | None,
-) -> Job:
-    """The row that was just inserted; only what PostgreSQL decided has to come back."""
+def _new_row(job: NewJob, status: JobStatus, row: Values) -> Job:
+    """Make the row that was just inserted: only what PostgreSQL decided has to come back."""
+    job_id, available_at, created_at, expires_at, deadline_at = row
     return Job(
         id=job_id,
         queue=job.queue,
@@ -168,21 +173,11 @@ def _new_row(
         status=status,
         payload=orjson.loads(job.payload),
         priority=job.priority,
-        attempts=0,
         max_retries=job.max_retries,
-        fence=0,
-        deaths=0,
-        quarantined=False,
         available_at=available_at,
         time_limit_seconds=job.time_limit_seconds,
-        worker_id=None,
-        result=None,
-        error=None,
-        reason=None,
         created_at=created_at,
         updated_at=created_at,
-        started_at=None,
-        finished_at=None,
         concurrency_key=job.concurrency_key,
         rate_cost=job.rate_cost,
         expires_at=expires_at,
@@ -190,6 +185,7 @@ def _new_row(
         unique_key=None if job.unique is None else job.unique.key,
         traceparent=job.traceparent,
         tags=job.tags,
+        **_UNTOUCHED,
     )
 
 

@@ -145,7 +145,7 @@ def ensure(connection: Connection, names: Iterable[str]) -> None:
 
 
 def list_all(connection: Connection) -> list[Queue]:
-    """Every queue, by name."""
+    """Read every queue, by name."""
     rows = fetch_all(connection, f"SELECT {_COLUMNS} FROM queues ORDER BY name", {})
     return [Queue(*row) for row in rows]
 

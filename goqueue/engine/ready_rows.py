@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from goqueue.config.bounds import FIRST_MOMENT
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import LATER, READY, SUSPECT_ALONE, SUSPECT_BESIDE, rank_of
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
 
@@ -30,17 +31,14 @@ NEWCOMERS_LIMIT = 1000
 _MAKE_DUE = f"""
     WITH due AS MATERIALIZED (
         SELECT ctid AS place FROM jobs
-        WHERE status = 'queued' AND rank IS NULL AND available_at <= (SELECT now())
+        WHERE {LATER} AND available_at <= (SELECT now())
           AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
-    UPDATE jobs SET rank = GREATEST({FIRST}, available_at - make_interval(secs => priority * %(head_start)s))
+    UPDATE jobs SET rank = GREATEST({FIRST}, {rank_of("available_at")})
     WHERE ctid = ANY (ARRAY (SELECT place FROM due))
     RETURNING queue
 """
-
-# What may run beside others, in a process that has no other suspect.
-_BESIDE = "status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"
 
 #: The schemas that could not read the payload of a job, as long as it waits for another one.
 TRIED = "CASE WHEN unreadable_until > now() THEN unreadable_by END"
@@ -57,7 +55,7 @@ _NEXT_READY = f"""
     JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
-        WHERE jobs.queue = wanted.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = wanted.queue AND {READY}
           AND (rank, id) > (wanted.rank, wanted.id)
           AND CASE WHEN wanted.sorted THEN (wanted.types IS NULL OR type = ANY (wanted.types))
                                            AND (unreadable_until > now()) IS NOT TRUE
@@ -95,7 +93,7 @@ _NEXT_OF_LANES = f"""
     JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
-        WHERE jobs.queue = lane.queue AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = lane.queue AND {READY}
           AND CASE WHEN unreadable_until > now()
                    THEN type = ANY (lane.types) AND NOT unreadable_by && lane.schemas
                    ELSE type = ANY (lane.others) END
@@ -107,10 +105,10 @@ _NEXT_OF_LANES = f"""
 # One descent of jobs_suspects_idx for each queue that has a suspect, and so one where there is none.
 _NEXT_SUSPECTS = f"""
     WITH RECURSIVE suspected (queue) AS (
-        (SELECT queue FROM jobs WHERE {_BESIDE} ORDER BY queue LIMIT 1)
+        (SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} ORDER BY queue LIMIT 1)
         UNION ALL
         SELECT next.queue FROM suspected CROSS JOIN LATERAL (
-            SELECT queue FROM jobs WHERE {_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
+            SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
         ) AS next
     )
     SELECT ready.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
@@ -119,7 +117,7 @@ _NEXT_SUSPECTS = f"""
         ON known.queue = suspected.queue
     CROSS JOIN LATERAL (
         SELECT jobs.queue, id, fence, rank, type, {TRIED} AS tried FROM jobs
-        WHERE {_BESIDE} AND jobs.queue = suspected.queue
+        WHERE {SUSPECT_BESIDE} AND jobs.queue = suspected.queue
           AND CASE WHEN known.types IS NOT NULL THEN type = ANY (known.types) ELSE true END
           AND (admitted OR ({GOVERNED} IS NOT TRUE
                             AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
@@ -131,7 +129,7 @@ _NEXT_SUSPECTS = f"""
 _NEXT_QUARANTINED = f"""
     SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank::text, jobs.type, {TRIED}
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
-    WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
+    WHERE {SUSPECT_ALONE}
       AND {CLOSED} IS NOT TRUE
       AND NOT (%(is_known)s AND type <> ALL (%(types)s::text[]))
       AND (admitted OR ({GOVERNED} IS NOT TRUE
@@ -158,7 +156,7 @@ class ReadyJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How many rows are wanted of a queue, and behind which (rank, id); None is from the first on.
+    """The number of rows that are wanted of a queue, and behind which (rank, id); None: from the first on.
 
     Attributes:
         sorted: only rows that every worker of the queue can run: of these `types` (None: of any), and none
@@ -173,7 +171,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class LaneWanted:
-    """How many rows are wanted of a queue that workers of one signature can run, and not every other.
+    """The number of rows that are wanted of a queue, of what workers of one signature can run, and not all.
 
     Attributes:
         types, schemas: which these workers know.
@@ -201,7 +199,6 @@ class Below:
 def make_due(
     connection: Connection,
     *,
-    head_start_seconds: float,
     limit: int = DUE_LIMIT,
     after: datetime | None = None,
 ) -> int:
@@ -209,12 +206,12 @@ def make_due(
 
     Returns how many there were, at most `limit`.
     """
-    parameters = {"head_start": head_start_seconds, "limit": limit, "after": after or FIRST_MOMENT}
+    parameters = {"limit": limit, "after": after or FIRST_MOMENT}
     return len(fetch_all(connection, _MAKE_DUE, parameters))
 
 
 def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[ReadyJob]:
-    """The wanted ready rows of each queue that is not paused, by rank."""
+    """Read the wanted ready rows of each queue that is not paused, by rank."""
     records = [
         {
             "queue": queue,
@@ -232,7 +229,7 @@ def next_ready(connection: Connection, wanted: Mapping[str, Wanted]) -> list[Rea
 
 
 def newcomers(connection: Connection, marks: Mapping[str, Below]) -> list[ReadyJob]:
-    """The new ready rows of each queue below its mark, by rank; at most `NEWCOMERS_LIMIT` of each."""
+    """Read the new ready rows of each queue below its mark, by rank; at most `NEWCOMERS_LIMIT` of each."""
     records = [
         {"queue": queue, "rank": below.place[0], "id": below.place[1], "after": below.after_id}
         | _sorting(below)
@@ -243,7 +240,7 @@ def newcomers(connection: Connection, marks: Mapping[str, Below]) -> list[ReadyJ
 
 
 def next_of_lanes(connection: Connection, lanes: Sequence[LaneWanted]) -> list[list[ReadyJob]]:
-    """The wanted ready rows of each lane, by rank."""
+    """Read the wanted ready rows of each lane, by rank."""
     records = [{"number": number, **asdict(lane)} for number, lane in enumerate(lanes)]
     found: list[list[ReadyJob]] = [[] for _ in lanes]
     for row in fetch_all(connection, _NEXT_OF_LANES, {"lanes": orjson.dumps(records).decode()}):
@@ -256,7 +253,7 @@ def _sorting(look: Wanted | Below) -> dict[str, Any]:
 
 
 def present(connection: Connection) -> tuple[datetime, int]:
-    """PostgreSQL's time, and the highest id of all jobs (0 where there is none)."""
+    """Read PostgreSQL's time, and the highest id of all jobs (0 where there is none)."""
     row = fetch_one(connection, "SELECT now(), (SELECT coalesce(max(id), 0) FROM jobs)", {})
     assert row is not None
     return row[0], row[1]
@@ -265,7 +262,7 @@ def present(connection: Connection) -> tuple[datetime, int]:
 def next_suspects(
     connection: Connection, limit: int, *, known: Mapping[str, Iterable[str]] | None = None
 ) -> list[ReadyJob]:
-    """The first `limit` suspects of each queue that may run beside others, by queue and rank.
+    """Read the first `limit` suspects of each queue that may run beside others, by queue and rank.
 
     `known`: of these queues only those of these types.
     """
@@ -277,7 +274,7 @@ def next_suspects(
 def next_quarantined(
     connection: Connection, limit: int, *, types: Iterable[str] | None = None
 ) -> list[ReadyJob]:
-    """The first `limit` suspects that wait to run alone: the fewest deaths first, then by rank.
+    """Read the first `limit` suspects that wait to run alone: the fewest deaths first, then by rank.
 
     `types`: only of these.
     """

@@ -68,7 +68,7 @@ _LAST_LINES = """
 
 
 class Progress(NamedTuple):
-    """How far an attempt has come, and how long ago it said so."""
+    """The progress of an attempt, and how long ago it said so."""
 
     fraction: float
     text: str | None
@@ -85,7 +85,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an attempt said since the last time."""
+    """The words of an attempt since the last time."""
 
     job_id: int
     fence: int
@@ -95,7 +95,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ProgressOfJob:
-    """How far the latest attempt of a job has come; without `progress` it has not said."""
+    """The progress of a job's latest attempt; without `progress` it has not said."""
 
     job_id: int
     status: str
@@ -148,7 +148,7 @@ def write_lines(connection: Connection, reports: Iterable[Report]) -> None:
 
 
 def progress_of(connection: Connection, job_id: int) -> ProgressOfJob | None:
-    """How far the latest attempt of a job has come; None where there is no such job."""
+    """Tell how far the latest attempt of a job has come; None where there is no such job."""
     row = fetch_one(connection, _PROGRESS, {"id": job_id})
     return None if row is None else ProgressOfJob(*row)
 
@@ -156,13 +156,13 @@ def progress_of(connection: Connection, job_id: int) -> ProgressOfJob | None:
 def lines_of(
     connection: Connection, job_id: int, *, fence: int | None, after: int, limit: int
 ) -> list[LoggedLine]:
-    """The lines after a number of the log of an attempt, in their order; without a fence, of the latest."""
+    """Read the lines behind a number of the log of an attempt, in order; without a fence, of the latest."""
     parameters = {"id": job_id, "fence": fence, "after": after, "limit": limit}
     return [LoggedLine(*row) for row in fetch_all(connection, _LINES, parameters)]
 
 
 def last_lines_of(connection: Connection, job_id: int, *, fence: int, limit: int) -> list[LoggedLine]:
-    """The last lines of the log of an attempt, in their order."""
+    """Read the last lines of the log of an attempt, in their order."""
     rows = fetch_all(connection, _LAST_LINES, {"id": job_id, "fence": fence, "limit": limit})
     return [LoggedLine(*row) for row in reversed(rows)]
 

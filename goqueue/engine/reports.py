@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as report_store
 from goqueue.engine.options.arguments import expect_id, expect_whole_number
 from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError, JobNotFoundError
 
 __all__ = ["log_of_job", "progress_of_job"]

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.retry import retry
 
 __all__ = ["retry_jobs"]
 
 
-def retry_jobs(database: Database, settings: Settings, creator: JobCreator, ids: Sequence[int]) -> int:
+def retry_jobs(database: Database, creator: JobCreator, ids: Sequence[int]) -> int:
     """Queue those of the jobs again that failed or were cancelled, push them, and return how many."""
     with database.autocommit() as connection:
-        retried = job_store.retry(connection, ids, head_start_seconds=settings.priority_head_start_seconds)
+        retried = retry(connection, ids)
     messages = defaultdict[str, list[Message]](list)
     for job_id, fence, queue in retried:
         messages[queue].append(Message(job_id, fence))

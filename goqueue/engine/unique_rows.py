@@ -132,7 +132,7 @@ class KeyHolder(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """How many keys of a page were deleted, and behind which key to go on; None at the end."""
+    """The number of keys of a page that were deleted, and behind which to go on; None at the end."""
 
     keys: int
     after_key: str | None
@@ -153,12 +153,12 @@ def lock(connection: Connection, keys: Iterable[str]) -> None:
 
 
 def holder_of(connection: Connection, key: str) -> KeyHolder | None:
-    """The job that has the key now: it is in one of the key's states, and inside its window."""
+    """Read the job that has the key now: it is in one of the key's states, and inside its window."""
     return holders_of(connection, [key]).get(key)
 
 
 def holders_of(connection: Connection, keys: Iterable[str]) -> dict[str, KeyHolder]:
-    """The jobs that have these keys now, as far as anybody has."""
+    """Read the jobs that have these keys now, as far as anybody has."""
     rows = fetch_all(connection, _HOLDERS, {"keys": orjson.dumps(list(keys)).decode()})
     return {row[0]: KeyHolder(row[1], row[2], JobStatus(row[3])) for row in rows}
 
@@ -174,7 +174,7 @@ def bind(connection: Connection, takers: Mapping[int, UniqueRule]) -> None:
 
 
 def keyed(connection: Connection, job_ids: Iterable[int]) -> dict[int, str]:
-    """The keys that these jobs were created with, whatever their state: id → key."""
+    """Read the keys that these jobs were created with, whatever their state: id → key."""
     return dict(fetch_all(connection, _KEYED, {"ids": array(job_ids)}))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_one
-from goqueue.engine.filters import JobFilter, terms_of
+from goqueue.engine.filters import JobFilter, Terms, terms_of
 from goqueue.jobs import MAX_JOB_ID
 
 __all__ = ["LOOK_MAX", "Walk", "walk"]
@@ -40,7 +40,7 @@ _STEP = """
 
 
 class Walk(NamedTuple):
-    """What a walk found.
+    """The result of a walk over rows.
 
     Attributes:
         ids: in the order of the walk.
@@ -62,14 +62,9 @@ def walk(
     below: int = MAX_JOB_ID,
     newest_first: bool = True,
 ) -> Walk:
-    """The first jobs of a filter, at most `limit`, between two ids (neither of them included)."""
+    """Read the first jobs of a filter, at most `limit`, between two ids (neither of them included)."""
     terms = terms_of(connection, wanted, longest=LONGEST_TRANSACTION)
-    sql = _STEP.format(
-        fits=" AND ".join(terms.conditions) or "true",
-        source=terms.source,
-        range=terms.range,
-        order=terms.newest_first if newest_first else terms.oldest_first,
-    )
+    sql = _step_of(terms, newest_first=newest_first)
     until = time.monotonic() + LOOK_SECONDS
     ids: list[int] = []
     looked, step = 0, limit + 1 if not terms.conditions else max(limit + 1, FIRST_STEP)
@@ -88,3 +83,12 @@ def walk(
             return Walk(ids, looked, lowest if newest_first else highest)
         above, below = (above, lowest) if newest_first else (highest, below)
         step *= 4
+
+
+def _step_of(terms: Terms, *, newest_first: bool) -> str:
+    return _STEP.format(
+        fits=" AND ".join(terms.conditions) or "true",
+        source=terms.source,
+        range=terms.range,
+        order=terms.newest_first if newest_first else terms.oldest_first,
+    )

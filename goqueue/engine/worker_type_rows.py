@@ -29,7 +29,7 @@ def tell(connection: Connection, worker_id: int, known: KnownTypes) -> None:
 
 
 def signatures_by_queue(connection: Connection, *, lease_seconds: float) -> dict[str, set[str | None]]:
-    """The signatures of the live workers that take jobs of each queue; None: one that did not tell it."""
+    """Read the signatures of live workers that take jobs of each queue; None: one that did not tell it."""
     rows = fetch_all(
         connection,
         f"SELECT DISTINCT queues, signature FROM workers WHERE {SERVING}",
@@ -43,7 +43,7 @@ def signatures_by_queue(connection: Connection, *, lease_seconds: float) -> dict
 
 
 def known_types(connection: Connection, signatures: Collection[str]) -> dict[str, KnownTypes]:
-    """What each of these signatures stands for; one that no worker has any more is left out."""
+    """Read what each of these signatures stands for; one that no worker has any more is left out."""
     rows = fetch_all(
         connection,
         "SELECT DISTINCT ON (signature) signature, types, schemas FROM workers "

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db import bounded_reads
+from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import FIRST, Values, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.worker_rows import SERVING
@@ -37,7 +38,7 @@ RUNNING_MAX = 10_000
 #: A burst is no rate: the times that are waited for are spread over at least so long.
 _SPREAD_SECONDS = 10
 
-_READY = "queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
+_READY = f"queue = %(queue)s AND {READY}"
 
 _QUEUE = f"""
     SELECT {CLOSED} IS TRUE, concurrency, slo_wait_seconds, slo_objective FROM queues WHERE name = %(queue)s
@@ -78,7 +79,7 @@ _ARRIVALS = f"""
 _DUE = f"""
     WITH next AS MATERIALIZED (
         SELECT queue, available_at FROM jobs
-        WHERE status = 'queued' AND rank IS NULL
+        WHERE {LATER}
           AND available_at <= now() + make_interval(secs => %(window_seconds)s)
         ORDER BY available_at LIMIT {ARRIVALS_MAX}
     )
@@ -126,7 +127,7 @@ _WORKERS = f"""
 def of_queue(
     connection: Connection, queue: str, *, is_declared: bool, window_seconds: float, lease_seconds: float
 ) -> tuple[Demand, Objective]:
-    """What the queue asks for. In a transaction in which nothing was asked before.
+    """Read what the queue asks for. In a transaction in which nothing was asked before.
 
     A declared queue exists also before its first job. Arrivals are counted so far back, and ahead, as the
     window reaches.

@@ -106,7 +106,7 @@ class ShownGroup:
 
 @dataclass(frozen=True, slots=True)
 class ShownKind:
-    """What a fingerprint stands for, also when no job is failed like this any more."""
+    """The kind that a fingerprint stands for, also when no job is failed like this any more."""
 
     type: str
     exception: str | None
@@ -117,7 +117,7 @@ class ShownKind:
 def shown(
     connection: Connection, wanted: FailureFilter, *, order: Order = "last_seen", limit: int
 ) -> list[ShownGroup]:
-    """The groups, the latest or the largest first; with a fingerprint, the one that has it, or none."""
+    """Read the groups, the latest or the largest first; with a fingerprint, the one that has it, or none."""
     sql = _GROUPS.format(
         walk=_WALK if wanted.fingerprint is None else _ONE,
         conditions=" AND ".join(wanted.conditions) or "true",
@@ -127,7 +127,7 @@ def shown(
 
 
 def kind_of(connection: Connection, fingerprint: str) -> ShownKind:
-    """What a fingerprint stands for.
+    """Read what a fingerprint stands for.
 
     Raises:
         FailureNotFoundError: no job has failed like this, or none that is still known.
@@ -141,6 +141,6 @@ def kind_of(connection: Connection, fingerprint: str) -> ShownKind:
 
 
 def traceback_of(connection: Connection, job_id: int) -> str | None:
-    """Of the last attempt of a job."""
+    """Read the traceback of the last attempt of a job."""
     row = fetch_one(connection, _LAST_ATTEMPT, {"id": job_id})
     return None if row is None else row[0]

@@ -68,7 +68,7 @@ _INSERT_KINDS = """
 
 @dataclass(frozen=True, slots=True)
 class FailureFilter:
-    """Which failed jobs are grouped; what is None does not matter.
+    """A filter of the failed jobs that are grouped; what is None does not matter.
 
     Attributes:
         since: those that failed then or later.
@@ -81,7 +81,7 @@ class FailureFilter:
 
     @property
     def conditions(self) -> list[str]:
-        """What a failed job has to meet besides its fingerprint, as SQL; it takes the `parameters`."""
+        """The conditions on a failed job besides its fingerprint, as SQL that takes the `parameters`."""
         said = {
             "queue = %(queue)s": self.queue,
             "type = %(type)s": self.type,
@@ -123,7 +123,7 @@ class FailureGroup:
 def groups(
     connection: Connection, wanted: FailureFilter, *, order: Order = "last_seen", limit: int
 ) -> list[FailureGroup]:
-    """The groups, the latest or the largest first."""
+    """Read the groups, the latest or the largest first."""
     conditions = "".join(f" AND {condition}" for condition in wanted.conditions)
     if wanted.fingerprint is not None:
         conditions += f" AND {FINGERPRINT} = %(fingerprint)s"
@@ -132,7 +132,7 @@ def groups(
 
 
 def get_group(connection: Connection, fingerprint: str) -> FailureGroup:
-    """The group of a fingerprint.
+    """Read the group of a fingerprint.
 
     Raises:
         FailureNotFoundError: no failed job has it; it may not even be 16 hex digits.

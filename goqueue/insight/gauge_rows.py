@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import FIRST, LAST, fetch_all, fetch_one
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.worker_rows import SERVING
@@ -19,7 +20,7 @@ COUNTED_UP_TO = 1_000_000
 #: is older by less than the head start of theirs: a minute for each step.
 OLDEST_AMONG = 1_000
 
-_READY = "queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
+_READY = f"queue = queues.name AND {READY}"
 
 # What holds back vacuum in this database: transactions with a snapshot or with writes, and prepared ones.
 # Not vacuum itself, which PostgreSQL leaves out as well. Without the privilege pg_read_all_stats other users'
@@ -88,14 +89,14 @@ _READ = f"""
 # The first entry of jobs_waiting_idx.
 _LATENESS = f"""
     SELECT extract(epoch FROM now() - available_at)::float FROM jobs
-    WHERE status = 'queued' AND rank IS NULL AND available_at BETWEEN {FIRST} AND {LAST}
+    WHERE {LATER} AND available_at BETWEEN {FIRST} AND {LAST}
     ORDER BY available_at LIMIT 1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class QueueGauges:
-    """One queue.
+    """The gauges of one queue.
 
     Attributes:
         depth: jobs that could start now, up to COUNTED_UP_TO.
@@ -135,7 +136,7 @@ class ServiceGauges:
 
 
 def read(connection: Connection, *, lease_seconds: float) -> ServiceGauges:
-    """Everything, as it is now."""
+    """Read all gauges as they are now."""
     rows = fetch_all(connection, _READ, {"lease_seconds": lease_seconds})
     workers, threads, busy, horizon = rows[0][:4]
     queues = tuple(_queue(*row[4:]) for row in rows if row[4] is not None)
@@ -143,7 +144,7 @@ def read(connection: Connection, *, lease_seconds: float) -> ServiceGauges:
 
 
 def horizon_age(connection: Connection) -> float:
-    """How long ago the oldest transaction that holds back vacuum began, in seconds; 0 where none does."""
+    """Read the age of the oldest transaction that holds back vacuum, in seconds; 0 where none does."""
     row = fetch_one(connection, _HORIZON, {})
     return max(0.0, row[0] or 0.0) if row else 0.0
 

@@ -40,7 +40,7 @@ _WORKERS = "SELECT id, hostname, pid FROM workers WHERE id = ANY(%(ids)s::bigint
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """That a job was edited.
+    """An edit of a job.
 
     Attributes:
         version: the number of the version that the edit made.
@@ -54,7 +54,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class JobHistory:
-    """What happened to a job.
+    """The history of a job: its attempts and edits.
 
     Attributes:
         attempts: the newest that have ended, in their order, without tracebacks and progress.
@@ -68,7 +68,7 @@ class JobHistory:
 
 
 def history_of(connection: Connection, job_id: int, *, limit: int) -> JobHistory:
-    """The newest attempts of a job, at most so many, and its edits."""
+    """Read the newest attempts of a job, at most so many, and its edits."""
     rows = fetch_all(connection, _ATTEMPTS, {"id": job_id, "limit": limit + 1})
     attempts = [Attempt(*row) for row in reversed(rows[:limit])]
     edits = [Edit(*row) for row in fetch_all(connection, _EDITS, {"id": job_id})]
@@ -76,12 +76,12 @@ def history_of(connection: Connection, job_id: int, *, limit: int) -> JobHistory
 
 
 def attempt_of(connection: Connection, job_id: int, fence: int) -> Attempt | None:
-    """The attempt of a job with this fence, with all that is kept of it; None: it has not ended."""
+    """Read the attempt of a job with this fence, with all that is kept of it; None: it has not ended."""
     row = fetch_one(connection, _ATTEMPT, {"id": job_id, "fence": fence})
     return None if row is None else Attempt(*row)
 
 
 def worker_names(connection: Connection, worker_ids: Iterable[int]) -> dict[int, str]:
-    """The host and the process of those of the workers that are remembered."""
+    """Read the host and the process of those of the workers that are remembered."""
     rows = fetch_all(connection, _WORKERS, {"ids": array(worker_ids)})
     return {row[0]: f"{row[1]}, process {row[2]}" for row in rows}

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.jobs import JobStatus
 
@@ -36,9 +37,9 @@ _SUMMARIES = f"""
 # Each part reads a partial index of the rows of its state: no other leaves the rest of the table alone.
 _STATES = {
     JobStatus.QUEUED: (
-        "status = 'queued' AND rank IS NOT NULL AND NOT quarantined",
-        "status = 'queued' AND rank IS NOT NULL AND quarantined",
-        "status = 'queued' AND rank IS NULL",
+        READY,
+        SUSPECT,
+        LATER,
     ),
     JobStatus.BLOCKED: ("status = 'blocked'",),
     JobStatus.RUNNING: ("status = 'running'",),
@@ -91,12 +92,12 @@ class JobSummary:
 
 
 def of(connection: Connection, job_ids: Iterable[int]) -> list[JobSummary]:
-    """Those of the jobs that exist, newest first."""
+    """Read those of the jobs that exist, newest first."""
     return [JobSummary(*row) for row in fetch_all(connection, _SUMMARIES, {"ids": array(job_ids)})]
 
 
 def count_by_status(connection: Connection) -> dict[JobStatus, int]:
-    """How many jobs there are of each status, up to COUNTED_UP_TO."""
+    """Tell how many jobs there are of each status, up to COUNTED_UP_TO."""
     row = fetch_one(connection, _COUNTS, {})
     assert row is not None
     return dict(zip(_STATES, row, strict=True))

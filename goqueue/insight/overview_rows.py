@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED, PAUSED
 from goqueue.engine.worker_rows import SERVING
@@ -34,7 +35,7 @@ RUNNING_COUNTED_UP_TO = 10_000
 #: An older job of a key that has run for longer than this holds up those behind it; before, it is their turn.
 MOVES_FOR_SECONDS = 180
 
-_READY = "queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
+_READY = f"queue = queues.name AND {READY}"
 
 # In strict order only the oldest unfinished job of a key may start. One that is ready, or runs for a moment,
 # is no obstacle: its key moves on.
@@ -42,8 +43,7 @@ _BEHIND = f"""
     queues.fifo AND concurrency_key IS NOT NULL AND NOT admitted AND (
         SELECT oldest.id <> jobs.id AND NOT (
             (oldest.status = 'running' AND oldest.started_at > now() - interval '{MOVES_FOR_SECONDS} seconds')
-            OR (oldest.status = 'queued' AND oldest.rank IS NOT NULL AND NOT oldest.quarantined
-                AND oldest.type <> ALL (tripped.names)))
+            OR ({READY} AND oldest.type <> ALL (tripped.names)))
         FROM jobs AS oldest
         WHERE oldest.queue = queues.name AND oldest.concurrency_key = jobs.concurrency_key
           AND oldest.finished_at IS NULL AND oldest.concurrency_key IS NOT NULL
@@ -103,7 +103,7 @@ def _count(condition: str) -> str:
 
 
 _SERVICE = f"""
-    SELECT EXISTS (SELECT FROM jobs), {_count("status = 'queued' AND rank IS NULL")},
+    SELECT EXISTS (SELECT FROM jobs), {_count(LATER)},
            {_count("status = 'blocked'")}, {_count("status = 'running'")}, {_count("status = 'failed'")},
            workers.count, workers.threads, workers.busy
     FROM (SELECT count(*)::int, coalesce(sum(threads), 0)::int AS threads, coalesce(sum(busy), 0)::int AS busy
@@ -113,7 +113,7 @@ _SERVICE = f"""
 
 @dataclass(frozen=True, slots=True)
 class QueueGlance:
-    """A queue.
+    """A queue at a glance.
 
     Attributes:
         is_closed: nothing of it starts now: it is paused, or was told to slow down.
@@ -158,13 +158,13 @@ class ServiceGlance:
 
 
 def of_queues(connection: Connection, name: str | None = None) -> list[QueueGlance]:
-    """The queues, by name; of very many, those in which most waits; or the one of this name."""
+    """Read the queues, by name; of very many, those in which most waits; or the one of this name."""
     found = [_queue(*row) for row in fetch_all(connection, _QUEUES, {"name": name})]
     return sorted(found, key=lambda queue: queue.name)
 
 
 def of_service(connection: Connection, *, lease_seconds: float) -> ServiceGlance:
-    """What the queues do not tell."""
+    """Read what the queues do not tell."""
     row = fetch_one(connection, _SERVICE, {"lease_seconds": lease_seconds})
     assert row is not None
     return ServiceGlance(*row)

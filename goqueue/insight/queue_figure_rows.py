@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER
 from goqueue.db.statements import Values, fetch_all
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.worker_rows import SERVING
@@ -38,7 +39,7 @@ def _count(name: str) -> str:
 # Each count walks the partial index of its state. Failed jobs are counted by jobs_fingerprint_idx alone,
 # which holds their queue.
 _COUNTS = f"""
-    WITH {_grouped("waiting", "status = 'queued' AND rank IS NULL", ROWS_COUNTED_UP_TO)},
+    WITH {_grouped("waiting", LATER, ROWS_COUNTED_UP_TO)},
     {_grouped("running", "status = 'running'", ROWS_COUNTED_UP_TO)},
     {_grouped("failed", "status = 'failed'", COUNTED_UP_TO)},
     live AS MATERIALIZED (
@@ -72,7 +73,7 @@ class QueueCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """What does not wait for a worker, and who works.
+    """The counts of what does not wait for a worker, and of who works.
 
     Attributes:
         waiting: jobs whose time has not come.
@@ -88,7 +89,7 @@ class QueueCounts:
 
 @dataclass(frozen=True, slots=True)
 class QueueStanding:
-    """How a queue lets its jobs in now.
+    """The way in which a queue lets its jobs in now.
 
     Attributes:
         paused_at, paused_until, paused_by, pause_reason: its pause, where it is paused.
@@ -113,13 +114,13 @@ class QueueStanding:
 def counts_of_each(
     connection: Connection, names: Sequence[str], *, lease_seconds: float
 ) -> dict[str, QueueCounts]:
-    """The counts of these queues, by name."""
+    """Read the counts of these queues, by name."""
     parameters = {"names": list(names), "lease_seconds": lease_seconds}
     return {row[0]: _counts(row) for row in fetch_all(connection, _COUNTS, parameters)}
 
 
 def standing_of_each(connection: Connection, names: Sequence[str]) -> dict[str, QueueStanding]:
-    """How those of these queues stand that have a row, by name."""
+    """Tell how queues let their jobs in now, by name; those without a row are left out."""
     rows = fetch_all(connection, _STANDING, {"names": list(names)})
     return {name: _standing(*columns) for name, *columns in rows}
 

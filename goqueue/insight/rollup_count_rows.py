@@ -146,7 +146,7 @@ class RollupCount:
 
 
 def lock_progress(connection: Connection, length: StepLength) -> datetime | None:
-    """Until when these steps are counted; None: they never were. Held until the transaction ends."""
+    """Lock the progress of these steps until the transaction ends; up to when they are counted, or None."""
     row = fetch_one(connection, _LOCK, {"step_seconds": length.seconds})
     return row[0] if row else None
 
@@ -166,7 +166,7 @@ def next_count(connection: Connection, length: StepLength, since: datetime) -> d
 def count(
     connection: Connection, length: StepLength, since: datetime, until: datetime
 ) -> dict[Key, RollupCount]:
-    """The rows of the steps between two moments, from the rows of jobs and attempts."""
+    """Read the rows of the steps between two moments, from the rows of jobs and attempts."""
     # By outdated statistics the planner might rather read the whole table.
     fetch_one(connection, ALONG_INDEXES, {})
     parameters = {
@@ -188,7 +188,7 @@ def count(
 def add_up(
     connection: Connection, parts: StepLength, since: datetime, until: datetime
 ) -> dict[Key, RollupCount]:
-    """The rows of one step as the sums of those that are its parts."""
+    """Read the rows of one step as the sums of those that are its parts."""
     parameters = {"step_seconds": parts.seconds, "since": since, "until": until}
     counts: dict[Key, RollupCount] = {}
     for row in fetch_all(connection, _PARTS, parameters):

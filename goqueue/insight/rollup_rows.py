@@ -17,7 +17,7 @@ NAMES_MAX = 500
 
 
 class Scope(enum.StrEnum):
-    """What a row counts: everything (its name is ''), a queue, or a type."""
+    """The scope of what a row counts: everything (its name is ''), a queue, or a type."""
 
     SERVICE = "service"
     QUEUE = "queue"
@@ -26,7 +26,7 @@ class Scope(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What ended in a step of time.
+    """A step of time, with what ended in it.
 
     Attributes:
         completed, failed, cancelled, expired: jobs that came to this end.
@@ -88,7 +88,7 @@ _NAMES = f"""
 def series(
     connection: Connection, scope: Scope, name: str, *, step_seconds: int, since: datetime
 ) -> list[Step]:
-    """The steps of a queue, a type or the service in which something ended, in the order of time.
+    """Read the steps of a queue, a type or the service in which something ended, in the order of time.
 
     Steps are 10, 60 or 3,600 seconds long (`rollup_steps.py`). Those that began before `since` are left out.
     """
@@ -99,7 +99,7 @@ def series(
 def series_of_each(
     connection: Connection, scope: Scope, *, step_seconds: int, since: datetime, durations: bool = True
 ) -> dict[str, list[Step]]:
-    """The same of all queues or types in which something ended, by name; of very many, the busiest.
+    """Read the same of all queues or types in which something ended, by name; of very many, the busiest.
 
     Without `durations` only what ended is read, which is much faster: `waits` and `runs` are empty.
     """
@@ -112,12 +112,12 @@ def series_of_each(
 
 
 def names(connection: Connection, scope: Scope) -> list[str]:
-    """The queues or types of which anything is counted, by name; at most `NAMES_MAX`."""
+    """Read the queues or types of which anything is counted, by name; at most `NAMES_MAX`."""
     return [row[0] for row in fetch_all(connection, _NAMES, {"scope": scope.value})]
 
 
 def counted_up_to(connection: Connection, *, step_seconds: int) -> datetime | None:
-    """Until when steps of this length are counted; None: no roller has ever run."""
+    """Read until when steps of this length are counted; None: no roller has ever run."""
     sql = "SELECT up_to FROM rollup_progress WHERE step_seconds = %(step_seconds)s"
     row = fetch_one(connection, sql, {"step_seconds": step_seconds})
     return row[0] if row else None

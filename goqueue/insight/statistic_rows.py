@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.worker_rows import SERVING
@@ -17,9 +18,6 @@ __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", 
 #: Counting stops here: a count of this number means "this many or more". About a tenth of a second a state.
 COUNTED_UP_TO = 1_000_000
 
-_READY = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
-_WAITING = "status = 'queued' AND rank IS NULL"
-_QUARANTINED = "status = 'queued' AND rank IS NOT NULL AND quarantined"
 _RUNNING = "status = 'running'"
 
 
@@ -33,7 +31,7 @@ def _grouped(name: str, condition: str) -> str:
 
 # The lateral walks the queue's part of jobs_ready_idx, in rank order.
 _BY_QUEUE = f"""
-    WITH {_grouped("waiting", _WAITING)}, {_grouped("quarantined", _QUARANTINED)},
+    WITH {_grouped("waiting", LATER)}, {_grouped("quarantined", SUSPECT)},
          {_grouped("running", _RUNNING)}, {_grouped("failed", "status = 'failed'")},
     live AS (
         SELECT queue, count(*) AS workers, sum(threads) AS threads
@@ -50,7 +48,7 @@ _BY_QUEUE = f"""
     FROM queues
     CROSS JOIN LATERAL (
         SELECT count(*), min(GREATEST(available_at, {FIRST})) AS oldest FROM (
-            SELECT available_at FROM jobs WHERE queue = queues.name AND {_READY}
+            SELECT available_at FROM jobs WHERE queue = queues.name AND {READY}
             ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
     ) AS ready
     LEFT JOIN waiting ON waiting.queue = queues.name
@@ -72,7 +70,7 @@ def _finished(status: JobStatus) -> str:
 
 
 _COUNTS = f"""
-    SELECT {_count(_READY)}, {_count(_WAITING)}, {_count(_QUARANTINED)}, {_count("status = 'blocked'")},
+    SELECT {_count(READY)}, {_count(LATER)}, {_count(SUSPECT)}, {_count("status = 'blocked'")},
            {_count(_RUNNING)}, {_count("status = 'failed'")}, {_count("status = 'cancelled'")},
            {_count("status = 'expired'")}
 """
@@ -87,7 +85,7 @@ _FINISHED = f"""
 
 _OLDEST_READY = f"""
     SELECT extract(epoch FROM now() - min(GREATEST(available_at, {FIRST})))::float FROM (
-        SELECT available_at FROM jobs WHERE {_READY} LIMIT {COUNTED_UP_TO}) AS counted
+        SELECT available_at FROM jobs WHERE {READY} LIMIT {COUNTED_UP_TO}) AS counted
 """
 
 _WORKERS = f"""
@@ -118,7 +116,7 @@ class QueueStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatistics:
-    """All queues together.
+    """The statistics of all queues together.
 
     Attributes:
         counts: ready, waiting, quarantined, blocked, running, failed, cancelled, expired.
@@ -139,13 +137,13 @@ class ServiceStatistics:
 def by_queue(
     connection: Connection, *, lease_seconds: float, name: str | None = None
 ) -> list[QueueStatistics]:
-    """Every queue that has a row, by name; or the one of this name."""
+    """Read every queue that has a row, by name; or the one of this name."""
     rows = fetch_all(connection, _BY_QUEUE, {"lease_seconds": lease_seconds, "name": name})
     return [QueueStatistics(*row) for row in rows]
 
 
 def of_service(connection: Connection, *, lease_seconds: float) -> ServiceStatistics:
-    """The service at a glance."""
+    """Read the service at a glance."""
     names = ("ready", "waiting", "quarantined", "blocked", "running", "failed", "cancelled", "expired")
     counts = dict(zip(names, _row(connection, _COUNTS), strict=True))
     (rows_estimate,) = _row(connection, _COMPLETED_ESTIMATE)

@@ -41,7 +41,7 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class WorkAtHand:
-    """What a worker holds.
+    """The work that a worker holds.
 
     Attributes:
         jobs: those that it claimed first, as many as it has threads, at most JOBS_SHOWN.
@@ -77,17 +77,17 @@ _AT_HAND = f"""
 
 
 def present(connection: Connection, *, lease_seconds: float) -> list[Worker]:
-    """The processes that nobody ended, the newest first; one more than WORKERS_SHOWN where there are more."""
+    """Read processes that nobody ended, the newest first; one more than WORKERS_SHOWN if there are more."""
     return _workers(connection, _PRESENT, WORKERS_SHOWN + 1, lease_seconds)
 
 
 def gone(connection: Connection, *, lease_seconds: float) -> list[Worker]:
-    """The last ones that ended, the newest first."""
+    """Read the last ones that ended, the newest first."""
     return _workers(connection, _GONE, GONE_SHOWN, lease_seconds)
 
 
 def at_hand(connection: Connection, workers: Iterable[Worker]) -> dict[int, WorkAtHand]:
-    """What each of these workers holds, by its id; who holds nothing is not in it."""
+    """Read what each of these workers holds, by its id; who holds nothing is not in it."""
     workers = list(workers)
     parameters = {
         "ids": [worker.id for worker in workers],

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from goqueue.db.database import Connection
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.drop import drop
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import candidate_rows as candidate_store
@@ -59,7 +58,6 @@ class QueueAdmission:
 
     Attributes:
         threads: of live workers that listen to the queue.
-        head_start_seconds: of one step of priority.
         runnable: what live workers that listen to it know.
     """
 
@@ -67,7 +65,6 @@ class QueueAdmission:
     threads: int
     window: Window
     rates: QueueRates
-    head_start_seconds: float
     runnable: Runnable = None
     turns: Turns = field(default_factory=Turns)
     search: TurnSearch = field(init=False)
@@ -232,12 +229,11 @@ class QueueAdmission:
             return
         if held.limits.on_conflict is OnConflict.DROP_NEW:
             dropped = drop(connection, lacking)
-            dependency_store.settle(connection, dropped, head_start_seconds=self.head_start_seconds)
             log.info("jobs_dropped", queue=self.queue, jobs=len(dropped))
             return
         for full, count in Counter(lacking.values()).items():
             oldest = admission_store.oldest_holders(connection, self.queue, full, min(count, held.of(full)))
-            cancellation.cancel(connection, oldest, head_start_seconds=self.head_start_seconds)
+            cancel(connection, oldest)
 
 
 def _whole(slots: float, most: int) -> int:

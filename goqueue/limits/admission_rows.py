@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import IN_ORDER, READY_OUTSIDE, SUSPECT
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.ready_rows import TRIED
@@ -41,12 +42,10 @@ __all__ = [
 LOCK_MILLISECONDS = 250
 
 # One index descent a queue: is there anything to decide at all?
-_WAITING_QUEUES = """
+_WAITING_QUEUES = f"""
     SELECT name FROM unnest(%(queues)s::text[]) AS name
-    WHERE EXISTS (SELECT FROM jobs WHERE queue = name AND status = 'queued' AND rank IS NOT NULL
-                  AND NOT quarantined AND NOT admitted)
-       OR EXISTS (SELECT FROM jobs WHERE queue = name AND status = 'queued' AND rank IS NOT NULL
-                  AND quarantined AND NOT admitted)
+    WHERE EXISTS (SELECT FROM jobs WHERE queue = name AND {READY_OUTSIDE})
+       OR EXISTS (SELECT FROM jobs WHERE queue = name AND {SUSPECT} AND NOT admitted)
 """
 
 # A queue whose row somebody else has locked waits for another round: the others must not wait for it. What
@@ -82,14 +81,13 @@ _HOLDERS = """
     GROUP BY 1, 2, 3
 """
 
-# Locked one by one in id order and changed by their place, as in `attempts.claim`.
-_ADMIT = """
+# Locked one by one in id order and changed by their place, as in `transitions/claim.py`.
+_ADMIT = f"""
     WITH chosen AS MATERIALIZED (
         SELECT job.place FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place FROM jobs
-            WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued'
-              AND jobs.rank IS NOT NULL AND NOT jobs.admitted
+            WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND {IN_ORDER} AND NOT jobs.admitted
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     )
@@ -153,7 +151,7 @@ class LetIn(NamedTuple):
 
 
 def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:
-    """Those of the queues in which some job waits to be let in."""
+    """Read those of the queues in which some job waits to be let in."""
     return [row[0] for row in fetch_all(connection, _WAITING_QUEUES, {"queues": list(queues)})]
 
 
@@ -164,7 +162,7 @@ def open_queue(connection: Connection, queue: str) -> OpenQueue | None:
 
 
 def types_of(connection: Connection) -> dict[str, GovernedType]:
-    """The limited types, locked for the rest of the transaction."""
+    """Read the limited types, locked for the rest of the transaction."""
     return {
         row[0]: GovernedType(type_limits_from_row(row[1:4]), row[4], row[5])
         for row in fetch_all(connection, _TYPES, {})
@@ -172,7 +170,7 @@ def types_of(connection: Connection) -> dict[str, GovernedType]:
 
 
 def holders(connection: Connection, queue: str, types: Iterable[str]) -> list[Holder]:
-    """Who holds slots of the queue, and of the types in whatever queue."""
+    """Read who holds slots of the queue, and of the types in whatever queue."""
     rows = fetch_all(connection, _HOLDERS, {"queue": queue, "types": list(types)})
     return [Holder(*row) for row in rows]
 
@@ -187,7 +185,7 @@ def admit(connection: Connection, jobs: Sequence[Candidate]) -> set[int]:
 
 
 def let_in(connection: Connection, limit: int) -> list[LetIn]:
-    """What was let in and has not started, by queue and rank."""
+    """Read what was let in and has not started, by queue and rank."""
     return [LetIn(*row) for row in fetch_all(connection, _LET_IN, {"limit": limit})]
 
 
@@ -197,13 +195,13 @@ def put_back(connection: Connection, job_ids: Iterable[int]) -> None:
 
 
 def oldest_holders(connection: Connection, queue: str, limit: FullLimit, count: int) -> list[int]:
-    """The oldest `count` jobs that hold a slot of a limit, less those asked to stop already."""
+    """Read the oldest `count` jobs that hold a slot of a limit, less those asked to stop already."""
     parameters = {"queue": queue, "count": count} | limit._asdict()
     return [row[0] for row in fetch_all(connection, _OLDEST_HOLDERS, parameters) if not row[1]]
 
 
 def governed_types(connection: Connection) -> set[str]:
-    """The types that have limits."""
+    """Read the types that have limits."""
     return {row[0] for row in fetch_all(connection, "SELECT name FROM types WHERE governed", {})}
 
 

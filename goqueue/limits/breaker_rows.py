@@ -89,7 +89,7 @@ _DELETE = """
 
 
 class End(NamedTuple):
-    """How an attempt of a guarded type ended."""
+    """The end of an attempt of a guarded type."""
 
     type: str
     started_at: datetime
@@ -107,7 +107,7 @@ class BreakerRow(NamedTuple):
 
 
 def guarded_types(connection: Connection) -> frozenset[str]:
-    """The types that have a breaker."""
+    """Read the types that have a breaker."""
     return frozenset(row[0] for row in fetch_all(connection, _GUARDED, {}))
 
 
@@ -119,7 +119,7 @@ def count(connection: Connection, ends: Sequence[End]) -> None:
 
 
 def tallies(connection: Connection) -> list[BreakerRow]:
-    """Every breaker, by the name of its type."""
+    """Read every breaker, by the name of its type."""
     rows = [_breaker_row(*row) for row in fetch_all(connection, _TALLIES, {})]
     return [row for row in rows if row is not None]
 

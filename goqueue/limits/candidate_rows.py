@@ -8,17 +8,16 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import READY_OF_KEYS, READY_OUTSIDE, SUSPECT
 from goqueue.db.statements import fetch_all
 from goqueue.engine.ready_rows import TRIED
 from goqueue.limits.rules import KEYLESS, Candidate
 
-__all__ = ["Runnable", "by_rank", "heads", "keyless", "ring", "suspects"]
+__all__ = ["Runnable", "by_rank", "heads", "ring", "suspects"]
 
 #: The types that some worker of the queue knows, each with a hash of its schema; None: all that there are.
 Runnable = Sequence[tuple[str, str]] | None
 
-_WAITING = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted"
-_KEYED = f"{_WAITING} AND concurrency_key IS NOT NULL"
 _CANDIDATE = f"""id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2,
     {TRIED}"""
 
@@ -33,28 +32,22 @@ _RUNNABLE = """CASE
 
 _BY_RANK = f"""
     SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+    WHERE queue = %(queue)s AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
 """
-
-_KEYLESS = f"""
-    SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {_WAITING} AND concurrency_key IS NULL AND type <> ALL(%(except_types)s)
-      AND {_RUNNABLE}
-    ORDER BY rank, id LIMIT %(count)s
-"""
+_KEYLESS = _BY_RANK.replace("WHERE queue", "WHERE concurrency_key IS NULL AND queue")
 
 # The keys behind `after` that have a ready job, one descent of jobs_key_ready_idx each: a hundred thousand
 # keys cost a round no more than a thousand do.
 _RING = f"""
     WITH RECURSIVE ring (key, steps) AS (
         (SELECT concurrency_key, 1 FROM jobs
-         WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > %(after)s
+         WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > %(after)s
          ORDER BY queue, concurrency_key LIMIT 1)
         UNION ALL
         SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
             SELECT concurrency_key AS key FROM jobs
-            WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key > ring.key
+            WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > ring.key
             ORDER BY queue, concurrency_key LIMIT 1
         ) AS next
         WHERE ring.steps < %(count)s
@@ -66,7 +59,7 @@ _HEADS = f"""
     SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
     CROSS JOIN LATERAL (
         SELECT {_CANDIDATE} FROM jobs
-        WHERE queue = %(queue)s AND {_KEYED} AND concurrency_key = wanted.key
+        WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key = wanted.key
           AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
         ORDER BY queue, concurrency_key, rank, id LIMIT wanted.count
     ) AS head
@@ -84,7 +77,7 @@ _OLDEST = f"""
               AND concurrency_key IS NOT NULL
             ORDER BY queue, concurrency_key, id LIMIT 1
         ) AS oldest
-        WHERE {_WAITING} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+        WHERE {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ) AS head
     ORDER BY wanted.place
 """
@@ -93,7 +86,7 @@ _OLDEST = f"""
 _SUSPECTS = f"""
     SELECT {_CANDIDATE} FROM (
         SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
-        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND NOT admitted
+        WHERE queue = %(queue)s AND {SUSPECT} AND NOT admitted
           AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
           AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
           AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
@@ -111,31 +104,18 @@ def by_rank(
     queue: str,
     count: int,
     *,
+    keyless: bool = False,
     except_types: Iterable[str] = (),
     runnable: Runnable = None,
 ) -> list[Candidate]:
-    """The first `count` jobs that wait to be let in, by rank."""
+    """Read the first `count` jobs that wait to be let in, by rank; of those without a key, if `keyless`."""
     parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
     parameters |= _known(runnable)
-    return _candidates(connection, _BY_RANK, parameters)
-
-
-def keyless(
-    connection: Connection,
-    queue: str,
-    count: int,
-    *,
-    except_types: Iterable[str] = (),
-    runnable: Runnable = None,
-) -> list[Candidate]:
-    """Those without a key, by rank."""
-    parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
-    parameters |= _known(runnable)
-    return _candidates(connection, _KEYLESS, parameters)
+    return _candidates(connection, _KEYLESS if keyless else _BY_RANK, parameters)
 
 
 def ring(connection: Connection, queue: str, *, after: str, count: int) -> list[str]:
-    """Up to `count` keys that have a ready job, in the order of the ring: behind `after`, then around."""
+    """Read up to `count` keys with a ready job, in the order of the ring: behind `after`, then around."""
     parameters: dict[str, Any] = {"queue": queue, "after": after, "count": count}
     keys = [row[0] for row in fetch_all(connection, _RING, parameters)]
     if len(keys) < count and after != KEYLESS:
@@ -153,7 +133,7 @@ def heads(
     except_types: Iterable[str] = (),
     runnable: Runnable = None,
 ) -> dict[str, list[Candidate]]:
-    """The first jobs of each key, by rank; in strict order its oldest unfinished one, if it may start."""
+    """Read the first jobs of each key, by rank; in strict order its oldest unfinished, if it may start."""
     wanted = [
         {"place": place, "key": key, "count": count} for place, (key, count) in enumerate(counts.items())
     ]
@@ -179,7 +159,7 @@ def suspects(
     runnable: Runnable = None,
     except_keys: Iterable[str] = (),
 ) -> list[Candidate]:
-    """The first `count` suspects that wait to run beside others, and those that wait to run alone."""
+    """Read the first `count` suspects that wait to run beside others, and those that wait to run alone."""
     parameters = {
         "queue": queue,
         "count": count,

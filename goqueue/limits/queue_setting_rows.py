@@ -101,24 +101,24 @@ class GovernedQueue(NamedTuple):
 
 
 def objectives(connection: Connection) -> list[QueueObjective]:
-    """What queues promise of their waits, by name; those that promise nothing left out."""
+    """Read what queues promise of their waits, by name; those that promise nothing left out."""
     return [QueueObjective(*row) for row in fetch_all(connection, _OBJECTIVES, {})]
 
 
 def governed(connection: Connection) -> list[GovernedQueue]:
-    """Every governed queue that is open, by name."""
+    """Read every governed queue that is open, by name."""
     rows = fetch_all(connection, _GOVERNED, {})
     return [GovernedQueue(name, limits_from_row(tuple(limits)), ramp) for name, ramp, *limits in rows]
 
 
 def governed_names(connection: Connection) -> list[str]:
-    """The names of these, whatever their limits say: reading them is for whoever admits their jobs."""
+    """Read the names of governed queues, whatever their limits say: that is for whoever admits their jobs."""
     sql = f"SELECT name FROM queues WHERE {GOVERNED} AND {CLOSED} IS NOT TRUE ORDER BY name"
     return [row[0] for row in fetch_all(connection, sql, {})]
 
 
 def limits_of(connection: Connection, queue: str, *, lock: bool = False) -> QueueLimits:
-    """The limits of a queue; `lock` keeps others from changing them until the transaction ends.
+    """Read the limits of a queue; `lock` keeps others from changing them until the transaction ends.
 
     Raises:
         QueueNotFoundError: there is no such queue.
@@ -147,7 +147,7 @@ def set_limits(connection: Connection, queue: str, limits: QueueLimits) -> int:
 
 
 def key_limits(connection: Connection, queue: str) -> dict[str, KeyLimits]:
-    """The keys of a queue that have settings of their own, by key."""
+    """Read the keys of a queue that have settings of their own, by key."""
     return {
         key: KeyLimits(weight, concurrency)
         for key, weight, concurrency in fetch_all(connection, _KEYS, {"queue": queue})
@@ -169,7 +169,7 @@ def delete_key(connection: Connection, queue: str, key: str) -> bool:
 
 
 def limits_from_row(row: tuple[Any, ...]) -> QueueLimits:
-    """The limits of a row of these columns, in the order of QueueLimits; the objective may be left out."""
+    """Return the limits of a row, in the order of QueueLimits; the objective may be left out."""
     concurrency, key_concurrency, on_conflict, fair, fifo, rate, key_rate, ramp_seconds, *objective = row
     return QueueLimits(
         concurrency,
@@ -185,7 +185,7 @@ def limits_from_row(row: tuple[Any, ...]) -> QueueLimits:
 
 
 def type_limits_from_row(row: tuple[Any, ...]) -> TypeLimits:
-    """The limits of a row of concurrency, breaker, breaker_state."""
+    """Return the limits of a row of concurrency, breaker, breaker_state."""
     concurrency, breaker, state = row
     try:
         return TypeLimits(concurrency, None if breaker is None else Breaker(**breaker), BreakerState(state))

@@ -105,7 +105,7 @@ _KEEP_BUCKETS = """
 
 
 class Spent(NamedTuple):
-    """What was spent.
+    """The costs that were spent of a rate limit.
 
     Attributes:
         used: by starts in the window.
@@ -137,7 +137,7 @@ def forget(connection: Connection, queue: str, *, older_than_seconds: float) -> 
 
 
 def spent(connection: Connection, queue: str, *, seconds: float) -> Spent:
-    """What the queue has spent in a window of so many seconds."""
+    """Read what the queue has spent in a window of so many seconds."""
     row = fetch_one(connection, _SPENT, {"queue": queue, "seconds": seconds})
     assert row is not None
     return Spent(*row)
@@ -146,7 +146,7 @@ def spent(connection: Connection, queue: str, *, seconds: float) -> Spent:
 def spent_by_keys(
     connection: Connection, queue: str, keys: Iterable[str], *, seconds: float
 ) -> dict[str, Spent]:
-    """What the keys have spent in a window of so many seconds; those that spent nothing are left out."""
+    """Read what the keys have spent in a window of so many seconds; those that spent nothing are left out."""
     parameters = {"queue": queue, "keys": list(keys), "seconds": seconds}
     return {row[0]: Spent(row[1], row[2]) for row in fetch_all(connection, _SPENT_BY_KEYS, parameters)}
 
@@ -162,7 +162,7 @@ def grant(connection: Connection, queue: str, jobs: Sequence[Candidate]) -> None
 def buckets(
     connection: Connection, queue: str, rate: RateLimit, keys: Iterable[str]
 ) -> dict[str, TokenBucket]:
-    """The token buckets of keys; of the queue itself under the key ''. Full where there is none yet."""
+    """Read the token buckets of keys; of the queue itself under the key ''. Full where there is none yet."""
     rows = fetch_all(connection, _BUCKETS, {"queue": queue, "keys": list(keys)})
     return {row[0]: TokenBucket(rate, min(row[1], rate.limit), row[2]) for row in rows}
 

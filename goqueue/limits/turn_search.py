@@ -136,8 +136,13 @@ class TurnSearch:
         started = time.monotonic()
         if started < self.keyless_at:
             return []
-        jobs = candidate_store.keyless(
-            now.connection, self.queue, count, except_types=now.skipped, runnable=now.runnable
+        jobs = candidate_store.by_rank(
+            now.connection,
+            self.queue,
+            count,
+            keyless=True,
+            except_types=now.skipped,
+            runnable=now.runnable,
         )
         ended = time.monotonic()
         if not jobs:

@@ -58,17 +58,17 @@ class LimitedType(NamedTuple):
 
 
 def all_limited(connection: Connection) -> list[LimitedType]:
-    """Every type that has a row, by name."""
+    """Read every type that has a row, by name."""
     return [_limited(row) for row in fetch_all(connection, _TYPES, {})]
 
 
 def type_limits(connection: Connection) -> dict[str, TypeLimits]:
-    """The limits of the types that have some, by name."""
+    """Read the limits of the types that have some, by name."""
     return {found.name: found.limits for found in all_limited(connection)}
 
 
 def locked(connection: Connection, name: str) -> LimitedType:
-    """The settings of a type, its row made where it has none, and locked until the transaction ends."""
+    """Read the settings of a type, its row made where it has none, and locked until the transaction ends."""
     fetch_all(connection, _ENSURE, {"name": name})
     row = fetch_one(connection, _LOCKED, {"name": name})
     assert row is not None, "rows of types are never deleted"

@@ -8,8 +8,7 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.transitions import expiry
-from goqueue.engine.transitions.expiry import Expired
+from goqueue.engine.transitions.expire import Expired, expire
 from goqueue.observability import metrics
 from goqueue.scheduler.service import Counts, Pause, passing_over_locked
 
@@ -39,12 +38,7 @@ class Expirer:
 
     def _expire(self, leave_locked: bool) -> list[Expired]:
         with self._database.autocommit() as connection:
-            return expiry.expire(
-                connection,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-                limit=BATCH,
-                leave_locked=leave_locked,
-            )
+            return expire(connection, limit=BATCH, leave_locked=leave_locked)
 
     def pause(self, counts: Counts) -> None:
         """Go on at once while batches are full; else wait."""

@@ -71,7 +71,7 @@ class LeadershipLease(NamedTuple):
 
 
 def look(connection: Connection) -> LeadershipLease:
-    """The leadership now."""
+    """Read the leadership now."""
     row = fetch_one(connection, _LOOK, {})
     if row is None:
         fetch_all(connection, "INSERT INTO leadership DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id", {})
@@ -127,7 +127,7 @@ def expect_holder(connection: psycopg.Connection[Any], name: str, term: int) -> 
 
 
 def is_led(connection: Connection) -> bool:
-    """Whether some scheduler leads now."""
+    """Say whether some scheduler leads now."""
     sql = "SELECT EXISTS (SELECT FROM leadership WHERE holder IS NOT NULL AND expires_at > now())"
     row = fetch_one(connection, sql, {})
     return bool(row and row[0])

@@ -13,7 +13,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.releases import push_released
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions.release import sweep
 from goqueue.observability import metrics
 from goqueue.scheduler.service import Counts, Pause
 
@@ -38,18 +38,13 @@ class Releaser:
     def run_once(self) -> Counts:
         """Look at the next page, and release what was left blocked."""
         with self._database.transaction() as connection:
-            sweep = dependency_store.sweep(
-                connection,
-                after_id=self._after_id,
-                limit=PAGE,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
-        self._after_id = sweep.after_id or 0
-        for job in sweep.released:
+            page = sweep(connection, after_id=self._after_id, limit=PAGE)
+        self._after_id = page.after_id or 0
+        for job in page.released:
             metrics.LEFT_BLOCKED.inc()
             log.warning("job_was_left_blocked", job_id=job.id, status=job.status.value)
-        push_released(self._runway, sweep.released)
-        return {"released": len(sweep.released)}
+        push_released(self._runway, page.released)
+        return {"released": len(page.released)}
 
     def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
         """Wait for the next round."""

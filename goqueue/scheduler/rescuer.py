@@ -9,15 +9,14 @@ import structlog
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.db.statements import current_time
-from goqueue.engine import worker_rows as worker_store
+from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine.runway.releases import push_to_front
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions.attempts import Rescued
+from goqueue.engine.transitions.force import force
+from goqueue.engine.transitions.rescue import Rescued, rescue
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.jobs import JobStatus
 from goqueue.observability import metrics
 from goqueue.scheduler.clock_watch import ClockReading, ClockWatch
 from goqueue.scheduler.parts import Parts
@@ -57,7 +56,7 @@ class Rescuer:
         self._clocks = ClockWatch(settings.rescue_interval_seconds)
         self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
         self._trusts_clocks_from = 0.0
-        self._ends: worker_store.Ends | None = None
+        self._ends: lease_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
         self._parts = Parts(self.name)
@@ -100,7 +99,7 @@ class Rescuer:
 
     def _end_leases(self) -> list[int]:
         with self._database.autocommit() as connection:
-            expired = worker_store.end_lost(connection, lease_seconds=self._settings.lease_seconds)
+            expired = lease_store.end_lost(connection, lease_seconds=self._settings.lease_seconds)
         for worker_id in expired:
             metrics.LEASES_EXPIRED.inc()
             log.warning("lease_expired", worker_id=worker_id)
@@ -109,11 +108,7 @@ class Rescuer:
     def _force_cancels(self) -> int:
         """Cancel what was to be stopped, and was not within the grace period; how many."""
         with self._database.autocommit() as connection:
-            forced = cancellation.force(
-                connection,
-                grace_seconds=self._settings.cancel_grace_seconds,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            forced = force(connection, grace_seconds=self._settings.cancel_grace_seconds)
         for job in forced:
             metrics.CANCELS_FORCED.inc()
             log.warning("cancel_forced", **job._asdict())
@@ -122,7 +117,7 @@ class Rescuer:
     def _look(self) -> list[Rescued]:
         """Rescue, where a lease has ended lately, or the last look at all that runs is a while ago."""
         with self._database.autocommit() as connection:
-            ends = worker_store.ends(connection)
+            ends = lease_store.ends(connection)
         now = time.monotonic()
         if ends == self._ends and now < self._looks_at and now >= self._looks_until:
             return []
@@ -134,25 +129,21 @@ class Rescuer:
         return rescued
 
     def _rescue(self, leave_locked: bool) -> list[Rescued]:
-        settings, head_start = self._settings, self._settings.priority_head_start_seconds
+        settings = self._settings
         with self._database.transaction() as connection:
-            together = worker_store.lost_together(
+            together = lease_store.lost_together(
                 connection,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 lease_seconds=settings.lease_seconds,
             )
-            rescued = attempt_store.rescue(
+            rescued = rescue(
                 connection,
                 max_deaths=settings.max_deaths,
-                head_start_seconds=head_start,
                 lost_together=together,
-            )
-            ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
-            dependency_store.settle(
-                connection, ended, head_start_seconds=head_start, leave_locked=leave_locked
+                leave_locked=leave_locked,
             )
             failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
-            dead_letters = attempt_store.queues_and_types(connection, failed)
+            dead_letters = job_store.queues_and_types(connection, failed)
         for queue, type_name in dead_letters:
             metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
         for job in rescued:

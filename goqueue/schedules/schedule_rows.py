@@ -109,7 +109,7 @@ _DELETE = """
 
 
 def now(connection: Connection) -> datetime:
-    """PostgreSQL's time."""
+    """Read the time by PostgreSQL's clock."""
     row = fetch_one(connection, "SELECT now()", {})
     assert row is not None
     found: datetime = row[0]
@@ -133,7 +133,7 @@ def update(
 
 
 def get(connection: Connection, name: str) -> Schedule:
-    """The schedule.
+    """Read the schedule with a name.
 
     Raises:
         ScheduleNotFoundError: there is none of this name.
@@ -142,7 +142,7 @@ def get(connection: Connection, name: str) -> Schedule:
 
 
 def lock(connection: Connection, name: str) -> Schedule:
-    """The schedule, locked until the end of the transaction: no scheduler decides its ticks meanwhile.
+    """Read the schedule, locked until the end of the transaction: no scheduler decides its ticks meanwhile.
 
     Raises:
         ScheduleNotFoundError: there is none of this name.
@@ -159,12 +159,12 @@ def _get(connection: Connection, name: str, locking: str) -> Schedule:
 
 
 def page(connection: Connection, *, after_name: str, limit: int) -> list[Schedule]:
-    """Schedules by name, from behind a name on."""
+    """Read schedules by name, from behind a name on."""
     return [_schedule(row) for row in fetch_all(connection, _PAGE, {"after": after_name, "limit": limit})]
 
 
 def running_names(connection: Connection, source: Source) -> list[str]:
-    """The names of the schedules that are defined there and not paused."""
+    """Read the names of the schedules that are defined there and not paused."""
     sql = "SELECT name FROM schedules WHERE source = %(source)s AND paused_at IS NULL ORDER BY name"
     return [row[0] for row in fetch_all(connection, sql, {"source": source.value})]
 
@@ -186,7 +186,7 @@ def set_paused(
 
 
 def due(connection: Connection, at: datetime | None, *, without: Iterable[int], limit: int) -> list[int]:
-    """The ids of schedules with a tick to decide, the longest due first. `at` is now where it is None."""
+    """Read the ids of schedules with a tick to decide, the longest due first; `at` is now if it is None."""
     return [
         row[0] for row in fetch_all(connection, _DUE, {"now": at, "without": array(without), "limit": limit})
     ]
@@ -201,7 +201,7 @@ def lock_due(
 
 
 def advance(connection: Connection, schedule_id: int, following: Tick | None) -> None:
-    """Every tick before this one is decided."""
+    """Note that every tick before this one is decided."""
     fetch_one(connection, _ADVANCE, {"id": schedule_id} | _next(following))
 
 

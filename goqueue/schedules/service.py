@@ -16,7 +16,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine import create as creation
 from goqueue.engine.creation_rows import CreatedNode
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions.cancel import cancel
 from goqueue.errors import UnavailableError
 from goqueue.instance import default
 from goqueue.jobs import JobStatus, NewJob, OnParentFailure
@@ -117,7 +117,7 @@ class CronScheduler:
             if locked is None:
                 return []
             failpoints.hit("after_schedule_lock")
-            firing = _Firing(self._settings, connection, locked[0])
+            firing = _Firing(connection, locked[0])
             outcomes = self._decide_locked(connection, *locked, firing)
             failpoints.hit("before_schedule_commit")
         failpoints.hit("after_schedule_commit")
@@ -154,8 +154,7 @@ class _Firing:
         creates: every create, to be counted after the commit.
     """
 
-    def __init__(self, settings: Settings, connection: Connection, schedule: Schedule) -> None:
-        self._settings = settings
+    def __init__(self, connection: Connection, schedule: Schedule) -> None:
         self._connection = connection
         self._schedule = schedule
         self.created: list[int] = []
@@ -172,9 +171,7 @@ class _Firing:
             return TickOutcome.OVERLAPPED, None
         if self._unfinished and self._schedule.definition.overlap is Overlap.CANCEL_RUNNING:
             ids = [job.id for job in self._unfinished]
-            cancellation.cancel(
-                self._connection, ids, head_start_seconds=self._settings.priority_head_start_seconds
-            )
+            cancel(self._connection, ids)
             self._unfinished = self._look()
         return self._create(self._unfinished)
 
@@ -189,7 +186,7 @@ class _Firing:
             depends_on=(*waits_for, *(job.id for job in after[-1:])),
             on_parent_failure=OnParentFailure.RUN,
         )
-        (created,) = creation.insert(self._settings, self._connection, [NewNode(job)])
+        (created,) = creation.insert(self._connection, [NewNode(job)])
         self.creates.append((job, created))
         if created.deduplicated:
             return TickOutcome.OVERLAPPED, None  # by its unique key, an equal job is there

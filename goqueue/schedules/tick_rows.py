@@ -97,7 +97,7 @@ _FORGET = """
 
 
 class TickRow(NamedTuple):
-    """A decided tick.
+    """A tick that was decided.
 
     Attributes:
         job_status: None where it has no job, or the job was deleted meanwhile.
@@ -135,13 +135,13 @@ def record_manual(connection: Connection, schedule_id: int, job_id: int) -> None
 
 
 def decided(connection: Connection, schedule_id: int, times: Iterable[datetime]) -> set[datetime]:
-    """Which of these nominal times have been decided before: none, unless a clock was set back."""
+    """Tell which of these nominal times have been decided before: none, unless a clock was set back."""
     parameters = {"id": schedule_id, "times": list(times)}
     return {row[0] for row in fetch_all(connection, _DECIDED, parameters)}
 
 
 def unfinished_jobs(connection: Connection, schedule_id: int, *, also: Iterable[int]) -> list[UnfinishedJob]:
-    """The jobs of the newest 1,000 ticks, and these, that have not finished; the oldest first."""
+    """Read the jobs of the newest 1,000 ticks, and these, that have not finished; the oldest first."""
     parameters = {"id": schedule_id, "limit": LOOK_BACK, "also": array(also)}
     return [
         UnfinishedJob(row[0], JobStatus(row[1])) for row in fetch_all(connection, _UNFINISHED, parameters)
@@ -149,7 +149,7 @@ def unfinished_jobs(connection: Connection, schedule_id: int, *, also: Iterable[
 
 
 def page(connection: Connection, schedule_id: int, *, before: datetime | None, limit: int) -> list[TickRow]:
-    """Decided ticks with a nominal time before this one, the newest first."""
+    """Read decided ticks with a nominal time before this one, the newest first."""
     parameters = {"id": schedule_id, "before": before, "limit": limit}
     return [TickRow(*row) for row in fetch_all(connection, _PAGE, parameters)]
 
@@ -157,7 +157,7 @@ def page(connection: Connection, schedule_id: int, *, before: datetime | None, l
 def recent_of_each(
     connection: Connection, schedule_ids: Iterable[int], *, limit: int
 ) -> dict[int, list[TickRow]]:
-    """So many decided ticks of each schedule, the newest first; one without any is left out."""
+    """Read so many decided ticks of each schedule, the newest first; one without any is left out."""
     found: dict[int, list[TickRow]] = {}
     for row in fetch_all(connection, _RECENT_OF_EACH, {"ids": array(schedule_ids), "limit": limit}):
         found.setdefault(row[0], []).append(TickRow(*row[1:]))

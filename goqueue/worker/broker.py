@@ -29,7 +29,7 @@ from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.runway.servers import connect
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions.begin import begin_unrepeatable
 from goqueue.errors import DatabaseUnavailableError, Discard, seconds_to_wait
 from goqueue.jobs import QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
@@ -303,9 +303,7 @@ class JobBroker(RedisBroker):
         """
         try:
             with self.database.autocommit() as connection:
-                return attempt_store.begin_unrepeatable(
-                    connection, current.id, current.fence, self.holdings.worker_id
-                )
+                return begin_unrepeatable(connection, current.id, current.fence, self.holdings.worker_id)
         except DatabaseUnavailableError:
             return False
 

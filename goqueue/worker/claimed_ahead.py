@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import claims as claim_store
-from goqueue.engine.transitions.claims import Begin, Changes
+from goqueue.engine.transitions.begin import Begin, Changes, changes, note_begins
 from goqueue.errors import GoQueueError, RedisUnavailableError
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.worker.claims import Key
@@ -186,7 +185,7 @@ class ClaimedAhead:
         queues = {current.claimed.queue for current in self._unbegun()}
         at = time.monotonic()
         with self._broker.database.autocommit() as connection:
-            self._view = _View(at, claim_store.changes(connection, self._holdings.worker_id, queues))
+            self._view = _View(at, changes(connection, self._holdings.worker_id, queues))
 
     def _unbegun(self) -> list[CurrentJob]:
         return [current for current in self._holdings.snapshot().values() if not current.started]
@@ -303,7 +302,7 @@ class ClaimedAhead:
         begins = [Begin(*key, current.begun or 0.0) for key, current in self._begun.items()]
         try:
             with self._broker.database.autocommit() as connection:
-                for key in claim_store.note_begins(connection, begins):
+                for key in note_begins(connection, begins):
                     self._begun.pop(key, None)
         except GoQueueError as error:
             log.debug("begins_not_noted", jobs=len(begins), error=str(error))

@@ -13,7 +13,7 @@ from dramatiq.broker import Consumer, MessageProxy
 
 from goqueue import failpoints
 from goqueue.engine.runway.runway import Fetched, Message, parse
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions.claim import claim, locked_messages
 from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
 from goqueue.errors import DatabaseRefusedError, UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
@@ -259,7 +259,6 @@ class JobConsumer(Consumer):
             found = set_aside(
                 connection,
                 [message.job_id],
-                head_start_seconds=broker.settings.priority_head_start_seconds,
                 error=f"PostgreSQL refused its claim: {error}",
             )
         for job in found:
@@ -269,7 +268,7 @@ class JobConsumer(Consumer):
     def _claim_together(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
         with broker.database.autocommit() as connection:
-            return attempt_store.claim(
+            return claim(
                 connection,
                 messages,
                 worker_id=broker.holdings.worker_id,
@@ -286,7 +285,7 @@ class JobConsumer(Consumer):
         left = [message for message in messages if message not in alive]
         self._broker.slots.give_back(len(left), suspect=suspect)
         with self._broker.database.autocommit() as connection:
-            locked = attempt_store.locked(connection, left)
+            locked = locked_messages(connection, left)
         stale = [message for message in left if message not in locked]
         metrics.STALE_DELIVERIES.inc(len(stale))
         log.debug("stale_deliveries", runway=self._queue, messages=len(stale), locked=len(locked))

@@ -14,11 +14,12 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import claims as claim_store
+from goqueue.engine.transitions.cancel import acknowledge
+from goqueue.engine.transitions.give_back import give_back
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
 from goqueue.worker.claims import Holdings, WorkerSlots
@@ -142,7 +143,7 @@ class Lease:
     def _cancel_requested(self, worker_id: int) -> None:
         """Acknowledge requests to stop what this process runs, and tell the handlers."""
         with self._database.autocommit() as connection:
-            requested = cancellation.acknowledge(connection, worker_id)
+            requested = acknowledge(connection, worker_id)
         held = self._holdings.snapshot() if requested else {}
         for key in requested & held.keys():
             if self._interrupts.cancel(held[key], self._settings.cancel_cooperation_seconds):
@@ -204,8 +205,8 @@ class Lease:
         now, worker_id = time.monotonic(), self._holdings.worker_id
         if self._unknown or now < self._holdings.doubts_until or now >= self._looks_at:
             self._looks_at = now + BEATS_BETWEEN_LOOKS * self._settings.heartbeat_seconds
-            return worker_store.held(connection, worker_id)
-        return worker_store.still_held(connection, worker_id, known)
+            return lease_store.held(connection, worker_id)
+        return lease_store.still_held(connection, worker_id, known)
 
     def _look_around(self, connection: Connection, worker_id: int) -> None:
         """End the leases of processes of this host that are gone: their jobs need not wait for silence."""
@@ -219,7 +220,7 @@ class Lease:
                 log.warning("worker_gone", worker_id=neighbour, pid=pid)
             if gone:
                 # At once: who was lost together is judged together.
-                worker_store.end_gone(connection, gone)
+                lease_store.end_gone(connection, gone)
         # Who serves nothing else never leaves it to another: two of them would leave it to each other.
         serves_only_quarantine = self._queues == [QUARANTINE_QUEUE]
         self._holdings.quarantine_is_served = (
@@ -245,12 +246,7 @@ class Lease:
             return
         log.warning("lost_claims_released", jobs=len(lost))
         with self._database.autocommit() as connection:
-            claim_store.give_back(
-                connection,
-                lost,
-                worker_id=self._holdings.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            give_back(connection, lost, worker_id=self._holdings.worker_id)
 
     def _stop_orphans_when_expired(self) -> None:
         """Who stood still could not renew, and whoever ends leases may have stood still as well."""

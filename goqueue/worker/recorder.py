@@ -22,8 +22,7 @@ from goqueue.engine.creation_rows import CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.releases import push_released, push_to_front
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import dependencies as dependency_store
+from goqueue.engine.transitions.record import record, still_running
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
@@ -235,15 +234,12 @@ class Recorder:
         failpoints.hit("before_record_commit")
         with self._database.transaction() as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
-            recorded, released = dependency_store.record(
-                connection,
-                outcomes,
-                worker_id=self._holdings.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
+            recorded, released = record(
+                connection, outcomes, worker_id=self._holdings.worker_id, with_dependants=True
             )
             created = self._insert_follow_ups(connection, recorded, follow_ups)
             left = {(o.job_id, o.fence) for o in outcomes} - recorded
-            locked = attempt_store.still_running(connection, left)
+            locked = still_running(connection, left)
         self._put_off |= locked
         creation.count(created)
         push_released(self._runway, released)
@@ -258,16 +254,11 @@ class Recorder:
         new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
         if not new_jobs:
             return []
-        created = creation.insert(self._settings, connection, [NewNode(job) for job in new_jobs])
+        created = creation.insert(connection, [NewNode(job) for job in new_jobs])
         return list(zip(new_jobs, created, strict=True))
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
-        return attempt_store.record(
-            connection,
-            outcomes,
-            worker_id=self._holdings.worker_id,
-            head_start_seconds=self._settings.priority_head_start_seconds,
-        )
+        return record(connection, outcomes, worker_id=self._holdings.worker_id).keys
 
     def _write_apart(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
         """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""

@@ -15,9 +15,8 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.releases import push_released
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import claims as claim_store
-from goqueue.engine.transitions.attempts import GivenBack
+from goqueue.engine.transitions.give_back import GivenBack, give_back
+from goqueue.engine.transitions.record import still_running
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
@@ -137,7 +136,7 @@ class Returner:
         if not left:
             return taken
         with self._database.autocommit() as connection:
-            locked = attempt_store.still_running(connection, left)
+            locked = still_running(connection, left)
         if locked:
             self._pending.extend(item for item in taken if _key(item[0]) in locked)
             self._outage_until = time.monotonic() + LOCKED_SECONDS
@@ -145,12 +144,7 @@ class Returner:
 
     def _give_back(self, claims: Iterable[Key]) -> dict[Key, GivenBack]:
         with self._database.autocommit() as connection:
-            returns = claim_store.give_back(
-                connection,
-                claims,
-                worker_id=self._holdings.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
+            returns = give_back(connection, claims, worker_id=self._holdings.worker_id)
         failpoints.hit("after_give_back")
         push_released(self._runway, returns.released)
         return {(job.id, job.fence): job for job in returns.jobs}

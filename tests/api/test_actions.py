@@ -11,7 +11,7 @@ from falcon import testing
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import claim as claim_store
 from goqueue.jobs import JobStatus
 from tests.support.factories import JobFactory
 
@@ -22,7 +22,7 @@ def claim(database: Database, settings: Settings, worker_id: int, job_id: int, f
     """How many jobs a worker gets for this message."""
     with database.autocommit() as connection:
         return len(
-            attempt_store.claim(
+            claim_store.claim(
                 connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=settings.lease_seconds
             )
         )

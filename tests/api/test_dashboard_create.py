@@ -12,7 +12,7 @@ import pytest
 from falcon import testing
 
 from goqueue.db.database import Database
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine import job_rows as job_store
 from tests.support.dashboard import DashboardClient
 
 PLACE = "/dashboard/create"

@@ -19,10 +19,10 @@ from goqueue.dashboard.pages.job_reading import ATTEMPTS_SHOWN, LINKS_SHOWN
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Connection, Database
 from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
 from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.insight import job_history_rows as job_history
 from goqueue.jobs import Job
 from tests.support.dashboard import DashboardClient

@@ -15,9 +15,9 @@ from goqueue.bulk.service import BulkOperator
 from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import walk_rows as job_walks
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import Job, JobStatus
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory

@@ -10,8 +10,9 @@ from falcon import testing
 
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.release import settle
+from goqueue.engine.transitions.retry import retry
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 from tests.support.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.factories import JobFactory
@@ -113,7 +114,7 @@ def test_a_job_that_is_asked_to_stop(
     """A running job that shall stop says when it was asked, and whether its worker knows."""
     job = make_job("running")
     with database.autocommit() as connection:
-        job_store.cancel(connection, [job.id])
+        cancel(connection, [job.id])
     answer = asked(client, job)
     assert codes(answer) == ["cancel_requested", "running"]
     assert "does not know it yet" in answer["summary"]
@@ -166,7 +167,7 @@ def test_a_replay_for_later_is_no_backoff(
     job = make_job("failed", attempts=1, fence=1)
     add_attempt(database, job, "failed", "broken")
     with database.autocommit() as connection:
-        job_store.retry(connection, [job.id], head_start_seconds=60, available_at=FAR)
+        retry(connection, [job.id], available_at=FAR)
     assert evidence_of(asked(client, job), "waits_for_time")["kind"] == "run_at"
 
 
@@ -212,7 +213,7 @@ def test_it_waits_for_its_parents(
             parent=parent.id,
         )
     with database.transaction() as connection:
-        dependency_store.settle(connection, [parents[0].id], head_start_seconds=60)
+        settle(connection, [parents[0].id])
     answer = asked(client, job)
     assert codes(answer) == ["dependency_pending"]
     assert [

@@ -165,7 +165,7 @@ def test_what_we_did_not_expect_is_a_500_without_details(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the payload of a customer")
 
-    monkeypatch.setattr("goqueue.engine.transitions.jobs.get", fail)
+    monkeypatch.setattr("goqueue.engine.job_rows.get", fail)
     result = client.simulate_get("/jobs/1")
     assert result.status_code == 500
     assert result.headers["content-type"] == "application/problem+json"

@@ -12,7 +12,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import cleaning_rows as cleaning
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine import job_rows as job_store
 from goqueue.errors import InvalidJobError
 from tests.support import noop_jobs
 from tests.support.engine import process_of

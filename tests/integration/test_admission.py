@@ -19,8 +19,9 @@ from goqueue.dispatch.governed_queues import GovernedQueues
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.runway.runway import Runway, parse
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import claim as claim_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.record import record
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import queue_setting_rows as queue_settings
@@ -271,11 +272,10 @@ def test_a_suspect_needs_a_slot_and_starts_alone(
     assert run(queues)["admitted"] == 0
     with database.autocommit() as connection:
         assert ready_store.next_quarantined(connection, 10) == []
-        attempt_store.record(
+        record(
             connection,
             [Outcome(running.id, 1, JobStatus.COMPLETED, AttemptOutcome.COMPLETED)],
             worker_id=make_job.worker_id,
-            head_start_seconds=60,
         )
     assert run(queues)["admitted"] == 1
     assert runway.lengths(["default"]) == [(0, 0)]
@@ -306,7 +306,7 @@ def test_a_claim_refuses_what_was_not_let_in(database: Database, make_job: JobFa
     limit(database, "default", QueueLimits(concurrency=1))
     job = make_job()
     with database.autocommit() as connection:
-        claim = partial(attempt_store.claim, worker_id=make_job.worker_id, lease_seconds=60)
+        claim = partial(claim_store.claim, worker_id=make_job.worker_id, lease_seconds=60)
         assert claim(connection, [(job.id, job.fence)]) == []
         connection.exec_driver_sql("UPDATE jobs SET admitted = true")
         assert [claimed.id for claimed in claim(connection, [(job.id, job.fence)])] == [job.id]
@@ -322,7 +322,7 @@ def test_what_never_started_gives_its_tokens_back(
     run(queues)
     assert admitted(database) == [first, second]
     with database.autocommit() as connection:
-        job_store.cancel(connection, [first])
+        cancel(connection, [first])
     run(queues)
     assert admitted(database) == [second, third]
 
@@ -339,7 +339,7 @@ def test_a_job_that_costs_more_than_the_limit_starts_alone(
     run(queues)
     assert admitted(database) == [small]
     with database.autocommit() as connection:
-        job_store.cancel(connection, [small])
+        cancel(connection, [small])
     run(queues)
     assert admitted(database) == [large]
 

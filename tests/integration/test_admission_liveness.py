@@ -10,9 +10,9 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseRefusedError
 from goqueue.jobs import JobStatus
 from goqueue.limits import admission_rows as admission_store

@@ -24,8 +24,10 @@ from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import cancellation
+from goqueue.engine.transitions import cancel as cancel_store
+from goqueue.engine.transitions import claim as claim_store
+from goqueue.engine.transitions import record as record_store
+from goqueue.engine.transitions.rescue import rescue
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits import type_setting_rows as type_settings
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from goqueue.db.database import Database
     from goqueue.engine.runway.runway import Runway
 
-HEAD_START = 60.0
 LEASE = 3600.0
 QUEUES = ("p", "q")
 TYPES = ("light", "heavy", "heavy", "guarded")
@@ -160,7 +161,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 queue, kind, "{}", priority=priority, max_retries=20, concurrency_key=key, rate_cost=cost
             )
             with self.database.autocommit() as connection:
-                new_job_store.insert(connection, job, head_start_seconds=HEAD_START)
+                new_job_store.insert(connection, job)
 
     @rule(count=st.integers(1, 3))
     def round(self, count: int) -> None:
@@ -176,7 +177,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         """A worker claims whatever it is given, let in or not."""
         rows = self._rows("status = 'queued'")
         with self.database.autocommit() as connection:
-            claimed = attempt_store.claim(
+            claimed = claim_store.claim(
                 connection,
                 [(row.id, row.fence) for row in sorted(rows, key=lambda row: not row.admitted)][:count],
                 worker_id=self.worker,
@@ -216,7 +217,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         }[how]
         outcome = Outcome(row.id, row.fence, status, kind, refund=how == "snoozed", delay_seconds=delay)
         with self.database.autocommit() as connection:
-            attempt_store.record(connection, [outcome], worker_id=self.worker, head_start_seconds=HEAD_START)
+            record_store.record(connection, [outcome], worker_id=self.worker)
 
     @rule()
     def make_due(self) -> None:
@@ -225,7 +226,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             connection.exec_driver_sql(
                 "UPDATE jobs SET available_at = now() WHERE rank IS NULL AND status = 'queued'"
             )
-            ready_store.make_due(connection, head_start_seconds=HEAD_START)
+            ready_store.make_due(connection)
 
     @rule(number=st.integers(0, 99))
     def cancel(self, number: int) -> None:
@@ -233,7 +234,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         row = self._pick(number, "status = 'queued'")
         if row is not None:
             with self.database.autocommit() as connection:
-                cancellation.cancel(connection, [row.id], head_start_seconds=HEAD_START)
+                cancel_store.cancel(connection, [row.id])
 
     @rule(number=st.integers(0, 99), later=st.booleans())
     def edit(self, number: int, later: bool) -> None:
@@ -247,7 +248,6 @@ class AdmissionMachine(RuleBasedStateMachine):
                 connection,
                 row.id,
                 edits.JobEdit(priority=5, available_at=start),
-                head_start_seconds=HEAD_START,
             )
 
     @rule(limits=st.sampled_from(LIMITS))
@@ -301,7 +301,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         """The worker process dies; its jobs are taken back, and may only run alone."""
         with self.database.autocommit() as connection:
             connection.exec_driver_sql("UPDATE workers SET stopped_at = now()")
-            attempt_store.rescue(connection, max_deaths=100, head_start_seconds=HEAD_START)
+            rescue(connection, max_deaths=100)
         self.worker = self._register()
 
     @invariant()

@@ -13,7 +13,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.new_job import new_job
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions.claim import claim
 from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.limits import breaker_rows as breaker_store
@@ -151,7 +151,7 @@ def test_an_open_breaker_takes_back_what_was_let_in(
     end(database, failed=4)
     service.run_once()
     with database.autocommit() as connection:
-        claimed = attempt_store.claim(
+        claimed = claim(
             connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=settings.lease_seconds
         )
         row = connection.exec_driver_sql(
@@ -225,7 +225,7 @@ def test_a_refused_outcome_is_not_counted(
     del service
     jobs = [make_job(type="call", admitted=True) for _ in range(2)]
     with database.autocommit() as connection:
-        claimed = attempt_store.claim(
+        claimed = claim(
             connection,
             [(job.id, 0) for job in jobs],
             worker_id=make_job.worker_id,

@@ -19,8 +19,8 @@ from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.rescue import rescue
 from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import fact_rows as explanation
 from goqueue.instance import default
@@ -485,10 +485,7 @@ def test_garbage_hurts_nobody(engine: Engine) -> None:
     broker = engine.broker
     with broker.database.autocommit() as connection:
         mates = [
-            new_job_store.insert(
-                connection, NewJob("default", "give", '{"value": 1}'), head_start_seconds=0
-            ).id
-            for _ in range(10)
+            new_job_store.insert(connection, NewJob("default", "give", '{"value": 1}')).id for _ in range(10)
         ]
     entries = [
         entry
@@ -519,7 +516,7 @@ def test_a_cancelled_running_job_is_interrupted(engine: Engine) -> None:
     job_id = create(engine, "hold", {})
     wait_until(lambda: runs["hold"] == 1, what="the handler")
     with engine.broker.database.autocommit() as connection:
-        assert job_store.cancel(connection, [job_id]) == ([], [job_id])
+        assert cancel(connection, [job_id]) == ([], [job_id])
     engine.wait_for(job_id, "cancelled")
     assert not engine.broker.interrupts.running()
     assert [row[:2] for row in engine.attempts(job_id)] == [(1, AttemptOutcome.CANCELLED)]
@@ -537,7 +534,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
 
     with engine.broker.database.autocommit() as connection:
         worker_store.stop(connection, worker_id)
-        rescued = attempt_store.rescue(connection, max_deaths=3, head_start_seconds=60)
+        rescued = rescue(connection, max_deaths=3)
         assert [(job.id, job.status) for job in rescued] == [(job_id, "queued")]
     wait_until(lambda: engine.broker.holdings.worker_id != worker_id, what="another registration")
     wait_until(lambda: metrics.STALE_RESULTS._value.get() == stale + 1, what="a stale result")
@@ -583,9 +580,7 @@ def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
 def test_a_lost_fetch_recovers(engine: Engine) -> None:
     """A message that was popped, and never claimed, is pushed again after `lost_push_seconds`."""
     with engine.broker.database.autocommit() as connection:
-        job = new_job_store.insert(
-            connection, NewJob("default", "give", '{"value": 9}'), head_start_seconds=0
-        )
+        job = new_job_store.insert(connection, NewJob("default", "give", '{"value": 9}'))
         client = engine.broker.runway._servers.holding("")
         client.hset("broker:{default}:messages", f"{job.id}.0", str(client.time()[0] * 1000))
     assert engine.wait_for(job.id).attempts == 1

@@ -17,8 +17,11 @@ from pydantic import SecretStr
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import cancel as cancel_store
+from goqueue.engine.transitions import force as force_store
+from goqueue.engine.transitions.cancel import Cancelled, acknowledge
+from goqueue.engine.transitions.force import Forced
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.instance import default
 from goqueue.jobs import Job, NewJob
@@ -31,7 +34,6 @@ from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 STEP_SECONDS = 0.005
-HEAD_START = 60.0
 
 runs: Counter[str] = Counter()
 gate = threading.Event()
@@ -131,7 +133,7 @@ def start(engine: Engine, name: str) -> int:
 def request(engine: Engine, job_id: int) -> None:
     """Ask for a running job to be stopped."""
     with engine.broker.database.autocommit() as connection:
-        assert job_store.cancel(connection, [job_id]) == ([], [job_id])
+        assert cancel_store.cancel(connection, [job_id]) == ([], [job_id])
 
 
 def outcomes(engine: Engine, job_id: int) -> list[str]:
@@ -193,7 +195,7 @@ def test_a_replay_of_a_cancelled_job_runs(engine: Engine) -> None:
     request(engine, job_id)
     assert [job.job_id for job in force(engine)] == [job_id]
     with engine.broker.database.autocommit() as connection:
-        job_store.retry(connection, [job_id], head_start_seconds=HEAD_START)
+        retry(connection, [job_id])
     gate.set()
     job = engine.wait_for(job_id)
     assert (job.cancel_requested_at, job.cancel_acknowledged_at, job.result) == (None, None, "done")
@@ -215,10 +217,10 @@ def test_a_cancel_that_the_worker_cannot_obey_is_forced(engine: Engine) -> None:
     assert (engine.job(job_id).result, outcomes(engine, job_id)) == (None, ["cancelled"])
 
 
-def force(engine: Engine) -> list[cancellation.Forced]:
+def force(engine: Engine) -> list[Forced]:
     """Force what is requested, at once."""
     with engine.broker.database.transaction() as connection:
-        return cancellation.force(connection, grace_seconds=0, head_start_seconds=HEAD_START)
+        return force_store.force(connection, grace_seconds=0)
 
 
 def test_a_job_that_waits_for_a_thread_never_starts() -> None:
@@ -263,7 +265,7 @@ def test_a_cancel_is_forced_after_its_grace_period(
     make_job = JobFactory(engine.broker.database)
     job = requested(engine, make_job, seconds_ago=asked, acknowledged=known)
     with engine.broker.database.transaction() as connection:
-        forced = cancellation.force(connection, grace_seconds=10, head_start_seconds=HEAD_START)
+        forced = force_store.force(connection, grace_seconds=10)
     expected = [(job.id, make_job.worker_id, known is not None)] if is_forced else []
     assert forced == expected
     assert engine.job(job.id).status == ("cancelled" if is_forced else "running")
@@ -277,11 +279,11 @@ def test_a_worker_acknowledges_only_its_own(engine: Engine) -> None:
     job = requested(engine, make_job, seconds_ago=1, acknowledged=None)
     other = make_job.worker()
     with engine.broker.database.autocommit() as connection:
-        assert cancellation.acknowledge(connection, other) == set()
+        assert acknowledge(connection, other) == set()
         assert engine.job(job.id).cancel_acknowledged_at is None
-        assert cancellation.acknowledge(connection, make_job.worker_id) == {(job.id, job.fence)}
+        assert acknowledge(connection, make_job.worker_id) == {(job.id, job.fence)}
         first = engine.job(job.id).cancel_acknowledged_at
-        assert cancellation.acknowledge(connection, make_job.worker_id) == {(job.id, job.fence)}
+        assert acknowledge(connection, make_job.worker_id) == {(job.id, job.fence)}
     assert first is not None
     assert engine.job(job.id).cancel_acknowledged_at == first
     engine.rows("DELETE FROM jobs WHERE id = %(id)s RETURNING id", id=job.id)
@@ -310,9 +312,9 @@ def test_a_cancel_looks_at_the_job_as_it_is_now(engine: Engine, held: bool) -> N
     engine.rows("DELETE FROM jobs WHERE id = %(id)s RETURNING id", id=job.id)
 
 
-def _cancel(engine: Engine, job_id: int) -> job_store.Cancelled:
+def _cancel(engine: Engine, job_id: int) -> Cancelled:
     with engine.broker.database.autocommit() as connection:
-        return job_store.cancel(connection, [job_id])
+        return cancel_store.cancel(connection, [job_id])
 
 
 def test_jobs_that_wait_for_a_cancelled_one_are_told(engine: Engine) -> None:
@@ -328,15 +330,17 @@ def test_jobs_that_wait_for_a_cancelled_one_are_told(engine: Engine) -> None:
     assert {child.status for child in children} == {"blocked"}
     with engine.broker.database.transaction() as connection:
         ids = [waiting.id, running.id]
-        cancelled = cancellation.cancel(connection, ids, head_start_seconds=HEAD_START)
+        cancelled = cancel_store.cancel(connection, ids)
     assert cancelled == ([waiting.id], [running.id])
     assert [engine.job(child.id).status for child in children] == ["failed", "blocked"]
     force(engine)
     assert [engine.job(child.id).status for child in children] == ["failed", "failed"]
 
 
-@pytest.mark.parametrize("name", ["_ACKNOWLEDGE", "_FORCE"])
-def test_the_index_finds_what_is_to_be_stopped(engine: Engine, name: str) -> None:
+@pytest.mark.parametrize(
+    "statement", [cancel_store._ACKNOWLEDGE, force_store._FORCE], ids=["asked", "forced"]
+)
+def test_the_index_finds_what_is_to_be_stopped(engine: Engine, statement: str) -> None:
     """Workers ask four times a second: whatever else runs or waits, they walk the few entries of an index."""
     parameters = {"worker_id": JobFactory(engine.broker.database).worker_id, "grace": 10, "limit": 1000}
     with engine.broker.database.transaction() as connection:
@@ -347,8 +351,7 @@ def test_the_index_finds_what_is_to_be_stopped(engine: Engine, name: str) -> Non
             parameters,
         )
         connection.exec_driver_sql("ANALYZE jobs")
-        sql = f"EXPLAIN {getattr(cancellation, name)}"
-        plan = connection.exec_driver_sql(sql, parameters).scalars().all()
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
         connection.exec_driver_sql("DELETE FROM jobs WHERE queue = 'unserved'")
     assert any("jobs_cancelling_idx" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan
@@ -374,7 +377,7 @@ def test_cancels_of_families_at_once_deadlock_nobody(engine: Engine) -> None:
 
         def cancel(ids: list[int]) -> int:
             with engine.broker.database.autocommit() as connection:
-                done = cancellation.cancel(connection, ids, head_start_seconds=HEAD_START)
+                done = cancel_store.cancel(connection, ids)
             return len(done.ended)
 
         with ThreadPoolExecutor(len(sides)) as pool:

@@ -15,7 +15,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine import job_rows as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.instance import default
 from goqueue.jobs import Job

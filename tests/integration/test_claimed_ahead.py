@@ -16,10 +16,9 @@ from goqueue.config.settings import Settings
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import claims as claim_store
-from goqueue.engine.transitions.attempts import GivenBack
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.claim import claim
+from goqueue.engine.transitions.give_back import GivenBack
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
@@ -309,7 +308,7 @@ def test_a_cancel_ends_what_has_not_begun(
     wait_until(lambda: len(began) > 5, what="the first of them")
     last = quick[50:]
     with engine.broker.database.autocommit() as connection:
-        cancellation.cancel(connection, [job.id for job in last], head_start_seconds=60)
+        cancel(connection, [job.id for job in last])
     wait_until(
         lambda: {row[:2] for row in states(engine.broker, last)} == {("cancelled", 0)},
         what="the end of these",
@@ -329,7 +328,7 @@ def test_the_end_of_a_cancelled_claim_is_told_to_those_that_wait_for_it(
         connection.exec_driver_sql(
             f"INSERT INTO dependencies (job_id, parent_id) VALUES ({child.id}, {message.current.id})"
         )
-        cancellation.cancel(connection, [message.current.id], head_start_seconds=60)
+        cancel(connection, [message.current.id])
     idle.claimed_ahead.give_back([message], "cancelled")
     assert idle.claimed_ahead.returner.flush()
     assert rows(idle, "SELECT status, reason, attempts FROM jobs ORDER BY id") == [
@@ -364,7 +363,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
         if wish == "pause":
             queue_store.pause(connection, "default")
         if wish == "cancel":
-            cancellation.cancel(connection, [message.current.id], head_start_seconds=60)
+            cancel(connection, [message.current.id])
     assert idle.claimed_ahead.may_begin(message) == (wish == "none")
 
 
@@ -376,8 +375,8 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
     monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
-        outage.setattr(claim_store, "changes", _cut)
-        outage.setattr(claim_store, "give_back", _cut)
+        outage.setattr("goqueue.worker.claimed_ahead.changes", _cut)
+        outage.setattr("goqueue.worker.returner.give_back", _cut)
         assert not idle.claimed_ahead.may_begin(message)
         assert not idle.claimed_ahead.returner.flush()
         assert len(idle.holdings.snapshot()) == 1
@@ -388,7 +387,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 def idle_job(message: JobMessage) -> Job:
     """The row of a claimed job, by its id alone."""
     with default().broker.database.autocommit() as connection:
-        return goqueue.engine.transitions.jobs.get(connection, message.current.id)
+        return goqueue.engine.job_rows.get(connection, message.current.id)
 
 
 def _cut(*_: object, **__: object) -> None:
@@ -408,9 +407,7 @@ def test_a_lost_answer_to_a_return_runs_nothing_twice(idle: JobBroker, make_job:
     jobs = [idle_job(message) for message in messages]
     assert states(idle, jobs) == {("queued", 0, None)}
     with idle.database.autocommit() as connection:
-        (again,) = attempt_store.claim(
-            connection, [(jobs[0].id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60
-        )
+        (again,) = claim(connection, [(jobs[0].id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60)
     wait_until(idle.claimed_ahead.returner.flush, what="the second time")
     assert states(idle, jobs[:1]) == {("running", 1, idle.holdings.worker_id)}
     assert again.fence == 2
@@ -437,7 +434,7 @@ def test_a_claim_that_is_made_late_goes_back_as_well(idle: JobBroker, make_job: 
     idle.claimed_ahead.doubt("default", [Message(job.id, 0)])
     assert idle.claimed_ahead.returner.flush()
     with idle.database.autocommit() as connection:
-        attempt_store.claim(connection, [(job.id, 0)], worker_id=idle.holdings.worker_id, lease_seconds=60)
+        claim(connection, [(job.id, 0)], worker_id=idle.holdings.worker_id, lease_seconds=60)
     wait_until(
         lambda: idle.claimed_ahead.returner.flush() and went_back(idle, [job]),
         what="the return",
@@ -496,9 +493,7 @@ def test_a_job_of_a_limited_queue_keeps_its_slot_and_its_rate(idle: JobBroker, m
     assert rows(idle, "SELECT status, admitted, attempts FROM jobs") == [("queued", True, 0)]
     assert rows(idle, "SELECT fence, used_at FROM rate_grants") == [(1, None)]
     with idle.database.autocommit() as connection:
-        assert attempt_store.claim(
-            connection, [(job.id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60
-        )
+        assert claim(connection, [(job.id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60)
 
 
 @pytest.mark.parametrize(("state", "admitted"), [("closed", True), ("open", False), ("half_open", False)])

@@ -15,7 +15,7 @@ import pytest
 from goqueue import actor, cron, failpoints
 from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine import job_rows as job_store
 from goqueue.errors import ConfigurationError, UnavailableError
 from goqueue.instance import default
 from goqueue.jobs import JobStatus, NewJob

@@ -15,8 +15,9 @@ from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine import job_rows as job_store
+from goqueue.engine.transitions.claim import claim
+from goqueue.engine.transitions.record import record
 from goqueue.errors import ConfigurationError, DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
 from goqueue.ops.checks import check_database
@@ -80,9 +81,7 @@ def lives_a_whole_life(database: Database) -> None:
     job = make_job(payload={"text": "żółć 🎉", "number": 0.1}, available_at=start, rank=start)
     assert (job.available_at, job.payload) == (start, {"text": "żółć 🎉", "number": 0.1})
     with database.autocommit() as connection:
-        (claimed,) = attempt_store.claim(
-            connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=15
-        )
+        (claimed,) = claim(connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=15)
         outcome = Outcome(
             job.id,
             claimed.fence,
@@ -90,10 +89,8 @@ def lives_a_whole_life(database: Database) -> None:
             AttemptOutcome.COMPLETED,
             result='{"a": 0.1234567890123}',
         )
-        recorded = attempt_store.record(
-            connection, [outcome], worker_id=make_job.worker_id, head_start_seconds=60
-        )
-        assert recorded == {(job.id, claimed.fence)}
+        recorded = record(connection, [outcome], worker_id=make_job.worker_id)
+        assert recorded.keys == {(job.id, claimed.fence)}
         assert job_store.get(connection, job.id).result == {"a": 0.1234567890123}
         assert abs(claimed.claimed_at - time.time()) < 300
 

@@ -22,11 +22,14 @@ from goqueue.engine import (
 from goqueue.engine import (
     graph_rows as new_graphs,
 )
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions import jobs as job_store
-from goqueue.engine.transitions.dependencies import Recorded, Released
+from goqueue.engine.transitions import record as record_store
+from goqueue.engine.transitions import release as release_store
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.record import Recorded
+from goqueue.engine.transitions.release import Released
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, OnParentFailure, Outcome
 from tests.support.factories import JobFactory
@@ -60,7 +63,7 @@ class Desk:
             **columns,
         )
         with self.database.transaction() as connection:
-            return creation.create(connection, job, head_start_seconds=HEAD_START).job
+            return creation.create(connection, job).job
 
     def record(self, *jobs: Job, status: str = "completed") -> Recorded:
         """Record how the attempts of running jobs ended, with what follows."""
@@ -69,16 +72,14 @@ class Desk:
 
     def record_in(self, connection: Connection, *jobs: Job, status: str = "completed") -> Recorded:
         """The same in a transaction that the caller ends."""
-        return dependency_store.record(
-            connection, [ended(job, status) for job in jobs], worker_id=1, head_start_seconds=HEAD_START
+        return record_store.record(
+            connection, [ended(job, status) for job in jobs], worker_id=1, with_dependants=True
         )
 
     def settle(self, *jobs: Job) -> list[Released]:
         """Tell what waits for these."""
         with self.database.transaction() as connection:
-            return dependency_store.settle(
-                connection, [job.id for job in jobs], head_start_seconds=HEAD_START
-            )
+            return release_store.settle(connection, [job.id for job in jobs])
 
     def sweep(self) -> list[Released]:
         """Walk over all blocked jobs, two at a time."""
@@ -86,9 +87,7 @@ class Desk:
         after: int | None = 0
         while after is not None:
             with self.database.transaction() as connection:
-                page = dependency_store.sweep(
-                    connection, after_id=after, limit=2, head_start_seconds=HEAD_START
-                )
+                page = release_store.sweep(connection, after_id=after, limit=2)
             released += page.released
             after = page.after_id
         return released
@@ -169,9 +168,7 @@ def test_the_hot_path_leaves_parents_to_the_careful_one(desk: Desk) -> None:
     parent, other = desk.make_job("running"), desk.make_job("running")
     desk.create(parent)
     with desk.database.autocommit() as connection:
-        recorded = attempt_store.record(
-            connection, [ended(parent), ended(other)], worker_id=1, head_start_seconds=HEAD_START
-        )
+        recorded = record_store.record(connection, [ended(parent), ended(other)], worker_id=1).keys
     assert recorded == {(other.id, other.fence)}
     assert desk.status(parent) == "running"
 
@@ -229,7 +226,7 @@ def test_an_unknown_parent_is_refused(desk: Desk) -> None:
     known = desk.make_job()
     job = NewJob("default", "noop", "{}", depends_on=(known.id, 10**9, 2**62))
     with pytest.raises(InvalidJobError) as raised, desk.database.transaction() as connection:
-        creation.create(connection, job, head_start_seconds=HEAD_START)
+        creation.create(connection, job)
     assert raised.value.fields == {
         "depends_on[1]": f"there is no job {10**9}",
         "depends_on[2]": f"there is no job {2**62}",
@@ -253,7 +250,7 @@ def test_more_children_than_one_statement_takes(desk: Desk) -> None:
     nodes = [NewNode(NewJob("default", "noop", "{}", depends_on=(parent.id,))) for _ in range(2500)]
     nodes.append(NewNode(NewJob("default", "noop", "{}"), after=tuple(range(1000))))
     with desk.database.transaction() as connection:
-        inserted = new_graphs.insert(connection, nodes, head_start_seconds=HEAD_START)
+        inserted = new_graphs.insert(connection, nodes)
     released = desk.record(parent).released
     assert [job.id for job in released] == [job.id for job in inserted[:-1]]
     assert desk.execute("SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status") == [
@@ -313,10 +310,8 @@ def test_a_create_meets_the_end_of_its_parent(desk: Desk) -> None:
     def end(parent: Job) -> None:
         barrier.wait(10)
         with desk.database.autocommit() as connection:
-            recorded = attempt_store.record(
-                connection, [ended(parent)], worker_id=1, head_start_seconds=HEAD_START
-            )
-        if not recorded:
+            recorded = record_store.record(connection, [ended(parent)], worker_id=1)
+        if not recorded.keys:
             # It is passed over while the creation holds its lock; the recorder puts it off.
             wait_until(lambda: desk.record(parent).keys, what="the record")
 
@@ -334,7 +329,7 @@ def test_a_blocked_job_can_be_cancelled(desk: Desk) -> None:
     parent = desk.make_job("running")
     child = desk.create(parent)
     with desk.database.autocommit() as connection:
-        job_store.cancel(connection, [child.id])
+        cancel(connection, [child.id])
     assert desk.record(parent).released == []
     assert desk.status(child) == "cancelled"
 
@@ -345,7 +340,7 @@ def test_a_retried_parent_does_not_count_for_children_that_were_decided(desk: De
     decided = desk.create(parent)
     desk.record(parent, status="failed")
     with desk.database.autocommit() as connection:
-        job_store.retry(connection, [parent.id], head_start_seconds=HEAD_START)
+        retry(connection, [parent.id])
     waiting = desk.create(parent)
     assert (desk.status(decided), waiting.status) == ("failed", "blocked")
     desk.record(desk.started(parent))
@@ -356,7 +351,7 @@ def test_a_retried_child_runs_whatever_its_parents_came_to(desk: Desk) -> None:
     """Who retries a job that failed by its parent wants it to run."""
     child = desk.create(desk.make_job("failed"))
     with desk.database.autocommit() as connection:
-        job_store.retry(connection, [child.id], head_start_seconds=HEAD_START)
+        retry(connection, [child.id])
     assert desk.status(child) == "queued"
     assert desk.sweep() == []
 
@@ -420,7 +415,7 @@ def test_a_graph_is_inserted_parents_first(desk: Desk) -> None:
     job = NewJob("default", "noop", "{}")
     nodes = [NewNode(job, after=positions) for positions in ((1, 2), (3,), (3,), ())]
     with desk.database.transaction() as connection:
-        a, b, c, d = new_graphs.insert(connection, nodes, head_start_seconds=HEAD_START)
+        a, b, c, d = new_graphs.insert(connection, nodes)
     assert d.id < min(b.id, c.id) < max(b.id, c.id) < a.id
     assert [job.status for job in (a, b, c, d)] == ["blocked", "blocked", "blocked", "queued"]
     with desk.database.autocommit() as connection:
@@ -439,7 +434,7 @@ def test_the_children_of_a_failed_job_of_a_graph_are_decided_with_it(desk: Desk)
         NewNode(NewJob("default", "noop", "{}", on_parent_failure=OnParentFailure.RUN), after=(1,)),
     ]
     with desk.database.transaction() as connection:
-        inserted = new_graphs.insert(connection, nodes, head_start_seconds=HEAD_START)
+        inserted = new_graphs.insert(connection, nodes)
     assert [job.status for job in inserted] == ["failed", "failed", "queued"]
 
 

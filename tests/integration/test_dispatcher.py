@@ -17,7 +17,7 @@ from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions import claim as claim_store
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -59,7 +59,7 @@ def fetched_with_suspects(runway: Runway, queue: str = "default") -> tuple[list[
 def claim(make_job: JobFactory, runway: Runway, ids: list[int]) -> None:
     """Do what a worker does with what it fetched."""
     with make_job.database.autocommit() as connection:
-        claimed = attempt_store.claim(
+        claimed = claim_store.claim(
             connection, [(job_id, 0) for job_id in ids], worker_id=make_job.worker_id, lease_seconds=15
         )
     assert len(claimed) == len(ids)
@@ -104,9 +104,7 @@ def test_an_urgent_newcomer_overtakes_a_backlog(
         make_job()
     dispatcher.run_once()
     with database.autocommit() as connection:
-        urgent = new_job_store.insert(
-            connection, NewJob("default", "noop", "{}", priority=100), head_start_seconds=60
-        )
+        urgent = new_job_store.insert(connection, NewJob("default", "noop", "{}", priority=100))
     claim(make_job, runway, fetch(runway))
     dispatcher.run_once()
     assert fetch(runway)[0] == urgent.id

@@ -17,9 +17,9 @@ from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine.options.job_settings import refuse_wrong
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import expiry
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import expire as expire_store
+from goqueue.engine.transitions.claim import claim
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import InvalidJobError
 from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus, NewJob
@@ -33,7 +33,6 @@ from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
 PAST, FUTURE = "2020-01-01T00:00:00Z", "2033-01-01T00:00:00Z"
-HEAD_START = 60.0
 
 runs: Counter[str] = Counter()
 
@@ -169,7 +168,7 @@ def test_a_pushed_message_of_an_expired_job_never_runs(engine: Engine) -> None:
     assert engine.job(job_id).status == "queued"
     with engine.broker.database.autocommit() as connection:
         worker_id = engine.broker.holdings.worker_id
-        assert attempt_store.claim(connection, [(job_id, 0)], worker_id=worker_id, lease_seconds=9) == []
+        assert claim(connection, [(job_id, 0)], worker_id=worker_id, lease_seconds=9) == []
     assert expire(engine) == 1
     assert engine.job(job_id).status == "expired"
 
@@ -194,7 +193,7 @@ def test_the_index_finds_what_is_late(engine: Engine, make_job: JobFactory) -> N
             "FROM generate_series(1, 20000)"
         )
         connection.exec_driver_sql("ANALYZE jobs")
-        plan = connection.exec_driver_sql(f"EXPLAIN {expiry._EXPIRE}", {"limit": 1000}).scalars().all()
+        plan = connection.exec_driver_sql(f"EXPLAIN {expire_store._EXPIRE}", {"limit": 1000}).scalars().all()
         connection.exec_driver_sql("DELETE FROM jobs WHERE queue = 'unserved'")
     assert any("jobs_expiring_idx" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan
@@ -242,7 +241,7 @@ def test_a_replay_drops_times_that_have_passed(engine: Engine, make_job: JobFact
     late = make_job("failed", queue="unserved", deadline_at=PAST, expires_at=PAST)
     early = make_job("failed", queue="unserved", deadline_at=FUTURE, expires_at=FUTURE)
     with engine.broker.database.autocommit() as connection:
-        job_store.retry(connection, [late.id, early.id], head_start_seconds=HEAD_START)
+        retry(connection, [late.id, early.id])
     assert _times(engine.job(late.id)) == (None, None)
     assert _times(engine.job(early.id)) == _times(early)
 

@@ -15,12 +15,13 @@ from goqueue.config.settings import Settings
 from goqueue.db import statements as rows
 from goqueue.db.database import Database
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.fingerprints import kind_of
 from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.rescue import rescue
+from goqueue.engine.transitions.retry import retry
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup
 from goqueue.jobs import JobStatus
@@ -221,7 +222,7 @@ def test_a_job_that_killed_its_workers_is_in_a_group(database: Database, make_jo
         with database.autocommit() as connection:
             worker_store.stop(connection, worker)
     with database.autocommit() as connection:
-        attempt_store.rescue(connection, max_deaths=3, head_start_seconds=60)
+        rescue(connection, max_deaths=3)
     groups = {group.type: group for group in group_documents(database)}
     assert {(name, group.count) for name, group in groups.items()} == {("noop", 2), ("other", 1)}
     assert groups["noop"].exception is None
@@ -264,7 +265,7 @@ def test_a_retried_job_leaves_its_group(database: Database, make_job: JobFactory
     """A group is of the jobs that are failed now; the last one takes it along."""
     job = make_job("failed", fingerprint=kind)
     with database.autocommit() as connection:
-        job_store.retry(connection, [job.id], head_start_seconds=60)
+        retry(connection, [job.id])
         assert job_store.get(connection, job.id).fingerprint is None
     assert group_documents(database) == []
 
@@ -313,7 +314,7 @@ def test_kinds_are_forgotten_after_their_dead_letters(
     job = make_job("failed", fingerprint=kind)
     with database.autocommit() as connection:
         assert cleaning.delete_failure_kinds(connection, age_seconds=0, limit=10) == 0
-        job_store.retry(connection, [job.id], head_start_seconds=60)
+        retry(connection, [job.id])
         assert cleaning.delete_failure_kinds(connection, age_seconds=60, limit=10) == 0
         assert cleaning.delete_failure_kinds(connection, age_seconds=0, limit=10) == 1
 

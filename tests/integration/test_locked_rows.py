@@ -14,8 +14,8 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.instance import default
 from goqueue.jobs import NewJob
 from goqueue.scheduler.expirer import Expirer

@@ -16,9 +16,9 @@ from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, EmbeddedPostgres
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import claim as claim_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
@@ -65,7 +65,7 @@ class Service:
         self.holdings.worker_id = make_job.worker_id
         jobs = [make_job() for _ in range(count)]
         with self.database.autocommit() as connection:
-            rows = attempt_store.claim(
+            rows = claim_store.claim(
                 connection,
                 [(job.id, 0) for job in jobs],
                 worker_id=self.holdings.worker_id,

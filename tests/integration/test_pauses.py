@@ -10,7 +10,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.queue_rows import Queue
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions.claim import claim
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.pause_service import Pauses
 from goqueue.limits.settings import QueueLimits
@@ -61,7 +61,7 @@ def claims(database: Database, settings: Settings, make_job: JobFactory) -> int:
     job = make_job()
     with database.autocommit() as connection:
         return len(
-            attempt_store.claim(
+            claim(
                 connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=settings.lease_seconds
             )
         )

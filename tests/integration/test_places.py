@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from goqueue.db.database import Database
 from goqueue.db.statements import fetch_all
 from goqueue.engine import unique_rows as unique_keys
-from goqueue.engine.transitions import attempts, dependencies
+from goqueue.engine.transitions.record import record
+from goqueue.engine.transitions.release import settle
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome, UniqueRule
 from tests.support.factories import JobFactory
 
@@ -57,7 +58,7 @@ def test_children_are_released_without_reading_the_tables(database: Database, ma
         connection.exec_driver_sql(_EDGES, {"children": ids[2:], "parent": other})
         _know(connection, "jobs", "dependencies")
         read = _rows_read(connection, "jobs", "dependencies")
-        released = dependencies.settle(connection, [ended], head_start_seconds=0)
+        released = settle(connection, [ended])
         assert sorted(child.id for child in released) == ids[:2]
         assert _rows_read(connection, "jobs", "dependencies") == read
 
@@ -103,5 +104,5 @@ def test_a_plan_that_was_made_for_an_empty_table_is_good_for_a_full_one(
 
 def _record(connection: Connection, job_id: int, worker_id: int) -> None:
     outcome = Outcome(job_id, 1, JobStatus.COMPLETED, AttemptOutcome.COMPLETED, run_seconds=0.1)
-    kept = attempts.record(connection, [outcome], worker_id=worker_id, head_start_seconds=0)
-    assert kept == {(job_id, 1)}
+    kept = record(connection, [outcome], worker_id=worker_id)
+    assert kept.keys == {(job_id, 1)}

@@ -14,8 +14,8 @@ from goqueue.db.database import Database
 from goqueue.dispatch import dispatcher as dispatcher_module
 from goqueue.dispatch import ready_looks
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseRefusedError
 from goqueue.insight.roller import Roller
 from goqueue.jobs import JobStatus, NewJob

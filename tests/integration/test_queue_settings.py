@@ -12,9 +12,9 @@ import pytest
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError, KeyNotFoundError, QueueNotFoundError, TypeNotFoundError
 from goqueue.instance import default
 from goqueue.limits import queue_setting_rows as queue_settings

@@ -52,7 +52,7 @@ def create(database: Database, queue: str = "a", **values: Any) -> int:
     with database.autocommit() as connection:
         queue_store.ensure(connection, [queue])
         job = NewJob(queue, "t", "{}", **values)
-        return new_job_store.insert(connection, job, head_start_seconds=HEAD_START).id
+        return new_job_store.insert(connection, job).id
 
 
 def execute(database: Database, statement: str, *parameters: Any) -> None:
@@ -141,7 +141,7 @@ def test_a_late_commit_is_found(database: Database) -> None:
     looks = ReadyLooks()
     ready = create(database)
     with database.transaction() as connection:
-        late = new_job_store.insert(connection, NewJob("a", "t", "{}"), head_start_seconds=HEAD_START).id
+        late = new_job_store.insert(connection, NewJob("a", "t", "{}")).id
         newer = create(database)
         assert look(looks, database) == [ready, newer]
         assert look(looks, database) == [ready, newer]
@@ -252,7 +252,7 @@ def test_a_turn_is_twenty_times_as_long_as_its_looks(monkeypatch: pytest.MonkeyP
 def make_due(looks: DueLooks, database: Database) -> int:
     """How many rows a look makes due."""
     with database.autocommit() as connection:
-        return looks.make_due(connection, head_start_seconds=HEAD_START)
+        return looks.make_due(connection)
 
 
 def wanted_record(rank: Any, job_id: int) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import dependencies as dependency_store
-from goqueue.engine.transitions import jobs as job_store
-from goqueue.engine.transitions.dependencies import Recorded
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.claim import claim
+from goqueue.engine.transitions.record import Recorded, record
+from goqueue.engine.transitions.set_status import set_status
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
@@ -45,7 +46,7 @@ class Desk:
         jobs = [self.make_job() for _ in range(count)]
         self.runway.submit("default", [Message(job.id, 0) for job in jobs])
         with self.database.autocommit() as connection:
-            rows = attempt_store.claim(
+            rows = claim(
                 connection,
                 [(job.id, 0) for job in jobs],
                 worker_id=self.holdings.worker_id,
@@ -148,10 +149,7 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
     """A result whose job somebody else holds is counted, acknowledged, and not kept."""
     messages = [complete(message) for message in desk.claimed(3)]
     with desk.database.autocommit() as connection:
-        head_start = 60.0
-        job_store.set_status(
-            connection, messages[1].current.id, JobStatus.CANCELLED, head_start_seconds=head_start
-        )
+        set_status(connection, messages[1].current.id, JobStatus.CANCELLED)
     before = metrics.STALE_RESULTS._value.get()
     desk.recorder._record_batch(messages)
     assert metrics.STALE_RESULTS._value.get() == before + 1
@@ -165,7 +163,7 @@ def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
     (message,) = desk.claimed(1)
     before = metrics.STALE_RESULTS._value.get()
     with desk.database.transaction() as connection:
-        assert job_store.cancel(connection, [message.current.id]).requested == [message.current.id]
+        assert cancel(connection, [message.current.id]).requested == [message.current.id]
         desk.recorder._record_batch([complete(message)])
         assert desk.recorder.pending == 1
     desk.recorder.start()
@@ -273,19 +271,15 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is refused even as a refusal is let go alone: its lease gives the job back."""
-    store = desk.recorder._store
     messages = [complete(message) for message in desk.claimed(9)]
     bad = messages[4].current.id
 
-    def refuse(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
+    def refuse(connection: Connection, outcomes: Sequence[Outcome], **options: Any) -> Recorded:
         if any(outcome.job_id == bad for outcome in outcomes):
             raise psycopg.errors.CheckViolation("refused")
-        return store(connection, outcomes)
+        return record(connection, outcomes, **options)
 
-    monkeypatch.setattr(desk.recorder, "_store", refuse)
-    monkeypatch.setattr(
-        dependency_store, "record", lambda _connection, outcomes, **_: refuse(_connection, outcomes)
-    )
+    monkeypatch.setattr("goqueue.worker.recorder.record", refuse)
     desk.recorder._record_batch(messages)
     assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
     assert desk.holdings.snapshot() == {}
@@ -429,13 +423,13 @@ def test_jobs_that_nobody_waits_for_take_the_short_way(desk: Desk, monkeypatch: 
         parent_id = messages[2].current.id
         connection.exec_driver_sql("UPDATE jobs SET has_dependants = true WHERE id = %s", (parent_id,))
     careful: list[list[int]] = []
-    record = dependency_store.record
 
     def noted(connection: Connection, outcomes: Sequence[Outcome], **options: Any) -> Recorded:
-        careful.append([outcome.job_id for outcome in outcomes])
+        if options.get("with_dependants"):
+            careful.append([outcome.job_id for outcome in outcomes])
         return record(connection, outcomes, **options)
 
-    monkeypatch.setattr(dependency_store, "record", noted)
+    monkeypatch.setattr("goqueue.worker.recorder.record", noted)
     desk.recorder._record_batch(messages)
     assert careful == [[parent_id]]
     assert {desk.job(message).status for message in messages} == {"completed"}

@@ -101,10 +101,10 @@ def test_due_rows_are_made_due_in_the_order_of_their_time(database: Database, ma
     ]
     later = make_job(available_at=now + timedelta(hours=1)).id
     with database.autocommit() as connection:
-        assert ready_store.make_due(connection, head_start_seconds=60, limit=2) == 2
+        assert ready_store.make_due(connection, limit=2) == 2
         assert ranked(database) == [ids[1], ids[2]]
-        assert ready_store.make_due(connection, head_start_seconds=60, limit=2) == 1
-        assert ready_store.make_due(connection, head_start_seconds=60) == 0
+        assert ready_store.make_due(connection, limit=2) == 1
+        assert ready_store.make_due(connection) == 0
     assert ranked(database) == [ids[1], ids[2], ids[0]]
     assert later not in ranked(database)
 

@@ -10,9 +10,9 @@ import pytest
 
 import goqueue
 from goqueue.config.settings import Settings
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.new_job import new_job
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.instance import default
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until

@@ -15,11 +15,19 @@ import pytest
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import claim as claim_store
+from goqueue.engine.transitions import record as record_store
+from goqueue.engine.transitions import rescue as rescue_store
+from goqueue.engine.transitions import set_status as set_status_store
+from goqueue.engine.transitions.begin import begin_unrepeatable
+from goqueue.engine.transitions.cancel import cancel
+from goqueue.engine.transitions.give_back import give_back
+from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import (
     CLIENT_TRANSITIONS,
@@ -38,7 +46,6 @@ from tests.support.shared_database import emptied_database, module_settings
 settings = module_settings
 database = emptied_database
 
-HEAD_START = 60.0
 LEASE = 15.0
 PAIRS = list(itertools.product(JobStatus, JobStatus))
 
@@ -46,13 +53,13 @@ PAIRS = list(itertools.product(JobStatus, JobStatus))
 def claim(database: Database, worker_id: int, *messages: tuple[int, int]) -> list[ClaimedJob]:
     """Claim these (id, fence) messages."""
     with database.autocommit() as connection:
-        return attempt_store.claim(connection, messages, worker_id=worker_id, lease_seconds=LEASE)
+        return claim_store.claim(connection, messages, worker_id=worker_id, lease_seconds=LEASE)
 
 
 def record(database: Database, *outcomes: Outcome, worker_id: int = 1) -> set[tuple[int, int]]:
     """Record these outcomes."""
     with database.autocommit() as connection:
-        return attempt_store.record(connection, outcomes, worker_id=worker_id, head_start_seconds=HEAD_START)
+        return record_store.record(connection, outcomes, worker_id=worker_id).keys
 
 
 def outcome(job: Job, status: str = "completed", outcome: str | None = None, **values: Any) -> Outcome:
@@ -67,12 +74,8 @@ def rescue(
 ) -> dict[int, JobStatus]:
     """Take back the jobs of ended workers."""
     with database.autocommit() as connection:
-        rescued = attempt_store.rescue(
-            connection,
-            max_deaths=max_deaths,
-            head_start_seconds=HEAD_START,
-            limit=limit,
-            lost_together=lost_together,
+        rescued = rescue_store.rescue(
+            connection, max_deaths=max_deaths, limit=limit, lost_together=lost_together
         )
     return {job.id: job.status for job in rescued}
 
@@ -105,7 +108,7 @@ def attempt_rows(database: Database, job_id: int) -> list[tuple[Any, ...]]:
 def set_status(database: Database, job_id: int, wanted: JobStatus) -> None:
     """Move a job as the REST contract does."""
     with database.autocommit() as connection:
-        job_store.set_status(connection, job_id, wanted, head_start_seconds=HEAD_START)
+        set_status_store.set_status(connection, job_id, wanted)
 
 
 # The state machine of the REST contract
@@ -174,17 +177,17 @@ def _records(status: str) -> Action:
 
 def _gives_back(database: Database, job: Job, worker_id: int) -> bool:
     with database.autocommit() as connection:
-        return bool(attempt_store.give_back(connection, [(job.id, job.fence)], worker_id=worker_id))
+        return bool(give_back(connection, [(job.id, job.fence)], worker_id=worker_id).jobs)
 
 
 def _cancels(database: Database, job: Job, _worker_id: int) -> bool:
     with database.autocommit() as connection:
-        return any(job_store.cancel(connection, [job.id]))
+        return any(cancel(connection, [job.id]))
 
 
 def _retries(database: Database, job: Job, _worker_id: int) -> bool:
     with database.autocommit() as connection:
-        return bool(job_store.retry(connection, [job.id], head_start_seconds=HEAD_START))
+        return bool(retry(connection, [job.id]))
 
 
 def _rescues(database: Database, job: Job, worker_id: int) -> bool:
@@ -255,7 +258,7 @@ def test_sixteen_threads_claim_one_job_and_one_wins(
                 with wide.autocommit() as connection:
                     start.wait(10)
                     return len(
-                        attempt_store.claim(
+                        claim_store.claim(
                             connection, [(job.id, job.fence)], worker_id=worker_id, lease_seconds=LEASE
                         )
                     )
@@ -449,8 +452,8 @@ def test_a_cancelled_queued_job_is_not_claimed(make_job: JobFactory, database: D
     """A queued job never starts after its cancel, and leaves no attempt row."""
     job = make_job()
     with database.autocommit() as connection:
-        assert job_store.cancel(connection, [job.id, job.id, 10**12]) == ([job.id], [])
-        assert job_store.cancel(connection, [job.id]) == ([], [])
+        assert cancel(connection, [job.id, job.id, 10**12]) == ([job.id], [])
+        assert cancel(connection, [job.id]) == ([], [])
     assert claim(database, make_job.worker_id, (job.id, 0)) == []
     assert attempt_rows(database, job.id) == []
 
@@ -470,7 +473,7 @@ def test_a_replay_is_a_new_life(make_job: JobFactory, database: Database, status
         result="1",
     )
     with database.autocommit() as connection:
-        retried = job_store.retry(connection, [job.id, job.id], head_start_seconds=HEAD_START)
+        retried = retry(connection, [job.id, job.id])
     assert retried == [(job.id, 6, "default")]
     row = read(database, job.id)
     assert (row.status, row.attempts, row.deaths, row.quarantined) == (JobStatus.QUEUED, 0, 0, False)
@@ -583,7 +586,7 @@ def test_an_attempt_is_noted_as_unrepeatable_only_while_it_is_held(
     job = make_job("running", fence=3)
     worker_id = make_job.worker_id
     with database.autocommit() as connection:
-        begin = functools.partial(attempt_store.begin_unrepeatable, connection, job.id)
+        begin = functools.partial(begin_unrepeatable, connection, job.id)
         assert not begin(2, worker_id)
         assert not begin(3, worker_id + 1)
         assert begin(3, worker_id)
@@ -606,7 +609,7 @@ def test_only_jobs_of_ended_workers_are_rescued(make_job: JobFactory, database: 
     job = make_job("running", worker_id=silent)
     assert rescue(database) == {}
     with database.autocommit() as connection:
-        assert worker_store.end_lost(connection, lease_seconds=LEASE) == [silent]
+        assert lease_store.end_lost(connection, lease_seconds=LEASE) == [silent]
         assert not worker_store.renew(connection, silent, busy=1)
     assert rescue(database) == {job.id: JobStatus.QUEUED}
     assert rescue(database) == {}
@@ -641,8 +644,8 @@ def test_insert_and_insert_many_make_the_same_rows(database: Database) -> None:
         options='{"o":1}',
     )
     with database.autocommit() as connection:
-        one = new_job_store.insert(connection, job, head_start_seconds=HEAD_START)
-        (many_id,) = new_job_store.insert_many(connection, [job], head_start_seconds=HEAD_START)
+        one = new_job_store.insert(connection, job)
+        (many_id,) = new_job_store.insert_many(connection, [job])
     many = read(database, many_id)
     for name in ("queue", "type", "status", "payload", "priority", "max_retries", "available_at", "fence"):
         assert getattr(one, name) == getattr(many, name), name
@@ -679,10 +682,8 @@ def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) 
     """The short INSERT is for batches in which no job says more than every job does."""
     plain, special = NewJob("q", "t", "{}"), NewJob("q", "t", "{}", **{name: EXTRAS[name]})
     with database.autocommit() as connection:
-        one = new_job_store.insert(connection, special, head_start_seconds=HEAD_START)
-        of_plain, of_many = new_job_store.insert_many(
-            connection, [plain, special], head_start_seconds=HEAD_START
-        )
+        one = new_job_store.insert(connection, special)
+        of_plain, of_many = new_job_store.insert_many(connection, [plain, special])
     said = (
         "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
         "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags)"
@@ -696,7 +697,7 @@ def test_insert_many_answers_in_the_order_of_the_jobs(database: Database) -> Non
     """The ids that come back belong to the jobs in their order."""
     jobs = [NewJob("q", "t", f'{{"n":{number}}}') for number in range(2000)]
     with database.autocommit() as connection:
-        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=HEAD_START)
+        ids = new_job_store.insert_many(connection, jobs)
         rows = connection.exec_driver_sql("SELECT id, payload->>'n' FROM jobs").fetchall()
     assert {row[0]: int(row[1]) for row in rows} == {job_id: number for number, job_id in enumerate(ids)}
     assert ids == sorted(ids)

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
+from goqueue.config.settings import Settings
+from goqueue.db.callers_transaction import joined
 from goqueue.db.database import Database
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
@@ -20,7 +23,6 @@ from tests.support.shared_database import emptied_database, module_settings
 settings = module_settings
 database = emptied_database
 
-HEAD_START = 60.0
 ROWS = 100_000
 
 
@@ -36,7 +38,7 @@ def create(database: Database, queue: str = "a", **values: Any) -> int:
     with database.autocommit() as connection:
         queue_store.ensure(connection, [queue])
         job = NewJob(queue, "t", "{}", **values)
-        return new_job_store.insert(connection, job, head_start_seconds=HEAD_START).id
+        return new_job_store.insert(connection, job).id
 
 
 def shift(database: Database, job_id: int, seconds: float) -> None:
@@ -62,19 +64,35 @@ def test_priority_is_a_head_start_and_nothing_starves(database: Database) -> Non
     assert ready(database, a=9) == [("a", top), ("a", low), ("a", high), ("a", plain)]
 
 
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("is_joined", [False, True], ids=["of the pool", "of an application"])
+def test_each_connection_has_the_head_start_of_its_settings(settings: Settings, is_joined: bool) -> None:
+    """Two databases in one process, with other head starts, do not learn of each other."""
+    url = settings.database_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://")
+    job = NewJob("a", "t", "{}", priority=2)
+    for seconds in (7.0, 11.0):
+        own = settings.model_copy(update={"priority_head_start_seconds": seconds})
+        engine = create_engine(url) if is_joined else Database(own).engine
+        with engine.connect() as connection:
+            job_id = new_job_store.insert(joined(connection, own) if is_joined else connection, job).id
+            asked = "SELECT extract(epoch FROM created_at - rank)::float FROM jobs WHERE id = %(id)s"
+            assert connection.exec_driver_sql(asked, {"id": job_id}).scalar() == 2 * seconds
+        engine.dispose()
+
+
 def test_a_run_at_is_not_in_the_order_before_its_time(database: Database) -> None:
     """A job for later waits outside the order, whatever its priority; when due, it ranks by its own time."""
     later = create(database, available_at=datetime(2999, 1, 1, tzinfo=UTC), priority=100)
     now = create(database)
     with database.autocommit() as connection:
-        assert ready_store.make_due(connection, head_start_seconds=HEAD_START) == 0
+        assert ready_store.make_due(connection) == 0
         assert ready(database, a=9) == [("a", now)]
         connection.exec_driver_sql(
             "UPDATE jobs SET available_at = now() - interval '1 second', priority = 2 WHERE id = %(id)s",
             {"id": later},
         )
-        assert ready_store.make_due(connection, head_start_seconds=HEAD_START) == 1
-        assert ready_store.make_due(connection, head_start_seconds=HEAD_START) == 0
+        assert ready_store.make_due(connection) == 1
+        assert ready_store.make_due(connection) == 0
         rank = "SELECT rank = available_at - interval '2 minutes' FROM jobs WHERE id = %(id)s"
         assert connection.exec_driver_sql(rank, {"id": later}).scalar()
     assert ready(database, a=9) == [("a", later), ("a", now)]
@@ -92,7 +110,7 @@ def test_make_due_is_bounded_and_takes_the_oldest(make_job: JobFactory, database
     times = [datetime(2020, 1, day, tzinfo=UTC) for day in (3, 1, 2)]
     jobs = [make_job(queue="a", available_at=time) for time in times]
     with database.autocommit() as connection:
-        assert ready_store.make_due(connection, head_start_seconds=HEAD_START, limit=2) == 2
+        assert ready_store.make_due(connection, limit=2) == 2
     assert ready(database, a=9) == [("a", jobs[1].id), ("a", jobs[2].id)]
 
 

@@ -16,20 +16,25 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import claims as claim_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import cancel as cancel_store
+from goqueue.engine.transitions import claim as claim_store
+from goqueue.engine.transitions import force as force_store
+from goqueue.engine.transitions import give_back as give_back_store
+from goqueue.engine.transitions import record as record_store
+from goqueue.engine.transitions import rescue as rescue_store
+from goqueue.engine.transitions import retry as retry_store
+from goqueue.engine.transitions import set_status as set_status_store
 from goqueue.errors import IllegalTransitionError
-from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, AttemptOutcome, JobStatus, NewJob, Outcome
+from goqueue.jobs import CLIENT_TRANSITIONS, FINAL_STATUSES, AttemptOutcome, JobStatus, NewJob, Outcome
 
 if TYPE_CHECKING:
     from goqueue.db.database import Database
 
-HEAD_START = 60.0
 LEASE = 15.0
 MAX_DEATHS = 2
 WORKERS = 3
@@ -100,9 +105,7 @@ class StoreMachine(RuleBasedStateMachine):
     def insert(self, max_retries: int) -> None:
         """A client creates a job."""
         with self.database.autocommit() as connection:
-            job = new_job_store.insert(
-                connection, NewJob("q", "t", "{}", max_retries=max_retries), head_start_seconds=HEAD_START
-            )
+            job = new_job_store.insert(connection, NewJob("q", "t", "{}", max_retries=max_retries))
         self.jobs[job.id] = ModelJob(max_retries)
 
     @precondition(lambda self: self.jobs)
@@ -115,7 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
         worker_id = self.workers[worker]
         fence = max(0, job.fence - age)
         with self.database.autocommit() as connection:
-            claimed = attempt_store.claim(
+            claimed = claim_store.claim(
                 connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=LEASE
             )
         expected = (
@@ -142,9 +145,7 @@ class StoreMachine(RuleBasedStateMachine):
                 job_id, fence, status, kind, refund=refund, delay_seconds=900.0 if waits else 0.0
             )
         with self.database.autocommit() as connection:
-            recorded = attempt_store.record(
-                connection, list(outcomes.values()), worker_id=1, head_start_seconds=HEAD_START
-            )
+            recorded = record_store.record(connection, list(outcomes.values()), worker_id=1).keys
         held = {
             key for key in outcomes if self.jobs[key[0]].status is R and self.jobs[key[0]].fence == key[1]
         }
@@ -159,11 +160,10 @@ class StoreMachine(RuleBasedStateMachine):
         picked = [self.claims[-1 - number % len(self.claims)] for number in numbers]
         worker_id = picked[0][2]
         with self.database.autocommit() as connection:
-            returns = claim_store.give_back(
+            returns = give_back_store.give_back(
                 connection,
                 [(job_id, fence) for job_id, fence, _ in picked],
                 worker_id=worker_id,
-                head_start_seconds=HEAD_START,
             )
         held = {
             (job_id, fence)
@@ -196,7 +196,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Someone replays dead letters."""
         chosen = dict(self._pick(number) for number in numbers)
         with self.database.autocommit() as connection:
-            retried = job_store.retry(connection, chosen, head_start_seconds=HEAD_START)
+            retried = retry_store.retry(connection, chosen)
         legal = {key for key, job in chosen.items() if job.status in {JobStatus.FAILED, JobStatus.CANCELLED}}
         assert {row[0] for row in retried} == legal
         for key in legal:
@@ -211,7 +211,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Someone cancels jobs; of those that a worker runs it is only asked."""
         chosen = dict(self._pick(number) for number in numbers)
         with self.database.autocommit() as connection:
-            cancelled = job_store.cancel(connection, chosen)
+            cancelled = cancel_store.cancel(connection, chosen)
         legal = {key for key, job in chosen.items() if job.status in {Q, R, JobStatus.BLOCKED}}
         held = {key for key in legal if chosen[key].worker_id is not None}
         assert (set(cancelled.ended), set(cancelled.requested)) == (legal - held, held)
@@ -225,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
         """A worker looks for what it is asked to stop."""
         worker_id = self.workers[worker]
         with self.database.autocommit() as connection:
-            requested = cancellation.acknowledge(connection, worker_id)
+            requested = cancel_store.acknowledge(connection, worker_id)
         asked = {
             key
             for key, job in self.jobs.items()
@@ -239,7 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
     def force(self) -> None:
         """The rescuer cancels what no worker stopped in time."""
         with self.database.transaction() as connection:
-            forced = cancellation.force(connection, grace_seconds=0, head_start_seconds=HEAD_START)
+            forced = force_store.force(connection, grace_seconds=0)
         overdue = {
             key
             for key, job in self.jobs.items()
@@ -258,12 +258,12 @@ class StoreMachine(RuleBasedStateMachine):
     def set_status(self, number: int, wanted: JobStatus) -> None:
         """A client of the REST contract moves a job."""
         job_id, job = self._pick(number)
-        legal = wanted in LEGAL_TRANSITIONS[job.status] and (
+        legal = wanted in CLIENT_TRANSITIONS[job.status] and (
             wanted is not Q or job.attempts <= job.max_retries
         )
         try:
             with self.database.autocommit() as connection:
-                job_store.set_status(connection, job_id, wanted, head_start_seconds=HEAD_START)
+                set_status_store.set_status(connection, job_id, wanted)
         except IllegalTransitionError:
             assert not legal
             return
@@ -299,7 +299,7 @@ class StoreMachine(RuleBasedStateMachine):
                 "UPDATE workers SET heartbeat_at = now() - interval '1 hour' WHERE id = %(id)s",
                 {"id": worker_id},
             )
-            assert worker_store.end_lost(connection, lease_seconds=LEASE) == (
+            assert lease_store.end_lost(connection, lease_seconds=LEASE) == (
                 [] if worker_id in self.ended else [worker_id]
             )
             assert not worker_store.renew(connection, worker_id, busy=0)
@@ -311,10 +311,9 @@ class StoreMachine(RuleBasedStateMachine):
     def rescue(self, together: bool) -> None:
         """The rescuer takes the jobs of ended workers back; whole hosts may have been lost with them."""
         with self.database.autocommit() as connection:
-            taken = attempt_store.rescue(
+            taken = rescue_store.rescue(
                 connection,
                 max_deaths=MAX_DEATHS,
-                head_start_seconds=HEAD_START,
                 lost_together=self.ended if together else (),
             )
         rescued = {job.id: job.status for job in taken}
@@ -341,7 +340,7 @@ class StoreMachine(RuleBasedStateMachine):
             connection.exec_driver_sql(
                 "UPDATE jobs SET available_at = now() WHERE status = 'queued' AND rank IS NULL"
             )
-            due = ready_store.make_due(connection, head_start_seconds=HEAD_START)
+            due = ready_store.make_due(connection)
         waiting = [job for job in self.jobs.values() if job.status is Q and not job.due]
         assert due == len(waiting)
         for job in waiting:

@@ -15,11 +15,11 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.create import JobCreator
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.new_job import new_job
 from goqueue.engine.runway.runway import Runway, parse
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, NewJob
 from goqueue.worker.broker import JobBroker

@@ -13,13 +13,16 @@ from goqueue.db.database import Database
 from goqueue.dispatch import dispatcher as dispatcher_module
 from goqueue.dispatch import ready_looks
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import claim as claim_store
+from goqueue.engine.transitions import give_back as give_back_store
+from goqueue.engine.transitions.record import record
+from goqueue.engine.transitions.retry import retry
 from goqueue.insight import gauge_rows as gauges
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
@@ -80,7 +83,7 @@ def fetch_suspects(runway: Runway, known: KnownTypes) -> list[int]:
 def claim(database: Database, worker_id: int, job: Job, known: KnownTypes) -> list[ClaimedJob]:
     """Claim a job as a worker that knows these types."""
     with database.autocommit() as connection:
-        return attempt_store.claim(
+        return claim_store.claim(
             connection, [(job.id, job.fence)], worker_id=worker_id, lease_seconds=15, known=known
         )
 
@@ -98,8 +101,8 @@ def give_back(database: Database, worker_id: int, job: ClaimedJob, schema: str, 
         unreadable_wait_seconds=wait,
     )
     with database.autocommit() as connection:
-        kept = attempt_store.record(connection, [outcome], worker_id=worker_id, head_start_seconds=60)
-    assert kept == {(job.id, job.fence)}
+        kept = record(connection, [outcome], worker_id=worker_id)
+    assert kept.keys == {(job.id, job.fence)}
 
 
 def read(database: Database, job: Job) -> Job:
@@ -325,7 +328,7 @@ def test_a_claim_given_back_still_waits_for_another_schema(
     give_back(database, workers["old"], claimed, "noop-1")
     (claimed,) = claim(database, workers["new"], read(database, job), NEW)
     with database.autocommit() as connection:
-        attempt_store.give_back(connection, [(claimed.id, claimed.fence)], worker_id=workers["new"])
+        give_back_store.give_back(connection, [(claimed.id, claimed.fence)], worker_id=workers["new"])
     job = read(database, job)
     assert (job.status, job.attempts) == (JobStatus.QUEUED, 0)
     assert claim(database, workers["old"], job, OLD) == []
@@ -374,8 +377,8 @@ def test_after_its_time_whoever_knows_the_type_tries_for_the_last_time(
     assert claimed.unreadable_is_over is True
     failed = Outcome(claimed.id, claimed.fence, JobStatus.FAILED, AttemptOutcome.FAILED, error="no")
     with database.autocommit() as connection:
-        attempt_store.record(connection, [failed], worker_id=workers["old"], head_start_seconds=60)
-        job_store.retry(connection, [job.id], head_start_seconds=60)
+        record(connection, [failed], worker_id=workers["old"])
+        retry(connection, [job.id])
     (claimed,) = claim(database, workers["old"], read(database, job), OLD)
     assert claimed.unreadable_is_over is None
 

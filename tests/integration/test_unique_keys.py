@@ -21,11 +21,12 @@ from sqlalchemy.orm import Session
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.create import JobCreator
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import retry as retry_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus, NewJob, UniqueMode, UniqueRule
 from goqueue.scheduler.cleaner import Cleaner
@@ -37,7 +38,6 @@ settings = module_settings
 database = emptied_database
 
 LIVE = (JobStatus.QUEUED, JobStatus.BLOCKED, JobStatus.RUNNING)
-HEAD_START = 60.0
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def finish(database: Database, job_id: int, status: JobStatus) -> bool:
 def retry(database: Database, *job_ids: int) -> set[int]:
     """Replay jobs; those that were."""
     with database.autocommit() as connection:
-        return {row[0] for row in job_store.retry(connection, job_ids, head_start_seconds=HEAD_START)}
+        return {row[0] for row in retry_store.retry(connection, job_ids)}
 
 
 def after(start: threading.Barrier, action: Callable[..., Any], *args: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 import goqueue
 from goqueue.config.settings import Settings
-from goqueue.engine.transitions import attempts as attempt_store
+from goqueue.engine.transitions.begin import begin_unrepeatable
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.worker.broker import JobBroker
 from tests.support.engine import QUICK, Engine, process_of
@@ -64,7 +64,7 @@ def test_nothing_begins_that_cannot_be_noted(
         def charge() -> None:
             runs.append(goqueue.current_job().fence)
 
-        note = attempt_store.begin_unrepeatable
+        note = begin_unrepeatable
         refused: list[int] = []
 
         def away(connection: object, job_id: int, fence: int, worker_id: int) -> bool:
@@ -73,7 +73,7 @@ def test_nothing_begins_that_cannot_be_noted(
                 raise DatabaseUnavailableError("away")
             return note(connection, job_id, fence, worker_id)  # type: ignore[arg-type]  # the broker's own
 
-        monkeypatch.setattr(attempt_store, "begin_unrepeatable", away)
+        monkeypatch.setattr("goqueue.worker.broker.begin_unrepeatable", away)
         with Engine(broker) as engine:
             job = engine.wait_for(goqueue.enqueue(charge, {}))
         assert (refused, runs, job.attempts) == ([1, 2], [3], 1)
@@ -97,7 +97,7 @@ def test_nothing_begins_that_is_not_held(
             asked.append(fence)
             return len(asked) > 1
 
-        monkeypatch.setattr(attempt_store, "begin_unrepeatable", not_held)
+        monkeypatch.setattr("goqueue.worker.broker.begin_unrepeatable", not_held)
         with Engine(broker) as engine:
             engine.wait_for(goqueue.enqueue(charge, {}))
             wait_until(lambda: runs == [2], what="the second claim to run")

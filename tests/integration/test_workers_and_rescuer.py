@@ -16,10 +16,11 @@ from pydantic import SecretStr
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
+from goqueue.engine import job_rows as job_store
+from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions.rescue import Rescued, rescue
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
@@ -60,7 +61,7 @@ def test_a_renewal_is_refused_once_the_lease_ended(make_job: JobFactory, databas
         assert worker_store.renew(connection, late, busy=2)
         assert not worker_store.renew(connection, ended, busy=0)
         assert not worker_store.renew(connection, 10**9, busy=0)
-        assert worker_store.end_lost(connection, lease_seconds=LEASE) == []
+        assert lease_store.end_lost(connection, lease_seconds=LEASE) == []
 
 
 @pytest.mark.parametrize("silent", [0.0, LEASE - 1])
@@ -70,7 +71,7 @@ def test_a_worker_within_its_lease_is_left_alone(
     """Nobody's lease ends before its time."""
     make_job.worker(silent_seconds=silent)
     with database.autocommit() as connection:
-        assert worker_store.end_lost(connection, lease_seconds=LEASE) == []
+        assert lease_store.end_lost(connection, lease_seconds=LEASE) == []
 
 
 def test_a_worker_holds_what_runs_under_its_id(make_job: JobFactory, database: Database) -> None:
@@ -80,7 +81,7 @@ def test_a_worker_holds_what_runs_under_its_id(make_job: JobFactory, database: D
     make_job("running", worker_id=other)
     make_job("queued")
     with database.autocommit() as connection:
-        assert worker_store.held(connection, mine) == {(job.id, 3)}
+        assert lease_store.held(connection, mine) == {(job.id, 3)}
 
 
 def test_threads_are_counted_by_queue(make_job: JobFactory, database: Database) -> None:
@@ -143,13 +144,13 @@ def test_what_runs_is_looked_at_when_a_lease_has_ended(
     """A round between two ends does not look at what runs; every end is seen, whatever their order."""
     monkeypatch.setattr(rescuer_module, "LOOKS_AFTER_END_SECONDS", 0.0)
     looks: list[int] = []
-    look = attempt_store.rescue
+    look = rescue
 
-    def counted(*arguments: Any, **options: Any) -> list[attempt_store.Rescued]:
+    def counted(*arguments: Any, **options: Any) -> list[Rescued]:
         looks.append(1)
         return look(*arguments, **options)
 
-    monkeypatch.setattr(attempt_store, "rescue", counted)
+    monkeypatch.setattr(rescuer_module, "rescue", counted)
     service = Rescuer(quick(settings, heartbeat_seconds=3600.0), database, lambda _seconds: None)
     first, second = make_job.worker(), make_job.worker()
     jobs = [make_job("running", worker_id=worker) for worker in (first, second)]
@@ -170,7 +171,7 @@ def test_a_look_goes_on_while_there_is_something_to_take_back(
     """A lost worker with more jobs than one look takes has them all taken back, a round after the other."""
     seconds = iter(range(0, 100, 2))  # a round asks twice
     monkeypatch.setattr(rescuer_module, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
-    monkeypatch.setattr(attempt_store, "rescue", functools.partial(attempt_store.rescue, limit=1))
+    monkeypatch.setattr(rescuer_module, "rescue", functools.partial(rescue, limit=1))
     service = rescuer(settings, database)
     service._judges_from = math.inf
     worker = make_job.worker()
@@ -193,7 +194,7 @@ def test_a_look_that_failed_is_due_again(
     with database.autocommit() as connection:
         worker_store.stop(connection, worker)
     with monkeypatch.context() as outage:
-        outage.setattr(attempt_store, "rescue", unavailable)
+        outage.setattr(rescuer_module, "rescue", unavailable)
         with pytest.raises(DatabaseUnavailableError):
             service.run_once()
     assert service.run_once()["rescued"] == 1
@@ -332,13 +333,13 @@ def test_who_was_lost_together(
     make_job.worker(hostname="b")
     other = make_job.worker(silent_seconds=20, hostname="c")
     with database.autocommit() as connection:
-        worker_store.end_gone(connection, [other])
+        lease_store.end_gone(connection, [other])
         for worker, (_, lost) in zip(workers, host, strict=True):
             if lost:
-                worker_store.end_gone(connection, [worker])
+                lease_store.end_gone(connection, [worker])
             elif lost is None:
                 worker_store.stop(connection, worker)
-        found = worker_store.lost_together(connection, heartbeat_seconds=3, lease_seconds=15)
+        found = lease_store.lost_together(connection, heartbeat_seconds=3, lease_seconds=15)
     assert set(found) == {workers[place] for place in together}
 
 

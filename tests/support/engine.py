@@ -13,8 +13,8 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_l
 
 from goqueue.config.settings import Settings, environment_of, get_settings
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import UnavailableError
 from goqueue.instance import as_default, default
 from goqueue.jobs import Job, JobStatus

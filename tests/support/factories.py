@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from goqueue.db.database import Database
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import FINAL_STATUSES, ClaimedJob, Job, JobStatus
 
 

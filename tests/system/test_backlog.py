@@ -19,8 +19,9 @@ from goqueue.engine import listing_rows as job_lists
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
-from goqueue.engine.transitions import jobs as job_store
+from goqueue.engine.transitions import cancel as cancel_store
+from goqueue.engine.transitions import retry as retry_store
+from goqueue.engine.transitions.claim import claim
 from goqueue.jobs import JobStatus, NewJob
 from goqueue.scheduler.rescuer import Rescuer
 from tests.support.stack import Stack
@@ -67,7 +68,7 @@ def test_bulk_work_of_every_kind_at_once_deadlocks_nobody(
     jobs = [NewJob(queue="default", type="noop", payload="{}", max_retries=20) for _ in range(BULK_JOBS)]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('default') ON CONFLICT DO NOTHING")
-        ids = new_job_store.insert_many(connection, jobs, head_start_seconds=60)
+        ids = new_job_store.insert_many(connection, jobs)
     bulk = _BulkWork(settings, database, ids)
     dispatcher = Dispatcher(settings, database, runway)
     rescuer = Rescuer(settings, database, lambda _seconds: None)
@@ -105,11 +106,11 @@ class _BulkWork:
 
     def retry(self) -> None:
         with self._database.autocommit() as connection:
-            job_store.retry(connection, self._some(), head_start_seconds=60)
+            retry_store.retry(connection, self._some())
 
     def cancel(self) -> None:
         with self._database.autocommit() as connection:
-            job_store.cancel(connection, self._some()[: BULK_JOBS // 2])
+            cancel_store.cancel(connection, self._some()[: BULK_JOBS // 2])
 
     def clean(self) -> None:
         with self._database.autocommit() as connection:
@@ -121,7 +122,7 @@ class _BulkWork:
             worker = worker_store.register(connection, hostname="test", pid=1, queues=["default"], threads=8)
             rows = connection.exec_driver_sql("SELECT id, fence FROM jobs WHERE status = 'queued'").fetchall()
             messages = [(row[0], row[1]) for row in reversed(rows)]
-            attempt_store.claim(connection, messages, worker_id=worker, lease_seconds=15)
+            claim(connection, messages, worker_id=worker, lease_seconds=15)
             worker_store.stop(connection, worker)
 
 

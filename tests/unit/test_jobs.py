@@ -9,7 +9,7 @@ from dramatiq.common import compute_backoff
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.jobs import FINAL_STATUSES, LEGAL_TRANSITIONS, ClaimedJob, JobStatus, RetryPolicy
+from goqueue.jobs import CLIENT_TRANSITIONS, FINAL_STATUSES, ClaimedJob, JobStatus, RetryPolicy
 
 
 def test_every_status_is_explained() -> None:
@@ -17,12 +17,12 @@ def test_every_status_is_explained() -> None:
     assert JobStatus.__doc__ is not None
     for status in JobStatus:
         assert f"\n    {status.value}: " in JobStatus.__doc__
-    assert set(LEGAL_TRANSITIONS) == set(JobStatus)
+    assert set(CLIENT_TRANSITIONS) == set(JobStatus)
 
 
 def test_only_a_retry_leaves_a_final_state() -> None:
     """From a final state there is no way but back to queued; every other state has a way to an end."""
-    for status, targets in LEGAL_TRANSITIONS.items():
+    for status, targets in CLIENT_TRANSITIONS.items():
         assert status not in targets
         if status in FINAL_STATUSES:
             assert targets <= {JobStatus.QUEUED}
@@ -34,7 +34,7 @@ def test_every_state_but_blocked_can_be_reached_from_queued() -> None:
     """The transitions connect the states: a queued job may come to every state except blocked."""
     reached, frontier = {JobStatus.QUEUED}, [JobStatus.QUEUED]
     while frontier:
-        new = LEGAL_TRANSITIONS[frontier.pop()] - reached
+        new = CLIENT_TRANSITIONS[frontier.pop()] - reached
         reached |= new
         frontier += new
     assert reached == set(JobStatus) - {JobStatus.BLOCKED}

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -15,10 +16,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from goqueue.engine import new_job_rows, transitions, unique_rows
-from goqueue.engine.transitions import TRANSITIONS, jobs
-from goqueue.jobs import CLIENT_TRANSITIONS, LEGAL_TRANSITIONS, JobStatus
+from goqueue.engine.transitions import TRANSITIONS
+from goqueue.engine.transitions.set_status import set_status
+from goqueue.jobs import CLIENT_TRANSITIONS, FINAL_STATUSES, JobStatus
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+PACKAGE = Path(__file__).parents[2] / "goqueue"
 
 MODULES: dict[str, ModuleType] = {
     found.name: importlib.import_module(f"{transitions.__name__}.{found.name}")
@@ -138,29 +141,28 @@ RUNS = {
     for module, found in MODULES.items()
     for function, names in runs_of(found).items()
 }
-ROWS = sorted({(row.module, row.function) for row in TRANSITIONS})
+NAMES = sorted({row.name for row in TRANSITIONS})
 
 
-def statement_of(module: str, function: str) -> Statement:
+def statement_of(name: str) -> Statement:
     """The one statement of a function by which it changes the status of jobs."""
-    [name] = RUNS[module, function]
-    return constants_of(MODULES[module])[name]
+    [constant] = RUNS[name, name]
+    return constants_of(MODULES[name])[constant]
 
 
-def moves_of(module: str | None = None, function: str | None = None) -> set[tuple[JobStatus, JobStatus]]:
+def moves_of(name: str | None = None) -> set[tuple[JobStatus, JobStatus]]:
     """The changes that a function makes by the table, as pairs of states; without one, those of all."""
     return {
         move
         for row in TRANSITIONS
-        if module is None or (row.module, row.function) == (module, function)
+        if name is None or row.name == name
         for move in product(row.leaves, row.leads_to)
     }
 
 
 def test_the_table_names_the_functions_that_change_the_state() -> None:
-    """Every function that runs such a statement has a row, and every row names one that exists."""
-    assert sorted(RUNS) == ROWS
-    assert [function for _, function in ROWS if function.startswith("_")] == []
+    """Every function that runs such a statement has a row and the name of its module, and every row one."""
+    assert sorted(RUNS) == [(name, name) for name in NAMES]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -172,11 +174,11 @@ def test_every_statement_is_a_constant_that_one_function_runs(module: str) -> No
     assert sorted(run) == sorted(constants)
 
 
-@pytest.mark.parametrize(("module", "function"), ROWS, ids=".".join)
-def test_a_statement_names_the_states_that_it_leaves(module: str, function: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_names_the_states_that_it_leaves(name: str) -> None:
     """Each condition on the status, where rows are locked or changed, names what the table says."""
-    statement = statement_of(module, function)
-    rows = [row for row in TRANSITIONS if (row.module, row.function) == (module, function)]
+    statement = statement_of(name)
+    rows = [row for row in TRANSITIONS if row.name == name]
     leaves = frozenset[str]().union(*(row.leaves for row in rows))
     changing = guards_in(statement.condition)
     assert changing or "FOR UPDATE" in statement.before
@@ -184,17 +186,17 @@ def test_a_statement_names_the_states_that_it_leaves(module: str, function: str)
     assert {*guards_in(statement.before), *changing} == {expected}
 
 
-@pytest.mark.parametrize(("module", "function"), ROWS, ids=".".join)
-def test_a_statement_sets_the_states_that_it_leads_to(module: str, function: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_sets_the_states_that_it_leads_to(name: str) -> None:
     """What it sets is what the table says; where an outcome or a parameter names it, the table says which."""
-    targets = targets_of(statement_of(module, function))
-    rows = [row for row in TRANSITIONS if (row.module, row.function) == (module, function)]
+    targets = targets_of(statement_of(name))
+    rows = [row for row in TRANSITIONS if row.name == name]
     assert {row.given for row in rows} == (targets.given or {None})
     allowed = {
-        "o.status": LEGAL_TRANSITIONS[JobStatus.RUNNING],
+        "o.status": CLIENT_TRANSITIONS[JobStatus.RUNNING],
         "%(wanted)s": frozenset[JobStatus]().union(*CLIENT_TRANSITIONS.values()),
     }
-    expected = targets.states.union(*(allowed[name] for name in targets.given))
+    expected = targets.states.union(*(allowed[given] for given in targets.given))
     assert frozenset[JobStatus]().union(*(row.leads_to for row in rows)) == expected
 
 
@@ -206,18 +208,29 @@ def test_a_client_is_allowed_what_the_table_says(monkeypatch: pytest.MonkeyPatch
         asked.extend((JobStatus(name), JobStatus(parameters["wanted"])) for name in parameters["sources"])
         return (1,)
 
-    monkeypatch.setattr(jobs, "fetch_one", note)
+    module = MODULES["set_status"]
+    monkeypatch.setattr(module, "fetch_one", note)
+    monkeypatch.setattr(module, "atomic", nullcontext)
+    monkeypatch.setattr(module, "settle", lambda *_: [])
     monkeypatch.setattr(unique_rows, "keyed", lambda *_: {})
     for wanted in JobStatus:
-        jobs.set_status(None, 1, wanted, head_start_seconds=60.0)  # type: ignore[arg-type]
-    assert sorted(asked) == sorted(moves_of("jobs", "set_status"))
+        set_status(None, 1, wanted)  # type: ignore[arg-type]
+    assert sorted(asked) == sorted(moves_of("set_status"))
 
 
-def test_every_legal_transition_is_made() -> None:
-    """`LEGAL_TRANSITIONS` is what the table has, but for what is set aside, which nobody may ask for."""
-    legal = {(status, target) for status, targets in LEGAL_TRANSITIONS.items() for target in targets}
-    assert moves_of() - legal == {(JobStatus.QUEUED, JobStatus.FAILED)}
-    assert legal <= moves_of()
+@pytest.mark.parametrize(
+    "name", sorted({row.name for row in TRANSITIONS if row.leads_to & FINAL_STATUSES} - {"release"})
+)
+def test_who_ends_jobs_settles_what_waits_for_them(name: str) -> None:
+    """Every transition that may end a job calls `settle`; of `release`, that is its caller's to do."""
+    assert "settle" in names_read_by(inspect.unwrap(getattr(MODULES[name], name)).__code__)
+
+
+def test_no_caller_settles() -> None:
+    """Outside of the transitions nobody imports what tells the jobs that wait."""
+    callers = (path for path in PACKAGE.rglob("*.py") if "transitions" not in path.parts)
+    importing = r"transitions import .*\brelease\b|transitions\.release import .*\b(settle|release)\b"
+    assert [path for path in callers if re.search(importing, path.read_text())] == []
 
 
 def chart() -> list[tuple[str, str]]:

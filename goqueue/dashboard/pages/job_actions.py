@@ -18,8 +18,8 @@ from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import request_document
 from goqueue.dashboard.pages.job_reading import pretty, read
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import job_rows as job_store
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 

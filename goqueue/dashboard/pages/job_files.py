@@ -10,8 +10,8 @@ from goqueue.api.reports import LOG_PAGE_MAX_LINES
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import curl_of, python_of
 from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
-from goqueue.engine.transitions import jobs as job_store
 
 __all__ = ["JobFile"]
 

@@ -15,10 +15,10 @@ from goqueue.db import bounded_reads
 from goqueue.db.database import Connection
 from goqueue.db.statements import current_time
 from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.report_rows import LoggedLine
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.insight import job_history_rows as job_history
 from goqueue.insight.explain import Explanation
 from goqueue.insight.explain import fact_rows as explanation

@@ -25,10 +25,10 @@ from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.db.database import Connection
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.job_search import written
 from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.transitions import jobs as job_store
 from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
 from goqueue.insight import job_summary_rows as job_summaries
@@ -185,10 +185,9 @@ class SelectedJobsAction(Page):
                 with context.database.autocommit() as connection:
                     return len(cleaning.delete_final(connection, ids))
             case BulkAction.SET_PRIORITY:
-                head_start = context.settings.priority_head_start_seconds
                 priority = _priority(form.get("priority", ""))
                 with context.database.autocommit() as connection:
-                    changed = job_store.set_priority(connection, ids, priority, head_start_seconds=head_start)
+                    changed = job_store.set_priority(connection, ids, priority)
                 return len(changed)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import falcon
 
+from goqueue.bulk import canary_rows as canary_store
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import STATUSES, BulkAction, BulkState, status_of
@@ -145,7 +146,7 @@ class Canaries:
         why: of one that waits, why it does not run.
     """
 
-    counts: bulk_store.CanaryCounts
+    counts: canary_store.CanaryCounts
     wanted: int
     jobs: list[job_summaries.JobSummary]
     why: Explanation | None
@@ -163,8 +164,8 @@ class OperationPage(Page):
         self._renderer.page(request, response, "operation.html", shown=shown, canaries=canaries)
 
     def _canaries(self, connection: Connection, operation: BulkOperation) -> Canaries:
-        counts = bulk_store.canaries(connection, operation.id)
-        ids = bulk_store.canary_ids(connection, operation.id, limit=CANARIES_SHOWN)
+        counts = canary_store.count(connection, operation.id)
+        ids = canary_store.list_ids(connection, operation.id, limit=CANARIES_SHOWN)
         jobs = job_summaries.of(connection, ids)
         waiting = [job.id for job in jobs if job.status in WAITING]
         why = None

@@ -2,28 +2,7 @@
 
 from __future__ import annotations
 
-from goqueue.db.tables import (
-    attempts,
-    bulk,
-    dependencies,
-    jobs,
-    processes,
-    queues,
-    rollups,
-    schedules,
-    sessions,
-)
+from goqueue.db.tables import bulk, history, jobs, processes, queues, schedules
 from goqueue.db.tables.base import metadata
 
-__all__ = [
-    "attempts",
-    "bulk",
-    "dependencies",
-    "jobs",
-    "metadata",
-    "processes",
-    "queues",
-    "rollups",
-    "schedules",
-    "sessions",
-]
+__all__ = ["bulk", "history", "jobs", "metadata", "processes", "queues", "schedules"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, MetaData, func
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Integer, MetaData, func, text
 
 metadata = MetaData(
     naming_convention={
@@ -21,7 +23,7 @@ _LAST = "timestamptz '3000-01-01 00:00:00+00'"
 
 
 def within_bounds(*columns: str) -> str:
-    """The condition that every moment of these columns, where there is one, is one that each reader can hold.
+    """Return the condition that each moment of these columns that is there is one that every reader can hold.
 
     One expression for all of them, because each one costs every INSERT and UPDATE.
     """
@@ -29,6 +31,21 @@ def within_bounds(*columns: str) -> str:
     return f"LEAST({names}) >= {_FIRST} AND GREATEST({names}) <= {_LAST}"
 
 
+def identity() -> Column[object]:
+    """Make the column `id`, a number that PostgreSQL gives."""
+    return Column("id", BigInteger, Identity(), primary_key=True)
+
+
 def now(name: str) -> Column[object]:
-    """A time that is the transaction's where none is given."""
+    """Make a column of a time that is the transaction's where none is given."""
     return Column(name, Timestamp, nullable=False, server_default=func.now())
+
+
+def flag(name: str) -> Column[object]:
+    """Make a column of a truth that is false where nothing is said."""
+    return Column(name, Boolean, nullable=False, server_default=text("false"))
+
+
+def count(name: str, kind: Any = Integer) -> Column[object]:
+    """Make a column of a number that begins at 0."""
+    return Column(name, kind, nullable=False, server_default="0")

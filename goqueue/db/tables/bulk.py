@@ -7,7 +7,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Float,
-    Identity,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -17,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from goqueue.db.tables.base import Timestamp, metadata, now
+from goqueue.db.tables.base import Timestamp, count, identity, metadata, now
 
 # What a fingerprint stands for: a kind of failure.
 failure_kinds = Table(
@@ -34,7 +33,7 @@ failure_kinds = Table(
 bulk_operations = Table(
     "bulk_operations",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
+    identity(),
     Column("action", Text, nullable=False),
     # {"priority": …} of set_priority.
     Column("arguments", JSON),
@@ -46,10 +45,10 @@ bulk_operations = Table(
     # So many first, and the others only when these succeeded.
     Column("canary", Integer),
     Column("total", Integer, nullable=False),
-    Column("done", Integer, nullable=False, server_default="0"),
-    Column("changed", Integer, nullable=False, server_default="0"),
+    count("done"),
+    count("changed"),
     # Every job up to this id was done, of those up to the newest that there was at the start.
-    Column("after_id", BigInteger, nullable=False, server_default="0"),
+    count("after_id", BigInteger),
     Column("up_to_id", BigInteger, nullable=False),
     Column("requested_by", Text),
     # When the rate lets the next job be changed: it has paid for those before.

@@ -1,6 +1,6 @@
-"""The table of jobs.
+"""Jobs, and what ties them together: dependencies, and keys that only one of them may have.
 
-It is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). Each
+`jobs` is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). Each
 index on it is paid for three times a job, so each says what it is for. Indexes of rare states are partial.
 """
 
@@ -8,50 +8,48 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     Float,
-    Identity,
     Index,
     Integer,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from goqueue.db.tables.base import Timestamp, metadata, now, within_bounds
+from goqueue.db.fragments import LATER, READY, READY_OF_KEYS, SUSPECT, SUSPECT_BESIDE
+from goqueue.db.tables.base import Timestamp, count, flag, identity, metadata, now, within_bounds
 
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
+    identity(),
     Column("queue", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("status", Text, nullable=False, server_default="queued"),
     # json, not jsonb: the text is kept as it came. jsonb would turn 1e308 into 309 digits (a way to make one
     # MiB of request into fifty of table) and costs a parse at each write; nothing searches it by index.
     Column("payload", JSON, nullable=False),
-    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    count("priority", SmallInteger),
     Column("max_retries", SmallInteger, nullable=False, server_default="3"),
-    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    count("attempts", SmallInteger),
     # Raised by every claim, lowered by nothing: who does not hold the present number cannot write.
-    Column("fence", Integer, nullable=False, server_default="0"),
+    count("fence"),
     # Lonely deaths: worker processes that died while they ran this job and no other.
-    Column("deaths", SmallInteger, nullable=False, server_default="0"),
+    count("deaths", SmallInteger),
     # A suspect of its worker's death: it keeps off the runway of its queue, and waits for a process that has
     # no other suspect (`suspicion` below 2), or to run alone.
-    Column("quarantined", Boolean, nullable=False, server_default=text("false")),
+    flag("quarantined"),
     # Workers that died while they ran it beside others, since it last ended by itself; 2 is two or more.
-    Column("suspicion", SmallInteger, nullable=False, server_default="0"),
+    count("suspicion", SmallInteger),
     # The attempt, by its fence, that has begun and must not be repeated when its worker dies. NULL: there is
     # none, or its type says nothing of the kind.
     Column("unrepeatable_fence", Integer),
-    Column("available_at", Timestamp, nullable=False, server_default=func.now()),
+    now("available_at"),
     # The order among ready rows: available_at minus the head start of the priority. NULL while the time has
     # not come, so that a hundred thousand rows for tomorrow cost the dispatcher nothing.
     Column("rank", Timestamp),
@@ -71,14 +69,14 @@ jobs = Table(
     Column("rate_cost", SmallInteger, nullable=False, server_default="1"),
     # The limits of its queue and type let it in: it may be claimed, and holds a slot. A running job holds one
     # as well; so slots are rows, and what frees the row frees the slot.
-    Column("admitted", Boolean, nullable=False, server_default=text("false")),
+    flag("admitted"),
     # No attempt starts after either; after the deadline none is retried, and none goes on.
     Column("expires_at", Timestamp),
     Column("deadline_at", Timestamp),
     # The key in `unique_keys` that it was created with.
     Column("unique_key", Text),
     # Other jobs wait for its end, so its end is recorded together with what follows for them.
-    Column("has_dependants", Boolean, nullable=False, server_default=text("false")),
+    flag("has_dependants"),
     # Someone wants it stopped; its worker knows.
     Column("cancel_requested_at", Timestamp),
     Column("cancel_acknowledged_at", Timestamp),
@@ -124,7 +122,7 @@ jobs = Table(
         "queue",
         "rank",
         "id",
-        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND NOT quarantined"),
+        postgresql_where=text(READY),
     ),
     # The dispatcher: suspects that wait to run alone, the least suspicious first.
     Index(
@@ -132,7 +130,7 @@ jobs = Table(
         "deaths",
         "rank",
         "id",
-        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined"),
+        postgresql_where=text(SUSPECT),
     ),
     # The dispatcher: suspects of a queue that may run beside others.
     Index(
@@ -140,10 +138,10 @@ jobs = Table(
         "queue",
         "rank",
         "id",
-        postgresql_where=text("status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2"),
+        postgresql_where=text(SUSPECT_BESIDE),
     ),
     # The dispatcher: rows whose time comes next (run-at, backoff, snooze).
-    Index("jobs_waiting_idx", "available_at", postgresql_where=text("status = 'queued' AND rank IS NULL")),
+    Index("jobs_waiting_idx", "available_at", postgresql_where=text(LATER)),
     # The rescuer, and "what does this worker hold?".
     Index("jobs_running_idx", "worker_id", postgresql_where=text("status = 'running'")),
     # Lists of the rare states; completed rows are dense enough to be found without.
@@ -162,10 +160,7 @@ jobs = Table(
         "concurrency_key",
         "rank",
         "id",
-        postgresql_where=text(
-            "status = 'queued' AND rank IS NOT NULL AND NOT quarantined AND NOT admitted "
-            "AND concurrency_key IS NOT NULL"
-        ),
+        postgresql_where=text(READY_OF_KEYS),
     ),
     # Admission in strict order: the oldest unfinished job of a key.
     Index(
@@ -211,4 +206,34 @@ job_tags = Table(
     Column("tag", Text(collation="C"), nullable=False),
     Column("job_id", BigInteger, nullable=False),
     PrimaryKeyConstraint("tag", "job_id"),
+)
+
+# One row an edge: `job_id` waits for `parent_id`. No foreign keys, as for attempts.
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("parent_id", BigInteger, nullable=False),
+    Column("on_parent_failure", Text, nullable=False, server_default="fail"),
+    # What the parent came to; NULL while the child still waits for it.
+    Column("parent_status", Text),
+    PrimaryKeyConstraint("job_id", "parent_id"),
+    CheckConstraint("job_id <> parent_id", name="itself"),
+    CheckConstraint("on_parent_failure IN ('fail','cancel','run')", name="on_parent_failure"),
+    CheckConstraint("parent_status IN ('completed','failed','cancelled','expired')", name="parent_status"),
+    # A parent has ended: its children, in the order in which they are locked. Whose row must be kept.
+    Index("dependencies_parent_idx", "parent_id", "job_id"),
+)
+
+# Who has a unique key. A row whose job has left `states`, or is older than the window, is free to be taken.
+unique_keys = Table(
+    "unique_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("job_id", BigInteger, nullable=False),
+    Column("states", ARRAY(Text), nullable=False),
+    # Until when the key is kept; NULL: as long as its job is in one of the states.
+    Column("until", Timestamp),
+    now("created_at"),
+    Index("unique_keys_job_idx", "job_id"),
 )

@@ -1,13 +1,11 @@
-"""Worker processes, and what API processes remember of their clients."""
+"""Processes: workers, the leading scheduler, and what API processes sign with and remember of clients."""
 
 from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
-    Identity,
     Index,
     Integer,
     SmallInteger,
@@ -17,26 +15,26 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from goqueue.db.tables.base import Timestamp, metadata, now
+from goqueue.db.tables.base import Timestamp, count, flag, identity, metadata, now
 
 # One row a worker process; its heartbeat is the lease of every job it holds.
 workers = Table(
     "workers",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
+    identity(),
     Column("hostname", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     # Which process numbers mean the same: this boot of this host and its PID namespace. NULL: unknown.
     Column("host_key", Text),
     Column("queues", ARRAY(Text), nullable=False),
     Column("threads", SmallInteger, nullable=False),
-    Column("busy", SmallInteger, nullable=False, server_default="0"),
+    count("busy", SmallInteger),
     now("started_at"),
     now("heartbeat_at"),
     # Set when it said goodbye, or when the rescuer took its jobs: it can never renew again.
     Column("stopped_at", Timestamp),
     # Somebody else found it gone or silent, and ended its lease.
-    Column("lost", Boolean, nullable=False, server_default=text("false")),
+    flag("lost"),
     # The memory of the process that is its own, at its last heartbeat. NULL: unknown.
     Column("memory_bytes", BigInteger),
     # What an operator wants it to do: fetch no more, or end after its jobs. It is told by its heartbeat.
@@ -69,10 +67,36 @@ leadership = Table(
     Column("id", SmallInteger, primary_key=True, server_default="1"),
     # What the sessions of the leader are called in pg_stat_activity. NULL: it has resigned.
     Column("holder", Text),
-    Column("term", BigInteger, nullable=False, server_default="0"),
+    count("term", BigInteger),
     # Counts up with each renewal: whoever sees it stand still for a lease needs no clock of another machine.
-    Column("renewals", BigInteger, nullable=False, server_default="0"),
+    count("renewals", BigInteger),
     now("renewed_at"),
     now("expires_at"),
     CheckConstraint("id = 1", name="one_row"),
+)
+
+# What the processes of the service sign with, made by the first that needs it: nobody can derive it from the
+# settings, and every process reads the same.
+service_secrets = Table(
+    "service_secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    now("created_at"),
+)
+
+# One row a browser that showed a key. The row is the session: without it a cookie opens nothing.
+dashboard_sessions = Table(
+    "dashboard_sessions",
+    metadata,
+    identity(),
+    # SHA-256 of the name in its cookie: who reads this table can sign in as nobody.
+    Column("name_hash", Text, nullable=False, unique=True),
+    # The hash of the key that was shown, as the settings have it: a key that is taken away ends its sessions.
+    Column("key_hash", Text, nullable=False),
+    Column("address", Text),
+    Column("user_agent", Text),
+    now("created_at"),
+    Column("expires_at", Timestamp, nullable=False),
+    Index("dashboard_sessions_expires_at_idx", "expires_at"),
 )

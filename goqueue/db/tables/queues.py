@@ -9,7 +9,6 @@ from sqlalchemy import (
     Column,
     Computed,
     Float,
-    Identity,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -19,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from goqueue.db.tables.base import Timestamp, metadata, now, within_bounds
+from goqueue.db.tables.base import Timestamp, count, flag, identity, metadata, now, within_bounds
 
 queues = Table(
     "queues",
@@ -35,15 +34,15 @@ queues = Table(
     Column("key_concurrency", Integer),
     Column("on_conflict", Text, nullable=False, server_default="wait"),
     # Keys take turns; the jobs of a key run one after the other, in the order of their creation.
-    Column("fair", Boolean, nullable=False, server_default=text("false")),
-    Column("fifo", Boolean, nullable=False, server_default=text("false")),
+    flag("fair"),
+    flag("fifo"),
     # Starts of the queue, and of each key: a RateLimit of `goqueue/limits/settings.py`.
     Column("rate", JSON),
     Column("key_rate", JSON),
     # A handler was told to slow down: nothing starts before, and then more and more over the ramp.
     Column("throttled_until", Timestamp),
     # How long a ramp takes; when the last one began, or will begin, and ends.
-    Column("ramp_seconds", Float, nullable=False, server_default="0"),
+    count("ramp_seconds", Float),
     Column("ramping_since", Timestamp),
     Column("ramping_until", Timestamp),
     # The wait that its jobs should not exceed, and the part of them that has to keep it.
@@ -91,7 +90,7 @@ queue_keys = Table(
 rate_grants = Table(
     "rate_grants",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
+    identity(),
     Column("queue", Text, nullable=False),
     Column("key", Text),
     Column("job_id", BigInteger, nullable=False),
@@ -128,7 +127,7 @@ types = Table(
     Column("breaker_changed_at", Timestamp),
     Column("breaker_reason", Text),
     # Half-open: how many probes admission let in since then, and when the last one.
-    Column("probes_let_in", Integer, nullable=False, server_default="0"),
+    count("probes_let_in"),
     Column("probed_at", Timestamp),
     Column(
         "governed",
@@ -148,7 +147,7 @@ type_outcomes = Table(
     Column("type", Text, nullable=False),
     Column("since", Timestamp, nullable=False),
     Column("second", Timestamp, nullable=False),
-    Column("completed", Integer, nullable=False, server_default="0"),
-    Column("failed", Integer, nullable=False, server_default="0"),
+    count("completed"),
+    count("failed"),
     PrimaryKeyConstraint("type", "since", "second"),
 )

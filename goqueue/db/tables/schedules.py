@@ -7,7 +7,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Float,
-    Identity,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -18,25 +17,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from goqueue.db.tables.base import Timestamp, metadata, now, within_bounds
+from goqueue.db.tables.base import Timestamp, count, identity, metadata, now, within_bounds
 
 schedules = Table(
     "schedules",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
+    identity(),
     Column("name", Text, nullable=False, unique=True),
     Column("cron", Text, nullable=False),
     Column("timezone", Text, nullable=False, server_default="UTC"),
     Column("queue", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("payload", JSON, nullable=False),
-    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    count("priority", SmallInteger),
     Column("max_retries", SmallInteger, nullable=False, server_default="3"),
     Column("overlap", Text, nullable=False, server_default="queue"),
     Column("catch_up", Text, nullable=False, server_default="once"),
     Column("catch_up_max", Integer, nullable=False, server_default="100"),
     Column("catch_up_window_seconds", Float, nullable=False, server_default="86400"),
-    Column("jitter_seconds", Float, nullable=False, server_default="0"),
+    count("jitter_seconds", Float),
     # What else the job says: time_limit_seconds, ttl_seconds, options, unique, …
     Column("job_settings", JSON, nullable=False, server_default="{}"),
     # [{"start", "end", "days"} | {"from", "until"}] and what happens to their ticks.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import structlog
 
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions.dependencies import Released
+from goqueue.engine.transitions.release import Released
 from goqueue.errors import RedisUnavailableError
 
 log = structlog.get_logger(__name__)

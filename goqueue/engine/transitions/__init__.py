@@ -1,17 +1,24 @@
-"""Every change of a job's state: statements that name the states they leave, and a holder's fence."""
+"""Every change of a job's state, a module each.
+
+A statement names the states that it leaves and, where a holder acts, the fence that it holds.
+
+By workers: `claim`, `record`, `give_back`, `rescue`. By clients: `cancel`, `retry`, `set_status`. By the
+clock: `release`, `expire`, `force`, `drop`, `set_aside`. Each function that ends jobs settles in its own
+transaction what waits for them (`release.settle`). What `begin` notes changes no state.
+"""
 
 from __future__ import annotations
 
 import enum
 from typing import NamedTuple
 
-from goqueue.jobs import JobStatus
+from goqueue.jobs import CLIENT_TRANSITIONS, JobStatus
 
 __all__ = ["TRANSITIONS", "Maker", "Transition"]
 
 
 class Maker(enum.StrEnum):
-    """Who makes a transition.
+    """The party that makes a transition.
 
     worker: a worker process, of a job that it claims, holds or cannot read.
     client: somebody who asks for it, at once or by a bulk operation.
@@ -27,8 +34,8 @@ class Transition(NamedTuple):
     """One way in which a function of this package changes the state of jobs.
 
     Attributes:
-        module: the module of this package in which the function stands.
-        function: the function that runs the statement; others of this package may call it.
+        name: of the function that runs the statement, and of the module in which it stands; others of this
+            package may call it.
         leaves: the states that the statement leaves; in any other one it changes nothing.
         leads_to: the states that a job may come to, from each of those that are left.
         made_by: on whose account it happens. What ends a job also releases the jobs that wait for it.
@@ -36,8 +43,7 @@ class Transition(NamedTuple):
             parameter, or a column of an outcome.
     """
 
-    module: str
-    function: str
+    name: str
     leaves: frozenset[JobStatus]
     leads_to: frozenset[JobStatus]
     made_by: frozenset[Maker]
@@ -49,7 +55,6 @@ def _states(*names: str) -> frozenset[JobStatus]:
 
 
 _WORKER, _CLIENT, _CLOCK = (frozenset({maker}) for maker in Maker)
-_WANTED = "%(wanted)s"
 
 #: Every transition of a job that exists; its first state is given by the insert. Each row promises that its
 #: function makes these changes of state and no others, and the table, that no other code makes any. A job
@@ -57,43 +62,30 @@ _WANTED = "%(wanted)s"
 #: changed. `tests/unit/test_transitions.py` compares the rows with the statements, and with the chart in
 #: docs/architecture.md. A function has several rows where what it may lead to depends on what it leaves.
 TRANSITIONS: tuple[Transition, ...] = (
-    Transition("attempts", "claim", _states("queued"), _states("running"), _WORKER),
+    Transition("claim", _states("queued"), _states("running"), _WORKER),
     Transition(
-        "attempts",
         "record",
         _states("running"),
         _states("completed", "failed", "cancelled", "queued"),
         _WORKER,
         given="o.status",
     ),
-    Transition("attempts", "give_back", _states("running"), _states("queued", "cancelled"), _WORKER),
-    Transition("attempts", "rescue", _states("running"), _states("queued", "failed", "cancelled"), _CLOCK),
-    Transition("cancellation", "force", _states("running"), _states("cancelled"), _CLOCK),
+    Transition("give_back", _states("running"), _states("queued", "cancelled"), _WORKER),
+    Transition("rescue", _states("running"), _states("queued", "failed", "cancelled"), _CLOCK),
+    Transition("cancel", _states("queued", "blocked", "running"), _states("cancelled"), _CLIENT | _CLOCK),
+    Transition("retry", _states("failed", "cancelled"), _states("queued"), _CLIENT),
+    *(
+        Transition("set_status", frozenset({status}), targets, _CLIENT, given="%(wanted)s")
+        for status, targets in CLIENT_TRANSITIONS.items()
+    ),
     Transition(
-        "dependencies",
         "release",
         _states("blocked"),
         _states("queued", "failed", "cancelled"),
         _WORKER | _CLIENT | _CLOCK,
     ),
-    Transition("drop", "drop", _states("queued"), _states("cancelled"), _CLOCK),
-    Transition("expiry", "expire", _states("queued", "blocked"), _states("expired"), _CLOCK),
-    Transition(
-        "jobs", "cancel", _states("queued", "blocked", "running"), _states("cancelled"), _CLIENT | _CLOCK
-    ),
-    Transition("jobs", "retry", _states("failed", "cancelled"), _states("queued"), _CLIENT),
-    Transition(
-        "jobs", "set_status", _states("queued"), _states("running", "cancelled", "expired"), _CLIENT, _WANTED
-    ),
-    Transition("jobs", "set_status", _states("blocked"), _states("cancelled"), _CLIENT, _WANTED),
-    Transition(
-        "jobs",
-        "set_status",
-        _states("running"),
-        _states("queued", "completed", "failed", "cancelled"),
-        _CLIENT,
-        _WANTED,
-    ),
-    Transition("jobs", "set_status", _states("failed", "cancelled"), _states("queued"), _CLIENT, _WANTED),
-    Transition("set_aside", "set_aside", _states("queued"), _states("failed"), _WORKER | _CLOCK),
+    Transition("expire", _states("queued", "blocked"), _states("expired"), _CLOCK),
+    Transition("force", _states("running"), _states("cancelled"), _CLOCK),
+    Transition("drop", _states("queued"), _states("cancelled"), _CLOCK),
+    Transition("set_aside", _states("queued"), _states("failed"), _WORKER | _CLOCK),
 )

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from goqueue.db.statements import array, fetch_all
+from goqueue.db.statements import array, atomic, fetch_all
+from goqueue.engine.transitions.release import settle
 
 # Only what waits: a holder of a slot is superseded, not dropped.
 _DROP = """
@@ -21,5 +22,8 @@ _DROP = """
 
 
 def drop(connection: Connection, job_ids: Iterable[int]) -> list[int]:
-    """Move queued jobs that were not let in to cancelled; the ids that were."""
-    return [row[0] for row in fetch_all(connection, _DROP, {"ids": array(job_ids)})]
+    """Move queued jobs that were not let in to cancelled, and settle what waits for them; their ids."""
+    with atomic(connection):
+        dropped = [row[0] for row in fetch_all(connection, _DROP, {"ids": array(job_ids)})]
+        settle(connection, dropped)
+    return dropped

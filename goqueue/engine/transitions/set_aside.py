@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import FIRST, LAST, array, atomic, fetch_all
-from goqueue.engine.transitions import dependencies
+from goqueue.engine.transitions.release import settle
 from goqueue.errors import DatabaseRefusedError
 
 __all__ = ["REASON", "SetAside", "is_of_a_row", "set_aside", "set_aside_unreadable"]
@@ -31,27 +32,27 @@ _BEYOND = "({column} < " + FIRST + " OR {column} > " + LAST + ")"
 # The ends of jobs_waiting_idx, where nothing else lies; and the head of each queue's part of jobs_ready_idx,
 # and of jobs_quarantined_idx: a row whose rank was computed from such a moment is the first there.
 _FIND = f"""
-    (SELECT id FROM jobs WHERE status = 'queued' AND rank IS NULL AND available_at < {FIRST}
+    (SELECT id FROM jobs WHERE {LATER} AND available_at < {FIRST}
      ORDER BY available_at LIMIT %(limit)s)
     UNION ALL
-    (SELECT id FROM jobs WHERE status = 'queued' AND rank IS NULL AND available_at > {LAST}
+    (SELECT id FROM jobs WHERE {LATER} AND available_at > {LAST}
      ORDER BY available_at LIMIT %(limit)s)
     UNION ALL
     (SELECT ready.id FROM queues CROSS JOIN LATERAL (
         SELECT id FROM jobs
-        WHERE jobs.queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = queues.name AND {READY}
           AND rank < {FIRST}
         ORDER BY rank, id LIMIT %(limit)s) AS ready)
     UNION ALL
     (SELECT ready.id FROM queues CROSS JOIN LATERAL (
         SELECT id, rank, available_at FROM jobs
-        WHERE jobs.queue = queues.name AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE jobs.queue = queues.name AND {READY}
         ORDER BY rank, id LIMIT {_HEAD}) AS ready
      WHERE {_BEYOND.format(column="rank")} OR {_BEYOND.format(column="available_at")})
     UNION ALL
     (SELECT id FROM (
         SELECT id, rank, available_at FROM jobs
-        WHERE status = 'queued' AND rank IS NOT NULL AND quarantined
+        WHERE {SUSPECT}
         ORDER BY deaths, rank, id LIMIT {_HEAD}) AS suspect
      WHERE {_BEYOND.format(column="rank")} OR {_BEYOND.format(column="available_at")})
 """
@@ -89,14 +90,14 @@ class SetAside(NamedTuple):
 
 
 def is_of_a_row(error: DatabaseRefusedError) -> bool:
-    """Whether PostgreSQL refused a value (a constraint, a number out of range), and not the statement."""
+    """Say whether PostgreSQL refused a value (a constraint, a number out of range), and not the statement."""
     cause = error.__cause__
     if isinstance(cause, DBAPIError):
         cause = cause.orig
     return isinstance(cause, psycopg.errors.IntegrityError | psycopg.errors.DataError)
 
 
-def set_aside_unreadable(connection: Connection, *, head_start_seconds: float, limit: int) -> list[SetAside]:
+def set_aside_unreadable(connection: Connection, *, limit: int) -> list[SetAside]:
     """Set aside queued jobs that cannot be dispatched: → failed, with the reason `unreadable`.
 
     And what follows for the jobs that wait for them, in one transaction.
@@ -104,17 +105,15 @@ def set_aside_unreadable(connection: Connection, *, head_start_seconds: float, l
     ids = {row[0] for row in fetch_all(connection, _FIND, {"limit": limit})}
     if not ids:
         return []
-    return set_aside(connection, sorted(ids), head_start_seconds=head_start_seconds)
+    return set_aside(connection, sorted(ids))
 
 
 @retry_on_conflict
-def set_aside(
-    connection: Connection, job_ids: list[int], *, head_start_seconds: float, error: str | None = None
-) -> list[SetAside]:
+def set_aside(connection: Connection, job_ids: list[int], *, error: str | None = None) -> list[SetAside]:
     """Set these of the queued jobs aside; `error` says why, where it is not one of their moments."""
     with atomic(connection):
         rows = fetch_all(connection, _SET_ASIDE, {"ids": array(job_ids), "error": error})
         found = [SetAside(*row) for row in rows]
         ended = [job.job_id for job in found]
-        dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
+        settle(connection, ended)
     return found

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import READY_OF_KEYS
 from goqueue.db.statements import Values, fetch_all, fetch_one
 from goqueue.insight.explain.waits import kind_of_wait
 from goqueue.jobs import AttemptOutcome, JobStatus
@@ -48,8 +49,7 @@ _PAGE = f"""
             SELECT count(*) FROM (
                 SELECT FROM jobs
                 WHERE jobs.queue = %(queue)s AND jobs.concurrency_key = walk.concurrency_key
-                  AND jobs.status = 'queued' AND rank IS NOT NULL AND NOT jobs.quarantined AND NOT admitted
-                  AND jobs.concurrency_key IS NOT NULL
+                  AND {READY_OF_KEYS}
                 ORDER BY jobs.queue, jobs.concurrency_key, rank, jobs.id LIMIT {WAITING_UP_TO}
             ) AS ready) END::int AS count
     ) AS waiting
@@ -86,7 +86,7 @@ class BlockedKey:
 def page(
     connection: Connection, queue: str, *, after: str, limit: int, keys_max: int = KEYS_MAX
 ) -> tuple[list[BlockedKey], str | None]:
-    """The blocked keys behind `after`, and behind which key the next page begins; None: there is none.
+    """Read the blocked keys behind `after`, and behind which key the next page begins; None: there is none.
 
     A page that looked at `keys_max` keys ends, however few of them are blocked.
     """

@@ -135,7 +135,7 @@ def explain(connection: Connection, job_id: int, *, lease_seconds: float, max_de
 def explain_here(
     connection: Connection, job_id: int, *, lease_seconds: float, max_deaths: int
 ) -> Explanation:
-    """The same beside other questions of a transaction that has begun to read one moment.
+    """Read the same beside other questions of a transaction that has begun to read one moment.
 
     Raises:
         JobNotFoundError: there is no such job.
@@ -152,7 +152,7 @@ class Inquiry:
     max_deaths: int
 
     def facts_of(self, job_id: int, *, with_blocker: bool = True) -> Facts:
-        """Everything about a job; `with_blocker`: also why an older job of its key does not move.
+        """Return everything about a job; `with_blocker`: also why an older job of its key does not move.
 
         Raises:
             JobNotFoundError: there is no such job.

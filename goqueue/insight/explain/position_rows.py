@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import READY, READY_OF_KEYS, SUSPECT_ALONE, SUSPECT_BESIDE
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.insight.explain.facts import JobFacts, Position
 from goqueue.insight.explain.turns import KEYS_COUNTED_UP_TO
@@ -25,55 +26,52 @@ STARTS_MAX = 2_000
 
 Parameters = dict[str, Any]
 
-_BY_RANK = """
+_BY_RANK = f"""
     SELECT count(*)::int FROM (
         SELECT FROM jobs
-        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE queue = %(queue)s AND {READY}
           AND (rank, id) < (%(rank)s, %(id)s)
         ORDER BY rank, id LIMIT %(limit)s
     ) AS before
 """
 
-_READY = """
+_READY = f"""
     SELECT count(*)::int FROM (
         SELECT FROM jobs
-        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE queue = %(queue)s AND {READY}
         ORDER BY rank, id LIMIT %(limit)s
     ) AS ready
 """
 
 # Those of other keys are passed over, but not counted; the walk has its bound all the same.
-_KEYLESS = """
+_KEYLESS = f"""
     SELECT count(*) FILTER (WHERE concurrency_key IS NULL AND NOT admitted)::int FROM (
         SELECT concurrency_key, admitted FROM jobs
-        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
+        WHERE queue = %(queue)s AND {READY}
           AND (rank, id) < (%(rank)s, %(id)s)
         ORDER BY rank, id LIMIT %(limit)s
     ) AS before
 """
 
-_OF_KEY = """
+_OF_KEY = f"""
     SELECT count(*)::int FROM (
         SELECT FROM jobs
-        WHERE queue = %(queue)s AND concurrency_key = %(key)s AND status = 'queued' AND rank IS NOT NULL
-          AND NOT quarantined AND NOT admitted AND concurrency_key IS NOT NULL
+        WHERE queue = %(queue)s AND concurrency_key = %(key)s AND {READY_OF_KEYS}
           AND (rank, id) < (%(rank)s, %(id)s)
         ORDER BY queue, concurrency_key, rank, id LIMIT %(limit)s
     ) AS before
 """
 
 # One descent of jobs_key_ready_idx a key, as in `candidates.ring`.
-_OTHER_KEYS = """
+_OTHER_KEYS = f"""
     WITH RECURSIVE ring (key, steps) AS (
         (SELECT concurrency_key, 1 FROM jobs
-         WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
-           AND NOT admitted AND concurrency_key IS NOT NULL
+         WHERE queue = %(queue)s AND {READY_OF_KEYS}
          ORDER BY queue, concurrency_key LIMIT 1)
         UNION ALL
         SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
             SELECT concurrency_key AS key FROM jobs
-            WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND NOT quarantined
-              AND NOT admitted AND concurrency_key IS NOT NULL AND concurrency_key > ring.key
+            WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > ring.key
             ORDER BY queue, concurrency_key LIMIT 1
         ) AS next
         WHERE ring.steps <= %(limit)s
@@ -88,18 +86,18 @@ _LET_IN = """
     ) AS before
 """
 
-_BESIDE = """
+_BESIDE = f"""
     SELECT count(*)::int FROM (
         SELECT FROM jobs
-        WHERE queue = %(queue)s AND status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion < 2
+        WHERE queue = %(queue)s AND {SUSPECT_BESIDE}
           AND (rank, id) < (%(rank)s, %(id)s)
         ORDER BY rank, id LIMIT %(limit)s
     ) AS before
 """
 
-_SUSPECTS = """
+_SUSPECTS = f"""
     SELECT count(*)::int FROM (
-        SELECT FROM jobs WHERE status = 'queued' AND rank IS NOT NULL AND quarantined AND suspicion = 2
+        SELECT FROM jobs WHERE {SUSPECT_ALONE}
           AND (deaths, rank, id) < (%(deaths)s, %(rank)s, %(id)s)
         ORDER BY deaths, rank, id LIMIT %(limit)s
     ) AS before
@@ -131,7 +129,7 @@ _STARTS = f"""
 
 
 def position_of(connection: Connection, job: JobFacts, *, by_key: bool, weight: int) -> Position | None:
-    """How many jobs come before a queued one; None while it has no place in the order.
+    """Tell how many jobs come before a queued one; None while it has no place in the order.
 
     `by_key`: the keys of its queue take turns, and its own may start `weight` jobs in one.
     """
@@ -166,7 +164,7 @@ def _in_turns(connection: Connection, parameters: Parameters, own: int, others: 
 
 
 def starts_per_second(connection: Connection, queue: str, now: datetime) -> float:
-    """The starts of a queue a second, over the last minute or since the first start in it."""
+    """Read the starts of a queue a second, over the last minute or since the first start in it."""
     row = fetch_one(connection, _STARTS, {"queue": queue})
     assert row is not None
     starts, first, since = row

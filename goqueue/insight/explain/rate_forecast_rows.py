@@ -48,7 +48,7 @@ _KEY_FREE_AT = """
 def rates_reached(
     connection: Connection, job: JobFacts, limits: QueueLimits, now_seconds: float
 ) -> tuple[RateFacts, ...]:
-    """The rate limits that do not afford the next start: of the job, or of the one that is before it.
+    """Read the rate limits that do not afford the next start: of the job, or of the one that is before it.
 
     Where keys take turns nobody can say who is next: then what counts is the job itself.
     """

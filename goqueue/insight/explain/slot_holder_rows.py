@@ -55,7 +55,7 @@ _HOLDERS = {
 
 
 def key_of(connection: Connection, queue: str, key: str | None) -> KeyLimits:
-    """What is special about a key of a queue."""
+    """Read what is special about a key of a queue."""
     row = fetch_one(connection, _KEY, {"queue": queue, "key": key})
     return KeyLimits(*row) if row else KeyLimits()
 
@@ -63,7 +63,7 @@ def key_of(connection: Connection, queue: str, key: str | None) -> KeyLimits:
 def limits_reached(
     connection: Connection, job: JobFacts, queue: QueueFacts, key: KeyLimits, limited: TypeFacts | None
 ) -> tuple[int, tuple[LimitFacts, ...]]:
-    """How many slots of the queue are held, and the limits that have none left for the job."""
+    """Tell how many slots of the queue are held, and the limits that have none left for the job."""
     parameters = {"queue": job.queue, "key": job.concurrency_key, "type": job.type}
     row = fetch_one(connection, _HELD, parameters)
     assert row is not None

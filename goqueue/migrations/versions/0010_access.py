@@ -1,6 +1,6 @@
 """Access: sessions of the dashboard as rows, and what cookies and forms are signed with.
 
-The reasons stand in `goqueue/db/tables/sessions.py`. The release before this one runs on this schema: it knows
+The reasons stand in `goqueue/db/tables/processes.py`. The release before this one runs on this schema: it knows
 none of these tables.
 
 Revision: 0010, after 0009

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goqueue.engine.transitions import attempts
+from goqueue.engine.transitions import record
 
 _GUARDS = {
     " AND jobs.fence = o.fence AND jobs.status || '' = 'running'": "",
@@ -11,6 +11,6 @@ _GUARDS = {
 }
 
 for guard, nothing in _GUARDS.items():
-    if guard not in attempts._RECORD:
+    if guard not in record._RECORD:
         raise RuntimeError(f"the mutation does not fit the statement any more: {guard!r}")
-    attempts._RECORD = attempts._RECORD.replace(guard, nothing)
+    record._RECORD = record._RECORD.replace(guard, nothing)

@@ -1,4 +1,4 @@
-"""What is kept of each attempt, and of each edit of a job. No foreign keys: see `attempts`."""
+"""The past: attempts, edits of jobs, and what ended when. No foreign keys: see `attempts`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from goqueue.db.tables.base import Timestamp, metadata, now
+from goqueue.db.tables.base import Timestamp, count, metadata, now
 
 # One row an attempt, written once, when it ends. No foreign key: its check would lock the job row again for
 # every attempt; the cleaner deletes both in one statement.
@@ -80,4 +80,38 @@ job_versions = Table(
     Column("replaced_by", Text),
     now("replaced_at"),
     PrimaryKeyConstraint("job_id", "version"),
+)
+
+# One row a step in which something ended: of the whole service (name ''), of a queue, or of a type.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("scope", Text, nullable=False),
+    Column("name", Text(collation="C"), nullable=False),
+    Column("step_seconds", Integer, nullable=False),
+    Column("starts_at", Timestamp, nullable=False),
+    # Jobs that came to an end in the step, and attempts that failed and are tried again.
+    count("completed"),
+    count("failed"),
+    count("cancelled"),
+    count("expired"),
+    count("retried"),
+    # Of the last attempts of these jobs, in the buckets of `goqueue/insight/histograms.py`: how long they had
+    # waited, and how long they ran. Trailing zeros are left out.
+    Column("waits", ARRAY(Integer), nullable=False, server_default="{}"),
+    Column("runs", ARRAY(Integer), nullable=False, server_default="{}"),
+    count("wait_seconds", Float),
+    count("run_seconds", Float),
+    PrimaryKeyConstraint("scope", "name", "step_seconds", "starts_at"),
+    CheckConstraint("scope IN ('service','queue','type')", name="scope"),
+    # The roller, which deletes by age.
+    Index("rollups_age_idx", "step_seconds", "starts_at"),
+)
+
+# Up to when each length of step is counted.
+rollup_progress = Table(
+    "rollup_progress",
+    metadata,
+    Column("step_seconds", Integer, primary_key=True, autoincrement=False),
+    Column("up_to", Timestamp, nullable=False),
 )

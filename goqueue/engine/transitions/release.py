@@ -1,4 +1,4 @@
-"""Dependencies: what follows for the jobs that wait, when a job that they wait for ends.
+"""Releasing: what follows for the jobs that wait, when a job that they wait for ends.
 
 One row of `dependencies` is an edge: a child waits for a parent. What the parent came to is marked on the
 edge, once, by whoever ends the parent, in the same transaction (`settle`); a child is released when no edge
@@ -14,16 +14,16 @@ parents, so ids ascend on the way down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import array, fetch_all
-from goqueue.engine.transitions import attempts
-from goqueue.jobs import FINAL_STATUSES, JobStatus, Outcome
+from goqueue.jobs import FINAL_STATUSES, JobStatus
 
-__all__ = ["Recorded", "Released", "record", "release", "settle", "sweep"]
+__all__ = ["Released", "Sweep", "release", "release_and_settle", "settle", "sweep"]
 
 #: The most rows of one statement; a parent may have any number of children.
 CHUNK = 1000
@@ -50,14 +50,6 @@ _MARK = """
     RETURNING job_id
 """
 
-# Recording finds a locked row by its place, which it does not keep when somebody else has just changed it (a
-# request to stop the job, its acknowledgement): a statement that waited for that lock would call the outcome
-# stale. Here, at the second try, the locks come first, and the next statement's snapshot is younger.
-_LOCK_ENDING = """
-    SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running'
-    ORDER BY id FOR UPDATE SKIP LOCKED
-"""
-
 _LOCK_CHILDREN = """
     SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'blocked' ORDER BY id FOR UPDATE
 """
@@ -68,7 +60,7 @@ _MARK_FREE = _MARK.replace("FOR UPDATE", "FOR UPDATE SKIP LOCKED")
 _LOCK_FREE_CHILDREN = f"{_LOCK_CHILDREN} SKIP LOCKED"
 
 # Its snapshot must be younger than the locks: see above. The children are locked, so they keep their place.
-_RELEASE = """
+_RELEASE = f"""
     WITH decided AS MATERIALIZED (
         SELECT child.place, verdict.parent_id, CASE
             WHEN verdict.fails THEN 'failed' WHEN verdict.cancels THEN 'cancelled' ELSE 'queued'
@@ -94,7 +86,7 @@ _RELEASE = """
         available_at = CASE WHEN becomes = 'queued'
             THEN GREATEST(available_at, now()) ELSE available_at END,
         rank = CASE WHEN becomes = 'queued' AND available_at <= now()
-            THEN now() - make_interval(secs => priority * %(head_start)s) END,
+            THEN {rank_of("now()")} END,
         finished_at = CASE WHEN becomes <> 'queued' THEN now() END
     FROM decided
     WHERE jobs.ctid = decided.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM decided))
@@ -148,13 +140,6 @@ class Released(NamedTuple):
     starts: bool
 
 
-class Recorded(NamedTuple):
-    """What recording outcomes came to: the (id, fence) pairs, and the jobs that were released by it."""
-
-    keys: set[tuple[int, int]]
-    released: list[Released]
-
-
 class Sweep(NamedTuple):
     """A page of the walk: the jobs that were released, and behind which id to go on; None at the end."""
 
@@ -162,41 +147,19 @@ class Sweep(NamedTuple):
     after_id: int | None
 
 
-def record(
-    connection: Connection, outcomes: Sequence[Outcome], *, worker_id: int, head_start_seconds: float
-) -> Recorded:
-    """Record outcomes as `attempts.record` does, and what follows for the jobs that wait for them.
-
-    Only in a transaction: nobody sees an ended parent and a child that was not told.
-    """
-    fetch_all(connection, _LOCK_ENDING, {"ids": array(sorted({outcome.job_id for outcome in outcomes}))})
-    keys = attempts.record(
-        connection,
-        outcomes,
-        worker_id=worker_id,
-        head_start_seconds=head_start_seconds,
-        with_dependants=True,
-    )
-    ended = [job_id for job_id, _ in keys]
-    return Recorded(keys, settle(connection, ended, head_start_seconds=head_start_seconds))
-
-
-def settle(
-    connection: Connection, ended: Iterable[int], *, head_start_seconds: float, leave_locked: bool = False
-) -> list[Released]:
+def settle(connection: Connection, ended: Iterable[int], *, leave_locked: bool = False) -> list[Released]:
     """Tell the jobs that wait for any of these, as far as they have ended, and release those that are last.
 
-    In the transaction that ended them. A child that fails or is cancelled by it has ended as well, and is
-    settled in turn. With `leave_locked`, what somebody has locked is left to the next sweep.
+    Every function of this package that ends jobs calls it, in the transaction that ends them. A child that
+    fails or is cancelled by it has ended as well, and is settled in turn. With `leave_locked`, what somebody
+    has locked is left to the next sweep.
     """
     released: list[Released] = []
     pending = sorted(set(ended))
     while pending:
         batch, pending = pending[:CHUNK], pending[CHUNK:]
         while children := _mark(connection, batch, leave_locked=leave_locked):
-            freed = release(
-                connection, children, head_start_seconds=head_start_seconds, leave_locked=leave_locked
-            )
+            freed = release(connection, children, leave_locked=leave_locked)
             pending += sorted(child.id for child in freed if child.status in FINAL_STATUSES)
             released += freed
             if len(children) < CHUNK:
@@ -204,18 +167,28 @@ def settle(
     return released
 
 
-def release(
-    connection: Connection, children: Iterable[int], *, head_start_seconds: float, leave_locked: bool = False
-) -> list[Released]:
-    """Release those of the blocked jobs that wait for nothing any more; what was decided about them."""
+def release(connection: Connection, children: Iterable[int], *, leave_locked: bool = False) -> list[Released]:
+    """Release those of the blocked jobs that wait for nothing any more; what was decided about them.
+
+    What waits for those that end by it is not settled here.
+    """
     lock = _LOCK_FREE_CHILDREN if leave_locked else _LOCK_CHILDREN
     locked = fetch_all(connection, lock, {"ids": array(sorted(set(children)))})
-    parameters = {"ids": array(row[0] for row in locked), "head_start": head_start_seconds}
+    parameters = {"ids": array(row[0] for row in locked)}
     rows = fetch_all(connection, _RELEASE, parameters) if locked else []
     return [Released(row[0], row[1], row[2], JobStatus(row[3]), row[4]) for row in rows]
 
 
-def sweep(connection: Connection, *, after_id: int, limit: int, head_start_seconds: float) -> Sweep:
+def release_and_settle(
+    connection: Connection, children: Iterable[int], *, leave_locked: bool = False
+) -> list[Released]:
+    """Release blocked jobs as `release` does, and settle what waits for those that end by it."""
+    freed = release(connection, children, leave_locked=leave_locked)
+    ended = [child.id for child in freed if child.status in FINAL_STATUSES]
+    return freed + settle(connection, ended, leave_locked=leave_locked)
+
+
+def sweep(connection: Connection, *, after_id: int, limit: int) -> Sweep:
     """Release blocked jobs whose parents have all ended, but which nobody released; in a transaction.
 
     Whoever ends a job settles it; what this finds was left by something that did not. A walk from
@@ -228,10 +201,7 @@ def sweep(connection: Connection, *, after_id: int, limit: int, head_start_secon
         children = stuck[start : start + CHUNK]
         fetch_all(connection, _LOCK_UNMARKED_PARENTS, {"ids": array(children)})
         fetch_all(connection, _MARK_OF_CHILDREN, {"ids": array(children)})
-        freed = release(connection, children, head_start_seconds=head_start_seconds, leave_locked=True)
-        ended = [child.id for child in freed if child.status in FINAL_STATUSES]
-        released += freed
-        released += settle(connection, ended, head_start_seconds=head_start_seconds, leave_locked=True)
+        released += release_and_settle(connection, children, leave_locked=True)
     return Sweep(released, page[-1][0] if len(page) == limit else None)
 
 

@@ -1,22 +1,21 @@
-"""Claims of jobs that have not begun: given back, looked at again, and noted when they begin."""
+"""Claimed jobs that begin: what keeps them from it, and the note that one did.
+
+Nothing here changes the state of a job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.statements import atomic, fetch_all, fetch_one
+from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED
-from goqueue.engine.transitions import attempts, dependencies
-from goqueue.engine.transitions.attempts import GivenBack
-from goqueue.engine.transitions.dependencies import Released
-from goqueue.jobs import JobStatus
 
-__all__ = ["Begin", "Changes", "Returns", "changes", "give_back", "note_begins"]
+__all__ = ["Begin", "Changes", "begin_unrepeatable", "changes", "note_begins"]
 
 # Neither part grows with what the worker holds: the second is one descent of jobs_cancelling_idx.
 _CHANGES = f"""
@@ -25,8 +24,9 @@ _CHANGES = f"""
                   AND worker_id = %(worker_id)s)
 """
 
+
 # A row that somebody else has locked is just recorded, or is asked for again. `status || ''` keeps the
-# planner from jobs_running_idx, as in `attempts.record`.
+# planner from jobs_running_idx, as in `record.py`.
 _NOTE_BEGINS = """
     WITH begun AS MATERIALIZED (
         SELECT job.place, to_timestamp(b.at) AS at
@@ -43,8 +43,15 @@ _NOTE_BEGINS = """
 """
 
 
+_BEGIN_UNREPEATABLE = """
+    UPDATE jobs SET unrepeatable_fence = fence
+    WHERE id = %(id)s AND fence = %(fence)s AND status = 'running' AND worker_id = %(worker_id)s
+    RETURNING id
+"""
+
+
 class Begin(NamedTuple):
-    """That a handler began, at so many seconds since 1970 by PostgreSQL's clock."""
+    """The begin of a handler, at so many seconds since 1970 by PostgreSQL's clock."""
 
     id: int
     fence: int
@@ -52,7 +59,7 @@ class Begin(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What keeps claimed jobs from beginning.
+    """The changes that keep claimed jobs from beginning.
 
     Attributes:
         closed: queues that are paused, or were told to slow down.
@@ -63,30 +70,8 @@ class Changes(NamedTuple):
     cancelled: frozenset[int] = frozenset()
 
 
-class Returns(NamedTuple):
-    """What giving claims back came to: the jobs, and those that a cancelled one of them released."""
-
-    jobs: list[GivenBack]
-    released: list[Released]
-
-
-@retry_on_conflict
-def give_back(
-    connection: Connection, claims: Iterable[tuple[int, int]], *, worker_id: int, head_start_seconds: float
-) -> Returns:
-    """Give back the (id, fence) of jobs that never began, as `attempts.give_back` does it.
-
-    What follows for the jobs that wait for a cancelled one is in the same transaction.
-    """
-    with atomic(connection):
-        jobs = attempts.give_back(connection, claims, worker_id=worker_id)
-        ended = [job.id for job in jobs if job.status is JobStatus.CANCELLED]
-        released = dependencies.settle(connection, ended, head_start_seconds=head_start_seconds)
-    return Returns(jobs, released)
-
-
 def changes(connection: Connection, worker_id: int, queues: Collection[str]) -> Changes:
-    """What somebody wants of the jobs that this worker holds, which are of these queues."""
+    """Read what somebody wants of the jobs that this worker holds, which are of these queues."""
     row = fetch_one(connection, _CHANGES, {"worker_id": worker_id, "queues": list(queues)})
     assert row is not None
     return Changes(frozenset(row[0]), frozenset(row[1]))
@@ -98,3 +83,9 @@ def note_begins(connection: Connection, begins: Sequence[Begin]) -> set[tuple[in
     ordered = [begin._asdict() for begin in sorted(begins)]
     rows = fetch_all(connection, _NOTE_BEGINS, {"begins": orjson.dumps(ordered).decode()})
     return {(row[0], row[1]) for row in rows}
+
+
+def begin_unrepeatable(connection: Connection, job_id: int, fence: int, worker_id: int) -> bool:
+    """Note that an attempt begins that must not be repeated when its worker dies; False: it is not held."""
+    parameters = {"id": job_id, "fence": fence, "worker_id": worker_id}
+    return bool(fetch_all(connection, _BEGIN_UNREPEATABLE, parameters))

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.statements import atomic, fetch_all
-from goqueue.engine.transitions import dependencies
+from goqueue.engine.transitions.release import settle
 
 __all__ = ["Expired", "expire"]
 
@@ -43,9 +43,7 @@ class Expired(NamedTuple):
 
 
 @retry_on_conflict
-def expire(
-    connection: Connection, *, head_start_seconds: float, limit: int, leave_locked: bool = False
-) -> list[Expired]:
+def expire(connection: Connection, *, limit: int, leave_locked: bool = False) -> list[Expired]:
     """End queued and blocked jobs whose time has passed: → expired; and what follows for those that wait.
 
     At most `limit`, the longest overdue first, in one transaction. With `leave_locked`, jobs that wait and
@@ -54,7 +52,5 @@ def expire(
     with atomic(connection):
         expired = [Expired(*row) for row in fetch_all(connection, _EXPIRE, {"limit": limit})]
         ended = [job.job_id for job in expired]
-        dependencies.settle(
-            connection, ended, head_start_seconds=head_start_seconds, leave_locked=leave_locked
-        )
+        settle(connection, ended, leave_locked=leave_locked)
     return expired

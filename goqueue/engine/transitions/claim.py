@@ -1,0 +1,127 @@
+"""Claiming: a worker takes the jobs of the messages that it fetched.
+
+Rows are locked in id order, so that two such statements queue up instead of deadlocking. No row back means
+that somebody else won, and the caller goes on. Times are PostgreSQL's `now()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, key_arrays, text_array
+from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.queue_rows import CLOSED, GOVERNED
+from goqueue.jobs import ClaimedJob
+
+__all__ = ["claim", "locked_messages"]
+
+# This statement and that of `record.py`, the hot ones, first find and lock their rows, one index lookup a
+# message, and then change them by their place (ctid), which a locked row keeps. As plain joins they were at
+# the planner's mercy: after an ANALYZE that saw hardly any queued row it expected one, read the whole table
+# for each message, and a drain fell to a tenth of its speed until the next ANALYZE. Messages come in id
+# order, and so are the rows locked. The places stand there as an array also where they are joined: the join
+# alone was made by reading the whole table while that was small, and a session kept the plan while it grew,
+# until the next ANALYZE.
+
+# A row that somebody else has locked is passed over, by both: whoever waited for it would hold up the jobs of
+# all queues that were claimed, or all outcomes that were written, in the same statement.
+#
+# A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
+# stopped and goes on must not take new jobs under an old lease. The closed and governed queues are arrays, so
+# that they are read once a statement and not once a row.
+_CLAIM = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT job.place
+        FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS message (id, fence)
+        CROSS JOIN LATERAL (
+            SELECT jobs.ctid AS place FROM jobs
+            WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
+              AND jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
+              AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
+              AND ((jobs.unreadable_until > now()) IS NOT TRUE
+                   OR NOT jobs.unreadable_by && %(schemas)s::text[])
+              AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
+              AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
+              AND (jobs.admitted
+                   OR (jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {GOVERNED}))
+                       AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+        WHERE EXISTS (SELECT FROM workers WHERE workers.id = %(worker_id)s AND stopped_at IS NULL
+                      AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))
+    )
+    UPDATE jobs
+    SET status = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1,
+        worker_id = %(worker_id)s, admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
+    WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
+    RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
+              time_limit_seconds, options, date_part('epoch', started_at),
+              date_part('epoch', NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now()),
+              date_part('epoch', now() - GREATEST(available_at, {FIRST})),
+              date_part('epoch', NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now()),
+              unreadable_until <= now()
+"""
+
+
+# Of messages that no claim took: whose row is still theirs to take, but locked by somebody.
+_LOCKED = """
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS message (id, fence)
+    ), free AS MATERIALIZED (
+        SELECT job.id FROM wanted CROSS JOIN LATERAL (
+            SELECT jobs.id FROM jobs
+            WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued'
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+    )
+    SELECT wanted.id, wanted.fence FROM wanted CROSS JOIN LATERAL (
+        SELECT FROM jobs
+        WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND jobs.status = 'queued' LIMIT 1
+    ) AS job
+    WHERE wanted.id NOT IN (SELECT id FROM free)
+"""
+
+
+@retry_on_conflict
+def claim(
+    connection: Connection,
+    messages: Iterable[tuple[int, int]],
+    *,
+    worker_id: int,
+    lease_seconds: float,
+    known: KnownTypes | None = None,
+) -> list[ClaimedJob]:
+    """Move the queued jobs of these (id, fence) messages to running, held by the worker; in any order.
+
+    A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
+    a paused queue, or is locked by somebody, or when the worker's lease has run out; also when its type is
+    not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
+    a while ago.
+    """
+    parameters = {
+        **key_arrays(messages),
+        "worker_id": worker_id,
+        "lease_seconds": lease_seconds,
+        "types": known and text_array(known.types),
+        "schemas": text_array(known.schemas) if known else "{}",
+    }
+    claimed = [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
+    for job in claimed:
+        if job.options is not None:
+            _take_traceparent(job)
+    return claimed
+
+
+def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Read which of these (id, fence) messages have a job that is queued under it, in a locked row."""
+    return set(fetch_all(connection, _LOCKED, key_arrays(messages)))
+
+
+def _take_traceparent(job: ClaimedJob) -> None:
+    """Take the trace out of the options, among which it is kept: it is none of a Dramatiq message."""
+    assert job.options is not None
+    job.traceparent = job.options.pop(TRACEPARENT, None)
+    job.options = job.options or None

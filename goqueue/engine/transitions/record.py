@@ -1,0 +1,162 @@
+"""Recording: a worker writes how its attempts ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import rank_of
+from goqueue.db.statements import array, fetch_all, key_arrays
+from goqueue.engine.transitions.release import Released, settle
+from goqueue.jobs import Outcome
+
+__all__ = ["Recorded", "record", "still_running"]
+
+# What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
+# recorded in one transaction with what follows for them (`with_dependants`), and only there.
+#
+# `status || ''` keeps the planner from jobs_running_idx: after an ANALYZE that saw hardly any running row it
+# walked all that run for each outcome, and a drain fell to a third of its speed.
+#
+# A retry that no claim could take any more (a client counted attempts meanwhile, an actor's `retry_when`
+# wants more than it may have), or that would start after the deadline, ends the job: queued, it would be
+# pushed and refused for ever. So does one of a job that someone wants to stop.
+_RECORD = f"""
+    WITH held AS MATERIALIZED (
+        SELECT job.place, o.*, CASE
+            WHEN o.status <> 'queued' THEN o.status
+            WHEN job.cancel_requested_at IS NOT NULL THEN 'cancelled'
+            WHEN job.out_of_attempts OR job.out_of_time THEN 'failed'
+            ELSE 'queued' END AS becomes,
+            job.out_of_time
+        FROM json_to_recordset(%(outcomes)s::json) AS o (
+            id bigint, fence int, status text, outcome text, result json, error text, traceback text,
+            reason text, fingerprint text, delay float, refund int, run float, begun float, schema text,
+            wait float)
+        CROSS JOIN LATERAL (
+            SELECT jobs.ctid AS place, jobs.cancel_requested_at,
+                   jobs.attempts - o.refund > jobs.max_retries AS out_of_attempts,
+                   jobs.deadline_at <= now() + make_interval(secs => o.delay) AS out_of_time
+            FROM jobs
+            WHERE jobs.id = o.id AND jobs.fence = o.fence AND jobs.status || '' = 'running'
+              AND jobs.has_dependants <= %(with_dependants)s
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+    ), recorded AS (
+        UPDATE jobs
+        SET status = o.becomes, attempts = jobs.attempts - o.refund, worker_id = NULL,
+            quarantined = jobs.quarantined AND o.outcome = 'interrupted',
+            suspicion = CASE WHEN o.outcome = 'interrupted' THEN jobs.suspicion ELSE 0 END,
+            result = o.result, error = o.error, updated_at = now(),
+            started_at = coalesce(to_timestamp(o.begun), jobs.started_at),
+            begun_at = CASE WHEN o.becomes <> 'queued' THEN jobs.begun_at END,
+            reason = CASE
+                WHEN o.becomes = o.status THEN o.reason
+                WHEN o.becomes = 'cancelled' THEN 'cancelled'
+                WHEN o.out_of_time THEN 'deadline'
+                ELSE o.reason END,
+            fingerprint = CASE WHEN o.becomes = 'failed' THEN o.fingerprint END,
+            available_at = CASE WHEN o.becomes = 'queued'
+                THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
+            rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
+                THEN LEAST(CASE WHEN o.outcome = 'interrupted' THEN jobs.rank END,
+                           {rank_of("now()", priority="jobs.priority")}) END,
+            unreadable_by = CASE WHEN o.schema IS NOT NULL
+                THEN array_append(jobs.unreadable_by, o.schema) END,
+            unreadable_until = CASE WHEN o.schema IS NOT NULL
+                THEN coalesce(jobs.unreadable_until, now() + make_interval(secs => o.wait)) END,
+            finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
+        FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
+        RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
+                  o.outcome, o.error, o.traceback, o.run
+    )
+    INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, traceback, started_at,
+                          run_seconds)
+    SELECT id, fence, attempt, %(worker_id)s, outcome, error, traceback, started_at, run FROM recorded
+    RETURNING job_id, fence
+"""
+
+
+_STILL_RUNNING = """
+    SELECT wanted.id, wanted.fence
+    FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+    CROSS JOIN LATERAL (SELECT fence, status FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job
+    WHERE job.fence = wanted.fence AND job.status = 'running'
+"""
+
+
+# Recording finds a locked row by its place, which it does not keep when somebody else has just changed it (a
+# request to stop the job, its acknowledgement): a statement that waited for that lock would call the outcome
+# stale. Here, at the second try, the locks come first, and the next statement's snapshot is younger.
+_LOCK_ENDING = """
+    SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running'
+    ORDER BY id FOR UPDATE SKIP LOCKED
+"""
+
+
+class Recorded(NamedTuple):
+    """The result of recording outcomes: the (id, fence) pairs, and the jobs that were released by it."""
+
+    keys: set[tuple[int, int]]
+    released: list[Released]
+
+
+@retry_on_conflict
+def record(
+    connection: Connection, outcomes: Sequence[Outcome], *, worker_id: int, with_dependants: bool = False
+) -> Recorded:
+    """Write how attempts ended: running → completed, failed, cancelled or queued, and one attempt row each.
+
+    Left out are those that are no longer held (stale results) or are locked by somebody (`still_running`
+    tells), and jobs that others wait for. These are recorded `with_dependants`, and settled with it: only in
+    a transaction, so that nobody sees an ended parent and a child that was not told.
+    """
+    if with_dependants:
+        ids = array(sorted({outcome.job_id for outcome in outcomes}))
+        fetch_all(connection, _LOCK_ENDING, {"ids": ids})
+    ordered = sorted(outcomes, key=lambda outcome: outcome.job_id)
+    parameters = {
+        "outcomes": orjson.dumps([_outcome_record(outcome) for outcome in ordered]).decode(),
+        "worker_id": worker_id,
+        "with_dependants": with_dependants,
+    }
+    keys = {(row[0], row[1]) for row in fetch_all(connection, _RECORD, parameters)}
+    released = settle(connection, [job_id for job_id, _ in keys]) if with_dependants else []
+    return Recorded(keys, released)
+
+
+def still_running(connection: Connection, keys: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Read those of these (id, fence) that are running under that fence, whoever has locked them."""
+    wanted = key_arrays(keys)
+    return set(fetch_all(connection, _STILL_RUNNING, wanted)) if wanted["ids"] != "{}" else set()
+
+
+def _outcome_record(outcome: Outcome) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "id": outcome.job_id,
+        "fence": outcome.fence,
+        "status": outcome.status.value,
+        "outcome": outcome.attempt_outcome.value,
+        "delay": outcome.delay_seconds,
+        "refund": int(outcome.refund),
+        "run": outcome.run_seconds,
+        "begun": outcome.begun,
+    }
+    if outcome.unreadable_by is not None:
+        record |= {"schema": outcome.unreadable_by, "wait": outcome.unreadable_wait_seconds}
+    if outcome.result is not None:
+        record["result"] = orjson.Fragment(outcome.result)
+    if outcome.error is not None:
+        record |= {
+            "error": outcome.error,
+            "traceback": outcome.traceback,
+            "reason": outcome.reason,
+            "fingerprint": outcome.failure_kind and outcome.failure_kind.fingerprint,
+        }
+    elif outcome.reason is not None:
+        record["reason"] = outcome.reason
+    return record

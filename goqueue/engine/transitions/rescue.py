@@ -1,0 +1,121 @@
+"""Rescuing: running jobs are taken back from workers that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import rank_of
+from goqueue.db.statements import FIRST, array, atomic, fetch_all
+from goqueue.engine.transitions.release import settle
+from goqueue.jobs import FINAL_STATUSES, JobStatus
+
+__all__ = ["LOST_ERROR", "Rescued", "rescue"]
+
+# `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
+# can be claimed, held or recorded under it while they are taken back here. What is decided by is read where
+# the row is locked: that is its last version, while the rest of the statement sees the rows as they were when
+# it began, without the cancel, or the begin of what must not be repeated, that was noted meanwhile.
+#
+# What its worker took along keeps its place in the order, before all that came later, and gets its attempt
+# back. The first death makes a suspect that runs beside others, the second one that runs alone; only the
+# deaths of that count. A worker that was lost together with others of its host says nothing about one job:
+# its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
+# end.
+_RESCUE = f"""
+    WITH lost AS MATERIALIZED (
+        SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
+               unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
+               quarantined AND suspicion = 2 AS lonely,
+               suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
+        FROM jobs
+        WHERE status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM workers WHERE workers.id = jobs.worker_id AND stopped_at IS NULL)
+        ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), before AS (
+        SELECT lost.*, CASE
+                   WHEN cancelled THEN 'cancelled'
+                   WHEN unrepeatable OR (lonely AND deaths + 1 >= %(max_deaths)s) THEN 'failed'
+                   ELSE 'queued' END AS becomes,
+               %(error)s::text || CASE WHEN unrepeatable
+                   THEN '; its type says that it must not run again after that' ELSE '' END AS error
+        FROM lost
+    ), rescued AS (
+        UPDATE jobs
+        SET status = becomes,
+            attempts = greatest(0, jobs.attempts - (becomes = 'queued')::int),
+            deaths = jobs.deaths + lonely::int, quarantined = becomes = 'queued' AND suspect,
+            suspicion = CASE WHEN becomes = 'queued' THEN least(2, jobs.suspicion + 1) ELSE 0 END,
+            worker_id = NULL, fingerprint = NULL, unreadable_until = NULL,
+            reason = CASE WHEN becomes = 'cancelled' THEN becomes ELSE 'worker_died' END,
+            error = before.error, begun_at = CASE WHEN becomes <> 'queued' THEN jobs.begun_at END,
+            available_at = now(), updated_at = now(),
+            rank = CASE WHEN becomes = 'queued'
+                THEN LEAST(jobs.rank, {rank_of("now()")}) END,
+            finished_at = CASE WHEN becomes <> 'queued' THEN now() END
+        FROM before WHERE jobs.id = before.id AND jobs.status = 'running'
+        RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.quarantined, jobs.started_at,
+                  jobs.attempts + (becomes = 'queued')::int AS attempt, before.worker_id, before.error
+    ), attempt AS (
+        INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, started_at, run_seconds)
+        SELECT id, fence, attempt, worker_id, 'worker_died', error, started_at,
+               extract(epoch FROM now() - LEAST(GREATEST(started_at, {FIRST}), now()))
+        FROM rescued
+        ON CONFLICT DO NOTHING
+    )
+    SELECT id, status, queue, fence, quarantined FROM rescued
+"""
+
+
+#: The error of an attempt whose worker was lost.
+LOST_ERROR = (
+    "the worker process died or fell silent while it ran this job: it was killed, or code in C held Python's "
+    "global lock (the GIL) for longer than the lease (lease_seconds)"
+)
+
+
+class Rescued(NamedTuple):
+    """A job that was taken back from a lost worker.
+
+    Attributes:
+        quarantined: it is a suspect; one that is queued and none may start at once, wherever there is room.
+    """
+
+    id: int
+    status: JobStatus
+    queue: str
+    fence: int
+    quarantined: bool
+
+
+@retry_on_conflict
+def rescue(
+    connection: Connection,
+    *,
+    max_deaths: int,
+    lost_together: Collection[int] = (),
+    limit: int = 1000,
+    leave_locked: bool = False,
+) -> list[Rescued]:
+    """Take back running jobs of ended workers, at most `limit`: running → queued, failed or cancelled.
+
+    No attempt is spent. A job that died `max_deaths` times while it ran alone is failed. The end of workers
+    that were `lost_together` with others says nothing about one of their jobs. What waits for those that
+    ended is settled in the same transaction; with `leave_locked`, what somebody has locked is left to the
+    releaser.
+    """
+    parameters = {
+        "max_deaths": max_deaths,
+        "lost_together": array(lost_together),
+        "limit": limit,
+        "error": LOST_ERROR,
+    }
+    with atomic(connection):
+        rows = fetch_all(connection, _RESCUE, parameters)
+        rescued = [Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in rows]
+        ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
+        settle(connection, ended, leave_locked=leave_locked)
+    return rescued
