@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import goqueue
+from goqueue.api.operations import OPERATIONS
+from goqueue.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "goqueue"
@@ -113,3 +115,24 @@ def test_the_layers_of_the_architecture_are_the_packages() -> None:
     beginnings = [re.split(r"\s{2,}", line)[0] for line in layers.splitlines() if line[:1].strip()]
     listed = {name for beginning in beginnings for name in re.findall(r"(\w+)/", beginning)}
     assert listed == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_named_setting_is_one(document: Path) -> None:
+    """A variable of the environment that a document names is a setting."""
+    named = set(re.findall(r"GOQUEUE_[A-Z_]+[A-Z]", document.read_text()))
+    assert named - {f"GOQUEUE_{name.upper()}" for name in Settings.model_fields} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_named_route_is_in_the_openapi_document(document: Path) -> None:
+    """A method with a path is an operation of the API, whatever stands where the path has a parameter."""
+    named = re.findall(r"\b(GET|POST|PUT|PATCH|DELETE)\s+(/[\w/{}.-]*)", document.read_text())
+    patterns = [(method, re.sub(r"\{[^}]*\}", "[^/]+", path)) for method, path in OPERATIONS]
+    assert [
+        f"{method} {path}"
+        for method, path in named
+        if not any(
+            method == known and re.fullmatch(pattern, path.rstrip("/.") or "/") for known, pattern in patterns
+        )
+    ] == []
