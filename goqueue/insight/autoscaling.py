@@ -1,4 +1,4 @@
-"""How many worker threads does a queue need? From Python; `GET /queues/{name}/autoscale` answers the same."""
+"""Asking from Python how many worker threads a queue needs; REST asks by `GET /queues/{name}/autoscale`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def autoscale_queue(
     window_seconds: float,
     assumed_run_seconds: float,
 ) -> Autoscale:
-    """How many threads a queue needs, by the database of these settings. It only reads.
+    """Work out how many threads a queue needs, by the database of these settings. Reads only.
 
     Raises:
         QueueNotFoundError: there is no such queue.
@@ -55,7 +55,7 @@ def autoscale(
     window_seconds: float = WINDOW_SECONDS,
     assumed_run_seconds: float = ASSUMED_RUN_SECONDS,
 ) -> Autoscale:
-    """How many worker threads a queue needs for its objective, with everything that this follows from.
+    """Work out how many worker threads a queue needs for its objective, with all that this follows from.
 
     Args:
         queue: its name.

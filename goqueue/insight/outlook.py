@@ -1,4 +1,4 @@
-"""What becomes of a queue at its present rates: it empties in some time, or it does not. Pure."""
+"""The forecast of a queue at its present rates: it empties in some time, or it does not. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_SECONDS = 30 * 86_400
 
 
 class Course(enum.StrEnum):
-    """Where a queue goes.
+    """The course that a queue takes.
 
     idle: nothing waits, nothing runs, and nothing ends.
     works: nothing waits, and what runs has not ended yet.
@@ -49,7 +49,7 @@ class Course(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The course of a queue.
+    """A forecast of the course that a queue takes.
 
     Attributes:
         seconds: until it is empty, if it empties.
@@ -67,7 +67,7 @@ def outlook(
     running: int = 0,
     held_by: Course | None = None,
 ) -> Outlook:
-    """Where a queue goes in which so many jobs wait, at these rates.
+    """Forecast the course of a queue in which so many jobs are ready, at these rates.
 
     `held_by` is why none of those that are next may start now: the rates are of what was before then.
     """

@@ -1,4 +1,4 @@
-"""How queues and job types let their jobs in, changed from Python: `goqueue.configure_queue` and its like."""
+"""Changing the limits of queues and job types from Python: `goqueue.configure_queue` and its like."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def current_flow_control() -> FlowControl:
-    """That of this process, over its broker's servers."""
+    """Return the flow control of this process, over its broker's servers."""
     broker = current_broker()
     return FlowControl(
         broker.database,

@@ -1,4 +1,4 @@
-"""How queues and job types let their jobs in, changed live: settings, pauses, circuit breakers.
+"""Live changes of how queues and job types let their jobs in: settings, pauses, circuit breakers.
 
 A change is one transaction; what had been let in by the old settings and has not started is decided about
 again. Then Redis is told, best effort: a claim refuses what may not start, whatever Redis holds.

@@ -1,4 +1,4 @@
-"""Who may be next in a queue whose keys take turns: the ring of keys, searched from where it was left."""
+"""The search for jobs that may be next where keys take turns: along their ring, from where it stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYLESS_REST = 10
 
 @dataclass(slots=True)
 class Round:
-    """What a search goes by: the queue as it is now, and what its limits still allow.
+    """The base of a search: the queue as it is now, and what its limits still allow.
 
     Attributes:
         skipped: types of which no job can be let in.
@@ -45,7 +45,7 @@ class Round:
 
 @dataclass(slots=True)
 class TurnSearch:
-    """Searches the ring of a queue's keys.
+    """A search along the ring of a queue's keys, which goes on from round to round.
 
     Attributes:
         turns: whose turn it is; moved on here past keys that have nothing to let in.
@@ -58,7 +58,7 @@ class TurnSearch:
     keyless_at: float = 0.0
 
     def find(self, now: Round, count: int) -> dict[str, list[Candidate]]:
-        """The jobs that may be next, by key in the order of the ring, until `count` of them may be let in.
+        """Find the jobs that may be next, by key in the order of the ring, until `count` may be let in.
 
         Keys that cannot move may be many (a closed type, a rate that is used up, an oldest job that is held
         up): the search goes on behind them, and in the next round where it stopped in this one.

@@ -22,7 +22,7 @@ _declared: dict[str, ScheduleDefinition] = {}
 
 
 class ScheduleOptions(TypedDict, total=False):
-    """What may be said of a schedule; docs/schedules.md says what it means.
+    """The options of a schedule; docs/schedules.md says what they mean.
 
     Attributes:
         timezone: an IANA time zone; UTC where it is not given.
@@ -76,7 +76,7 @@ def cron(
 
 
 def declared() -> list[ScheduleDefinition]:
-    """What this process has declared, by name."""
+    """List the schedules that this process has declared, by name."""
     return sorted(_declared.values(), key=lambda definition: definition.name)
 
 

@@ -67,7 +67,7 @@ class CallPayload(BaseModel):
 
 @dataclass(frozen=True)
 class JobType:
-    """What is known of a declared job type.
+    """A declared job type, with all that a create and a worker need to know of it.
 
     Attributes:
         name: the type's name, which is the actor's.
@@ -91,7 +91,7 @@ class JobType:
     signature: inspect.Signature | None = None
 
     def validated(self, payload: Any) -> str:
-        """The payload as the JSON text that is stored, after it passed the schema.
+        """Return the payload as the JSON text that is stored, after it passed the schema.
 
         Raises:
             InvalidJobError: with the wrong fields, named `payload.…`.
@@ -202,7 +202,10 @@ class JobType:
         return payload
 
     def takes(self, text: str) -> bool:
-        """Whether a plain Dramatiq call can be called with the arguments of a stored payload."""
+        """Tell whether the handler can be called with the arguments of a stored payload.
+
+        Only a plain Dramatiq call may refuse some; for the other styles the schema has decided.
+        """
         if self.signature is None:
             return True
         args, kwargs = self.arguments(text)
@@ -213,11 +216,11 @@ class JobType:
         return True
 
     def json_schema(self) -> dict[str, Any]:
-        """The JSON schema of the payload."""
+        """Return the JSON schema of the payload."""
         return self.schema.json_schema()
 
     def schema_hash(self) -> str:
-        """A hash that tells versions of this type apart by the payloads that they take.
+        """Return a hash that tells versions of this type apart by the payloads that they take.
 
         Where pydantic knows no JSON schema for a payload, only a handler's parameters tell them apart.
         """
@@ -229,7 +232,7 @@ class JobType:
             return schema_hash(self.name, {"prefixItems": called})
 
     def components(self) -> dict[str, dict[str, Any]]:
-        """The same as schemas of the API's description, under names that no other type's schemas have."""
+        """Return the payload's schema as components of an OpenAPI document, under names of its own."""
         name = f"payload_of_{self.name}"
         schema = self.schema.json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
         inner = {f"{name}.{model}": found for model, found in schema.pop("$defs", {}).items()}
@@ -237,22 +240,22 @@ class JobType:
 
 
 def is_unsendable(text: str) -> bool:
-    """Whether a stored payload stands for arguments that could not be written: nobody can ever read it."""
+    """Tell whether a stored payload stands for arguments that could not be written, so nobody can read it."""
     return text.startswith(f'{{"{UNSENDABLE}":')
 
 
 def holds_nul(text: str) -> bool:
-    """Whether a JSON text holds an escaped NUL, which PostgreSQL keeps in no text."""
+    """Tell whether a JSON text holds an escaped NUL, which PostgreSQL keeps in no text."""
     return "\\u0000" in text and _NUL.search(text) is not None
 
 
 def without_nul(text: str) -> str:
-    """A JSON text with its NULs made visible."""
+    """Return a JSON text with its NULs made visible."""
     return _NUL.sub(lambda match: match[0].removesuffix("\\u0000") + "\N{SYMBOL FOR NULL}", text)
 
 
 def plain(payload: Any) -> Any:
-    """A payload as JSON values: models and dataclasses become objects."""
+    """Return a payload as JSON values: models and dataclasses become objects."""
     if isinstance(payload, BaseModel):
         return payload.model_dump(mode="json")
     if dataclasses.is_dataclass(payload) and not isinstance(payload, type):

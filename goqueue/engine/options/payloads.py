@@ -31,7 +31,7 @@ class SaidPayload(dict[str, Any]):
 
 
 def payload_of(said: Any) -> Any:
-    """What a caller gave as JSON values, under the names by which they are read; a mapping is what it is.
+    """Turn a model or a dataclass into JSON values, by the names by which they are read; keep all else.
 
     Raises:
         InvalidJobError: it cannot be written as JSON.
@@ -47,7 +47,7 @@ def payload_of(said: Any) -> Any:
 
 
 def value_of(said: Any) -> Any:
-    """A value as JSON values, as its own type reads them: by alias, without what is computed, with secrets.
+    """Turn a value into JSON values as its type reads them: by alias, without what is computed, with secrets.
 
     Raises:
         InvalidJobError: it cannot be written as JSON.
@@ -112,7 +112,10 @@ def _put(read: dict[str, Any], field: FieldInfo | None, name: str, value: Any) -
 
 
 def argument_lost(said: Any, read: Any, path: str) -> str | None:
-    """As `difference`, for one argument of a call: JSON values become what the annotation says."""
+    """Return the path of an argument that its handler would not get as it was given; None: it gets it.
+
+    JSON values are compared by nobody: they become what the handler's annotation says.
+    """
     if _fields_of(said) is not None:
         return difference(said, read, path)
     is_json = said is None or isinstance(said, (str, int, float, list, tuple, dict))
@@ -120,7 +123,7 @@ def argument_lost(said: Any, read: Any, path: str) -> str | None:
 
 
 def difference(said: Any, read: Any, path: str = "payload") -> str | None:
-    """Where what a handler would get is not what was said; None: nowhere.
+    """Return the path at which a handler would not get what was given; None: there is none.
 
     An object may be read as one of another class that has its fields.
     """
@@ -145,7 +148,7 @@ def _field_of(read: Any, name: str) -> Any:
 
 
 def not_finite(value: Any, path: str = "payload") -> str | None:
-    """Where a number is NaN or infinite, which JSON has no word for; None: nowhere."""
+    """Return the path of a number that is NaN or infinite, which JSON has no word for; None without one."""
     if isinstance(value, float):
         return None if math.isfinite(value) else path
     if isinstance(value, Mapping):

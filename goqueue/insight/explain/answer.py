@@ -1,4 +1,4 @@
-"""From facts to the answer: which reasons hold, in which order, and when the job is expected to start."""
+"""The way from facts to the answer: the reasons that hold, in their order, and the expected start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORETOLD_DAYS = 366
 
 
 def explained(facts: Facts) -> Explanation:
-    """Why the job does not run, or what it does instead."""
+    """Explain from the facts why the job does not run, or what it does instead, and when it should start."""
     job = facts.job
     if job.status in FINAL_STATUSES:
         return Explanation(job.id, job.status, _of_finished(facts))

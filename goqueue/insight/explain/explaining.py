@@ -1,4 +1,4 @@
-"""Why is this job not running? The question from Python; `GET /jobs/{id}/explain` answers the same."""
+"""Asking from Python why a job is not running; REST asks by `GET /jobs/{id}/explain`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["explain", "explain_job"]
 
 
 def explain_job(database: Database, settings: Settings, job_id: int) -> Explanation:
-    """Why a job does not run, by the database of these settings.
+    """Explain why a job does not run, by the database of these settings.
 
     Raises:
         JobNotFoundError: there is no such job.
@@ -31,9 +31,9 @@ def explain_job(database: Database, settings: Settings, job_id: int) -> Explanat
 
 
 def explain(job_id: int) -> Explanation:
-    """Why a job does not run: what blocks it, with the evidence, and when it is expected to start.
+    """Explain why a job does not run: what blocks it, with the evidence, and when it is expected to start.
 
-    For a running or a finished job the summary says that. It only reads, within some milliseconds.
+    For a running or a finished job the summary says that. Reads only, within some milliseconds.
 
     Raises:
         JobNotFoundError: there is no such job.

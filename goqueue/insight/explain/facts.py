@@ -1,4 +1,4 @@
-"""What has to be known about a job to say why it does not run. One snapshot of the database."""
+"""The facts about a job that tell why it does not run: one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARENTS_MAX = 20
 
 
 class JobFacts(NamedTuple):
-    """The job's row.
+    """The job's row, as it was at the moment of the question.
 
     Attributes:
         in_order: it has its place in the order of its queue (`rank`): the dispatcher saw that it is due.
@@ -59,12 +59,12 @@ class JobFacts(NamedTuple):
 
     @property
     def runs_alone(self) -> bool:
-        """Its workers died twice or more: it runs next by itself."""
+        """Whether the job runs next in a process of its own: its workers died twice or more in a row."""
         return self.quarantined and self.suspicion > 1
 
     @property
     def ends_at(self) -> datetime | None:
-        """No attempt starts after it."""
+        """The time after which no attempt starts; None where it may always start."""
         return min((time for time in (self.expires_at, self.deadline_at) if time is not None), default=None)
 
 
@@ -85,7 +85,7 @@ class AttemptFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """The queue's row, by PostgreSQL's clock.
+    """The row of the job's queue, by PostgreSQL's clock.
 
     Attributes:
         ramp: how far it has come after a pause or a slow-down, 0 to 1; None: it does not ramp up.
@@ -104,7 +104,7 @@ class QueueFacts:
 
 
 class TypeFacts(NamedTuple):
-    """The row of a limited type."""
+    """The row of the job's type, which is limited."""
 
     governed: GovernedType
     changed_at: datetime | None = None
@@ -146,7 +146,7 @@ class Crew(NamedTuple):
 
     @property
     def free(self) -> int:
-        """Threads that hold no job."""
+        """The number of threads that hold no job."""
         return self.threads - self.busy
 
 
@@ -220,7 +220,7 @@ class Parent(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How many jobs come before it.
+    """The job's place in the order of its queue: how many jobs come before it.
 
     Attributes:
         ahead: exact below `counted_up_to`; where keys take turns, at most so many.
@@ -237,7 +237,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything together; what plays no part for a job of this status is left out.
+    """All facts about a job together; what plays no part for its status is left out.
 
     Attributes:
         now: PostgreSQL's time.

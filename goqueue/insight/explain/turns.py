@@ -24,7 +24,7 @@ HOLDERS_SHOWN = 5
 
 
 def limits(facts: Facts) -> Iterator[Reason]:
-    """What keeps a job out that is due and was not let in."""
+    """Yield the limits that keep out a job which is due and was not let in."""
     if facts.blocker is not None:
         yield _key_blocked(facts)
     for limit in facts.limits:
@@ -117,7 +117,7 @@ def _rate_limited(facts: Facts, rate: RateFacts) -> Reason:
 
 
 def order(facts: Facts) -> Iterator[Reason]:
-    """Its place in the order, or that it is on its way; the last reasons there can be."""
+    """Yield why a job that may start has not: its place in the order, or that it is on its way."""
     seconds = _ready_seconds(facts)
     crew, ahead = facts.crew, facts.position is not None and facts.position.ahead > 0
     if _is_overlooked(facts, seconds, ahead=ahead):
@@ -212,7 +212,7 @@ def _starting(facts: Facts, seconds: float) -> Reason:
 
 
 def expiring(facts: Facts) -> Iterator[Reason]:
-    """A note: until when it has to start."""
+    """Yield a note of the time until which the job has to start, if there is one."""
     job, ends = facts.job, facts.job.ends_at
     if ends is not None and ends > facts.now:
         seconds = (ends - facts.now).total_seconds()

@@ -19,7 +19,7 @@ QUEUES_SHOWN = 50
 
 
 def of_running(facts: Facts) -> Iterator[Reason]:
-    """What a running job does."""
+    """Yield what a running job does: run, stop on request, or lie with a lost worker."""
     job, worker = facts.job, facts.worker
     since = job.begun_at or job.started_at or job.updated_at
     evidence: dict[str, Any] = {"since": since, "worker_id": job.worker_id, "attempt": job.attempts}
@@ -74,7 +74,7 @@ def _cancel_requested(facts: Facts) -> Reason:
 
 
 def waits(facts: Facts) -> Iterator[Reason]:
-    """What a job waits for that is its own: its time, or other jobs."""
+    """Yield what the job itself waits for: its time, or other jobs; or that it never starts."""
     job = facts.job
     if job.ends_at is not None and job.ends_at <= facts.now:
         yield Reason(
@@ -119,7 +119,7 @@ def _dependencies(facts: Facts) -> Reason:
 
 
 def kind_of_wait(outcome: AttemptOutcome | None, *, is_last: bool, spent: bool) -> str:
-    """Why a time lies in the future: `backoff`, `snooze`, or `run_at`.
+    """Tell why a job's time lies in the future: `backoff`, `snooze`, or `run_at`.
 
     Args:
         outcome: of the last attempt that has ended.
@@ -159,7 +159,7 @@ def _time(facts: Facts) -> Reason:
 
 
 def stops(facts: Facts) -> Iterator[Reason]:
-    """What stops its queue or its type altogether, and whether anybody would run it."""
+    """Yield what stops the job's queue or its type altogether, and that nobody would run it."""
     if facts.queue.paused_at is not None:
         yield _paused(facts)
     if facts.queue.throttled_until is not None:
