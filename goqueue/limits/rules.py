@@ -78,7 +78,7 @@ class Holder(NamedTuple):
 
 
 @dataclass(slots=True)
-class Turns:
+class FairShare:
     """The place in a ring of keys that take turns, each for as many jobs as its weight.
 
     Attributes:
