@@ -84,7 +84,7 @@ def parse_search(text: str) -> Search:
 
 
 def written(*, payload: str | None = None, error: str | None = None) -> str:
-    """The search text that says this."""
+    """Write the search text that `parse_search` reads as this."""
     words = []
     if payload:
         path, text = parse_payload(payload)

@@ -27,8 +27,8 @@ from goqueue.limits.rules import (
     Budget,
     Candidate,
     FairShare,
-    GovernedType,
     Holder,
+    TypeLimitState,
     closed_types,
     key_slots,
     left_of,
@@ -109,7 +109,7 @@ class QueueAdmission:
         self,
         connection: Connection,
         opened: OpenQueue,
-        types: dict[str, GovernedType],
+        types: dict[str, TypeLimitState],
         holders: list[Holder],
         keys: dict[str, KeyLimits],
     ) -> Budget:
@@ -205,16 +205,16 @@ class QueueAdmission:
         connection: Connection,
         limits: QueueLimits,
         chosen: list[Candidate],
-        types: dict[str, GovernedType],
+        types: dict[str, TypeLimitState],
     ) -> list[Candidate]:
         ids = admission_store.admit(connection, chosen)
         admitted = [job for job in chosen if job.id in ids]
         if admitted and (limits.rate or limits.key_rate):
             rate_store.grant(connection, self.queue, admitted)
         for name, count in Counter(job.type for job in admitted).items():
-            governed = types.get(name)
-            if governed and governed.limits.state is BreakerState.HALF_OPEN:
-                anew = governed.probes_let_in >= governed.probes
+            limited = types.get(name)
+            if limited and limited.limits.state is BreakerState.HALF_OPEN:
+                anew = limited.probes_let_in >= limited.probes
                 admission_store.count_probes(connection, name, count, anew=anew)
         return admitted
 
@@ -246,7 +246,7 @@ def _whole(slots: float, most: int) -> int:
 
 
 def _skipped(
-    limits: QueueLimits, budget: Budget, types: dict[str, GovernedType], holders: list[Holder]
+    limits: QueueLimits, budget: Budget, types: dict[str, TypeLimitState], holders: list[Holder]
 ) -> list[str]:
     """Types of which no job can be let in, whose jobs are not even read: they may be many."""
     if limits.on_conflict is not OnConflict.WAIT:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from goqueue.limits.rules import KEYLESS, Candidate, GovernedType, Holder
+from goqueue.limits.rules import KEYLESS, Candidate, Holder, TypeLimitState
 from goqueue.limits.settings import KeyLimits, QueueLimits
 
 
@@ -27,7 +27,7 @@ class HeldSlots:
 
     limits: QueueLimits
     keys: Mapping[str, KeyLimits]
-    types: Mapping[str, GovernedType]
+    types: Mapping[str, TypeLimitState]
     in_queue: int
     of_keys: Counter[str]
     of_types: Counter[str]
@@ -38,7 +38,7 @@ class HeldSlots:
         queue: str,
         limits: QueueLimits,
         keys: Mapping[str, KeyLimits],
-        types: Mapping[str, GovernedType],
+        types: Mapping[str, TypeLimitState],
         holders: Iterable[Holder],
         admitted: Iterable[Candidate],
     ) -> HeldSlots:
@@ -67,8 +67,8 @@ class HeldSlots:
         key_limit = self._key_limit(job.key)
         if key_limit is not None and self.of_keys[job.key] >= key_limit:
             return FullLimit(key=job.key)
-        governed = self.types.get(job.type)
-        type_limit = governed.limits.concurrency if governed else None
+        limited = self.types.get(job.type)
+        type_limit = limited.limits.concurrency if limited else None
         if type_limit is not None and self.of_types[job.type] >= type_limit:
             return FullLimit(type=job.type)
         if self.limits.concurrency is not None and self.in_queue >= self.limits.concurrency:

@@ -47,7 +47,7 @@ BY_HAND = "by an operator"
 
 
 class FlowControl:
-    """Changes how jobs are let in.
+    """Live changes of how queues and types let their jobs in.
 
     Args:
         declared_queues: the queues that exist without a row.
@@ -115,7 +115,7 @@ class FlowControl:
         return limits
 
     def delete_key(self, queue: str, key: str) -> None:
-        """Make a key like every other.
+        """Take away the settings of one key, which makes it like every other.
 
         Raises:
             QueueNotFoundError: there is no such queue.

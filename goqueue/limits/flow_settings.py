@@ -111,7 +111,7 @@ class QueueSettings(FlowSettings):
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields of QueueLimits that were given."""
+        """Return the fields of `QueueLimits` that were given, null as their default."""
         defaults = QueueLimits()
         given = {}
         for name in self.model_fields_set:
@@ -133,7 +133,7 @@ class KeySettings(FlowSettings):
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields of KeyLimits that were given."""
+        """Return the fields of `KeyLimits` that were given, null as their default."""
         defaults = asdict(KeyLimits())
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return {name: defaults[name] if value is None else value for name, value in given.items()}
@@ -173,7 +173,7 @@ class TypeSettings(FlowSettings):
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that were given."""
+        """Return the settings that were given, null where they are to go."""
         given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
         if isinstance(given.get("breaker"), BreakerSettings):
             given["breaker"] = given["breaker"].limits()

@@ -41,8 +41,8 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class GovernedType:
-    """A type that is limited.
+class TypeLimitState:
+    """The limits of a type, and how far the probes of its half-open breaker have come.
 
     Attributes:
         probes_let_in: since its breaker became half-open.
@@ -270,34 +270,34 @@ def key_slots(limits: QueueLimits, keys: dict[str, KeyLimits], here: list[Holder
     return slots
 
 
-def type_slots(types: dict[str, GovernedType], holders: list[Holder]) -> dict[str, int]:
+def type_slots(types: dict[str, TypeLimitState], holders: list[Holder]) -> dict[str, int]:
     """Count the free slots of every limited type, over all queues."""
     held: Counter[str] = Counter()
     for holder in holders:
         held[holder.type] += holder.running + holder.waiting
     slots = {}
-    for name, governed in types.items():
-        left = [left_of(governed.limits.concurrency, held[name]), _breaker_slots(governed, held[name])]
+    for name, limited in types.items():
+        left = [left_of(limited.limits.concurrency, held[name]), _breaker_slots(limited, held[name])]
         if min(left) < math.inf:
             slots[name] = int(min(left))
     return slots
 
 
-def closed_types(types: dict[str, GovernedType], holders: list[Holder]) -> list[str]:
+def closed_types(types: dict[str, TypeLimitState], holders: list[Holder]) -> list[str]:
     """List the types of which a breaker lets no job in, whatever their concurrency limits say."""
     held: Counter[str] = Counter()
     for holder in holders:
         held[holder.type] += holder.running + holder.waiting
-    return [name for name, governed in types.items() if _breaker_slots(governed, held[name]) < 1]
+    return [name for name, limited in types.items() if _breaker_slots(limited, held[name]) < 1]
 
 
-def _breaker_slots(governed: GovernedType, held: int) -> float:
+def _breaker_slots(limited: TypeLimitState, held: int) -> float:
     """Closed lets everything in, open nothing, half-open its probes."""
-    state = governed.limits.state
-    if governed.limits.breaker is None or state is BreakerState.CLOSED:
+    state = limited.limits.state
+    if limited.limits.breaker is None or state is BreakerState.CLOSED:
         return math.inf
     if state is BreakerState.OPEN:
         return 0
-    left = governed.probes - governed.probes_let_in
-    came_to_nothing = not held and (governed.probed_seconds or 0.0) > PROBE_AGAIN_SECONDS
-    return governed.probes if left <= 0 and came_to_nothing else left
+    left = limited.probes - limited.probes_let_in
+    came_to_nothing = not held and (limited.probed_seconds or 0.0) > PROBE_AGAIN_SECONDS
+    return limited.probes if left <= 0 and came_to_nothing else left

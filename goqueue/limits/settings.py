@@ -1,7 +1,8 @@
 """The meaning of the settings by which a queue, a key and a type let jobs in. Pure Python.
 
-A job of a *governed* queue or type starts only after the dispatcher has let it in (`jobs.admitted`), by the
-rules here. The slots of a limit are rows: jobs that run, and jobs that were let in and have not started.
+A job of a *limited* queue or type (the column `governed`) starts only after the dispatcher has let it in
+(`jobs.admitted`), by the rules here. The slots of a limit are rows: jobs that run, and jobs that were let in
+and have not started.
 """
 
 from __future__ import annotations

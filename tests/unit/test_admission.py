@@ -16,10 +16,10 @@ from goqueue.limits.rules import (
     Budget,
     Candidate,
     FairShare,
-    GovernedType,
     Holder,
     RateBudget,
     TokenBucket,
+    TypeLimitState,
     key_slots,
     ramped_slots,
     type_slots,
@@ -232,21 +232,21 @@ def test_free_slots_of_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("governed", "held", "slots"),
+    ("limited", "held", "slots"),
     [
-        (GovernedType(TypeLimits(5), 0, None), 2, {"t": 3}),
-        (GovernedType(TypeLimits(None, Breaker()), 0, None), 2, {}),
-        (GovernedType(TypeLimits(None, Breaker(), BreakerState.OPEN), 0, None), 0, {"t": 0}),
-        (GovernedType(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 1, 0.1), 1, {"t": 2}),
-        (GovernedType(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, 0.1), 0, {"t": 0}),
+        (TypeLimitState(TypeLimits(5), 0, None), 2, {"t": 3}),
+        (TypeLimitState(TypeLimits(None, Breaker()), 0, None), 2, {}),
+        (TypeLimitState(TypeLimits(None, Breaker(), BreakerState.OPEN), 0, None), 0, {"t": 0}),
+        (TypeLimitState(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 1, 0.1), 1, {"t": 2}),
+        (TypeLimitState(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, 0.1), 0, {"t": 0}),
         (
-            GovernedType(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, PROBE_AGAIN_SECONDS + 1),
+            TypeLimitState(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, PROBE_AGAIN_SECONDS + 1),
             0,
             {"t": 3},
         ),
     ],
     ids=["limit", "closed", "open", "probing", "probes on their way", "probes that came to nothing"],
 )
-def test_free_slots_of_types(governed: GovernedType, held: int, slots: dict[str, int]) -> None:
+def test_free_slots_of_types(limited: TypeLimitState, held: int, slots: dict[str, int]) -> None:
     """By the limit of the type and by its breaker, over all queues."""
-    assert type_slots({"t": governed}, [Holder("any", "k", "t", held, 0)]) == slots
+    assert type_slots({"t": limited}, [Holder("any", "k", "t", held, 0)]) == slots

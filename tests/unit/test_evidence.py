@@ -26,7 +26,7 @@ from goqueue.insight.explain.facts import (
     WorkerFacts,
 )
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import Breaker, BreakerState, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
 from tests.unit.test_explanation import NOW, any_facts, facts, job
 
@@ -42,13 +42,13 @@ WORKER = WorkerFacts(7, "host", 1234, alive=True, heartbeat_at=NOW)
 
 def queue_of(**columns: Any) -> Facts:
     """A job whose queue stands like this."""
-    return facts(queue=QueueFacts(limits=QueueLimits(fifo=True), governed=True, **columns))
+    return facts(queue=QueueFacts(limits=QueueLimits(fifo=True), limited=True, **columns))
 
 
 def broken(state: BreakerState) -> Facts:
     """A job whose type has a breaker in this state."""
-    governed = GovernedType(TypeLimits(breaker=Breaker(), state=state), 1, None)
-    return facts(type=TypeFacts(governed, EARLIER, "it failed", LATER))
+    limited = TypeLimitState(TypeLimits(breaker=Breaker(), state=state), 1, None)
+    return facts(type=TypeFacts(limited, EARLIER, "it failed", LATER))
 
 
 def rated(algorithm: RateAlgorithm) -> Facts:

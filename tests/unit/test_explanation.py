@@ -27,7 +27,7 @@ from goqueue.insight.explain.facts import (
 from goqueue.insight.explain.text import count, quote, span
 from goqueue.insight.explain.waits import kind_of_wait
 from goqueue.jobs import FINAL_STATUSES, AttemptOutcome, JobStatus
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import Breaker, BreakerState, RateLimit, TypeLimits
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -104,7 +104,7 @@ def any_facts(draw: st.DrawFn) -> Facts:
             throttled_until=draw(maybe_moments),
             ramp=draw(st.none() | st.floats(0, 1)),
         ),
-        type=state and TypeFacts(GovernedType(TypeLimits(breaker=Breaker(), state=state), 1, None)),
+        type=state and TypeFacts(TypeLimitState(TypeLimits(breaker=Breaker(), state=state), 1, None)),
         crew=Crew("default", draw(st.integers(0, 2)), draw(counts), draw(counts)),
         limits=draw(st.sampled_from([(), (LimitFacts("queue", "default", 1, 1, ()),)])),
         held=draw(counts),
@@ -234,7 +234,7 @@ def test_who_is_overlooked(found: dict[str, Any], expected: list[str]) -> None:
 def test_a_job_that_was_let_in_passes_breaker_and_limits() -> None:
     """What was decided about already is no reason any more."""
     breaker = TypeLimits(breaker=Breaker(), state=BreakerState.HALF_OPEN)
-    found = facts(job=job(admitted=True), type=TypeFacts(GovernedType(breaker, 1, None)))
+    found = facts(job=job(admitted=True), type=TypeFacts(TypeLimitState(breaker, 1, None)))
     assert codes(explained(found)) == ["starting_now"]
     assert codes(explained(replace(found, job=job()))) == ["breaker_half_open"]
 

@@ -149,7 +149,7 @@ class JobType:
             return None
 
     def parse(self, text: str | bytes) -> Any:
-        """The validated payload of a stored text.
+        """Read and validate the payload of a stored text.
 
         Raises:
             InvalidJobError: with the wrong fields, named `payload.…`.
@@ -160,7 +160,7 @@ class JobType:
             raise InvalidJobError(_fields(error)) from None
 
     def arguments(self, text: str) -> Arguments:
-        """The arguments that the handler is called with.
+        """Return the arguments that the handler is called with.
 
         Raises:
             InvalidJobError: the payload does not fit, or stands for one that could not be written.
@@ -175,7 +175,7 @@ class JobType:
         return tuple(payload.args), payload.kwargs
 
     def payload_of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The payload of `actor.send(*args, **kwargs)`.
+        """Return the payload of `actor.send(*args, **kwargs)`.
 
         Raises:
             InvalidJobError: the call does not fit a typed payload.

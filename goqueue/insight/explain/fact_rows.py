@@ -32,7 +32,7 @@ from goqueue.insight.explain.rate_forecast_rows import rates_reached
 from goqueue.insight.explain.slot_holder_rows import key_of, limits_reached
 from goqueue.jobs import FINAL_STATUSES, QUARANTINE_QUEUE, AttemptOutcome, JobStatus
 from goqueue.limits.queue_setting_rows import limits_from_row, type_limits_from_row
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.scheduler.leadership_rows import is_led
 
 __all__ = ["explain", "explain_here"]
@@ -189,7 +189,7 @@ class Inquiry:
         key = key_of(connection, job.queue, job.concurrency_key)
         position = position_of(connection, job, by_key=queue.limits.by_key, weight=key.weight)
         facts = replace(facts, position=position, led=is_led(connection))
-        if job.admitted or not (queue.governed or facts.type):
+        if job.admitted or not (queue.limited or facts.type):
             return facts
         held, limits = limits_reached(connection, job, queue, key, facts.type)
         return replace(
@@ -212,7 +212,7 @@ class Inquiry:
         row = self._row(_TYPE, type=name)
         if row is None:
             return None
-        return TypeFacts(GovernedType(type_limits_from_row(row[:3]), row[3], row[4]), *row[5:])
+        return TypeFacts(TypeLimitState(type_limits_from_row(row[:3]), row[3], row[4]), *row[5:])
 
     def _attempt(self, job_id: int) -> AttemptFacts | None:
         row = self._row(_ATTEMPT, id=job_id)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from goqueue.insight.explain.reasons import Explanation
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import QueueLimits, RateLimit
 
 #: The most parents of a blocked job that are told.
@@ -92,7 +92,7 @@ class QueueFacts:
     """
 
     limits: QueueLimits = field(default_factory=QueueLimits)
-    governed: bool = False
+    limited: bool = False
     paused_at: datetime | None = None
     paused_until: datetime | None = None
     paused_by: str | None = None
@@ -106,7 +106,7 @@ class QueueFacts:
 class TypeFacts(NamedTuple):
     """The row of the job's type, which is limited."""
 
-    governed: GovernedType
+    limit_state: TypeLimitState
     changed_at: datetime | None = None
     reason: str | None = None
     cooldown_ends_at: datetime | None = None

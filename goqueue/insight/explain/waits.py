@@ -266,9 +266,9 @@ def _no_worker(facts: Facts) -> Reason:
 
 def _breaker(facts: Facts) -> Iterator[Reason]:
     limited = facts.type
-    if limited is None or limited.governed.limits.breaker is None or facts.job.admitted:
+    if limited is None or limited.limit_state.limits.breaker is None or facts.job.admitted:
         return
-    limits, probes = limited.governed.limits, limited.governed.probes
+    limits, probes = limited.limit_state.limits, limited.limit_state.probes
     evidence: dict[str, Any] = {"type": facts.job.type, "since": limited.changed_at, "reason": limited.reason}
     why = f" ({quote(limited.reason)})" if limited.reason else ""
     if limits.state is BreakerState.OPEN:
@@ -281,7 +281,7 @@ def _breaker(facts: Facts) -> Iterator[Reason]:
             ends_at=ends,
         )
     elif limits.state is BreakerState.HALF_OPEN:
-        let_in = limited.governed.probes_let_in
+        let_in = limited.limit_state.probes_let_in
         yield Reason(
             ReasonCode.BREAKER_HALF_OPEN,
             f"the circuit breaker of the type {facts.job.type!r} is half-open{why}: {let_in} of {probes} "
