@@ -1,4 +1,4 @@
-"""From a request to validated jobs: which type, which queue, and whether the payload fits."""
+"""The way from a request to validated jobs: their type, their queue, and the check of their payload."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from goqueue.worker.broker import JobBroker
 
 
 class QueueDirectory:
-    """Which queues exist: those of declared types, those with a default type, and those with a row."""
+    """The queues that exist: those of declared types, those with a default type, and those with a row."""
 
     def __init__(self, broker: JobBroker, database: Database, default_types: Mapping[str, str]) -> None:
         self._broker = broker
@@ -30,11 +30,11 @@ class QueueDirectory:
         self._known: set[str] = set()
 
     def declared(self) -> set[str]:
-        """The queues that exist without a row."""
+        """Return the queues that exist without a row."""
         return {job_type.queue for job_type in self._broker.job_types.values()} | set(self._default_types)
 
     def knows(self, name: str) -> bool:
-        """Whether clients may use the queue. Queues are never deleted, so what was found once is kept."""
+        """Tell whether clients may use the queue. Queues are never deleted: what was found once is kept."""
         return name in self._known or self._finds(name)
 
     def _finds(self, name: str) -> bool:
