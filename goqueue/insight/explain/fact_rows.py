@@ -19,7 +19,7 @@ from goqueue.insight.explain.facts import (
     PARENTS_MAX,
     AttemptFacts,
     Blocker,
-    Crew,
+    EligibleWorkers,
     Facts,
     JobFacts,
     Parent,
@@ -177,7 +177,7 @@ class Inquiry:
             attempt=self._attempt(job.id),
             queue=queue,
             type=limited,
-            crew=self._crew(job),
+            eligible=self._eligible(job),
             parents=self._parents(job.id) if job.status is JobStatus.BLOCKED else (),
             starts_per_second=starts_per_second(self.connection, job.queue, now),
         )
@@ -218,14 +218,16 @@ class Inquiry:
         row = self._row(_ATTEMPT, id=job_id)
         return AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2])) if row else None
 
-    def _crew(self, job: JobFacts) -> Crew:
+    def _eligible(self, job: JobFacts) -> EligibleWorkers:
         """Who would run it: one that runs alone does so on the quarantine."""
         runway = QUARANTINE_QUEUE if job.runs_alone else job.queue
         tried = job.unreadable_by if job.unreadable_until is not None else []
         row = self._row(_CREW, runway=runway, type=job.type, tried=tried, lease_seconds=self.lease_seconds)
         assert row is not None
         workers, threads, busy, dedicated, queues, quiet, ignorant, outdated = row
-        return Crew(runway, workers, threads, busy, dedicated, tuple(queues), quiet, ignorant, outdated)
+        return EligibleWorkers(
+            runway, workers, threads, busy, dedicated, tuple(queues), quiet, ignorant, outdated
+        )
 
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)

@@ -122,7 +122,7 @@ class WorkerFacts(NamedTuple):
     heartbeat_at: datetime
 
 
-class Crew(NamedTuple):
+class EligibleWorkers(NamedTuple):
     """The live workers that can run a job and listen to its runway: its queue's, or where it runs alone.
 
     Attributes:
@@ -241,7 +241,7 @@ class Facts:
 
     Attributes:
         now: PostgreSQL's time.
-        crew: who could run it; of one that runs alone, who serves the quarantine.
+        eligible: the workers that could run it; of one that runs alone, who serves the quarantine.
         parents: what a blocked job waits for.
         held: slots of its queue.
         starts_per_second: of the queue, over the last minute.
@@ -255,7 +255,7 @@ class Facts:
     queue: QueueFacts = field(default_factory=QueueFacts)
     type: TypeFacts | None = None
     worker: WorkerFacts | None = None
-    crew: Crew = field(default_factory=lambda: Crew(""))
+    eligible: EligibleWorkers = field(default_factory=lambda: EligibleWorkers(""))
     parents: tuple[Parent, ...] = ()
     blocker: Blocker | None = None
     limits: tuple[LimitFacts, ...] = ()

@@ -170,7 +170,7 @@ def stops(facts: Facts) -> Iterator[Reason]:
             {"until": facts.queue.throttled_until, "queue": facts.job.queue},
             ends_at=facts.queue.throttled_until,
         )
-    if not facts.crew.workers:
+    if not facts.eligible.workers:
         yield _nobody(facts)
     yield from _breaker(facts)
     if facts.job.runs_alone:
@@ -209,25 +209,25 @@ def _paused(facts: Facts) -> Reason:
 
 def _nobody(facts: Facts) -> Reason:
     """Why nobody runs it: of the workers of its queue none can, or there is none."""
-    if facts.crew.outdated:
+    if facts.eligible.outdated:
         return _unreadable(facts)
-    return _unknown_type(facts) if facts.crew.ignorant else _no_worker(facts)
+    return _unknown_type(facts) if facts.eligible.ignorant else _no_worker(facts)
 
 
 def _unknown_type(facts: Facts) -> Reason:
-    job, crew = facts.job, facts.crew
+    job, eligible = facts.job, facts.eligible
     return Reason(
         ReasonCode.UNKNOWN_TYPE,
         f"no live worker knows the type {job.type!r}; "
-        f"{count(crew.ignorant, 'worker')} that {_listen(crew.ignorant)} to the queue {crew.runway!r} "
-        f"{'does' if crew.ignorant == 1 else 'do'} not: it waits for one that does",
-        {"type": job.type, "queue": crew.runway, "workers": crew.ignorant},
+        f"{count(eligible.ignorant, 'worker')} that {_listen(eligible.ignorant)} to the queue "
+        f"{eligible.runway!r} {'does' if eligible.ignorant == 1 else 'do'} not: it waits for one that does",
+        {"type": job.type, "queue": eligible.runway, "workers": eligible.ignorant},
         waits=True,
     )
 
 
 def _unreadable(facts: Facts) -> Reason:
-    job, crew = facts.job, facts.crew
+    job, eligible = facts.job, facts.eligible
     assert job.unreadable_until is not None
     return Reason(
         ReasonCode.UNREADABLE_PAYLOAD,
@@ -236,7 +236,7 @@ def _unreadable(facts: Facts) -> Reason:
         {
             "type": job.type,
             "schemas": list(job.unreadable_by),
-            "workers": crew.outdated,
+            "workers": eligible.outdated,
             "error": job.error,
             "until": job.unreadable_until,
         },
@@ -249,16 +249,16 @@ def _listen(workers: int) -> str:
 
 
 def _no_worker(facts: Facts) -> Reason:
-    crew = facts.crew
-    served = ", ".join(crew.queues[:QUEUES_SHOWN])
-    others = f"live workers listen to: {served}" if crew.queues else "there is no live worker at all"
-    evidence: dict[str, Any] = {"queue": crew.runway, "served_queues": list(crew.queues)}
-    if crew.quiet:
-        others = f"{count(crew.quiet, 'worker')} that did were told to take no more jobs"
-        evidence["quiet_workers"] = crew.quiet
+    eligible = facts.eligible
+    served = ", ".join(eligible.queues[:QUEUES_SHOWN])
+    others = f"live workers listen to: {served}" if eligible.queues else "there is no live worker at all"
+    evidence: dict[str, Any] = {"queue": eligible.runway, "served_queues": list(eligible.queues)}
+    if eligible.quiet:
+        others = f"{count(eligible.quiet, 'worker')} that did were told to take no more jobs"
+        evidence["quiet_workers"] = eligible.quiet
     return Reason(
         ReasonCode.NO_WORKER,
-        f"no live worker listens to the queue {crew.runway!r}; {others}",
+        f"no live worker listens to the queue {eligible.runway!r}; {others}",
         evidence,
         waits=True,
     )
@@ -297,20 +297,20 @@ def _suspected(facts: Facts) -> Reason:
         ReasonCode.SUSPECTED,
         "its worker process died while it ran, and that may have been its doing: it runs again beside other "
         "jobs, before them, as soon as a worker process has a free thread and runs no other suspect",
-        {"worker_deaths": total, "workers": facts.crew.workers},
+        {"worker_deaths": total, "workers": facts.eligible.workers},
         waits=True,
     )
 
 
 def _quarantined(facts: Facts) -> Reason:
-    job, crew = facts.job, facts.crew
+    job, eligible = facts.job, facts.eligible
     total = facts.attempt.deaths if facts.attempt else 0
     served_by = None
     who = "nobody serves the quarantine now"
-    if crew.workers:
-        served_by = "dedicated" if crew.dedicated else "idle_process"
+    if eligible.workers:
+        served_by = "dedicated" if eligible.dedicated else "idle_process"
         who = "a worker process that serves nothing else takes it"
-        if not crew.dedicated:
+        if not eligible.dedicated:
             who = "it starts when a worker process holds no other job"
     return Reason(
         ReasonCode.QUARANTINED,
@@ -321,7 +321,7 @@ def _quarantined(facts: Facts) -> Reason:
             "lonely_deaths": job.deaths,
             "max_deaths": facts.max_deaths,
             "served_by": served_by,
-            "workers": crew.workers,
+            "workers": eligible.workers,
         },
         waits=True,
     )
