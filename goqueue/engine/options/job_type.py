@@ -23,7 +23,7 @@ from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper
 from goqueue.engine import fingerprints
 from goqueue.engine.options.known_types import schema_hash
 from goqueue.engine.options.payloads import (
-    SaidPayload,
+    ConvertedPayload,
     argument_lost,
     difference,
     not_finite,
@@ -105,8 +105,8 @@ class JobType:
         if "null" in text and (place := not_finite(payload)) is not None:
             raise InvalidJobError({place: "expected a finite number: JSON has no other"})
         read = self._parsed_at_create(text)
-        said = payload.said if isinstance(payload, SaidPayload) else None
-        if said is not None and (place := self._lost(said, read)) is not None:
+        given = payload.original if isinstance(payload, ConvertedPayload) else None
+        if given is not None and (place := self._lost(given, read)) is not None:
             raise InvalidJobError({place: "expected a value that its type reads back from JSON as the same"})
         return text
 
@@ -135,14 +135,14 @@ class JobType:
             wrong = f"its validation failed with {reader.qualified_name}"
             raise InvalidJobError({"payload": wrong if place is None else f"{wrong} in {place}"}) from None
 
-    def _lost(self, said: Any, read: Any) -> str | None:
-        """Where the handler would not get what was said."""
+    def _lost(self, given: Any, read: Any) -> str | None:
+        """The path at which the handler would not get what was given; None: there is none."""
         try:
             if self.style == "payload":
-                return difference(said, read)
-            if not isinstance(said, Mapping):
+                return difference(given, read)
+            if not isinstance(given, Mapping):
                 return None
-            values = [(name, value, _field(read, name)) for name, value in said.items()]
+            values = [(name, value, _field(read, name)) for name, value in given.items()]
             lost = (argument_lost(value, got, f"payload.{name}") for name, value, got in values)
             return next((place for place in lost if place is not None), None)
         except Exception:  # noqa: BLE001  (equality of users' classes)
@@ -196,9 +196,9 @@ class JobType:
         if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
             raise InvalidJobError({"payload": f"expected the arguments {', '.join(names)}, each once"})
         called = {**dict(zip(names, args, strict=False)), **kwargs}
-        payload = SaidPayload({name: value_of(value) for name, value in called.items()})
+        payload = ConvertedPayload({name: value_of(value) for name, value in called.items()})
         if self.style == "fields":
-            payload.said = called
+            payload.original = called
         return payload
 
     def takes(self, text: str) -> bool:
