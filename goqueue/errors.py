@@ -11,7 +11,7 @@ from typing import Literal, SupportsFloat
 
 
 class GoQueueError(Exception):
-    """Something went wrong in GoQueue."""
+    """GoQueue could not do what was asked; the base of all its errors."""
 
     def __init__(self, message: str | None = None) -> None:
         # Under `python -OO` there are no docstrings.
@@ -85,7 +85,7 @@ class TypeNotFoundError(GoQueueError):
 
 
 class KeyNotFoundError(GoQueueError):
-    """This key of the queue has no settings of its own."""
+    """The key of the queue has no settings of its own."""
 
     def __init__(self, queue: str, key: str) -> None:
         super().__init__(f"the key {key!r} of the queue {queue!r} has no settings of its own")
@@ -200,7 +200,7 @@ class StartupError(GoQueueError):
 
 
 class Translated(Exception):  # noqa: N818  (a mark, which others inherit beside their own kind)
-    """What a handler raised, in words that Dramatiq understands; its cause is what was raised."""
+    """An error that stands, towards Dramatiq, for the one that a handler raised, which is its cause."""
 
 
 class JobControl(GoQueueError):  # noqa: N818  (these are raised as verdicts of a handler, not as errors)
@@ -213,7 +213,7 @@ MAX_WAIT_SECONDS = 10 * 366 * 86_400
 
 
 def seconds_to_wait(seconds: object, most: float = MAX_WAIT_SECONDS) -> float:
-    """What a handler says of how long to wait, in seconds; a time that has passed is no wait.
+    """Read how many seconds a handler asks to wait; a time that has passed is no wait.
 
     Args:
         seconds: an int, a float, or another number.

@@ -41,7 +41,7 @@ _active: dict[str, tuple[float, Callable[[], None]]] = {}
 
 
 class FailpointError(GoQueueError):
-    """A failpoint was hit."""
+    """A failpoint was hit, and is armed to raise."""
 
 
 def configure(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a child that a handler forks (`multiprocessing`, `ProcessPoolExecutor`, `os.fork`) has of its parent.
+"""Children that a handler forks (`multiprocessing`, `ProcessPoolExecutor`, `os.fork`), cut off their parent.
 
 A fork copies every open file: the socket on which a worker answers probes, the locks of its group's folder,
 its connections to PostgreSQL. Closing them at `exec` does not help, because there is none. So they are closed
@@ -32,21 +32,21 @@ F_SETSIG = 10
 
 
 class Closable(Protocol):
-    """A file or a socket."""
+    """A file or a socket that can be closed."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file in this process."""
 
 
 class Connected(Protocol):
-    """A connection on a socket."""
+    """A connection that lies on a socket."""
 
     @property
     def closed(self) -> bool:
-        """Whether it has none any more."""
+        """Whether the connection has no socket any more."""
 
     def fileno(self) -> int:
-        """The number of its socket."""
+        """The file descriptor of the connection's socket."""
 
 
 _files: WeakSet[Closable] = WeakSet()
@@ -73,9 +73,9 @@ def call_in_children(method: Callable[[], object]) -> None:
 
 
 def end_children_with_this_process() -> None:
-    """From now on the kernel kills each child when this process has ended (on Linux), and it obeys SIGTERM.
+    """Let the kernel kill every child forked from now on when this process ends, and let SIGTERM end it.
 
-    For a process that runs handlers; again it changes nothing.
+    The killing is Linux's alone. Meant for a process that runs handlers; a second call changes nothing.
     """
     # Not by PR_SET_PDEATHSIG: that signal comes when the thread ends that forked.
     global _life  # noqa: PLW0603  (it belongs to the process)

@@ -79,7 +79,7 @@ class AttemptOutcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a failed job runs again.
+    """The rule of how often and how soon a failed job runs again.
 
     Attributes:
         max_retries: retries after the first run, 0 to 20: a job runs at most `1 + max_retries` times.
@@ -94,7 +94,7 @@ class RetryPolicy:
     jitter: bool = True
 
     def backoff_seconds(self, retries: int) -> float:
-        """The wait before retry number `retries + 1`, by the rule of Dramatiq's `compute_backoff`."""
+        """Return the wait before retry number `retries + 1`, by the rule of Dramatiq's `compute_backoff`."""
         backoff = self.min_backoff_seconds * 2.0 ** min(retries, 32)
         if not self.jitter:
             return min(backoff, self.max_backoff_seconds)
@@ -127,7 +127,7 @@ class UniqueMode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UniqueRule:
-    """That at most one job may have a key.
+    """The rule that at most one job may have a key.
 
     Attributes:
         key: the whole key; jobs of any queue and type that name it are alike.
@@ -226,7 +226,7 @@ class Job:
 
     @property
     def runs_alone(self) -> bool:
-        """Its workers died twice or more: it runs next by itself, in a process that runs nothing else."""
+        """Whether the job runs next in a process of its own: its workers died twice or more in a row."""
         return self.quarantined and self.suspicion > 1
 
 
@@ -267,7 +267,7 @@ class ClaimedJob:
 
     @property
     def attempt(self) -> int:
-        """Which run this is, from 1."""
+        """The number of this run, counted from 1."""
         return self.attempts
 
     def __repr__(self) -> str:
@@ -276,7 +276,7 @@ class ClaimedJob:
 
 @dataclass(frozen=True, slots=True)
 class FailureKind:
-    """What a fingerprint stands for: failures that are one problem (`goqueue/engine/fingerprints.py`).
+    """A kind of failure: all that are one problem share its fingerprint (`goqueue/engine/fingerprints.py`).
 
     Attributes:
         fingerprint: 16 hex digits.
@@ -295,7 +295,7 @@ class FailureKind:
 
 @dataclass(slots=True)
 class Outcome:
-    """How an attempt ended, as the recorder writes it.
+    """The end of an attempt, as the recorder writes it.
 
     Attributes:
         status: what the job becomes: completed, failed, or queued again.

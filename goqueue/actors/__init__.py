@@ -1,4 +1,4 @@
-"""What a worker imports: `dramatiq goqueue.actors`. The only module with side effects at import.
+"""The module that a worker imports (`dramatiq goqueue.actors`), and the only one with side effects at import.
 
 It sets up logging and the broker, declares the built-in job types, and loads the users' own modules.
 """

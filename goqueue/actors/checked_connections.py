@@ -67,7 +67,7 @@ def allow_global(allow_networks: Iterable[str] = ()) -> Callable[[IPAddress], bo
 
 
 def is_global_unicast(address: IPAddress) -> bool:
-    """Whether this is one machine of the public internet; stricter than `is_global` where 3.11 is behind."""
+    """Tell whether an address is one machine of the public internet; stricter than `is_global` of 3.11."""
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST_V6:
         return False
     return address.is_global and not address.is_multicast and not any(address in net for net in NOT_GLOBAL)

@@ -47,7 +47,7 @@ class CallFailedError(GoQueueError):
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What a server answered.
+    """The answer of a server to one call.
 
     Attributes:
         body: at most the first `ANSWER_MAX_BYTES` bytes, as they came.
@@ -154,7 +154,7 @@ def retry_after_seconds(headers: httpx.Headers) -> float | None:
 
 
 def shared_caller(allow_networks: tuple[str, ...] | None = None) -> HttpCaller:
-    """This process's caller for global addresses and these networks; None allows every address."""
+    """Return this process's caller for global addresses and these networks; None allows every address."""
     with _callers_lock:
         if allow_networks not in _callers:
             allow = None if allow_networks is None else allow_global(allow_networks)

@@ -98,7 +98,7 @@ class Application(App):
 
 @dataclass(frozen=True, slots=True)
 class GuardedSite:
-    """Something beside the API that is served by the same application.
+    """A site beside the API that is served by the same application.
 
     Attributes:
         is_its: whether a path belongs to it.

@@ -1,4 +1,4 @@
-"""How many workers a queue needs: what an autoscaler asks, and the answer with all that it follows from."""
+"""The number of workers that a queue needs, as an autoscaler asks for it, with all that it follows from."""
 
 from __future__ import annotations
 

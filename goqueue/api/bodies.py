@@ -32,7 +32,7 @@ BATCH_PATH = "/jobs/batch"
 
 
 class BodyLimits:
-    """How large a body is worth reading, known from the header of its request.
+    """The size up to which a body is read, known from the header of its request.
 
     Args:
         keys: who may send more than nothing; None is everybody.
@@ -47,7 +47,7 @@ class BodyLimits:
         self._is_site = is_site
 
     def of(self, _method: str, path: str, authorization: str) -> int:
-        """The bytes that a body may have; more is refused by what reads it, without having read it."""
+        """Return the bytes that a body may have; more is refused by what reads it, without having read it."""
         if self._is_site(path):
             return FORM_FACTOR * self._settings.job_max_bytes
         if self._keys is not None and self._keys.in_header(authorization) is None:
@@ -56,7 +56,7 @@ class BodyLimits:
 
 
 def read_document(request: falcon.Request, max_bytes: int) -> Any:
-    """The JSON body.
+    """Read the JSON body of a request.
 
     Raises:
         HTTPUnsupportedMediaType: it does not say that it is JSON.
@@ -68,14 +68,14 @@ def read_document(request: falcon.Request, max_bytes: int) -> Any:
 
 
 def read_optional_document(request: falcon.Request, max_bytes: int) -> Any:
-    """The JSON body, or an empty object where there is none. Raises as `read_document`."""
+    """Read the JSON body, or an empty object where there is none. Raises as `read_document`."""
     if not request.content_length and not request.get_header("Transfer-Encoding"):
         return {}
     return read_document(request, max_bytes)
 
 
 def read_form(request: falcon.Request) -> dict[str, str]:
-    """The fields of a form that was sent as such, or as a JSON object; of a field sent twice, the last.
+    """Read the fields of a form that was sent as such, or as a JSON object; of a field sent twice, the last.
 
     How large it may be was decided before.
 
@@ -102,7 +102,7 @@ def read_form(request: falcon.Request) -> dict[str, str]:
 
 
 def expect_few_names(document: Any) -> Any:
-    """The same, where it is no object with more names than any of ours has.
+    """Return a document unchanged unless it is an object with more names than any of ours has.
 
     Each unknown name becomes an error with a place of its own, which costs a hundred times what it says.
 

@@ -180,7 +180,7 @@ class BulkPreviewDocument(Document):
 
 
 def operation_document(operation: BulkOperation) -> dict[str, Any]:
-    """A BulkOperationDocument."""
+    """Return the operation as a `BulkOperationDocument`."""
     return {
         "id": operation.id,
         "action": operation.action.value,
@@ -201,7 +201,7 @@ def operation_document(operation: BulkOperation) -> dict[str, Any]:
 
 
 def preview_document(preview: Preview) -> dict[str, Any]:
-    """A BulkPreviewDocument."""
+    """Return the preview as a `BulkPreviewDocument`."""
     return {
         "dry_run": True,
         "total": preview.total,
@@ -211,13 +211,13 @@ def preview_document(preview: Preview) -> dict[str, Any]:
 
 
 class BulkOperationsResource:
-    """All operations."""
+    """The bulk operations: a GET lists them, a POST begins one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The newest operations; the next page is in the Link header."""
+        """List the newest operations; the next page is in the Link header."""
         query = validate(BulkOperationsQuery, request.params, whole="query")
         with self._context.database.autocommit() as connection:
             operations = bulk_store.list_newest(connection, limit=query.limit + 1, before_id=query.cursor)
@@ -227,33 +227,33 @@ class BulkOperationsResource:
         response.data = as_json([operation_document(operation) for operation in operations])
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Begin one; a dry run tells what it would be done to."""
+        """Begin an operation; a dry run only tells what it would be done to."""
         document = read_document(request, self._context.settings.job_max_bytes)
         asked = validate(CreateBulkOperation, document)
         answer_operation(response, self._context, asked.new(), dry_run=asked.dry_run)
 
 
 class BulkOperationResource:
-    """One operation."""
+    """A bulk operation and its progress."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
-        """How far it has come."""
+        """Tell how far the operation has come."""
         with self._context.database.autocommit() as connection:
             operation = bulk_store.get(connection, operation_id)
         response.data = as_json(operation_document(operation))
 
 
 class AbortBulkOperationResource:
-    """Stopping an operation."""
+    """The end of a bulk operation before its time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
-        """Stop it for good; an aborted one stays as it is."""
+        """Stop the operation for good; an aborted one stays as it is."""
         operation = bulk.abort(self._context.database, operation_id)
         response.data = as_json(operation_document(operation))
 

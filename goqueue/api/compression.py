@@ -56,7 +56,7 @@ class Compression:
 
 
 def accepts_gzip(request: falcon.Request) -> bool:
-    """Whether who asks can read gzip (RFC 9110 section 12.5.3); who says nothing is sent the plain text."""
+    """Tell whether the client says that it reads gzip (RFC 9110 section 12.5.3); silence means no."""
     weights = {}
     for part in (request.get_header("Accept-Encoding") or "").lower().split(","):
         name, _, parameters = part.partition(";")
@@ -65,7 +65,7 @@ def accepts_gzip(request: falcon.Request) -> bool:
 
 
 def compressed(body: bytes, level: int = LEVEL) -> bytes:
-    """The body as gzip; the same bytes whenever it is the same."""
+    """Return the body as gzip; of equal bodies, the same bytes."""
     return gzip.compress(body, level, mtime=0)
 
 

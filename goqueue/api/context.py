@@ -1,4 +1,4 @@
-"""What every resource works with."""
+"""The parts of the application that every resource works with."""
 
 from goqueue.instance import GoQueue as Context
 

@@ -35,7 +35,7 @@ Insert = Callable[[Connection], tuple[list[CreatedNode], dict[str, Any]]]
 
 
 class CreateJobResource:
-    """One job."""
+    """The creation of one job, or of a chain."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

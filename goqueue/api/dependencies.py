@@ -1,4 +1,4 @@
-"""What a job waits for, and what waits for it."""
+"""The jobs that a job waits for, and those that wait for it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DependenciesDocument(Document):
 
 
 def link_document(link: Link) -> dict[str, Any]:
-    """A DependencyDocument."""
+    """Return the link as a `DependencyDocument`."""
     return {
         "id": link.id,
         "status": link.status,
@@ -67,7 +67,7 @@ class DependenciesResource:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """All its parents and its first 1,000 children, each with its state."""
+        """List all parents of the job and its first 1,000 children, each with its state."""
         with self._context.database.autocommit() as connection:
             job_store.get(connection, job_id)
             parents = dependency_lists.parents_of(connection, job_id)

@@ -22,7 +22,7 @@ Seconds = float
 
 
 class Document(BaseModel):
-    """An answer."""
+    """An answer of the API: the members that are named here, and no others."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -264,12 +264,12 @@ class ProblemDocument(BaseModel):
 
 
 def as_json(document: Any) -> bytes:
-    """The bytes of an answer; times are UTC and end in Z."""
+    """Write an answer as JSON; times are UTC and end in Z."""
     return orjson.dumps(document, option=orjson.OPT_UTC_Z)
 
 
 def job_document(job: Job) -> dict[str, Any]:
-    """A JobDocument."""
+    """Return the job as a `JobDocument`."""
     return {
         "id": job.id,
         "queue": job.queue,

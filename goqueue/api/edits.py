@@ -60,7 +60,7 @@ class VersionDocument(Document):
 
 
 def version_document(edited: EditedVersion) -> dict[str, Any]:
-    """A VersionDocument."""
+    """Return the version as a `VersionDocument`, with what changed in it."""
     version, changes = edited
     return {
         "version": version.version,
@@ -82,19 +82,19 @@ class EditableJobResource(JobResource):
     """One job: a GET reads it, a PATCH edits it."""
 
     def on_patch(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Edit a job that waits."""
+        """Edit a job that waits; the answer is the job."""
         wanted = validate(EditJob, read_document(request, self._context.settings.job_max_bytes))
         response.data = as_json(job_document(self._context.edit(job_id, **_said(wanted))))
 
 
 class RetryResource:
-    """A failed or cancelled job."""
+    """The retry of a failed or cancelled job."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Queue it again, edited where there is a body, with its attempts counted anew."""
+        """Queue the job again, edited where there is a body, with its attempts counted anew."""
         has_body = request.content_length or request.get_header("Transfer-Encoding")
         document = read_document(request, self._context.settings.job_max_bytes) if has_body else {}
         wanted = validate(EditAndRetry, document)

@@ -1,4 +1,4 @@
-"""Why is it not running? Of one job, and of the keys of a queue."""
+"""The answers to "why is it not running?". Of one job, and of the keys of a queue."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class BlockedKeyDocument(Document):
 
 
 def blocked_key_document(blocked: BlockedKey) -> dict[str, Any]:
-    """A BlockedKeyDocument."""
+    """Return the blocked key as a `BlockedKeyDocument`."""
     return asdict(blocked)
 
 
 class ExplainResource:
-    """Why a job does not run."""
+    """The explanation why a job does not run."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -105,7 +105,7 @@ class BlockedKeysResource:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Them, by key; the next page is in the Link header. Where no strict order is, there are none."""
+        """List the blocked keys; the next page is in the Link header. Without strict order there are none."""
         query = validate(BlockedKeysQuery, request.params, whole="limit")
         after = KEYLESS if query.cursor is None else _read_cursor(query.cursor, name)
         limits = self._limits(name)

@@ -75,25 +75,25 @@ class FailureDetailDocument(FailureDocument):
 
 
 def failure_document(group: FailureGroup) -> dict[str, Any]:
-    """A FailureDocument."""
+    """Return the group as a `FailureDocument`."""
     document = asdict(group)
     sample = {name: document.pop(f"sample_{name}") for name in FailureSampleDocument.model_fields}
     return document | {"sample": sample}
 
 
 def failure_detail_document(group: FailureGroup, jobs: list[Job]) -> dict[str, Any]:
-    """A FailureDetailDocument."""
+    """Return the group and its newest jobs as a `FailureDetailDocument`."""
     return failure_document(group) | {"jobs": [job_document(job) for job in jobs]}
 
 
 class FailuresResource:
-    """All groups."""
+    """The groups of failed jobs that are one problem."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The groups of the jobs that are failed now."""
+        """List the groups of the jobs that are failed now."""
         query = validate(FailuresQuery, request.params, whole="query")
         wanted = FailureFilter(query.queue, query.type, query.since)
         with self._context.read_database.autocommit() as connection:
@@ -102,13 +102,13 @@ class FailuresResource:
 
 
 class FailureResource:
-    """One group."""
+    """A group of failed jobs that are one problem."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
-        """The group, and its newest jobs."""
+        """Tell about the group, and list its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
         wanted = JobFilter(fingerprint=fingerprint)
         with self._context.read_database.autocommit() as connection:
@@ -118,13 +118,13 @@ class FailureResource:
 
 
 class RetryFailureResource:
-    """Running a group again."""
+    """The retry of a group of failed jobs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
-        """Begin a bulk operation that retries its jobs; a dry run tells which these are."""
+        """Begin a bulk operation that retries the group's jobs; a dry run tells which these are."""
         asked = validate(RetryGroup, read_optional_document(request, self._context.settings.job_max_bytes))
         with self._context.database.autocommit() as connection:
             failure_store.get_group(connection, fingerprint)

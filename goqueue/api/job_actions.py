@@ -21,7 +21,7 @@ SELECTION_MAX_JOBS = 10_000
 
 
 class CancelResource:
-    """An unfinished job."""
+    """The cancel of an unfinished job."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -32,13 +32,13 @@ class CancelResource:
 
 
 class RetryManyResource:
-    """Failed or cancelled jobs, by a filter."""
+    """The retry of failed or cancelled jobs, by a filter."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Queue them again; how many."""
+        """Queue the jobs again; the answer is how many."""
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
         selected = _Selected(self._context, _filter_of(selection))
         retried = sum(self._context.retry_many(chunk) for chunk in selected)
@@ -46,13 +46,13 @@ class RetryManyResource:
 
 
 class CancelManyResource:
-    """Unfinished jobs, by a filter."""
+    """The cancel of unfinished jobs, by a filter."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Cancel them; how many are cancelled, and how many their workers were asked to stop."""
+        """Cancel the jobs; the answer is how many are cancelled, and how many workers were asked to stop."""
         selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
         cancelled = requested = 0
         selected = _Selected(self._context, _filter_of(selection))

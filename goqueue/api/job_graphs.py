@@ -1,4 +1,4 @@
-"""From the refs of a batch to a graph of jobs, and what is wrong with it."""
+"""The graph of jobs that the refs of a batch draw, and the faults in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_EDGES = 100_000
 
 
 def graph_of_batch(requests: Sequence[BatchJob], jobs: Sequence[NewJob]) -> list[NewNode]:
-    """The jobs of a batch with the positions of those that each waits for.
+    """Return the jobs of a batch with the positions of those that each waits for.
 
     Args:
         requests: what the client said, in the order of the jobs.

@@ -1,4 +1,4 @@
-"""From a request to validated jobs: which type, which queue, and whether the payload fits."""
+"""The way from a request to validated jobs: their type, their queue, and the check of their payload."""
 
 from __future__ import annotations
 

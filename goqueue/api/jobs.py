@@ -65,13 +65,13 @@ def _filter_of(query: ListQuery) -> JobFilter:
 
 
 class JobResource:
-    """One job."""
+    """A job, read by its id."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The job, as it is now."""
+        """Return the job as it is now."""
         with self._context.database.autocommit() as connection:
             response.data = as_json(job_document(job_store.get(connection, job_id)))
 
@@ -83,7 +83,7 @@ class AttemptsResource:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The attempts that have ended, in their order."""
+        """List the attempts that have ended, in their order."""
         with self._context.database.autocommit() as connection:
             attempts = job_lists.attempts_of(connection, job_id)
             if not attempts:
@@ -113,7 +113,7 @@ class IncrementResource:
         self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Count one more attempt."""
+        """Count one more attempt of the job."""
         with self._context.database.autocommit() as connection:
             job_store.increment_attempts(connection, job_id)
         response.status = falcon.HTTP_204

@@ -59,7 +59,7 @@ class ReadinessDocument(Document):
 
 
 class Warnings:
-    """What is wrong around the service although it works."""
+    """The warnings of what is wrong around the service although it works."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._limit_seconds = settings.horizon_warning_seconds
@@ -67,7 +67,7 @@ class Warnings:
         self._horizon = Reading(self._ask, max_age_seconds=HORIZON_GOOD_FOR_SECONDS)
 
     def known(self) -> dict[str, list[str]]:
-        """The member `warnings`; nothing where there is none."""
+        """Return the member `warnings` of an answer; empty where there is none."""
         age_seconds = self._horizon.soon(WARNINGS_WAIT_SECONDS)
         if age_seconds is None or age_seconds < self._limit_seconds:
             return {}
@@ -85,59 +85,59 @@ class StatsResource:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Bounded counts, an estimate of the completed, and the last minute."""
+        """Return bounded counts, an estimate of the completed, and the last minute."""
         with self._context.read_database.autocommit() as connection:
             found = statistics.of_service(connection, lease_seconds=self._context.settings.lease_seconds)
         response.data = as_json(asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO})
 
 
 class MetricsResource:
-    """What Prometheus reads."""
+    """The metrics that Prometheus reads."""
 
     def __init__(self, context: Context) -> None:
         self._service = ServiceGaugesCollector(context.settings, context.database)
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """What the API's processes counted, and the gauges of the whole service."""
+        """Write what the API's processes counted, and the gauges of the whole service."""
         response.content_type = CONTENT_TYPE
         response.data = exposition(self._service)
 
 
 class HealthResource:
-    """Whether this process answers, and what it knows to be wrong."""
+    """The health of this process: it answers, and tells what it knows to be wrong."""
 
     def __init__(self, warnings: Warnings) -> None:
         self._warnings = warnings
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """It does."""
+        """Answer, with the warnings that are known."""
         response.data = as_json({"status": "ok"} | self._warnings.known())
 
 
 class DatabaseHealthResource:
-    """Whether PostgreSQL answers, and accepts writes."""
+    """The health of PostgreSQL: it answers, and accepts writes."""
 
     def __init__(self, context: Context, warnings: Warnings) -> None:
         self._context = context
         self._warnings = warnings
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Ask it; 503 where it does not answer."""
+        """Ask PostgreSQL; 503 where it does not answer, or accepts no writes."""
         with self._context.database.autocommit() as connection:
             expect_primary(connection)
         response.data = as_json({"status": "ok"} | self._warnings.known())
 
 
 class LivenessResource:
-    """Whether this process should go on: a process that answers should."""
+    """The liveness of this process: one that answers should go on."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """It does, whatever PostgreSQL and Redis do: starting it again would not mend them."""
+        """Answer whatever PostgreSQL and Redis do: to start this process again would not mend them."""
         response.data = as_json({"status": "ok"})
 
 
 class ReadinessResource:
-    """Whether requests should be sent to this process."""
+    """The readiness of this process: whether requests should be sent to it."""
 
     def __init__(self, context: Context, warnings: Warnings) -> None:
         self._context = context

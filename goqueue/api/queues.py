@@ -72,12 +72,12 @@ class QueueKeyDocument(Document):
 
 
 def settings_document(name: str, limits: QueueLimits) -> dict[str, Any]:
-    """A QueueSettingsDocument."""
+    """Return the settings of a queue as a `QueueSettingsDocument`."""
     return {"name": name} | asdict(limits)
 
 
 def key_document(key: str, limits: KeyLimits) -> dict[str, Any]:
-    """A QueueKeyDocument."""
+    """Return the settings of a key as a `QueueKeyDocument`."""
     return {"key": key} | asdict(limits)
 
 
@@ -97,13 +97,13 @@ def _paused_document(queue: Queue) -> dict[str, object]:
 
 
 class QueuesResource:
-    """All queues."""
+    """The queues with their counts."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """The queues, by name, with their counts; also declared ones that no job has used yet."""
+        """List the queues by name, with their counts; also declared ones that no job has used yet."""
         context = self._context
         with context.read_database.autocommit() as connection:
             rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds)
@@ -121,7 +121,7 @@ class QueueResource:
         self._flow = context.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Its counts and its settings."""
+        """Return the counts and the settings of the queue."""
         context = self._context
         queue_store.expect_name(name)
         with context.database.autocommit() as connection:
@@ -146,12 +146,12 @@ class QueueKeysResource:
         self._flow = context.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Them, by key."""
+        """List the settings of these keys, by key."""
         response.data = as_json([key_document(key, limits) for key, limits in self._flow.keys(name).items()])
 
 
 class QueueKeyResource:
-    """What is special about one key of a queue."""
+    """The settings of one key of a queue."""
 
     def __init__(self, context: Context) -> None:
         self._flow = context.flow
@@ -163,7 +163,7 @@ class QueueKeyResource:
         response.data = as_json(key_document(key, self._flow.set_key(name, key, settings)))
 
     def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
-        """Make it a key like every other."""
+        """Take the key's settings away, which makes it like every other."""
         _expect_utf_8(key)
         self._flow.delete_key(name, key)
         response.status = falcon.HTTP_204
@@ -182,7 +182,7 @@ class PauseResource:
 
 
 class ResumeResource:
-    """Resuming."""
+    """Resuming: the jobs of the queue start again."""
 
     def __init__(self, context: Context) -> None:
         self._flow = context.flow

@@ -1,4 +1,4 @@
-"""Something read from PostgreSQL that many ask for: once for all of them, and not oftener than it matters."""
+"""Values of PostgreSQL that many ask for, read once for all of them, and no oftener than it matters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Reading(Generic[T]):
-    """The latest value of a question. Thread-safe; one thread asks, the others wait for it.
+    """The latest answer to a question. Thread-safe; one thread asks, the others wait for it.
 
     Args:
         ask: the question; it may raise a GoQueueError, and then there is no value for a while.
@@ -32,13 +32,13 @@ class Reading(Generic[T]):
         self._asking = threading.Lock()
 
     def get(self) -> T | None:
-        """A good value; None: PostgreSQL does not answer."""
+        """Return a value of no more than the allowed age; None: PostgreSQL does not answer."""
         with self._asking:
             self._refresh()
         return self._value
 
     def soon(self, wait_seconds: float) -> T | None:
-        """As `get`, but what is known when this time is over, for those who must not wait for PostgreSQL."""
+        """Return what is known after this time at the latest, for those who cannot wait for PostgreSQL."""
         if time.monotonic() >= self._good_until and self._asking.acquire(blocking=False):
             thread = threading.Thread(target=self._refresh_and_release, name="reading", daemon=True)
             thread.start()

@@ -58,13 +58,13 @@ class ProgressDocument(Document):
 
 
 class ProgressResource:
-    """How far a job has come."""
+    """The progress that a job reports."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """What its latest attempt said."""
+        """Return what the latest attempt of the job said."""
         with self._context.database.autocommit() as connection:
             progress = reports.progress_of(connection, job_id)
         if progress is None:
@@ -73,13 +73,13 @@ class ProgressResource:
 
 
 class LogsResource:
-    """What a job logged."""
+    """The lines that a job logged."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The lines of one attempt, in their order."""
+        """List the lines of one attempt, in their order."""
         query = validate(LogQuery, request.params, whole="after")
         with self._context.database.autocommit() as connection:
             lines = reports.lines_of(

@@ -1,4 +1,4 @@
-"""How much one API key may ask for: requests a second, and expensive requests at once.
+"""The limits of what one API key may ask for: requests a second, and expensive requests at once.
 
 Each process counts for itself. The headers are those of draft-ietf-httpapi-ratelimit-headers.
 """
@@ -38,7 +38,7 @@ class RequestRate:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str) -> float:
-        """Take one request; how many are left. Below zero: there was none to take."""
+        """Take one request, and return how many are left. Below zero: there was none to take."""
         with self._lock:
             now = self._clock()
             left, at = self._buckets.get(key, (float(self._burst), now))
@@ -51,7 +51,7 @@ class RequestRate:
             return left - 1
 
     def headers(self, left: float) -> dict[str, str]:
-        """What the client is told about it."""
+        """Return the headers that tell the client about its rate."""
         window = math.ceil(self._burst / self._per_second)
         full = math.ceil((self._burst - max(left, 0)) / self._per_second)
         return {
@@ -60,12 +60,12 @@ class RequestRate:
         }
 
     def retry_after(self, left: float) -> str:
-        """The seconds until there is one again."""
+        """Return the seconds until a request is allowed again, for the header Retry-After."""
         return str(max(1, math.ceil(-left / self._per_second)))
 
 
 class ConcurrentRequests:
-    """So many requests of each key at once."""
+    """The requests of each key that run at once, and the most that may."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -73,7 +73,7 @@ class ConcurrentRequests:
         self._running: Counter[str] = Counter()
 
     def begin(self, key: str) -> bool:
-        """Whether one more may run."""
+        """Begin a request of a key, and tell whether it may run."""
         with self._lock:
             if self._running[key] >= self.most:
                 return False
@@ -81,7 +81,7 @@ class ConcurrentRequests:
             return True
 
     def end(self, key: str) -> None:
-        """One has ended."""
+        """End a request of a key that `begin` allowed."""
         with self._lock:
             self._running[key] -= 1
             if not self._running[key]:
@@ -116,7 +116,7 @@ class RequestLimits:
     def process_response(
         self, request: falcon.Request, _response: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """An expensive request has ended."""
+        """Note that an expensive request has ended."""
         key: str | None = getattr(request.context, "expensive_for", None)
         if key is not None and self._expensive is not None:
             self._expensive.end(key)
@@ -152,7 +152,7 @@ class RequestLimits:
 
 
 def is_expensive(request: falcon.Request) -> bool:
-    """Whether a request reads many rows, or computes for long."""
+    """Tell whether a request reads many rows, or computes for long."""
     template = request.uri_template or ""
     if template in {"/jobs", "/dashboard/jobs"} and request.method in {"GET", "HEAD"}:
         return not SEARCHES.isdisjoint(request.params)

@@ -1,4 +1,4 @@
-"""What requests about schedules look like, and their answers."""
+"""The requests about schedules, and their answers."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class TickDocument(Document):
 
 
 def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, Any]:
-    """A ScheduleDocument."""
+    """Return the schedule as a `ScheduleDocument`."""
     definition, job = schedule.definition, schedule.definition.job
     return {
         "name": definition.name,
@@ -218,7 +218,7 @@ def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, 
 
 
 def preview_document(tick: Tick, expression: CronExpression) -> dict[str, Any]:
-    """A TickPreviewDocument."""
+    """Return a tick to come as a `TickPreviewDocument`."""
     fire = tick.fire
     fires = "fires_after_blackout" if tick.in_blackout else "fires"
     return {

@@ -35,7 +35,7 @@ from goqueue.schedules.settings import ScheduleIdentity
 
 
 class SchedulesResource:
-    """All schedules."""
+    """The schedules: a GET lists them, a POST creates one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -59,13 +59,13 @@ class SchedulesResource:
 
 
 class ScheduleResource:
-    """One schedule."""
+    """A schedule, read, defined anew or deleted by its name."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The schedule, as it is now."""
+        """Return the schedule as it is now."""
         response.data = as_json(_document(_get(self._context, name)))
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
@@ -93,7 +93,7 @@ class PauseScheduleResource:
         self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Pause it; a paused one gets what reason and author are given."""
+        """Pause the schedule; a paused one gets what reason and author are given."""
         wanted = validate(
             PauseSchedule, read_optional_document(request, self._context.settings.job_max_bytes)
         )
@@ -102,7 +102,7 @@ class PauseScheduleResource:
 
 
 class ResumeScheduleResource:
-    """Resuming."""
+    """Resuming: ticks are decided again."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -113,13 +113,13 @@ class ResumeScheduleResource:
 
 
 class RunScheduleResource:
-    """Running now."""
+    """The run of a schedule outside its time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Create its job now: 201, and the job; or 200, and the job that has its unique key."""
+        """Create the schedule's job now: 201, and the job; or 200, and the job that has its unique key."""
         context = self._context
         created = scheduling.run_now(context.database, context.creator, name)
         response.set_header("Location", f"/jobs/{created.job.id}")
@@ -131,13 +131,13 @@ class RunScheduleResource:
 
 
 class PreviewResource:
-    """What is to come."""
+    """The ticks that are to come."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The next ticks; of a paused schedule, those that would come if it went on now."""
+        """List the next ticks; of a paused schedule, those that would come if it went on now."""
         query = validate(PreviewQuery, request.params, whole="n")
         with self._context.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)
@@ -151,13 +151,13 @@ class PreviewResource:
 
 
 class TicksResource:
-    """What was."""
+    """The ticks that were decided."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The decided ticks, the newest first; the next page is in the Link header."""
+        """List the decided ticks, the newest first; the next page is in the Link header."""
         query = validate(TicksQuery, request.params, whole="limit")
         with self._context.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)

@@ -1,4 +1,4 @@
-"""What requests and answers look like: the one description that validates the first and documents both."""
+"""The one description of requests and answers: it validates the first and documents both."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ _PLAIN_SETTINGS = JobSettings.__optional_keys__ - {"unique"}
 
 
 class PlainJob(Request):
-    """What may be said of any new job."""
+    """The settings of any new job."""
 
     model_config = ConfigDict(
         json_schema_extra=alternatives(
@@ -181,7 +181,7 @@ class PlainJob(Request):
     ] = None
 
     def settings(self) -> JobSettings:
-        """What it says beside type and payload."""
+        """Return the settings that were given, without type and payload."""
         given = self.model_fields_set & _PLAIN_SETTINGS
         said = {name: value for name in given if (value := getattr(self, name)) is not None}
         if self.unique is not None:

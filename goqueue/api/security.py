@@ -1,4 +1,4 @@
-"""Who may use the API: bearer keys, where it may be opened without them, and which web pages may ask it."""
+"""The guard of the API: bearer keys, where it may be opened without them, and which web pages may ask it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ApiKey:
 
     @property
     def label(self) -> str:
-        """What people know it by: its name, or how its hash begins."""
+        """The label that people know the key by: its name, or how its hash begins."""
         return self.name or f"{self.hash[:8]}…"
 
 
@@ -51,19 +51,19 @@ class KeyRing:
         self._keys = [_key_of(entry) for entry in entries]
 
     def find(self, key: str) -> ApiKey | None:
-        """Which of them a key is; None: it is none of them."""
+        """Find the accepted key that this text is; None: it is none."""
         # A header is Latin-1; a key is compared as the bytes that were sent.
         given = hashlib.sha256(key.encode("latin-1", errors="replace")).hexdigest().encode()
         matches = [known for known in self._keys if hmac.compare_digest(given, known.hash.encode())]
         return matches[-1] if matches else None  # after all were compared: the time does not tell which fits
 
     def in_header(self, authorization: str) -> ApiKey | None:
-        """Which of them the value of an Authorization header brings as a bearer; None: none of them."""
+        """Find the key that the value of an Authorization header brings as a bearer; None: it brings none."""
         scheme, _, key = authorization.partition(" ")
         return self.find(key.strip()) if scheme.lower() == "bearer" else None
 
     def of_hash(self, key_hash: str | None) -> ApiKey | None:
-        """Which of them has this hash; None: none has."""
+        """Find the accepted key that has this hash; None: none has."""
         return next((known for known in self._keys if known.hash == key_hash), None)
 
 
@@ -134,7 +134,7 @@ class HostRefused(falcon.HTTPError):
 
 
 def is_foreign(request: falcon.Request) -> bool:
-    """Whether a browser says that the page of another site asks.
+    """Tell whether a browser says that the page of another site asks.
 
     Every browser of today sends Sec-Fetch-Site (`none` is somebody's own doing, as a typed address), and
     every one since 2017 sends an Origin with a change. A client that is no browser sends neither.
@@ -147,7 +147,7 @@ def is_foreign(request: falcon.Request) -> bool:
 
 
 def client_of(request: falcon.Request) -> str:
-    """The name of the API key that a request came with; empty where it has none, or came with none."""
+    """Return the name of the API key that a request came with; empty where it has none, or came with none."""
     key: ApiKey | None = getattr(request.context, "api_key", None)
     return "" if key is None else key.name
 

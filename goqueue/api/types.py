@@ -22,7 +22,7 @@ from goqueue.limits.type_setting_rows import LimitedType
 
 
 def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
-    """A TypeDocument."""
+    """Return the type and its limits as a `TypeDocument`."""
     queues = sorted(context.queues.declared())
     requests = JobRequests(context)
     return {
@@ -40,7 +40,7 @@ def type_document(context: Context, job_type: JobType, limited: LimitedType | No
 
 
 def breaker_document(limited: LimitedType | None) -> dict[str, Any] | None:
-    """A BreakerDocument, or None where the type has none."""
+    """Return the breaker as a `BreakerDocument`, or None where the type has none."""
     if limited is None or limited.limits.breaker is None:
         return None
     return asdict(limited.limits.breaker) | {
@@ -57,7 +57,7 @@ class TypesResource:
         self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """The types, by name, with the schemas of their payloads."""
+        """List the types by name, with the schemas of their payloads."""
         context = self._context
         with context.database.autocommit() as connection:
             limited = {found.name: found for found in type_settings_store.all_limited(connection)}
@@ -75,14 +75,14 @@ class TypeResource:
         self._flow = context.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The type."""
+        """Return the type with its settings."""
         self._flow.expect_type(name)
         with self._context.database.autocommit() as connection:
             found = type_settings_store.all_limited(connection)
         self._answer(response, name, next((limited for limited in found if limited.name == name), None))
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Change the settings that are given."""
+        """Change the settings that are given; the answer is the type."""
         settings = validate(TypeSettings, read_document(request, SETTINGS_MAX_BYTES))
         self._answer(response, name, self._flow.set_type(name, settings))
 
@@ -99,13 +99,13 @@ class BreakerResource:
         self._state = state
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Move it, wherever it stands; the answer is the type."""
+        """Move the breaker, wherever it stands; the answer is the type."""
         limited = self._flow.move_breaker(name, self._state)
         response.data = as_json(type_document(self._context, declared_type(self._context, name), limited))
 
 
 def declared_type(context: Context, name: str) -> JobType:
-    """A type by its name or an alias.
+    """Return the type of this name or alias.
 
     Raises:
         TypeNotFoundError: it is not declared.

@@ -69,7 +69,7 @@ class UniqueJob(BaseModel):
     ] = None
 
     def said(self) -> Unique:
-        """The same for Python."""
+        """Return these options as those of Python callers."""
         return Unique(
             key=self.key,
             fields=tuple(self.fields or ()),

@@ -57,7 +57,7 @@ STATUSES: dict[BulkAction, tuple[JobStatus, ...]] = {
 
 
 def status_of(action: BulkAction, status: JobStatus | None, *, of_a_kind: bool) -> JobStatus | None:
-    """The status of the jobs that an action shall change; None where it has to be said.
+    """Return the status of the jobs that an action shall change; None where the caller has to name it.
 
     Args:
         action: what is done.
@@ -80,7 +80,7 @@ def problems_of(
     rate: float | None = None,
     canary: int | None = None,
 ) -> dict[str, str]:
-    """What is wrong with an operation: field → what was expected. Takes what `status_of` returned."""
+    """Say what is wrong with an operation, as field → what was expected, given what `status_of` returned."""
     problems = {}
     allowed = STATUSES[action]
     if status is None or status not in allowed:
@@ -107,7 +107,7 @@ def _is_number(value: object) -> bool:
 
 
 def allowance(rate: float | None, next_at: datetime, now: datetime) -> int:
-    """How many jobs the next step may do now.
+    """Return how many jobs the next step may change now.
 
     Args:
         rate: jobs a second; None is without limit.
@@ -121,7 +121,7 @@ def allowance(rate: float | None, next_at: datetime, now: datetime) -> int:
 
 
 def due_after(rate: float | None, next_at: datetime, now: datetime, done: int) -> datetime:
-    """When the next job is due after a step: each job takes its part of a second."""
+    """Return when the next job is due after a step of `done` jobs: each takes its part of a second."""
     if rate is None:
         return now
     return max(next_at, now - BURST) + timedelta(seconds=done / rate)

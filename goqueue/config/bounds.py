@@ -1,4 +1,4 @@
-"""What every reader of GoQueue can read: the bounds of moments, durations, numbers and nested values. Pure.
+"""The bounds of moments, durations, numbers and nested values that every reader of GoQueue can read. Pure.
 
 They hold at every door (REST, Python, handlers, schedules), and, as far as a constraint can say it, in the
 database. What is beyond them all the same (a row of an older release, a statement typed by hand) is read as
@@ -58,15 +58,15 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def is_near(moment: datetime) -> bool:
-    """Whether a moment, which has a zone, lies within ten years of now."""
+    """Tell whether a moment, which has a zone, lies within ten years of now."""
     return abs(moment - datetime.now(UTC)) <= NEAR
 
 
 def near_moment(moment: datetime) -> datetime:
-    """The moment, for the validators of pydantic.
+    """Return a moment unchanged if it lies within ten years of now: a validator for pydantic.
 
     Raises:
-        PydanticCustomError: it lies further away than ten years.
+        PydanticCustomError: it lies further away.
     """
     if not is_near(moment):
         raise PydanticCustomError("near", EXPECTED_NEAR)
@@ -74,14 +74,14 @@ def near_moment(moment: datetime) -> datetime:
 
 
 def readable(moment: datetime) -> datetime:
-    """The moment, or the nearest one that can be stored."""
+    """Return the moment, or the nearest one that can be stored."""
     if FIRST_MOMENT.year <= moment.year < LAST_MOMENT.year:
         return moment
     return FIRST_MOMENT if moment.year < FIRST_MOMENT.year else LAST_MOMENT
 
 
 def is_number(value: Any, least: float, most: float) -> bool:
-    """Whether a value is a finite number (no boolean, no text) of this range, both ends included."""
+    """Tell whether a value is a finite number (no boolean, no text) of this range, both ends included."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     # Comparing is exact for integers of any length; making a float of them is not, or raises.
@@ -89,16 +89,16 @@ def is_number(value: Any, least: float, most: float) -> bool:
 
 
 def is_nested_deeper(text: bytes, levels: int) -> bool:
-    """Whether a JSON text has arrays and objects in more than so many levels."""
+    """Tell whether a JSON text has arrays and objects in more than so many levels."""
     if text.count(b"{") + text.count(b"[") <= levels:
         return False
     return is_structure_deeper(_without_strings(text), levels)
 
 
 def is_structure_deeper(structure: bytes, levels: int) -> bool:
-    """Whether a JSON text without its strings has arrays and objects in more than so many levels.
+    """Tell whether a JSON text without its strings has arrays and objects in more than so many levels.
 
-    Of a malformed one, too: whether a reader comes deeper on its way.
+    A malformed text counts as deeper when a reader would come deeper before it noticed.
     """
     brackets = structure.translate(_BRACKETS, _NOT_BRACKETS)
     # Each round takes away the innermost level, at the speed of C.
@@ -111,7 +111,7 @@ def is_structure_deeper(structure: bytes, levels: int) -> bool:
 
 
 def problem_of_value(value: Any, text: str) -> str | None:
-    """Why a JSON value, which is written as this text, cannot be kept; None: it can be.
+    """Say why a JSON value, which is written as this text, cannot be kept; None when it can be.
 
     Args:
         value: dictionaries, lists and plain values.
@@ -125,7 +125,7 @@ def problem_of_value(value: Any, text: str) -> str | None:
 
 
 def pruned(value: Any, levels: int = MAX_DEPTH) -> Any:
-    """A JSON value of which nothing lies deeper than so many levels: a short text stands for what does."""
+    """Return a JSON value with a short text in the place of all that lies deeper than so many levels."""
     if isinstance(value, dict):
         return {name: pruned(item, levels - 1) for name, item in value.items()} if levels > 0 else TOO_DEEP
     if isinstance(value, list):
@@ -134,7 +134,7 @@ def pruned(value: Any, levels: int = MAX_DEPTH) -> Any:
 
 
 def read_stored_json(text: bytes | str) -> Any:
-    """The value of a JSON text that is stored: never deeper than `MAX_DEPTH`, and never an exception.
+    """Return the value of a stored JSON text: never deeper than `MAX_DEPTH`, and never an exception.
 
     What an older release kept may be nested deeper than any writer of an answer follows.
     """

@@ -16,6 +16,6 @@ EXAMPLE_SECRETS = frozenset(
 
 
 def holds_example_secret(value: str) -> bool:
-    """Whether a setting is, or has in it (as a URL has its password), a secret of `.env.example`."""
+    """Tell whether a setting is, or has in it (as a URL has its password), a secret of `.env.example`."""
     text = unquote(value)
     return any(secret in text for secret in EXAMPLE_SECRETS)

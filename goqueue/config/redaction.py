@@ -70,7 +70,7 @@ def protect(secrets: Iterable[str]) -> None:
 
 
 def redact(text: str) -> str:
-    """The text without the secrets in it."""
+    """Return the text without the secrets in it."""
     if len(text) > TEXT_MAX_CHARACTERS:
         text = text[:TEXT_MAX_CHARACTERS] + " …"
     if _Values.pattern is not None:
@@ -79,7 +79,7 @@ def redact(text: str) -> str:
 
 
 def redact_values(value: Any, depth: int = 0) -> Any:
-    """A value of a log line without the secrets in its texts: also in those of a list or a mapping."""
+    """Return a value of a log line without the secrets in its texts: also in those of a list or a mapping."""
     if isinstance(value, str):
         return redact(value)
     if depth < DEPTH_MAX:
@@ -91,7 +91,7 @@ def redact_values(value: Any, depth: int = 0) -> Any:
 
 
 def masked_url(url: str) -> str:
-    """A URL without its user, its password and the values of its query.
+    """Return a URL without its user, its password and the values of its query.
 
     Whatever a driver takes for a password is masked, also one that should have been percent-encoded and was
     not: all that stands before the last @ is taken for the user and the password.

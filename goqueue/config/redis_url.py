@@ -1,4 +1,4 @@
-"""Where Redis is, in one URL: a server, the primary that Sentinels know, or a cluster."""
+"""The URL that says where Redis is: a server, the primary that Sentinels know, or a cluster."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:@/\s]+)(?::(?P<port>[0-9
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Which servers, and how one of them is reached.
+    """The address of Redis: its servers, and how one of them is reached.
 
     Attributes:
         kind: a server whose address is fixed; one that Sentinels name; a cluster.

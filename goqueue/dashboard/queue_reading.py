@@ -23,7 +23,7 @@ from goqueue.insight import (
 from goqueue.insight import (
     rollup_rows as rollups,
 )
-from goqueue.insight.outlook import Course, Outlook, outlook
+from goqueue.insight.forecast import Course, Forecast, forecast
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
 from goqueue.insight.queue_figure_rows import QueueCount, QueueCounts, QueueStanding
 from goqueue.insight.ranges import TimeRange
@@ -68,7 +68,7 @@ class QueueView:
 
     figures: _Figures
     standing: QueueStanding
-    outlook: Outlook
+    outlook: Forecast
     tripped_types: tuple[str, ...] = ()
 
     @property
@@ -273,7 +273,7 @@ def _unused(name: str) -> QueueGlance:
 
 
 def _view(figures: _Figures, standing: QueueStanding, tripped_types: tuple[str, ...]) -> QueueView:
-    future = outlook(
+    future = forecast(
         figures.glance.ready,
         ends_per_second=figures.ends_per_second,
         arrivals_per_second=figures.glance.arrivals_per_second,

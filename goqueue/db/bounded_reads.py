@@ -19,11 +19,11 @@ ALONG_INDEXES = """
 
 
 def one_snapshot(connection: Connection) -> None:
-    """What follows in this transaction, in which nothing was asked before, reads one moment."""
+    """Let all statements of this transaction read one moment; called before any of them."""
     connection.exec_driver_sql(_ONE_SNAPSHOT)
 
 
 def begin(connection: Connection) -> None:
-    """What follows in this transaction, in which nothing was asked before, sees one moment along indexes."""
+    """Let all statements of this transaction read one moment, along indexes; called before any of them."""
     one_snapshot(connection)
     fetch_one(connection, ALONG_INDEXES, {})

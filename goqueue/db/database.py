@@ -86,7 +86,7 @@ class Database:
         call_in_children(self._begin_in_child)
 
     def autocommit(self) -> AbstractContextManager[Connection]:
-        """A connection on which every statement is its own transaction.
+        """Lend a connection on which every statement is its own transaction.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached, is shutting down, or gave up waiting.
@@ -96,7 +96,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A connection in a READ COMMITTED transaction, committed at the end, rolled back on an error.
+        """Lend a connection in a READ COMMITTED transaction, committed at the end, rolled back on an error.
 
         Raises:
             DatabaseUnavailableError: as `autocommit`; also for a deadlock, which ended the transaction.
@@ -108,7 +108,7 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection of the pool, for a longer time.
+        """Lend a connection of the pool for a longer time.
 
         Raises:
             DatabaseUnavailableError: as `autocommit`.
@@ -135,7 +135,7 @@ class Database:
         self.engine.dispose()
 
     def _begin_in_child(self) -> None:
-        """A child of this process opens connections of its own; its parent goes on with what it has."""
+        """Let a forked child open connections of its own; its parent goes on with what it has."""
         self._of_parents += [self._idle.copy(), self.engine.pool]
         self._idle.clear()
         self.engine.dispose(close=False)

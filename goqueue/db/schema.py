@@ -1,4 +1,4 @@
-"""Which schema the database has, for processes that must not start without it."""
+"""The revision of the database's schema, for processes that must not start on an older one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["problem_of", "problem_with"]
 
 
 def problem_of(connection: Connection) -> str | None:
-    """Why this release cannot work on the schema of this database; None when it can."""
+    """Say why this release cannot work on the schema of this database; None when it can."""
     cursor = connection.exec_driver_sql("SELECT to_regclass('alembic_version') IS NOT NULL")
     if not cursor.scalar_one():
         return problem_with(None, _newest())
@@ -20,7 +20,7 @@ def problem_of(connection: Connection) -> str | None:
 
 
 def problem_with(current: str | None, needed: str) -> str | None:
-    """What is wrong with this revision; None where it is not behind. Its number has four digits."""
+    """Say how the current revision is behind the needed one, each of four digits; None when it is not."""
     if current is None:
         return "the database has no schema yet: run `goqueue migrate`"
     if current < needed:

@@ -39,7 +39,7 @@ _IS_AT_WORK = "SELECT FROM pg_stat_activity WHERE pid = %s AND (state LIKE 'idle
 
 
 class Server:
-    """Where one `Database` connects to: the hosts of its URL, the last good one first. Thread-safe.
+    """The server that one `Database` connects to: the hosts of its URL, the last good one first. Thread-safe.
 
     Args:
         url: as libpq has it, also with several hosts. Without a `target_session_attrs` of its own it means
@@ -84,7 +84,7 @@ class Server:
         self._silent_until: dict[tuple[str, int], float] = {}
 
     def connect(self, **further: Any) -> ServerConnection:
-        """A new connection, to the first host that takes it.
+        """Open a connection to the first host that takes it.
 
         Raises:
             psycopg.OperationalError: none does.
@@ -97,7 +97,7 @@ class Server:
         return connection
 
     def works_for(self, connection: psycopg.Connection[Any]) -> bool:
-        """Whether the server that a connection leads to still works on what was sent on it."""
+        """Ask the server that a connection leads to whether it still works on what was sent on it."""
         address = (connection.info.host, connection.info.port)
         with self._lock:
             if time.monotonic() < self._silent_until.get(address, 0.0):

@@ -1,8 +1,8 @@
-"""What an error of PostgreSQL means: an outage, which passes, or a refusal of this one statement.
+"""The meaning of PostgreSQL's errors: an outage, which passes, or a refusal of this one statement.
 
-The one table of it. Whoever takes an outage for a refusal drops what it was about to write; whoever takes a
-refusal for an outage writes it for ever. What no line names is an outage: an outcome that is kept and tried
-again is never lost, and the recorder takes a batch apart before one statement can hold up the others.
+This is the one table of it. Whoever takes an outage for a refusal drops what it was about to write; whoever
+takes a refusal for an outage writes it for ever. What no line names is an outage: an outcome that is kept and
+tried again is never lost, and the recorder takes a batch apart before one statement can hold up the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Verdict", "verdict_of"]
 
 
 class Verdict(Enum):
-    """What follows from an error."""
+    """A verdict on an error: who or what is at fault, and so whether to repeat the statement."""
 
     #: The statement or its values are wrong: it would be refused again.
     REFUSED = "refused"
@@ -73,7 +73,7 @@ _REFUSED_BY_DRIVER = (
 
 
 def verdict_of(error: BaseException | None) -> Verdict:
-    """What follows from an error of psycopg. One that is none of psycopg's is a lost connection."""
+    """Judge an error of psycopg. One that is none of psycopg's counts as a lost connection."""
     if not isinstance(error, psycopg.Error):
         return Verdict.LOST
     code = error.sqlstate

@@ -206,8 +206,8 @@ class Dispatcher:
         """Learn which queues there are, which are governed, and how long the runway of each is at least."""
         with self._database.autocommit() as connection:
             queues = {queue.name for queue in queue_store.list_all(connection) if not queue.is_closed}
-            governed = set(queue_settings.governed_names(connection))
-            self._governed_types = admission_store.governed_types(connection)
+            governed = set(queue_settings.limited_names(connection))
+            self._governed_types = admission_store.limited_types(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
             changed = self._routes.learn(connection, lease_seconds=self._settings.lease_seconds)
         if not self._governed_types:

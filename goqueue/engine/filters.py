@@ -1,4 +1,4 @@
-"""Which jobs: a filter, and the SQL that it becomes.
+"""The filter that says which jobs are meant, and the SQL that it becomes.
 
 A filter is a range of ids along the one index that leaves the least to be filtered, and conditions on the
 rows of that range. The statements are put together from constants, so that each has only the conditions that
@@ -94,7 +94,7 @@ _INDEXED_STATUSES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs; what is None does not matter.
+    """A choice of jobs; a field that is None does not matter.
 
     Attributes:
         created_after, created_before: the first belongs to the range, the second does not.
@@ -117,12 +117,12 @@ class JobFilter:
 
     @property
     def searches(self) -> bool:
-        """It asks for what no index has: each row of its range has to be looked at."""
+        """Whether the filter asks for what no index has: each row of its range has to be looked at."""
         return self.payload is not None or self.error is not None
 
 
 class Terms(NamedTuple):
-    """A filter as SQL.
+    """The parts of a filter as SQL.
 
     Attributes:
         source: what stands behind FROM; `jobs` is a name in it.

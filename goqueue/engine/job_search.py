@@ -1,4 +1,4 @@
-"""How people say which jobs they look for: a search text, and what of a payload it means. Pure Python."""
+"""The search text by which people say which jobs they look for, and its meaning for payloads. Pure Python."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAYLOAD = "payload"
 
 
 class PayloadMatch(NamedTuple):
-    """What a payload has to hold.
+    """The text or the value that a payload has to hold.
 
     Attributes:
         path: where the value is; empty: the text may be anywhere.
@@ -34,7 +34,7 @@ class PayloadMatch(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What a search text says.
+    """The meaning of a search text.
 
     Attributes:
         job_id: it is the id of a job, and no more.
@@ -48,7 +48,7 @@ class Search(NamedTuple):
 
 
 def parse_payload(said: str) -> PayloadMatch:
-    """`user.country:DE` is the value DE at that path; anything else, or what is in quotes, is text."""
+    """Read `user.country:DE` as the value DE at that path; anything else, or what is in quotes, is text."""
     if len(said) > 2 and said[0] == said[-1] == '"':  # noqa: PLR2004  (two quotes and something)
         return PayloadMatch((), said[1:-1])
     match = _PATH.fullmatch(said)
@@ -56,7 +56,7 @@ def parse_payload(said: str) -> PayloadMatch:
 
 
 def parse_search(text: str) -> Search:
-    """What is said in one field: `queue:email payload.user_id:42 error:"timed out"`, an id, or words."""
+    """Read a search text, such as `queue:email payload.user_id:42 error:"timed out"`, an id, or words."""
     text = text.strip()
     if text.isascii() and text.isdigit() and len(text) <= len(str(2**63)):
         return Search(int(text), {})
@@ -84,7 +84,7 @@ def parse_search(text: str) -> Search:
 
 
 def written(*, payload: str | None = None, error: str | None = None) -> str:
-    """The search text that says this."""
+    """Write the search text that `parse_search` reads as this."""
     words = []
     if payload:
         path, text = parse_payload(payload)

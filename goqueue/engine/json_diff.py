@@ -1,4 +1,4 @@
-"""What changed between two JSON documents, by JSON Pointer (RFC 6901)."""
+"""The changes between two JSON documents, by JSON Pointer (RFC 6901)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What GoQueue tells of itself: explanations, figures, counted steps of time, failures, workers needed."""
+"""The insight that GoQueue gives: explanations, figures, counted steps of time, failures, workers needed."""

@@ -1,4 +1,4 @@
-"""How many worker threads a queue needs for its objective, from what was measured. Pure Python.
+"""The number of worker threads that a queue needs for its objective, from what was measured. Pure Python.
 
 The threads for what arrives are Erlang's (`erlang.py`). Those for the backlog are what is needed to be rid of
 it within the wait of the objective while arrivals go on. The larger number counts, and never fewer threads
@@ -67,7 +67,7 @@ class LimitedBy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What was measured of a queue.
+    """The measured demand of a queue: its backlog, its arrivals, its runs, and who works on them.
 
     Attributes:
         backlog: jobs that could start now; oldest_age_seconds: for how long the oldest of the next could.
@@ -102,13 +102,13 @@ class Demand:
 
     @property
     def run_times(self) -> RunTimes:
-        """Where the mean run comes from."""
+        """The source of the mean run."""
         if self.ended:
             return RunTimes.ENDED
         return RunTimes.RUNNING if self.running else RunTimes.ASSUMED
 
     def run_seconds(self, assumed: float) -> float:
-        """The mean run of a job: all the time that threads were busy, for each attempt that ended in it."""
+        """Return the mean run of a job: all the time that threads were busy, by attempts that ended in it."""
         busy = self.ended_seconds + self.running_seconds
         found = {
             RunTimes.ENDED: busy / max(1, self.ended),
@@ -120,7 +120,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What waits should be: so large a part of jobs waits no longer than this.
+    """The objective for waits: `part` (0 to 1) of the jobs wait no longer than `wait_seconds`.
 
     Attributes:
         is_default: the queue has none of its own.
@@ -133,7 +133,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Autoscale:
-    """How many threads a queue needs, and why.
+    """The answer to how many threads a queue needs, with all that it follows from.
 
     Attributes:
         run_seconds: the mean run of a job.
@@ -157,7 +157,7 @@ class Autoscale:
 
 
 def autoscale(demand: Demand, objective: Objective, *, assumed_run_seconds: float) -> Autoscale:
-    """How many threads the queue needs."""
+    """Work out how many threads the queue needs for what arrives and for its backlog, within its limits."""
     run_seconds = demand.run_seconds(assumed_run_seconds)
     for_arrivals = erlang.servers_needed(
         arrivals=demand.arrival_rate,

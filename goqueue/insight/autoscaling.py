@@ -28,7 +28,7 @@ def autoscale_queue(
     window_seconds: float,
     assumed_run_seconds: float,
 ) -> Autoscale:
-    """How many threads a queue needs, by the database of these settings. It only reads.
+    """Work out how many threads a queue needs, by the database of these settings. Reads only.
 
     Raises:
         QueueNotFoundError: there is no such queue.

@@ -1,4 +1,4 @@
-"""How many servers a waiting line needs: Erlang's delay formula (Erlang C, the M/M/c queue). Pure Python.
+"""Erlang's delay formula (Erlang C, the M/M/c queue): how many servers a waiting line needs. Pure Python.
 
 Arrivals are random (Poisson) at `arrivals` a second, each server ends `service` jobs a second (exponential
 times), whoever waits is served in turn. `load`, in Erlang, is their quotient: how many servers are busy on

@@ -20,14 +20,14 @@ BOUNDS: tuple[float, ...] = tuple(_LOWEST_SECONDS * 2 ** (step / 2) for step in 
 
 
 def bounds_of(bucket: int) -> tuple[float, float]:
-    """The least and the largest duration of a bucket; the last one ends a step above the last bound."""
+    """Return the least and largest duration of a bucket; the last one ends a step above the last bound."""
     low = BOUNDS[bucket - 1] if bucket else 0.0
     high = BOUNDS[bucket] if bucket < len(BOUNDS) else BOUNDS[-1] * 2**0.5
     return low, high
 
 
 def trimmed(counts: Sequence[int]) -> tuple[int, ...]:
-    """The counts without trailing zeros."""
+    """Return the counts without trailing zeros."""
     length = len(counts)
     while length and not counts[length - 1]:
         length -= 1
@@ -35,12 +35,12 @@ def trimmed(counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def added(*histograms: Sequence[int]) -> tuple[int, ...]:
-    """The histogram of everything that is in any of them: of all at once, much faster than one by one."""
+    """Add histograms up: all at once is much faster than one by one."""
     return trimmed([sum(column) for column in zip_longest(*histograms, fillvalue=0)])
 
 
 def quantile(counts: Sequence[int], part: float) -> float | None:
-    """How long so large a part of the durations was at most; None: there are none.
+    """Return the duration in seconds that `part` (0 to 1) of all do not exceed; None: there are none.
 
     Inside its bucket, durations are taken to be spread evenly.
     """

@@ -11,7 +11,7 @@ from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED, PAUSED
 from goqueue.engine.worker_rows import SERVING
-from goqueue.insight.outlook import Course
+from goqueue.insight.forecast import Course
 from goqueue.jobs import MAX_JOB_ID
 
 __all__ = ["COUNTED_UP_TO", "QUEUES_SHOWN", "QueueGlance", "ServiceGlance", "of_queues", "of_service"]

@@ -28,7 +28,7 @@ class TimeRange:
 
     @property
     def point_seconds(self) -> int:
-        """How long a point of a chart is."""
+        """The length of a point of a chart, in seconds."""
         return self.step_seconds * self.steps_in_point
 
 
@@ -49,6 +49,6 @@ DEFAULT_RANGE = "15m"
 
 
 def moment_before(now: datetime, wanted: TimeRange) -> datetime:
-    """When a range that ends now begins: at the begin of a point."""
+    """Return the moment at which a range that ends now begins: the begin of a point of its chart."""
     seconds = int(now.timestamp()) - wanted.seconds
     return datetime.fromtimestamp(seconds - seconds % wanted.point_seconds, tz=now.tzinfo)

@@ -30,7 +30,7 @@ class Roller:
         self._pause = pause
 
     def run_once(self) -> Counts:
-        """One piece of each length of step; old rows go when none is behind."""
+        """Count one span of each length of step; delete old rows when none is behind."""
         behind = [self._count_piece(length) for length in STEPS]
         counts = {"behind": sum(behind), "deleted": 0}
         if not counts["behind"]:

@@ -1,4 +1,4 @@
-"""Which steps of time are counted, when, and how far back. Pure.
+"""The steps of time that are counted: when, and how far back. Pure.
 
 Ten seconds and minutes are counted from the rows of jobs; a minute later than its six parts, so that what was
 committed late is in it. Hours are sums of minutes.
@@ -58,7 +58,7 @@ class Piece:
 def next_piece(
     length: StepLength, *, up_to: datetime | None, now: datetime, something_at: datetime | None
 ) -> Piece | None:
-    """What is counted next; None: nothing is due.
+    """Return the span of steps to count next; None: none is due.
 
     Args:
         length: of which steps.
@@ -78,7 +78,7 @@ def next_piece(
 
 
 def begin_of(length: StepLength, *, up_to: datetime | None, now: datetime) -> datetime:
-    """From when on is to be counted: a whole step, so the first one is never half of one."""
+    """Return the begin of the first step to count: whole, so that no step is counted by half."""
     back = length.kept_seconds if up_to else min(length.kept_seconds, FIRST_SECONDS)
     oldest = _ceiling(now - timedelta(seconds=back), length.seconds)
     return max(up_to, oldest) if up_to else oldest

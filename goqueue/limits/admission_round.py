@@ -19,14 +19,15 @@ from goqueue.limits import rate_rows as rate_store
 from goqueue.limits.admission_rows import OpenQueue
 from goqueue.limits.candidate_rows import Runnable
 from goqueue.limits.conflict_rules import HeldSlots
+from goqueue.limits.fair_share_search import FairShareSearch, Round
 from goqueue.limits.queue_rates import QueueRates
 from goqueue.limits.rules import (
     KEYLESS,
     Budget,
     Candidate,
-    GovernedType,
+    FairShare,
     Holder,
-    Turns,
+    TypeLimitState,
     closed_types,
     key_slots,
     left_of,
@@ -34,7 +35,6 @@ from goqueue.limits.rules import (
     type_slots,
 )
 from goqueue.limits.settings import BreakerState, KeyLimits, OnConflict, QueueLimits
-from goqueue.limits.turn_search import Round, TurnSearch
 from goqueue.limits.window_rules import Window
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ ALONE_AHEAD = 1
 ROUND_MAX = 1000
 
 #: And of one in which keys take turns, which reads a key or more for each job.
-ROUND_OF_TURNS_MAX = 500
+FAIR_ROUND_MAX = 500
 
 
 @dataclass(slots=True)
@@ -66,11 +66,11 @@ class QueueAdmission:
     window: Window
     rates: QueueRates
     runnable: Runnable = None
-    turns: Turns = field(default_factory=Turns)
-    search: TurnSearch = field(init=False)
+    fair_share: FairShare = field(default_factory=FairShare)
+    search: FairShareSearch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.search = TurnSearch(self.queue, self.rates, self.turns)
+        self.search = FairShareSearch(self.queue, self.rates, self.fair_share)
 
     def round(self, connection: Connection) -> list[Candidate]:
         """Let in whatever the limits allow now, in the connection's transaction, in the order of starting."""
@@ -80,7 +80,7 @@ class QueueAdmission:
         types = admission_store.types_of(connection)
         holders = admission_store.holders(connection, self.queue, types)
         limits = opened.limits
-        room = min(ROUND_OF_TURNS_MAX if limits.by_key else ROUND_MAX, self._room(holders))
+        room = min(FAIR_ROUND_MAX if limits.by_key else ROUND_MAX, self._room(holders))
         if not room:
             return []
         keys = queue_settings.key_limits(connection, self.queue) if limits.by_key else {}
@@ -106,7 +106,7 @@ class QueueAdmission:
         self,
         connection: Connection,
         opened: OpenQueue,
-        types: dict[str, GovernedType],
+        types: dict[str, TypeLimitState],
         holders: list[Holder],
         keys: dict[str, KeyLimits],
     ) -> Budget:
@@ -188,13 +188,13 @@ class QueueAdmission:
         """The jobs to let in, in their order."""
         within = {key: budget.within_key(key, jobs) for key, jobs in waiting.items()}
         weights = {key: limits.weight for key, limits in keys.items()}
-        before = replace(self.turns)
-        dealt = self.turns.deal(within, _whole(budget.slots, room), weights)
+        before = replace(self.fair_share)
+        dealt = self.fair_share.deal(within, _whole(budget.slots, room), weights)
         allowed, lacking = budget.within_queue(dealt)
         if len(allowed) + len(lacking) < len(dealt):
             # The rate stopped them: whose job was not let in has not had its turn.
-            self.turns.last, self.turns.left = before.last, before.left
-            self.turns.deal(within, len(allowed) + len(lacking), weights)
+            self.fair_share.last, self.fair_share.left = before.last, before.left
+            self.fair_share.deal(within, len(allowed) + len(lacking), weights)
         return allowed
 
     def _admit(
@@ -202,16 +202,16 @@ class QueueAdmission:
         connection: Connection,
         limits: QueueLimits,
         chosen: list[Candidate],
-        types: dict[str, GovernedType],
+        types: dict[str, TypeLimitState],
     ) -> list[Candidate]:
         ids = admission_store.admit(connection, chosen)
         admitted = [job for job in chosen if job.id in ids]
         if admitted and (limits.rate or limits.key_rate):
             rate_store.grant(connection, self.queue, admitted)
         for name, count in Counter(job.type for job in admitted).items():
-            governed = types.get(name)
-            if governed and governed.limits.state is BreakerState.HALF_OPEN:
-                anew = governed.probes_let_in >= governed.probes
+            limited = types.get(name)
+            if limited and limited.limits.state is BreakerState.HALF_OPEN:
+                anew = limited.probes_let_in >= limited.probes
                 admission_store.count_probes(connection, name, count, anew=anew)
         return admitted
 
@@ -242,7 +242,7 @@ def _whole(slots: float, most: int) -> int:
 
 
 def _skipped(
-    limits: QueueLimits, budget: Budget, types: dict[str, GovernedType], holders: list[Holder]
+    limits: QueueLimits, budget: Budget, types: dict[str, TypeLimitState], holders: list[Holder]
 ) -> list[str]:
     """Types of which no job can be let in, whose jobs are not even read: they may be many."""
     if limits.on_conflict is not OnConflict.WAIT:

@@ -20,7 +20,7 @@ from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.ready_rows import TRIED
 from goqueue.limits.conflict_rules import FullLimit
 from goqueue.limits.queue_setting_rows import limits_from_row, type_limits_from_row
-from goqueue.limits.rules import Candidate, GovernedType, Holder
+from goqueue.limits.rules import Candidate, Holder, TypeLimitState
 from goqueue.limits.settings import QueueLimits
 
 __all__ = [
@@ -28,9 +28,9 @@ __all__ = [
     "OpenQueue",
     "admit",
     "count_probes",
-    "governed_types",
     "holders",
     "let_in",
+    "limited_types",
     "oldest_holders",
     "open_queue",
     "put_back",
@@ -161,10 +161,10 @@ def open_queue(connection: Connection, queue: str) -> OpenQueue | None:
     return OpenQueue(limits_from_row(row[:8]), row[8], row[9]) if row else None
 
 
-def types_of(connection: Connection) -> dict[str, GovernedType]:
+def types_of(connection: Connection) -> dict[str, TypeLimitState]:
     """Read the limited types, locked for the rest of the transaction."""
     return {
-        row[0]: GovernedType(type_limits_from_row(row[1:4]), row[4], row[5])
+        row[0]: TypeLimitState(type_limits_from_row(row[1:4]), row[4], row[5])
         for row in fetch_all(connection, _TYPES, {})
     }
 
@@ -200,7 +200,7 @@ def oldest_holders(connection: Connection, queue: str, limit: FullLimit, count: 
     return [row[0] for row in fetch_all(connection, _OLDEST_HOLDERS, parameters) if not row[1]]
 
 
-def governed_types(connection: Connection) -> set[str]:
+def limited_types(connection: Connection) -> set[str]:
     """Read the types that have limits."""
     return {row[0] for row in fetch_all(connection, "SELECT name FROM types WHERE governed", {})}
 

@@ -1,4 +1,4 @@
-"""When a circuit breaker opens and closes: decided from what was counted. Pure Python."""
+"""The rules by which a circuit breaker opens and closes, from what was counted. Pure Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from goqueue.limits.settings import Breaker, BreakerState
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What ended lately, of the attempts that started since the breaker changed last.
+    """The attempts that ended lately, of those that started since the breaker changed last.
 
     Attributes:
         completed, failed: in the window, while the breaker is closed; since its change, otherwise.
@@ -23,14 +23,14 @@ class Tally:
 
 
 class BreakerChange(NamedTuple):
-    """What a breaker becomes, and why."""
+    """The state that a breaker changes to, and the reason."""
 
     state: BreakerState
     reason: str
 
 
 def change_of(breaker: Breaker, state: BreakerState, tally: Tally) -> BreakerChange | None:
-    """What a breaker in this state becomes by this tally, or None while it stays."""
+    """Return what a breaker in this state becomes by this tally; None while it stays."""
     if state is BreakerState.CLOSED:
         return _of_closed(breaker, tally)
     if state is BreakerState.OPEN:

@@ -1,4 +1,4 @@
-"""Candidates: which ready jobs of a governed queue may be let in next, by rank or by turns of keys."""
+"""Candidates: which ready jobs of a limited queue may be let in next, by rank or by turns of keys."""
 
 from __future__ import annotations
 

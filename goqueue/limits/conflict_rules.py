@@ -1,4 +1,4 @@
-"""Which jobs lack a slot: what `on_conflict` is about. Pure Python.
+"""The jobs that lack a slot, which `on_conflict` decides about. Pure Python.
 
 Only concurrency limits count. A job that waits for a start of a rate, for a breaker or for a ramp waits.
 """
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from goqueue.limits.rules import KEYLESS, Candidate, GovernedType, Holder
+from goqueue.limits.rules import KEYLESS, Candidate, Holder, TypeLimitState
 from goqueue.limits.settings import KeyLimits, QueueLimits
 
 
 class FullLimit(NamedTuple):
-    """Whose slots are all held: a key's, a type's over all queues, or, of neither, the queue's."""
+    """A limit whose slots are all held: a key's, a type's over all queues, or, of neither, the queue's."""
 
     key: str | None = None
     type: str | None = None
@@ -23,11 +23,11 @@ class FullLimit(NamedTuple):
 
 @dataclass(slots=True)
 class HeldSlots:
-    """How many slots of the queue, its keys and all types are held, and what their limits are."""
+    """The held slots of the queue, its keys and all types, beside their limits."""
 
     limits: QueueLimits
     keys: Mapping[str, KeyLimits]
-    types: Mapping[str, GovernedType]
+    types: Mapping[str, TypeLimitState]
     in_queue: int
     of_keys: Counter[str]
     of_types: Counter[str]
@@ -38,11 +38,11 @@ class HeldSlots:
         queue: str,
         limits: QueueLimits,
         keys: Mapping[str, KeyLimits],
-        types: Mapping[str, GovernedType],
+        types: Mapping[str, TypeLimitState],
         holders: Iterable[Holder],
         admitted: Iterable[Candidate],
     ) -> HeldSlots:
-        """What holders held before a round and what the round has let in hold now."""
+        """Count the slots that are held after a round: those held before, and those of the jobs it let in."""
         held = cls(limits, keys, types, 0, Counter(), Counter())
         for holder in holders:
             count = holder.running + holder.waiting
@@ -57,18 +57,18 @@ class HeldSlots:
         return held
 
     def of(self, full: FullLimit) -> int:
-        """How many hold a slot of this limit."""
+        """Return how many jobs hold a slot of this limit."""
         if full.key is not None:
             return self.of_keys[full.key]
         return self.in_queue if full.type is None else self.of_types[full.type]
 
     def full_limit(self, job: Candidate) -> FullLimit | None:
-        """The narrowest limit that this job finds full; None where it could have a slot."""
+        """Return the narrowest limit that this job finds full; None where it could have a slot."""
         key_limit = self._key_limit(job.key)
         if key_limit is not None and self.of_keys[job.key] >= key_limit:
             return FullLimit(key=job.key)
-        governed = self.types.get(job.type)
-        type_limit = governed.limits.concurrency if governed else None
+        limited = self.types.get(job.type)
+        type_limit = limited.limits.concurrency if limited else None
         if type_limit is not None and self.of_types[job.type] >= type_limit:
             return FullLimit(type=job.type)
         if self.limits.concurrency is not None and self.in_queue >= self.limits.concurrency:

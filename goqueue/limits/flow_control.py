@@ -1,4 +1,4 @@
-"""How queues and job types let their jobs in, changed live: settings, pauses, circuit breakers.
+"""Live changes of how queues and job types let their jobs in: settings, pauses, circuit breakers.
 
 A change is one transaction; what had been let in by the old settings and has not started is decided about
 again. Then Redis is told, best effort: a claim refuses what may not start, whatever Redis holds.
@@ -47,7 +47,7 @@ BY_HAND = "by an operator"
 
 
 class FlowControl:
-    """Changes how jobs are let in.
+    """Live changes of how queues and types let their jobs in.
 
     Args:
         declared_queues: the queues that exist without a row.
@@ -115,7 +115,7 @@ class FlowControl:
         return limits
 
     def delete_key(self, queue: str, key: str) -> None:
-        """Make a key like every other.
+        """Take away the settings of one key, which makes it like every other.
 
         Raises:
             QueueNotFoundError: there is no such queue.

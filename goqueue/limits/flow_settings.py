@@ -1,4 +1,4 @@
-"""What may be said of a queue, a key, a job type and a pause: the models that REST and Python share.
+"""The settings of a queue, a key, a job type and a pause: the models that REST and Python share.
 
 `settings.py` says what the settings mean. Only what is given changes; null takes a setting back to its
 default.
@@ -78,7 +78,7 @@ class RateSettings(FlowSettings):
     algorithm: Annotated[RateAlgorithm, Field(strict=False)] = RateAlgorithm.SLIDING_WINDOW
 
     def limits(self) -> RateLimit:
-        """As the domain has it."""
+        """Return the rate limit that these settings mean."""
         return RateLimit(self.limit, self.period_seconds, self.algorithm)
 
 
@@ -111,7 +111,7 @@ class QueueSettings(FlowSettings):
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields of QueueLimits that were given."""
+        """Return the fields of `QueueLimits` that were given, null as their default."""
         defaults = QueueLimits()
         given = {}
         for name in self.model_fields_set:
@@ -133,7 +133,7 @@ class KeySettings(FlowSettings):
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields of KeyLimits that were given."""
+        """Return the fields of `KeyLimits` that were given, null as their default."""
         defaults = asdict(KeyLimits())
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return {name: defaults[name] if value is None else value for name, value in given.items()}
@@ -160,7 +160,7 @@ class BreakerSettings(FlowSettings):
     ] = _BREAKER.probes
 
     def limits(self) -> Breaker:
-        """As the domain has it."""
+        """Return the circuit breaker that these settings mean."""
         return Breaker(**self.model_dump())
 
 
@@ -173,7 +173,7 @@ class TypeSettings(FlowSettings):
     ] = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that were given."""
+        """Return the settings that were given, null where they are to go."""
         given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
         if isinstance(given.get("breaker"), BreakerSettings):
             given["breaker"] = given["breaker"].limits()
@@ -181,7 +181,7 @@ class TypeSettings(FlowSettings):
 
 
 class PauseSettings(FlowSettings):
-    """Why a queue is paused, by whom, and until when."""
+    """A pause of a queue: why, by whom, and until when."""
 
     model_config = ConfigDict(json_schema_extra=alternatives(("until", "seconds")))
 
@@ -207,7 +207,7 @@ class PauseSettings(FlowSettings):
 
 
 def validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
-    """What a caller from Python says, as the model; rates and breakers may be those of `limits.py`.
+    """Validate what a caller from Python gives; rates and breakers may be those of `settings.py`.
 
     Raises:
         InvalidJobError: with every setting that is wrong.
@@ -226,7 +226,7 @@ def validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
 
 
 def refuse_contradictions(limits: QueueLimits) -> None:
-    """Check what no single setting shows.
+    """Refuse settings that are right one by one and contradict each other.
 
     Raises:
         InvalidJobError: settings that cannot be meant together.

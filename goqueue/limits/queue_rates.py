@@ -1,4 +1,4 @@
-"""What the rate limits of one queue still allow, by its grants and the levels of its token buckets."""
+"""The starts that the rate limits of one queue still allow, by its grants and its token buckets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class QueueRates:
     queue: str
 
     def read(self, connection: Connection, opened: OpenQueue) -> RateBudget:
-        """Notice what started since the last round; what is left of the queue's own rate."""
+        """Charge what started since the last round, and return what is left of the queue's own rate."""
         rate, key_rate = opened.limits.rate, opened.limits.key_rate
         starts = rate_store.settle(connection, self.queue)
         history = max(keeps_history(rate), keeps_history(key_rate))
@@ -35,7 +35,7 @@ class QueueRates:
     def of_keys(
         self, connection: Connection, opened: OpenQueue, keys: Iterable[str]
     ) -> dict[str, RateBudget]:
-        """What is left of the rate of each of the keys."""
+        """Return what is left of the rate of each of the keys."""
         rate = opened.limits.key_rate
         assert rate is not None
         spent = dict.fromkeys(keys, Spent())

@@ -31,10 +31,10 @@ from goqueue.observability.alert_rules import QueueObjective
 __all__ = [
     "DEFAULTS",
     "LIMITS",
-    "GovernedQueue",
+    "LimitedQueue",
     "delete_key",
-    "governed",
     "key_limits",
+    "limited",
     "limits_from_row",
     "limits_of",
     "objectives",
@@ -88,7 +88,7 @@ _DELETE_KEY = "DELETE FROM queue_keys WHERE queue = %(queue)s AND key = %(key)s 
 DEFAULTS = QueueLimits()
 
 
-class GovernedQueue(NamedTuple):
+class LimitedQueue(NamedTuple):
     """A queue whose jobs start only when they are let in, and that is not closed now.
 
     Attributes:
@@ -105,14 +105,14 @@ def objectives(connection: Connection) -> list[QueueObjective]:
     return [QueueObjective(*row) for row in fetch_all(connection, _OBJECTIVES, {})]
 
 
-def governed(connection: Connection) -> list[GovernedQueue]:
-    """Read every governed queue that is open, by name."""
+def limited(connection: Connection) -> list[LimitedQueue]:
+    """Read every limited queue that is open, by name."""
     rows = fetch_all(connection, _GOVERNED, {})
-    return [GovernedQueue(name, limits_from_row(tuple(limits)), ramp) for name, ramp, *limits in rows]
+    return [LimitedQueue(name, limits_from_row(tuple(limits)), ramp) for name, ramp, *limits in rows]
 
 
-def governed_names(connection: Connection) -> list[str]:
-    """Read the names of governed queues, whatever their limits say: that is for whoever admits their jobs."""
+def limited_names(connection: Connection) -> list[str]:
+    """Read the names of limited queues, whatever their limits say: that is for whoever admits their jobs."""
     sql = f"SELECT name FROM queues WHERE {GOVERNED} AND {CLOSED} IS NOT TRUE ORDER BY name"
     return [row[0] for row in fetch_all(connection, sql, {})]
 

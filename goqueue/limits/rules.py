@@ -1,4 +1,4 @@
-"""Who is let in: turns of keys, slots of concurrency limits, tokens of rate limits. Pure Python.
+"""The rules by which jobs are let in: fair share of keys, slots of limits, tokens of rates. Pure Python.
 
 `admission_rows.py` reads what this decides by, and writes what it decided; `admission_round.py` is the round
 that does both. See `settings.py` for what the settings mean.
@@ -41,8 +41,8 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class GovernedType:
-    """A type that is limited.
+class TypeLimitState:
+    """The limits of a type, and how far the probes of its half-open breaker have come.
 
     Attributes:
         probes_let_in: since its breaker became half-open.
@@ -55,12 +55,12 @@ class GovernedType:
 
     @property
     def probes(self) -> int:
-        """How many jobs a half-open breaker lets in."""
+        """The number of jobs that a half-open breaker lets in."""
         return self.limits.breaker.probes if self.limits.breaker else 0
 
 
 class Holder(NamedTuple):
-    """How many slots the jobs of a queue, key and type hold.
+    """The slots that the jobs of a queue, key and type hold.
 
     Attributes:
         waiting: were let in and have not started.
@@ -78,8 +78,8 @@ class Holder(NamedTuple):
 
 
 @dataclass(slots=True)
-class Turns:
-    """Whose turn it is: keys in a ring, each as many jobs as its weight.
+class FairShare:
+    """The place in a ring of keys that take turns, each for as many jobs as its weight.
 
     Attributes:
         last: the key that was served last.
@@ -92,7 +92,7 @@ class Turns:
     def deal(
         self, waiting: Mapping[str, list[Candidate]], count: int, weights: Mapping[str, int]
     ) -> list[Candidate]:
-        """Up to `count` jobs, and remember where to go on.
+        """Take up to `count` jobs by turns of their keys, and remember where to go on.
 
         `waiting` has the jobs of each key, in the order of the ring, which begins where `last` and `left`
         say; `weights` those of keys that have not weight 1.
@@ -120,12 +120,12 @@ class TokenBucket:
     updated_at: float
 
     def at(self, now: float) -> float:
-        """The level at a time."""
+        """Return the level of the bucket at a time."""
         gained = max(0.0, now - self.updated_at) * self.rate.limit / self.rate.period_seconds
         return min(float(self.rate.limit), self.level + gained)
 
     def spend(self, cost: int, started_at: float) -> None:
-        """A job started."""
+        """Take the cost of a job that started out of the bucket; the level may fall below zero."""
         at = max(self.updated_at, started_at)
         self.level = self.at(at) - cost
         self.updated_at = at
@@ -133,7 +133,7 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class RateBudget:
-    """How many starts a rate limit allows now.
+    """The starts that a rate limit allows now.
 
     A job that was let in counts from then until its start as if it started at every moment in between: so the
     limit holds for the starts, however late they come.
@@ -148,28 +148,28 @@ class RateBudget:
 
     @classmethod
     def of_window(cls, rate: RateLimit, *, used: int, let_in: int) -> RateBudget:
-        """Of a sliding window in which `used` was spent, with `let_in` on its way."""
+        """Return the budget of a sliding window in which `used` was spent, with `let_in` on its way."""
         return cls(rate.limit - used - let_in, used + let_in == 0)
 
     @classmethod
     def of_bucket(cls, bucket: TokenBucket, now: float, *, let_in: int) -> RateBudget:
-        """Of a token bucket, with `let_in` on its way."""
+        """Return the budget of a token bucket, with `let_in` on its way."""
         level = bucket.at(now)
         return cls(level - let_in, let_in == 0 and level >= bucket.rate.limit)
 
     def affords(self, cost: int) -> bool:
-        """Whether a job of this cost may start."""
+        """Tell whether a job of this cost may start."""
         return cost <= self.free or self.whole
 
     def spend(self, cost: int) -> None:
-        """A job of this cost is let in."""
+        """Take the cost of a job that is let in out of the budget."""
         self.free -= cost
         self.whole = False
 
 
 @dataclass(slots=True)
 class Budget:
-    """What the limits of a queue still allow in this round.
+    """The jobs that the limits of a queue still allow in this round.
 
     Attributes:
         slots: of the queue; and of types and keys that have a limit.
@@ -186,13 +186,13 @@ class Budget:
     key_rate_default: RateLimit | None = None
 
     def slots_of(self, key: str) -> float:
-        """How many jobs of a key may be let in; those without a key have no limit of their own."""
+        """Return how many jobs of a key may be let in; those without a key have no limit of their own."""
         if key == KEYLESS:
             return math.inf
         return self.key_slots.get(key, self.key_slots_default)
 
     def within_key(self, key: str, jobs: Iterable[Candidate]) -> list[Candidate]:
-        """As many of a key's jobs, from the first on, as the key's own limits allow."""
+        """Return as many of a key's jobs, from the first on, as the key's own limits allow."""
         allowed: list[Candidate] = []
         rate = self._rate_of(key)
         slots = self.slots_of(key)
@@ -204,7 +204,7 @@ class Budget:
         return allowed
 
     def within_queue(self, jobs: Iterable[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-        """Which of the jobs, in their order, the limits of queue and types allow, and which lack a slot.
+        """Return the jobs that the limits of queue and types allow, in their order, and those without a slot.
 
         A job that the queue's rate does not afford stops those behind it: cheaper ones would keep it waiting
         for ever.
@@ -238,24 +238,24 @@ class Budget:
 
 
 def ramped_slots(threads: int, ramp: float | None) -> float:
-    """How many jobs may run at once in a ramp: one at its beginning, all threads at its end."""
+    """Return how many jobs may run at once in a ramp: one at its beginning, all threads at its end."""
     return math.inf if ramp is None else max(1, int(threads * ramp))
 
 
 def keeps_history(rate: RateLimit | None) -> float:
-    """For how many seconds the starts under this limit have to be remembered one by one."""
+    """Return for how many seconds the starts under this limit have to be remembered one by one."""
     if rate is None or rate.algorithm is RateAlgorithm.TOKEN_BUCKET:
         return 0.0
     return rate.period_seconds
 
 
 def left_of(limit: int | None, held: int) -> float:
-    """How many slots of a limit are free; infinite where there is none."""
+    """Return how many slots of a limit are free; infinite where there is none."""
     return math.inf if limit is None else limit - held
 
 
 def key_slots(limits: QueueLimits, keys: dict[str, KeyLimits], here: list[Holder]) -> dict[str, int]:
-    """The free slots of every key that holds some, or has a limit of its own."""
+    """Count the free slots of every key that holds some, or has a limit of its own."""
     held: Counter[str] = Counter()
     for holder in here:
         held[holder.key] += holder.running + holder.waiting
@@ -270,34 +270,34 @@ def key_slots(limits: QueueLimits, keys: dict[str, KeyLimits], here: list[Holder
     return slots
 
 
-def type_slots(types: dict[str, GovernedType], holders: list[Holder]) -> dict[str, int]:
-    """The free slots of every limited type, over all queues."""
+def type_slots(types: dict[str, TypeLimitState], holders: list[Holder]) -> dict[str, int]:
+    """Count the free slots of every limited type, over all queues."""
     held: Counter[str] = Counter()
     for holder in holders:
         held[holder.type] += holder.running + holder.waiting
     slots = {}
-    for name, governed in types.items():
-        left = [left_of(governed.limits.concurrency, held[name]), _breaker_slots(governed, held[name])]
+    for name, limited in types.items():
+        left = [left_of(limited.limits.concurrency, held[name]), _breaker_slots(limited, held[name])]
         if min(left) < math.inf:
             slots[name] = int(min(left))
     return slots
 
 
-def closed_types(types: dict[str, GovernedType], holders: list[Holder]) -> list[str]:
-    """The types that a breaker lets no job in of, whatever their concurrency limits say."""
+def closed_types(types: dict[str, TypeLimitState], holders: list[Holder]) -> list[str]:
+    """List the types of which a breaker lets no job in, whatever their concurrency limits say."""
     held: Counter[str] = Counter()
     for holder in holders:
         held[holder.type] += holder.running + holder.waiting
-    return [name for name, governed in types.items() if _breaker_slots(governed, held[name]) < 1]
+    return [name for name, limited in types.items() if _breaker_slots(limited, held[name]) < 1]
 
 
-def _breaker_slots(governed: GovernedType, held: int) -> float:
+def _breaker_slots(limited: TypeLimitState, held: int) -> float:
     """Closed lets everything in, open nothing, half-open its probes."""
-    state = governed.limits.state
-    if governed.limits.breaker is None or state is BreakerState.CLOSED:
+    state = limited.limits.state
+    if limited.limits.breaker is None or state is BreakerState.CLOSED:
         return math.inf
     if state is BreakerState.OPEN:
         return 0
-    left = governed.probes - governed.probes_let_in
-    came_to_nothing = not held and (governed.probed_seconds or 0.0) > PROBE_AGAIN_SECONDS
-    return governed.probes if left <= 0 and came_to_nothing else left
+    left = limited.probes - limited.probes_let_in
+    came_to_nothing = not held and (limited.probed_seconds or 0.0) > PROBE_AGAIN_SECONDS
+    return limited.probes if left <= 0 and came_to_nothing else left

@@ -1,7 +1,8 @@
-"""How jobs are let in: what the settings of a queue, a key and a type mean. Pure Python.
+"""The meaning of the settings by which a queue, a key and a type let jobs in. Pure Python.
 
-A job of a *governed* queue or type starts only after the dispatcher has let it in (`jobs.admitted`), by the
-rules here. The slots of a limit are rows: jobs that run, and jobs that were let in and have not started.
+A job of a *limited* queue or type (the column `governed`) starts only after the dispatcher has let it in
+(`jobs.admitted`), by the rules here. The slots of a limit are rows: jobs that run, and jobs that were let in
+and have not started.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class RateAlgorithm(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `limit` starts (weighed by `rate_cost`) in `period_seconds`."""
+    """A rate of at most `limit` starts (weighed by `rate_cost`) in `period_seconds`."""
 
     limit: int
     period_seconds: float
@@ -53,7 +54,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When a job type is stopped because it fails, and how it comes back.
+    """A circuit breaker: when a job type is stopped because it fails, and how it comes back.
 
     Attributes:
         failure_rate: it opens when this part of the attempts of the window failed, 0 to 1.
@@ -81,7 +82,7 @@ class BreakerState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How a queue lets its jobs in. None is without limit.
+    """The limits by which a queue lets its jobs in. None is without limit.
 
     Attributes:
         concurrency: the most jobs of the queue that run at once.
@@ -116,7 +117,7 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """What is special about one key: its share of the turns, and its own concurrency limit."""
+    """The limits of one key of a queue: its share of the turns, and its own concurrency limit."""
 
     weight: int = 1
     concurrency: int | None = None
@@ -124,7 +125,7 @@ class KeyLimits:
 
 @dataclass(frozen=True, slots=True)
 class TypeLimits:
-    """What limits a job type, whatever queue its jobs are in.
+    """The limits of a job type, whatever queue its jobs are in.
 
     Attributes:
         concurrency: the most jobs of the type that run at once.

@@ -1,4 +1,4 @@
-"""How far ahead of their start jobs are let in. Pure Python."""
+"""The window of jobs that are let in ahead of their start. Pure Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EMPTIED_ROUNDS = 3
 
 @dataclass(slots=True)
 class Window:
-    """How many jobs may be let in ahead of their start.
+    """The number of jobs that may be let in ahead of their start.
 
     Short enough that the order of turns is the order of starts, and that what is decided later still matters;
     long enough that workers do not wait for the next round. It begins at half of the worker threads, so that
@@ -30,7 +30,7 @@ class Window:
     emptied: int = 0
 
     def room(self, let_in: int) -> int:
-        """How many more to let in now; 0 while more than half of it is still there."""
+        """Return how many more jobs to let in now; 0 while more than half of the window is still there."""
         if let_in > self.size // 2:
             self.emptied = 0
             return 0

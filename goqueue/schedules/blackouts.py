@@ -20,15 +20,15 @@ _DAY = timedelta(days=1)
 
 
 class Blackout(Protocol):
-    """A window, or one that comes back."""
+    """A window of time in which nothing fires, once or again and again."""
 
     def end_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
-        """The end of the window that holds this moment, which is no part of it; None: none does."""
+        """Return the end of the window that holds a moment; the end is no part of it. None: none does."""
 
 
 @dataclass(frozen=True, slots=True)
 class DailyBlackout:
-    """From one time of day to another, in the schedule's zone.
+    """A blackout from one time of day to another, in the schedule's zone.
 
     Attributes:
         start: since midnight, below a day.
@@ -41,7 +41,7 @@ class DailyBlackout:
     days: frozenset[int] = frozenset(range(7))
 
     def end_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
-        """As `Blackout` promises. A window holds both times of a repeated hour that it touches."""
+        """Return the end of the window that holds a moment: both times, where it touches a repeated hour."""
         today = moment.astimezone(zone).date()
         for day in (today - _DAY, today, today + _DAY):
             if day.weekday() in self.days:
@@ -58,18 +58,18 @@ class DailyBlackout:
 
 @dataclass(frozen=True, slots=True)
 class DatedBlackout:
-    """From one moment until another."""
+    """A blackout from one moment until another."""
 
     start: datetime
     until: datetime
 
     def end_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:  # noqa: ARG002  (the protocol)
-        """As `Blackout` promises."""
+        """Return the end of the window if it holds the moment; None if it does not."""
         return self.until if self.start <= moment < self.until else None
 
 
 def end_of_blackout(moment: datetime, windows: Sequence[Blackout], zone: ZoneInfo) -> datetime | None:
-    """The first moment from this one on that no window holds; None: there is none."""
+    """Return the first moment from this one on that no window holds; None: there is none."""
     for _ in range(LONGEST_CHAIN):
         end = _latest(window.end_after(moment, zone) for window in windows)
         if end is None:

@@ -1,4 +1,4 @@
-"""When a cron line fires in a time zone. Pure: no clock, no database.
+"""The moments at which a cron line fires in a time zone. Pure: no clock, no database.
 
 The fields are read by cronsim. What the clock changes do to them is Debian cron's rule (`man cron`): a job at
 a fixed time that is skipped fires right after the change, once; one whose time comes twice fires the first
@@ -62,7 +62,7 @@ class Shift(enum.StrEnum):
 
 
 class Fire(NamedTuple):
-    """A nominal time.
+    """A nominal time of a cron line.
 
     Attributes:
         at: in UTC.

@@ -17,7 +17,7 @@ __all__ = ["ScheduleOptions", "declaration"]
 
 
 class ScheduleOptions(TypedDict, total=False):
-    """What may be said of a schedule; docs/schedules.md says what it means.
+    """The options of a schedule; docs/schedules.md says what they mean.
 
     Attributes:
         timezone: an IANA time zone; UTC where it is not given.

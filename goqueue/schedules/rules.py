@@ -89,7 +89,7 @@ class Source(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleDefinition:
-    """What a schedule is.
+    """The definition of a schedule: its line, the job of each tick, and what becomes of ticks.
 
     Attributes:
         job: what each tick creates.
@@ -153,7 +153,7 @@ class Tick(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a scheduler does about a schedule that is due.
+    """The decision about a schedule that is due.
 
     Attributes:
         ticks: the ticks to record, in their order; those to fire are `FIRED`, unless they overlap.

@@ -1,4 +1,4 @@
-"""What may be said of a schedule beside its job: the models that REST and `goqueue.cron` share."""
+"""The settings of a schedule beside its job: the models that REST and `goqueue.cron` share."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class BlackoutSettings(FlowSettings):
         return self
 
     def window(self) -> Blackout:
-        """As the domain has it."""
+        """Return the window that these settings mean."""
         if self.from_ is not None and self.until is not None:
             return DatedBlackout(self.from_, self.until)
         assert self.start is not None
@@ -130,13 +130,13 @@ def _since_midnight(text: str) -> timedelta:
 
 
 class ScheduleIdentity(FlowSettings):
-    """What a schedule is called."""
+    """The settings that name a schedule."""
 
     name: ScheduleName
 
 
 class ScheduleSettings(FlowSettings):
-    """When a schedule fires."""
+    """The settings of when a schedule fires, and what becomes of ticks that cannot."""
 
     cron: Annotated[
         str,

@@ -39,8 +39,8 @@ def row(database: Database, name: str = "default") -> Queue:
 def ramp(database: Database) -> float | None:
     """How far the ramp of the queue has come; None: it has none."""
     with database.autocommit() as connection:
-        governed = queue_settings.governed(connection)
-    return governed[0].ramp if governed else None
+        limited = queue_settings.limited(connection)
+    return limited[0].ramp if limited else None
 
 
 def age_pause(database: Database, seconds: float) -> None:
@@ -132,7 +132,7 @@ def test_admission_ramps_up_after_a_pause(database: Database, queue: str, ends_b
     assert ramp(database) is None
     with database.autocommit() as connection:
         queue_store.pause(connection, queue, seconds=60)
-        assert queue_settings.governed(connection) == []
+        assert queue_settings.limited(connection) == []
         if ends_by_itself:
             age_pause(database, 60)
         else:

@@ -72,7 +72,7 @@ def test_limits_are_kept_as_they_are_given(database: Database) -> None:
         queue_settings.set_limits(connection, "a", limits)
         assert queue_settings.limits_of(connection, "a") == limits
         assert queue_settings.limits_of(connection, "b") == queue_settings.DEFAULTS
-        assert [found.name for found in queue_settings.governed(connection)] == ["a"]
+        assert [found.name for found in queue_settings.limited(connection)] == ["a"]
         with pytest.raises(QueueNotFoundError):
             queue_settings.limits_of(connection, "c")
         with pytest.raises(QueueNotFoundError):
@@ -131,7 +131,7 @@ def test_an_objective_is_a_setting_like_others(broker: JobBroker) -> None:
         slo_wait_seconds=30.0, slo_objective=0.9
     )
     with broker.database.autocommit() as connection:
-        assert queue_settings.governed(connection) == []
+        assert queue_settings.limited(connection) == []
     assert goqueue.configure_queue("calls", slo_wait_seconds=None, slo_objective=None) == QueueLimits()
 
 

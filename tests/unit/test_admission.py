@@ -15,11 +15,11 @@ from goqueue.limits.rules import (
     PROBE_AGAIN_SECONDS,
     Budget,
     Candidate,
-    GovernedType,
+    FairShare,
     Holder,
     RateBudget,
     TokenBucket,
-    Turns,
+    TypeLimitState,
     key_slots,
     ramped_slots,
     type_slots,
@@ -45,43 +45,43 @@ def jobs(key: str, count: int, *, first: int = 0, cost: int = 1, type_name: str 
     return [Candidate(first + n, 0, RANK, type_name, key, cost) for n in range(count)]
 
 
-def ring(turns: Turns, waiting: dict[str, list[Candidate]]) -> dict[str, list[Candidate]]:
+def ring(share: FairShare, waiting: dict[str, list[Candidate]]) -> dict[str, list[Candidate]]:
     """The keys in the order in which the store reads them."""
     names = sorted(waiting)
-    behind = [name for name in names if name > turns.last] + [name for name in names if name <= turns.last]
-    if turns.left and turns.last in waiting:
-        behind = [turns.last, *(name for name in behind if name != turns.last)]
+    behind = [name for name in names if name > share.last] + [name for name in names if name <= share.last]
+    if share.left and share.last in waiting:
+        behind = [share.last, *(name for name in behind if name != share.last)]
     return {name: waiting[name] for name in behind}
 
 
-def dealt_keys(turns: Turns, waiting: dict[str, list[Candidate]], count: int, **weights: int) -> str:
+def dealt_keys(share: FairShare, waiting: dict[str, list[Candidate]], count: int, **weights: int) -> str:
     """The keys of what is dealt, in its order."""
-    return "".join(job.key for job in turns.deal(ring(turns, waiting), count, weights))
+    return "".join(job.key for job in share.deal(ring(share, waiting), count, weights))
 
 
 def test_keys_take_turns_by_weight_in_one_deal() -> None:
     """Each key gives as many as its weight, then the next one; what is left over goes on in rounds."""
-    assert dealt_keys(Turns(), {"a": jobs("a", 5), "b": jobs("b", 5)}, 8, b=2) == "abbabbab"
+    assert dealt_keys(FairShare(), {"a": jobs("a", 5), "b": jobs("b", 5)}, 8, b=2) == "abbabbab"
 
 
 def test_a_deal_goes_on_where_the_last_one_ended() -> None:
     """A visit that the count cut off is continued by the next deal, one that was over is not."""
-    turns = Turns()
+    share = FairShare()
     waiting = {"a": jobs("a", 9), "b": jobs("b", 9), "c": jobs("c", 9)}
-    assert "".join(dealt_keys(turns, waiting, 1, b=3) for _ in range(10)) == "abbbcabbbc"
+    assert "".join(dealt_keys(share, waiting, 1, b=3) for _ in range(10)) == "abbbcabbbc"
 
 
 def test_a_lowered_weight_ends_a_visit() -> None:
     """What was left of a visit by the old weight is not dealt any more."""
-    turns = Turns("a", 500)
-    assert dealt_keys(turns, {"a": jobs("a", 4), "b": jobs("b", 4, first=9)}, 4) == "abab"
+    share = FairShare("a", 500)
+    assert dealt_keys(share, {"a": jobs("a", 4), "b": jobs("b", 4, first=9)}, 4) == "abab"
 
 
 def test_a_key_without_jobs_loses_the_rest_of_its_visit() -> None:
     """Work-conserving: nobody waits for a key that has nothing."""
-    turns = Turns()
-    assert dealt_keys(turns, {"a": jobs("a", 1), "b": jobs("b", 3)}, 10, a=5) == "abbb"
-    assert dealt_keys(turns, {"a": jobs("a", 2), "b": jobs("b", 2)}, 2) == "ab"
+    share = FairShare()
+    assert dealt_keys(share, {"a": jobs("a", 1), "b": jobs("b", 3)}, 10, a=5) == "abbb"
+    assert dealt_keys(share, {"a": jobs("a", 2), "b": jobs("b", 2)}, 2) == "ab"
 
 
 @given(
@@ -93,12 +93,12 @@ def test_deals_lose_nothing_and_keep_the_shares(
     waiting: dict[str, int], weights: dict[str, int], count: int
 ) -> None:
     """Whatever the size of the deals: every job is dealt once, and no key gets ahead of its share."""
-    turns = Turns()
+    share = FairShare()
     left = {key: deque(jobs(key, number)) for key, number in waiting.items()}
     given_out: Counter[str] = Counter()
     while any(left.values()):
         hands = {key: list(queue) for key, queue in left.items() if queue}
-        for job in turns.deal(ring(turns, hands), count, weights):
+        for job in share.deal(ring(share, hands), count, weights):
             assert left[job.key].popleft() == job
             given_out[job.key] += 1
             waiting_keys = [key for key, queue in left.items() if queue and key != job.key]
@@ -232,21 +232,21 @@ def test_free_slots_of_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("governed", "held", "slots"),
+    ("limited", "held", "slots"),
     [
-        (GovernedType(TypeLimits(5), 0, None), 2, {"t": 3}),
-        (GovernedType(TypeLimits(None, Breaker()), 0, None), 2, {}),
-        (GovernedType(TypeLimits(None, Breaker(), BreakerState.OPEN), 0, None), 0, {"t": 0}),
-        (GovernedType(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 1, 0.1), 1, {"t": 2}),
-        (GovernedType(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, 0.1), 0, {"t": 0}),
+        (TypeLimitState(TypeLimits(5), 0, None), 2, {"t": 3}),
+        (TypeLimitState(TypeLimits(None, Breaker()), 0, None), 2, {}),
+        (TypeLimitState(TypeLimits(None, Breaker(), BreakerState.OPEN), 0, None), 0, {"t": 0}),
+        (TypeLimitState(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 1, 0.1), 1, {"t": 2}),
+        (TypeLimitState(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, 0.1), 0, {"t": 0}),
         (
-            GovernedType(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, PROBE_AGAIN_SECONDS + 1),
+            TypeLimitState(TypeLimits(None, Breaker(), BreakerState.HALF_OPEN), 3, PROBE_AGAIN_SECONDS + 1),
             0,
             {"t": 3},
         ),
     ],
     ids=["limit", "closed", "open", "probing", "probes on their way", "probes that came to nothing"],
 )
-def test_free_slots_of_types(governed: GovernedType, held: int, slots: dict[str, int]) -> None:
+def test_free_slots_of_types(limited: TypeLimitState, held: int, slots: dict[str, int]) -> None:
     """By the limit of the type and by its breaker, over all queues."""
-    assert type_slots({"t": governed}, [Holder("any", "k", "t", held, 0)]) == slots
+    assert type_slots({"t": limited}, [Holder("any", "k", "t", held, 0)]) == slots

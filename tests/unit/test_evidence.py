@@ -14,7 +14,7 @@ from goqueue.insight.explain import ReasonCode, explained
 from goqueue.insight.explain.facts import (
     AttemptFacts,
     Blocker,
-    Crew,
+    EligibleWorkers,
     Facts,
     LimitFacts,
     Parent,
@@ -26,7 +26,7 @@ from goqueue.insight.explain.facts import (
     WorkerFacts,
 )
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import Breaker, BreakerState, QueueLimits, RateAlgorithm, RateLimit, TypeLimits
 from tests.unit.test_explanation import NOW, any_facts, facts, job
 
@@ -42,13 +42,13 @@ WORKER = WorkerFacts(7, "host", 1234, alive=True, heartbeat_at=NOW)
 
 def queue_of(**columns: Any) -> Facts:
     """A job whose queue stands like this."""
-    return facts(queue=QueueFacts(limits=QueueLimits(fifo=True), governed=True, **columns))
+    return facts(queue=QueueFacts(limits=QueueLimits(fifo=True), limited=True, **columns))
 
 
 def broken(state: BreakerState) -> Facts:
     """A job whose type has a breaker in this state."""
-    governed = GovernedType(TypeLimits(breaker=Breaker(), state=state), 1, None)
-    return facts(type=TypeFacts(governed, EARLIER, "it failed", LATER))
+    limited = TypeLimitState(TypeLimits(breaker=Breaker(), state=state), 1, None)
+    return facts(type=TypeFacts(limited, EARLIER, "it failed", LATER))
 
 
 def rated(algorithm: RateAlgorithm) -> Facts:
@@ -75,11 +75,11 @@ TABLE: dict[ReasonCode, Facts] = {
     ReasonCode.WAITS_FOR_TIME: facts(job=job(available_at=LATER, attempts=1), attempt=FAILED),
     ReasonCode.QUEUE_PAUSED: queue_of(paused_at=EARLIER, paused_until=LATER, paused_by="ada"),
     ReasonCode.QUEUE_THROTTLED: queue_of(throttled_until=LATER),
-    ReasonCode.NO_WORKER: facts(crew=Crew("default", queues=("a", "b"), quiet=2)),
-    ReasonCode.UNKNOWN_TYPE: facts(crew=Crew("default", ignorant=2)),
+    ReasonCode.NO_WORKER: facts(eligible=EligibleWorkers("default", queues=("a", "b"), quiet=2)),
+    ReasonCode.UNKNOWN_TYPE: facts(eligible=EligibleWorkers("default", ignorant=2)),
     ReasonCode.UNREADABLE_PAYLOAD: facts(
         job=job(unreadable_by=["1", "2"], unreadable_until=LATER, error="no field order"),
-        crew=Crew("default", ignorant=2, outdated=1),
+        eligible=EligibleWorkers("default", ignorant=2, outdated=1),
     ),
     ReasonCode.BREAKER_OPEN: broken(BreakerState.OPEN),
     ReasonCode.BREAKER_HALF_OPEN: broken(BreakerState.HALF_OPEN),
@@ -99,7 +99,7 @@ TABLE: dict[ReasonCode, Facts] = {
     ReasonCode.NOT_DISPATCHED: facts(job=job(updated_at=EARLIER, available_at=EARLIER), led=True),
     ReasonCode.WAITING_FOR_TURN: facts(position=Position(9, 50, own=2, other_keys=3)),
     ReasonCode.JOBS_AHEAD: facts(position=Position(9, 50)),
-    ReasonCode.WORKERS_BUSY: facts(crew=Crew("default", workers=1, threads=2, busy=2)),
+    ReasonCode.WORKERS_BUSY: facts(eligible=EligibleWorkers("default", workers=1, threads=2, busy=2)),
     ReasonCode.STARTING_NOW: facts(),
     ReasonCode.EXPIRING: facts(job=job(expires_at=LATER)),
 }

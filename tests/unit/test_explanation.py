@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from goqueue.insight.explain import Explanation, Facts, Reason, ReasonCode, explained
 from goqueue.insight.explain.facts import (
     AttemptFacts,
-    Crew,
+    EligibleWorkers,
     JobFacts,
     LimitFacts,
     Parent,
@@ -27,11 +27,11 @@ from goqueue.insight.explain.facts import (
 from goqueue.insight.explain.text import count, quote, span
 from goqueue.insight.explain.waits import kind_of_wait
 from goqueue.jobs import FINAL_STATUSES, AttemptOutcome, JobStatus
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import Breaker, BreakerState, RateLimit, TypeLimits
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-CREW = Crew("default", workers=1, threads=8, queues=("default",))
+ELIGIBLE = EligibleWorkers("default", workers=1, threads=8, queues=("default",))
 
 
 def job(status: JobStatus = JobStatus.QUEUED, **columns: Any) -> JobFacts:
@@ -59,7 +59,7 @@ def job(status: JobStatus = JobStatus.QUEUED, **columns: Any) -> JobFacts:
 
 def facts(**members: Any) -> Facts:
     """Facts about a job that nothing keeps; any member may be given."""
-    values: dict[str, Any] = {"now": NOW, "job": job(), "crew": CREW, "starts_per_second": 0.0}
+    values: dict[str, Any] = {"now": NOW, "job": job(), "eligible": ELIGIBLE, "starts_per_second": 0.0}
     return Facts(**values | members)
 
 
@@ -104,8 +104,8 @@ def any_facts(draw: st.DrawFn) -> Facts:
             throttled_until=draw(maybe_moments),
             ramp=draw(st.none() | st.floats(0, 1)),
         ),
-        type=state and TypeFacts(GovernedType(TypeLimits(breaker=Breaker(), state=state), 1, None)),
-        crew=Crew("default", draw(st.integers(0, 2)), draw(counts), draw(counts)),
+        type=state and TypeFacts(TypeLimitState(TypeLimits(breaker=Breaker(), state=state), 1, None)),
+        eligible=EligibleWorkers("default", draw(st.integers(0, 2)), draw(counts), draw(counts)),
         limits=draw(st.sampled_from([(), (LimitFacts("queue", "default", 1, 1, ()),)])),
         held=draw(counts),
         position=draw(st.none() | st.builds(Position, counts, st.just(50), st.none() | counts, counts)),
@@ -115,29 +115,32 @@ def any_facts(draw: st.DrawFn) -> Facts:
 
 
 @pytest.mark.parametrize(
-    ("crew", "code", "words"),
+    ("eligible", "code", "words"),
     [
         pytest.param(
-            Crew("default"), "no_worker", "no live worker listens to the queue 'default'", id="nobody"
+            EligibleWorkers("default"),
+            "no_worker",
+            "no live worker listens to the queue 'default'",
+            id="nobody",
         ),
         pytest.param(
-            Crew("default", ignorant=2),
+            EligibleWorkers("default", ignorant=2),
             "unknown_type",
             "no live worker knows the type 'noop'; 2 workers that listen to the queue 'default' do not",
             id="nobody knows the type",
         ),
         pytest.param(
-            Crew("default", ignorant=2, outdated=1),
+            EligibleWorkers("default", ignorant=2, outdated=1),
             "unreadable_payload",
             "no live worker can read its payload (no field order)",
             id="nobody reads the payload",
         ),
     ],
 )
-def test_it_says_who_is_missing(crew: Crew, code: str, words: str) -> None:
+def test_it_says_who_is_missing(eligible: EligibleWorkers, code: str, words: str) -> None:
     """Without a worker that can run it the first reason says what the workers of its queue lack."""
     waiting = job(unreadable_by=["1"], unreadable_until=NOW, error="no field order")
-    reason = explained(Facts(NOW, waiting, crew=crew)).reasons[0]
+    reason = explained(Facts(NOW, waiting, eligible=eligible)).reasons[0]
     assert (reason.code, reason.waits) == (code, True)
     assert words in reason.message
 
@@ -164,7 +167,7 @@ def test_there_is_always_a_reason(found: Facts) -> None:
         ({"position": Position(9, 50), "starts_per_second": 2.0}, NOW + timedelta(seconds=5)),
         ({"position": Position(9, 50)}, None),
         ({"position": Position(9, 50), "starts_per_second": 1e-9}, None),
-        ({"crew": Crew("default")}, None),
+        ({"eligible": EligibleWorkers("default")}, None),
         (
             {
                 "queue": QueueFacts(paused_at=NOW, paused_until=NOW + timedelta(hours=1)),
@@ -205,12 +208,12 @@ OLD = job(available_at=NOW - timedelta(minutes=1), updated_at=NOW - timedelta(mi
     ("found", "expected"),
     [
         ({}, ["not_dispatched"]),
-        ({"crew": CREW._replace(busy=8)}, ["workers_busy"]),
-        ({"crew": CREW._replace(busy=8), "led": False}, ["not_dispatched", "workers_busy"]),
+        ({"eligible": ELIGIBLE._replace(busy=8)}, ["workers_busy"]),
+        ({"eligible": ELIGIBLE._replace(busy=8), "led": False}, ["not_dispatched", "workers_busy"]),
         ({"position": Position(3, 50)}, ["not_dispatched", "jobs_ahead"]),
         ({"position": Position(3, 50), "starts_per_second": 1.0}, ["jobs_ahead"]),
         ({"position": Position(3, 50), "starts_per_second": 1.0, "led": False}, ["jobs_ahead"]),
-        ({"position": Position(3, 50), "crew": CREW._replace(busy=8)}, ["jobs_ahead"]),
+        ({"position": Position(3, 50), "eligible": ELIGIBLE._replace(busy=8)}, ["jobs_ahead"]),
         ({"job": job()}, ["starting_now"]),
         ({"queue": QueueFacts(paused_at=NOW)}, ["queue_paused"]),
     ],
@@ -234,7 +237,7 @@ def test_who_is_overlooked(found: dict[str, Any], expected: list[str]) -> None:
 def test_a_job_that_was_let_in_passes_breaker_and_limits() -> None:
     """What was decided about already is no reason any more."""
     breaker = TypeLimits(breaker=Breaker(), state=BreakerState.HALF_OPEN)
-    found = facts(job=job(admitted=True), type=TypeFacts(GovernedType(breaker, 1, None)))
+    found = facts(job=job(admitted=True), type=TypeFacts(TypeLimitState(breaker, 1, None)))
     assert codes(explained(found)) == ["starting_now"]
     assert codes(explained(replace(found, job=job()))) == ["breaker_half_open"]
 

@@ -1,1 +1,1 @@
-"""How requests come in and answers go out: one loop reads and writes, and threads get only whole requests."""
+"""The server of the API: one loop reads requests and writes answers, and threads get only whole requests."""

@@ -1,4 +1,4 @@
-"""What a thread does with a whole request: the application's answer, as bytes."""
+"""The work of a thread on a whole request: the application's answer, as bytes."""
 
 from __future__ import annotations
 

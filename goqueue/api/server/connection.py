@@ -33,7 +33,7 @@ BodyLimit = Callable[[str, str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much, and how long.
+    """The limits of connections: how much they may hold, and how long they may take.
 
     Attributes:
         head_seconds: until the header of a request has come.
@@ -52,7 +52,7 @@ class Limits:
 
 
 class Stage(Enum):
-    """Who has a connection."""
+    """The stage of a connection, by who has it."""
 
     READING = auto()
     """The client: a request is on its way, or none has begun."""
@@ -67,7 +67,7 @@ class Stage(Enum):
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection.
+    """A connection of a client, from its first byte to its close.
 
     Threads touch it only while it is ANSWERING, and leave that stage as the last thing they do.
 
@@ -142,7 +142,7 @@ class Connection:
         return self._has_body()
 
     def takes_continue(self) -> bool:
-        """Whether the client waits to be told that it may send its body; it is told once."""
+        """Tell whether the client waits for leave to send its body, and take that as given."""
         wants, self._wants_continue = self._wants_continue, False
         return wants
 

@@ -1,4 +1,4 @@
-"""What the server itself answers, before the application has seen a request: problem documents as well."""
+"""The answers of the server itself, before the application has seen a request: problem documents as well."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class RefusedRequestError(Exception):
 
 
 def refusal_of(error: Exception) -> RefusedRequestError:
-    """What gunicorn's parser means by an exception."""
+    """Return the refusal that an exception of gunicorn's parser means."""
     if isinstance(error, errors.NoMoreData):
         return RefusedRequestError(400, "the request ends before its header does")
     return RefusedRequestError(_STATUS_OF.get(type(error), 400), str(error))
 
 
 def as_answer(refusal: RefusedRequestError) -> bytes:
-    """The bytes of the answer, after which the connection is closed."""
+    """Write the refusal as an answer, after which the connection is closed."""
     body = problem_document(refusal.status, refusal.detail)
     head = [
         f"HTTP/1.1 {refusal.status} {http.HTTPStatus(refusal.status).phrase}",

@@ -26,7 +26,7 @@ from goqueue.insight import (
 )
 from goqueue.insight.failure_group_rows import ShownGroup
 from goqueue.insight.failure_rows import FailureFilter
-from goqueue.insight.outlook import Course, Outlook, outlook
+from goqueue.insight.forecast import Course, Forecast, forecast
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
 from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
 from goqueue.insight.rollup_rows import Scope, Step
@@ -64,7 +64,7 @@ class OverviewQueue:
 
     glance: QueueGlance
     ends_per_second: float
-    outlook: Outlook
+    outlook: Forecast
     line: list[float]
 
 
@@ -178,7 +178,7 @@ def _range_of(request: falcon.Request) -> TimeRange:
 
 def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> OverviewQueue:
     rate = ended_per_second(steps, up_to - timedelta(seconds=RATE_SECONDS), up_to)
-    future = outlook(
+    future = forecast(
         glance.ready,
         ends_per_second=rate,
         arrivals_per_second=glance.arrivals_per_second,

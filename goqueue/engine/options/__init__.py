@@ -1,1 +1,1 @@
-"""What may be said of a job and of its type: payloads, settings, uniqueness, and how types are declared."""
+"""The options of a job and of its type: payloads, settings, uniqueness, and how types are declared."""

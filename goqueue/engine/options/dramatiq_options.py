@@ -1,4 +1,4 @@
-"""What of Dramatiq's options GoQueue keeps; the others are refused where they are said.
+"""The options of Dramatiq that GoQueue keeps; the others are refused where they are given.
 
 docs/jobs.md has the same as a table.
 """

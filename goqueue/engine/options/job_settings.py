@@ -1,4 +1,4 @@
-"""What may be said of a job when it is created, beside its type and payload, and what is wrong with it."""
+"""The settings of a new job beside its type and payload, and the checks of what callers give for them."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def refuse_wrong_policy(retry: Any) -> None:
 
 
 def problems_of_policy(retry: RetryPolicy) -> Iterator[tuple[str, str]]:
-    """What is wrong with a retry policy: field, and what was expected."""
+    """Yield what is wrong with a retry policy, each as a field and what was expected."""
     if type(retry.max_retries) is not int or not 0 <= retry.max_retries <= MAX_RETRIES_LIMIT:
         yield "max_retries", f"expected a whole number from 0 to {MAX_RETRIES_LIMIT}"
     spans = {name: getattr(retry, name) for name in ("min_backoff_seconds", "max_backoff_seconds")}
@@ -165,7 +165,7 @@ def problems_of_policy(retry: RetryPolicy) -> Iterator[tuple[str, str]]:
 
 
 def problem_of_name(name: Any) -> str | None:
-    """What is wrong with the name of a queue or a type; None: nothing."""
+    """Say what is wrong with the name of a queue or a type; None when nothing is."""
     if not isinstance(name, str):
         return "expected a text"
     if not 0 < len(name) <= NAME_MAX_CHARACTERS or not re.fullmatch(NAME_PATTERN, name):

@@ -23,7 +23,7 @@ from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper
 from goqueue.engine import fingerprints
 from goqueue.engine.options.known_types import schema_hash
 from goqueue.engine.options.payloads import (
-    SaidPayload,
+    ConvertedPayload,
     argument_lost,
     difference,
     not_finite,
@@ -67,7 +67,7 @@ class CallPayload(BaseModel):
 
 @dataclass(frozen=True)
 class JobType:
-    """What is known of a declared job type.
+    """A declared job type, with all that a create and a worker need to know of it.
 
     Attributes:
         name: the type's name, which is the actor's.
@@ -91,7 +91,7 @@ class JobType:
     signature: inspect.Signature | None = None
 
     def validated(self, payload: Any) -> str:
-        """The payload as the JSON text that is stored, after it passed the schema.
+        """Return the payload as the JSON text that is stored, after it passed the schema.
 
         Raises:
             InvalidJobError: with the wrong fields, named `payload.…`.
@@ -105,8 +105,8 @@ class JobType:
         if "null" in text and (place := not_finite(payload)) is not None:
             raise InvalidJobError({place: "expected a finite number: JSON has no other"})
         read = self._parsed_at_create(text)
-        said = payload.said if isinstance(payload, SaidPayload) else None
-        if said is not None and (place := self._lost(said, read)) is not None:
+        given = payload.original if isinstance(payload, ConvertedPayload) else None
+        if given is not None and (place := self._lost(given, read)) is not None:
             raise InvalidJobError({place: "expected a value that its type reads back from JSON as the same"})
         return text
 
@@ -135,21 +135,21 @@ class JobType:
             wrong = f"its validation failed with {reader.qualified_name}"
             raise InvalidJobError({"payload": wrong if place is None else f"{wrong} in {place}"}) from None
 
-    def _lost(self, said: Any, read: Any) -> str | None:
-        """Where the handler would not get what was said."""
+    def _lost(self, given: Any, read: Any) -> str | None:
+        """The path at which the handler would not get what was given; None: there is none."""
         try:
             if self.style == "payload":
-                return difference(said, read)
-            if not isinstance(said, Mapping):
+                return difference(given, read)
+            if not isinstance(given, Mapping):
                 return None
-            values = [(name, value, _field(read, name)) for name, value in said.items()]
+            values = [(name, value, _field(read, name)) for name, value in given.items()]
             lost = (argument_lost(value, got, f"payload.{name}") for name, value, got in values)
             return next((place for place in lost if place is not None), None)
         except Exception:  # noqa: BLE001  (equality of users' classes)
             return None
 
     def parse(self, text: str | bytes) -> Any:
-        """The validated payload of a stored text.
+        """Read and validate the payload of a stored text.
 
         Raises:
             InvalidJobError: with the wrong fields, named `payload.…`.
@@ -160,7 +160,7 @@ class JobType:
             raise InvalidJobError(_fields(error)) from None
 
     def arguments(self, text: str) -> Arguments:
-        """The arguments that the handler is called with.
+        """Return the arguments that the handler is called with.
 
         Raises:
             InvalidJobError: the payload does not fit, or stands for one that could not be written.
@@ -175,7 +175,7 @@ class JobType:
         return tuple(payload.args), payload.kwargs
 
     def payload_of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The payload of `actor.send(*args, **kwargs)`.
+        """Return the payload of `actor.send(*args, **kwargs)`.
 
         Raises:
             InvalidJobError: the call does not fit a typed payload.
@@ -196,13 +196,16 @@ class JobType:
         if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
             raise InvalidJobError({"payload": f"expected the arguments {', '.join(names)}, each once"})
         called = {**dict(zip(names, args, strict=False)), **kwargs}
-        payload = SaidPayload({name: value_of(value) for name, value in called.items()})
+        payload = ConvertedPayload({name: value_of(value) for name, value in called.items()})
         if self.style == "fields":
-            payload.said = called
+            payload.original = called
         return payload
 
     def takes(self, text: str) -> bool:
-        """Whether a plain Dramatiq call can be called with the arguments of a stored payload."""
+        """Tell whether the handler can be called with the arguments of a stored payload.
+
+        Only a plain Dramatiq call may refuse some; for the other styles the schema has decided.
+        """
         if self.signature is None:
             return True
         args, kwargs = self.arguments(text)
@@ -213,11 +216,11 @@ class JobType:
         return True
 
     def json_schema(self) -> dict[str, Any]:
-        """The JSON schema of the payload."""
+        """Return the JSON schema of the payload."""
         return self.schema.json_schema()
 
     def schema_hash(self) -> str:
-        """A hash that tells versions of this type apart by the payloads that they take.
+        """Return a hash that tells versions of this type apart by the payloads that they take.
 
         Where pydantic knows no JSON schema for a payload, only a handler's parameters tell them apart.
         """
@@ -229,7 +232,7 @@ class JobType:
             return schema_hash(self.name, {"prefixItems": called})
 
     def components(self) -> dict[str, dict[str, Any]]:
-        """The same as schemas of the API's description, under names that no other type's schemas have."""
+        """Return the payload's schema as components of an OpenAPI document, under names of its own."""
         name = f"payload_of_{self.name}"
         schema = self.schema.json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
         inner = {f"{name}.{model}": found for model, found in schema.pop("$defs", {}).items()}
@@ -237,22 +240,22 @@ class JobType:
 
 
 def is_unsendable(text: str) -> bool:
-    """Whether a stored payload stands for arguments that could not be written: nobody can ever read it."""
+    """Tell whether a stored payload stands for arguments that could not be written, so nobody can read it."""
     return text.startswith(f'{{"{UNSENDABLE}":')
 
 
 def holds_nul(text: str) -> bool:
-    """Whether a JSON text holds an escaped NUL, which PostgreSQL keeps in no text."""
+    """Tell whether a JSON text holds an escaped NUL, which PostgreSQL keeps in no text."""
     return "\\u0000" in text and _NUL.search(text) is not None
 
 
 def without_nul(text: str) -> str:
-    """A JSON text with its NULs made visible."""
+    """Return a JSON text with its NULs made visible."""
     return _NUL.sub(lambda match: match[0].removesuffix("\\u0000") + "\N{SYMBOL FOR NULL}", text)
 
 
 def plain(payload: Any) -> Any:
-    """A payload as JSON values: models and dataclasses become objects."""
+    """Return a payload as JSON values: models and dataclasses become objects."""
     if isinstance(payload, BaseModel):
         return payload.model_dump(mode="json")
     if dataclasses.is_dataclass(payload) and not isinstance(payload, type):

@@ -1,4 +1,4 @@
-"""Which job types a worker process can run, and how versions of a type's schema are told apart."""
+"""The job types that a worker process can run, and the hashes that tell versions of a schema apart."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class KnownTypes:
 
     @cached_property
     def types(self) -> tuple[str, ...]:
-        """The names, sorted."""
+        """The names of the types, sorted."""
         return tuple(self._schemas)
 
     @cached_property
     def schemas(self) -> tuple[str, ...]:
-        """The hashes, in the order of the names."""
+        """The hashes of the types' schemas, in the order of their names."""
         return tuple(self._schemas.values())
 
     @cached_property
     def signature(self) -> str:
-        """What processes share exactly if they know the same names with the same schemas."""
+        """A digest that two processes share exactly if they know the same names with the same schemas."""
         return _digest([*self.types, *self.schemas])
 
     def __getitem__(self, type_name: str) -> str:
@@ -50,7 +50,7 @@ class KnownTypes:
 
 
 def schema_hash(type_name: str, schema: Any) -> str:
-    """A hash that tells versions of a type's JSON schema apart: the same in every process.
+    """Return a hash that tells versions of a type's JSON schema apart: the same in every process.
 
     The type's name is part of it, so a hash belongs to one type. The order of members, and of lists that are
     sets in truth (required fields, defaults that are sets), plays no part: it may differ by process.

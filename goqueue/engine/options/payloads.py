@@ -14,84 +14,84 @@ from pydantic_core import to_jsonable_python
 
 from goqueue.errors import InvalidJobError
 
-__all__ = ["SaidPayload", "argument_lost", "difference", "not_finite", "payload_of"]
+__all__ = ["ConvertedPayload", "argument_lost", "difference", "not_finite", "payload_of"]
 
 _ABSENT = object()
 _LISTS = (list, tuple, set, frozenset, deque)
 
 
-class SaidPayload(dict[str, Any]):
-    """A payload as JSON values, and what was said instead: the handler has to get the same.
+class ConvertedPayload(dict[str, Any]):
+    """A payload as JSON values that remembers what it was made of: the handler has to get the same.
 
     Attributes:
-        said: the model, the dataclass, or the arguments by their names.
+        original: the model, the dataclass, or the arguments by their names.
     """
 
-    said: Any = None
+    original: Any = None
 
 
-def payload_of(said: Any) -> Any:
-    """What a caller gave as JSON values, under the names by which they are read; a mapping is what it is.
+def payload_of(given: Any) -> Any:
+    """Turn a model or a dataclass into JSON values, by the names by which they are read; keep all else.
 
     Raises:
         InvalidJobError: it cannot be written as JSON.
     """
-    if not isinstance(said, BaseModel) and (isinstance(said, type) or not dataclasses.is_dataclass(said)):
-        return said
-    written = value_of(said)
+    if not isinstance(given, BaseModel) and (isinstance(given, type) or not dataclasses.is_dataclass(given)):
+        return given
+    written = value_of(given)
     if not isinstance(written, dict):
         return written
-    payload = SaidPayload(written)
-    payload.said = said
+    payload = ConvertedPayload(written)
+    payload.original = given
     return payload
 
 
-def value_of(said: Any) -> Any:
-    """A value as JSON values, as its own type reads them: by alias, without what is computed, with secrets.
+def value_of(given: Any) -> Any:
+    """Turn a value into JSON values as its type reads them: by alias, without what is computed, with secrets.
 
     Raises:
         InvalidJobError: it cannot be written as JSON.
     """
     try:
-        if isinstance(said, BaseModel):
-            written = said.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
+        if isinstance(given, BaseModel):
+            written = given.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
         else:
-            written = to_jsonable_python(said, by_alias=False, round_trip=True)
+            written = to_jsonable_python(given, by_alias=False, round_trip=True)
     except Exception as error:  # noqa: BLE001  (serializers of users)
         raise InvalidJobError({"payload": f"it is not JSON: {type(error).__name__}: {error}"}) from None
-    return _as_read(said, written)
+    return _as_read(given, written)
 
 
-def _as_read(said: Any, written: Any) -> Any:
+def _as_read(given: Any, written: Any) -> Any:
     """What was written of a value, with the names that validation wants, and with its secrets."""
-    if isinstance(said, RootModel):
-        return _as_read(said.root, written)
-    if isinstance(said, SecretStr | SecretBytes | Secret):
-        return to_jsonable_python(said.get_secret_value())
-    if isinstance(said, Mapping) and isinstance(written, dict) and len(said) == len(written):
-        pairs = zip(said.values(), written.items(), strict=True)
+    if isinstance(given, RootModel):
+        return _as_read(given.root, written)
+    if isinstance(given, SecretStr | SecretBytes | Secret):
+        return to_jsonable_python(given.get_secret_value())
+    if isinstance(given, Mapping) and isinstance(written, dict) and len(given) == len(written):
+        pairs = zip(given.values(), written.items(), strict=True)
         return {name: _as_read(value, item) for value, (name, item) in pairs}
-    if isinstance(said, _LISTS) and isinstance(written, list) and len(said) == len(written):
-        return [_as_read(value, item) for value, item in zip(said, written, strict=True)]
-    fields = _fields_of(said)
+    if isinstance(given, _LISTS) and isinstance(written, list) and len(given) == len(written):
+        return [_as_read(value, item) for value, item in zip(given, written, strict=True)]
+    fields = _fields_of(given)
     if fields is None or not isinstance(written, dict):
         return written
     read: dict[str, Any] = {}
     for name, item in written.items():
         if name in fields:
-            _put(read, fields[name], name, _as_read(getattr(said, name), item))
+            _put(read, fields[name], name, _as_read(getattr(given, name), item))
         else:
             read[name] = item
     return read
 
 
-def _fields_of(said: Any) -> Mapping[str, FieldInfo | None] | None:
-    if isinstance(said, BaseModel):
-        return type(said).model_fields
-    if isinstance(said, type) or not dataclasses.is_dataclass(said):
+def _fields_of(given: Any) -> Mapping[str, FieldInfo | None] | None:
+    if isinstance(given, BaseModel):
+        return type(given).model_fields
+    if isinstance(given, type) or not dataclasses.is_dataclass(given):
         return None
-    known: Mapping[str, FieldInfo] = getattr(type(said), "__pydantic_fields__", {})
-    return {field.name: known.get(field.name) for field in dataclasses.fields(said)}
+    known: Mapping[str, FieldInfo] = getattr(type(given), "__pydantic_fields__", {})
+    return {field.name: known.get(field.name) for field in dataclasses.fields(given)}
 
 
 def _put(read: dict[str, Any], field: FieldInfo | None, name: str, value: Any) -> None:
@@ -111,33 +111,36 @@ def _put(read: dict[str, Any], field: FieldInfo | None, name: str, value: Any) -
     read[name if alias is None else alias] = value
 
 
-def argument_lost(said: Any, read: Any, path: str) -> str | None:
-    """As `difference`, for one argument of a call: JSON values become what the annotation says."""
-    if _fields_of(said) is not None:
-        return difference(said, read, path)
-    is_json = said is None or isinstance(said, (str, int, float, list, tuple, dict))
-    return None if is_json or type(said) is type(read) else path
+def argument_lost(given: Any, read: Any, path: str) -> str | None:
+    """Return the path of an argument that its handler would not get as it was given; None: it gets it.
+
+    JSON values are not compared: they become what the handler's annotation says.
+    """
+    if _fields_of(given) is not None:
+        return difference(given, read, path)
+    is_json = given is None or isinstance(given, (str, int, float, list, tuple, dict))
+    return None if is_json or type(given) is type(read) else path
 
 
-def difference(said: Any, read: Any, path: str = "payload") -> str | None:
-    """Where what a handler would get is not what was said; None: nowhere.
+def difference(given: Any, read: Any, path: str = "payload") -> str | None:
+    """Return the path at which a handler would not get what was given; None: there is none.
 
     An object may be read as one of another class that has its fields.
     """
-    fields = _fields_of(said)
-    if type(said) is not type(read) and (fields is None or isinstance(said, RootModel)):
+    fields = _fields_of(given)
+    if type(given) is not type(read) and (fields is None or isinstance(given, RootModel)):
         return path
-    if isinstance(said, Mapping) and said.keys() == read.keys():
-        return _first((difference(value, read[key], f"{path}.{key}") for key, value in said.items()))
-    if isinstance(said, list | tuple | deque) and len(said) == len(read):
-        pairs = enumerate(zip(said, read, strict=True))
+    if isinstance(given, Mapping) and given.keys() == read.keys():
+        return _first((difference(value, read[key], f"{path}.{key}") for key, value in given.items()))
+    if isinstance(given, list | tuple | deque) and len(given) == len(read):
+        pairs = enumerate(zip(given, read, strict=True))
         return _first(difference(one, other, f"{path}[{place}]") for place, (one, other) in pairs)
     if fields is not None:
-        names = [*fields, *(getattr(said, "__pydantic_extra__", None) or ())]
-        return _first(difference(getattr(said, n), _field_of(read, n), f"{path}.{n}") for n in names)
+        names = [*fields, *(getattr(given, "__pydantic_extra__", None) or ())]
+        return _first(difference(getattr(given, n), _field_of(read, n), f"{path}.{n}") for n in names)
     # What has no equality of its own is never equal to what was read.
-    has_no_equality: Any = type(said).__eq__ is object.__eq__  # type: ignore[comparison-overlap]
-    return None if has_no_equality or said == read else path
+    has_no_equality: Any = type(given).__eq__ is object.__eq__  # type: ignore[comparison-overlap]
+    return None if has_no_equality or given == read else path
 
 
 def _field_of(read: Any, name: str) -> Any:
@@ -145,7 +148,7 @@ def _field_of(read: Any, name: str) -> Any:
 
 
 def not_finite(value: Any, path: str = "payload") -> str | None:
-    """Where a number is NaN or infinite, which JSON has no word for; None: nowhere."""
+    """Return the path of a number that is NaN or infinite, which JSON has no word for; None without one."""
     if isinstance(value, float):
         return None if math.isfinite(value) else path
     if isinstance(value, Mapping):

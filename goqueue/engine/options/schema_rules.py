@@ -10,17 +10,17 @@ UNIQUE_ITEMS = {"uniqueItems": True}
 
 
 def some_of(*names: str) -> dict[str, Any]:
-    """At least one of the members is given, and not null."""
+    """Require that at least one of the members is given, and not null."""
     return {"anyOf": [_given(name) for name in names]}
 
 
 def alternatives(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """Of each pair at most one is given, and not null."""
+    """Require that of each pair at most one is given, and not null."""
     return {"allOf": [{"not": {"allOf": [_given(first), _given(second)]}} for first, second in pairs]}
 
 
 def one_kind(first: tuple[str, ...], second: tuple[str, ...], *, optional: str) -> dict[str, Any]:
-    """All of the first group and none of the second are given, or the other way round.
+    """Require all of the first group and none of the second, or the other way round.
 
     Args:
         first: one group.

@@ -1,4 +1,4 @@
-"""What may be said about the uniqueness of a new job, and the key that it comes to."""
+"""The uniqueness of a new job: its options, and the key that they come to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CLIENT_END = "\x1f"
 
 
 def of_client(client: str, key: str) -> str:
-    """The key under which what a client calls `key` is kept: no two clients meet each other's.
+    """Return the key under which a client's `key` is kept, so that no two clients meet each other's.
 
     Args:
         client: the name of its API key; empty for all who have none.
@@ -42,13 +42,13 @@ def of_client(client: str, key: str) -> str:
 
 
 def without_client(key: str) -> str:
-    """What the client that has a key calls it."""
+    """Return the name that a client gave its key: `of_client` undone."""
     return key.rpartition(_CLIENT_END)[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unique:
-    """At most one job of its kind: a create that meets another one answers with that one.
+    """A demand that a job be the only one of its kind: a create that meets another answers with that one.
 
     Attributes:
         key: the whole key, whatever the job's type and queue; or
@@ -69,7 +69,7 @@ class Unique:
     debounce_max_seconds: float | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What is wrong with it: field, and what was expected."""
+        """Yield what is wrong with these options, each as a field and what was expected."""
         if (self.key is None) == (not self.fields):
             yield "unique", "expected either key or fields"
         elif self.key is not None and not _is_key(self.key):
@@ -88,7 +88,7 @@ class Unique:
             yield "unique.debounce_max_seconds", f"expected more than 0, at most {MAX_DELAY_SECONDS:g}"
 
     def rule(self, type_name: str, payload: Any) -> UniqueRule:
-        """The rule for a job of this type and payload (JSON values).
+        """Return the rule for a job of this type and payload (JSON values).
 
         Raises:
             InvalidJobError: the payload has not all of the fields.

@@ -1,4 +1,4 @@
-"""Why is a job not running? What was found out about it, turned into reasons and sentences. Pure Python.
+"""The answer to "why is this job not running?": facts, turned into reasons and sentences. Pure Python.
 
 `goqueue/insight/explain/fact_rows.py` finds the facts out; `explained` turns them into an answer.
 """

@@ -1,13 +1,13 @@
-"""From facts to the answer: which reasons hold, in which order, and when the job is expected to start."""
+"""The way from facts to the answer: the reasons that hold, in their order, and the expected start."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from goqueue.insight.explain.admission import expiring, limits, order
 from goqueue.insight.explain.facts import Facts
 from goqueue.insight.explain.reasons import Explanation, Reason, ReasonCode
 from goqueue.insight.explain.text import moment, quote, span
-from goqueue.insight.explain.turns import expiring, limits, order
 from goqueue.insight.explain.waits import of_running, stops, waits
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 
@@ -18,7 +18,7 @@ FORETOLD_DAYS = 366
 
 
 def explained(facts: Facts) -> Explanation:
-    """Why the job does not run, or what it does instead."""
+    """Explain from the facts why the job does not run, or what it does instead, and when it should start."""
     job = facts.job
     if job.status in FINAL_STATUSES:
         return Explanation(job.id, job.status, _of_finished(facts))

@@ -13,7 +13,7 @@ __all__ = ["explain_job"]
 
 
 def explain_job(database: Database, settings: Settings, job_id: int) -> Explanation:
-    """Why a job does not run, by the database of these settings.
+    """Explain why a job does not run, by the database of these settings.
 
     Raises:
         JobNotFoundError: there is no such job.

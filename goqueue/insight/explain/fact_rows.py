@@ -19,7 +19,7 @@ from goqueue.insight.explain.facts import (
     PARENTS_MAX,
     AttemptFacts,
     Blocker,
-    Crew,
+    EligibleWorkers,
     Facts,
     JobFacts,
     Parent,
@@ -32,7 +32,7 @@ from goqueue.insight.explain.rate_forecast_rows import rates_reached
 from goqueue.insight.explain.slot_holder_rows import key_of, limits_reached
 from goqueue.jobs import FINAL_STATUSES, QUARANTINE_QUEUE, AttemptOutcome, JobStatus
 from goqueue.limits.queue_setting_rows import limits_from_row, type_limits_from_row
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.scheduler.leadership_rows import is_led
 
 __all__ = ["explain", "explain_here"]
@@ -177,7 +177,7 @@ class Inquiry:
             attempt=self._attempt(job.id),
             queue=queue,
             type=limited,
-            crew=self._crew(job),
+            eligible=self._eligible(job),
             parents=self._parents(job.id) if job.status is JobStatus.BLOCKED else (),
             starts_per_second=starts_per_second(self.connection, job.queue, now),
         )
@@ -189,7 +189,7 @@ class Inquiry:
         key = key_of(connection, job.queue, job.concurrency_key)
         position = position_of(connection, job, by_key=queue.limits.by_key, weight=key.weight)
         facts = replace(facts, position=position, led=is_led(connection))
-        if job.admitted or not (queue.governed or facts.type):
+        if job.admitted or not (queue.limited or facts.type):
             return facts
         held, limits = limits_reached(connection, job, queue, key, facts.type)
         return replace(
@@ -212,20 +212,22 @@ class Inquiry:
         row = self._row(_TYPE, type=name)
         if row is None:
             return None
-        return TypeFacts(GovernedType(type_limits_from_row(row[:3]), row[3], row[4]), *row[5:])
+        return TypeFacts(TypeLimitState(type_limits_from_row(row[:3]), row[3], row[4]), *row[5:])
 
     def _attempt(self, job_id: int) -> AttemptFacts | None:
         row = self._row(_ATTEMPT, id=job_id)
         return AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2])) if row else None
 
-    def _crew(self, job: JobFacts) -> Crew:
+    def _eligible(self, job: JobFacts) -> EligibleWorkers:
         """Who would run it: one that runs alone does so on the quarantine."""
         runway = QUARANTINE_QUEUE if job.runs_alone else job.queue
         tried = job.unreadable_by if job.unreadable_until is not None else []
         row = self._row(_CREW, runway=runway, type=job.type, tried=tried, lease_seconds=self.lease_seconds)
         assert row is not None
         workers, threads, busy, dedicated, queues, quiet, ignorant, outdated = row
-        return Crew(runway, workers, threads, busy, dedicated, tuple(queues), quiet, ignorant, outdated)
+        return EligibleWorkers(
+            runway, workers, threads, busy, dedicated, tuple(queues), quiet, ignorant, outdated
+        )
 
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)

@@ -1,4 +1,4 @@
-"""What has to be known about a job to say why it does not run. One snapshot of the database."""
+"""The facts about a job that tell why it does not run: one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from goqueue.insight.explain.reasons import Explanation
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.limits.rules import GovernedType
+from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import QueueLimits, RateLimit
 
 #: The most parents of a blocked job that are told.
@@ -17,7 +17,7 @@ PARENTS_MAX = 20
 
 
 class JobFacts(NamedTuple):
-    """The job's row.
+    """The job's row, as it was at the moment of the question.
 
     Attributes:
         in_order: it has its place in the order of its queue (`rank`): the dispatcher saw that it is due.
@@ -59,12 +59,12 @@ class JobFacts(NamedTuple):
 
     @property
     def runs_alone(self) -> bool:
-        """Its workers died twice or more: it runs next by itself."""
+        """Whether the job runs next in a process of its own: its workers died twice or more in a row."""
         return self.quarantined and self.suspicion > 1
 
     @property
     def ends_at(self) -> datetime | None:
-        """No attempt starts after it."""
+        """The time after which no attempt starts; None where it may always start."""
         return min((time for time in (self.expires_at, self.deadline_at) if time is not None), default=None)
 
 
@@ -85,14 +85,14 @@ class AttemptFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """The queue's row, by PostgreSQL's clock.
+    """The row of the job's queue, by PostgreSQL's clock.
 
     Attributes:
         ramp: how far it has come after a pause or a slow-down, 0 to 1; None: it does not ramp up.
     """
 
     limits: QueueLimits = field(default_factory=QueueLimits)
-    governed: bool = False
+    limited: bool = False
     paused_at: datetime | None = None
     paused_until: datetime | None = None
     paused_by: str | None = None
@@ -104,9 +104,9 @@ class QueueFacts:
 
 
 class TypeFacts(NamedTuple):
-    """The row of a limited type."""
+    """The row of the job's type, which is limited."""
 
-    governed: GovernedType
+    limit_state: TypeLimitState
     changed_at: datetime | None = None
     reason: str | None = None
     cooldown_ends_at: datetime | None = None
@@ -122,7 +122,7 @@ class WorkerFacts(NamedTuple):
     heartbeat_at: datetime
 
 
-class Crew(NamedTuple):
+class EligibleWorkers(NamedTuple):
     """The live workers that can run a job and listen to its runway: its queue's, or where it runs alone.
 
     Attributes:
@@ -146,7 +146,7 @@ class Crew(NamedTuple):
 
     @property
     def free(self) -> int:
-        """Threads that hold no job."""
+        """The number of threads that hold no job."""
         return self.threads - self.busy
 
 
@@ -220,7 +220,7 @@ class Parent(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How many jobs come before it.
+    """The job's place in the order of its queue: how many jobs come before it.
 
     Attributes:
         ahead: exact below `counted_up_to`; where keys take turns, at most so many.
@@ -237,11 +237,11 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything together; what plays no part for a job of this status is left out.
+    """All facts about a job together; what plays no part for its status is left out.
 
     Attributes:
         now: PostgreSQL's time.
-        crew: who could run it; of one that runs alone, who serves the quarantine.
+        eligible: the workers that could run it; of one that runs alone, who serves the quarantine.
         parents: what a blocked job waits for.
         held: slots of its queue.
         starts_per_second: of the queue, over the last minute.
@@ -255,7 +255,7 @@ class Facts:
     queue: QueueFacts = field(default_factory=QueueFacts)
     type: TypeFacts | None = None
     worker: WorkerFacts | None = None
-    crew: Crew = field(default_factory=lambda: Crew(""))
+    eligible: EligibleWorkers = field(default_factory=lambda: EligibleWorkers(""))
     parents: tuple[Parent, ...] = ()
     blocker: Blocker | None = None
     limits: tuple[LimitFacts, ...] = ()

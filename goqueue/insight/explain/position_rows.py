@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from goqueue.db.fragments import READY, READY_OF_KEYS, SUSPECT_ALONE, SUSPECT_BESIDE
 from goqueue.db.statements import fetch_all, fetch_one
+from goqueue.insight.explain.admission import KEYS_COUNTED_UP_TO
 from goqueue.insight.explain.facts import JobFacts, Position
-from goqueue.insight.explain.turns import KEYS_COUNTED_UP_TO
 
 __all__ = ["COUNTED_UP_TO", "position_of", "starts_per_second"]
 

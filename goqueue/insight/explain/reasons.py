@@ -53,7 +53,7 @@ class ReasonCode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason.
+    """A reason why a job does not run, with its evidence.
 
     Attributes:
         message: a sentence for a human, without its full stop.
@@ -69,13 +69,13 @@ class Reason:
     waits: bool = False
 
     def as_document(self) -> dict[str, Any]:
-        """As the API writes it."""
+        """Return the reason as the API writes it in JSON."""
         return {"code": self.code.value, "message": self.message, "evidence": dict(self.evidence)}
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a job does not run, at the moment of the question.
+    """The explanation why a job does not run, at the moment of the question.
 
     Attributes:
         summary: one sentence.
@@ -95,7 +95,7 @@ class Explanation:
     rate_per_second: float | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """As the API writes it."""
+        """Return the explanation as the API writes it in JSON."""
         return {
             "job_id": self.job_id,
             "status": self.status.value,
@@ -107,7 +107,7 @@ class Explanation:
         }
 
     def as_text(self) -> str:
-        """As a human reads it on a terminal: the summary, then a line a reason."""
+        """Return the explanation as a human reads it on a terminal: the summary, then a line a reason."""
         lines = [self.summary]
         lines += [f"  {number}. {reason.code.value}: {reason.message}" for number, reason in self._numbered()]
         if self.ahead is not None:

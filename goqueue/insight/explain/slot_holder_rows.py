@@ -89,8 +89,8 @@ def _numbers(
             number = 1
         if number is not None:
             yield "key", job.concurrency_key, number
-    if limited is not None and limited.governed.limits.concurrency is not None:
-        yield "type", job.type, limited.governed.limits.concurrency
+    if limited is not None and limited.limit_state.limits.concurrency is not None:
+        yield "type", job.type, limited.limit_state.limits.concurrency
 
 
 def _held_by(connection: Connection, kind: str, parameters: dict[str, Any]) -> tuple[SlotHolder, ...]:

@@ -1,4 +1,4 @@
-"""How times, spans and numbers are written in sentences."""
+"""Times, spans and numbers as they are written in sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ QUOTE_CHARACTERS = 120
 
 
 def span(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 20 s`, `2 d 4 h`."""
+    """Write a span in its two largest units: `0.4 s`, `12 s`, `3 min 20 s`, `2 d 4 h`."""
     if seconds < 10:  # noqa: PLR2004  (one digit is worth a fraction)
         return f"{max(seconds, 0):.2g} s"
     rest = round(seconds)
@@ -24,17 +24,17 @@ def span(seconds: float) -> str:
 
 
 def moment(time: datetime) -> str:
-    """`2026-11-24 08:00:49 UTC`."""
+    """Write a time, which is in UTC, to the second: `2026-11-24 08:00:49 UTC`."""
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def count(number: int, noun: str, *, bound: int | None = None) -> str:
-    """`1 job`, `2 jobs`; `10,000 jobs or more` where counting stopped there."""
+    """Write a number and its noun: `1 job`, `2 jobs`; `10,000 jobs or more` where counting stopped there."""
     text = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
     return f"{text} or more" if bound is not None and number >= bound else text
 
 
 def quote(text: str) -> str:
-    """The first line, not too long."""
+    """Return the first line of a text, cut to `QUOTE_CHARACTERS`."""
     line = (text.strip().splitlines() or [""])[0]
     return line if len(line) <= QUOTE_CHARACTERS else line[: QUOTE_CHARACTERS - 1] + "…"

@@ -19,7 +19,7 @@ QUEUES_SHOWN = 50
 
 
 def of_running(facts: Facts) -> Iterator[Reason]:
-    """What a running job does."""
+    """Yield what a running job does: run, stop on request, or lie with a lost worker."""
     job, worker = facts.job, facts.worker
     since = job.begun_at or job.started_at or job.updated_at
     evidence: dict[str, Any] = {"since": since, "worker_id": job.worker_id, "attempt": job.attempts}
@@ -74,7 +74,7 @@ def _cancel_requested(facts: Facts) -> Reason:
 
 
 def waits(facts: Facts) -> Iterator[Reason]:
-    """What a job waits for that is its own: its time, or other jobs."""
+    """Yield what the job itself waits for: its time, or other jobs; or that it never starts."""
     job = facts.job
     if job.ends_at is not None and job.ends_at <= facts.now:
         yield Reason(
@@ -119,7 +119,7 @@ def _dependencies(facts: Facts) -> Reason:
 
 
 def kind_of_wait(outcome: AttemptOutcome | None, *, is_last: bool, spent: bool) -> str:
-    """Why a time lies in the future: `backoff`, `snooze`, or `run_at`.
+    """Tell why a job's time lies in the future: `backoff`, `snooze`, or `run_at`.
 
     Args:
         outcome: of the last attempt that has ended.
@@ -159,7 +159,7 @@ def _time(facts: Facts) -> Reason:
 
 
 def stops(facts: Facts) -> Iterator[Reason]:
-    """What stops its queue or its type altogether, and whether anybody would run it."""
+    """Yield what stops the job's queue or its type altogether, and that nobody would run it."""
     if facts.queue.paused_at is not None:
         yield _paused(facts)
     if facts.queue.throttled_until is not None:
@@ -170,7 +170,7 @@ def stops(facts: Facts) -> Iterator[Reason]:
             {"until": facts.queue.throttled_until, "queue": facts.job.queue},
             ends_at=facts.queue.throttled_until,
         )
-    if not facts.crew.workers:
+    if not facts.eligible.workers:
         yield _nobody(facts)
     yield from _breaker(facts)
     if facts.job.runs_alone:
@@ -209,25 +209,25 @@ def _paused(facts: Facts) -> Reason:
 
 def _nobody(facts: Facts) -> Reason:
     """Why nobody runs it: of the workers of its queue none can, or there is none."""
-    if facts.crew.outdated:
+    if facts.eligible.outdated:
         return _unreadable(facts)
-    return _unknown_type(facts) if facts.crew.ignorant else _no_worker(facts)
+    return _unknown_type(facts) if facts.eligible.ignorant else _no_worker(facts)
 
 
 def _unknown_type(facts: Facts) -> Reason:
-    job, crew = facts.job, facts.crew
+    job, eligible = facts.job, facts.eligible
     return Reason(
         ReasonCode.UNKNOWN_TYPE,
         f"no live worker knows the type {job.type!r}; "
-        f"{count(crew.ignorant, 'worker')} that {_listen(crew.ignorant)} to the queue {crew.runway!r} "
-        f"{'does' if crew.ignorant == 1 else 'do'} not: it waits for one that does",
-        {"type": job.type, "queue": crew.runway, "workers": crew.ignorant},
+        f"{count(eligible.ignorant, 'worker')} that {_listen(eligible.ignorant)} to the queue "
+        f"{eligible.runway!r} {'does' if eligible.ignorant == 1 else 'do'} not: it waits for one that does",
+        {"type": job.type, "queue": eligible.runway, "workers": eligible.ignorant},
         waits=True,
     )
 
 
 def _unreadable(facts: Facts) -> Reason:
-    job, crew = facts.job, facts.crew
+    job, eligible = facts.job, facts.eligible
     assert job.unreadable_until is not None
     return Reason(
         ReasonCode.UNREADABLE_PAYLOAD,
@@ -236,7 +236,7 @@ def _unreadable(facts: Facts) -> Reason:
         {
             "type": job.type,
             "schemas": list(job.unreadable_by),
-            "workers": crew.outdated,
+            "workers": eligible.outdated,
             "error": job.error,
             "until": job.unreadable_until,
         },
@@ -249,16 +249,16 @@ def _listen(workers: int) -> str:
 
 
 def _no_worker(facts: Facts) -> Reason:
-    crew = facts.crew
-    served = ", ".join(crew.queues[:QUEUES_SHOWN])
-    others = f"live workers listen to: {served}" if crew.queues else "there is no live worker at all"
-    evidence: dict[str, Any] = {"queue": crew.runway, "served_queues": list(crew.queues)}
-    if crew.quiet:
-        others = f"{count(crew.quiet, 'worker')} that did were told to take no more jobs"
-        evidence["quiet_workers"] = crew.quiet
+    eligible = facts.eligible
+    served = ", ".join(eligible.queues[:QUEUES_SHOWN])
+    others = f"live workers listen to: {served}" if eligible.queues else "there is no live worker at all"
+    evidence: dict[str, Any] = {"queue": eligible.runway, "served_queues": list(eligible.queues)}
+    if eligible.quiet:
+        others = f"{count(eligible.quiet, 'worker')} that did were told to take no more jobs"
+        evidence["quiet_workers"] = eligible.quiet
     return Reason(
         ReasonCode.NO_WORKER,
-        f"no live worker listens to the queue {crew.runway!r}; {others}",
+        f"no live worker listens to the queue {eligible.runway!r}; {others}",
         evidence,
         waits=True,
     )
@@ -266,9 +266,9 @@ def _no_worker(facts: Facts) -> Reason:
 
 def _breaker(facts: Facts) -> Iterator[Reason]:
     limited = facts.type
-    if limited is None or limited.governed.limits.breaker is None or facts.job.admitted:
+    if limited is None or limited.limit_state.limits.breaker is None or facts.job.admitted:
         return
-    limits, probes = limited.governed.limits, limited.governed.probes
+    limits, probes = limited.limit_state.limits, limited.limit_state.probes
     evidence: dict[str, Any] = {"type": facts.job.type, "since": limited.changed_at, "reason": limited.reason}
     why = f" ({quote(limited.reason)})" if limited.reason else ""
     if limits.state is BreakerState.OPEN:
@@ -281,7 +281,7 @@ def _breaker(facts: Facts) -> Iterator[Reason]:
             ends_at=ends,
         )
     elif limits.state is BreakerState.HALF_OPEN:
-        let_in = limited.governed.probes_let_in
+        let_in = limited.limit_state.probes_let_in
         yield Reason(
             ReasonCode.BREAKER_HALF_OPEN,
             f"the circuit breaker of the type {facts.job.type!r} is half-open{why}: {let_in} of {probes} "
@@ -297,20 +297,20 @@ def _suspected(facts: Facts) -> Reason:
         ReasonCode.SUSPECTED,
         "its worker process died while it ran, and that may have been its doing: it runs again beside other "
         "jobs, before them, as soon as a worker process has a free thread and runs no other suspect",
-        {"worker_deaths": total, "workers": facts.crew.workers},
+        {"worker_deaths": total, "workers": facts.eligible.workers},
         waits=True,
     )
 
 
 def _quarantined(facts: Facts) -> Reason:
-    job, crew = facts.job, facts.crew
+    job, eligible = facts.job, facts.eligible
     total = facts.attempt.deaths if facts.attempt else 0
     served_by = None
     who = "nobody serves the quarantine now"
-    if crew.workers:
-        served_by = "dedicated" if crew.dedicated else "idle_process"
+    if eligible.workers:
+        served_by = "dedicated" if eligible.dedicated else "idle_process"
         who = "a worker process that serves nothing else takes it"
-        if not crew.dedicated:
+        if not eligible.dedicated:
             who = "it starts when a worker process holds no other job"
     return Reason(
         ReasonCode.QUARANTINED,
@@ -321,7 +321,7 @@ def _quarantined(facts: Facts) -> Reason:
             "lonely_deaths": job.deaths,
             "max_deaths": facts.max_deaths,
             "served_by": served_by,
-            "workers": crew.workers,
+            "workers": eligible.workers,
         },
         waits=True,
     )

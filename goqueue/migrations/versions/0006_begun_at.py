@@ -1,4 +1,4 @@
-"""When a running job began: what was claimed and waits for a thread is told from what runs.
+"""The time at which a running job began: what was claimed and waits for a thread is told from what runs.
 
 The release before this one runs on this schema: the column may be NULL.
 

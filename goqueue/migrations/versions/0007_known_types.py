@@ -1,4 +1,4 @@
-"""Which job types each worker process can run, and jobs whose payload one of them could not read.
+"""The job types that each worker process can run, and the jobs whose payload one could not read.
 
 The reasons stand in `goqueue/models`. The release before this one runs on this schema: every new column may be
 NULL, which says of a worker that it did not tell.

@@ -1,4 +1,4 @@
-"""Who may be next in a queue whose keys take turns: the ring of keys, searched from where it was left."""
+"""The search for jobs that may be next where keys take turns: along their ring, from where it stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from goqueue.limits import candidate_rows as candidate_store
 from goqueue.limits.admission_rows import OpenQueue
 from goqueue.limits.candidate_rows import Runnable
 from goqueue.limits.queue_rates import QueueRates
-from goqueue.limits.rules import KEYLESS, Budget, Candidate, Turns
+from goqueue.limits.rules import KEYLESS, Budget, Candidate, FairShare
 from goqueue.limits.settings import KeyLimits, OnConflict
 
 #: The most keys that one round looks at, beside those that have no slot left.
@@ -28,7 +28,7 @@ KEYLESS_REST = 10
 
 @dataclass(slots=True)
 class Round:
-    """What a search goes by: the queue as it is now, and what its limits still allow.
+    """The base of a search: the queue as it is now, and what its limits still allow.
 
     Attributes:
         skipped: types of which no job can be let in.
@@ -44,21 +44,21 @@ class Round:
 
 
 @dataclass(slots=True)
-class TurnSearch:
-    """Searches the ring of a queue's keys.
+class FairShareSearch:
+    """A search along the ring of a queue's keys, which goes on from round to round.
 
     Attributes:
-        turns: whose turn it is; moved on here past keys that have nothing to let in.
+        fair_share: whose turn it is; moved on here past keys that have nothing to let in.
         keyless_at: when jobs without a key are looked for again.
     """
 
     queue: str
     rates: QueueRates
-    turns: Turns
+    fair_share: FairShare
     keyless_at: float = 0.0
 
     def find(self, now: Round, count: int) -> dict[str, list[Candidate]]:
-        """The jobs that may be next, by key in the order of the ring, until `count` of them may be let in.
+        """Find the jobs that may be next, by key in the order of the ring, until `count` may be let in.
 
         Keys that cannot move may be many (a closed type, a rate that is used up, an oldest job that is held
         up): the search goes on behind them, and in the next round where it stopped in this one.
@@ -80,15 +80,15 @@ class TurnSearch:
 
     def _ring(self, now: Round, count: int) -> tuple[list[str], bool]:
         """The next keys, from the one whose visit is not over, or from the one behind it; whether all are."""
-        names = candidate_store.ring(now.connection, self.queue, after=self.turns.last, count=count)
+        names = candidate_store.ring(now.connection, self.queue, after=self.fair_share.last, count=count)
         is_whole = len(names) < count
         if self._is_visiting:
-            names = [self.turns.last, *(name for name in names if name != self.turns.last)]
+            names = [self.fair_share.last, *(name for name in names if name != self.fair_share.last)]
         return names, is_whole
 
     @property
     def _is_visiting(self) -> bool:
-        return bool(self.turns.left) and self.turns.last != KEYLESS
+        return bool(self.fair_share.left) and self.fair_share.last != KEYLESS
 
     def _heads(self, now: Round, names: Sequence[str], count: int) -> dict[str, list[Candidate]]:
         if not names:
@@ -123,12 +123,12 @@ class TurnSearch:
         """By the order of the ring; jobs without a key share a turn, which comes where it begins anew."""
         visited = names[: int(self._is_visiting)]
         rest = names[len(visited) :]
-        behind = [name for name in rest if name > self.turns.last]
+        behind = [name for name in rest if name > self.fair_share.last]
         around = rest[len(behind) :]
         if is_whole or around:
             found = found | {KEYLESS: self._keyless(now, count)}
         if is_idle and not is_whole and not found.get(KEYLESS):
-            self.turns.last, self.turns.left = names[-1], 0
+            self.fair_share.last, self.fair_share.left = names[-1], 0
         order = [*visited, *behind, KEYLESS, *around]
         return {name: found[name] for name in order if found.get(name)}
 

@@ -1,4 +1,4 @@
-"""What becomes of a queue at its present rates: it empties in some time, or it does not. Pure."""
+"""The forecast of a queue at its present rates: it empties in some time, or it does not. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 import math
 from dataclasses import dataclass
 
-__all__ = ["Course", "Outlook", "outlook"]
+__all__ = ["Course", "Forecast", "forecast"]
 
 #: What ends so soon at the present rate is no backlog: jobs always wait for a moment.
 _SHORT_SECONDS = 10
@@ -22,7 +22,7 @@ _LONGEST_SECONDS = 30 * 86_400
 
 
 class Course(enum.StrEnum):
-    """Where a queue goes.
+    """The course that a queue takes.
 
     idle: nothing waits, nothing runs, and nothing ends.
     works: nothing waits, and what runs has not ended yet.
@@ -48,8 +48,8 @@ class Course(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """The course of a queue.
+class Forecast:
+    """A forecast of the course that a queue takes.
 
     Attributes:
         seconds: until it is empty, if it empties.
@@ -59,28 +59,28 @@ class Outlook:
     seconds: float | None = None
 
 
-def outlook(
+def forecast(
     ready: int,
     *,
     ends_per_second: float,
     arrivals_per_second: float,
     running: int = 0,
     held_by: Course | None = None,
-) -> Outlook:
-    """Where a queue goes in which so many jobs wait, at these rates.
+) -> Forecast:
+    """Forecast the course of a queue in which so many jobs are ready, at these rates.
 
     `held_by` is why none of those that are next may start now: the rates are of what was before then.
     """
     if ready and held_by is not None:
-        return Outlook(held_by)
+        return Forecast(held_by)
     if not ends_per_second:
-        return Outlook(Course.STANDS if ready else Course.WORKS if running else Course.IDLE)
+        return Forecast(Course.STANDS if ready else Course.WORKS if running else Course.IDLE)
     if ready / ends_per_second < _SHORT_SECONDS:
-        return Outlook(Course.KEEPS_UP)
+        return Forecast(Course.KEEPS_UP)
     won = ends_per_second - arrivals_per_second
     if won <= ends_per_second * _STEADY_PART or ready / won > _LONGEST_SECONDS:
-        return Outlook(Course.GROWS)
-    return Outlook(Course.EMPTIES, _rounded(ready / won))
+        return Forecast(Course.GROWS)
+    return Forecast(Course.EMPTIES, _rounded(ready / won))
 
 
 def _rounded(seconds: float) -> float:

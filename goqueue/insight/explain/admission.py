@@ -24,7 +24,7 @@ HOLDERS_SHOWN = 5
 
 
 def limits(facts: Facts) -> Iterator[Reason]:
-    """What keeps a job out that is due and was not let in."""
+    """Yield the limits that keep out a job which is due and was not let in."""
     if facts.blocker is not None:
         yield _key_blocked(facts)
     for limit in facts.limits:
@@ -32,7 +32,7 @@ def limits(facts: Facts) -> Iterator[Reason]:
     for rate in facts.rates:
         yield _rate_limited(facts, rate)
     queue = facts.queue
-    slots = ramped_slots(facts.crew.threads, queue.ramp)
+    slots = ramped_slots(facts.eligible.threads, queue.ramp)
     if queue.ramp is not None and facts.held >= slots:
         yield Reason(
             ReasonCode.RAMPING,
@@ -117,14 +117,14 @@ def _rate_limited(facts: Facts, rate: RateFacts) -> Reason:
 
 
 def order(facts: Facts) -> Iterator[Reason]:
-    """Its place in the order, or that it is on its way; the last reasons there can be."""
+    """Yield why a job that may start has not: its place in the order, or that it is on its way."""
     seconds = _ready_seconds(facts)
-    crew, ahead = facts.crew, facts.position is not None and facts.position.ahead > 0
+    eligible, ahead = facts.eligible, facts.position is not None and facts.position.ahead > 0
     if _is_overlooked(facts, seconds, ahead=ahead):
         yield _not_dispatched(facts, seconds)
     if ahead:
         yield _ahead(facts)
-    elif crew.free <= 0 and crew.workers:
+    elif eligible.free <= 0 and eligible.workers:
         yield _workers_busy(facts)
     elif seconds <= DISPATCHED_WITHIN_SECONDS:
         yield _starting(facts, seconds)
@@ -132,12 +132,12 @@ def order(facts: Facts) -> Iterator[Reason]:
 
 def _is_overlooked(facts: Facts, seconds: float, *, ahead: bool) -> bool:
     """Whether it could have started long ago. Where jobs start all the time, those ahead are the reason."""
-    if seconds <= DISPATCHED_WITHIN_SECONDS or not facts.crew.workers:
+    if seconds <= DISPATCHED_WITHIN_SECONDS or not facts.eligible.workers:
         return False
     stands = not facts.starts_per_second
     if ahead and not stands:
         return False
-    return facts.crew.free > 0 or (facts.led is False and stands)
+    return facts.eligible.free > 0 or (facts.led is False and stands)
 
 
 def _ready_seconds(facts: Facts) -> float:
@@ -146,7 +146,7 @@ def _ready_seconds(facts: Facts) -> float:
 
 
 def _not_dispatched(facts: Facts, seconds: float) -> Reason:
-    free = max(0, facts.crew.free)
+    free = max(0, facts.eligible.free)
     why = (
         f"{count(free, 'worker thread')} could run it, and a scheduler leads: its dispatcher is behind, or "
         "Redis does not bring the job to a worker"
@@ -173,8 +173,8 @@ def _ahead(facts: Facts) -> Reason:
     evidence: dict[str, Any] = {
         "ahead": position.ahead,
         "counted_up_to": position.counted_up_to,
-        "threads": facts.crew.threads,
-        "busy": facts.crew.busy,
+        "threads": facts.eligible.threads,
+        "busy": facts.eligible.busy,
         "rate_per_second": facts.starts_per_second,
     }
     rate = f"the queue starts {facts.starts_per_second or 0:.3g} a second"
@@ -193,12 +193,12 @@ def _ahead(facts: Facts) -> Reason:
 
 
 def _workers_busy(facts: Facts) -> Reason:
-    crew = facts.crew
+    eligible = facts.eligible
     return Reason(
         ReasonCode.WORKERS_BUSY,
-        f"it is next, and waits for a free thread: {crew.busy} jobs keep the {crew.threads} threads of "
-        f"{count(crew.workers, 'live worker')} busy",
-        {"workers": crew.workers, "threads": crew.threads, "busy": crew.busy},
+        f"it is next, and waits for a free thread: {eligible.busy} jobs keep the {eligible.threads} threads "
+        f"of {count(eligible.workers, 'live worker')} busy",
+        {"workers": eligible.workers, "threads": eligible.threads, "busy": eligible.busy},
     )
 
 
@@ -212,7 +212,7 @@ def _starting(facts: Facts, seconds: float) -> Reason:
 
 
 def expiring(facts: Facts) -> Iterator[Reason]:
-    """A note: until when it has to start."""
+    """Yield a note of the time until which the job has to start, if there is one."""
     job, ends = facts.job, facts.job.ends_at
     if ends is not None and ends > facts.now:
         seconds = (ends - facts.now).total_seconds()
