@@ -31,8 +31,7 @@ from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.observability import metrics
-from goqueue.scheduler.parts import Parts
-from goqueue.scheduler.service import Counts
+from goqueue.scheduler.service import Counts, Service
 
 log = structlog.get_logger(__name__)
 
@@ -128,14 +127,13 @@ class QueueState:
             self.frontier = None
 
 
-class Dispatcher:
+class Dispatcher(Service):
     """Pushes ready rows of every queue. One runs at a time; two would only do the work twice."""
 
     name = "dispatcher"
 
     def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
-        self._settings = settings
-        self._database = database
+        super().__init__(settings, database, time.sleep)
         self._runway = runway
         self._queues: dict[str, QueueState] = {}
         self._looks = ReadyLooks()
@@ -148,8 +146,6 @@ class Dispatcher:
         #: Queues in which jobs of governed types were seen.
         self._mixed: set[str] = set()
         self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
-        #: What fails for itself: steps of a round, and the reading and the push of each queue.
-        self.parts = Parts(self.name)
         self._gates_are_fresh = False
         self._rest = settings.dispatch_busy_seconds
 
@@ -192,7 +188,7 @@ class Dispatcher:
         moves = counts["pushed"] or counts["due"] or counts["admitted"]
         busy, idle = self._settings.dispatch_busy_seconds, self._settings.dispatch_idle_seconds
         self._rest = busy if moves else min(idle, self._rest * 1.5 + 0.001)
-        time.sleep(self._rest)
+        self._pause(self._rest)
 
     def _is_due(self, task: str, every_seconds: float) -> bool:
         """Whether a task that is not for every round is due, and if so, note that it is done now."""

@@ -143,7 +143,7 @@ class SchedulerProcess:
             self._dispatcher,
             Rescuer(settings, database, ending.wait, self._runway),
             Expirer(settings, database, ending.wait),
-            Releaser(settings, database, self._runway, ending.wait),
+            Releaser(settings, database, ending.wait, self._runway),
             Pauses(settings, database, ending.wait, self._wake_dispatcher),
             Breakers(settings, database, ending.wait, self._wake_dispatcher),
             BulkOperator(settings, database, ending.wait),

@@ -124,7 +124,7 @@ def test_a_locked_row_stops_no_other_expiry(
 def sweep(settings: Settings, database: Database) -> None:
     """One walk of the releaser."""
     runway = Runway(settings)
-    Releaser(settings, database, runway, time.sleep).run_once()
+    Releaser(settings, database, time.sleep, runway).run_once()
     runway.close()
 
 

@@ -241,7 +241,7 @@ def test_no_loop_is_stopped_by_a_row(
         Dispatcher(settings, unchecked, runway),
         Rescuer(settings, unchecked, pause),
         Expirer(settings, unchecked, pause),
-        Releaser(settings, unchecked, runway, pause),
+        Releaser(settings, unchecked, pause, runway),
         Pauses(settings, unchecked, pause, bool),
         Roller(settings, unchecked, pause),
         Cleaner(settings, unchecked, pause),
