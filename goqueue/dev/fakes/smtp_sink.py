@@ -32,7 +32,7 @@ class ReceivedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _RecipientRule:
     """The answer to recipients that match, for the first `times` of each recipient (None: always)."""
 
     pattern: str
@@ -104,11 +104,11 @@ class SmtpSink:
 
     def refuse(self, pattern: str, code: int = 550) -> None:
         """Refuse for good every recipient that matches the shell pattern (`*@example.com`)."""
-        self._mailbox.add(_Rule(pattern, f"{code} 5.1.1 no such recipient"))
+        self._mailbox.add(_RecipientRule(pattern, f"{code} 5.1.1 no such recipient"))
 
     def defer(self, pattern: str, *, times: int | None = None, code: int = 451) -> None:
         """Put off every recipient that matches the shell pattern, the first `times` of each, or always."""
-        self._mailbox.add(_Rule(pattern, f"{code} 4.2.0 try again later", times))
+        self._mailbox.add(_RecipientRule(pattern, f"{code} 4.2.0 try again later", times))
 
     def start(self) -> Self:
         """Bind and serve; returns when connections are accepted.
@@ -228,10 +228,10 @@ class _Mailbox:
         self.received: list[ReceivedMessage] = []
         self._login_required = login_required
         self._keep_content = keep_content
-        self._rules: list[_Rule] = []
-        self._attempts: Counter[tuple[_Rule, str]] = Counter()
+        self._rules: list[_RecipientRule] = []
+        self._attempts: Counter[tuple[_RecipientRule, str]] = Counter()
 
-    def add(self, rule: _Rule) -> None:
+    def add(self, rule: _RecipientRule) -> None:
         with self.lock:
             self._rules.insert(0, rule)  # the latest rule wins
 
