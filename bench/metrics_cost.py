@@ -15,7 +15,7 @@ from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.observability import metrics
 from goqueue.observability.shared_metrics import SharedMetrics
-from goqueue.worker.health import Beats
+from goqueue.worker.health import Heartbeats
 from goqueue.worker.outcomes import count_outcomes
 
 JOBS = 100_000
@@ -33,10 +33,10 @@ def main() -> None:
     for size in BATCHES:
         before, now = plain[size]
         print(f"{size:5} · {before:.2f} · {now:.2f} · {shared[size]:.2f}")
-    beats = Beats()
+    heartbeats = Heartbeats()
     started = time.thread_time()
     for _ in range(JOBS):
-        beats.turn("email")
+        heartbeats.turn("email")
     print(f"a beat costs {(time.thread_time() - started) / JOBS * 1e6:.2f} µs")
 
 

@@ -18,7 +18,7 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.dispatch.limited_queues import LimitedQueues
 from goqueue.dispatch.ready_looks import DueLooks, ReadyLooks
 from goqueue.dispatch.type_routes import TypeRoutes
 from goqueue.engine import queue_rows as queue_store
@@ -141,9 +141,9 @@ class Dispatcher(Service):
         self._routes = TypeRoutes()
         self._lanes_look_at = 0.0
         self._lanes_are_full = False
-        self._governed = GovernedQueues(settings, database, runway, self._routes)
-        self._governed_types: set[str] = set()
-        #: Queues in which jobs of governed types were seen.
+        self._limited = LimitedQueues(settings, database, runway, self._routes)
+        self._limited_types: set[str] = set()
+        #: Queues in which jobs of limited types were seen.
         self._mixed: set[str] = set()
         self._next: dict[str, float] = {"sweep": time.monotonic() + SWEEP_SECONDS}
         self._gates_are_fresh = False
@@ -160,7 +160,7 @@ class Dispatcher(Service):
             counts["due"] = run("make due", self._make_due, 0)
             counts["suspects"] = run("suspects", self._push_suspects, 0)
             counts["suspects"] += run("quarantine", self._quarantine, 0)
-        run("admission", partial(self._governed.run, counts), None)
+        run("admission", partial(self._limited.run, counts), None)
         self._refill(counts)
         if self._is_due("set_aside", SET_ASIDE_SECONDS):
             counts["set_aside"] = run("set aside", self._set_aside, 0)
@@ -180,7 +180,7 @@ class Dispatcher(Service):
     def pause(self, counts: Counts) -> None:
         """A moment while a backlog moves, longer while it stands; without one, until a submit asks."""
         backlog = self._lanes_are_full or any(state.backlog for state in self._queues.values())
-        if not self._governed.backlog and not backlog:
+        if not self._limited.backlog and not backlog:
             if self._runway.wait_for_wake(self._settings.dispatch_idle_seconds):
                 # It may be a queue that was resumed, or whose limits were changed.
                 self._next["workers"] = 0.0
@@ -199,20 +199,20 @@ class Dispatcher(Service):
         return True
 
     def _count_workers(self) -> None:
-        """Learn which queues there are, which are governed, and how long the runway of each is at least."""
+        """Learn which queues there are, which are limited, and how long the runway of each is at least."""
         with self._database.autocommit() as connection:
             queues = {queue.name for queue in queue_store.list_all(connection) if not queue.is_closed}
-            governed = set(queue_settings.governed_names(connection))
-            self._governed_types = admission_store.governed_types(connection)
+            limited = set(queue_settings.governed_names(connection))
+            self._limited_types = admission_store.governed_types(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
             changed = self._routes.learn(connection, lease_seconds=self._settings.lease_seconds)
-        if not self._governed_types:
+        if not self._limited_types:
             self._mixed.clear()
-        governed |= self._mixed & queues
-        self._governed.learn(governed, threads)
+        limited |= self._mixed & queues
+        self._limited.learn(limited, threads)
         known, self._queues = self._queues, {}
         ceiling = self._settings.runway_max
-        for name in queues - governed:
+        for name in queues - limited:
             floor = min(ceiling, max(self._settings.runway_min, 2 * threads.get(name, 0)))
             state = known.get(name) or QueueState(floor, ceiling, floor)
             state.floor = floor
@@ -253,8 +253,8 @@ class Dispatcher(Service):
         wanted = {queue: self._routes.wanted(queue, want) for queue, want in wanted.items()}
         foreign = set()
         for queue, rows in self._read(wanted).items():
-            if self._governed_types and any(row.type in self._governed_types for row in rows):
-                self._govern(queue)
+            if self._limited_types and any(row.type in self._limited_types for row in rows):
+                self._limit(queue)
             elif not wanted[queue].sorted and self._routes.has_foreign(queue, rows):
                 self._routes.sort(queue)
                 foreign.add(queue)
@@ -305,8 +305,8 @@ class Dispatcher(Service):
         with self._database.autocommit() as connection:
             return self._looks.read(connection, wanted)
 
-    def _govern(self, queue: str) -> None:
-        """The queue holds jobs of a governed type: from now on they have to be let in."""
+    def _limit(self, queue: str) -> None:
+        """The queue holds jobs of a limited type: from now on they have to be let in."""
         self._mixed.add(queue)
         self._next["workers"] = 0.0
 
@@ -391,7 +391,7 @@ class Dispatcher(Service):
 
     def _sweep(self) -> int:
         """Drop what dead workers could not acknowledge; a paused queue's entries went with its pause."""
-        queues = [*self._queues, *self._governed.names, QUARANTINE_QUEUE]
+        queues = [*self._queues, *self._limited.names, QUARANTINE_QUEUE]
         return sum(self._runway.forget_older_than(queue, FORGET_SECONDS) for queue in queues)
 
 

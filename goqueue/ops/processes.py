@@ -48,7 +48,7 @@ class Command:
         name: what log lines call it.
         grace_seconds: how long it may take to end after SIGTERM.
         output: where its standard output and error go; None is where ours go.
-        notes: the folder in which a process that ends because an operator wanted it to leaves a note.
+        shutdown_reasons: the folder in which a process notes that it ends because an operator wants it to.
         folder: where it runs; None is where we do.
         account: who runs it; None is who we are.
         orphan_signal: what ends it when its owner is gone.
@@ -59,7 +59,7 @@ class Command:
     environment: dict[str, str]
     grace_seconds: float
     output: IO[bytes] | None = None
-    notes: Path | None = None
+    shutdown_reasons: Path | None = None
     folder: Path | None = None
     account: pwd.struct_passwd | None = None
     orphan_signal: Signals = SIGTERM

@@ -11,7 +11,7 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.runway.releases import push_released
+from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions import dependencies as dependency_store
 from goqueue.observability import metrics

@@ -10,7 +10,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.db.statements import current_time
 from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.runway.releases import push_to_front
+from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import cancellation

@@ -37,13 +37,13 @@ from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.observability.exception_reader import ExceptionReader, frames_of
 from goqueue.worker.claimed_ahead import ClaimedAhead
-from goqueue.worker.claims import Holdings, WorkerSlots
+from goqueue.worker.claims import ClaimedJobs, WorkerSlots
 from goqueue.worker.consumer import JobConsumer
 from goqueue.worker.execution import HarmfulFinalError, JobFunction
-from goqueue.worker.health import Beats
+from goqueue.worker.health import Heartbeats
 from goqueue.worker.interrupts import Interrupts
-from goqueue.worker.orders import Orders
 from goqueue.worker.process import WorkerProcess
+from goqueue.worker.received_commands import ReceivedCommands
 from goqueue.worker.recorder import Recorder
 from goqueue.worker.reporter import Reporter
 
@@ -81,22 +81,22 @@ class JobBroker(RedisBroker):
         self.database = Database(settings, application_name="goqueue")
         self.runway = Runway(settings)
         self.interrupts = Interrupts()
-        self.holdings = Holdings()
+        self.claimed_jobs = ClaimedJobs()
         self.reporter = Reporter(settings, self.database)
         self.recorder = Recorder(
-            settings, self.database, self.runway, self.holdings, flush_reports=self.reporter.flush
+            settings, self.database, self.runway, self.claimed_jobs, flush_reports=self.reporter.flush
         )
         self.slots = WorkerSlots(
             settings.worker_threads, ahead_seconds=settings.prefetch_seconds, ahead_max=settings.prefetch_max
         )
         #: What an operator wants of this worker process.
-        self.orders = Orders(settings)
+        self.received_commands = ReceivedCommands(settings)
         #: Set when the worker process shuts down: nothing is fetched any more.
         self.draining = threading.Event()
         #: What was claimed and has not begun.
         self.claimed_ahead = ClaimedAhead(self)
         #: When each consumer last turned.
-        self.beats = Beats()
+        self.heartbeats = Heartbeats()
         self.job_types: dict[str, JobType] = {}
         #: Former names of types: alias → name.
         self.aliases: dict[str, str] = {}
@@ -290,7 +290,7 @@ class JobBroker(RedisBroker):
         try:
             with self.database.autocommit() as connection:
                 return attempt_store.begin_unrepeatable(
-                    connection, current.id, current.fence, self.holdings.worker_id
+                    connection, current.id, current.fence, self.claimed_jobs.worker_id
                 )
         except DatabaseUnavailableError:
             return False

@@ -71,10 +71,10 @@ class ClaimedAhead:
     def __init__(self, broker: JobBroker) -> None:
         self._broker = broker
         self._interrupts = broker.interrupts
-        self._holdings = broker.holdings
+        self._claimed_jobs = broker.claimed_jobs
         self._slots = broker.slots
         self.returner = Returner(
-            broker.settings, broker.database, broker.runway, broker.holdings, broker.slots
+            broker.settings, broker.database, broker.runway, broker.claimed_jobs, broker.slots
         )
         #: What was claimed and no thread has taken.
         self.queue = WorkQueue(self.may_begin, lambda: broker.slots.runs_are_short)
@@ -186,10 +186,10 @@ class ClaimedAhead:
         queues = {current.claimed.queue for current in self._unbegun()}
         at = time.monotonic()
         with self._broker.database.autocommit() as connection:
-            self._view = _View(at, claim_store.changes(connection, self._holdings.worker_id, queues))
+            self._view = _View(at, claim_store.changes(connection, self._claimed_jobs.worker_id, queues))
 
     def _unbegun(self) -> list[CurrentJob]:
-        return [current for current in self._holdings.snapshot().values() if not current.started]
+        return [current for current in self._claimed_jobs.snapshot().values() if not current.started]
 
     # The thread that watches
 
@@ -260,7 +260,9 @@ class ClaimedAhead:
         }
         try:
             return any(
-                self._broker.runway.is_waited_for(runway, except_worker=self._holdings.worker_id, lane=lane)
+                self._broker.runway.is_waited_for(
+                    runway, except_worker=self._claimed_jobs.worker_id, lane=lane
+                )
                 for runway, lane in sorted(ways)
             )
         except RedisUnavailableError:
@@ -295,7 +297,7 @@ class ClaimedAhead:
         self._slots.note_stuck(self._count_stuck())
         begun = self._interrupts.newly_running(NOTE_SECONDS)
         count_begins(begun)
-        held = self._holdings.snapshot()
+        held = self._claimed_jobs.snapshot()
         self._begun |= {(current.id, current.fence): current for current in begun}
         self._begun = {key: current for key, current in self._begun.items() if key in held}
         if not self._begun:

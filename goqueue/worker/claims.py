@@ -33,7 +33,7 @@ SHORT_RUN_SECONDS = 0.0001
 STALE_SECONDS = 0.25
 
 
-class Holdings:
+class ClaimedJobs:
     """The jobs that this process claimed and has not recorded yet. Thread-safe.
 
     `remove` and `snapshot` are one operation of a dict each, which CPython does not interrupt; the lock is

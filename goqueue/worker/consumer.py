@@ -67,7 +67,7 @@ class JobConsumer(Consumer):
 
     def __next__(self) -> JobMessage | None:
         """The next claimed job; None after a while without one."""
-        self._broker.beats.turn(self._queue)
+        self._broker.heartbeats.turn(self._queue)
         if not self._claimed:
             try:
                 self._fetch_and_claim()
@@ -117,16 +117,16 @@ class JobConsumer(Consumer):
         broker = self._broker
         if self._is_seen_waiting and not (self._found_less and broker.slots.wait_for_room(0)):
             self._is_seen_waiting = False
-            broker.runway.wait_no_more(self._queue, broker.holdings.worker_id)
+            broker.runway.wait_no_more(self._queue, broker.claimed_jobs.worker_id)
 
     def _wait_for_room(self) -> bool:
         broker = self._broker
         block = broker.settings.fetch_block_seconds
-        may_fetch = broker.holdings.worker_id and broker.recorder.has_room()
+        may_fetch = broker.claimed_jobs.worker_id and broker.recorder.has_room()
         if self._is_closed() or not may_fetch:
             time.sleep(NOT_FETCHING_SECONDS)
             return False
-        if self._alone and broker.holdings.quarantine_is_served:
+        if self._alone and broker.claimed_jobs.quarantine_is_served:
             time.sleep(OUTAGE_PAUSE_SECONDS)
             return False
         if self._alone:
@@ -139,14 +139,14 @@ class JobConsumer(Consumer):
         Who runs alone may take this process along, and with it the outcomes that are not written yet: the
         jobs would count as taken along, though they had ended.
         """
-        if not len(self._broker.holdings):
+        if not len(self._broker.claimed_jobs):
             return True
         time.sleep(RECORDING_SECONDS)
         return False
 
     def _is_closed(self) -> bool:
         """Whether this process takes no more jobs: they stay on the runway, for others."""
-        return self._broker.draining.is_set() or self._broker.orders.is_quiet
+        return self._broker.draining.is_set() or self._broker.received_commands.is_quiet
 
     def _fetch(self) -> Fetched:
         """Entries; suspects come first, one at a time in a process."""
@@ -167,7 +167,7 @@ class JobConsumer(Consumer):
         take = partial(
             self._broker.runway.take, self._queue, count, signature=self._broker.known_types.signature
         )
-        waits_as = self._broker.holdings.worker_id if self._found_less else None
+        waits_as = self._broker.claimed_jobs.worker_id if self._found_less else None
         if self._alone or not slots.has_suspect:
             return take(block_seconds=block_seconds, suspects=not self._alone, waits_as=waits_as)
         if slots.suspect_seconds > SHORT_SUSPECT_SECONDS:
@@ -212,7 +212,7 @@ class JobConsumer(Consumer):
         slots = self._broker.slots
         if not slots.take_all():
             return False
-        if len(self._broker.holdings):
+        if len(self._broker.claimed_jobs):
             # Another queue's job came and went between the look and this.
             slots.give_back()
             return False
@@ -225,7 +225,7 @@ class JobConsumer(Consumer):
             claimed = self._claim_rows(messages)
             failpoints.hit("after_claim")
         except BaseException:
-            self._broker.holdings.doubt()
+            self._broker.claimed_jobs.doubt()
             self._broker.claimed_ahead.doubt(self._queue, messages)
             slots.give_back(len(messages), suspect=suspect)
             raise
@@ -272,7 +272,7 @@ class JobConsumer(Consumer):
             return attempt_store.claim(
                 connection,
                 messages,
-                worker_id=broker.holdings.worker_id,
+                worker_id=broker.claimed_jobs.worker_id,
                 lease_seconds=broker.settings.lease_seconds,
                 known=broker.known_types,
             )
@@ -301,7 +301,7 @@ class JobConsumer(Consumer):
         broker = self._broker
         current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
         current.suspect, current.lane = fetched.suspects, fetched.lane
-        if self._broker.holdings.add(current):
+        if self._broker.claimed_jobs.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
         else:
             self._broker.slots.give_back(suspect=fetched.suspects)
@@ -313,11 +313,11 @@ class JobConsumer(Consumer):
             metrics.FETCHING_PAUSED.inc()
             log.warning("fetching_paused", runway=self._queue, error=str(error))
         self._outage = True
-        self._broker.beats.outages.add(self._queue)
+        self._broker.heartbeats.outages.add(self._queue)
         self._broker.draining.wait(OUTAGE_PAUSE_SECONDS)
 
     def _note_recovery(self) -> None:
         if self._outage:
             log.info("fetching_again", runway=self._queue)
-            self._broker.beats.outages.discard(self._queue)
+            self._broker.heartbeats.outages.discard(self._queue)
         self._outage = False

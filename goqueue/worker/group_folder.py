@@ -59,7 +59,7 @@ class GroupFolder:
         self._own: IO[bytes] | None = None
         self._server: IO[bytes] | None = None
 
-    def beat(self, sign: SignOfLife) -> None:
+    def heartbeat(self, sign: SignOfLife) -> None:
         """Leave a sign of life of this process. Its lock says that the process is there, however it ends."""
         if self._own is None:
             self._own = self._make_own()

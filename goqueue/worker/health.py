@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 _STATM = Path("/proc/self/statm")
 
@@ -64,7 +64,7 @@ def _is_zombie(pid: int) -> bool:
         return False
 
 
-class Beats:
+class Heartbeats:
     """One moment a consumer, by this machine's monotonic clock. Thread-safe: every step is one operation."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Beats:
         return min(self._turned.copy().values(), default=default)
 
 
-class Vitals:
+class WorkerHealth:
     """One thread that leaves signs of life, and listens for the group where no other process does.
 
     Raises:
@@ -102,7 +102,7 @@ class Vitals:
             Probes(self.live, self.ready, self._retire_dead),
         )
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def start(self) -> None:
         """Join the group."""
@@ -112,7 +112,7 @@ class Vitals:
     def stop(self) -> None:
         """Leave the group; what was counted stays."""
         self._stopping.set()
-        self._thread.join(BEAT_SECONDS + self._settings.redis_timeout_seconds)
+        self._thread.join(HEARTBEAT_SECONDS + self._settings.redis_timeout_seconds)
         self._port.close()
         self._folder.leave()
 
@@ -138,37 +138,37 @@ class Vitals:
     def _run(self) -> None:
         while True:
             try:
-                self._beat()
+                self._heartbeat()
                 if self._folder.may_serve():
                     self._port.tend()
                     self._retire_dead()
             except Exception:
                 log.exception("vitals_failed")
-            if self._stopping.wait(BEAT_SECONDS):
+            if self._stopping.wait(HEARTBEAT_SECONDS):
                 return
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         broker = self._broker
         metrics.RECORDER_PENDING.set(broker.recorder.pending)
         draining = broker.draining.is_set()
-        turned_at = broker.beats.oldest(self._started_at)
-        self._folder.beat(
+        turned_at = broker.heartbeats.oldest(self._started_at)
+        self._folder.heartbeat(
             SignOfLife(
                 turned_at,
                 ready=not draining and self._is_ready(),
                 draining=draining,
-                problem=broker.beats.problem,
+                problem=broker.heartbeats.problem,
             )
         )
 
     def _is_ready(self) -> bool:
         """Whether it has a lease, which was renewed in time, and its consumers reach both servers."""
-        holdings = self._broker.holdings
-        lease_age = time.monotonic() - holdings.renewed_at
+        claimed_jobs = self._broker.claimed_jobs
+        lease_age = time.monotonic() - claimed_jobs.renewed_at
         return (
-            bool(holdings.worker_id)
+            bool(claimed_jobs.worker_id)
             and lease_age < self._settings.lease_seconds
-            and not self._broker.beats.outages
+            and not self._broker.heartbeats.outages
         )
 
     def _retire_dead(self) -> None:

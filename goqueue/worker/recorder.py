@@ -20,7 +20,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.runway.releases import push_released, push_to_front
+from goqueue.engine.runway.released_dependants import push_released, push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import dependencies as dependency_store
@@ -28,7 +28,7 @@ from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.claims import Holdings
+from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.outcomes import KnownFailureKinds, OutcomeCounter, count_outcomes
 from goqueue.worker.pending_outcomes import PendingOutcomes
 from goqueue.worker.slow_downs import apply_slow_downs
@@ -53,7 +53,7 @@ class Recorder:
     """One thread that records the outcomes of this process.
 
     Args:
-        holdings: what this process holds; what is recorded leaves it.
+        claimed_jobs: what this process holds; what is recorded leaves it.
         flush_reports: writes what attempts logged, where it can: their last lines are there when they have
             ended.
     """
@@ -63,14 +63,14 @@ class Recorder:
         settings: Settings,
         database: Database,
         runway: Runway,
-        holdings: Holdings,
+        claimed_jobs: ClaimedJobs,
         *,
         flush_reports: Callable[[], object] = bool,
     ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
-        self._holdings = holdings
+        self._claimed_jobs = claimed_jobs
         self._flush_reports = flush_reports
         self._failure_kinds = KnownFailureKinds(database)
         self._outcomes = OutcomeCounter(database)
@@ -173,7 +173,7 @@ class Recorder:
 
     def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:
-            self._holdings.remove(message.current)
+            self._claimed_jobs.remove(message.current)
 
     def _write_patiently(self, outcomes: Sequence[Outcome], write: Write) -> Recorded:
         """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
@@ -237,7 +237,7 @@ class Recorder:
             recorded, released = dependency_store.record(
                 connection,
                 outcomes,
-                worker_id=self._holdings.worker_id,
+                worker_id=self._claimed_jobs.worker_id,
                 head_start_seconds=self._settings.priority_head_start_seconds,
             )
             self._insert_follow_ups(connection, recorded, follow_ups)
@@ -264,7 +264,7 @@ class Recorder:
         return attempt_store.record(
             connection,
             outcomes,
-            worker_id=self._holdings.worker_id,
+            worker_id=self._claimed_jobs.worker_id,
             head_start_seconds=self._settings.priority_head_start_seconds,
         )
 

@@ -13,7 +13,7 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.runway.releases import push_released
+from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import claims as claim_store
@@ -21,7 +21,7 @@ from goqueue.engine.transitions.attempts import GivenBack
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.claims import Holdings, Key, WorkerSlots
+from goqueue.worker.claims import ClaimedJobs, Key, WorkerSlots
 
 log = structlog.get_logger(__name__)
 
@@ -55,13 +55,13 @@ class Returner:
         settings: Settings,
         database: Database,
         runway: Runway,
-        holdings: Holdings,
+        claimed_jobs: ClaimedJobs,
         slots: WorkerSlots,
     ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
-        self._holdings = holdings
+        self._claimed_jobs = claimed_jobs
         self._slots = slots
         self._pending: deque[tuple[JobMessage, str]] = deque()
         self._doubts: list[_Doubt] = []
@@ -148,7 +148,7 @@ class Returner:
             returns = claim_store.give_back(
                 connection,
                 claims,
-                worker_id=self._holdings.worker_id,
+                worker_id=self._claimed_jobs.worker_id,
                 head_start_seconds=self._settings.priority_head_start_seconds,
             )
         failpoints.hit("after_give_back")
@@ -166,7 +166,7 @@ class Returner:
         messages = [message for message, _ in taken]
         by_way: dict[tuple[str, str], list[JobMessage]] = defaultdict(list)
         for message, reason in taken:
-            self._holdings.remove(message.current)
+            self._claimed_jobs.remove(message.current)
             by_way[message.runway, "" if reason == STOPPING else message.current.lane].append(message)
         try:
             for (runway, lane), those in by_way.items():
@@ -194,9 +194,9 @@ class Returner:
             # Given up first: a claim of these messages that was made since, and answered, is held and runs;
             # one that is answered while this is asked must not begin. What PostgreSQL does not know as
             # running was never claimed, and may be yet. Without an answer they stay given up.
-            given_up = self._holdings.give_up(doubt.claims)
+            given_up = self._claimed_jobs.give_up(doubt.claims)
             given_back = self._give_back(given_up)
-            self._holdings.expect(given_up - given_back.keys())
+            self._claimed_jobs.expect(given_up - given_back.keys())
             with self._lock:
                 self._doubts.remove(doubt)
                 left = doubt.claims - given_back.keys()

@@ -60,11 +60,11 @@ class ThreadWatch:
             except Exception:
                 log.exception("threads_not_looked_at")
         if not self._is_told:
-            self._broker.beats.problem = ""
+            self._broker.heartbeats.problem = ""
 
     def _look(self) -> None:
         dead = list(self._dead())
-        self._broker.beats.problem = f"has lost {', '.join(dead)}" if dead else self._blocked_loop()
+        self._broker.heartbeats.problem = f"has lost {', '.join(dead)}" if dead else self._blocked_loop()
         # In between it may have begun to drain, when threads do end.
         if dead and not self._is_told and not self._broker.draining.is_set():
             self._is_told = True

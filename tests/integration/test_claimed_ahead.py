@@ -98,7 +98,7 @@ def engine(broker: JobBroker) -> Iterator[Engine]:
     # Before the first fetch, which else would ask for no more than there are threads.
     broker.slots.observe(1e-4)
     with Engine(broker, dispatches=False) as engine:
-        wait_until(lambda: broker.holdings.worker_id, what="the lease")
+        wait_until(lambda: broker.claimed_jobs.worker_id, what="the lease")
         yield engine
         may_end.set()
 
@@ -165,7 +165,7 @@ def claim_by_hand(broker: JobBroker, jobs: list[Job]) -> list[JobMessage]:
 @pytest.fixture
 def idle(broker: JobBroker, make_job: JobFactory) -> JobBroker:
     """The process with a lease and without threads."""
-    broker.holdings.worker_id = make_job.worker_id
+    broker.claimed_jobs.worker_id = make_job.worker_id
     broker.slots.observe(1e-4)
     return broker
 
@@ -296,7 +296,7 @@ def test_a_pause_takes_back_what_has_not_begun(
     assert done < 60
     assert rows(engine.broker, "SELECT DISTINCT outcome FROM attempts") == [("completed",)]
     may_end.set()
-    wait_until(lambda: not engine.broker.holdings.snapshot(), what="the end of the long jobs")
+    wait_until(lambda: not engine.broker.claimed_jobs.snapshot(), what="the end of the long jobs")
     assert len(began) == done
 
 
@@ -349,7 +349,7 @@ def test_what_expires_before_it_begins_goes_back(idle: JobBroker, make_job: JobF
     assert not idle.claimed_ahead.may_begin(message)
     assert idle.claimed_ahead.returner.flush()
     assert rows(idle, "SELECT status, attempts, finished_at FROM jobs") == [("queued", 0, None)]
-    assert (idle.slots.held, idle.holdings.snapshot(), began) == (0, {}, [])
+    assert (idle.slots.held, idle.claimed_jobs.snapshot(), began) == (0, {}, [])
 
 
 @pytest.mark.parametrize("wish", ["pause", "cancel", "none"])
@@ -380,7 +380,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
         outage.setattr(claim_store, "give_back", _cut)
         assert not idle.claimed_ahead.may_begin(message)
         assert not idle.claimed_ahead.returner.flush()
-        assert len(idle.holdings.snapshot()) == 1
+        assert len(idle.claimed_jobs.snapshot()) == 1
     wait_until(idle.claimed_ahead.returner.flush, what="PostgreSQL")
     assert states(idle, [idle_job(message)]) == {("queued", 0, None)}
 
@@ -409,12 +409,12 @@ def test_a_lost_answer_to_a_return_runs_nothing_twice(idle: JobBroker, make_job:
     assert states(idle, jobs) == {("queued", 0, None)}
     with idle.database.autocommit() as connection:
         (again,) = attempt_store.claim(
-            connection, [(jobs[0].id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60
+            connection, [(jobs[0].id, 1)], worker_id=idle.claimed_jobs.worker_id, lease_seconds=60
         )
     wait_until(idle.claimed_ahead.returner.flush, what="the second time")
-    assert states(idle, jobs[:1]) == {("running", 1, idle.holdings.worker_id)}
+    assert states(idle, jobs[:1]) == {("running", 1, idle.claimed_jobs.worker_id)}
     assert again.fence == 2
-    assert (idle.slots.held, idle.holdings.snapshot()) == (0, {})
+    assert (idle.slots.held, idle.claimed_jobs.snapshot()) == (0, {})
 
 
 def test_a_lost_answer_to_a_claim_holds_nothing_up(idle: JobBroker, make_job: JobFactory) -> None:
@@ -437,7 +437,9 @@ def test_a_claim_that_is_made_late_goes_back_as_well(idle: JobBroker, make_job: 
     idle.claimed_ahead.doubt("default", [Message(job.id, 0)])
     assert idle.claimed_ahead.returner.flush()
     with idle.database.autocommit() as connection:
-        attempt_store.claim(connection, [(job.id, 0)], worker_id=idle.holdings.worker_id, lease_seconds=60)
+        attempt_store.claim(
+            connection, [(job.id, 0)], worker_id=idle.claimed_jobs.worker_id, lease_seconds=60
+        )
     wait_until(
         lambda: idle.claimed_ahead.returner.flush() and went_back(idle, [job]),
         what="the return",
@@ -497,7 +499,7 @@ def test_a_job_of_a_limited_queue_keeps_its_slot_and_its_rate(idle: JobBroker, m
     assert rows(idle, "SELECT fence, used_at FROM rate_grants") == [(1, None)]
     with idle.database.autocommit() as connection:
         assert attempt_store.claim(
-            connection, [(job.id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60
+            connection, [(job.id, 1)], worker_id=idle.claimed_jobs.worker_id, lease_seconds=60
         )
 
 
@@ -604,7 +606,7 @@ def test_a_doubt_takes_back_no_claim_that_was_made_later(
     push(engine.broker, [job])
     wait_until(lambda: began == [job.id], what="its begin")
     wait_until(lambda: not engine.broker.claimed_ahead.returner.has_work, what="the end of all doubts")
-    assert states(engine.broker, [job]) == {("running", 1, engine.broker.holdings.worker_id)}
+    assert states(engine.broker, [job]) == {("running", 1, engine.broker.claimed_jobs.worker_id)}
     may_end.set()
     assert engine.wait_for(job.id).attempts == 1
     assert began == [job.id]

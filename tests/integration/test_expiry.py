@@ -168,7 +168,7 @@ def test_a_pushed_message_of_an_expired_job_never_runs(engine: Engine) -> None:
     assert runs["count"] == 1
     assert engine.job(job_id).status == "queued"
     with engine.broker.database.autocommit() as connection:
-        worker_id = engine.broker.holdings.worker_id
+        worker_id = engine.broker.claimed_jobs.worker_id
         assert attempt_store.claim(connection, [(job_id, 0)], worker_id=worker_id, lease_seconds=9) == []
     assert expire(engine) == 1
     assert engine.job(job_id).status == "expired"

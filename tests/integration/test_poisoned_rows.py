@@ -297,7 +297,7 @@ def test_a_claim_that_is_refused_sets_the_row_aside(
         def noop() -> None:
             """Is claimed here, and never run."""
 
-        broker.holdings.worker_id = make_job.worker_id
+        broker.claimed_jobs.worker_id = make_job.worker_id
         claimed = JobConsumer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
     assert [job.id for job in claimed] == [good.id]
     with database.autocommit() as connection:

@@ -23,22 +23,22 @@ from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability import metrics
 from goqueue.worker import recorder as recorder_module
-from goqueue.worker.claims import Holdings
+from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 
 
 class Desk:
-    """A recorder with its holdings, and jobs that are claimed for it."""
+    """A recorder with its claimed jobs, and rows that are claimed for it."""
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
         self.runway = Runway(settings)
-        self.holdings = Holdings()
+        self.claimed_jobs = ClaimedJobs()
         self.make_job = JobFactory(self.database)
-        self.holdings.worker_id = self.make_job.worker_id
-        self.recorder = Recorder(settings, self.database, self.runway, self.holdings)
+        self.claimed_jobs.worker_id = self.make_job.worker_id
+        self.recorder = Recorder(settings, self.database, self.runway, self.claimed_jobs)
 
     def claimed(self, count: int) -> list[JobMessage]:
         """Messages of jobs that this process holds, their keys in Redis."""
@@ -48,12 +48,12 @@ class Desk:
             rows = attempt_store.claim(
                 connection,
                 [(job.id, 0) for job in jobs],
-                worker_id=self.holdings.worker_id,
+                worker_id=self.claimed_jobs.worker_id,
                 lease_seconds=900,
             )
         messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
         for message in messages:
-            self.holdings.add(message.current)
+            self.claimed_jobs.add(message.current)
         return sorted(messages, key=lambda message: message.current.id)
 
     def job(self, message: JobMessage) -> Job:
@@ -94,14 +94,14 @@ def acknowledged(desk: Desk) -> bool:
 
 
 def test_what_is_put_is_recorded_forgotten_and_acknowledged(desk: Desk) -> None:
-    """Every outcome ends in its row; then the job leaves the holdings and its message leaves Redis."""
+    """Every outcome ends in its row; then the job leaves the claimed jobs and its message leaves Redis."""
     messages = desk.claimed(20)
     desk.recorder.start()
     for message in messages:
         desk.recorder.put(complete(message))
     assert desk.recorder.stop(10)
     assert {desk.job(message).status for message in messages} == {"completed"}
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
 
 
@@ -140,7 +140,7 @@ def test_a_poison_outcome_spoils_nobody_else(desk: Desk, how: str) -> None:
             "SELECT outcome FROM attempts WHERE job_id = %(id)s", {"id": job.id}
         ).scalars()
         assert list(kinds) == ["failed"]
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
 
 
@@ -156,7 +156,7 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
     desk.recorder._record_batch(messages)
     assert metrics.STALE_RESULTS._value.get() == before + 1
     assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
 
 
@@ -187,9 +187,9 @@ def test_a_locked_row_delays_its_own_outcome_alone(desk: Desk, *, dependants: bo
         connection.exec_driver_sql("SELECT FROM jobs WHERE id = %s FOR UPDATE", (locked,))
         for message in messages:
             desk.recorder.put(message)
-        wait_until(lambda: len(desk.holdings.snapshot()) == 1, 3, "the others to be recorded")
-        assert [key[0] for key in desk.holdings.snapshot()] == [locked]
-    wait_until(lambda: not desk.holdings.snapshot(), 10, "the locked one to be recorded")
+        wait_until(lambda: len(desk.claimed_jobs.snapshot()) == 1, 3, "the others to be recorded")
+        assert [key[0] for key in desk.claimed_jobs.snapshot()] == [locked]
+    wait_until(lambda: not desk.claimed_jobs.snapshot(), 10, "the locked one to be recorded")
     assert desk.recorder.stop(10)
     assert {desk.job(message).status for message in messages} == {"completed"}
     assert acknowledged(desk)
@@ -212,9 +212,9 @@ def test_a_locked_child_delays_the_outcome_of_its_own_parent_alone(desk: Desk) -
         connection.exec_driver_sql("SELECT FROM jobs WHERE id = %s FOR UPDATE", (child_id,))
         for message in messages:
             desk.recorder.put(message)
-        wait_until(lambda: len(desk.holdings.snapshot()) == 1, 5, "the others to be recorded")
+        wait_until(lambda: len(desk.claimed_jobs.snapshot()) == 1, 5, "the others to be recorded")
         wait_until(lambda: desk.recorder.pending == 1, 5, "the parent to be put off")
-    wait_until(lambda: not desk.holdings.snapshot(), 10, "the parent to be recorded")
+    wait_until(lambda: not desk.claimed_jobs.snapshot(), 10, "the parent to be recorded")
     assert desk.recorder.stop(10)
     with desk.database.autocommit() as connection:
         assert job_store.get(connection, child_id).status == "queued"
@@ -254,7 +254,7 @@ def test_no_outage_drops_an_outcome(
     desk.recorder.start()
     for message in messages:
         desk.recorder.put(message)
-    wait_until(lambda: not desk.holdings.snapshot(), 20, "the outcomes to be recorded")
+    wait_until(lambda: not desk.claimed_jobs.snapshot(), 20, "the outcomes to be recorded")
     assert desk.recorder.stop(10)
     assert {desk.job(message).status for message in messages} == {"completed"}
     assert acknowledged(desk)
@@ -288,7 +288,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
     )
     desk.recorder._record_batch(messages)
     assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
 
 
 def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
@@ -311,7 +311,7 @@ def test_the_recorder_outlives_a_failpoint(desk: Desk, point: str) -> None:
     try:
         for message in messages:
             desk.recorder.put(complete(message))
-        wait_until(lambda: desk.holdings.snapshot() == {}, what="empty holdings")
+        wait_until(lambda: desk.claimed_jobs.snapshot() == {}, what="no claimed jobs")
     finally:
         failpoints.configure("")
     assert desk.recorder.stop(10)
@@ -321,7 +321,7 @@ def test_the_recorder_outlives_a_failpoint(desk: Desk, point: str) -> None:
 def test_a_full_recorder_stops_fetching(desk: Desk, settings: Settings) -> None:
     """While as many outcomes wait as the setting allows there is no room for more."""
     small = Recorder(
-        settings.model_copy(update={"recorder_pending_max": 2}), desk.database, desk.runway, desk.holdings
+        settings.model_copy(update={"recorder_pending_max": 2}), desk.database, desk.runway, desk.claimed_jobs
     )
     assert small.has_room()
     for message in desk.claimed(2):
@@ -332,7 +332,7 @@ def test_a_full_recorder_stops_fetching(desk: Desk, settings: Settings) -> None:
 def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
     """One commit takes at most the setting's number of outcomes; the rest follow, to the last."""
     small = Recorder(
-        settings.model_copy(update={"recorder_batch_max": 4}), desk.database, desk.runway, desk.holdings
+        settings.model_copy(update={"recorder_batch_max": 4}), desk.database, desk.runway, desk.claimed_jobs
     )
     messages = desk.claimed(10)
     for message in messages:
@@ -368,9 +368,9 @@ def test_an_outage_holds_the_outcomes_and_ends_by_itself(
     for message in messages:
         desk.recorder.put(complete(message))
     wait_until(lambda: len(desk.recorder._pending) == 0, what="the recorder to take them")
-    assert len(desk.holdings.snapshot()) == 5
+    assert len(desk.claimed_jobs.snapshot()) == 5
     own_postgres.start()
-    wait_until(lambda: desk.holdings.snapshot() == {}, what="the record")
+    wait_until(lambda: desk.claimed_jobs.snapshot() == {}, what="the record")
     assert {desk.job(message).status for message in messages} == {"completed"}
     assert desk.recorder.stop(10)
     desk.close()

@@ -43,16 +43,16 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, CurrentJob]]
     """A lease that was renewed just now, and a job that is held under it."""
     with process_of(settings) as broker:
         current = CurrentJob(claimed_job(), "default")
-        broker.holdings.add(current)
-        broker.holdings.renewed_at = clock.now
+        broker.claimed_jobs.add(current)
+        broker.claimed_jobs.renewed_at = clock.now
         yield (
             Lease(
                 broker.settings,
                 broker.database,
-                broker.holdings,
+                broker.claimed_jobs,
                 broker.interrupts,
                 broker.slots,
-                broker.orders,
+                broker.received_commands,
                 ["default"],
                 lambda: broker.known_types,
             ),
