@@ -302,7 +302,7 @@ class JobConsumer(Consumer):
         current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
         current.suspect, current.lane = fetched.suspects, fetched.lane
         if self._broker.claimed_jobs.add(current):
-            self._claimed.append(JobMessage(current, throws=self._broker.throws_of(job.type)))
+            self._claimed.append(JobMessage(current, throws=self._broker.types.throws(job.type)))
         else:
             self._broker.slots.give_back(suspect=fetched.suspects)
             self._broker.claimed_ahead.doubt(self._queue, [Message(job.id, job.fence - 1)])
