@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.observability.shared_metrics import SharedMetrics
 from goqueue.worker.health import Heartbeats
@@ -79,7 +80,7 @@ def _message(number: int) -> JobMessage:
         claimed_at=time.time(),
         wait_seconds=0.002 * (number % 7),
     )
-    message = JobMessage(CurrentJob(job, "email"), throws=())
+    message = JobMessage(JobAttempt(job, "email"), throws=())
     message.current.begin()
     message.current.run_seconds = 0.001 * (number % 5)
     message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)

@@ -26,8 +26,9 @@ from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, RetryPolicy
 from goqueue.middleware import job_middleware
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.follow_ups import has_callback
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.claimed_ahead import ClaimedAhead
 from goqueue.worker.claims import ClaimedJobs, WorkerSlots
 from goqueue.worker.consumer import JobConsumer
@@ -180,7 +181,7 @@ class JobBroker(HookedBroker):
         with self.database.autocommit() as connection:
             return dependency_lists.results_of_parents(connection, job_id)
 
-    def begin_unrepeatable(self, current: CurrentJob) -> bool:
+    def begin_unrepeatable(self, current: JobAttempt) -> bool:
         """Note in the record that an attempt begins that must not be repeated when this process dies.
 
         False: it must not begin here; the job is not held any more, or PostgreSQL does not answer.

@@ -21,7 +21,8 @@ from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import claims as claim_store
 from goqueue.engine.transitions.claims import Begin, Changes
 from goqueue.errors import GoQueueError, RedisUnavailableError
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.claims import Key
 from goqueue.worker.outcomes import count_begins
 from goqueue.worker.returner import Returner
@@ -84,7 +85,7 @@ class ClaimedAhead:
         self._full_fetches: dict[str, float] = {}
         self._asked_at = 0.0
         self._noted_at = 0.0
-        self._begun: dict[Key, CurrentJob] = {}
+        self._begun: dict[Key, JobAttempt] = {}
         self._ticks = False
         self._is_stopping = False
         self._something = threading.Event()
@@ -152,7 +153,7 @@ class ClaimedAhead:
 
     # When a thread takes a job
 
-    def _reason_against(self, current: CurrentJob) -> str | None:
+    def _reason_against(self, current: JobAttempt) -> str | None:
         """Why a job may not begin now; None: it may."""
         now = time.monotonic()
         if self._broker.draining.is_set():
@@ -188,7 +189,7 @@ class ClaimedAhead:
         with self._broker.database.autocommit() as connection:
             self._view = _View(at, claim_store.changes(connection, self._claimed_jobs.worker_id, queues))
 
-    def _unbegun(self) -> list[CurrentJob]:
+    def _unbegun(self) -> list[JobAttempt]:
         return [current for current in self._claimed_jobs.snapshot().values() if not current.started]
 
     # The thread that watches
@@ -311,7 +312,7 @@ class ClaimedAhead:
             log.debug("begins_not_noted", jobs=len(begins), error=str(error))
 
 
-def _wish_against(current: CurrentJob, view: _View) -> str | None:
+def _wish_against(current: JobAttempt, view: _View) -> str | None:
     """What people want against the begin of a job; what they wanted before its claim, the claim knew."""
     if view.at > current.times.asked_at:
         if current.id in view.changes.cancelled:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 
 #: A job, and the fence under which it was claimed.
 Key = tuple[int, int]
@@ -41,7 +41,7 @@ class ClaimedJobs:
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[Key, CurrentJob] = {}
+        self._jobs: dict[Key, JobAttempt] = {}
         self._given_up: set[Key] = set()
         self._lock = threading.Lock()
         #: The id under which this process holds its lease; 0 before it has one.
@@ -53,7 +53,7 @@ class ClaimedJobs:
         #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
         self.quarantine_is_served = False
 
-    def add(self, current: CurrentJob) -> bool:
+    def add(self, current: JobAttempt) -> bool:
         """A job was claimed; False: too late, its claim was given up as lost and must not run here."""
         key = current.id, current.fence
         with self._lock:
@@ -78,14 +78,14 @@ class ClaimedJobs:
         with self._lock:
             self._given_up.difference_update(keys)
 
-    def remove(self, current: CurrentJob) -> None:
+    def remove(self, current: JobAttempt) -> None:
         """Its outcome was recorded, or refused."""
         self._jobs.pop((current.id, current.fence), None)
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def snapshot(self) -> dict[Key, CurrentJob]:
+    def snapshot(self) -> dict[Key, JobAttempt]:
         """What is held now, by (id, fence)."""
         return self._jobs.copy()
 

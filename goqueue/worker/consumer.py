@@ -17,7 +17,8 @@ from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
 from goqueue.errors import DatabaseRefusedError, UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
-from goqueue.middleware.job_message import ClaimTimes, CurrentJob, JobMessage
+from goqueue.middleware.attempt import ClaimTimes, JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
 from goqueue.observability import metrics
 from goqueue.worker.claimed_ahead import FRESH_SECONDS
@@ -299,7 +300,7 @@ class JobConsumer(Consumer):
 
     def _keep(self, job: ClaimedJob, times: ClaimTimes, fetched: Fetched) -> None:
         broker = self._broker
-        current = CurrentJob(job, self._queue, broker.reporter, broker.results_of_parents, times)
+        current = JobAttempt(job, self._queue, broker.reporter, broker.results_of_parents, times)
         current.suspect, current.lane = fetched.suspects, fetched.lane
         if self._broker.claimed_jobs.add(current):
             self._claimed.append(JobMessage(current, throws=self._broker.types.throws(job.type)))

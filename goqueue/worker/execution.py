@@ -29,15 +29,16 @@ from goqueue.errors import (
     seconds_to_wait,
 )
 from goqueue.jobs import MAX_DELAY_SECONDS, AttemptOutcome
+from goqueue.middleware.attempt import JobAttempt, Unreadable
+from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.event_loop import EventLoopLostError
-from goqueue.middleware.job_message import CurrentJob, Unreadable
 from goqueue.middleware.lifecycle import Failure, look_at
 from goqueue.observability.exception_reader import NO_TEXT, frames_of
 from goqueue.worker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
 
 log = structlog.get_logger(__name__)
 
-_current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
+_current: contextvars.ContextVar[JobAttempt] = contextvars.ContextVar("goqueue_current_job")
 
 # Not orjson: it writes NaN as null, and a result that is not JSON must fail, not change.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -105,7 +106,7 @@ class JobFunction:
         result_max_bytes: int,
         has_callback: Callable[[], bool],
         throws: tuple[type[BaseException], ...] = (),
-        begin_unrepeatable: Callable[[CurrentJob], bool] | None = None,
+        begin_unrepeatable: Callable[[JobAttempt], bool] | None = None,
         unreadable_wait_seconds: float = 0.0,
     ) -> None:
         self.function = _keeping_the_loop(function)
@@ -119,11 +120,11 @@ class JobFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
-        if len(args) == 1 and isinstance(args[0], CurrentJob):
+        if len(args) == 1 and isinstance(args[0], JobAttempt):
             return self._run(args[0])
         return self.function(*args, **kwargs)
 
-    def _run(self, current: CurrentJob) -> Any:
+    def _run(self, current: JobAttempt) -> Any:
         """One attempt. Returns the result only where Dramatiq passes it on (a pipe, a callback)."""
         if self.begin_unrepeatable is not None and not self.begin_unrepeatable(current):
             current.control = (AttemptOutcome.INTERRUPTED, 0.0)
@@ -147,7 +148,7 @@ class JobFunction:
         return None
 
     @staticmethod
-    def _is_stopped(current: CurrentJob, error: BaseException) -> bool:
+    def _is_stopped(current: JobAttempt, error: BaseException) -> bool:
         """Whether what a handler raised is no failure: then how the attempt ended is noted.
 
         Whatever a handler makes of its interrupt (an async one that is slow to end, a clean-up that fails),
@@ -172,7 +173,7 @@ class JobFunction:
             raise DeadlineExceeded from error
         return current.control is not None
 
-    def _is_given_back(self, current: CurrentJob, error: BaseException) -> bool:
+    def _is_given_back(self, current: JobAttempt, error: BaseException) -> bool:
         """Whether the job goes back because this version of its type cannot read its payload: another may.
 
         Raises:
@@ -194,7 +195,7 @@ class JobFunction:
         log.warning("payload_unreadable", job_id=current.id, type=current.type, schema=schema)
         return True
 
-    def _call_armed(self, current: CurrentJob) -> None:
+    def _call_armed(self, current: JobAttempt) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
         raised: BaseException | None = None
@@ -216,7 +217,7 @@ class JobFunction:
         if raised is not None:
             raise raised
 
-    def _read(self, current: CurrentJob, error: BaseException) -> BaseException:
+    def _read(self, current: JobAttempt, error: BaseException) -> BaseException:
         """The exception, read and noted; or one that says the same and runs none of its code.
 
         What an exception says of itself is its handler's code, which may raise, exit, or never end.
@@ -232,7 +233,7 @@ class JobFunction:
         current.failure = id(harmless), failure
         return harmless
 
-    def _failure_of(self, current: CurrentJob, error: BaseException) -> tuple[Failure, BaseException]:
+    def _failure_of(self, current: JobAttempt, error: BaseException) -> tuple[Failure, BaseException]:
         failure = look_at(current.type, error, let_through=INTERRUPTS)
         text = failure.error.partition(": ")[2]
         try:
@@ -259,7 +260,7 @@ class JobFunction:
         )(text)
         return made
 
-    def _arguments(self, current: CurrentJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(self, current: JobAttempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             return self.job_type.arguments(current.claimed.payload)
         except InvalidJobError as error:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from dramatiq.middleware import Interrupt, raise_thread_exception
 
 from goqueue.jobs import AttemptOutcome
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 
 #: How often time limits are looked at: a limit is kept to this, plus the time until the next bytecode.
 CHECK_SECONDS = 0.1
@@ -37,7 +37,7 @@ class Interrupted(Interrupt):
 
 @dataclass(slots=True)
 class _Armed:
-    current: CurrentJob
+    current: JobAttempt
     ends_at: float
     exceeded: type[Interrupt]
     cancels_at: float = math.inf
@@ -68,7 +68,7 @@ class Interrupts:
         """Stop watching."""
         self._stopping.set()
 
-    def arm(self, current: CurrentJob, limit_seconds: float) -> None:
+    def arm(self, current: JobAttempt, limit_seconds: float) -> None:
         """From now on the calling thread may be interrupted on behalf of this job.
 
         Args:
@@ -90,7 +90,7 @@ class Interrupts:
                 raise armed.exceeded
             self._armed[threading.get_ident()] = armed
 
-    def rearm(self, current: CurrentJob, limit_seconds: float) -> None:
+    def rearm(self, current: JobAttempt, limit_seconds: float) -> None:
         """From now on the calling thread has so much time for what its handler left behind; never raises."""
         with self._lock:
             self._withdraw()
@@ -112,7 +112,7 @@ class Interrupts:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
         return True
 
-    def interrupt(self, current: CurrentJob, why: AttemptOutcome) -> bool:
+    def interrupt(self, current: JobAttempt, why: AttemptOutcome) -> bool:
         """Stop the handler of this job, or keep it from starting; whether it ran."""
         with self._lock:
             for thread_id, armed in self._armed.items():
@@ -122,7 +122,7 @@ class Interrupts:
             current.interruption = why
         return False
 
-    def cancel(self, current: CurrentJob, cooperation_seconds: float) -> bool:
+    def cancel(self, current: JobAttempt, cooperation_seconds: float) -> bool:
         """Tell the handler of this job to stop, and interrupt it when it has not for so long.
 
         A job whose handler has not started never starts. Returns whether this was news.
@@ -143,18 +143,18 @@ class Interrupts:
         """How many handlers run now."""
         return len(self._armed)
 
-    def running(self) -> list[CurrentJob]:
+    def running(self) -> list[JobAttempt]:
         """The jobs whose handlers run now."""
         with self._lock:
             return [armed.current for armed in self._armed.values()]
 
-    def running_longer_than(self, seconds: float) -> list[CurrentJob]:
+    def running_longer_than(self, seconds: float) -> list[JobAttempt]:
         """The jobs whose handlers run for longer than this."""
         before = time.monotonic() - seconds
         with self._lock:
             return [armed.current for armed in self._armed.values() if armed.current.started < before]
 
-    def newly_running(self, seconds: float) -> list[CurrentJob]:
+    def newly_running(self, seconds: float) -> list[JobAttempt]:
         """The jobs whose handlers run for longer than this, each once, marked as noted.
 
         Under the lock that a thread needs to leave its handler: so none has ended before it is marked.

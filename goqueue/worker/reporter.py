@@ -18,7 +18,7 @@ from goqueue.db.database import Database
 from goqueue.engine import report_rows as report_store
 from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.lifecycle import storable
 
 log = structlog.get_logger(__name__)

@@ -23,7 +23,7 @@ from goqueue.engine.transitions import expiry
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, JobStatus, NewJob
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.observability import metrics
 from goqueue.scheduler import expirer as expirer_module
 from goqueue.scheduler.expirer import Expirer
@@ -231,7 +231,7 @@ def test_a_retry_after_the_deadline_is_not_waited_for(engine: Engine) -> None:
 
 def test_a_job_whose_deadline_passed_before_a_thread_was_free_never_starts() -> None:
     """A claimed job that waits past its deadline is not started."""
-    interrupts, current = Interrupts(), CurrentJob(claimed_job(deadline_seconds=-0.1), "default")
+    interrupts, current = Interrupts(), JobAttempt(claimed_job(deadline_seconds=-0.1), "default")
     with pytest.raises(DeadlinePassed):
         interrupts.arm(current, 60.0)
     assert interrupts.running() == []

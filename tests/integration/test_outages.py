@@ -21,7 +21,8 @@ from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
 from tests.support import noop_jobs
@@ -71,7 +72,7 @@ class Service:
                 worker_id=self.claimed_jobs.worker_id,
                 lease_seconds=900,
             )
-        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
+        messages = [JobMessage(JobAttempt(row, "default"), throws=()) for row in rows]
         for message in messages:
             self.claimed_jobs.add(message.current)
             message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)

@@ -19,7 +19,8 @@ from goqueue.engine.transitions import dependencies as dependency_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.engine.transitions.dependencies import Recorded
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability import metrics
 from goqueue.worker import recorder as recorder_module
@@ -51,7 +52,7 @@ class Desk:
                 worker_id=self.claimed_jobs.worker_id,
                 lease_seconds=900,
             )
-        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
+        messages = [JobMessage(JobAttempt(row, "default"), throws=()) for row in rows]
         for message in messages:
             self.claimed_jobs.add(message.current)
         return sorted(messages, key=lambda message: message.current.id)

@@ -18,7 +18,8 @@ from goqueue.config.settings import Settings
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import ConfigurationError, RedisUnavailableError
 from goqueue.jobs import JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.ops.checks import check_redis, problems_of
 from goqueue.scheduler import service
@@ -71,7 +72,7 @@ class Roles:
         job = JobFactory(self.broker.database)(
             "running", queue=QUEUE, type="handle", worker_id=self.broker.claimed_jobs.worker_id, begun_at=None
         )
-        current = CurrentJob(claimed_job(id=job.id, queue=QUEUE, type="handle"), QUEUE)
+        current = JobAttempt(claimed_job(id=job.id, queue=QUEUE, type="handle"), QUEUE)
         self.broker.claimed_jobs.add(current)
         assert self.broker.slots.take(1) == 1
         self.made.append(job.id)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from goqueue.engine.options.job_type import JobType
 from goqueue.jobs import RetryPolicy
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker import execution
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.interrupts import Interrupts, TimeLimitExceeded
@@ -77,7 +77,7 @@ def test_a_thread_is_disarmed_wherever_its_interrupt_was_delivered() -> None:
         interrupts = Interrupts()
         function = JobFunction(give, job_type, interrupts, result_max_bytes=1000, has_callback=bool)
         delivery = Delivery(interrupts, places)
-        current = CurrentJob(JOB, "default")
+        current = JobAttempt(JOB, "default")
         delivery.during(lambda function=function, current=current: function(current))  # type: ignore[misc]
         assert interrupts.running() == [], f"armed after an interrupt at place {places}"
         if not delivery.delivered:
