@@ -58,6 +58,7 @@ class TypeRoutes:
         self._signatures: dict[str, set[str | None]] = {}
         self._known: dict[str, KnownTypes] = {}
         self._by_all: dict[str, frozenset[str]] = {}
+        #: Queues whose jobs are told apart by who can run them, and until when.
         self._sorted_until: dict[str, float] = {}
 
     def learn(self, connection: Connection, *, lease_seconds: float) -> dict[str, set[str]]:
@@ -138,10 +139,6 @@ class TypeRoutes:
         """A job was seen in the queue that not every worker can run."""
         self._sorted_until[queue] = time.monotonic() + SORTED_SECONDS
 
-    def is_sorted(self, queue: str) -> bool:
-        """Whether its jobs are told apart by who can run them."""
-        return queue in self._sorted_until
-
     def end_sorting(self) -> set[str]:
         """Look at queues as usual again that were sorted for a while; those queues."""
         now = time.monotonic()
@@ -152,7 +149,7 @@ class TypeRoutes:
 
     def wanted(self, queue: str, want: Wanted) -> Wanted:
         """What to read for the runway of a queue: where it is sorted, what every worker can run."""
-        if not self.is_sorted(queue):
+        if queue not in self._sorted_until:
             return want
         by_all = self._by_all.get(queue)
         return replace(want, sorted=True, types=None if by_all is None else tuple(by_all))
@@ -162,7 +159,7 @@ class TypeRoutes:
         return [
             (signature, LaneWanted(queue, count, known.types, known.schemas, self._others(queue, known)))
             for queue, count in counts.items()
-            if self.is_sorted(queue)
+            if queue in self._sorted_until
             for signature, known in self._knowledge(queue).items()
         ]
 

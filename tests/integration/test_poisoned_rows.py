@@ -12,7 +12,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch import dispatcher as dispatcher_module
-from goqueue.dispatch import ready_looks
+from goqueue.dispatch import ready_looks, runway_state
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine.runway.runway import Message, Runway, parse
 from goqueue.engine.transitions import jobs as job_store
@@ -57,14 +57,10 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round."""
-    for name in (
-        "WORKERS_SECONDS",
-        "WAITING_SECONDS",
-        "FIRST_ROW_SECONDS",
-        "FIRST_ROW_REST",
-        "SET_ASIDE_SECONDS",
-    ):
-        monkeypatch.setattr(dispatcher_module, name, 0.0, raising=False)
+    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "SET_ASIDE_SECONDS"):
+        monkeypatch.setattr(dispatcher_module, name, 0.0)
+    for name in ("FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
+        monkeypatch.setattr(runway_state, name, 0.0)
 
 
 @pytest.fixture
