@@ -23,6 +23,7 @@ from goqueue.engine.transitions.claims import Begin, Changes
 from goqueue.errors import GoQueueError, RedisUnavailableError
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
+from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.claims import Key
 from goqueue.worker.outcomes import count_begins
 from goqueue.worker.returner import Returner
@@ -66,10 +67,11 @@ class _View(NamedTuple):
     changes: Changes
 
 
-class ClaimedAhead:
+class ClaimedAhead(BackgroundThread):
     """The work queue of one process and the thread that watches it."""
 
     def __init__(self, broker: JobBroker) -> None:
+        super().__init__("claimed-ahead")
         self._broker = broker
         self._interrupts = broker.interrupts
         self._claimed_jobs = broker.claimed_jobs
@@ -90,16 +92,6 @@ class ClaimedAhead:
         self._is_stopping = False
         self._something = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="claimed-ahead", daemon=True)
-
-    def start(self) -> None:
-        """Start watching."""
-        self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
 
     def stop(self, timeout_seconds: float) -> None:
         """Give back what has not begun, and end."""

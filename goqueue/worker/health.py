@@ -21,6 +21,7 @@ import structlog
 from goqueue.observability import metrics
 from goqueue.observability.monitoring_server import MonitoringPort, Probes, Problems
 from goqueue.observability.shared_metrics import SharedMetrics
+from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Heartbeats:
         return min(self._turned.copy().values(), default=default)
 
 
-class WorkerHealth:
+class WorkerHealth(BackgroundThread):
     """One thread that leaves signs of life, and listens for the group where no other process does.
 
     Raises:
@@ -91,6 +92,7 @@ class WorkerHealth:
     """
 
     def __init__(self, broker: JobBroker) -> None:
+        super().__init__("health")
         self._broker = broker
         self._settings = broker.settings
         self._folder = GroupFolder(broker.settings)
@@ -102,12 +104,11 @@ class WorkerHealth:
             Probes(self.live, self.ready, self._retire_dead),
         )
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def start(self) -> None:
         """Join the group."""
         self._shared.join()
-        self._thread.start()
+        super().start()
 
     def stop(self) -> None:
         """Leave the group; what was counted stays."""

@@ -18,6 +18,7 @@ from dramatiq.middleware import Interrupt, raise_thread_exception
 
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.attempt import JobAttempt
+from goqueue.worker.background_thread import BackgroundThread
 
 #: How often time limits are looked at: a limit is kept to this, plus the time until the next bytecode.
 CHECK_SECONDS = 0.1
@@ -46,23 +47,14 @@ class _Armed:
     repeats: bool = False
 
 
-class Interrupts:
+class Interrupts(BackgroundThread):
     """The armed threads of this process. Thread-safe."""
 
     def __init__(self) -> None:
+        super().__init__("interrupts")
         self._lock = threading.Lock()
         self._armed: dict[int, _Armed] = {}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="interrupts", daemon=True)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        """Start watching the time limits."""
-        self._thread.start()
 
     def stop(self) -> None:
         """Stop watching."""
@@ -170,7 +162,7 @@ class Interrupts:
                 current.is_noted = True
         return found
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.wait(CHECK_SECONDS):
             now = time.monotonic()
             with self._lock:

@@ -21,6 +21,7 @@ from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import claims as claim_store
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
+from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.claims import ClaimedJobs, WorkerSlots
 from goqueue.worker.health import is_running, own_memory_bytes
 from goqueue.worker.interrupts import Interrupts
@@ -36,7 +37,7 @@ CANCEL_CHECK_SECONDS = 0.25
 HEARTBEATS_BETWEEN_LOOKS = 10
 
 
-class Lease:
+class Lease(BackgroundThread):
     """Keeps the lease of this process, and keeps what it holds in step with the record.
 
     Between renewals it acknowledges requests to stop what this process runs, and tells the handlers.
@@ -59,6 +60,7 @@ class Lease:
         queues: list[str],
         known_types: Callable[[], KnownTypes],
     ) -> None:
+        super().__init__("lease")
         self._settings = settings
         self._database = database
         self._claimed_jobs = claimed_jobs
@@ -73,12 +75,6 @@ class Lease:
         self._looks_at = 0.0
         self._stood_still_at = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
 
     def start(self) -> None:
         """Register and keep renewing. Without PostgreSQL there is no lease yet, and nothing is fetched."""
@@ -86,7 +82,7 @@ class Lease:
             self._register()
         except GoQueueError as error:
             log.warning("registration_postponed", error=str(error))
-        self._thread.start()
+        super().start()
 
     def stop(self) -> None:
         """End the lease: what this process still holds is free to be taken back at once."""

@@ -358,7 +358,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
 ) -> None:
     """A thread asks what people want of a job that has waited for longer than the bound, before it begins."""
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with idle.database.autocommit() as connection:
         if wish == "pause":
@@ -373,7 +373,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 ) -> None:
     """A job of which nobody can say whether it was paused goes back when PostgreSQL answers again."""
     monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
         outage.setattr(claim_store, "changes", _cut)

@@ -181,7 +181,7 @@ def test_a_process_has_one_suspect_beside_others(broker: JobBroker, make_job: Jo
     assert not any(message.current.suspect for message in others)
     assert len(others) == 3
     # Another queue's consumer of the same process asked before, and was too late.
-    assert consumer._take_places(messages[1:], Fetched([], suspects=True)) == []
+    assert consumer._claimer._take_places(messages[1:], Fetched([], suspects=True)) == []
     broker.slots.give_back(suspect=True)
     (second,) = drain(consumer)
     assert (second.current.id, second.current.suspect) == (suspects[1].id, True)

@@ -32,7 +32,7 @@ from goqueue.schedules import scheduling
 from goqueue.schedules.rules import Source
 from goqueue.schedules.service import CronScheduler
 from goqueue.schedules.settings import ScheduleSettings
-from goqueue.worker.consumer import JobConsumer
+from goqueue.worker.claimer import Claimer
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 
@@ -294,7 +294,7 @@ def test_a_claim_that_is_refused_sets_the_row_aside(
             """Is claimed here, and never run."""
 
         broker.claimed_jobs.worker_id = make_job.worker_id
-        claimed = JobConsumer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
+        claimed = Claimer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
     assert [job.id for job in claimed] == [good.id]
     with database.autocommit() as connection:
         found = job_store.get(connection, bad.id)

@@ -23,7 +23,7 @@ from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability import metrics
-from goqueue.worker import recorder as recorder_module
+from goqueue.worker import outcome_writer
 from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
@@ -241,7 +241,7 @@ def test_no_outage_drops_an_outcome(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, text: str
 ) -> None:
     """Whatever PostgreSQL or a pooler says for a while, the outcomes are kept, and recorded as they were."""
-    store, tries = desk.recorder._store, []
+    store, tries = desk.recorder._writer._store, []
 
     def store_later(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
         tries.append(len(outcomes))
@@ -249,8 +249,8 @@ def test_no_outage_drops_an_outcome(
             raise _error_of(code, text)
         return store(connection, outcomes)
 
-    monkeypatch.setattr(desk.recorder, "_store", store_later)
-    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(desk.recorder._writer, "_store", store_later)
+    monkeypatch.setattr(outcome_writer, "RETRY_SECONDS", 0.01)
     messages = [complete(message) for message in desk.claimed(6)]
     desk.recorder.start()
     for message in messages:
@@ -274,7 +274,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is refused even as a refusal is let go alone: its lease gives the job back."""
-    store = desk.recorder._store
+    store = desk.recorder._writer._store
     messages = [complete(message) for message in desk.claimed(9)]
     bad = messages[4].current.id
 
@@ -283,7 +283,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
             raise psycopg.errors.CheckViolation("refused")
         return store(connection, outcomes)
 
-    monkeypatch.setattr(desk.recorder, "_store", refuse)
+    monkeypatch.setattr(desk.recorder._writer, "_store", refuse)
     monkeypatch.setattr(
         dependency_store, "record", lambda _connection, outcomes, **_: refuse(_connection, outcomes)
     )
@@ -385,7 +385,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
     messages = [complete(message) for message in desk.claimed(5)]
     assert messages[2].outcome is not None
     messages[2].outcome.result = "{"
-    store, tries = desk.recorder._store, []
+    store, tries = desk.recorder._writer._store, []
 
     def store_with_an_outage(connection: Any, outcomes: Any) -> Any:
         tries.append(len(outcomes))
@@ -395,7 +395,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
         return store(connection, outcomes)
 
     own_postgres_was_away: list[bool] = []
-    monkeypatch.setattr(desk.recorder, "_store", store_with_an_outage)
+    monkeypatch.setattr(desk.recorder._writer, "_store", store_with_an_outage)
     desk.recorder._record_batch(messages)
     assert own_postgres_was_away
     assert [desk.job(message).status for message in messages] == [
