@@ -89,6 +89,10 @@ class ClaimedJobs:
         """What is held now, by (id, fence)."""
         return self._jobs.copy()
 
+    def unbegun(self) -> list[JobAttempt]:
+        """List what is held and has not begun."""
+        return [current for current in self.snapshot().values() if not current.started]
+
 
 class WorkerSlots:
     """The room that the consumers of one process share. Thread-safe.

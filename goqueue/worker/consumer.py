@@ -151,7 +151,7 @@ class JobConsumer(Consumer):
         if not fetched.suspects:
             self._found_less = len(fetched.entries) < count
             if not self._found_less:
-                broker.claimed_ahead.note_full_fetch(self._queue)
+                broker.claimed_ahead.waiting_workers.note_full_fetch(self._queue)
         return fetched
 
     def _fetch_up_to(self, count: int, block_seconds: float) -> Fetched:

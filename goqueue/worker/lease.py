@@ -6,8 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable
 
 import structlog
 
@@ -18,13 +17,14 @@ from goqueue.engine import worker_rows as worker_store
 from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions import cancellation
-from goqueue.engine.transitions import claims as claim_store
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
 from goqueue.worker.background_thread import BackgroundThread
+from goqueue.worker.claim_comparison import ClaimComparison
 from goqueue.worker.claims import ClaimedJobs, WorkerSlots
-from goqueue.worker.health import is_running, own_memory_bytes
+from goqueue.worker.health import own_memory_bytes
 from goqueue.worker.interrupts import Interrupts
+from goqueue.worker.neighbours import end_gone_neighbours, host_key
 from goqueue.worker.received_commands import ReceivedCommands
 
 log = structlog.get_logger(__name__)
@@ -32,9 +32,6 @@ log = structlog.get_logger(__name__)
 
 #: How often a process that holds jobs asks which of them are to be stopped.
 CANCEL_CHECK_SECONDS = 0.25
-
-#: Every so many renewals read all that the record gives to this process, though no claim has failed.
-HEARTBEATS_BETWEEN_LOOKS = 10
 
 
 class Lease(BackgroundThread):
@@ -71,8 +68,7 @@ class Lease(BackgroundThread):
         self._known_types = known_types
         self._told: KnownTypes | None = None
         self._host_key = host_key()
-        self._unknown: set[tuple[int, int]] = set()
-        self._looks_at = 0.0
+        self._comparison = ClaimComparison(settings, database, claimed_jobs, interrupts)
         self._stood_still_at = 0.0
         self._stopping = threading.Event()
 
@@ -158,7 +154,7 @@ class Lease(BackgroundThread):
                 command=self._received_commands.command,
                 known=known,
             )
-            self._look_around(connection, worker_id)
+            self._look_at_others(connection, worker_id)
         self._told = known
         # From here on the consumers fetch.
         self._claimed_jobs.worker_id = worker_id
@@ -173,13 +169,13 @@ class Lease(BackgroundThread):
             renewal = worker_store.renew(
                 connection, worker_id, busy=self._slots.busy, memory_bytes=own_memory_bytes()
             )
-            held = self._held(connection, known) if renewal else set()
+            held = self._comparison.held(connection, known) if renewal else set()
             self._tell_types(connection, worker_id)
-            self._look_around(connection, worker_id)
+            self._look_at_others(connection, worker_id)
         if renewal:
             self._claimed_jobs.renewed_at = started
             self._received_commands.follow(renewal.command)
-            self._reconcile(set(known), held)
+            self._comparison.reconcile(set(known), held)
         else:
             log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
@@ -192,30 +188,8 @@ class Lease(BackgroundThread):
             worker_types.tell(connection, worker_id, known)
             self._told = known
 
-    def _held(self, connection: Connection, known: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-        """What the record gives to this worker: of what it knows of, and now and then all.
-
-        All is read along the entries of everything that it ever ran, as far as vacuum is held back.
-        """
-        now, worker_id = time.monotonic(), self._claimed_jobs.worker_id
-        if self._unknown or now < self._claimed_jobs.doubts_until or now >= self._looks_at:
-            self._looks_at = now + HEARTBEATS_BETWEEN_LOOKS * self._settings.heartbeat_seconds
-            return worker_store.held(connection, worker_id)
-        return worker_store.still_held(connection, worker_id, known)
-
-    def _look_around(self, connection: Connection, worker_id: int) -> None:
-        """End the leases of processes of this host that are gone: their jobs need not wait for silence."""
-        if self._host_key is not None:
-            gone = {
-                neighbour: pid
-                for neighbour, pid in worker_store.living(connection, self._host_key)
-                if neighbour != worker_id and (pid == os.getpid() or not is_running(pid))
-            }
-            for neighbour, pid in gone.items():
-                log.warning("worker_gone", worker_id=neighbour, pid=pid)
-            if gone:
-                # At once: who was lost together is judged together.
-                worker_store.end_gone(connection, gone)
+    def _look_at_others(self, connection: Connection, worker_id: int) -> None:
+        end_gone_neighbours(connection, worker_id, self._host_key)
         # Who serves nothing else never leaves it to another: two of them would leave it to each other.
         serves_only_quarantine = self._queues == [QUARANTINE_QUEUE]
         self._claimed_jobs.quarantine_is_served = (
@@ -224,29 +198,6 @@ class Lease(BackgroundThread):
                 connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
             )
         )
-
-    def _reconcile(self, known: set[tuple[int, int]], held: set[tuple[int, int]]) -> None:
-        for key in known - held:
-            current = self._claimed_jobs.snapshot().get(key)
-            if current and self._interrupts.interrupt(current, AttemptOutcome.CANCELLED):
-                log.info("job_taken_away", job_id=key[0], fence=key[1])
-        # Claimed by the record and unknown here twice in a row: not merely an answer on its way.
-        unknown = held - known - set(self._claimed_jobs.snapshot())
-        self._release(unknown & self._unknown)
-        self._unknown = unknown
-
-    def _release(self, unknown: set[tuple[int, int]]) -> None:
-        lost = self._claimed_jobs.give_up(unknown)
-        if not lost:
-            return
-        log.warning("lost_claims_released", jobs=len(lost))
-        with self._database.autocommit() as connection:
-            claim_store.give_back(
-                connection,
-                lost,
-                worker_id=self._claimed_jobs.worker_id,
-                head_start_seconds=self._settings.priority_head_start_seconds,
-            )
 
     def _stop_orphans_when_expired(self) -> None:
         """Who stood still could not renew, and whoever ends leases may have stood still as well."""
@@ -259,16 +210,3 @@ class Lease(BackgroundThread):
         """Stop the handlers that run, and those of claimed jobs that still wait for a thread."""
         for current in self._claimed_jobs.snapshot().values():
             self._interrupts.interrupt(current, why)
-
-
-def host_key() -> str | None:
-    """What two processes share exactly if their process numbers mean the same; None where it cannot be told.
-
-    A host name is not enough: containers may be given the same.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return None
-    return f"{boot} {namespace}"

@@ -31,7 +31,7 @@ from goqueue.limits.settings import QueueLimits
 from goqueue.middleware.job_message import JobMessage
 from goqueue.scheduler.service import run_loop
 from goqueue.worker import claimed_ahead as watching
-from goqueue.worker import claims
+from goqueue.worker import claims, wanted_changes
 from goqueue.worker import returner as returning
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.claims import Key
@@ -357,7 +357,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
     idle: JobBroker, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch, wish: str
 ) -> None:
     """A thread asks what people want of a job that has waited for longer than the bound, before it begins."""
-    monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(wanted_changes, "FRESH_SECONDS", -1.0)
     monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with idle.database.autocommit() as connection:
@@ -372,7 +372,7 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
     idle: JobBroker, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job of which nobody can say whether it was paused goes back when PostgreSQL answers again."""
-    monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(wanted_changes, "FRESH_SECONDS", -1.0)
     monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
