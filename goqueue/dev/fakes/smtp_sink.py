@@ -119,7 +119,9 @@ class SmtpSink:
         logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd logs addresses at INFO
         started: list[OSError | None] = []
         ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready, started), name="SmtpSink")
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(ready, started)), name="SmtpSink"
+        )
         self._thread.start()
         if not ready.wait(START_TIMEOUT_SECONDS):
             raise TimeoutError("the SMTP sink did not start in time")
@@ -144,9 +146,6 @@ class SmtpSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _run(self, ready: threading.Event, started: list[OSError | None]) -> None:
-        asyncio.run(self._serve(ready, started))
 
     async def _serve(self, ready: threading.Event, started: list[OSError | None]) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
