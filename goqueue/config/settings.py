@@ -415,7 +415,7 @@ class Settings(BaseSettings):
 
     @property
     def has_pooler(self) -> bool:
-        """Whether `database_url` leads through a pooler that gives each transaction another session."""
+        """Tell whether `database_url` leads through a pooler that gives each transaction another session."""
         return self.database_direct_url is not None
 
     def without_pooler(self) -> Settings:

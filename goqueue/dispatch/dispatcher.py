@@ -94,7 +94,7 @@ class Dispatcher(Service):
         return counts
 
     def stands_still(self, seconds: float) -> list[str]:
-        """What has failed for so long, in every round, without which next to nothing is dispatched."""
+        """Tell what has failed for so long, in every round, without which next to nothing is dispatched."""
         return [
             f"{self.name}: {step} has failed for {failing:.0f} s"
             for step in SHARED_STEPS

@@ -58,7 +58,7 @@ class LimitedQueues:
 
     @property
     def names(self) -> set[str]:
-        """Which queues are limited."""
+        """Tell which queues are limited."""
         return set(self._queues)
 
     def learn(self, names: Iterable[str], threads: Mapping[str, int]) -> None:

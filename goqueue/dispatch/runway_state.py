@@ -17,7 +17,7 @@ FIRST_ROW_REST = 9
 
 @dataclass(slots=True)
 class RunwayState:
-    """What the dispatcher remembers of a queue from round to round.
+    """Remembers a runway from one round of the dispatcher to the next.
 
     Attributes:
         floor, ceiling: the shortest and longest that its runway may be.
@@ -44,7 +44,7 @@ class RunwayState:
         self.limit = min(self.ceiling, max(self.floor, self.limit))
 
     def wants(self, length: int, known: int) -> Wanted | None:
-        """What to read for a runway of `length` entries, while Redis knows `known` messages in all.
+        """Tell what to read for a runway of `length` entries, while Redis knows `known` messages in all.
 
         A runway that is more than half full has time. In a backlog the next rows are behind the frontier;
         from the first row on there may stand as many as Redis knows already: those on the runway, and those

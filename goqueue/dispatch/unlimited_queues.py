@@ -61,7 +61,7 @@ class UnlimitedQueues:
 
     @property
     def backlog(self) -> bool:
-        """Whether more is ready than fits."""
+        """Tell whether more is ready than fits."""
         return self._lanes_are_full or any(state.backlog for state in self.states.values())
 
     @property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ClaimTimes(NamedTuple):
-    """When a batch of jobs was claimed.
+    """Times of the claim of a batch of jobs.
 
     Attributes:
         asked_at, claimed_at: when the claim was asked for and answered, by this machine's monotonic clock.
@@ -38,7 +38,7 @@ class ClaimTimes(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """That a payload does not fit its type as this process knows it.
+    """Notes that a payload does not fit its type as this process knows it.
 
     Attributes:
         error: what is wrong with it.
@@ -134,7 +134,7 @@ class JobAttempt(CurrentJob):
 
     @property
     def begins_before(self) -> float:
-        """It may not begin after this, by the monotonic clock; infinite where nothing limits its time.
+        """Tell until when it may begin, by the monotonic clock; infinite where nothing limits its time.
 
         PostgreSQL looked at its clock after the claim was asked for: so what is left counts from then.
         """
@@ -148,12 +148,12 @@ class JobAttempt(CurrentJob):
 
     @property
     def begun(self) -> float | None:
-        """When its handler began, in seconds since 1970 by PostgreSQL's clock; None: it has not."""
+        """Tell when its handler began, in seconds since 1970 by PostgreSQL's clock; None: it has not."""
         return self.times.clock + self.started if self.started else None
 
     @property
     def begun_at(self) -> datetime:
-        """When its handler began, by PostgreSQL's clock; while it has not, when it was claimed."""
+        """Tell when its handler began, by PostgreSQL's clock; while it has not, when it was claimed."""
         return datetime.fromtimestamp(
             self.times.clock + self.started if self.started else self.claimed.claimed_at, UTC
         )

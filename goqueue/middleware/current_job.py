@@ -10,7 +10,7 @@ from goqueue.jobs import ClaimedJob
 
 
 class Reports(Protocol):
-    """Where what handlers say about their jobs goes: the reporter of their process."""
+    """Takes what handlers say about their jobs: the reporter of their process."""
 
     def progress(self, current: CurrentJob, fraction: float, text: str | None) -> None:
         """Note how far a job has come; never blocks."""
@@ -58,7 +58,7 @@ class CurrentJob:
 
     @property
     def cancelled(self) -> bool:
-        """Whether someone wants this job stopped: the handler should tidy up and return.
+        """Tell whether someone wants this job stopped: the handler should tidy up and return.
 
         What it returns then is not kept: the job is `cancelled`. A handler that goes on is interrupted after
         `cancel_cooperation_seconds`.
@@ -92,7 +92,7 @@ class CurrentJob:
             self._reports.log(self, text)
 
     def parent_results(self) -> dict[int, Any]:
-        """What the jobs that this one waited for returned: id → result; read anew at each call.
+        """Read what the jobs that this one waited for returned: id → result; anew at each call.
 
         A parent that did not complete (this job runs all the same by its policy), or was deleted since, is
         left out.
@@ -109,7 +109,7 @@ class CurrentJob:
 
     @property
     def type(self) -> str:
-        """The job's type."""
+        """Return the type of the job."""
         return self.claimed.type
 
     @property

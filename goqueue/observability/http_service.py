@@ -82,7 +82,7 @@ class HttpService(ABC):
 
     @property
     def is_serving(self) -> bool:
-        """Whether it was started, and not stopped."""
+        """Tell whether it was started, and not stopped."""
         return self._listener is not None
 
     def start(self) -> Self:

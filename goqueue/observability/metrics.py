@@ -84,7 +84,7 @@ class Bounded(MetricWrapperBase):
 
 
 class Counter(Bounded, prometheus_client.Counter):
-    """Only goes up."""
+    """Counts what only goes up."""
 
 
 class Gauge(Bounded, prometheus_client.Gauge):

@@ -39,7 +39,7 @@ Check = Callable[[], Problems]
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Whom to ask.
+    """Functions that are asked about this process.
 
     Attributes:
         live, ready: what is wrong with this process, and why it cannot do its work now.
@@ -111,12 +111,12 @@ class MonitoringPort:
         log.info("metrics_served", address=self._address)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening on the port."""
         self._server.stop()
 
 
 def answers_to(host: str | None, allowed: frozenset[str]) -> bool:
-    """Whether a service without keys answers to this Host: a loopback one, or one that is allowed.
+    """Tell whether a service without keys answers to this Host: a loopback one, or one that is allowed.
 
     Every browser sends a Host; a request without one is from none, and passes.
     """
@@ -132,7 +132,7 @@ def answers_to(host: str | None, allowed: frozenset[str]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as a name or an address, is this machine to itself."""
+    """Tell whether a host, as a name or an address, is this machine to itself."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -99,7 +99,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also the id of its session and its process group."""
+        """Return the process id, which is also the id of its session and its process group."""
         return self._process.pid
 
     @property
@@ -109,7 +109,7 @@ class ChildProcess:
 
     @property
     def lived_seconds(self) -> float:
-        """How long ago it was started."""
+        """Tell how long ago it was started."""
         return time.monotonic() - self.started_at
 
     def has_ended(self) -> bool:

@@ -39,7 +39,7 @@ EXIT_UNUSABLE = 2
 
 
 class StopRequest:
-    """What signals ask of this process: to stop in order; or, by a further Ctrl-C, to stop now.
+    """Request of signals to this process: to stop in order; or, by a further Ctrl-C, to stop now.
 
     SIGTERM and SIGHUP never mean more than the first of them: systemd, `timeout` and `kill -- -pgid` send the
     same process several. A SIGINT forces only some time after the first signal, because wrappers pass on to
@@ -128,7 +128,7 @@ class Supervisor:
 
     @property
     def is_released(self) -> bool:
-        """Whether an operator ended all of it, one after the other."""
+        """Tell whether an operator ended all of it, one after the other."""
         return all(kept.is_released for kept in self._kept)
 
     def run(self, stop: StopRequest) -> bool:

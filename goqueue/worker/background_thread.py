@@ -18,11 +18,11 @@ class BackgroundThread(ABC):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Tell whether the thread runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread of this object."""
         self._thread.start()
 
     @abstractmethod

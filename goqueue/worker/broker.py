@@ -128,7 +128,7 @@ class JobBroker(HookedBroker):
 
     @property
     def known_types(self) -> KnownTypes:
-        """What this process can run, aliases included."""
+        """Tell what this process can run, aliases included."""
         return self.types.known
 
     def declare_queue(self, queue_name: str) -> None:
@@ -173,7 +173,7 @@ class JobBroker(HookedBroker):
         message.retry_delay_ms = round(policy.backoff_seconds(claimed.attempts - 1) * 1000)
 
     def results_of_parents(self, job_id: int) -> dict[int, Any]:
-        """What the completed parents of a job returned, by their ids.
+        """Read what the completed parents of a job returned, by their ids.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
@@ -207,7 +207,7 @@ class JobBroker(HookedBroker):
         raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]  # Dramatiq's
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection of the broker."""
         self.runway.close()
         self.database.close()
         self.client.close()

@@ -108,7 +108,7 @@ class ClaimedAhead(BackgroundThread):
         self.wake()
 
     def may_begin(self, message: JobMessage) -> bool:
-        """Whether a job that a thread has taken may begin; if not, it goes back, and the thread has none."""
+        """Tell whether a job that a thread has taken may begin; one that may not goes back."""
         current = message.current
         is_fresh = time.monotonic() < current.fresh_until
         if is_fresh and current.interruption is None and not self._is_stopping:

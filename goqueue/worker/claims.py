@@ -79,14 +79,14 @@ class ClaimedJobs:
             self._given_up.difference_update(keys)
 
     def remove(self, current: JobAttempt) -> None:
-        """Its outcome was recorded, or refused."""
+        """Forget a job whose outcome was recorded, or refused."""
         self._jobs.pop((current.id, current.fence), None)
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def snapshot(self) -> dict[Key, JobAttempt]:
-        """What is held now, by (id, fence)."""
+        """Tell what is held now, by (id, fence)."""
         return self._jobs.copy()
 
     def unbegun(self) -> list[JobAttempt]:
@@ -127,7 +127,7 @@ class WorkerSlots:
 
     @property
     def runs_are_short(self) -> bool:
-        """Whether jobs run at present for less than it costs to wake a thread for each."""
+        """Tell whether jobs run at present for less than it costs to wake a thread for each."""
         return self._average_run_seconds < SHORT_RUN_SECONDS
 
     @property
@@ -160,7 +160,7 @@ class WorkerSlots:
 
     @property
     def has_suspect(self) -> bool:
-        """Whether one of the jobs is a suspect that runs beside the others."""
+        """Tell whether one of the jobs is a suspect that runs beside the others."""
         return self._suspect
 
     @property

@@ -23,7 +23,7 @@ _LAYOUT = struct.Struct(f"<d??{PROBLEM_MAX_BYTES}s")
 
 
 class SignOfLife(NamedTuple):
-    """What a worker process says of itself every second.
+    """Facts that a worker process tells of itself every second.
 
     Attributes:
         turned_at: when the slowest of its consumers last turned, by the monotonic clock of the machine.
@@ -71,7 +71,7 @@ class GroupFolder:
         return dict(self._read_signs())
 
     def may_serve(self) -> bool:
-        """Whether this process answers for the group: the first that asks, until it ends."""
+        """Tell whether this process answers for the group: the first that asks, until it ends."""
         if self._server is None:
             file = (self.path / "server").open("a+b")
             close_in_children(file)

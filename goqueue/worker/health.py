@@ -35,7 +35,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def own_memory_bytes() -> int | None:
-    """What is in memory and no file's: libraries are shared by all processes. None where nothing tells it.
+    """Read what is in memory and no file's: libraries are shared by all processes. None: nothing tells it.
 
     Some microseconds.
     """
@@ -47,7 +47,7 @@ def own_memory_bytes() -> int | None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process; a number that was given to another one counts as running."""
+    """Tell whether there is such a process; a number that was given to another one counts as running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -106,7 +106,7 @@ class WorkerHealth(BackgroundThread):
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Join the group."""
+        """Join the group of worker processes."""
         self._shared.join()
         super().start()
 
@@ -118,7 +118,7 @@ class WorkerHealth(BackgroundThread):
         self._folder.leave()
 
     def live(self) -> Problems:
-        """Which processes of the group are stuck, or have lost a thread."""
+        """Tell which processes of the group are stuck, or have lost a thread."""
         now = time.monotonic()
         signs = sorted(self._folder.signs().items())
         stuck = [
@@ -129,7 +129,7 @@ class WorkerHealth(BackgroundThread):
         return stuck + [f"process {pid} {sign.problem}" for pid, sign in signs if sign.problem]
 
     def ready(self) -> Problems:
-        """Which processes of the group cannot take jobs now."""
+        """Tell which processes of the group cannot take jobs now."""
         return self.live() + [
             f"process {pid} is {'draining' if sign.draining else 'not registered or not connected'}"
             for pid, sign in sorted(self._folder.signs().items())

@@ -57,7 +57,7 @@ class Interrupts(BackgroundThread):
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching the time limits."""
         self._stopping.set()
 
     def arm(self, current: JobAttempt, limit_seconds: float) -> None:
@@ -132,7 +132,7 @@ class Interrupts(BackgroundThread):
 
     @property
     def armed(self) -> int:
-        """How many handlers run now."""
+        """Tell how many handlers run now."""
         return len(self._armed)
 
     def running(self) -> list[JobAttempt]:

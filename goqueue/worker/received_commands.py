@@ -32,7 +32,7 @@ class ReceivedCommands:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is to be fetched."""
+        """Tell whether nothing is to be fetched."""
         return self._quiet.is_set()
 
     def listen(self) -> None:

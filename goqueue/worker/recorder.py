@@ -81,7 +81,7 @@ class Recorder(BackgroundThread):
         return len(self._pending)
 
     def has_room(self) -> bool:
-        """Whether more jobs may be fetched."""
+        """Tell whether more jobs may be fetched."""
         return self.pending < self._settings.recorder_pending_max
 
     def _run(self) -> None:

@@ -85,7 +85,7 @@ class Returner:
 
     @property
     def has_work(self) -> bool:
-        """Whether something is to be given back, now or soon."""
+        """Tell whether something is to be given back, now or soon."""
         return bool(self._pending or self._doubts)
 
     def flush(self, *, wanted: bool = False) -> bool:

@@ -32,7 +32,7 @@ def leave_shutdown_reason(settings: Settings) -> None:
 
 
 def take_shutdown_reason(folder: Path, session: int) -> bool:
-    """Whether the process of this session left a note; it is gone afterwards."""
+    """Take the reason of the process of this session; False: it left none."""
     try:
         _path(folder, session).unlink()
     except OSError:

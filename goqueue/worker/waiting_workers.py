@@ -25,7 +25,7 @@ class WaitingWorkers:
         self._full_fetches[runway] = time.monotonic()
 
     def is_somebody_there(self) -> bool:
-        """Whether another worker waits for what has not begun here."""
+        """Tell whether another worker waits for what has not begun here."""
         now = time.monotonic()
         ways = {
             (runway, lane)

@@ -33,7 +33,7 @@ BodyLimit = Callable[[str, str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much, and how long.
+    """Bounds of a connection: how much a client may send, and how long it may take.
 
     Attributes:
         head_seconds: until the header of a request has come.
@@ -52,7 +52,7 @@ class Limits:
 
 
 class Stage(Enum):
-    """Who has a connection."""
+    """Stages of a connection: who is to do something next."""
 
     READING = auto()
     """The client: a request is on its way, or none has begun."""
@@ -67,7 +67,7 @@ class Stage(Enum):
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection.
+    """A connection of a client, and how far its request has come.
 
     Threads touch it only while it is ANSWERING, and leave that stage as the last thing they do.
 
@@ -118,7 +118,7 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request has come."""
+        """Tell whether nothing of a request has come."""
         return self.stage is Stage.READING and not self.received and self.request is None
 
     def advance(self, now: float, came: int) -> bool:
@@ -142,7 +142,7 @@ class Connection:
         return self._has_body()
 
     def takes_continue(self) -> bool:
-        """Whether the client waits to be told that it may send its body; it is told once."""
+        """Tell whether the client waits to be told that it may send its body; it is told once."""
         wants, self._wants_continue = self._wants_continue, False
         return wants
 

@@ -130,7 +130,7 @@ class ConnectionLoop:
                 connection.deadline = min(connection.deadline, latest)
 
     def close(self) -> None:
-        """Close everything."""
+        """Close every connection and every listener."""
         for connection in list(self._connections):
             self._close(connection)
         self._selector.close()

@@ -38,7 +38,7 @@ class RefusedRequestError(Exception):
 
 
 def refusal_of(error: Exception) -> RefusedRequestError:
-    """What gunicorn's parser means by an exception."""
+    """Tell what gunicorn's parser means by an exception."""
     if isinstance(error, errors.NoMoreData):
         return RefusedRequestError(400, "the request ends before its header does")
     return RefusedRequestError(_STATUS_OF.get(type(error), 400), str(error))

@@ -51,7 +51,7 @@ class BufferingWorker(Worker):
         super().init_process()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
+        """Begin to stop in order."""
         super().handle_exit(sig, frame)
         self._loop.defer(bool)
 
@@ -108,7 +108,7 @@ class BufferingWorker(Worker):
 
 
 def limits_of(settings: Settings, config: Any) -> Limits:
-    """What the settings say, with as many connections as the process may open files."""
+    """Read the limits from the settings, with as many connections as the process may open files."""
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.api_connections_max + OTHER_FILES
     if most < wanted:

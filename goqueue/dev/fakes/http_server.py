@@ -26,7 +26,7 @@ class FakeRequest:
 
 @dataclass(frozen=True, slots=True)
 class FakeAnswer:
-    """What to answer, and how badly.
+    """An answer to give, and how badly to give it.
 
     Attributes:
         delay_seconds: wait this long before the first byte.
@@ -157,4 +157,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(bytes([byte]))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (named so by http.server)
-        """Log nothing."""
+        """Log nothing of a request."""

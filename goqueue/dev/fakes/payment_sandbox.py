@@ -61,7 +61,7 @@ class PaymentSandbox(HttpServer):
 
     @property
     def charges_url(self) -> str:
-        """What `settings.payment_url` must be."""
+        """Tell what `settings.payment_url` must be."""
         return f"{self.url}/charges"
 
     def decline(self, prefix: str) -> None:

@@ -81,7 +81,7 @@ class SmtpSink:
 
     @property
     def url(self) -> str:
-        """What `settings.smtp_url` must be, without a login."""
+        """Tell what `settings.smtp_url` must be, without a login."""
         scheme = "smtps" if self._implicit_tls else "smtp+starttls" if self._starttls else "smtp"
         return f"{scheme}://{self._host}:{self._port}"
 
@@ -93,12 +93,12 @@ class SmtpSink:
 
     @property
     def distinct(self) -> int:
-        """How many different Message-IDs were accepted."""
+        """Tell how many different Message-IDs were accepted."""
         return len({message.message_id for message in self.received})
 
     @property
     def repeats(self) -> int:
-        """How many messages were accepted under a Message-ID that was accepted before."""
+        """Tell how many messages were accepted under a Message-ID that was accepted before."""
         messages = self.received
         return len(messages) - len({message.message_id for message in messages})
 

@@ -14,7 +14,7 @@ WAITING_EXTRA_SECONDS = 0.1
 
 
 class Fetched(NamedTuple):
-    """What a fetch took.
+    """Entries that a fetch took, and where they were.
 
     Attributes:
         suspects: they are suspects.
@@ -88,7 +88,7 @@ class RunwayFetching(RunwayKeys):
         return key.decode() if isinstance(key, bytes) else key, entries
 
     def is_waited_for(self, queue: str, *, except_worker: int, lane: str = "") -> bool:
-        """Whether another worker waits for messages of this queue now; with a lane: for those of the lane."""
+        """Tell whether another worker waits for messages of this queue now; with a lane: for its messages."""
         key = self._key(queue, "waiting")
         with translated(self._servers):
             server = self._servers.holding(key)

@@ -34,7 +34,7 @@ class _Exporting:
 
 
 def check_tracing(settings: Settings) -> None:
-    """Where spans are wanted, what makes them is installed.
+    """Check that what makes spans is installed, where spans are wanted.
 
     Raises:
         ConfigurationError: it is not.
