@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.observability.shared_metrics import SharedMetrics
-from goqueue.worker.health import Beats
+from goqueue.worker.health import Heartbeats
 from goqueue.worker.outcomes import count_outcomes
 
 JOBS = 100_000
@@ -33,10 +34,10 @@ def main() -> None:
     for size in BATCHES:
         before, now = plain[size]
         print(f"{size:5} · {before:.2f} · {now:.2f} · {shared[size]:.2f}")
-    beats = Beats()
+    heartbeats = Heartbeats()
     started = time.thread_time()
     for _ in range(JOBS):
-        beats.turn("email")
+        heartbeats.turn("email")
     print(f"a beat costs {(time.thread_time() - started) / JOBS * 1e6:.2f} µs")
 
 
@@ -79,7 +80,7 @@ def _message(number: int) -> JobMessage:
         claimed_at=time.time(),
         wait_seconds=0.002 * (number % 7),
     )
-    message = JobMessage(CurrentJob(job, "email"), throws=())
+    message = JobMessage(JobAttempt(job, "email"), throws=())
     message.current.begin()
     message.current.run_seconds = 0.001 * (number % 5)
     message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)

@@ -23,8 +23,7 @@ from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.retry import retry
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.observability import metrics
-from goqueue.scheduler.parts import Parts
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Pause, Service
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +31,7 @@ log = structlog.get_logger(__name__)
 Clock = Callable[[Connection], datetime]
 
 
-class BulkOperator:
+class BulkOperator(Service):
     """Takes every unfinished operation one step further.
 
     A step is one transaction: the position moves together with the jobs. What it retries is pushed by the
@@ -47,19 +46,16 @@ class BulkOperator:
     def __init__(
         self, settings: Settings, database: Database, pause: Pause, *, clock: Clock = current_time
     ) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
+        super().__init__(settings, database, pause)
         self._clock = clock
-        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """One step of each operation."""
         with self._database.autocommit() as connection:
             operation_ids = bulk_store.unfinished(connection)
-        self._parts.keep([str(operation_id) for operation_id in operation_ids])
+        self.parts.keep([str(operation_id) for operation_id in operation_ids])
         done = sum(
-            self._parts.run(str(operation_id), partial(self._step, operation_id), 0)
+            self.parts.run(str(operation_id), partial(self._step, operation_id), 0)
             for operation_id in operation_ids
         )
         return {"operations": len(operation_ids), "done": done}

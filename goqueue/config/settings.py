@@ -4,6 +4,8 @@ Every setting is `GOQUEUE_` plus its name in capitals; the unit is in the name. 
 `ConfigurationError` that lists every problem at once.
 """
 
+# Longer than a module should be: a list, whose order is that of docs/settings.md and of the environment.
+
 from __future__ import annotations
 
 import functools
@@ -413,7 +415,7 @@ class Settings(BaseSettings):
 
     @property
     def has_pooler(self) -> bool:
-        """Whether `database_url` leads through a pooler that gives each transaction another session."""
+        """Tell whether `database_url` leads through a pooler that gives each transaction another session."""
         return self.database_direct_url is not None
 
     def without_pooler(self) -> Settings:

@@ -36,7 +36,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DemoFacts:
-    """What the API and the counterparts tell after the run.
+    """Facts that the API and the fakes tell after the run.
 
     Attributes:
         jobs: every job, as GET /jobs shows it.

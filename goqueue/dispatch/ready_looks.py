@@ -44,7 +44,7 @@ class LookTurns:
         self._had: set[str] = set()
 
     def due(self, names: Collection[str]) -> set[str]:
-        """Those of these names that have not had their full look in this turn."""
+        """Pick those of these names that have not had their full look in this turn."""
         if time.monotonic() >= self._ends_at:
             self._had.clear()
         return set(names) - self._had
@@ -61,7 +61,7 @@ class LookTurns:
 
 @dataclass(slots=True)
 class QueueMark:
-    """What is known of a queue: at or before `place` nothing was ready, but for what is found by its id.
+    """Knowledge of a queue: at or before `place` nothing was ready, but for what is found by its id.
 
     Attributes:
         seen: when (monotonic), and the highest id that there was.
@@ -79,7 +79,7 @@ class QueueMark:
 
     @property
     def below(self) -> Below:
-        """Where its newcomers are."""
+        """Tell where the newcomers of the queue are."""
         return Below(self.place, self.seen[0][1])
 
 

@@ -32,15 +32,15 @@ class Routed(Protocol):
 
     @property
     def id(self) -> int:
-        """Its id."""
+        """Return the id of the job."""
 
     @property
     def fence(self) -> int:
-        """Its fence."""
+        """Return the fence of the job."""
 
     @property
     def type(self) -> str:
-        """Its type."""
+        """Return the type of the job."""
 
     @property
     def tried(self) -> list[str] | None:
@@ -58,6 +58,7 @@ class TypeRoutes:
         self._signatures: dict[str, set[str | None]] = {}
         self._known: dict[str, KnownTypes] = {}
         self._by_all: dict[str, frozenset[str]] = {}
+        #: Queues whose jobs are told apart by who can run them, and until when.
         self._sorted_until: dict[str, float] = {}
 
     def learn(self, connection: Connection, *, lease_seconds: float) -> dict[str, set[str]]:
@@ -104,12 +105,12 @@ class TypeRoutes:
         return sorted(pairs)
 
     def suits_all(self, queue: str, type_name: str, tried: Collection[str] | None) -> bool:
-        """Whether every worker of the queue can run such a job."""
+        """Tell whether every worker of the queue can run such a job."""
         by_all = self._by_all.get(queue)
         return not tried and (by_all is None or type_name in by_all)
 
     def has_way(self, queue: str, type_name: str, tried: Collection[str] | None) -> bool:
-        """Whether some worker of the queue can run such a job, as far as is known."""
+        """Tell whether some worker of the queue can run such a job, as far as is known."""
         return self.suits_all(queue, type_name, tried) or bool(self.lanes_of(queue, type_name, tried))
 
     def lanes_of(self, queue: str, type_name: str, tried: Collection[str] | None) -> list[str]:
@@ -138,10 +139,6 @@ class TypeRoutes:
         """A job was seen in the queue that not every worker can run."""
         self._sorted_until[queue] = time.monotonic() + SORTED_SECONDS
 
-    def is_sorted(self, queue: str) -> bool:
-        """Whether its jobs are told apart by who can run them."""
-        return queue in self._sorted_until
-
     def end_sorting(self) -> set[str]:
         """Look at queues as usual again that were sorted for a while; those queues."""
         now = time.monotonic()
@@ -151,23 +148,23 @@ class TypeRoutes:
         return ended
 
     def wanted(self, queue: str, want: Wanted) -> Wanted:
-        """What to read for the runway of a queue: where it is sorted, what every worker can run."""
-        if not self.is_sorted(queue):
+        """Tell what to read for the runway of a queue: where it is sorted, what every worker can run."""
+        if queue not in self._sorted_until:
             return want
         by_all = self._by_all.get(queue)
         return replace(want, sorted=True, types=None if by_all is None else tuple(by_all))
 
     def lanes(self, counts: Mapping[str, int]) -> list[tuple[str, LaneWanted]]:
-        """What to read for the lanes of those queues that are sorted, with the signature of each."""
+        """Tell what to read for the lanes of those queues that are sorted, with the signature of each."""
         return [
             (signature, LaneWanted(queue, count, known.types, known.schemas, self._others(queue, known)))
             for queue, count in counts.items()
-            if self.is_sorted(queue)
+            if queue in self._sorted_until
             for signature, known in self._knowledge(queue).items()
         ]
 
     def has_foreign(self, queue: str, rows: Iterable[ReadyJob]) -> bool:
-        """Whether some of the rows of a queue are not for every worker."""
+        """Tell whether some of the rows of a queue are not for every worker."""
         by_all = self._by_all.get(queue)
         return any(row.tried is not None or (by_all is not None and row.type not in by_all) for row in rows)
 

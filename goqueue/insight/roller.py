@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from goqueue.config.settings import Settings
-from goqueue.db.database import Connection, Database
+from goqueue.db.database import Connection
 from goqueue.db.statements import current_time
 from goqueue.insight import rollup_count_rows as rollup_counts
 from goqueue.insight.rollup_steps import HOURS, MINUTES, STEPS, StepLength, begin_of, next_piece
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Service
 
 #: The most rows that one statement deletes.
 BATCH = 1000
 
 
-class Roller:
+class Roller(Service):
     """Counts each step once it has settled, in the transaction that notes how far the counting has come.
 
     So one that is killed has counted a step wholly or not at all, and after a pause the next one goes on, a
@@ -23,11 +22,6 @@ class Roller:
     """
 
     name = "roller"
-
-    def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
 
     def run_once(self) -> Counts:
         """Count one span of each length of step; delete old rows when none is behind."""

@@ -14,8 +14,7 @@ from goqueue.limits.breaker_rows import BreakerRow
 from goqueue.limits.breaker_rules import change_of
 from goqueue.limits.settings import BreakerState
 from goqueue.observability import metrics
-from goqueue.scheduler.parts import Parts
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Pause, Service
 
 log = structlog.get_logger(__name__)
 
@@ -26,24 +25,16 @@ BATCH = 1000
 GAUGE = {BreakerState.CLOSED: 0, BreakerState.OPEN: 1, BreakerState.HALF_OPEN: 2}
 
 
-class Breakers:
-    """Moves each breaker as what workers have counted says.
-
-    Args:
-        wake: wakes the dispatcher, best effort.
-    """
+class Breakers(Service):
+    """Moves each breaker as what workers have counted says."""
 
     name = "breakers"
 
     def __init__(
-        self, settings: Settings, database: Database, pause: Pause, wake: Callable[[], object]
+        self, settings: Settings, database: Database, pause: Pause, wake: Callable[[], object] = bool
     ) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
-        self._wake = wake
+        super().__init__(settings, database, pause, wake)
         self._shown: set[str] = set()
-        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """Look at every breaker once."""
@@ -51,7 +42,7 @@ class Breakers:
         with self._database.autocommit() as connection:
             rows = breaker_store.tallies(connection)
         for row in rows:
-            state = self._parts.run(row.name, partial(self._decide, row), row.state)
+            state = self.parts.run(row.name, partial(self._decide, row), row.state)
             if state is not row.state:
                 counts[_COUNTED[state]] += 1
             metrics.BREAKER_STATE.labels(row.name).set(GAUGE[state])

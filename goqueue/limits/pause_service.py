@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 
-from goqueue.config.settings import Settings
-from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Service
 
 log = structlog.get_logger(__name__)
 
 
-class Pauses:
-    """Clears pauses whose end has come. Nothing waits for it: such a pause is over everywhere already.
-
-    Args:
-        wake: wakes the dispatcher, best effort.
-    """
+class Pauses(Service):
+    """Clears pauses whose end has come. Nothing waits for it: such a pause is over everywhere already."""
 
     name = "pauses"
-
-    def __init__(
-        self, settings: Settings, database: Database, pause: Pause, wake: Callable[[], object]
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
-        self._wake = wake
 
     def run_once(self) -> Counts:
         """Clear, say so, and let the dispatcher look."""

@@ -86,11 +86,11 @@ class KeptEventLoop(EventLoopThread):
         return 0.0
 
     def is_lost(self) -> bool:
-        """Whether another thread closed the loop just as it was entered: then it never turns again."""
+        """Tell whether another thread closed the loop just as it was entered: then it never turns again."""
         return self.loop.is_closed() and self.stuck_seconds() >= LOST_SECONDS
 
     def doing(self) -> str:
-        """Where the code stands that runs in the loop now."""
+        """Tell where the code stands that runs in the loop now."""
         frame = sys._current_frames().get(self.ident or 0)  # noqa: SLF001  (there is no public way)
         stack = traceback.extract_stack(frame, FRAMES) if frame is not None else []
         return " < ".join(f"{entry.name} ({entry.filename}:{entry.lineno})" for entry in reversed(stack))
@@ -188,7 +188,7 @@ class JobEventLoop(AsyncIO):
         thread.start(timeout=START_SECONDS)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        """End it."""
+        """End the loop of the process."""
         thread = get_event_loop_thread()
         if thread is not None:
             thread.stop()  # type: ignore[no-untyped-call]  # Dramatiq's

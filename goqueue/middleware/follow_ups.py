@@ -43,5 +43,5 @@ class JobPipelines(Pipelines):
 
 
 def has_callback(options: Mapping[str, Any]) -> bool:
-    """Whether options of a message or an actor name a callback."""
+    """Tell whether options of a message or an actor name a callback."""
     return "on_success" in options or "on_failure" in options

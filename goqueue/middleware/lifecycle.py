@@ -32,7 +32,7 @@ _FOREIGN_FRAMES = ("dramatiq.", "goqueue.worker.", "goqueue.middleware.", "concu
 
 
 class Failure(NamedTuple):
-    """What is kept of an exception.
+    """Facts of an exception that are kept.
 
     Attributes:
         is_harmful: the exception's own code raised while it was read: nobody else should look at it.
@@ -45,7 +45,7 @@ class Failure(NamedTuple):
 
 
 class DecidesByCount(Protocol):
-    """What gives a verdict where nobody did: the broker of the job."""
+    """Decides where nobody gave a verdict: the broker of the job."""
 
     def decide_by_count(self, message: JobMessage) -> None:
         """Retry a failed attempt, or fail its job, by the number of its attempts."""
@@ -174,7 +174,7 @@ def _failure_of(message: JobMessage, exception: BaseException | None) -> Failure
 def look_at(
     job_type: str, exception: BaseException | None, *, let_through: tuple[type[BaseException], ...] = ()
 ) -> Failure:
-    """What is kept of an exception, read once. Never raises but what is let through."""
+    """Read what is kept of an exception, once. Never raises but what is let through."""
     if exception is None:
         return Failure("the attempt was rejected")
     cause = _cause_of(exception)
@@ -196,7 +196,7 @@ def describe(cause: BaseException, reader: ExceptionReader) -> tuple[str, str]:
 
 
 def failure_kind(job_type: str, cause: BaseException, reader: ExceptionReader) -> FailureKind:
-    """Which kind of failure an exception is."""
+    """Tell which kind of failure an exception is."""
     # A time limit strikes anywhere in the handler; that is no difference.
     is_interrupt = issubclass(type(cause), Interrupt)
     frame_of = fingerprints.handler_frame if is_interrupt else fingerprints.own_frame

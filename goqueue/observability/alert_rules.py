@@ -24,7 +24,7 @@ MOST_MISSES = 0.9
 
 @dataclass(frozen=True, slots=True)
 class QueueObjective:
-    """That a part of a queue's jobs, `objective`, waits at most `wait_seconds`."""
+    """Objective of a queue: that a part of its jobs, `objective`, waits at most `wait_seconds`."""
 
     queue: str
     wait_seconds: float

@@ -19,7 +19,7 @@ NO_TEXT = "its text cannot be had"
 
 
 class ExceptionReader:
-    """What an exception says of itself.
+    """Reads what an exception says of itself.
 
     Args:
         exception: the exception.
@@ -43,7 +43,7 @@ class ExceptionReader:
 
     @property
     def line(self) -> str:
-        """Class and text."""
+        """Write class and text as one line."""
         return f"{self.name}: {self.text}" if self.text else self.name
 
     def traceback(self, frames: TracebackType | None) -> str:
@@ -74,7 +74,7 @@ def frames_of(exception: BaseException) -> TracebackType | None:
 
 
 def text_of(value: object) -> str:
-    """What `str` says of a value, as a simple text; never raises."""
+    """Tell what `str` says of a value, as a simple text; never raises."""
     try:
         return str.__str__(str(value))
     except BaseException:  # noqa: BLE001  (a user's code may raise anything)

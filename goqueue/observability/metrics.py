@@ -8,6 +8,8 @@ Label values are bounded: of the queues, types and exceptions that a process mee
 their names, and the rest are `other`.
 """
 
+# Longer than a module should be: every metric is declared in this one place.
+
 from __future__ import annotations
 
 from bisect import bisect_left
@@ -82,7 +84,7 @@ class Bounded(MetricWrapperBase):
 
 
 class Counter(Bounded, prometheus_client.Counter):
-    """Only goes up."""
+    """Counts what only goes up."""
 
 
 class Gauge(Bounded, prometheus_client.Gauge):

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import json
 import string
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from socket import AF_INET, AF_INET6, SHUT_RDWR
-from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 
-from goqueue.forks import close_in_children
+from goqueue.observability.http_service import HttpService, ThreadingHttpListener
 from goqueue.observability.shared_metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
@@ -44,7 +39,7 @@ Check = Callable[[], Problems]
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Whom to ask.
+    """Functions that are asked about this process.
 
     Attributes:
         live, ready: what is wrong with this process, and why it cannot do its work now.
@@ -56,41 +51,20 @@ class Probes:
     before_metrics: Callable[[], object] = bool
 
 
-class MonitoringServer:
-    """Serves `/metrics`, `/health/live` and `/health/ready` from threads of its own.
+class MonitoringServer(HttpService):
+    """Serves `/metrics`, `/health/live` and `/health/ready` from threads of its own."""
 
-    Args:
-        host, port: where; port 0 takes a free one.
-
-    Raises:
-        OSError: the address cannot be bound.
-    """
+    poll_seconds = 0.1
 
     def __init__(self, host: str, port: int, probes: Probes) -> None:
+        super().__init__(host, port)
         self._checks = {"/health/live": probes.live, "/health/ready": probes.ready}
         self._before_metrics = probes.before_metrics
         self._is_for_this_machine = is_loopback(host)
-        self._server = _server_class(host)((host, port), _handler(self))
-        close_in_children(self._server.socket)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="monitoring", kwargs={"poll_interval": 0.1}, daemon=True
-        )
 
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self._server.server_address[1])
-
-    def start(self) -> None:
-        """Start answering."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop answering, and free the port."""
-        if self._thread.ident is not None:
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+    def _listen(self) -> ThreadingHttpListener:
+        handler = type("_BoundHandler", (_Handler,), {"answer": staticmethod(self.answer)})
+        return _Listener((self._host, self._port), handler)
 
     def answer(self, path: str, host: str | None) -> tuple[HTTPStatus, str, bytes]:
         """The status, content type and body of one path.
@@ -119,33 +93,30 @@ class MonitoringPort:
     """
 
     def __init__(self, host: str, port: int, probes: Probes) -> None:
-        self._make = functools.partial(MonitoringServer, host, port, probes)
+        self._server = MonitoringServer(host, port, probes)
         self._address = f"{host}:{port}"
         self._is_told = False
-        self._server: MonitoringServer | None = None
 
     def tend(self) -> None:
         """Listen, if nobody does yet."""
-        if self._server is not None:
+        if self._server.is_serving:
             return
         try:
-            self._server = self._make()
+            self._server.start()
         except OSError as error:
             if not self._is_told:
                 log.warning("metrics_port_unusable", address=self._address, error=str(error))
             self._is_told = True
             return
-        self._server.start()
         log.info("metrics_served", address=self._address)
 
     def close(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.stop()
+        """Stop listening on the port."""
+        self._server.stop()
 
 
 def answers_to(host: str | None, allowed: frozenset[str]) -> bool:
-    """Whether a service without keys answers to this Host: a loopback one, or one that is allowed.
+    """Tell whether a service without keys answers to this Host: a loopback one, or one that is allowed.
 
     Every browser sends a Host; a request without one is from none, and passes.
     """
@@ -161,7 +132,7 @@ def answers_to(host: str | None, allowed: frozenset[str]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as a name or an address, is this machine to itself."""
+    """Tell whether a host, as a name or an address, is this machine to itself."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -172,86 +143,61 @@ def _as_json(status: HTTPStatus, document: Mapping[str, Any]) -> tuple[HTTPStatu
     return status, "application/json", json.dumps(document).encode()
 
 
-def _server_class(host: str) -> type[ThreadingTCPServer]:
-    # Not an HTTPServer, which asks the name service for its own name.
-    class Server(ThreadingTCPServer):
-        address_family = AF_INET6 if ":" in host else AF_INET
-        allow_reuse_address = True
-        daemon_threads = True
-        request_queue_size = 128
+class _Listener(ThreadingHttpListener):
+    daemon_threads = True
 
-        def __init__(self, *arguments: Any) -> None:
-            self._deadlines: dict[Any, float] = {}  # in the order in which they came
-            self._lock = threading.Lock()
-            super().__init__(*arguments)
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a client its thread, and take the place of another where there are too many."""
+        with self.lock:
+            if len(self.opened_at) >= MAX_CLIENTS:
+                self.cut(next(iter(self.opened_at)))
+        super().process_request(request, client_address)
 
-        def process_request(self, request: Any, client_address: Any) -> None:
-            """Give a client its thread, and take the place of another where there are too many."""
-            with self._lock:
-                if len(self._deadlines) >= MAX_CLIENTS:
-                    self._let_go(next(iter(self._deadlines)))
-                self._deadlines[request] = time.monotonic() + CLIENT_SECONDS
-            super().process_request(request, client_address)
+    def service_actions(self) -> None:
+        """Let those go that have had their time; called several times a second."""
+        before = time.monotonic() - CLIENT_SECONDS
+        with self.lock:
+            for request in [request for request, since in self.opened_at.items() if since < before]:
+                self.cut(request)
 
-        def service_actions(self) -> None:
-            """Let those go that have had their time; called several times a second."""
-            now = time.monotonic()
-            with self._lock:
-                for request in [found for found, until in self._deadlines.items() if until < now]:
-                    self._let_go(request)
-
-        def shutdown_request(self, request: Any) -> None:
-            """A client has its answer, or is gone."""
-            with self._lock:
-                self._deadlines.pop(request, None)
-            super().shutdown_request(request)
-
-        def _let_go(self, request: Any) -> None:
-            # Its thread, which reads or writes, notices and closes it.
-            del self._deadlines[request]
-            with suppress(OSError):
-                request.shutdown(SHUT_RDWR)
-
-        def handle_error(self, _request: Any, _client: Any) -> None:
-            """A client that went away is nobody's problem; anything else is told."""
-            if not isinstance(sys.exception(), OSError):
-                log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
-
-    return Server
+    def handle_error(self, _request: Any, _client: Any) -> None:
+        """A client that went away is nobody's problem; anything else is told."""
+        if not isinstance(sys.exception(), OSError):
+            log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
 
 
-def _handler(monitoring: MonitoringServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = CLIENT_SECONDS
-        server_version = "goqueue"
-        sys_version = ""
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request; `answer` is set by the class that serves."""
 
-        def do_GET(self) -> None:
-            self._send(*monitoring.answer(self.path.partition("?")[0], self.headers.get("Host")))
+    timeout = CLIENT_SECONDS
+    server_version = "goqueue"
+    sys_version = ""
+    answer: Callable[[str, str | None], tuple[HTTPStatus, str, bytes]]
 
-        do_HEAD = do_GET  # noqa: N815  (the standard library has it so)
+    def do_GET(self) -> None:
+        self._send(*self.answer(self.path.partition("?")[0], self.headers.get("Host")))
 
-        def send_error(self, code: int, message: str | None = None, _explain: str | None = None) -> None:
-            """What is no request is answered in the form of everything else."""
-            status = HTTPStatus(code)
-            self.close_connection = True
-            # What has no version that can be read is not HTTP/0.9, whose answers have no header.
-            self.request_version = "HTTP/1.0"
-            self._send(*_as_json(status, {"error": (message or status.phrase)[:200]}))
+    do_HEAD = do_GET  # noqa: N815  (the standard library has it so)
 
-        def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("X-Content-Type-Options", "nosniff")
-            if status == HTTPStatus.SERVICE_UNAVAILABLE:
-                self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+    def send_error(self, code: int, message: str | None = None, _explain: str | None = None) -> None:
+        """Answer what is no request in the form of everything else."""
+        status = HTTPStatus(code)
+        self.close_connection = True
+        # What has no version that can be read is not HTTP/0.9, whose answers have no header.
+        self.request_version = "HTTP/1.0"
+        self._send(*_as_json(status, {"error": (message or status.phrase)[:200]}))
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing: a probe a second is not worth a line."""
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-    return Handler
+    def log_message(self, *_: Any) -> None:
+        """Write nothing: a probe a second is not worth a line."""

@@ -55,7 +55,7 @@ class SharedMetrics(Collector):
         _joined = self
 
     def collect(self) -> Iterable[Metric]:
-        """What all processes of the group have counted, the dead ones included."""
+        """Tell what all processes of the group have counted, the dead ones included."""
         with self._locked(fcntl.LOCK_SH):
             files = [str(path) for path in self.folder.glob("*.db")]
             try:
@@ -105,7 +105,7 @@ _joined: SharedMetrics | None = None
 
 
 def exposition(*more: Collector) -> bytes:
-    """What Prometheus reads: the metrics of this process, or of its group where it joined one; and `more`."""
+    """Write what Prometheus reads: metrics of this process, or of the group that it joined; and `more`."""
     if _joined is None:
         found: Any = _Together(REGISTRY, *more)
     else:

@@ -44,7 +44,7 @@ class PipelineLogger(Logger):
         self.error_log.addFilter(_is_worth_a_line)
 
     def access(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing of a request."""
 
 
 class _ApiApplication(BaseApplication):

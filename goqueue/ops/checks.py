@@ -186,7 +186,7 @@ def ensure_ready(
     wait_seconds: float,
     stopping: threading.Event | None = None,
 ) -> None:
-    """Check before serving.
+    """Check the process before it serves.
 
     What may pass by itself (PostgreSQL still starts, somebody still migrates) is waited for. Redis that does
     not answer is only worth a warning: GoQueue lives with that at any time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -11,19 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
-from typing import IO
+from typing import IO, Any
 
 from goqueue.config.settings import Settings, environment_of
 
 #: Waits on a pipe that only the owner holds, which the kernel closes when the owner is gone, however it died.
-#: Then: SIGTERM to the child alone, which passes it on; only where the child is dead already, to what it left
-#: behind. A line on the pipe says that the owner saw the child end and has told what it left behind. SIGKILL
-#: to what is still there when the grace period is over. The group's number stays taken as long as one of its
-#: processes lives, so none of these signals reaches a stranger. What tells all processes of a service to stop
-#: does not end this one.
+#: Then: a signal to the child alone, which passes it on; only where the child is dead already, to what it
+#: left behind. A line on the pipe says that the owner saw the child end and has told what it left behind.
+#: SIGKILL to what is still there when the grace period is over. The group's number stays taken as long as one
+#: of its processes lives, so none of these signals reaches a stranger. What tells all processes of a service
+#: to stop does not end this one.
 WATCHDOG = """
 trap '' TERM INT HUP
-read -r has_ended || kill -s TERM -- "$1" || kill -s TERM -- "-$1"
+read -r has_ended || kill -s "$3" -- "$1" || kill -s "$3" -- "-$1"
 passed=0
 while kill -s 0 -- "-$1" && [ "$passed" -lt "$2" ]; do sleep 1; passed=$((passed + 1)); done
 kill -s KILL -- "-$1"
@@ -47,7 +48,10 @@ class Command:
         name: what log lines call it.
         grace_seconds: how long it may take to end after SIGTERM.
         output: where its standard output and error go; None is where ours go.
-        notes: the folder in which a process that ends because an operator wanted it to leaves a note.
+        shutdown_reasons: the folder in which a process notes that it ends because an operator wants it to.
+        folder: where it runs; None is where we do.
+        account: who runs it; None is who we are.
+        orphan_signal: what ends it when its owner is gone.
     """
 
     name: str
@@ -55,7 +59,10 @@ class Command:
     environment: dict[str, str]
     grace_seconds: float
     output: IO[bytes] | None = None
-    notes: Path | None = None
+    shutdown_reasons: Path | None = None
+    folder: Path | None = None
+    account: pwd.struct_passwd | None = None
+    orphan_signal: Signals = SIGTERM
 
 
 def goqueue_command(settings: Settings, name: str, *options: str) -> Command:
@@ -77,10 +84,13 @@ class ChildProcess:
             stdin=subprocess.DEVNULL,
             stdout=command.output,
             stderr=command.output,
+            cwd=command.folder,
             start_new_session=True,
+            **_ids_of(command.account),
         )
+        arguments = (self.pid, int(command.grace_seconds), command.orphan_signal.name.removeprefix("SIG"))
         self._watchdog = subprocess.Popen(  # noqa: S603  (a constant)
-            ["/bin/sh", "-c", WATCHDOG, "goqueue-watchdog", str(self.pid), str(int(command.grace_seconds))],
+            ["/bin/sh", "-c", WATCHDOG, "goqueue-watchdog", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -89,7 +99,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also the id of its session and its process group."""
+        """Return the process id, which is also the id of its session and its process group."""
         return self._process.pid
 
     @property
@@ -99,7 +109,7 @@ class ChildProcess:
 
     @property
     def lived_seconds(self) -> float:
-        """How long ago it was started."""
+        """Tell how long ago it was started."""
         return time.monotonic() - self.started_at
 
     def has_ended(self) -> bool:
@@ -115,14 +125,32 @@ class ChildProcess:
 
     def terminate(self) -> None:
         """Ask it to end: what it does is finished first."""
+        self.signal(SIGTERM)
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal to the process alone, where it has not ended."""
         if not self.has_ended():
-            self._process.send_signal(SIGTERM)
+            self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, at most so long; whether it has."""
+        deadline = time.monotonic() + seconds
+        while not self.has_ended():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def kill(self) -> None:
         """End it and everything it started, at once."""
         if not self.has_ended():
             self._signal_group(SIGKILL)
             self._reap()
+
+    def end_watch(self) -> None:
+        """End its watchdog: from now on it outlives its owner."""
+        self._watchdog.kill()
+        self._watchdog.communicate()
 
     def _reap(self) -> None:
         """Note the exit code. The watchdog stays until nothing of the group is left."""
@@ -135,6 +163,11 @@ class ChildProcess:
     def _signal_group(self, number: Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, number)
+
+
+def _ids_of(account: pwd.struct_passwd | None) -> dict[str, Any]:
+    """What starts a process as this account."""
+    return {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def run_to_end(command: Command, stopping: threading.Event) -> int:

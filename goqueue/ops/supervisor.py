@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from goqueue.ops.processes import POLL_SECONDS, ChildProcess, Command
-from goqueue.worker.stop_notes import take_note
+from goqueue.worker.shutdown_reason import take_shutdown_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ EXIT_UNUSABLE = 2
 
 
 class StopRequest:
-    """What signals ask of this process: to stop in order; or, by a further Ctrl-C, to stop now.
+    """Request of signals to this process: to stop in order; or, by a further Ctrl-C, to stop now.
 
     SIGTERM and SIGHUP never mean more than the first of them: systemd, `timeout` and `kill -- -pgid` send the
     same process several. A SIGINT forces only some time after the first signal, because wrappers pass on to
@@ -128,7 +128,7 @@ class Supervisor:
 
     @property
     def is_released(self) -> bool:
-        """Whether an operator ended all of it, one after the other."""
+        """Tell whether an operator ended all of it, one after the other."""
         return all(kept.is_released for kept in self._kept)
 
     def run(self, stop: StopRequest) -> bool:
@@ -172,7 +172,7 @@ class _KeptCommand:
         self._start_at = None
         self.is_released = False
         # An older process may have had its number, and ended together with its supervisor.
-        self._take_note(self.child)
+        self._take_shutdown_reason(self.child)
 
     def tend(self) -> None:
         if self.child is not None and self.child.has_ended():
@@ -187,11 +187,13 @@ class _KeptCommand:
         child, self.child, self._start_at = self.child, None, None
         return child
 
-    def _take_note(self, child: ChildProcess) -> bool:
-        return self.command.notes is not None and take_note(self.command.notes, child.pid)
+    def _take_shutdown_reason(self, child: ChildProcess) -> bool:
+        return self.command.shutdown_reasons is not None and take_shutdown_reason(
+            self.command.shutdown_reasons, child.pid
+        )
 
     def _note_exit(self, child: ChildProcess) -> None:
-        if self._take_note(child):
+        if self._take_shutdown_reason(child):
             log.info(
                 "process_stopped_on_request",
                 process=self.command.name,

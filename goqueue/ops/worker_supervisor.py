@@ -41,7 +41,7 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
             arguments=tuple(arguments),
             environment=environment,
             grace_seconds=settings.shutdown_grace_seconds + MARGIN_SECONDS,
-            notes=None if settings.metrics_folder is None else Path(settings.metrics_folder),
+            shutdown_reasons=None if settings.metrics_folder is None else Path(settings.metrics_folder),
         )
         for number in range(1, count + 1)
     ]

@@ -11,8 +11,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.jobs import JobStatus
-from goqueue.scheduler.parts import Parts
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import tick_rows as schedule_ticks
 
 #: The most rows of one statement: it holds locks and writes WAL no longer than a moment.
@@ -22,15 +21,13 @@ BATCH = 1000
 KEYS = 10_000
 
 
-class Cleaner:
+class Cleaner(Service):
     """Deletes what nobody keeps any more, in batches of at most 1,000 rows."""
 
     name = "cleaner"
 
     def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
+        super().__init__(settings, database, pause)
         self._after_key = ""
         self._retention = {
             JobStatus.COMPLETED: settings.completed_retention_seconds,
@@ -53,7 +50,6 @@ class Cleaner:
             ),
             "sessions": partial(sessions.forget, limit=BATCH),
         }
-        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """One batch of each kind."""
@@ -65,7 +61,7 @@ class Cleaner:
             for status, age_seconds in self._retention.items()
         }
         counts |= {kind: self._clean(kind, delete) for kind, delete in self._others.items()}
-        forgotten = self._parts.run("unique_keys", self._forget_keys, None)
+        forgotten = self.parts.run("unique_keys", self._forget_keys, None)
         self._after_key = (forgotten and forgotten.after_key) or ""
         counts["unique_keys"] = forgotten.keys if forgotten else 0
         return counts
@@ -75,7 +71,7 @@ class Cleaner:
             with self._database.autocommit() as connection:
                 return delete(connection)
 
-        return self._parts.run(kind, run, 0)
+        return self.parts.run(kind, run, 0)
 
     def _forget_keys(self) -> unique_keys.Forgotten:
         with self._database.autocommit() as connection:

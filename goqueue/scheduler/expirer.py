@@ -6,11 +6,9 @@ from collections import Counter
 
 import structlog
 
-from goqueue.config.settings import Settings
-from goqueue.db.database import Database
 from goqueue.engine.transitions.expire import Expired, expire
 from goqueue.observability import metrics
-from goqueue.scheduler.service import Counts, Pause, passing_over_locked
+from goqueue.scheduler.service import Counts, Service, passing_over_locked
 
 log = structlog.get_logger(__name__)
 
@@ -18,15 +16,10 @@ log = structlog.get_logger(__name__)
 BATCH = 1000
 
 
-class Expirer:
+class Expirer(Service):
     """Gives late jobs their final state. That none of them starts is not its doing: no claim takes one."""
 
     name = "expirer"
-
-    def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
 
     def run_once(self) -> Counts:
         """One batch of jobs whose time has passed."""

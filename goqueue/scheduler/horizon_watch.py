@@ -11,20 +11,18 @@ import structlog
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.insight import gauge_rows as gauges
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Pause, Service
 
 log = structlog.get_logger(__name__)
 
 
-class HorizonWatch:
+class HorizonWatch(Service):
     """Looks at the age of the oldest such transaction."""
 
     name = "horizon_watch"
 
     def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
+        super().__init__(settings, database, pause)
         self._is_held = False
 
     def run_once(self) -> Counts:
@@ -39,6 +37,6 @@ class HorizonWatch:
         self._is_held = held
         return {"held": int(held)}
 
-    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (each round is as long)
         """Wait for the next look."""
         self._pause(self._settings.horizon_interval_seconds)

@@ -61,7 +61,7 @@ class Leader:
 
     @property
     def leads(self) -> bool:
-        """Whether this process leads: nobody else can have taken its lease yet."""
+        """Tell whether this process leads: nobody else can have taken its lease yet."""
         return self._term is not None and clock() - self._renewed_at < self.lease_seconds
 
     def try_to_lead(self) -> bool:
@@ -162,7 +162,7 @@ class LeaderDatabase(Database):
         self._leader = leader
 
     def take(self) -> Connection:
-        """As `Database.take`.
+        """Take a connection, as `Database.take` does.
 
         Raises:
             DatabaseUnavailableError: this process leads no more.
@@ -171,7 +171,7 @@ class LeaderDatabase(Database):
         return super().take()
 
     def checkout(self) -> Connection:
-        """As `Database.checkout`.
+        """Check a connection out, as `Database.checkout` does.
 
         Raises:
             DatabaseUnavailableError: this process leads no more.

@@ -56,11 +56,11 @@ class LoopWatch:
         return max(now - step.began_at, now - self._failing.get(name, now))
 
     def stuck(self) -> list[str]:
-        """Which loops hang, or fail in every round, each as a line."""
+        """Tell which loops hang, or fail in every round, each as a line."""
         return [*self.hanging(), *self._failing_for_long()]
 
     def hanging(self, grace_seconds: float = 0.0) -> list[str]:
-        """Which loops hang, and have for so much longer than they may, each as a line."""
+        """Tell which loops hang, and have for so much longer than they may, each as a line."""
         now = time.monotonic()
         return [
             f"{name} has {'rested' if step.rests else 'been in one round'} for {now - step.began_at:.0f} s"

@@ -33,7 +33,7 @@ class Parts:
         self._rests: dict[str, float] = {}
 
     def run(self, name: str, part: Callable[[], T], otherwise: T) -> T:
-        """What the part returns; `otherwise` where it fails, or has failed a moment ago.
+        """Run a part for what it returns; `otherwise` where it fails, or has failed a moment ago.
 
         Raises:
             UnavailableError: PostgreSQL or Redis does not answer.

@@ -96,13 +96,13 @@ class SchedulerProcess:
             end_process("a round did not end when the leadership was lost")
 
     def not_live(self) -> Problems:
-        """What does not work here although its servers answer: loops that hang or fail, the dispatch."""
+        """Tell what does not work here although its servers answer: loops that hang or fail, the dispatch."""
         dispatcher = self._dispatcher if self._leader.leads else None
         stands = [] if dispatcher is None else dispatcher.stands_still(self._watch.round_seconds)
         return [*self._watch.stuck(), *stands]
 
     def not_ready(self) -> Problems:
-        """Why this process could not lead now: which servers do not answer, and which loops hang."""
+        """Tell why this process could not lead now: which servers do not answer, and which loops hang."""
         return [*self.not_live(), *_problem(self._ask_database), *_problem(self._runway.ping)]
 
     def _turn(self) -> None:
@@ -143,7 +143,7 @@ class SchedulerProcess:
             self._dispatcher,
             Rescuer(settings, database, ending.wait, self._runway),
             Expirer(settings, database, ending.wait),
-            Releaser(settings, database, self._runway, ending.wait),
+            Releaser(settings, database, ending.wait, self._runway),
             Pauses(settings, database, ending.wait, self._wake_dispatcher),
             Breakers(settings, database, ending.wait, self._wake_dispatcher),
             BulkOperator(settings, database, ending.wait),

@@ -11,11 +11,11 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.runway.releases import push_released
+from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.release import sweep
 from goqueue.observability import metrics
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Pause, Service
 
 log = structlog.get_logger(__name__)
 
@@ -23,16 +23,14 @@ log = structlog.get_logger(__name__)
 PAGE = 10_000
 
 
-class Releaser:
+class Releaser(Service):
     """Walks over the blocked jobs by id, a page a round, and begins again at the end."""
 
     name = "releaser"
 
-    def __init__(self, settings: Settings, database: Database, runway: Runway, pause: Pause) -> None:
-        self._settings = settings
-        self._database = database
+    def __init__(self, settings: Settings, database: Database, pause: Pause, runway: Runway) -> None:
+        super().__init__(settings, database, pause)
         self._runway = runway
-        self._pause = pause
         self._after_id = 0
 
     def run_once(self) -> Counts:
@@ -46,6 +44,6 @@ class Releaser:
         push_released(self._runway, page.released)
         return {"released": len(page.released)}
 
-    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (each round is as long)
         """Wait for the next round."""
         self._pause(self._settings.release_interval_seconds)

@@ -11,7 +11,7 @@ from goqueue.db.database import Database
 from goqueue.db.statements import current_time
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import lease_rows as lease_store
-from goqueue.engine.runway.releases import push_to_front
+from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.force import force
 from goqueue.engine.transitions.rescue import Rescued, rescue
@@ -19,8 +19,7 @@ from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.observability import metrics
 from goqueue.scheduler.clock_watch import ClockReading, ClockWatch
-from goqueue.scheduler.parts import Parts
-from goqueue.scheduler.service import Counts, Pause, passing_over_locked
+from goqueue.scheduler.service import Counts, Pause, Service, passing_over_locked
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +32,7 @@ LOOK_SECONDS = 10.0
 LOOKS_AFTER_END_SECONDS = 5.0
 
 
-class Rescuer:
+class Rescuer(Service):
     """Takes back the jobs of lost workers.
 
     It looks for them when a lease has ended, and now and then.
@@ -49,17 +48,14 @@ class Rescuer:
     def __init__(
         self, settings: Settings, database: Database, pause: Pause, runway: Runway | None = None
     ) -> None:
-        self._settings = settings
-        self._database = database
+        super().__init__(settings, database, pause)
         self._runway = runway
-        self._pause = pause
         self._clocks = ClockWatch(settings.rescue_interval_seconds)
         self._judges_from = time.monotonic() + 2 * settings.heartbeat_seconds
         self._trusts_clocks_from = 0.0
         self._ends: lease_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
-        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
@@ -68,9 +64,9 @@ class Rescuer:
             now = time.monotonic()
             trusts_clocks = now >= self._trusts_clocks_from
             judges = trusts_clocks and now >= self._judges_from
-            expired = self._parts.run("leases", self._end_leases, None) if judges else None
-            rescued = self._parts.run("rescue", self._look, None) or []
-            forced = self._parts.run("cancels", self._force_cancels, 0) if trusts_clocks else 0
+            expired = self.parts.run("leases", self._end_leases, None) if judges else None
+            rescued = self.parts.run("rescue", self._look, None) or []
+            forced = self.parts.run("cancels", self._force_cancels, 0) if trusts_clocks else 0
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
             raise
@@ -82,7 +78,7 @@ class Rescuer:
             "cancelled": forced,
         }
 
-    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (the skeleton's signature)
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (each round is as long)
         """Wait for the next round."""
         self._pause(self._settings.rescue_interval_seconds)
 

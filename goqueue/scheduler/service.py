@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import structlog
 
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
 from goqueue.errors import DatabaseUnavailableError, UnavailableError
 from goqueue.observability import metrics
+from goqueue.scheduler.parts import Parts
 
 if TYPE_CHECKING:
     from goqueue.scheduler.loop_watch import LoopWatch
@@ -28,14 +32,35 @@ Pause = Callable[[float], object]
 FAILURE_PAUSE_SECONDS = 1.0
 
 
-class Service(Protocol):
-    """A background role: one round of its work, and how long to wait before the next."""
+class Service(ABC):
+    """A background role: one round of its work, and how long to wait before the next.
 
-    name: str
+    Attributes:
+        name: the role, in log lines and metrics.
+        parts: the parts of a round that fail apart.
 
+    Args:
+        settings, database: what the role works with.
+        pause: waits between rounds.
+        wake: wakes the dispatcher, best effort.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self, settings: Settings, database: Database, pause: Pause, wake: Callable[[], object] = bool
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._pause = pause
+        self._wake = wake
+        self.parts = Parts(self.name)
+
+    @abstractmethod
     def run_once(self) -> Counts:
         """Do what is to be done now; how much of what was done."""
 
+    @abstractmethod
     def pause(self, counts: Counts) -> None:
         """Wait until the next round is due."""
 

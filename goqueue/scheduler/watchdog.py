@@ -49,11 +49,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Start looking."""
+        """Start looking at the loops."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop looking at the loops."""
         self._stopping.set()
 
     def _run(self) -> None:

@@ -21,8 +21,7 @@ from goqueue.errors import UnavailableError
 from goqueue.instance import default
 from goqueue.jobs import JobStatus, NewJob, OnParentFailure
 from goqueue.observability import metrics
-from goqueue.scheduler.parts import Parts
-from goqueue.scheduler.service import Counts, Pause
+from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
@@ -38,15 +37,12 @@ BATCH = 200
 FAILURE_PAUSE_SECONDS = 30.0
 
 
-class CronScheduler:
+class CronScheduler(Service):
     """Decides ticks: one transaction a schedule, which records them and creates their jobs, or does neither.
 
     Any number of them may run: the row of the schedule is locked, and a tick's row can exist only once.
 
     Args:
-        settings, database: whose schedules.
-        pause: how it waits between rounds.
-        wake_dispatcher: called after jobs were created.
         clock: the time, instead of PostgreSQL's: for tests.
     """
 
@@ -57,18 +53,14 @@ class CronScheduler:
         settings: Settings,
         database: Database,
         pause: Pause,
-        wake_dispatcher: Callable[[], None] = lambda: None,
+        wake: Callable[[], object] = bool,
         *,
         clock: Callable[[], datetime | None] = lambda: None,
     ) -> None:
-        self._settings = settings
-        self._database = database
-        self._pause = pause
-        self._wake_dispatcher = wake_dispatcher
+        super().__init__(settings, database, pause, wake)
         self._clock = clock
         self._has_declared = False
         self._failed: dict[int, float] = {}
-        self._parts = Parts(self.name)
 
     def run_once(self) -> Counts:
         """Decide what is due; how many ticks came to what."""
@@ -77,7 +69,7 @@ class CronScheduler:
         for schedule_id in self._due():
             counts.update(outcome.value for outcome in self._try_to_decide(schedule_id))
         if counts[TickOutcome.FIRED.value]:
-            self._wake_dispatcher()
+            self._wake()
         return dict(counts)
 
     def pause(self, counts: Counts) -> None:
@@ -88,7 +80,7 @@ class CronScheduler:
     def _declare(self) -> None:
         """Once: what the code of this process declares. A process without actors has nothing to say."""
         if not self._has_declared and (default().schedules or self._settings.actors):
-            self._has_declared = self._parts.run("declared", self._declare_all, otherwise=False)
+            self._has_declared = self.parts.run("declared", self._declare_all, otherwise=False)
 
     def _declare_all(self) -> bool:
         scheduling.declare(self._database, default().schedules.values())

@@ -13,18 +13,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
 from goqueue.engine.runway.runway import Message
-from goqueue.engine.transitions.begin import Begin, Changes, changes, note_begins
-from goqueue.errors import GoQueueError, RedisUnavailableError
-from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.worker.claims import Key
-from goqueue.worker.outcomes import count_begins
+from goqueue.errors import GoQueueError
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
+from goqueue.worker.background_thread import BackgroundThread
+from goqueue.worker.begin_notes import NOTE_SECONDS, BeginNotes
 from goqueue.worker.returner import Returner
 from goqueue.worker.wait_clock import WaitClock
+from goqueue.worker.waiting_workers import WaitingWorkers
+from goqueue.worker.wanted_changes import LOOK_SECONDS, WantedChanges
 from goqueue.worker.work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -45,59 +47,31 @@ LONGEST_WAIT_SECONDS = 0.2
 #: Looks in a row without a job taken, after which the threads count as busy for longer.
 STANDSTILL_TICKS = 2
 
-#: A fetch that got all it asked for says that no other worker waits: those would have taken it.
-FULL_FETCH_SECONDS = 0.05
 
-#: What people want of jobs that wait for longer is read so often. A job that was claimed longer ago than
-#: `FRESH_SECONDS` does not begin when it was read longer ago than that.
-LOOK_SECONDS = 0.04
-FRESH_SECONDS = 0.07
-
-#: A job that still runs so long after it began has its begin written.
-NOTE_SECONDS = 0.1
-
-
-class _View(NamedTuple):
-    """What people wanted at a moment, by the monotonic clock."""
-
-    at: float
-    changes: Changes
-
-
-class ClaimedAhead:
+# More methods than others have: one thread and one queue decide what begins, what goes back, and when.
+class ClaimedAhead(BackgroundThread):
     """The work queue of one process and the thread that watches it."""
 
     def __init__(self, broker: JobBroker) -> None:
+        super().__init__("claimed-ahead")
         self._broker = broker
         self._interrupts = broker.interrupts
-        self._holdings = broker.holdings
         self._slots = broker.slots
         self.returner = Returner(
-            broker.settings, broker.database, broker.runway, broker.holdings, broker.slots
+            broker.settings, broker.database, broker.runway, broker.claimed_jobs, broker.slots
         )
         #: What was claimed and no thread has taken.
         self.queue = WorkQueue(self.may_begin, lambda: broker.slots.runs_are_short)
         self._clock = WaitClock(TICK_SECONDS)
-        self._view = _View(0.0, Changes())
-        self._looking = threading.Lock()
-        self._full_fetches: dict[str, float] = {}
+        self._changes = WantedChanges(broker.database, broker.claimed_jobs)
+        self.waiting_workers = WaitingWorkers(broker.runway, broker.claimed_jobs)
+        self._begin_notes = BeginNotes(broker.database, broker.claimed_jobs, broker.interrupts)
         self._asked_at = 0.0
         self._noted_at = 0.0
-        self._begun: dict[Key, CurrentJob] = {}
         self._ticks = False
         self._is_stopping = False
         self._something = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="claimed-ahead", daemon=True)
-
-    def start(self) -> None:
-        """Start watching."""
-        self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
 
     def stop(self, timeout_seconds: float) -> None:
         """Give back what has not begun, and end."""
@@ -133,12 +107,8 @@ class ClaimedAhead:
         self.returner.doubt(runway, messages)
         self.wake()
 
-    def note_full_fetch(self, runway: str) -> None:
-        """A fetch got all that it asked for: no other worker waits at this runway."""
-        self._full_fetches[runway] = time.monotonic()
-
     def may_begin(self, message: JobMessage) -> bool:
-        """Whether a job that a thread has taken may begin; if not, it goes back, and the thread has none."""
+        """Tell whether a job that a thread has taken may begin; one that may not goes back."""
         current = message.current
         is_fresh = time.monotonic() < current.fresh_until
         if is_fresh and current.interruption is None and not self._is_stopping:
@@ -149,9 +119,7 @@ class ClaimedAhead:
         self.give_back([message], reason)
         return False
 
-    # When a thread takes a job
-
-    def _reason_against(self, current: CurrentJob) -> str | None:
+    def _reason_against(self, current: JobAttempt) -> str | None:
         """Why a job may not begin now; None: it may."""
         now = time.monotonic()
         if self._broker.draining.is_set():
@@ -160,37 +128,11 @@ class ClaimedAhead:
             return "expired"
         if current.interruption is not None:
             return "stopped"
-        view = self._view
-        if now >= current.times.fresh_until and now - view.at > FRESH_SECONDS:
-            try:
-                view = self._look_again()
-            except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the thread)
-                log.warning("changes_not_read", error=str(error))
-                return "unknown"
-        return _wish_against(current, view)
-
-    def _look_again(self) -> _View:
-        """What people want now; one thread asks for all that wait for the answer.
-
-        Raises:
-            GoQueueError: PostgreSQL does not say.
-        """
-        asked_at = time.monotonic()
-        with self._looking:
-            if self._view.at < asked_at:
-                self._look()
-            return self._view
-
-    def _look(self) -> None:
-        queues = {current.claimed.queue for current in self._unbegun()}
-        at = time.monotonic()
-        with self._broker.database.autocommit() as connection:
-            self._view = _View(at, changes(connection, self._holdings.worker_id, queues))
-
-    def _unbegun(self) -> list[CurrentJob]:
-        return [current for current in self._holdings.snapshot().values() if not current.started]
-
-    # The thread that watches
+        try:
+            return self._changes.against(current, now)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the thread)
+            log.warning("changes_not_read", error=str(error))
+            return "unknown"
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -215,7 +157,8 @@ class ClaimedAhead:
         self._look_at_waiting(now)
         if now - self._noted_at >= NOTE_SECONDS:
             self._noted_at = now
-            self._note_begins()
+            self._slots.note_stuck(self._count_stuck())
+            self._begin_notes.write()
 
     def _pause(self) -> float:
         """Until the next look: a tick while something waits, or will when it was handed over."""
@@ -239,34 +182,19 @@ class ClaimedAhead:
             return "busy"
         return "wanted" if self._is_wanted_elsewhere(now) else None
 
+    def _is_wanted_elsewhere(self, now: float) -> bool:
+        if now - self._asked_at < RETURN_SECONDS:
+            return False
+        self._asked_at = now
+        return self.waiting_workers.is_somebody_there()
+
     def _all_threads_are_busy(self) -> bool:
         """With jobs that run for longer than two looks: a process that gets no CPU stands still as well."""
         busy = self._interrupts.running_longer_than(STANDSTILL_TICKS * TICK_SECONDS * 0.75)
         return len(busy) >= self._slots.threads
 
-    def _is_wanted_elsewhere(self, now: float) -> bool:
-        if now - self._asked_at < RETURN_SECONDS:
-            return False
-        self._asked_at = now
-        return self._somebody_waits(now)
-
-    def _somebody_waits(self, now: float) -> bool:
-        """Whether another worker waits for what has not begun here."""
-        ways = {
-            (runway, lane)
-            for runway, lane in {(current.runway, current.lane) for current in self._unbegun()}
-            if now - self._full_fetches.get(runway, 0.0) >= FULL_FETCH_SECONDS
-        }
-        try:
-            return any(
-                self._broker.runway.is_waited_for(runway, except_worker=self._holdings.worker_id, lane=lane)
-                for runway, lane in sorted(ways)
-            )
-        except RedisUnavailableError:
-            return False
-
     def _return_all(self, reason: str) -> None:
-        wanted = reason == "wanted" or self._somebody_waits(time.monotonic())
+        wanted = reason == "wanted" or self.waiting_workers.is_somebody_there()
         self._slots.note_stuck(self._count_stuck())
         self._slots.back_off()
         self.returner.put(self.queue.take_all(), reason)
@@ -277,42 +205,13 @@ class ClaimedAhead:
 
     def _look_at_waiting(self, now: float) -> None:
         """Read what people want of jobs that wait for longer, so that no thread has to; pauses at once."""
-        if self._clock.age(now) < LOOK_SECONDS or now - self._view.at < LOOK_SECONDS:
+        if self._clock.age(now) < LOOK_SECONDS:
             return
         try:
-            with self._looking:
-                self._look()
+            is_paused = self._changes.look_when_old(now)
         except GoQueueError as error:
             # Whoever takes a job asks again.
             log.debug("changes_not_read", error=str(error))
             return
-        if self._view.changes.closed:
+        if is_paused:
             self._return_all("paused")
-
-    def _note_begins(self) -> None:
-        """Write when the handlers began that still run, and count how long their jobs had waited."""
-        self._slots.note_stuck(self._count_stuck())
-        begun = self._interrupts.newly_running(NOTE_SECONDS)
-        count_begins(begun)
-        held = self._holdings.snapshot()
-        self._begun |= {(current.id, current.fence): current for current in begun}
-        self._begun = {key: current for key, current in self._begun.items() if key in held}
-        if not self._begun:
-            return
-        begins = [Begin(*key, current.begun or 0.0) for key, current in self._begun.items()]
-        try:
-            with self._broker.database.autocommit() as connection:
-                for key in note_begins(connection, begins):
-                    self._begun.pop(key, None)
-        except GoQueueError as error:
-            log.debug("begins_not_noted", jobs=len(begins), error=str(error))
-
-
-def _wish_against(current: CurrentJob, view: _View) -> str | None:
-    """What people want against the begin of a job; what they wanted before its claim, the claim knew."""
-    if view.at > current.times.asked_at:
-        if current.id in view.changes.cancelled:
-            return "cancelled"
-        if current.claimed.queue in view.changes.closed:
-            return "paused"
-    return None

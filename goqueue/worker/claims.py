@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 
 #: A job, and the fence under which it was claimed.
 Key = tuple[int, int]
@@ -33,7 +33,7 @@ SHORT_RUN_SECONDS = 0.0001
 STALE_SECONDS = 0.25
 
 
-class Holdings:
+class ClaimedJobs:
     """The jobs that this process claimed and has not recorded yet. Thread-safe.
 
     `remove` and `snapshot` are one operation of a dict each, which CPython does not interrupt; the lock is
@@ -41,7 +41,7 @@ class Holdings:
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[Key, CurrentJob] = {}
+        self._jobs: dict[Key, JobAttempt] = {}
         self._given_up: set[Key] = set()
         self._lock = threading.Lock()
         #: The id under which this process holds its lease; 0 before it has one.
@@ -53,7 +53,7 @@ class Holdings:
         #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
         self.quarantine_is_served = False
 
-    def add(self, current: CurrentJob) -> bool:
+    def add(self, current: JobAttempt) -> bool:
         """A job was claimed; False: too late, its claim was given up as lost and must not run here."""
         key = current.id, current.fence
         with self._lock:
@@ -78,18 +78,23 @@ class Holdings:
         with self._lock:
             self._given_up.difference_update(keys)
 
-    def remove(self, current: CurrentJob) -> None:
-        """Its outcome was recorded, or refused."""
+    def remove(self, current: JobAttempt) -> None:
+        """Forget a job whose outcome was recorded, or refused."""
         self._jobs.pop((current.id, current.fence), None)
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def snapshot(self) -> dict[Key, CurrentJob]:
-        """What is held now, by (id, fence)."""
+    def snapshot(self) -> dict[Key, JobAttempt]:
+        """Tell what is held now, by (id, fence)."""
         return self._jobs.copy()
 
+    def unbegun(self) -> list[JobAttempt]:
+        """List what is held and has not begun."""
+        return [current for current in self.snapshot().values() if not current.started]
 
+
+# More methods than others have: all of them read or change the same few numbers under one lock.
 class WorkerSlots:
     """The room that the consumers of one process share. Thread-safe.
 
@@ -122,7 +127,7 @@ class WorkerSlots:
 
     @property
     def runs_are_short(self) -> bool:
-        """Whether jobs run at present for less than it costs to wake a thread for each."""
+        """Tell whether jobs run at present for less than it costs to wake a thread for each."""
         return self._average_run_seconds < SHORT_RUN_SECONDS
 
     @property
@@ -155,7 +160,7 @@ class WorkerSlots:
 
     @property
     def has_suspect(self) -> bool:
-        """Whether one of the jobs is a suspect that runs beside the others."""
+        """Tell whether one of the jobs is a suspect that runs beside the others."""
         return self._suspect
 
     @property

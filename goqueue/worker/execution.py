@@ -15,7 +15,6 @@ from typing import Any
 
 import structlog
 from dramatiq.asyncio import async_to_sync
-from dramatiq.errors import Retry
 
 from goqueue.config.bounds import problem_of_value
 from goqueue.engine.options.job_type import JobType, holds_nul, is_unsendable, plain
@@ -25,23 +24,30 @@ from goqueue.errors import (
     InvalidJobError,
     RetryAfter,
     Snooze,
-    Translated,
     seconds_to_wait,
 )
-from goqueue.jobs import MAX_DELAY_SECONDS, AttemptOutcome
+from goqueue.jobs import AttemptOutcome
+from goqueue.middleware.attempt import JobAttempt, Unreadable
+from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.event_loop import EventLoopLostError
-from goqueue.middleware.job_message import CurrentJob, Unreadable
 from goqueue.middleware.lifecycle import Failure, look_at
 from goqueue.observability.exception_reader import NO_TEXT, frames_of
 from goqueue.worker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
+from goqueue.worker.verdicts import (
+    HandlerExited,
+    HarmfulError,
+    HarmfulFinalError,
+    RetryRequested,
+    problem_of_wait,
+    verdict_of,
+)
 
 log = structlog.get_logger(__name__)
 
-_current: contextvars.ContextVar[CurrentJob] = contextvars.ContextVar("goqueue_current_job")
+_current: contextvars.ContextVar[JobAttempt] = contextvars.ContextVar("goqueue_current_job")
 
 # Not orjson: it writes NaN as null, and a result that is not JSON must fail, not change.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
 
 #: What is raised in a handler from outside.
 INTERRUPTS = (TimeLimitExceeded, DeadlinePassed, Interrupted)
@@ -51,7 +57,6 @@ READING_SECONDS = 2.0
 
 #: A queue is not slowed down for longer, whatever the other side asks for.
 MAX_SLOW_DOWN_SECONDS = 86_400.0
-
 
 #: A job whose event loop was lost goes back unspent, unless so many of its runs were: it may be who loses it.
 UNSPENT_MAX = 10
@@ -63,22 +68,6 @@ class ResultError(TypeError):
 
 class PayloadError(ValueError):
     """The stored payload does not fit the type as this process knows it."""
-
-
-class RetryRequested(Translated, Retry):
-    """A handler's RetryAfter in Dramatiq's words; what the handler raised is its cause."""
-
-
-class HandlerExited(Translated):
-    """An async handler's SystemExit or KeyboardInterrupt: raised as such it would end the event loop."""
-
-
-class HarmfulError(Exception):
-    """Stands for an exception that raises when it is looked at: nobody after the handler meets that one."""
-
-
-class HarmfulFinalError(HarmfulError):
-    """The same, for one of the exceptions after which the type is not retried."""
 
 
 def current_job() -> CurrentJob:
@@ -105,7 +94,7 @@ class JobFunction:
         result_max_bytes: int,
         has_callback: Callable[[], bool],
         throws: tuple[type[BaseException], ...] = (),
-        begin_unrepeatable: Callable[[CurrentJob], bool] | None = None,
+        begin_unrepeatable: Callable[[JobAttempt], bool] | None = None,
         unreadable_wait_seconds: float = 0.0,
     ) -> None:
         self.function = _keeping_the_loop(function)
@@ -119,11 +108,11 @@ class JobFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
-        if len(args) == 1 and isinstance(args[0], CurrentJob):
+        if len(args) == 1 and isinstance(args[0], JobAttempt):
             return self._run(args[0])
         return self.function(*args, **kwargs)
 
-    def _run(self, current: CurrentJob) -> Any:
+    def _run(self, current: JobAttempt) -> Any:
         """One attempt. Returns the result only where Dramatiq passes it on (a pipe, a callback)."""
         if self.begin_unrepeatable is not None and not self.begin_unrepeatable(current):
             current.control = (AttemptOutcome.INTERRUPTED, 0.0)
@@ -147,7 +136,7 @@ class JobFunction:
         return None
 
     @staticmethod
-    def _is_stopped(current: CurrentJob, error: BaseException) -> bool:
+    def _is_stopped(current: JobAttempt, error: BaseException) -> bool:
         """Whether what a handler raised is no failure: then how the attempt ended is noted.
 
         Whatever a handler makes of its interrupt (an async one that is slow to end, a clean-up that fails),
@@ -172,7 +161,7 @@ class JobFunction:
             raise DeadlineExceeded from error
         return current.control is not None
 
-    def _is_given_back(self, current: CurrentJob, error: BaseException) -> bool:
+    def _is_given_back(self, current: JobAttempt, error: BaseException) -> bool:
         """Whether the job goes back because this version of its type cannot read its payload: another may.
 
         Raises:
@@ -194,7 +183,7 @@ class JobFunction:
         log.warning("payload_unreadable", job_id=current.id, type=current.type, schema=schema)
         return True
 
-    def _call_armed(self, current: CurrentJob) -> None:
+    def _call_armed(self, current: JobAttempt) -> None:
         """The handler between arm and disarm: an interrupt may land in here and nowhere else."""
         limit = current.claimed.time_limit_seconds or self.job_type.time_limit_seconds
         raised: BaseException | None = None
@@ -216,7 +205,7 @@ class JobFunction:
         if raised is not None:
             raise raised
 
-    def _read(self, current: CurrentJob, error: BaseException) -> BaseException:
+    def _read(self, current: JobAttempt, error: BaseException) -> BaseException:
         """The exception, read and noted; or one that says the same and runs none of its code.
 
         What an exception says of itself is its handler's code, which may raise, exit, or never end.
@@ -232,15 +221,15 @@ class JobFunction:
         current.failure = id(harmless), failure
         return harmless
 
-    def _failure_of(self, current: CurrentJob, error: BaseException) -> tuple[Failure, BaseException]:
+    def _failure_of(self, current: JobAttempt, error: BaseException) -> tuple[Failure, BaseException]:
         failure = look_at(current.type, error, let_through=INTERRUPTS)
         text = failure.error.partition(": ")[2]
         try:
-            harmless = _verdict_of(error, failure)
+            harmless = verdict_of(error, failure)
         except BaseException as wrong:  # an attribute of a verdict may raise anything
             if type(wrong) in INTERRUPTS:
                 raise
-            why = _problem_of_wait(wrong)
+            why = problem_of_wait(wrong)
             text = f"{text} ({why})"
             failure = failure._replace(error=f"{failure.error} ({why})")
             return failure, self._stand_in(error, text).with_traceback(frames_of(error))
@@ -259,7 +248,7 @@ class JobFunction:
         )(text)
         return made
 
-    def _arguments(self, current: CurrentJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(self, current: JobAttempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             return self.job_type.arguments(current.claimed.payload)
         except InvalidJobError as error:
@@ -281,49 +270,6 @@ class JobFunction:
         if problem := problem_of_value(value, text):
             raise ResultError(f"the result cannot be read back: {problem}")
         return text
-
-
-def _verdict_of(error: BaseException, failure: Failure) -> BaseException:
-    """A handler's verdict with the attributes that it has now; another exception is itself.
-
-    Raises:
-        BaseException: what reading them raised.
-    """
-    kind = type(error)
-    if issubclass(kind, Snooze):
-        return Snooze(_number(error.seconds))  # type: ignore[attr-defined]  # a Snooze has them
-    text = failure.error.partition(": ")[2]
-    if issubclass(kind, RetryAfter):
-        return RetryAfter(_number(error.seconds), text, scope=error.scope)  # type: ignore[attr-defined]
-    if issubclass(kind, Retry):
-        delay = error.delay  # type: ignore[attr-defined]
-        requested = RetryRequested(text, delay=None if delay is None else round(_within_a_decade(delay)))
-        requested.__cause__ = None if failure.is_harmful else error
-        return requested
-    return error
-
-
-def _problem_of_wait(wrong: BaseException) -> str:
-    """What is wrong with how long to wait: as `seconds_to_wait` says it, or that it cannot be read."""
-    told = BaseException.__dict__["args"].__get__(wrong)
-    is_ours = type(wrong) in {TypeError, ValueError} and len(told) == 1 and type(told[0]) is str
-    return told[0] if is_ours and told[0].startswith("seconds: ") else "for how long to wait cannot be read"
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, str | bytes):
-        raise TypeError(f"seconds: expected a number of seconds to wait, got {value!r}"[:200])
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _within_a_decade(milliseconds: Any) -> float:
-    number = _number(milliseconds)
-    if not 0 <= number <= MAX_DELAY_SECONDS * 1000:
-        raise ValueError("expected a time to wait")
-    return number
 
 
 def _failed_to_call(error: BaseException) -> bool:

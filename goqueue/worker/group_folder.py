@@ -23,7 +23,7 @@ _LAYOUT = struct.Struct(f"<d??{PROBLEM_MAX_BYTES}s")
 
 
 class SignOfLife(NamedTuple):
-    """What a worker process says of itself every second.
+    """Facts that a worker process tells of itself every second.
 
     Attributes:
         turned_at: when the slowest of its consumers last turned, by the monotonic clock of the machine.
@@ -59,7 +59,7 @@ class GroupFolder:
         self._own: IO[bytes] | None = None
         self._server: IO[bytes] | None = None
 
-    def beat(self, sign: SignOfLife) -> None:
+    def heartbeat(self, sign: SignOfLife) -> None:
         """Leave a sign of life of this process. Its lock says that the process is there, however it ends."""
         if self._own is None:
             self._own = self._make_own()
@@ -71,7 +71,7 @@ class GroupFolder:
         return dict(self._read_signs())
 
     def may_serve(self) -> bool:
-        """Whether this process answers for the group: the first that asks, until it ends."""
+        """Tell whether this process answers for the group: the first that asks, until it ends."""
         if self._server is None:
             file = (self.path / "server").open("a+b")
             close_in_children(file)

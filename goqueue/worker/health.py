@@ -21,6 +21,7 @@ import structlog
 from goqueue.observability import metrics
 from goqueue.observability.monitoring_server import MonitoringPort, Probes, Problems
 from goqueue.observability.shared_metrics import SharedMetrics
+from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 _STATM = Path("/proc/self/statm")
 
 
 def own_memory_bytes() -> int | None:
-    """What is in memory and no file's: libraries are shared by all processes. None where nothing tells it.
+    """Read what is in memory and no file's: libraries are shared by all processes. None: nothing tells it.
 
     Some microseconds.
     """
@@ -46,7 +47,7 @@ def own_memory_bytes() -> int | None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process; a number that was given to another one counts as running."""
+    """Tell whether there is such a process; a number that was given to another one counts as running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -64,7 +65,7 @@ def _is_zombie(pid: int) -> bool:
         return False
 
 
-class Beats:
+class Heartbeats:
     """One moment a consumer, by this machine's monotonic clock. Thread-safe: every step is one operation."""
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class Beats:
         return min(self._turned.copy().values(), default=default)
 
 
-class Vitals:
+class WorkerHealth(BackgroundThread):
     """One thread that leaves signs of life, and listens for the group where no other process does.
 
     Raises:
@@ -91,6 +92,7 @@ class Vitals:
     """
 
     def __init__(self, broker: JobBroker) -> None:
+        super().__init__("health")
         self._broker = broker
         self._settings = broker.settings
         self._folder = GroupFolder(broker.settings)
@@ -102,22 +104,21 @@ class Vitals:
             Probes(self.live, self.ready, self._retire_dead),
         )
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
 
     def start(self) -> None:
-        """Join the group."""
+        """Join the group of worker processes."""
         self._shared.join()
-        self._thread.start()
+        super().start()
 
     def stop(self) -> None:
         """Leave the group; what was counted stays."""
         self._stopping.set()
-        self._thread.join(BEAT_SECONDS + self._settings.redis_timeout_seconds)
+        self._thread.join(HEARTBEAT_SECONDS + self._settings.redis_timeout_seconds)
         self._port.close()
         self._folder.leave()
 
     def live(self) -> Problems:
-        """Which processes of the group are stuck, or have lost a thread."""
+        """Tell which processes of the group are stuck, or have lost a thread."""
         now = time.monotonic()
         signs = sorted(self._folder.signs().items())
         stuck = [
@@ -128,7 +129,7 @@ class Vitals:
         return stuck + [f"process {pid} {sign.problem}" for pid, sign in signs if sign.problem]
 
     def ready(self) -> Problems:
-        """Which processes of the group cannot take jobs now."""
+        """Tell which processes of the group cannot take jobs now."""
         return self.live() + [
             f"process {pid} is {'draining' if sign.draining else 'not registered or not connected'}"
             for pid, sign in sorted(self._folder.signs().items())
@@ -138,37 +139,37 @@ class Vitals:
     def _run(self) -> None:
         while True:
             try:
-                self._beat()
+                self._heartbeat()
                 if self._folder.may_serve():
                     self._port.tend()
                     self._retire_dead()
             except Exception:
                 log.exception("vitals_failed")
-            if self._stopping.wait(BEAT_SECONDS):
+            if self._stopping.wait(HEARTBEAT_SECONDS):
                 return
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         broker = self._broker
         metrics.RECORDER_PENDING.set(broker.recorder.pending)
         draining = broker.draining.is_set()
-        turned_at = broker.beats.oldest(self._started_at)
-        self._folder.beat(
+        turned_at = broker.heartbeats.oldest(self._started_at)
+        self._folder.heartbeat(
             SignOfLife(
                 turned_at,
                 ready=not draining and self._is_ready(),
                 draining=draining,
-                problem=broker.beats.problem,
+                problem=broker.heartbeats.problem,
             )
         )
 
     def _is_ready(self) -> bool:
         """Whether it has a lease, which was renewed in time, and its consumers reach both servers."""
-        holdings = self._broker.holdings
-        lease_age = time.monotonic() - holdings.renewed_at
+        claimed_jobs = self._broker.claimed_jobs
+        lease_age = time.monotonic() - claimed_jobs.renewed_at
         return (
-            bool(holdings.worker_id)
+            bool(claimed_jobs.worker_id)
             and lease_age < self._settings.lease_seconds
-            and not self._broker.beats.outages
+            and not self._broker.heartbeats.outages
         )
 
     def _retire_dead(self) -> None:

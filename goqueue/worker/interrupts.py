@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from dramatiq.middleware import Interrupt, raise_thread_exception
 
 from goqueue.jobs import AttemptOutcome
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.worker.background_thread import BackgroundThread
 
 #: How often time limits are looked at: a limit is kept to this, plus the time until the next bytecode.
 CHECK_SECONDS = 0.1
@@ -37,7 +38,7 @@ class Interrupted(Interrupt):
 
 @dataclass(slots=True)
 class _Armed:
-    current: CurrentJob
+    current: JobAttempt
     ends_at: float
     exceeded: type[Interrupt]
     cancels_at: float = math.inf
@@ -46,29 +47,20 @@ class _Armed:
     repeats: bool = False
 
 
-class Interrupts:
+class Interrupts(BackgroundThread):
     """The armed threads of this process. Thread-safe."""
 
     def __init__(self) -> None:
+        super().__init__("interrupts")
         self._lock = threading.Lock()
         self._armed: dict[int, _Armed] = {}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="interrupts", daemon=True)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        """Start watching the time limits."""
-        self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching the time limits."""
         self._stopping.set()
 
-    def arm(self, current: CurrentJob, limit_seconds: float) -> None:
+    def arm(self, current: JobAttempt, limit_seconds: float) -> None:
         """From now on the calling thread may be interrupted on behalf of this job.
 
         Args:
@@ -90,7 +82,7 @@ class Interrupts:
                 raise armed.exceeded
             self._armed[threading.get_ident()] = armed
 
-    def rearm(self, current: CurrentJob, limit_seconds: float) -> None:
+    def rearm(self, current: JobAttempt, limit_seconds: float) -> None:
         """From now on the calling thread has so much time for what its handler left behind; never raises."""
         with self._lock:
             self._withdraw()
@@ -112,7 +104,7 @@ class Interrupts:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
         return True
 
-    def interrupt(self, current: CurrentJob, why: AttemptOutcome) -> bool:
+    def interrupt(self, current: JobAttempt, why: AttemptOutcome) -> bool:
         """Stop the handler of this job, or keep it from starting; whether it ran."""
         with self._lock:
             for thread_id, armed in self._armed.items():
@@ -122,7 +114,7 @@ class Interrupts:
             current.interruption = why
         return False
 
-    def cancel(self, current: CurrentJob, cooperation_seconds: float) -> bool:
+    def cancel(self, current: JobAttempt, cooperation_seconds: float) -> bool:
         """Tell the handler of this job to stop, and interrupt it when it has not for so long.
 
         A job whose handler has not started never starts. Returns whether this was news.
@@ -140,21 +132,21 @@ class Interrupts:
 
     @property
     def armed(self) -> int:
-        """How many handlers run now."""
+        """Tell how many handlers run now."""
         return len(self._armed)
 
-    def running(self) -> list[CurrentJob]:
+    def running(self) -> list[JobAttempt]:
         """The jobs whose handlers run now."""
         with self._lock:
             return [armed.current for armed in self._armed.values()]
 
-    def running_longer_than(self, seconds: float) -> list[CurrentJob]:
+    def running_longer_than(self, seconds: float) -> list[JobAttempt]:
         """The jobs whose handlers run for longer than this."""
         before = time.monotonic() - seconds
         with self._lock:
             return [armed.current for armed in self._armed.values() if armed.current.started < before]
 
-    def newly_running(self, seconds: float) -> list[CurrentJob]:
+    def newly_running(self, seconds: float) -> list[JobAttempt]:
         """The jobs whose handlers run for longer than this, each once, marked as noted.
 
         Under the lock that a thread needs to leave its handler: so none has ended before it is marked.
@@ -170,7 +162,7 @@ class Interrupts:
                 current.is_noted = True
         return found
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.wait(CHECK_SECONDS):
             now = time.monotonic()
             with self._lock:

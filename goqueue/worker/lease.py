@@ -6,26 +6,26 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable
 
 import structlog
 
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.cancel import acknowledge
-from goqueue.engine.transitions.give_back import give_back
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
-from goqueue.worker.claims import Holdings, WorkerSlots
-from goqueue.worker.health import is_running, own_memory_bytes
+from goqueue.worker.background_thread import BackgroundThread
+from goqueue.worker.claim_comparison import ClaimComparison
+from goqueue.worker.claims import ClaimedJobs, WorkerSlots
+from goqueue.worker.health import own_memory_bytes
 from goqueue.worker.interrupts import Interrupts
-from goqueue.worker.orders import Orders
+from goqueue.worker.neighbours import end_gone_neighbours, host_key
+from goqueue.worker.received_commands import ReceivedCommands
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +33,8 @@ log = structlog.get_logger(__name__)
 #: How often a process that holds jobs asks which of them are to be stopped.
 CANCEL_CHECK_SECONDS = 0.25
 
-#: Every so many renewals read all that the record gives to this process, though no claim has failed.
-BEATS_BETWEEN_LOOKS = 10
 
-
-class Lease:
+class Lease(BackgroundThread):
     """Keeps the lease of this process, and keeps what it holds in step with the record.
 
     Between renewals it acknowledges requests to stop what this process runs, and tells the handlers.
@@ -53,33 +50,27 @@ class Lease:
         self,
         settings: Settings,
         database: Database,
-        holdings: Holdings,
+        claimed_jobs: ClaimedJobs,
         interrupts: Interrupts,
         slots: WorkerSlots,
-        orders: Orders,
+        received_commands: ReceivedCommands,
         queues: list[str],
         known_types: Callable[[], KnownTypes],
     ) -> None:
+        super().__init__("lease")
         self._settings = settings
         self._database = database
-        self._holdings = holdings
+        self._claimed_jobs = claimed_jobs
         self._interrupts = interrupts
         self._slots = slots
-        self._orders = orders
+        self._received_commands = received_commands
         self._queues = queues
         self._known_types = known_types
         self._told: KnownTypes | None = None
         self._host_key = host_key()
-        self._unknown: set[tuple[int, int]] = set()
-        self._looks_at = 0.0
+        self._comparison = ClaimComparison(settings, database, claimed_jobs, interrupts)
         self._stood_still_at = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
 
     def start(self) -> None:
         """Register and keep renewing. Without PostgreSQL there is no lease yet, and nothing is fetched."""
@@ -87,7 +78,7 @@ class Lease:
             self._register()
         except GoQueueError as error:
             log.warning("registration_postponed", error=str(error))
-        self._thread.start()
+        super().start()
 
     def stop(self) -> None:
         """End the lease: what this process still holds is free to be taken back at once."""
@@ -96,17 +87,17 @@ class Lease:
             self._thread.join(self._settings.database_connect_timeout_seconds)
         try:
             with self._database.autocommit() as connection:
-                worker_store.stop(connection, self._holdings.worker_id)
+                worker_store.stop(connection, self._claimed_jobs.worker_id)
         except DatabaseUnavailableError as error:
             log.warning("lease_not_returned", error=str(error))
 
     def _run(self) -> None:
         heartbeat = self._settings.heartbeat_seconds
-        beats_at = time.monotonic() + heartbeat
-        while not self._wait(min(CANCEL_CHECK_SECONDS, max(0.0, beats_at - time.monotonic()))):
-            if time.monotonic() >= beats_at:
-                self._beat()
-                beats_at = time.monotonic() + heartbeat
+        heartbeat_at = time.monotonic() + heartbeat
+        while not self._wait(min(CANCEL_CHECK_SECONDS, max(0.0, heartbeat_at - time.monotonic()))):
+            if time.monotonic() >= heartbeat_at:
+                self._heartbeat()
+                heartbeat_at = time.monotonic() + heartbeat
             self._look_for_cancels()
 
     def _wait(self, seconds: float) -> bool:
@@ -117,10 +108,10 @@ class Lease:
             self._stood_still_at = time.monotonic()
         return stopping
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         try:
             failpoints.hit("in_heartbeat")
-            if self._holdings.worker_id:
+            if self._claimed_jobs.worker_id:
                 self._renew()
             else:
                 self._register()
@@ -132,8 +123,8 @@ class Lease:
 
     def _look_for_cancels(self) -> None:
         try:
-            if self._holdings.worker_id and self._holdings:
-                self._cancel_requested(self._holdings.worker_id)
+            if self._claimed_jobs.worker_id and self._claimed_jobs:
+                self._cancel_requested(self._claimed_jobs.worker_id)
         except DatabaseUnavailableError as error:
             # The next heartbeat warns if it lasts.
             log.debug("cancel_check_failed", error=str(error))
@@ -144,7 +135,7 @@ class Lease:
         """Acknowledge requests to stop what this process runs, and tell the handlers."""
         with self._database.autocommit() as connection:
             requested = acknowledge(connection, worker_id)
-        held = self._holdings.snapshot() if requested else {}
+        held = self._claimed_jobs.snapshot() if requested else {}
         for key in requested & held.keys():
             if self._interrupts.cancel(held[key], self._settings.cancel_cooperation_seconds):
                 log.info("cancel_acknowledged", job_id=key[0], fence=key[1])
@@ -160,31 +151,31 @@ class Lease:
                 queues=self._queues,
                 threads=self._slots.threads,
                 memory_bytes=own_memory_bytes(),
-                command=self._orders.command,
+                command=self._received_commands.command,
                 known=known,
             )
-            self._look_around(connection, worker_id)
+            self._look_at_others(connection, worker_id)
         self._told = known
         # From here on the consumers fetch.
-        self._holdings.worker_id = worker_id
-        self._holdings.renewed_at = started
-        log.info("worker_registered", worker_id=self._holdings.worker_id, queues=self._queues)
+        self._claimed_jobs.worker_id = worker_id
+        self._claimed_jobs.renewed_at = started
+        log.info("worker_registered", worker_id=self._claimed_jobs.worker_id, queues=self._queues)
 
     def _renew(self) -> None:
         started = time.monotonic()
-        known = self._holdings.snapshot()
-        worker_id = self._holdings.worker_id
+        known = self._claimed_jobs.snapshot()
+        worker_id = self._claimed_jobs.worker_id
         with self._database.autocommit() as connection:
             renewal = worker_store.renew(
                 connection, worker_id, busy=self._slots.busy, memory_bytes=own_memory_bytes()
             )
-            held = self._held(connection, known) if renewal else set()
+            held = self._comparison.held(connection, known) if renewal else set()
             self._tell_types(connection, worker_id)
-            self._look_around(connection, worker_id)
+            self._look_at_others(connection, worker_id)
         if renewal:
-            self._holdings.renewed_at = started
-            self._orders.follow(renewal.command)
-            self._reconcile(set(known), held)
+            self._claimed_jobs.renewed_at = started
+            self._received_commands.follow(renewal.command)
+            self._comparison.reconcile(set(known), held)
         else:
             log.warning("lease_refused", worker_id=worker_id, orphans=len(known))
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
@@ -197,78 +188,25 @@ class Lease:
             worker_types.tell(connection, worker_id, known)
             self._told = known
 
-    def _held(self, connection: Connection, known: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-        """What the record gives to this worker: of what it knows of, and now and then all.
-
-        All is read along the entries of everything that it ever ran, as far as vacuum is held back.
-        """
-        now, worker_id = time.monotonic(), self._holdings.worker_id
-        if self._unknown or now < self._holdings.doubts_until or now >= self._looks_at:
-            self._looks_at = now + BEATS_BETWEEN_LOOKS * self._settings.heartbeat_seconds
-            return lease_store.held(connection, worker_id)
-        return lease_store.still_held(connection, worker_id, known)
-
-    def _look_around(self, connection: Connection, worker_id: int) -> None:
-        """End the leases of processes of this host that are gone: their jobs need not wait for silence."""
-        if self._host_key is not None:
-            gone = {
-                neighbour: pid
-                for neighbour, pid in worker_store.living(connection, self._host_key)
-                if neighbour != worker_id and (pid == os.getpid() or not is_running(pid))
-            }
-            for neighbour, pid in gone.items():
-                log.warning("worker_gone", worker_id=neighbour, pid=pid)
-            if gone:
-                # At once: who was lost together is judged together.
-                lease_store.end_gone(connection, gone)
+    def _look_at_others(self, connection: Connection, worker_id: int) -> None:
+        end_gone_neighbours(connection, worker_id, self._host_key)
         # Who serves nothing else never leaves it to another: two of them would leave it to each other.
         serves_only_quarantine = self._queues == [QUARANTINE_QUEUE]
-        self._holdings.quarantine_is_served = (
+        self._claimed_jobs.quarantine_is_served = (
             not serves_only_quarantine
             and worker_store.is_quarantine_served(
                 connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
             )
         )
 
-    def _reconcile(self, known: set[tuple[int, int]], held: set[tuple[int, int]]) -> None:
-        for key in known - held:
-            current = self._holdings.snapshot().get(key)
-            if current and self._interrupts.interrupt(current, AttemptOutcome.CANCELLED):
-                log.info("job_taken_away", job_id=key[0], fence=key[1])
-        # Claimed by the record and unknown here twice in a row: not merely an answer on its way.
-        unknown = held - known - set(self._holdings.snapshot())
-        self._release(unknown & self._unknown)
-        self._unknown = unknown
-
-    def _release(self, unknown: set[tuple[int, int]]) -> None:
-        lost = self._holdings.give_up(unknown)
-        if not lost:
-            return
-        log.warning("lost_claims_released", jobs=len(lost))
-        with self._database.autocommit() as connection:
-            give_back(connection, lost, worker_id=self._holdings.worker_id)
-
     def _stop_orphans_when_expired(self) -> None:
         """Who stood still could not renew, and whoever ends leases may have stood still as well."""
-        since = max(self._holdings.renewed_at, self._stood_still_at)
+        since = max(self._claimed_jobs.renewed_at, self._stood_still_at)
         if time.monotonic() - since > self._settings.lease_seconds:
-            log.warning("lease_expired", worker_id=self._holdings.worker_id)
+            log.warning("lease_expired", worker_id=self._claimed_jobs.worker_id)
             self._stop_orphans(AttemptOutcome.INTERRUPTED)
 
     def _stop_orphans(self, why: AttemptOutcome) -> None:
         """Stop the handlers that run, and those of claimed jobs that still wait for a thread."""
-        for current in self._holdings.snapshot().values():
+        for current in self._claimed_jobs.snapshot().values():
             self._interrupts.interrupt(current, why)
-
-
-def host_key() -> str | None:
-    """What two processes share exactly if their process numbers mean the same; None where it cannot be told.
-
-    A host name is not enough: containers may be given the same.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return None
-    return f"{boot} {namespace}"

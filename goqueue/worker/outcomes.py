@@ -18,7 +18,8 @@ from goqueue.insight import failure_rows as failure_store
 from goqueue.jobs import AttemptOutcome, ClaimedJob, FailureKind, JobStatus, Outcome
 from goqueue.limits import breaker_rows as breaker_store
 from goqueue.limits.breaker_rows import End
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ REMEMBERED_SECONDS = 3600.0
 REMEMBERED_MAX = 10_000
 
 
-def count_begins(jobs: Iterable[CurrentJob]) -> None:
+def count_begins(jobs: Iterable[JobAttempt]) -> None:
     """Count how long jobs had waited when their handlers began."""
     waits: dict[str, list[float]] = {}
     for job in jobs:

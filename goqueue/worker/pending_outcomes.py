@@ -14,7 +14,7 @@ DELAY_MAX_SECONDS = 2.0
 
 
 class PendingOutcomes:
-    """What one recorder has to write. Any thread may put; the recorder's own thread does all the rest."""
+    """Outcomes that one recorder has to write. Any thread may put; the recorder's own does all the rest."""
 
     def __init__(self) -> None:
         self._new: queue.SimpleQueue[JobMessage | None] = queue.SimpleQueue()

@@ -22,7 +22,7 @@ from goqueue.middleware.job_message import JobMessage
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.tracing.export import start_tracing, stop_tracing
 from goqueue.worker.drain_guard import DrainGuard
-from goqueue.worker.health import Vitals
+from goqueue.worker.health import WorkerHealth
 from goqueue.worker.lease import Lease
 from goqueue.worker.thread_watch import ThreadWatch
 
@@ -61,7 +61,7 @@ class WorkerProcess(Middleware):
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
-        self._vitals: Vitals | None = None
+        self._health: WorkerHealth | None = None
         #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
         self._drain_guard: DrainGuard | None = None
 
@@ -71,7 +71,7 @@ class WorkerProcess(Middleware):
         Raises:
             SystemExit: the database has no schema for this release.
         """
-        broker.orders.listen()
+        broker.received_commands.listen()
         end_children_with_this_process()
         refuse_foreign_schema(broker)
         self._drain_guard = DrainGuard(
@@ -80,8 +80,8 @@ class WorkerProcess(Middleware):
             partial(self._finish, broker),
         )
         if broker.settings.worker_metrics_port:
-            self._vitals = Vitals(broker)
-            self._vitals.start()
+            self._health = WorkerHealth(broker)
+            self._health.start()
         # What the imports made lives as long as the process. Each full collection would walk all of it, while
         # the consumer keeps claimed jobs in hand: 0.17 s within a drain of 20,000 jobs.
         gc.collect()
@@ -98,10 +98,10 @@ class WorkerProcess(Middleware):
         self._lease = Lease(
             broker.settings,
             broker.database,
-            broker.holdings,
+            broker.claimed_jobs,
             broker.interrupts,
             broker.slots,
-            broker.orders,
+            broker.received_commands,
             sorted(served),
             lambda: broker.known_types,
         )
@@ -163,7 +163,7 @@ class WorkerProcess(Middleware):
         """Make the process end in order, and with an error; one that is not ours to end is only reported."""
         if self._drain_guard is not None:
             self._drain_guard.exit_code = EXIT_BROKEN
-        broker.orders.end_process()
+        broker.received_commands.end_process()
 
     def _finish(self, broker: JobBroker) -> None:
         release_unfinished(broker)
@@ -173,8 +173,8 @@ class WorkerProcess(Middleware):
         broker.interrupts.stop()
         if self._lease is not None:
             self._lease.stop()
-        if self._vitals is not None:
-            self._vitals.stop()
+        if self._health is not None:
+            self._health.stop()
         stop_tracing()
 
 
@@ -220,7 +220,7 @@ def release_unfinished(broker: JobBroker) -> None:
     unfinished = broker.interrupts.running()
     for current in unfinished:
         broker.interrupts.interrupt(current, AttemptOutcome.INTERRUPTED)
-    for current in broker.holdings.snapshot().values():
+    for current in broker.claimed_jobs.snapshot().values():
         if current in unfinished:
             message = JobMessage(current, throws=())
             message.release()

@@ -7,7 +7,6 @@ locked, or that alone takes too long, is put off, and the others are recorded me
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,43 +15,28 @@ import structlog
 
 from goqueue import failpoints
 from goqueue.config.settings import Settings
-from goqueue.db.database import Connection, Database
-from goqueue.engine import create as creation
-from goqueue.engine.creation_rows import CreatedNode
-from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.runway.releases import push_released, push_to_front
+from goqueue.db.database import Database
+from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions.record import record, still_running
-from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
-from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
+from goqueue.errors import RedisUnavailableError
+from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.claims import Holdings
+from goqueue.worker.background_thread import BackgroundThread
+from goqueue.worker.claims import ClaimedJobs
+from goqueue.worker.outcome_writer import OutcomeWriter, Recorded
 from goqueue.worker.outcomes import KnownFailureKinds, OutcomeCounter, count_outcomes
 from goqueue.worker.pending_outcomes import PendingOutcomes
 from goqueue.worker.slow_downs import apply_slow_downs
 
 log = structlog.get_logger(__name__)
 
-#: Pauses between tries while PostgreSQL is away.
-RETRY_SECONDS = 0.2
 
-#: So often a batch that may hold one bad outcome is tried whole, before it is taken apart.
-DOUBTFUL_TRIES = 3
-
-#: How long the recorder waits for the lock of a job that waits for one that has ended, or of its edge. All
-#: outcomes of the process wait meanwhile; this one is put off then.
-LOCK_MILLISECONDS = 250
-
-Recorded = set[tuple[int, int]]
-Write = Callable[[Sequence[Outcome]], Recorded]
-
-
-class Recorder:
+class Recorder(BackgroundThread):
     """One thread that records the outcomes of this process.
 
     Args:
-        holdings: what this process holds; what is recorded leaves it.
+        claimed_jobs: what this process holds; what is recorded leaves it.
         flush_reports: writes what attempts logged, where it can: their last lines are there when they have
             ended.
     """
@@ -62,31 +46,20 @@ class Recorder:
         settings: Settings,
         database: Database,
         runway: Runway,
-        holdings: Holdings,
+        claimed_jobs: ClaimedJobs,
         *,
         flush_reports: Callable[[], object] = bool,
     ) -> None:
+        super().__init__("recorder")
         self._settings = settings
         self._database = database
         self._runway = runway
-        self._holdings = holdings
+        self._claimed_jobs = claimed_jobs
         self._flush_reports = flush_reports
         self._failure_kinds = KnownFailureKinds(database)
         self._outcomes = OutcomeCounter(database)
         self._pending = PendingOutcomes()
-        # Of the batch that is being recorded: whose row is locked, or who alone cannot be written now.
-        self._put_off: Recorded = set()
-        self._giving_up = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        """Start recording."""
-        self._thread.start()
+        self._writer = OutcomeWriter(settings, database, runway, claimed_jobs)
 
     def stop(self, timeout_seconds: float) -> bool:
         """Record what is pending and end; False when PostgreSQL did not take it in time.
@@ -95,7 +68,7 @@ class Recorder:
         """
         self._pending.end()
         self._thread.join(timeout_seconds)
-        self._giving_up.set()
+        self._writer.giving_up.set()
         return not self._thread.is_alive()
 
     def put(self, message: JobMessage) -> None:
@@ -108,12 +81,12 @@ class Recorder:
         return len(self._pending)
 
     def has_room(self) -> bool:
-        """Whether more jobs may be fetched."""
+        """Tell whether more jobs may be fetched."""
         return self.pending < self._settings.recorder_pending_max
 
     def _run(self) -> None:
         ending = False
-        while not ending and not self._giving_up.is_set():
+        while not ending and not self._writer.giving_up.is_set():
             batch, ending = self._pending.take(self._settings.recorder_batch_max)
             if batch:
                 try:
@@ -129,11 +102,7 @@ class Recorder:
         outcomes = {(o.job_id, o.fence): o for o in (m.outcome for m in batch) if o is not None}
         if any(message.current.report is not None for message in batch):
             self._flush_reports()
-        self._put_off = set()
-        recorded = self._write_patiently(list(outcomes.values()), self._write)
-        left = [o for key, o in outcomes.items() if key not in recorded and key not in self._put_off]
-        if left:
-            recorded |= self._write_patiently(left, self._write_with_dependants)
+        recorded = self._writer.write(outcomes)
         batch = self._settled(batch)
         self._push_given_back(batch, recorded)
         failpoints.hit("after_record_before_ack")
@@ -162,9 +131,11 @@ class Recorder:
 
     def _settled(self, batch: list[JobMessage]) -> list[JobMessage]:
         """The batch without what was put off, which is pending again."""
-        if not self._put_off:
+        if not self._writer.put_off:
             return batch
-        later = [m for m in batch if m.outcome and (m.outcome.job_id, m.outcome.fence) in self._put_off]
+        later = [
+            m for m in batch if m.outcome and (m.outcome.job_id, m.outcome.fence) in self._writer.put_off
+        ]
         log.info("outcomes_put_off", outcomes=len(later))
         self._pending.put_off(later)
         put_off = set(map(id, later))
@@ -172,118 +143,7 @@ class Recorder:
 
     def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:
-            self._holdings.remove(message.current)
-
-    def _write_patiently(self, outcomes: Sequence[Outcome], write: Write) -> Recorded:
-        """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
-        tries = 0
-        while not self._giving_up.is_set():
-            try:
-                return write(outcomes)
-            except DatabaseUnavailableError as error:
-                tries += 1
-                if error.may_be_the_statement and tries >= DOUBTFUL_TRIES:
-                    return self._write_halves(outcomes, write, error)
-                self._postpone(outcomes, error)
-            except failpoints.FailpointError as error:
-                self._postpone(outcomes, error)
-            except Exception as error:  # noqa: BLE001  (one outcome that cannot be written must not hold up the others)
-                return self._write_apart(outcomes, write, error)
-        self._put_off |= {(outcome.job_id, outcome.fence) for outcome in outcomes}
-        return set()
-
-    def _postpone(self, outcomes: Sequence[Outcome], error: Exception) -> None:
-        log.warning("recording_postponed", outcomes=len(outcomes), error=str(error))
-        self._giving_up.wait(RETRY_SECONDS)
-
-    def _write_halves(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
-        """Halve a batch until the one outcome is found that cannot be written now: it is put off."""
-        if len(outcomes) > 1:
-            middle = len(outcomes) // 2
-            halves = outcomes[:middle], outcomes[middle:]
-            return self._write_patiently(halves[0], write) | self._write_patiently(halves[1], write)
-        outcome = outcomes[0]
-        log.warning("outcome_put_off", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
-        self._put_off.add((outcome.job_id, outcome.fence))
-        return set()
-
-    def _write(self, outcomes: Sequence[Outcome]) -> Recorded:
-        follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}
-        failpoints.hit("before_record_commit")
-        if follow_ups:
-            return self._write_with_follow_ups(outcomes, follow_ups)
-        with self._database.autocommit() as connection:
-            return self._store(connection, outcomes)
-
-    def _write_with_follow_ups(
-        self, outcomes: Sequence[Outcome], follow_ups: dict[tuple[int, int], tuple[NewJob, ...]]
-    ) -> Recorded:
-        """Follow-ups exist exactly when the outcome that caused them was recorded."""
-        with self._database.transaction() as connection:
-            recorded = self._store(connection, outcomes)
-            created = self._insert_follow_ups(connection, recorded, follow_ups)
-        creation.count(created)
-        return recorded
-
-    def _write_with_dependants(self, outcomes: Sequence[Outcome]) -> Recorded:
-        """Jobs that wait for these are released exactly when the outcome of the last was recorded.
-
-        What is still left is not held any more: a stale result. Or its row is locked: it is put off.
-        """
-        follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}
-        failpoints.hit("before_record_commit")
-        with self._database.transaction() as connection:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
-            recorded, released = record(
-                connection, outcomes, worker_id=self._holdings.worker_id, with_dependants=True
-            )
-            created = self._insert_follow_ups(connection, recorded, follow_ups)
-            left = {(o.job_id, o.fence) for o in outcomes} - recorded
-            locked = still_running(connection, left)
-        self._put_off |= locked
-        creation.count(created)
-        push_released(self._runway, released)
-        return recorded
-
-    def _insert_follow_ups(
-        self,
-        connection: Connection,
-        recorded: Recorded,
-        follow_ups: dict[tuple[int, int], tuple[NewJob, ...]],
-    ) -> list[tuple[NewJob, CreatedNode]]:
-        new_jobs = [job for key in sorted(recorded) for job in follow_ups.get(key, ())]
-        if not new_jobs:
-            return []
-        created = creation.insert(connection, [NewNode(job) for job in new_jobs])
-        return list(zip(new_jobs, created, strict=True))
-
-    def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
-        return record(connection, outcomes, worker_id=self._holdings.worker_id).keys
-
-    def _write_apart(self, outcomes: Sequence[Outcome], write: Write, error: Exception) -> Recorded:
-        """PostgreSQL refuses the batch: halve it until the one outcome is found that it refuses."""
-        if len(outcomes) > 1:
-            middle = len(outcomes) // 2
-            return self._write_patiently(outcomes[:middle], write) | self._write_patiently(
-                outcomes[middle:], write
-            )
-        outcome = outcomes[0]
-        if outcome.reason == "refused":
-            # Not even that it failed can be written. The row is still running, and its lease releases it; the
-            # others of the batch are recorded.
-            log.error("outcome_lost", job_id=outcome.job_id, fence=outcome.fence, exc_info=error)
-            return set()
-        log.error("outcome_refused", job_id=outcome.job_id, fence=outcome.fence, error=str(error))
-        refused = Outcome(
-            job_id=outcome.job_id,
-            fence=outcome.fence,
-            status=JobStatus.FAILED,
-            attempt_outcome=AttemptOutcome.FAILED,
-            error="PostgreSQL refused the outcome of this attempt",
-            reason="refused",
-            run_seconds=outcome.run_seconds,
-        )
-        return self._write_patiently([refused], write)
+            self._claimed_jobs.remove(message.current)
 
     def _write_kinds(self, batch: Sequence[JobMessage]) -> None:
         """Keep what the fingerprints of failed attempts stand for: best effort, and each only once."""

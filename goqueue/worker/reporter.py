@@ -18,8 +18,9 @@ from goqueue.db.database import Database
 from goqueue.engine import report_rows as report_store
 from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.errors import DatabaseUnavailableError
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.lifecycle import storable
+from goqueue.worker.background_thread import BackgroundThread
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class _AttemptReport:
     notice_is_old: bool = False
 
 
-class Reporter:
+class Reporter(BackgroundThread):
     """One thread that writes the progress and the logs of this process. Its other methods are thread-safe.
 
     Locks: what is said is kept under `_lock`, for microseconds, so that no handler waits; `_writing` is held
@@ -63,6 +64,7 @@ class Reporter:
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
+        super().__init__("reporter")
         self._log_max_bytes = settings.attempt_log_max_bytes
         self._database = database
         self._lock = threading.Lock()
@@ -72,16 +74,6 @@ class Reporter:
         self._something = threading.Event()
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        """Start writing."""
-        self._thread.start()
 
     def stop(self, timeout_seconds: float) -> bool:
         """Write what is pending and end; False when PostgreSQL did not take it in time."""

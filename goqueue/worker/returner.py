@@ -13,14 +13,14 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.runway.releases import push_released
+from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.engine.transitions.give_back import GivenBack, give_back
 from goqueue.engine.transitions.record import still_running
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.claims import Holdings, Key, WorkerSlots
+from goqueue.worker.claims import ClaimedJobs, Key, WorkerSlots
 
 log = structlog.get_logger(__name__)
 
@@ -54,13 +54,13 @@ class Returner:
         settings: Settings,
         database: Database,
         runway: Runway,
-        holdings: Holdings,
+        claimed_jobs: ClaimedJobs,
         slots: WorkerSlots,
     ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
-        self._holdings = holdings
+        self._claimed_jobs = claimed_jobs
         self._slots = slots
         self._pending: deque[tuple[JobMessage, str]] = deque()
         self._doubts: list[_Doubt] = []
@@ -84,7 +84,7 @@ class Returner:
 
     @property
     def has_work(self) -> bool:
-        """Whether something is to be given back, now or soon."""
+        """Tell whether something is to be given back, now or soon."""
         return bool(self._pending or self._doubts)
 
     def flush(self, *, wanted: bool = False) -> bool:
@@ -144,7 +144,11 @@ class Returner:
 
     def _give_back(self, claims: Iterable[Key]) -> dict[Key, GivenBack]:
         with self._database.autocommit() as connection:
-            returns = give_back(connection, claims, worker_id=self._holdings.worker_id)
+            returns = give_back(
+                connection,
+                claims,
+                worker_id=self._claimed_jobs.worker_id,
+            )
         failpoints.hit("after_give_back")
         push_released(self._runway, returns.released)
         return {(job.id, job.fence): job for job in returns.jobs}
@@ -160,7 +164,7 @@ class Returner:
         messages = [message for message, _ in taken]
         by_way: dict[tuple[str, str], list[JobMessage]] = defaultdict(list)
         for message, reason in taken:
-            self._holdings.remove(message.current)
+            self._claimed_jobs.remove(message.current)
             by_way[message.runway, "" if reason == STOPPING else message.current.lane].append(message)
         try:
             for (runway, lane), those in by_way.items():
@@ -188,9 +192,9 @@ class Returner:
             # Given up first: a claim of these messages that was made since, and answered, is held and runs;
             # one that is answered while this is asked must not begin. What PostgreSQL does not know as
             # running was never claimed, and may be yet. Without an answer they stay given up.
-            given_up = self._holdings.give_up(doubt.claims)
+            given_up = self._claimed_jobs.give_up(doubt.claims)
             given_back = self._give_back(given_up)
-            self._holdings.expect(given_up - given_back.keys())
+            self._claimed_jobs.expect(given_up - given_back.keys())
             with self._lock:
                 self._doubts.remove(doubt)
                 left = doubt.claims - given_back.keys()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import structlog
 
 from goqueue.middleware.event_loop import kept_event_loop
+from goqueue.worker.background_thread import BackgroundThread
 
 if TYPE_CHECKING:
     from dramatiq import Worker
@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 BLOCKED_SECONDS = 5.0
 
 
-class ThreadWatch:
+class ThreadWatch(BackgroundThread):
     """One thread that looks after the others of its process.
 
     A thread that has died cannot be started again without what it held: the process is told to end, gives
@@ -41,17 +41,13 @@ class ThreadWatch:
     def __init__(
         self, broker: JobBroker, worker: Worker, lease: Lease, replace: Callable[[], object]
     ) -> None:
+        super().__init__("thread-watch")
         self._broker = broker
         self._worker = worker
         self._lease = lease
         self._replace = replace
         self._is_told = False
         self._blocked_is_told = False
-        self._thread = threading.Thread(target=self._run, name="thread-watch", daemon=True)
-
-    def start(self) -> None:
-        """Start looking, until the process drains."""
-        self._thread.start()
 
     def _run(self) -> None:
         while not self._broker.draining.wait(LOOK_SECONDS):
@@ -60,11 +56,11 @@ class ThreadWatch:
             except Exception:
                 log.exception("threads_not_looked_at")
         if not self._is_told:
-            self._broker.beats.problem = ""
+            self._broker.heartbeats.problem = ""
 
     def _look(self) -> None:
         dead = list(self._dead())
-        self._broker.beats.problem = f"has lost {', '.join(dead)}" if dead else self._blocked_loop()
+        self._broker.heartbeats.problem = f"has lost {', '.join(dead)}" if dead else self._blocked_loop()
         # In between it may have begun to drain, when threads do end.
         if dead and not self._is_told and not self._broker.draining.is_set():
             self._is_told = True

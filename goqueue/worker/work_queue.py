@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Sample(NamedTuple):
-    """What has passed through a queue until a moment.
+    """Counts of what has passed through a queue until a moment.
 
     Attributes:
         put: items put so far.
@@ -122,7 +122,7 @@ class WorkQueue:
             self._wake()
 
     def sample(self) -> Sample:
-        """How much was put and taken until now."""
+        """Tell how much was put and taken until now."""
         with self._lock:
             return Sample(self._put, self._put - len(self._items))
 
@@ -132,7 +132,7 @@ class WorkQueue:
             self._done += 1
 
     def qsize(self) -> int:
-        """How many items wait."""
+        """Tell how many items wait."""
         return len(self._items)
 
     def join(self) -> None:

@@ -20,7 +20,7 @@ from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight import statistic_rows as statistics
 from goqueue.worker.health import own_memory_bytes
-from goqueue.worker.orders import Orders
+from goqueue.worker.received_commands import ReceivedCommands
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 
@@ -185,16 +185,16 @@ def terminations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-def orders(**values: Any) -> Orders:
-    """The orders of a process of Dramatiq's command."""
-    made = Orders(Settings(**values))
+def received(**values: Any) -> ReceivedCommands:
+    """What is received by a process of Dramatiq's command."""
+    made = ReceivedCommands(Settings(**values))
     made.listen()
     return made
 
 
 def test_quiet_comes_and_goes(terminations: list[int]) -> None:
     """A process is quiet as long as the record says so, and ends with none of that."""
-    process = orders()
+    process = received()
     assert not process.is_quiet
     process.follow(WorkerCommand.QUIET)
     assert process.is_quiet
@@ -205,7 +205,7 @@ def test_quiet_comes_and_goes(terminations: list[int]) -> None:
 
 def test_a_stop_is_one_sigterm(terminations: list[int], tmp_path: Any) -> None:
     """However often it is heard, and whatever somebody else sends besides: the process drains."""
-    process = orders(metrics_folder=str(tmp_path / "group"))
+    process = received(metrics_folder=str(tmp_path / "group"))
     for _ in range(3):
         process.follow(WorkerCommand.STOP)
     assert process.is_quiet
@@ -218,7 +218,7 @@ def test_a_stop_is_one_sigterm(terminations: list[int], tmp_path: Any) -> None:
 
 def test_a_stop_of_a_process_that_ends_already_is_none(terminations: list[int]) -> None:
     """After somebody else's SIGTERM neither ours nor their second one adds anything."""
-    process = orders()
+    process = received()
     os.kill(os.getpid(), signal.SIGTERM)
     process.follow(WorkerCommand.STOP)
     assert terminations == [signal.SIGTERM]
@@ -228,7 +228,7 @@ def test_a_stop_of_a_process_that_ends_already_is_none(terminations: list[int]) 
 
 def test_a_process_that_is_not_ours_to_end_is_only_quiet(terminations: list[int]) -> None:
     """A Dramatiq worker inside somebody's own program fetches no more, and is not killed."""
-    process = Orders(Settings())
+    process = ReceivedCommands(Settings())
     process.follow(WorkerCommand.STOP)
     assert process.is_quiet
     assert terminations == []

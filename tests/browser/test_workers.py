@@ -45,7 +45,9 @@ def test_a_worker_is_seen_quieted_resumed_and_stopped(stack: Stack, page: Page) 
     row.get_by_role("button", name="Quiet").click()
     expect(page.get_by_role("status").filter(has_text="takes no more jobs")).to_be_visible()
     expect(row.locator(".badge")).to_have_text("quiet")
-    wait_until(lambda: stack.logged("worker_told", "goqueue.worker.orders"), 10, "the worker to hear it")
+    wait_until(
+        lambda: stack.logged("worker_told", "goqueue.worker.received_commands"), 10, "the worker to hear it"
+    )
     (waiting,) = stack.collector.submit("quick")
     # What it had is finished; what came afterwards waits.
     expect(row.get_by_text("0 of 4 busy")).to_be_visible(timeout=15_000)

@@ -15,7 +15,7 @@ import pytest
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.dispatch.limited_queues import LimitedQueues
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.runway.runway import Runway, parse
@@ -215,9 +215,9 @@ def test_a_limit_that_is_set_later_holds_for_what_waits(broker: JobBroker) -> No
     assert len(track.started) == 12
 
 
-def governed(database: Database, settings: Settings, runway: Runway, *names: str) -> GovernedQueues:
+def governed(database: Database, settings: Settings, runway: Runway, *names: str) -> LimitedQueues:
     """The admission of some queues, as a dispatcher has it."""
-    queues = GovernedQueues(settings, database, runway)
+    queues = LimitedQueues(settings, database, runway)
     queues.learn(names, dict.fromkeys(names, 16))
     return queues
 
@@ -228,7 +228,7 @@ def admitted(database: Database) -> list[int]:
         return [job.id for job in admission_store.let_in(connection, 1000)]
 
 
-def run(queues: GovernedQueues) -> Counts:
+def run(queues: LimitedQueues) -> Counts:
     """A round of every queue."""
     counts: Counts = Counter()
     queues.run(counts)

@@ -9,7 +9,7 @@ import pytest
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.dispatch.limited_queues import LimitedQueues
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Runway
@@ -38,9 +38,9 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def queues(database: Database, settings: Settings, runway: Runway) -> GovernedQueues:
+def queues(database: Database, settings: Settings, runway: Runway) -> LimitedQueues:
     """The admission of the queue `default`, as a dispatcher has it."""
-    queues = GovernedQueues(settings, database, runway)
+    queues = LimitedQueues(settings, database, runway)
     queues.learn(["default"], {"default": THREADS})
     return queues
 
@@ -72,7 +72,7 @@ def limit_type(database: Database, name: str, concurrency: int) -> None:
         type_settings.set_limits(connection, name, TypeLimits(concurrency=concurrency))
 
 
-def rounds(queues: GovernedQueues, count: int = ROUNDS) -> None:
+def rounds(queues: LimitedQueues, count: int = ROUNDS) -> None:
     """Some rounds of admission."""
     for _ in range(count):
         queues.run(Counter())
@@ -95,7 +95,7 @@ def status_of(database: Database, job_id: int) -> tuple[JobStatus, bool]:
 
 
 def test_keys_of_a_closed_type_do_not_hide_the_keys_behind_them(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """Twenty tenants whose jobs a breaker holds back are passed over, however few are looked at at once."""
     limit(database, QueueLimits(fair=True))
@@ -108,7 +108,7 @@ def test_keys_of_a_closed_type_do_not_hide_the_keys_behind_them(
 
 
 def test_keys_without_a_start_left_do_not_hide_the_keys_behind_them(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """Twenty tenants have used up their rates; one that came later has not."""
     limit(database, QueueLimits(key_rate=RateLimit(1, HOUR)))
@@ -126,7 +126,7 @@ def test_keys_without_a_start_left_do_not_hide_the_keys_behind_them(
 
 
 def test_held_up_keys_do_not_hide_the_keys_behind_them(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """In strict order twenty keys wait for the backoff of their oldest job; another does not."""
     limit(database, QueueLimits(fifo=True))
@@ -140,7 +140,7 @@ def test_held_up_keys_do_not_hide_the_keys_behind_them(
 
 
 def test_more_held_up_keys_than_a_round_looks_at_are_passed_over(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """The search goes on in the next round where the last one stopped."""
     limit(database, QueueLimits(fair=True))
@@ -162,7 +162,7 @@ def test_more_held_up_keys_than_a_round_looks_at_are_passed_over(
 
 
 def test_keyless_jobs_do_not_begin_the_ring_anew_before_its_end(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """Jobs without a key take a turn where the ring ends, not where a page of it does."""
     limit(database, QueueLimits(fair=True))
@@ -177,7 +177,7 @@ def test_keyless_jobs_do_not_begin_the_ring_anew_before_its_end(
 
 
 def test_keyless_jobs_of_a_closed_type_do_not_hide_others(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """The turn of jobs without a key is not theirs."""
     limit(database, QueueLimits(fair=True))
@@ -193,7 +193,7 @@ def test_keyless_jobs_of_a_closed_type_do_not_hide_others(
     "limits", [QueueLimits(concurrency=2), QueueLimits(fair=True, concurrency=2)], ids=str
 )
 def test_suspects_of_a_closed_type_do_not_hide_others(
-    database: Database, queues: GovernedQueues, make_job: JobFactory, limits: QueueLimits
+    database: Database, queues: LimitedQueues, make_job: JobFactory, limits: QueueLimits
 ) -> None:
     """Jobs that killed their workers, of a type whose breaker is open, wait without holding anyone up."""
     limit(database, limits)
@@ -206,7 +206,7 @@ def test_suspects_of_a_closed_type_do_not_hide_others(
 
 
 def test_suspects_of_a_busy_key_do_not_hide_others(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """Twenty suspects wait for the slot of their key, and one of another key does not wait for them."""
     limit(database, QueueLimits(key_concurrency=1))
@@ -219,7 +219,7 @@ def test_suspects_of_a_busy_key_do_not_hide_others(
 
 
 def test_a_suspect_is_not_kept_waiting_by_other_keys(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """A key of which only a suspect waits gets its turn, while more keys wait than fit."""
     limit(database, QueueLimits(fair=True))
@@ -231,7 +231,7 @@ def test_a_suspect_is_not_kept_waiting_by_other_keys(
 
 
 def test_a_suspect_spends_the_rate_of_its_key(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """The retry of a job that killed its worker is a start like any other."""
     limit(database, QueueLimits(key_rate=RateLimit(1, HOUR)))
@@ -250,7 +250,7 @@ def test_suspects_that_wait_for_the_quarantine_leave_the_window_to_others(
 ) -> None:
     """They start one after the other, much later; a window is for what starts now."""
     limit(database, QueueLimits(concurrency=100))
-    queues = GovernedQueues(settings, database, runway)
+    queues = LimitedQueues(settings, database, runway)
     queues.learn(["default"], {"default": 2})
     for _ in range(3):
         make_job(quarantined=True, suspicion=2, deaths=1)
@@ -260,7 +260,7 @@ def test_suspects_that_wait_for_the_quarantine_leave_the_window_to_others(
 
 
 def test_a_job_whose_breaker_is_open_is_not_dropped(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """`drop_new` is about concurrency: behind an open breaker jobs stay queued, and others pass."""
     limit(database, QueueLimits(concurrency=5, on_conflict=OnConflict.DROP_NEW))
@@ -273,7 +273,7 @@ def test_a_job_whose_breaker_is_open_is_not_dropped(
 
 
 def test_a_job_that_waits_for_a_ramp_is_not_dropped(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """At the beginning of a ramp one job may run; the limit of five is not reached by that."""
     limit(database, QueueLimits(concurrency=5, ramp_seconds=HOUR, on_conflict=OnConflict.DROP_NEW))
@@ -292,7 +292,7 @@ def test_a_job_that_waits_for_a_ramp_is_not_dropped(
     ids=["queue", "key"],
 )
 def test_a_job_that_waits_for_a_rate_is_not_dropped(
-    database: Database, queues: GovernedQueues, make_job: JobFactory, limits: QueueLimits
+    database: Database, queues: LimitedQueues, make_job: JobFactory, limits: QueueLimits
 ) -> None:
     """No slot is taken: the jobs wait for a start that the rate allows."""
     limit(
@@ -316,7 +316,7 @@ def test_a_job_that_waits_for_a_rate_is_not_dropped(
 
 
 def test_an_open_breaker_cancels_nothing_that_runs(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """With `cancel_running` a job that could not start anyway takes nobody's place."""
     limit(database, QueueLimits(concurrency=5, on_conflict=OnConflict.CANCEL_RUNNING))
@@ -328,7 +328,7 @@ def test_an_open_breaker_cancels_nothing_that_runs(
 
 
 def test_a_full_type_supersedes_a_job_of_that_type(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """With `cancel_running` the slot that is taken is one that helps."""
     limit(database, QueueLimits(concurrency=5, on_conflict=OnConflict.CANCEL_RUNNING))
@@ -342,7 +342,7 @@ def test_a_full_type_supersedes_a_job_of_that_type(
 
 
 def test_the_limit_of_one_key_supersedes_a_job_of_that_key(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """Also where only this key has a limit."""
     limit(
@@ -357,7 +357,7 @@ def test_the_limit_of_one_key_supersedes_a_job_of_that_key(
 
 
 def test_a_new_key_supersedes_the_oldest_of_a_full_queue(
-    database: Database, queues: GovernedQueues, make_job: JobFactory
+    database: Database, queues: LimitedQueues, make_job: JobFactory
 ) -> None:
     """It is the queue that is full, not the key, which holds nothing that could be cancelled."""
     limit(database, QueueLimits(concurrency=1, key_concurrency=1, on_conflict=OnConflict.CANCEL_RUNNING))
@@ -376,7 +376,7 @@ def test_a_queue_whose_round_fails_stops_no_other(
 ) -> None:
     """A round that raises is logged; the rounds of the queues behind it come as always."""
     limit(database, QueueLimits(concurrency=5))
-    queues = GovernedQueues(settings, database, runway)
+    queues = LimitedQueues(settings, database, runway)
     queues.learn(["a", "default"], {})
     make_job(queue="a")
     behind = make_job().id

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from goqueue.dispatch.governed_queues import GovernedQueues
+from goqueue.dispatch.limited_queues import LimitedQueues
 from goqueue.engine import edit_rows as edits
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
@@ -101,7 +101,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 "RESTART IDENTITY CASCADE"
             )
             queue_store.ensure(connection, QUEUES)
-        self.queues = GovernedQueues(self.settings, self.database, self.runway)
+        self.queues = LimitedQueues(self.settings, self.database, self.runway)
         self.queues.learn(QUEUES, {"p": 4, "q": 4})
         self.worker = self._register()
 

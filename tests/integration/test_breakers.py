@@ -23,7 +23,8 @@ from goqueue.limits.breaker_rules import BreakerChange
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.settings import Breaker, BreakerState, TypeLimits
 from goqueue.limits.type_setting_rows import LimitedType
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.worker import outcomes
 from goqueue.worker.outcomes import OutcomeCounter
 from tests.support.engine import QUICK, Engine, process_of
@@ -231,7 +232,7 @@ def test_a_refused_outcome_is_not_counted(
             worker_id=make_job.worker_id,
             lease_seconds=settings.lease_seconds,
         )
-    messages = [JobMessage(CurrentJob(job, "default"), throws=()) for job in claimed]
+    messages = [JobMessage(JobAttempt(job, "default"), throws=()) for job in claimed]
     for message in messages:
         message.conclude(JobStatus.FAILED, AttemptOutcome.FAILED, error="no")
     OutcomeCounter(database).count(messages, {(claimed[0].id, claimed[0].fence)})

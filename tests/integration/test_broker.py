@@ -528,7 +528,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
     gate.clear()
     job_id = create(engine, "hold", {}, max_retries=3)
     wait_until(lambda: runs["hold"] == 1, what="the handler")
-    worker_id = engine.broker.holdings.worker_id
+    worker_id = engine.broker.claimed_jobs.worker_id
     stale = metrics.STALE_RESULTS._value.get()
     from goqueue.engine import worker_rows as worker_store  # noqa: PLC0415
 
@@ -536,7 +536,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
         worker_store.stop(connection, worker_id)
         rescued = rescue(connection, max_deaths=3)
         assert [(job.id, job.status) for job in rescued] == [(job_id, "queued")]
-    wait_until(lambda: engine.broker.holdings.worker_id != worker_id, what="another registration")
+    wait_until(lambda: engine.broker.claimed_jobs.worker_id != worker_id, what="another registration")
     wait_until(lambda: metrics.STALE_RESULTS._value.get() == stale + 1, what="a stale result")
     gate.set()
     job = engine.wait_for(job_id)
@@ -546,12 +546,12 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
 
 def test_lost_claims_are_released(engine: Engine) -> None:
     """After a failed claim, a row that runs here unknown to the worker goes back after two heartbeats."""
-    engine.broker.holdings.doubt()
+    engine.broker.claimed_jobs.doubt()
     with engine.broker.database.autocommit() as connection:
         row = connection.exec_driver_sql(
             "INSERT INTO jobs (queue, type, payload, status, attempts, fence, worker_id, started_at) "
             "VALUES ('default', 'give', '{\"value\": 5}', 'running', 1, 1, %(worker)s, now()) RETURNING id",
-            {"worker": engine.broker.holdings.worker_id},
+            {"worker": engine.broker.claimed_jobs.worker_id},
         ).one()
     job = engine.wait_for(row[0])
     assert (job.attempts, job.fence, job.result) == (1, 2, 5)

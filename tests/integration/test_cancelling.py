@@ -25,7 +25,7 @@ from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.instance import default
 from goqueue.jobs import Job, NewJob
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.observability import metrics
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.interrupts import Interrupted, Interrupts
@@ -225,7 +225,7 @@ def force(engine: Engine) -> list[Forced]:
 
 def test_a_job_that_waits_for_a_thread_never_starts() -> None:
     """A claimed job whose handler has not started is kept from starting."""
-    interrupts, current = Interrupts(), CurrentJob(claimed_job(), "default")
+    interrupts, current = Interrupts(), JobAttempt(claimed_job(), "default")
     assert interrupts.cancel(current, 60.0)
     assert not interrupts.cancel(current, 60.0)
     with pytest.raises(Interrupted):

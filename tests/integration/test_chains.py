@@ -248,7 +248,7 @@ def test_the_releaser_finds_what_nobody_released(engine: Engine) -> None:
     """A job that was ended by a statement of somebody's own blocks its child no longer than one round."""
     parent = goqueue.enqueue(actor(engine, "give"), {"value": 1}, delay_seconds=900)
     child = goqueue.enqueue(actor(engine, "add_up"), {}, depends_on=[parent])
-    releaser = Releaser(engine.settings, engine.broker.database, engine.broker.runway, lambda _seconds: None)
+    releaser = Releaser(engine.settings, engine.broker.database, lambda _seconds: None, engine.broker.runway)
     assert releaser.run_once() == {"released": 0}
     with engine.broker.database.autocommit() as connection:
         connection.exec_driver_sql(

@@ -30,7 +30,7 @@ from goqueue.limits.settings import QueueLimits
 from goqueue.middleware.job_message import JobMessage
 from goqueue.scheduler.service import run_loop
 from goqueue.worker import claimed_ahead as watching
-from goqueue.worker import claims
+from goqueue.worker import claims, wanted_changes
 from goqueue.worker import returner as returning
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.claims import Key
@@ -97,7 +97,7 @@ def engine(broker: JobBroker) -> Iterator[Engine]:
     # Before the first fetch, which else would ask for no more than there are threads.
     broker.slots.observe(1e-4)
     with Engine(broker, dispatches=False) as engine:
-        wait_until(lambda: broker.holdings.worker_id, what="the lease")
+        wait_until(lambda: broker.claimed_jobs.worker_id, what="the lease")
         yield engine
         may_end.set()
 
@@ -164,7 +164,7 @@ def claim_by_hand(broker: JobBroker, jobs: list[Job]) -> list[JobMessage]:
 @pytest.fixture
 def idle(broker: JobBroker, make_job: JobFactory) -> JobBroker:
     """The process with a lease and without threads."""
-    broker.holdings.worker_id = make_job.worker_id
+    broker.claimed_jobs.worker_id = make_job.worker_id
     broker.slots.observe(1e-4)
     return broker
 
@@ -295,7 +295,7 @@ def test_a_pause_takes_back_what_has_not_begun(
     assert done < 60
     assert rows(engine.broker, "SELECT DISTINCT outcome FROM attempts") == [("completed",)]
     may_end.set()
-    wait_until(lambda: not engine.broker.holdings.snapshot(), what="the end of the long jobs")
+    wait_until(lambda: not engine.broker.claimed_jobs.snapshot(), what="the end of the long jobs")
     assert len(began) == done
 
 
@@ -348,7 +348,7 @@ def test_what_expires_before_it_begins_goes_back(idle: JobBroker, make_job: JobF
     assert not idle.claimed_ahead.may_begin(message)
     assert idle.claimed_ahead.returner.flush()
     assert rows(idle, "SELECT status, attempts, finished_at FROM jobs") == [("queued", 0, None)]
-    assert (idle.slots.held, idle.holdings.snapshot(), began) == (0, {}, [])
+    assert (idle.slots.held, idle.claimed_jobs.snapshot(), began) == (0, {}, [])
 
 
 @pytest.mark.parametrize("wish", ["pause", "cancel", "none"])
@@ -356,8 +356,8 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
     idle: JobBroker, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch, wish: str
 ) -> None:
     """A thread asks what people want of a job that has waited for longer than the bound, before it begins."""
-    monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(wanted_changes, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with idle.database.autocommit() as connection:
         if wish == "pause":
@@ -371,15 +371,15 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
     idle: JobBroker, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job of which nobody can say whether it was paused goes back when PostgreSQL answers again."""
-    monkeypatch.setattr(watching, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.worker.consumer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(wanted_changes, "FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
-        outage.setattr("goqueue.worker.claimed_ahead.changes", _cut)
+        outage.setattr("goqueue.worker.wanted_changes.changes", _cut)
         outage.setattr("goqueue.worker.returner.give_back", _cut)
         assert not idle.claimed_ahead.may_begin(message)
         assert not idle.claimed_ahead.returner.flush()
-        assert len(idle.holdings.snapshot()) == 1
+        assert len(idle.claimed_jobs.snapshot()) == 1
     wait_until(idle.claimed_ahead.returner.flush, what="PostgreSQL")
     assert states(idle, [idle_job(message)]) == {("queued", 0, None)}
 
@@ -407,11 +407,13 @@ def test_a_lost_answer_to_a_return_runs_nothing_twice(idle: JobBroker, make_job:
     jobs = [idle_job(message) for message in messages]
     assert states(idle, jobs) == {("queued", 0, None)}
     with idle.database.autocommit() as connection:
-        (again,) = claim(connection, [(jobs[0].id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60)
+        (again,) = claim(
+            connection, [(jobs[0].id, 1)], worker_id=idle.claimed_jobs.worker_id, lease_seconds=60
+        )
     wait_until(idle.claimed_ahead.returner.flush, what="the second time")
-    assert states(idle, jobs[:1]) == {("running", 1, idle.holdings.worker_id)}
+    assert states(idle, jobs[:1]) == {("running", 1, idle.claimed_jobs.worker_id)}
     assert again.fence == 2
-    assert (idle.slots.held, idle.holdings.snapshot()) == (0, {})
+    assert (idle.slots.held, idle.claimed_jobs.snapshot()) == (0, {})
 
 
 def test_a_lost_answer_to_a_claim_holds_nothing_up(idle: JobBroker, make_job: JobFactory) -> None:
@@ -434,7 +436,7 @@ def test_a_claim_that_is_made_late_goes_back_as_well(idle: JobBroker, make_job: 
     idle.claimed_ahead.doubt("default", [Message(job.id, 0)])
     assert idle.claimed_ahead.returner.flush()
     with idle.database.autocommit() as connection:
-        claim(connection, [(job.id, 0)], worker_id=idle.holdings.worker_id, lease_seconds=60)
+        claim(connection, [(job.id, 0)], worker_id=idle.claimed_jobs.worker_id, lease_seconds=60)
     wait_until(
         lambda: idle.claimed_ahead.returner.flush() and went_back(idle, [job]),
         what="the return",
@@ -493,7 +495,7 @@ def test_a_job_of_a_limited_queue_keeps_its_slot_and_its_rate(idle: JobBroker, m
     assert rows(idle, "SELECT status, admitted, attempts FROM jobs") == [("queued", True, 0)]
     assert rows(idle, "SELECT fence, used_at FROM rate_grants") == [(1, None)]
     with idle.database.autocommit() as connection:
-        assert claim(connection, [(job.id, 1)], worker_id=idle.holdings.worker_id, lease_seconds=60)
+        assert claim(connection, [(job.id, 1)], worker_id=idle.claimed_jobs.worker_id, lease_seconds=60)
 
 
 @pytest.mark.parametrize(("state", "admitted"), [("closed", True), ("open", False), ("half_open", False)])
@@ -599,7 +601,7 @@ def test_a_doubt_takes_back_no_claim_that_was_made_later(
     push(engine.broker, [job])
     wait_until(lambda: began == [job.id], what="its begin")
     wait_until(lambda: not engine.broker.claimed_ahead.returner.has_work, what="the end of all doubts")
-    assert states(engine.broker, [job]) == {("running", 1, engine.broker.holdings.worker_id)}
+    assert states(engine.broker, [job]) == {("running", 1, engine.broker.claimed_jobs.worker_id)}
     may_end.set()
     assert engine.wait_for(job.id).attempts == 1
     assert began == [job.id]

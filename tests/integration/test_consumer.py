@@ -37,7 +37,7 @@ def overrides() -> dict[str, Any]:
 def broker(settings: Settings, make_job: JobFactory) -> Iterator[JobBroker]:
     """A process that has a lease and no threads."""
     with process_of(settings) as broker:
-        broker.holdings.worker_id = make_job.worker_id
+        broker.claimed_jobs.worker_id = make_job.worker_id
 
         @goqueue.actor(max_retries=3)
         def noop() -> int:
@@ -72,7 +72,7 @@ def test_as_many_as_there_are_places_are_claimed_in_order(broker: JobBroker, mak
     messages = drain(consumer)
     assert [message.current.id for message in messages] == [job.id for job in jobs[:4]]
     assert broker.slots.held == 4
-    assert set(broker.holdings.snapshot()) == {(job.id, 1) for job in jobs[:4]}
+    assert set(broker.claimed_jobs.snapshot()) == {(job.id, 1) for job in jobs[:4]}
     assert broker.runway.lengths(["default"])[0][0] == 2
 
 
@@ -146,8 +146,8 @@ def test_places_survive_a_failed_claim(
     finally:
         failpoints.configure("")
     assert broker.slots.held == 0
-    assert broker.holdings.snapshot() == {}
-    monkeypatch.setattr("goqueue.worker.consumer.claim", cut_redis)
+    assert broker.claimed_jobs.snapshot() == {}
+    monkeypatch.setattr("goqueue.worker.claimer.claim", cut_redis)
     push(broker, make_job())
     assert drain(JobConsumer(broker, "default")) == []
     assert broker.slots.held == 0
@@ -181,7 +181,7 @@ def test_a_process_has_one_suspect_beside_others(broker: JobBroker, make_job: Jo
     assert not any(message.current.suspect for message in others)
     assert len(others) == 3
     # Another queue's consumer of the same process asked before, and was too late.
-    assert consumer._take_places(messages[1:], Fetched([], suspects=True)) == []
+    assert consumer._claimer._take_places(messages[1:], Fetched([], suspects=True)) == []
     broker.slots.give_back(suspect=True)
     (second,) = drain(consumer)
     assert (second.current.id, second.current.suspect) == (suspects[1].id, True)
@@ -192,9 +192,9 @@ def test_without_a_lease_or_while_draining_nothing_is_fetched(
 ) -> None:
     """A process that holds no lease, or shuts down, leaves the runway alone."""
     push(broker, make_job())
-    worker_id, broker.holdings.worker_id = broker.holdings.worker_id, 0
+    worker_id, broker.claimed_jobs.worker_id = broker.claimed_jobs.worker_id, 0
     assert drain(JobConsumer(broker, "default")) == []
-    broker.holdings.worker_id = worker_id
+    broker.claimed_jobs.worker_id = worker_id
     broker.draining.set()
     assert drain(JobConsumer(broker, "default")) == []
     assert broker.runway.lengths(["default"])[0][0] == 1
@@ -208,7 +208,7 @@ def test_what_was_not_handed_over_goes_back_unspent(broker: JobBroker, make_job:
     assert next(consumer) is not None
     consumer.close()
     assert broker.claimed_ahead.returner.flush()
-    assert len(broker.holdings.snapshot()) == 1
+    assert len(broker.claimed_jobs.snapshot()) == 1
     with broker.database.autocommit() as connection:
         rows = connection.exec_driver_sql("SELECT status, attempts FROM jobs ORDER BY id").fetchall()
         attempts = connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar()
@@ -269,6 +269,6 @@ def test_who_runs_alone_starts_when_all_before_is_recorded(broker: JobBroker, ma
     assert broker.slots.held == 0
     assert drain(consumer) == []
     # As the recorder does when it has written it.
-    broker.holdings.remove(message.current)
+    broker.claimed_jobs.remove(message.current)
     (message,) = drain(consumer)
     assert message.current.id == lonely.id

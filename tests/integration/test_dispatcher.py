@@ -11,7 +11,7 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch import dispatcher as dispatcher_module
-from goqueue.dispatch import ready_looks
+from goqueue.dispatch import ready_looks, runway_state
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
@@ -32,8 +32,10 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round, so that one round shows it."""
-    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
+    for name in ("WORKERS_SECONDS", "WAITING_SECONDS"):
         monkeypatch.setattr(dispatcher_module, name, 0.0)
+    for name in ("FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
+        monkeypatch.setattr(runway_state, name, 0.0)
     monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
 
 
@@ -277,12 +279,12 @@ def test_the_runway_grows_while_it_is_found_empty_and_shrinks_again(
         claim(make_job, runway, taken)
     assert lengths == sorted(lengths)
     assert lengths[0] < lengths[-1] == 64
-    limit = dispatcher._queues["default"].limit
+    limit = dispatcher.unlimited.states["default"].limit
     dispatcher.run_once()
     for _ in range(60):
         claim(make_job, runway, fetch(runway, count=1))
         dispatcher.run_once()
-    assert dispatcher._queues["default"].limit < limit
+    assert dispatcher.unlimited.states["default"].limit < limit
 
 
 def test_a_new_dispatcher_goes_on_where_another_stopped(

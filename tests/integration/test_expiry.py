@@ -23,7 +23,7 @@ from goqueue.engine.transitions.retry import retry
 from goqueue.errors import InvalidJobError
 from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus, NewJob
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.observability import metrics
 from goqueue.scheduler import expirer as expirer_module
 from goqueue.scheduler.expirer import Expirer
@@ -167,7 +167,7 @@ def test_a_pushed_message_of_an_expired_job_never_runs(engine: Engine) -> None:
     assert runs["count"] == 1
     assert engine.job(job_id).status == "queued"
     with engine.broker.database.autocommit() as connection:
-        worker_id = engine.broker.holdings.worker_id
+        worker_id = engine.broker.claimed_jobs.worker_id
         assert claim(connection, [(job_id, 0)], worker_id=worker_id, lease_seconds=9) == []
     assert expire(engine) == 1
     assert engine.job(job_id).status == "expired"
@@ -230,7 +230,7 @@ def test_a_retry_after_the_deadline_is_not_waited_for(engine: Engine) -> None:
 
 def test_a_job_whose_deadline_passed_before_a_thread_was_free_never_starts() -> None:
     """A claimed job that waits past its deadline is not started."""
-    interrupts, current = Interrupts(), CurrentJob(claimed_job(deadline_seconds=-0.1), "default")
+    interrupts, current = Interrupts(), JobAttempt(claimed_job(deadline_seconds=-0.1), "default")
     with pytest.raises(DeadlinePassed):
         interrupts.arm(current, 60.0)
     assert interrupts.running() == []

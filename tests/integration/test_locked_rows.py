@@ -87,7 +87,7 @@ def test_a_locked_ready_row_stops_no_other_start(settings: Settings, make_job: J
 def test_a_locked_claim_keeps_its_message(settings: Settings, make_job: JobFactory) -> None:
     """A message whose row is locked is no stale one: it is not forgotten."""
     with process_of(settings) as broker:
-        broker.holdings.worker_id = make_job.worker_id
+        broker.claimed_jobs.worker_id = make_job.worker_id
         job, stale = make_job(), make_job("completed")
         consumer = broker.consume("default")
         broker.runway.dispatch("default", [Message(job.id, 0), Message(stale.id, 0)], limit=9, closed=False)
@@ -122,7 +122,7 @@ def test_a_locked_row_stops_no_other_expiry(
 def sweep(settings: Settings, database: Database) -> None:
     """One walk of the releaser."""
     runway = Runway(settings)
-    Releaser(settings, database, runway, time.sleep).run_once()
+    Releaser(settings, database, time.sleep, runway).run_once()
     runway.close()
 
 

@@ -21,8 +21,9 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions import claim as claim_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.worker.claims import Holdings
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
+from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
 from tests.support import noop_jobs
 from tests.support.clusters import copy_cluster
@@ -55,25 +56,25 @@ class Service:
         self.database = Database(settings)
         self.runway = Runway(settings)
         self.client = testing.TestClient(create_app(settings, database=self.database, runway=self.runway))
-        self.holdings = Holdings()
-        self.recorder = Recorder(settings, self.database, self.runway, self.holdings)
+        self.claimed_jobs = ClaimedJobs()
+        self.recorder = Recorder(settings, self.database, self.runway, self.claimed_jobs)
         self.recorder.start()
 
     def claim(self, count: int) -> list[JobMessage]:
         """Jobs that this process holds, and that have completed."""
         make_job = JobFactory(self.database)
-        self.holdings.worker_id = make_job.worker_id
+        self.claimed_jobs.worker_id = make_job.worker_id
         jobs = [make_job() for _ in range(count)]
         with self.database.autocommit() as connection:
             rows = claim_store.claim(
                 connection,
                 [(job.id, 0) for job in jobs],
-                worker_id=self.holdings.worker_id,
+                worker_id=self.claimed_jobs.worker_id,
                 lease_seconds=900,
             )
-        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
+        messages = [JobMessage(JobAttempt(row, "default"), throws=()) for row in rows]
         for message in messages:
-            self.holdings.add(message.current)
+            self.claimed_jobs.add(message.current)
             message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
         return messages
 
@@ -129,10 +130,10 @@ def test_a_read_only_postgresql_is_an_outage(settings: Settings, primary: Embedd
         assert_refusal(service.client.simulate_get(path))
     for _ in range(20):
         assert not service.creates()
-    assert len(service.holdings.snapshot()) == 6
+    assert len(service.claimed_jobs.snapshot()) == 6
     set_read_only(primary, "off")
     wait_until(service.creates, what="jobs to be created again")
-    wait_until(lambda: not service.holdings.snapshot(), what="the outcomes")
+    wait_until(lambda: not service.claimed_jobs.snapshot(), what="the outcomes")
     assert service.statuses(messages) == {"completed"}
     assert service.client.simulate_get("/health/ready").status_code == 200
     service.close()
@@ -154,7 +155,7 @@ def test_a_read_only_postgresql_is_left_for_the_one_that_accepts_writes(
         wait_until(service.creates, SILENCE_SECONDS, "jobs to be created on the promoted one")
         for message in messages:
             service.recorder.put(message)
-        wait_until(lambda: not service.holdings.snapshot(), SILENCE_SECONDS, "the outcomes")
+        wait_until(lambda: not service.claimed_jobs.snapshot(), SILENCE_SECONDS, "the outcomes")
         assert service.statuses(messages) == {"completed"}
         assert port_of(service) == standby.port
         service.close()
@@ -178,7 +179,7 @@ def test_a_primary_that_hangs_is_left_for_its_successor(
             for message in messages:
                 service.recorder.put(message)
             wait_until(service.creates, SILENCE_SECONDS, "jobs to be created on the promoted one")
-            wait_until(lambda: not service.holdings.snapshot(), SILENCE_SECONDS, "the outcomes")
+            wait_until(lambda: not service.claimed_jobs.snapshot(), SILENCE_SECONDS, "the outcomes")
             print(f"silence: {time.monotonic() - promoted_at:.1f} s")  # noqa: T201  (how long is always told)
             assert service.statuses(messages) == {"completed"}
             service.close()

@@ -266,7 +266,7 @@ def test_follow_ups_exist_exactly_when_the_outcome_does(engine: Engine) -> None:
         AttemptOutcome.COMPLETED,
         follow_ups=(NewJob("default", "add", orjson.dumps({"args": [1]}).decode()),),
     )
-    assert engine.broker.recorder._write([outcome]) == set()
+    assert engine.broker.recorder._writer._write([outcome]) == set()
     assert engine.rows("SELECT 1 FROM jobs") == []
 
 

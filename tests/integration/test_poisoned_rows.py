@@ -12,7 +12,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch import dispatcher as dispatcher_module
-from goqueue.dispatch import ready_looks
+from goqueue.dispatch import ready_looks, runway_state
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Message, Runway, parse
@@ -32,7 +32,7 @@ from goqueue.schedules import scheduling
 from goqueue.schedules.rules import Source
 from goqueue.schedules.service import CronScheduler
 from goqueue.schedules.settings import ScheduleSettings
-from goqueue.worker.consumer import JobConsumer
+from goqueue.worker.claimer import Claimer
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 
@@ -57,14 +57,10 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round."""
-    for name in (
-        "WORKERS_SECONDS",
-        "WAITING_SECONDS",
-        "FIRST_ROW_SECONDS",
-        "FIRST_ROW_REST",
-        "SET_ASIDE_SECONDS",
-    ):
-        monkeypatch.setattr(dispatcher_module, name, 0.0, raising=False)
+    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "SET_ASIDE_SECONDS"):
+        monkeypatch.setattr(dispatcher_module, name, 0.0)
+    for name in ("FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
+        monkeypatch.setattr(runway_state, name, 0.0)
 
 
 @pytest.fixture
@@ -241,7 +237,7 @@ def test_no_loop_is_stopped_by_a_row(
         Dispatcher(settings, unchecked, runway),
         Rescuer(settings, unchecked, pause),
         Expirer(settings, unchecked, pause),
-        Releaser(settings, unchecked, runway, pause),
+        Releaser(settings, unchecked, pause, runway),
         Pauses(settings, unchecked, pause, bool),
         Roller(settings, unchecked, pause),
         Cleaner(settings, unchecked, pause),
@@ -297,8 +293,8 @@ def test_a_claim_that_is_refused_sets_the_row_aside(
         def noop() -> None:
             """Is claimed here, and never run."""
 
-        broker.holdings.worker_id = make_job.worker_id
-        claimed = JobConsumer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
+        broker.claimed_jobs.worker_id = make_job.worker_id
+        claimed = Claimer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
     assert [job.id for job in claimed] == [good.id]
     with database.autocommit() as connection:
         found = job_store.get(connection, bad.id)

@@ -20,7 +20,7 @@ from goqueue.engine import report_rows as reports
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, JobNotFoundError
 from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker import reporter as reporter_module
 from goqueue.worker.reporter import Reporter
 from tests.support.engine import QUICK, Engine, process_of
@@ -181,7 +181,7 @@ def test_a_thousand_calls_a_second_cost_few_commits(engine: Engine) -> None:
 def test_a_progress_out_of_range_is_refused(fraction: float) -> None:
     """Less than nothing, more than all, and what is no number is a ValueError of the handler."""
     with pytest.raises(ValueError, match="expected 0 to 1"):
-        CurrentJob(claimed_job(), "default").progress(fraction)
+        JobAttempt(claimed_job(), "default").progress(fraction)
 
 
 # The reporter alone
@@ -198,9 +198,9 @@ class Desk:
         self.job = self.make_job("running")
         self.current = self.current_of(self.job)
 
-    def current_of(self, job: Job) -> CurrentJob:
+    def current_of(self, job: Job) -> JobAttempt:
         """What a handler of a job would have."""
-        return CurrentJob(claimed_job(id=job.id, fence=job.fence), "default", self.reporter)
+        return JobAttempt(claimed_job(id=job.id, fence=job.fence), "default", self.reporter)
 
     def log(self) -> list[str]:
         """What is written of the job's log."""

@@ -20,26 +20,27 @@ from goqueue.engine.transitions.claim import claim
 from goqueue.engine.transitions.record import Recorded, record
 from goqueue.engine.transitions.set_status import set_status
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability import metrics
-from goqueue.worker import recorder as recorder_module
-from goqueue.worker.claims import Holdings
+from goqueue.worker import outcome_writer
+from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 
 
 class Desk:
-    """A recorder with its holdings, and jobs that are claimed for it."""
+    """A recorder with its claimed jobs, and rows that are claimed for it."""
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
         self.runway = Runway(settings)
-        self.holdings = Holdings()
+        self.claimed_jobs = ClaimedJobs()
         self.make_job = JobFactory(self.database)
-        self.holdings.worker_id = self.make_job.worker_id
-        self.recorder = Recorder(settings, self.database, self.runway, self.holdings)
+        self.claimed_jobs.worker_id = self.make_job.worker_id
+        self.recorder = Recorder(settings, self.database, self.runway, self.claimed_jobs)
 
     def claimed(self, count: int) -> list[JobMessage]:
         """Messages of jobs that this process holds, their keys in Redis."""
@@ -49,12 +50,12 @@ class Desk:
             rows = claim(
                 connection,
                 [(job.id, 0) for job in jobs],
-                worker_id=self.holdings.worker_id,
+                worker_id=self.claimed_jobs.worker_id,
                 lease_seconds=900,
             )
-        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
+        messages = [JobMessage(JobAttempt(row, "default"), throws=()) for row in rows]
         for message in messages:
-            self.holdings.add(message.current)
+            self.claimed_jobs.add(message.current)
         return sorted(messages, key=lambda message: message.current.id)
 
     def job(self, message: JobMessage) -> Job:
@@ -95,14 +96,14 @@ def acknowledged(desk: Desk) -> bool:
 
 
 def test_what_is_put_is_recorded_forgotten_and_acknowledged(desk: Desk) -> None:
-    """Every outcome ends in its row; then the job leaves the holdings and its message leaves Redis."""
+    """Every outcome ends in its row; then the job leaves the claimed jobs and its message leaves Redis."""
     messages = desk.claimed(20)
     desk.recorder.start()
     for message in messages:
         desk.recorder.put(complete(message))
     assert desk.recorder.stop(10)
     assert {desk.job(message).status for message in messages} == {"completed"}
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
 
 
@@ -141,7 +142,7 @@ def test_a_poison_outcome_spoils_nobody_else(desk: Desk, how: str) -> None:
             "SELECT outcome FROM attempts WHERE job_id = %(id)s", {"id": job.id}
         ).scalars()
         assert list(kinds) == ["failed"]
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
 
 
@@ -154,7 +155,7 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
     desk.recorder._record_batch(messages)
     assert metrics.STALE_RESULTS._value.get() == before + 1
     assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
 
 
@@ -185,9 +186,9 @@ def test_a_locked_row_delays_its_own_outcome_alone(desk: Desk, *, dependants: bo
         connection.exec_driver_sql("SELECT FROM jobs WHERE id = %s FOR UPDATE", (locked,))
         for message in messages:
             desk.recorder.put(message)
-        wait_until(lambda: len(desk.holdings.snapshot()) == 1, 3, "the others to be recorded")
-        assert [key[0] for key in desk.holdings.snapshot()] == [locked]
-    wait_until(lambda: not desk.holdings.snapshot(), 10, "the locked one to be recorded")
+        wait_until(lambda: len(desk.claimed_jobs.snapshot()) == 1, 3, "the others to be recorded")
+        assert [key[0] for key in desk.claimed_jobs.snapshot()] == [locked]
+    wait_until(lambda: not desk.claimed_jobs.snapshot(), 10, "the locked one to be recorded")
     assert desk.recorder.stop(10)
     assert {desk.job(message).status for message in messages} == {"completed"}
     assert acknowledged(desk)
@@ -210,9 +211,9 @@ def test_a_locked_child_delays_the_outcome_of_its_own_parent_alone(desk: Desk) -
         connection.exec_driver_sql("SELECT FROM jobs WHERE id = %s FOR UPDATE", (child_id,))
         for message in messages:
             desk.recorder.put(message)
-        wait_until(lambda: len(desk.holdings.snapshot()) == 1, 5, "the others to be recorded")
+        wait_until(lambda: len(desk.claimed_jobs.snapshot()) == 1, 5, "the others to be recorded")
         wait_until(lambda: desk.recorder.pending == 1, 5, "the parent to be put off")
-    wait_until(lambda: not desk.holdings.snapshot(), 10, "the parent to be recorded")
+    wait_until(lambda: not desk.claimed_jobs.snapshot(), 10, "the parent to be recorded")
     assert desk.recorder.stop(10)
     with desk.database.autocommit() as connection:
         assert job_store.get(connection, child_id).status == "queued"
@@ -238,7 +239,7 @@ def test_no_outage_drops_an_outcome(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, text: str
 ) -> None:
     """Whatever PostgreSQL or a pooler says for a while, the outcomes are kept, and recorded as they were."""
-    store, tries = desk.recorder._store, []
+    store, tries = desk.recorder._writer._store, []
 
     def store_later(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
         tries.append(len(outcomes))
@@ -246,13 +247,13 @@ def test_no_outage_drops_an_outcome(
             raise _error_of(code, text)
         return store(connection, outcomes)
 
-    monkeypatch.setattr(desk.recorder, "_store", store_later)
-    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(desk.recorder._writer, "_store", store_later)
+    monkeypatch.setattr(outcome_writer, "RETRY_SECONDS", 0.01)
     messages = [complete(message) for message in desk.claimed(6)]
     desk.recorder.start()
     for message in messages:
         desk.recorder.put(message)
-    wait_until(lambda: not desk.holdings.snapshot(), 20, "the outcomes to be recorded")
+    wait_until(lambda: not desk.claimed_jobs.snapshot(), 20, "the outcomes to be recorded")
     assert desk.recorder.stop(10)
     assert {desk.job(message).status for message in messages} == {"completed"}
     assert acknowledged(desk)
@@ -279,10 +280,10 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
             raise psycopg.errors.CheckViolation("refused")
         return record(connection, outcomes, **options)
 
-    monkeypatch.setattr("goqueue.worker.recorder.record", refuse)
+    monkeypatch.setattr("goqueue.worker.outcome_writer.record", refuse)
     desk.recorder._record_batch(messages)
     assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
-    assert desk.holdings.snapshot() == {}
+    assert desk.claimed_jobs.snapshot() == {}
 
 
 def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
@@ -305,7 +306,7 @@ def test_the_recorder_outlives_a_failpoint(desk: Desk, point: str) -> None:
     try:
         for message in messages:
             desk.recorder.put(complete(message))
-        wait_until(lambda: desk.holdings.snapshot() == {}, what="empty holdings")
+        wait_until(lambda: desk.claimed_jobs.snapshot() == {}, what="no claimed jobs")
     finally:
         failpoints.configure("")
     assert desk.recorder.stop(10)
@@ -315,7 +316,7 @@ def test_the_recorder_outlives_a_failpoint(desk: Desk, point: str) -> None:
 def test_a_full_recorder_stops_fetching(desk: Desk, settings: Settings) -> None:
     """While as many outcomes wait as the setting allows there is no room for more."""
     small = Recorder(
-        settings.model_copy(update={"recorder_pending_max": 2}), desk.database, desk.runway, desk.holdings
+        settings.model_copy(update={"recorder_pending_max": 2}), desk.database, desk.runway, desk.claimed_jobs
     )
     assert small.has_room()
     for message in desk.claimed(2):
@@ -326,7 +327,7 @@ def test_a_full_recorder_stops_fetching(desk: Desk, settings: Settings) -> None:
 def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
     """One commit takes at most the setting's number of outcomes; the rest follow, to the last."""
     small = Recorder(
-        settings.model_copy(update={"recorder_batch_max": 4}), desk.database, desk.runway, desk.holdings
+        settings.model_copy(update={"recorder_batch_max": 4}), desk.database, desk.runway, desk.claimed_jobs
     )
     messages = desk.claimed(10)
     for message in messages:
@@ -362,9 +363,9 @@ def test_an_outage_holds_the_outcomes_and_ends_by_itself(
     for message in messages:
         desk.recorder.put(complete(message))
     wait_until(lambda: len(desk.recorder._pending) == 0, what="the recorder to take them")
-    assert len(desk.holdings.snapshot()) == 5
+    assert len(desk.claimed_jobs.snapshot()) == 5
     own_postgres.start()
-    wait_until(lambda: desk.holdings.snapshot() == {}, what="the record")
+    wait_until(lambda: desk.claimed_jobs.snapshot() == {}, what="the record")
     assert {desk.job(message).status for message in messages} == {"completed"}
     assert desk.recorder.stop(10)
     desk.close()
@@ -378,7 +379,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
     messages = [complete(message) for message in desk.claimed(5)]
     assert messages[2].outcome is not None
     messages[2].outcome.result = "{"
-    store, tries = desk.recorder._store, []
+    store, tries = desk.recorder._writer._store, []
 
     def store_with_an_outage(connection: Any, outcomes: Any) -> Any:
         tries.append(len(outcomes))
@@ -388,7 +389,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
         return store(connection, outcomes)
 
     own_postgres_was_away: list[bool] = []
-    monkeypatch.setattr(desk.recorder, "_store", store_with_an_outage)
+    monkeypatch.setattr(desk.recorder._writer, "_store", store_with_an_outage)
     desk.recorder._record_batch(messages)
     assert own_postgres_was_away
     assert [desk.job(message).status for message in messages] == [
@@ -429,7 +430,7 @@ def test_jobs_that_nobody_waits_for_take_the_short_way(desk: Desk, monkeypatch: 
             careful.append([outcome.job_id for outcome in outcomes])
         return record(connection, outcomes, **options)
 
-    monkeypatch.setattr("goqueue.worker.recorder.record", noted)
+    monkeypatch.setattr("goqueue.worker.outcome_writer.record", noted)
     desk.recorder._record_batch(messages)
     assert careful == [[parent_id]]
     assert {desk.job(message).status for message in messages} == {"completed"}

@@ -18,7 +18,8 @@ from goqueue.config.settings import Settings
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import ConfigurationError, RedisUnavailableError
 from goqueue.jobs import JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.ops.checks import check_redis, problems_of
 from goqueue.scheduler import service
@@ -69,10 +70,10 @@ class Roles:
     def claimed_ahead(self) -> JobMessage:
         """A job that this worker has claimed and not begun."""
         job = JobFactory(self.broker.database)(
-            "running", queue=QUEUE, type="handle", worker_id=self.broker.holdings.worker_id, begun_at=None
+            "running", queue=QUEUE, type="handle", worker_id=self.broker.claimed_jobs.worker_id, begun_at=None
         )
-        current = CurrentJob(claimed_job(id=job.id, queue=QUEUE, type="handle"), QUEUE)
-        self.broker.holdings.add(current)
+        current = JobAttempt(claimed_job(id=job.id, queue=QUEUE, type="handle"), QUEUE)
+        self.broker.claimed_jobs.add(current)
         assert self.broker.slots.take(1) == 1
         self.made.append(job.id)
         return JobMessage(current, throws=())
@@ -80,7 +81,7 @@ class Roles:
     def wait_for_a_turn(self) -> None:
         """Wait until the consumer begins its next fetch."""
         began_at = time.monotonic()
-        wait_until(lambda: self.broker.beats._turned[QUEUE] > began_at, 5, "a fetch")
+        wait_until(lambda: self.broker.heartbeats._turned[QUEUE] > began_at, 5, "a fetch")
 
     def status(self, job_id: int) -> JobStatus:
         """Of the row."""

@@ -10,7 +10,7 @@ import pytest
 
 from goqueue.config.settings import Settings
 from goqueue.jobs import AttemptOutcome
-from goqueue.middleware.job_message import CurrentJob
+from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker import lease as lease_module
 from goqueue.worker.lease import Lease
 from tests.support.engine import process_of
@@ -39,20 +39,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, CurrentJob]]:
+def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, JobAttempt]]:
     """A lease that was renewed just now, and a job that is held under it."""
     with process_of(settings) as broker:
-        current = CurrentJob(claimed_job(), "default")
-        broker.holdings.add(current)
-        broker.holdings.renewed_at = clock.now
+        current = JobAttempt(claimed_job(), "default")
+        broker.claimed_jobs.add(current)
+        broker.claimed_jobs.renewed_at = clock.now
         yield (
             Lease(
                 broker.settings,
                 broker.database,
-                broker.holdings,
+                broker.claimed_jobs,
                 broker.interrupts,
                 broker.slots,
-                broker.orders,
+                broker.received_commands,
                 ["default"],
                 lambda: broker.known_types,
             ),
@@ -60,7 +60,7 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, CurrentJob]]
         )
 
 
-def test_a_lease_that_could_not_be_renewed_is_lost(held: tuple[Lease, CurrentJob], clock: Clock) -> None:
+def test_a_lease_that_could_not_be_renewed_is_lost(held: tuple[Lease, JobAttempt], clock: Clock) -> None:
     """After its time without a renewal the jobs stop: somebody else may run them."""
     lease, current = held
     clock.now += lease._settings.lease_seconds - 1
@@ -71,7 +71,7 @@ def test_a_lease_that_could_not_be_renewed_is_lost(held: tuple[Lease, CurrentJob
     assert current.interruption is AttemptOutcome.INTERRUPTED
 
 
-def test_who_stood_still_waits_for_a_lease(held: tuple[Lease, CurrentJob], clock: Clock) -> None:
+def test_who_stood_still_waits_for_a_lease(held: tuple[Lease, JobAttempt], clock: Clock) -> None:
     """The jobs go on: whoever ends leases may have stood still as well, and waits for as long."""
     lease, current = held
     clock.step = lease._settings.lease_seconds + 10

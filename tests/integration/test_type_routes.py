@@ -11,7 +11,7 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch import dispatcher as dispatcher_module
-from goqueue.dispatch import ready_looks
+from goqueue.dispatch import ready_looks, runway_state, unlimited_queues
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
@@ -37,8 +37,11 @@ NEW = KnownTypes({"noop": "noop-2", "fresh": "fresh-1"})
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round, so that one round shows it."""
-    for name in ("WORKERS_SECONDS", "WAITING_SECONDS", "FIRST_ROW_SECONDS", "FIRST_ROW_REST", "LANES_REST"):
+    for name in ("WORKERS_SECONDS", "WAITING_SECONDS"):
         monkeypatch.setattr(dispatcher_module, name, 0.0)
+    for name in ("FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
+        monkeypatch.setattr(runway_state, name, 0.0)
+    monkeypatch.setattr(unlimited_queues, "LANES_REST", 0.0)
     monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
 
 

@@ -16,7 +16,7 @@ from goqueue.instance import default
 from goqueue.jobs import JobStatus
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
-from goqueue.worker.health import Beats
+from goqueue.worker.health import Heartbeats
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.noop_jobs import NoopPayload
@@ -96,13 +96,13 @@ def test_a_dead_worker_makes_dead_letters_too(
 
 def test_the_slowest_consumer_is_what_counts() -> None:
     """One consumer that does not turn makes the process old, however much the others turn."""
-    beats = Beats()
-    assert beats.oldest(7.0) == 7.0
-    beats.turn("stuck")
-    before = beats.oldest(7.0)
+    heartbeats = Heartbeats()
+    assert heartbeats.oldest(7.0) == 7.0
+    heartbeats.turn("stuck")
+    before = heartbeats.oldest(7.0)
     for _ in range(3):
-        beats.turn("other")
-    assert beats.oldest(7.0) == before
+        heartbeats.turn("other")
+    assert heartbeats.oldest(7.0) == before
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def folder(settings: Settings, tmp_path: Any) -> Callable[[], GroupFolder]:
 def test_a_sign_of_life_goes_with_its_process(folder: Callable[[], GroupFolder]) -> None:
     """A sign is seen while its process is there; what a dead one left is removed."""
     group = folder()
-    group.beat(SignOfLife(1.5, ready=True, draining=False))
-    group.beat(SignOfLife(2.5, ready=False, draining=True))
+    group.heartbeat(SignOfLife(1.5, ready=True, draining=False))
+    group.heartbeat(SignOfLife(2.5, ready=False, draining=True))
     (group.path / "4194999.life").write_bytes(bytes(10))
     assert list(group.signs().values()) == [SignOfLife(2.5, ready=False, draining=True)]
     assert not (group.path / "4194999.life").exists()

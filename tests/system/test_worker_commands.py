@@ -48,7 +48,9 @@ def test_a_quiet_worker_finishes_what_it_has_and_takes_nothing_until_it_is_resum
         with load(stack, "slow", seconds=0.05):
             wait_until(lambda: ended(stack, quiet) > 10, 20, "both to work")
             tell(stack, quiet, WorkerCommand.QUIET)
-            wait_until(lambda: stack.logged("worker_told", "goqueue.worker.orders"), 10, "it to hear it")
+            wait_until(
+                lambda: stack.logged("worker_told", "goqueue.worker.received_commands"), 10, "it to hear it"
+            )
             wait_until(lambda: held(stack, quiet) == 0, 10, "it to finish")
             done, others = ended(stack, quiet), ended(stack, other)
             wait_until(lambda: ended(stack, other) > others + 60, 20, "the other to go on")
@@ -74,7 +76,9 @@ def test_a_worker_that_serves_alone_leaves_its_queue_when_it_is_quiet(data_folde
         stack.workers(1)
         (only,) = live(stack)
         tell(stack, only, WorkerCommand.QUIET)
-        wait_until(lambda: stack.logged("worker_told", "goqueue.worker.orders"), 10, "it to hear it")
+        wait_until(
+            lambda: stack.logged("worker_told", "goqueue.worker.received_commands"), 10, "it to hear it"
+        )
         stack.collector.submit("quick", 30)
         # A fetch that waited already takes them once, and puts them back.
         wait_until(lambda: stack.runway_length() == 30, 10, "the jobs to lie on the runway")
@@ -120,7 +124,9 @@ def test_a_stop_and_a_sigterm_are_no_second_sigterm(data_folder: Path) -> None:
         stack.collector.submit("slow", 4, seconds=4.0)
         wait_until(lambda: held(stack, worker) == 4, 10, "its jobs to run")
         tell(stack, worker, WorkerCommand.STOP)
-        wait_until(lambda: stack.logged("worker_told", "goqueue.worker.orders"), 10, "it to hear it")
+        wait_until(
+            lambda: stack.logged("worker_told", "goqueue.worker.received_commands"), 10, "it to hear it"
+        )
         process.terminate()
         wait_until(process.has_ended, 20, "the process to end")
         assert process.exit_code == 0

@@ -12,11 +12,14 @@ from pydantic import TypeAdapter
 
 from goqueue.engine.options.job_type import JobType
 from goqueue.jobs import RetryPolicy
-from goqueue.middleware.job_message import CurrentJob
-from goqueue.worker import execution
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.worker import execution, verdicts
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.interrupts import Interrupts, TimeLimitExceeded
 from tests.support.factories import claimed_job
+
+#: Where an interrupt may land.
+TRACED = {execution.__file__, verdicts.__file__}
 
 JOB = claimed_job(payload='{"value":1}', time_limit_seconds=60.0)
 
@@ -52,8 +55,8 @@ class Delivery:
             gc.enable()
 
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
-        here = frame.f_code.co_filename == execution.__file__
-        called = frame.f_back is not None and frame.f_back.f_code.co_filename == execution.__file__
+        here = frame.f_code.co_filename in TRACED
+        called = frame.f_back is not None and frame.f_back.f_code.co_filename in TRACED
         frame.f_trace_opcodes = here
         if not self.delivered and (here or called) and event in ("call", "opcode"):
             self._deliver_in_time()
@@ -77,7 +80,7 @@ def test_a_thread_is_disarmed_wherever_its_interrupt_was_delivered() -> None:
         interrupts = Interrupts()
         function = JobFunction(give, job_type, interrupts, result_max_bytes=1000, has_callback=bool)
         delivery = Delivery(interrupts, places)
-        current = CurrentJob(JOB, "default")
+        current = JobAttempt(JOB, "default")
         delivery.during(lambda function=function, current=current: function(current))  # type: ignore[misc]
         assert interrupts.running() == [], f"armed after an interrupt at place {places}"
         if not delivery.delivered:

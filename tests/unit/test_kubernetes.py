@@ -267,7 +267,6 @@ def test_the_probed_paths_are_routes() -> None:
         assert ("GET", path) in OPERATIONS
         assert path in OPEN_PATHS
         assert server.answer(path, "localhost")[0] == 200
-    server._server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +282,6 @@ def test_a_port_on_loopback_answers_to_loopback_names(address: str, host: str | 
     """No web page reads metrics by a name that it points at this machine; a pod is asked by its address."""
     server = MonitoringServer(address, 0, Probes(list, list))
     assert server.answer("/health/live", host)[0] == status
-    server._server.server_close()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

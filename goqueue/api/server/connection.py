@@ -118,7 +118,7 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request has come."""
+        """Tell whether nothing of a request has come."""
         return self.stage is Stage.READING and not self.received and self.request is None
 
     def advance(self, now: float, came: int) -> bool:

@@ -33,6 +33,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+# More methods than others have: the states of a connection, each with what leads out of it.
 class ConnectionLoop:
     """Accepts, reads, writes and closes; what is whole goes to `answer`, which must not block.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import socket
-import socketserver
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from goqueue.observability.http_service import HttpService, ThreadingHttpListener
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class FakeRequest:
 
 @dataclass(frozen=True, slots=True)
 class FakeAnswer:
-    """What to answer, and how badly.
+    """An answer to give, and how badly to give it.
 
     Attributes:
         delay_seconds: wait this long before the first byte.
@@ -43,7 +42,7 @@ class FakeAnswer:
     lost: bool = False
 
 
-class HttpServer:
+class HttpServer(HttpService):
     """Serves `answer()` on its own threads from `start()` to `stop()`; also a context manager.
 
     After `stop()` no thread and no socket is left, even if clients keep connections or answers are slow.
@@ -59,110 +58,64 @@ class HttpServer:
     """
 
     def __init__(self, port: int = 0, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(host, port)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.connections = 0
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self.tls = tls
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
         """The answer to one request; called on many threads at once."""
         raise NotImplementedError
 
     @property
-    def port(self) -> int:
-        """The port that is served: the same after a stop and a start."""
-        return self._port
-
-    @property
     def url(self) -> str:
         """The root of the server, without a slash at the end."""
-        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
+        return f"{'https' if self.tls else 'http'}://{self._host}:{self._port}"
 
-    def start(self) -> Self:
-        """Bind and serve; returns when connections are accepted.
-
-        Raises:
-            OSError: the port is taken.
-        """
+    def _listen(self) -> ThreadingHttpListener:
         self.stopping.clear()
-        self._server = _Server((self._host, self._port), self, self._tls)
-        self._port = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name=type(self).__name__
-        )
-        self._thread.start()
-        return self
+        return _Listener((self._host, self._port), self)
 
     def stop(self) -> None:
         """End every connection and every thread, and free the port. A second call does nothing."""
-        if self._server is None or self._thread is None:
-            return
         self.stopping.set()
-        self._server.shutdown()
-        self._server.close_connections()
-        self._server.server_close()
-        self._thread.join()
-        self._server = self._thread = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        super().stop()
 
 
-class _Server(http.server.ThreadingHTTPServer):
+class _Listener(ThreadingHttpListener):
     daemon_threads = False  # server_close() joins them
-    request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], owner: HttpServer, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, address: tuple[str, int], owner: HttpServer) -> None:
         self.owner = owner
-        self._tls = tls
-        self._connections: set[socket.socket] = set()
         super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer's own also asks DNS for the name of the machine, which can take seconds.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        if self._tls:
+        if self.owner.tls:
             # The handshake happens at the first read, in the handler's thread, and not in the accepting one.
-            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            connection = self.owner.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
         with self.owner.lock:
             self.owner.connections += 1
-            self._connections.add(connection)
         return connection, address
 
-    def shutdown_request(self, request: Any) -> None:
-        with self.owner.lock:
-            self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def close_connections(self) -> None:
+    def server_close(self) -> None:
         """Wake every thread that reads from a client: its read ends as at the end of the stream."""
-        with self.owner.lock:
-            connections = list(self._connections)
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        with self.lock:
+            for request in list(self.opened_at):
+                self.cut(request)
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients of a counterpart break connections on purpose."""
+        """Say nothing: clients of a fake break connections on purpose."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Server
+    server: _Listener
 
     def do_POST(self) -> None:
         owner = self.server.owner
@@ -204,4 +157,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(bytes([byte]))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (named so by http.server)
-        """Log nothing."""
+        """Log nothing of a request."""

@@ -20,7 +20,7 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _Misbehaviour:
     """What happens to the first `times` requests (None: all) of payments whose id starts with `prefix`."""
 
     prefix: str
@@ -53,7 +53,7 @@ class PaymentSandbox(HttpServer):
         self.requests: Counter[str] = Counter()
         self.repeats = 0
         self._by_key: dict[str, Charge] = {}
-        self._rules: list[_Rule] = []
+        self._rules: list[_Misbehaviour] = []
         self.decline("decline")
         self.fail("fail-once", times=1)
         self.throttle("throttle", retry_after_seconds=1)
@@ -61,29 +61,29 @@ class PaymentSandbox(HttpServer):
 
     @property
     def charges_url(self) -> str:
-        """What `settings.payment_url` must be."""
+        """Tell what `settings.payment_url` must be."""
         return f"{self.url}/charges"
 
     def decline(self, prefix: str) -> None:
         """Answer 402 and do not charge."""
-        self._add(_Rule(prefix, _json(HTTPStatus.PAYMENT_REQUIRED, {"status": "declined"})))
+        self._add(_Misbehaviour(prefix, _json(HTTPStatus.PAYMENT_REQUIRED, {"status": "declined"})))
 
     def fail(self, prefix: str, *, times: int, status: int = HTTPStatus.SERVICE_UNAVAILABLE) -> None:
         """Answer 503, or another status, to the first requests of each payment, and do not charge."""
-        self._add(_Rule(prefix, _json(status, {"status": "error"}), times))
+        self._add(_Misbehaviour(prefix, _json(status, {"status": "error"}), times))
 
     def throttle(self, prefix: str, *, retry_after_seconds: int, times: int = 1) -> None:
         """Answer 429 with Retry-After to the first requests of each payment, and do not charge."""
         answer = FakeAnswer(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(retry_after_seconds)})
-        self._add(_Rule(prefix, answer, times))
+        self._add(_Misbehaviour(prefix, answer, times))
 
     def slow(self, prefix: str, *, seconds: float, times: int | None = None) -> None:
         """Charge, and answer only after this long."""
-        self._add(_Rule(prefix, FakeAnswer(delay_seconds=seconds), times, charges=True))
+        self._add(_Misbehaviour(prefix, FakeAnswer(delay_seconds=seconds), times, charges=True))
 
     def lose_answer(self, prefix: str, *, times: int = 1) -> None:
         """Charge, and close the connection without an answer."""
-        self._add(_Rule(prefix, FakeAnswer(lost=True), times, charges=True))
+        self._add(_Misbehaviour(prefix, FakeAnswer(lost=True), times, charges=True))
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
         """Charge or refuse; never both, and never twice for one key."""
@@ -96,7 +96,7 @@ class PaymentSandbox(HttpServer):
         with self.lock:
             return self._answer_payment(payment_id, request)
 
-    def _add(self, rule: _Rule) -> None:
+    def _add(self, rule: _Misbehaviour) -> None:
         with self.lock:
             self._rules.insert(0, rule)  # the latest rule wins
 

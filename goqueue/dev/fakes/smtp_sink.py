@@ -32,7 +32,7 @@ class ReceivedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _RecipientRule:
     """The answer to recipients that match, for the first `times` of each recipient (None: always)."""
 
     pattern: str
@@ -81,7 +81,7 @@ class SmtpSink:
 
     @property
     def url(self) -> str:
-        """What `settings.smtp_url` must be, without a login."""
+        """Tell what `settings.smtp_url` must be, without a login."""
         scheme = "smtps" if self._implicit_tls else "smtp+starttls" if self._starttls else "smtp"
         return f"{scheme}://{self._host}:{self._port}"
 
@@ -93,22 +93,22 @@ class SmtpSink:
 
     @property
     def distinct(self) -> int:
-        """How many different Message-IDs were accepted."""
+        """Tell how many different Message-IDs were accepted."""
         return len({message.message_id for message in self.received})
 
     @property
     def repeats(self) -> int:
-        """How many messages were accepted under a Message-ID that was accepted before."""
+        """Tell how many messages were accepted under a Message-ID that was accepted before."""
         messages = self.received
         return len(messages) - len({message.message_id for message in messages})
 
     def refuse(self, pattern: str, code: int = 550) -> None:
         """Refuse for good every recipient that matches the shell pattern (`*@example.com`)."""
-        self._mailbox.add(_Rule(pattern, f"{code} 5.1.1 no such recipient"))
+        self._mailbox.add(_RecipientRule(pattern, f"{code} 5.1.1 no such recipient"))
 
     def defer(self, pattern: str, *, times: int | None = None, code: int = 451) -> None:
         """Put off every recipient that matches the shell pattern, the first `times` of each, or always."""
-        self._mailbox.add(_Rule(pattern, f"{code} 4.2.0 try again later", times))
+        self._mailbox.add(_RecipientRule(pattern, f"{code} 4.2.0 try again later", times))
 
     def start(self) -> Self:
         """Bind and serve; returns when connections are accepted.
@@ -119,7 +119,9 @@ class SmtpSink:
         logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd logs addresses at INFO
         started: list[OSError | None] = []
         ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready, started), name="SmtpSink")
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(ready, started)), name="SmtpSink"
+        )
         self._thread.start()
         if not ready.wait(START_TIMEOUT_SECONDS):
             raise TimeoutError("the SMTP sink did not start in time")
@@ -144,9 +146,6 @@ class SmtpSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _run(self, ready: threading.Event, started: list[OSError | None]) -> None:
-        asyncio.run(self._serve(ready, started))
 
     async def _serve(self, ready: threading.Event, started: list[OSError | None]) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -228,10 +227,10 @@ class _Mailbox:
         self.received: list[ReceivedMessage] = []
         self._login_required = login_required
         self._keep_content = keep_content
-        self._rules: list[_Rule] = []
-        self._attempts: Counter[tuple[_Rule, str]] = Counter()
+        self._rules: list[_RecipientRule] = []
+        self._attempts: Counter[tuple[_RecipientRule, str]] = Counter()
 
-    def add(self, rule: _Rule) -> None:
+    def add(self, rule: _RecipientRule) -> None:
         with self.lock:
             self._rules.insert(0, rule)  # the latest rule wins
 

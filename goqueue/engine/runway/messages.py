@@ -12,19 +12,19 @@ _MESSAGE = re.compile(rb"([1-9][0-9]{0,18})\.([0-9]{1,9})")
 
 
 class Message(NamedTuple):
-    """What Redis knows about a job: which, and under which fence."""
+    """A message in Redis: which job, and under which fence."""
 
     job_id: int
     fence: int
 
     @property
     def key(self) -> str:
-        """Its text in Redis."""
+        """Write the message as its text in Redis."""
         return f"{self.job_id}.{self.fence}"
 
 
 class Pushed(NamedTuple):
-    """What a push did.
+    """Counts of what a push did.
 
     Attributes:
         added: how many messages it added.

@@ -38,7 +38,7 @@ class PushConnection:
         self._outstanding: deque[Any] = deque()
 
     def is_open_to(self, queue: str) -> bool:
-        """Whether a submit to this queue can be sent without waiting for a connection."""
+        """Tell whether a submit to this queue can be sent without waiting for a connection."""
         server = self._servers.known(self._keys(queue)[0])
         return server is not None and server in self._connections
 
@@ -73,7 +73,7 @@ class PushConnection:
         self._outstanding.append(connection)
 
     def has_answer(self) -> bool:
-        """Whether the answer of the oldest unanswered push can be read without waiting."""
+        """Tell whether the answer of the oldest unanswered push can be read without waiting."""
         with translated(self._servers):
             return bool(self._outstanding[0].can_read(timeout=0))
 

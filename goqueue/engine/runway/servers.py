@@ -40,7 +40,7 @@ _SlotRange = tuple[int, int, RedisHost]
 
 
 class RedisServers(Protocol):
-    """Which server holds a key. Nothing connects before the first use."""
+    """Knows which server holds a key. Nothing connects before the first use."""
 
     def holding(self, key: str) -> redis.Redis:
         """The server that holds this key, and every key with its hash tag.
@@ -50,7 +50,7 @@ class RedisServers(Protocol):
         """
 
     def known(self, key: str) -> redis.Redis | None:
-        """As `holding`, without asking anybody; None: somebody has to be asked."""
+        """Find the server as `holding` does, without asking anybody; None: somebody has to be asked."""
 
     def each(self) -> list[redis.Redis]:
         """Every server that may hold a key.
@@ -66,7 +66,7 @@ class RedisServers(Protocol):
         """Close what lies idle: a server refused a command, and may not be the one to ask any more."""
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection to them."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -128,15 +128,15 @@ class _OneServer:
         self._client = client
 
     def holding(self, key: str) -> redis.Redis:  # noqa: ARG002  (it holds every key)
-        """It."""
+        """Return the server, which holds every key."""
         return self._client
 
     def known(self, key: str) -> redis.Redis | None:  # noqa: ARG002  (it holds every key)
-        """It."""
+        """Return the server, which holds every key."""
         return self._client
 
     def each(self) -> list[redis.Redis]:
-        """It alone."""
+        """Return the one server in a list."""
         return [self._client]
 
     def doubt(self) -> None:
@@ -147,7 +147,7 @@ class _OneServer:
         self._client.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close every connection to them."""
         self._client.close()
 
 

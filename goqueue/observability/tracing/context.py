@@ -44,7 +44,7 @@ def formatted(context: SpanContext) -> str:
 
 
 def context_of(parent: SpanContext | None) -> Context:
-    """What a span is started in that is a child of this one; None is nobody's child."""
+    """Make what a span is started in that is a child of this one; None is nobody's child."""
     return Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
 
 

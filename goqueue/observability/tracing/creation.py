@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def begin_create(jobs: Sequence[NewJob]) -> Creation | None:
-    """What gives new jobs their trace: a span, or else the trace that they are in; None: there is neither.
+    """Begin what gives new jobs their trace: a span, or else the trace that they are in; None: neither is.
 
     Never raises, nor does what it returns: what a foreign sampler or processor raises costs the span alone.
     """

@@ -26,7 +26,7 @@ __all__ = ["check_tracing", "make_provider", "start_tracing", "stop_tracing", "t
 EXPORT_SECONDS = 2
 
 
-class _Process:
+class _Exporting:
     """What hands the spans of this process on, and after when it need not."""
 
     provider: TracerProvider | None = None
@@ -34,7 +34,7 @@ class _Process:
 
 
 def check_tracing(settings: Settings) -> None:
-    """Where spans are wanted, what makes them is installed.
+    """Check that what makes spans is installed, where spans are wanted.
 
     Raises:
         ConfigurationError: it is not.
@@ -60,22 +60,22 @@ def start_tracing(settings: Settings, role: str) -> None:
         adopt()
         return
     check_tracing(settings)
-    _Process.provider = make_provider(settings, role, _processor(settings.tracing_endpoint))
-    _Process.give_up_at = None
-    trace_with(_Process.provider)
+    _Exporting.provider = make_provider(settings, role, _processor(settings.tracing_endpoint))
+    _Exporting.give_up_at = None
+    trace_with(_Exporting.provider)
     # Dramatiq's processes end without it, and call it themselves.
     atexit.register(stop_tracing)
     # What handlers and their libraries do is then part of the same traces.
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        trace.set_tracer_provider(_Process.provider)
+        trace.set_tracer_provider(_Exporting.provider)
 
 
 def stop_tracing() -> None:
     """Hand on the last spans; no batch is begun after two seconds, for no process waits for a collector."""
-    provider, _Process.provider = _Process.provider, None
+    provider, _Exporting.provider = _Exporting.provider, None
     if provider is not None:
         use(None)
-        _Process.give_up_at = time.monotonic() + EXPORT_SECONDS
+        _Exporting.give_up_at = time.monotonic() + EXPORT_SECONDS
         provider.shutdown()
 
 
@@ -113,7 +113,7 @@ def _processor(endpoint: str) -> SpanProcessor:
         """Begins no batch after it was given up."""
 
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            if _Process.give_up_at is not None and time.monotonic() > _Process.give_up_at:
+            if _Exporting.give_up_at is not None and time.monotonic() > _Exporting.give_up_at:
                 return SpanExportResult.FAILURE
             return super().export(spans)
 

@@ -17,7 +17,7 @@ chosen_span_id: ContextVar[int | None] = ContextVar("goqueue_chosen_span_id", de
 
 
 class Tracing:
-    """What makes the spans of this process.
+    """Holds what makes the spans of this process.
 
     Attributes:
         tracer: None: nothing does.
@@ -34,7 +34,7 @@ def use(tracer: Tracer | None, *, chooses_ids: bool = False) -> None:
 
 
 def adopt() -> Tracer | None:
-    """What makes the spans of this process: where nothing does, what its application has set up since."""
+    """Find what makes the spans of this process: where nothing does, what its application has set up."""
     if Tracing.tracer is None:
         provider = trace.get_tracer_provider()
         if not isinstance(provider, trace.ProxyTracerProvider):
@@ -43,7 +43,7 @@ def adopt() -> Tracer | None:
 
 
 def is_on() -> bool:
-    """Whether this process makes spans."""
+    """Tell whether this process makes spans."""
     return Tracing.tracer is not None
 
 

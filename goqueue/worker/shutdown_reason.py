@@ -1,8 +1,8 @@
 """How `goqueue worker` knows that a process of its group ended because an operator wanted it to.
 
-The process leaves a note in the folder of its group, under the number of its session, which is that of the
-command that the supervisor started. Its exit code would not do: a handler that calls `os._exit(0)` must not
-cost the group a process.
+The process leaves its reason in the folder of its group, under the number of its session, which is that of
+the command that the supervisor started. Its exit code would not do: a handler that calls `os._exit(0)` must
+not cost the group a process.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import structlog
 
 from goqueue.config.settings import Settings
 
-__all__ = ["leave_note", "take_note"]
+__all__ = ["leave_shutdown_reason", "take_shutdown_reason"]
 
 log = structlog.get_logger(__name__)
 
 
-def leave_note(settings: Settings) -> None:
+def leave_shutdown_reason(settings: Settings) -> None:
     """Say that this process ends on request; nobody reads it where no supervisor started the process."""
     if settings.metrics_folder is None:
         return
@@ -31,8 +31,8 @@ def leave_note(settings: Settings) -> None:
         log.warning("stop_not_noted", error=str(error))
 
 
-def take_note(folder: Path, session: int) -> bool:
-    """Whether the process of this session left a note; it is gone afterwards."""
+def take_shutdown_reason(folder: Path, session: int) -> bool:
+    """Take the reason of the process of this session; False: it left none."""
     try:
         _path(folder, session).unlink()
     except OSError:

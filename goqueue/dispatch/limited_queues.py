@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 #: How often everything that was let in and has not started is pushed again, for lost pushes.
 PUSH_AGAIN_SECONDS = 0.2
 
-#: Rounds of governed queues take so long together before everything else has its turn.
+#: Rounds of limited queues take so long together before everything else has its turn.
 ROUNDS_SECONDS = 0.1
 
 #: A round that took longer than this and let nothing in comes again after so many times as long.
@@ -38,8 +38,8 @@ FAILURE_SECONDS = 1.0
 NO_LIMIT = 1_000_000
 
 
-class GovernedQueues:
-    """Runs rounds of admission of governed queues, and pushes who was let in."""
+class LimitedQueues:
+    """Runs rounds of admission of limited queues, and pushes who was let in."""
 
     def __init__(
         self, settings: Settings, database: Database, runway: Runway, routes: TypeRoutes | None = None
@@ -58,11 +58,11 @@ class GovernedQueues:
 
     @property
     def names(self) -> set[str]:
-        """Which queues are governed."""
+        """Tell which queues are limited."""
         return set(self._queues)
 
     def learn(self, names: Iterable[str], threads: Mapping[str, int]) -> None:
-        """Learn which queues are governed, and how many worker threads listen to each."""
+        """Learn which queues are limited, and how many worker threads listen to each."""
         known, self._queues = self._queues, {}
         now = time.monotonic()
         self._rest_until = {name: until for name, until in self._rest_until.items() if until > now}
@@ -83,7 +83,7 @@ class GovernedQueues:
         self._gates_are_fresh = False
 
     def run(self, counts: Counts) -> None:
-        """One round of every governed queue in which something waits."""
+        """One round of every limited queue in which something waits."""
         if not self._queues:
             self.backlog = False
             return

@@ -8,15 +8,15 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.engine.worker_rows import WorkerCommand
-from goqueue.worker.stop_notes import leave_note
+from goqueue.worker.shutdown_reason import leave_shutdown_reason
 from goqueue.worker.terminations import Terminations, listen
 
-__all__ = ["Orders"]
+__all__ = ["ReceivedCommands"]
 
 log = structlog.get_logger(__name__)
 
 
-class Orders:
+class ReceivedCommands:
     """Follows the command of the record.
 
     Quiet: nothing is fetched any more; what was claimed is finished. Stop: the same at once, and then the
@@ -32,7 +32,7 @@ class Orders:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is to be fetched."""
+        """Tell whether nothing is to be fetched."""
         return self._quiet.is_set()
 
     def listen(self) -> None:
@@ -62,5 +62,5 @@ class Orders:
 
     def _stop(self) -> None:
         if self._terminations is not None:
-            leave_note(self._settings)
+            leave_shutdown_reason(self._settings)
         self.end_process()

@@ -1,0 +1,181 @@
+"""From fetched entries to claimed jobs: places in this process, one statement, and what is left over."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from goqueue import failpoints
+from goqueue.engine.runway.runway import Fetched, Message, parse
+from goqueue.engine.transitions.claim import claim, locked_messages
+from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
+from goqueue.errors import DatabaseRefusedError, UnavailableError
+from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
+from goqueue.middleware.attempt import ClaimTimes, JobAttempt
+from goqueue.middleware.job_message import JobMessage
+from goqueue.observability import metrics
+from goqueue.worker.wanted_changes import FRESH_SECONDS
+
+if TYPE_CHECKING:
+    from goqueue.worker.broker import JobBroker
+
+log = structlog.get_logger(__name__)
+
+
+class Claimer:
+    """Claims what a consumer fetched from one queue.
+
+    Attributes:
+        claimed: jobs that were claimed and not handed over yet.
+    """
+
+    def __init__(self, broker: JobBroker, queue_name: str) -> None:
+        self._broker = broker
+        self._queue = queue_name
+        self._alone = queue_name == QUARANTINE_QUEUE
+        self.claimed: deque[JobMessage] = deque()
+
+    def claim(self, fetched: Fetched) -> None:
+        """Take places for what was fetched, and claim it; what there is no place for goes back."""
+        messages = self._take_places(self._drop_garbage(fetched.entries), fetched)
+        if messages:
+            self._claim(messages, fetched)
+
+    def _take_places(self, messages: list[Message], fetched: Fetched) -> list[Message]:
+        """Places were free when the fetch began; another queue's consumer may have taken them since."""
+        slots, suspects = self._broker.slots, fetched.suspects
+        if not messages:
+            return []
+        granted = 0 if takes_no_more(self._broker) else self._taken(len(messages), suspects=suspects)
+        try:
+            self._broker.runway.put_back(
+                self._queue, messages[granted:], suspects=suspects, lane=fetched.lane
+            )
+        except UnavailableError:
+            slots.give_back(granted, suspect=suspects and granted > 0)
+            raise
+        return messages[:granted]
+
+    def _taken(self, count: int, *, suspects: bool) -> int:
+        slots = self._broker.slots
+        if self._alone:
+            return int(self._take_whole_process())
+        return int(slots.take_suspect()) if suspects else slots.take(count)
+
+    def _take_whole_process(self) -> bool:
+        slots = self._broker.slots
+        if not slots.take_all():
+            return False
+        if len(self._broker.claimed_jobs):
+            # Another queue's job came and went between the look and this.
+            slots.give_back()
+            return False
+        return True
+
+    def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
+        messages, garbage = parse(entries)
+        if garbage:
+            metrics.GARBAGE_MESSAGES.inc(len(garbage))
+            log.warning(
+                "garbage_dropped", runway=self._queue, entries=len(garbage), sample=repr(garbage[0][:80])
+            )
+            self._broker.runway.acknowledge(self._queue, garbage)
+        return messages
+
+    def _claim(self, messages: list[Message], fetched: Fetched) -> None:
+        slots, suspect = self._broker.slots, fetched.suspects
+        asked_at = time.monotonic()
+        try:
+            claimed = self._claim_rows(messages)
+            failpoints.hit("after_claim")
+        except BaseException:
+            self._broker.claimed_jobs.doubt()
+            self._broker.claimed_ahead.doubt(self._queue, messages)
+            slots.give_back(len(messages), suspect=suspect)
+            raise
+        # Before anything that may fail: what is claimed here must not be forgotten.
+        if claimed:
+            # PostgreSQL gives all of them the time of its one statement.
+            times = ClaimTimes.of_claim(claimed[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
+            for job in self._in_order(messages, claimed):
+                self._keep(job, times, fetched)
+        if claimed:
+            self._broker.claimed_ahead.watch()
+        metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
+        if len(claimed) < len(messages):
+            self._drop_stale(messages, claimed, suspect=suspect)
+
+    def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
+        """Claim them; a row that PostgreSQL refuses to change is set aside, and the others are claimed."""
+        try:
+            return self._claim_together(messages)
+        except DatabaseRefusedError as error:
+            if not is_of_a_row(error):
+                raise
+            if len(messages) > 1:
+                return [job for message in messages for job in self._claim_rows([message])]
+            self._set_aside(messages[0], error)
+            return []
+
+    def _claim_together(self, messages: list[Message]) -> list[ClaimedJob]:
+        broker = self._broker
+        with broker.database.autocommit() as connection:
+            return claim(
+                connection,
+                messages,
+                worker_id=broker.claimed_jobs.worker_id,
+                lease_seconds=broker.settings.lease_seconds,
+                known=broker.known_types,
+            )
+
+    def _set_aside(self, message: Message, error: DatabaseRefusedError) -> None:
+        broker = self._broker
+        with broker.database.autocommit() as connection:
+            found = set_aside(
+                connection,
+                [message.job_id],
+                error=f"PostgreSQL refused its claim: {error}",
+            )
+        for job in found:
+            metrics.JOBS_SET_ASIDE.labels(job.queue).inc()
+            log.error("job_set_aside", **job._asdict())
+
+    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob], *, suspect: bool) -> None:
+        """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat.
+
+        Or its row is locked: its message stays, and the dispatcher puts it on the runway again in a while.
+        """
+        alive = {(job.id, job.fence - 1) for job in claimed}
+        left = [message for message in messages if message not in alive]
+        self._broker.slots.give_back(len(left), suspect=suspect)
+        with self._broker.database.autocommit() as connection:
+            locked = locked_messages(connection, left)
+        stale = [message for message in left if message not in locked]
+        metrics.STALE_DELIVERIES.inc(len(stale))
+        log.debug("stale_deliveries", runway=self._queue, messages=len(stale), locked=len(locked))
+        self._broker.runway.acknowledge(self._queue, [message.key for message in stale])
+
+    @staticmethod
+    def _in_order(messages: list[Message], claimed: list[ClaimedJob]) -> list[ClaimedJob]:
+        place = {message.job_id: number for number, message in enumerate(messages)}
+        return sorted(claimed, key=lambda job: place[job.id])
+
+    def _keep(self, job: ClaimedJob, times: ClaimTimes, fetched: Fetched) -> None:
+        broker = self._broker
+        current = JobAttempt(job, self._queue, broker.reporter, broker.results_of_parents, times)
+        current.suspect, current.lane = fetched.suspects, fetched.lane
+        if self._broker.claimed_jobs.add(current):
+            self.claimed.append(JobMessage(current, throws=self._broker.types.throws(job.type)))
+        else:
+            self._broker.slots.give_back(suspect=fetched.suspects)
+            self._broker.claimed_ahead.doubt(self._queue, [Message(job.id, job.fence - 1)])
+            log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
+
+
+def takes_no_more(broker: JobBroker) -> bool:
+    """Tell whether this process takes no more jobs: they stay on the runway, for others."""
+    return broker.draining.is_set() or broker.received_commands.is_quiet

@@ -1,0 +1,143 @@
+"""The job types that a process has declared: by name and alias, with what ends a job of each at once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from dramatiq.actor import Actor
+
+from goqueue.config.settings import Settings
+from goqueue.engine.options.job_type import JobType, schema_of
+from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.options.uniqueness import Unique
+from goqueue.errors import Discard
+from goqueue.jobs import RetryPolicy
+from goqueue.worker.verdicts import HarmfulFinalError
+
+Throws = tuple[type[BaseException], ...]
+
+
+class JobTypes:
+    """The declared job types of one process.
+
+    Attributes:
+        by_name: the types under their own names.
+        aliases: former names of types: alias → name.
+
+    Args:
+        settings: the defaults of what a type does not say.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.by_name: dict[str, JobType] = {}
+        self.aliases: dict[str, str] = {}
+        self._settings = settings
+        self._throws: dict[str, Throws] = {}
+        self._known: KnownTypes | None = None
+
+    def declare(self, actor: Actor[Any, Any]) -> JobType:
+        """Declare the type of an actor.
+
+        Raises:
+            ValueError: an option is wrong, or its annotations are no schema of a payload.
+        """
+        job_type = self._job_type_of(actor)
+        self._learn_aliases(actor)
+        self.by_name[actor.actor_name] = job_type
+        self._throws[actor.actor_name] = (Discard, HarmfulFinalError, *throws_of(actor))
+        self._known = None
+        return job_type
+
+    def get(self, name: str) -> JobType | None:
+        """Find a type by its name; by an alias, the type under that name. None: it is not declared."""
+        declared = self.by_name.get(self.aliases.get(name, name))
+        return declared if declared is None or declared.name == name else replace(declared, name=name)
+
+    def names(self) -> set[str]:
+        """Tell the names of all types, aliases included."""
+        return {*self.by_name, *self.aliases}
+
+    @property
+    def known(self) -> KnownTypes:
+        """The types that this process can run, aliases included, with the hash of each schema."""
+        if self._known is None:
+            types = [self.get(name) for name in self.names()]
+            self._known = KnownTypes({found.name: found.schema_hash() for found in types if found})
+        return self._known
+
+    def throws(self, name: str) -> Throws:
+        """Tell the exceptions after which a job of this type is not retried."""
+        return self._throws.get(self.aliases.get(name, name), (Discard,))
+
+    def retry_policy(self, name: str) -> RetryPolicy:
+        """Tell how failed attempts of a declared type are retried."""
+        return self.by_name[self.aliases.get(name, name)].retry
+
+    def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
+        function = getattr(actor.fn, "__wrapped__", actor.fn)
+        schema, style = schema_of(cast("Callable[..., Any]", function))
+        return JobType(
+            name=actor.actor_name,
+            queue=actor.queue_name,
+            schema=schema,
+            style=style,
+            retry=self._retry_policy_of(actor.options),
+            time_limit_seconds=actor.options.get("time_limit", self._settings.time_limit_seconds * 1000)
+            / 1000,
+            unique=_unique_of(actor),
+            rerun_after_death=_rerun_after_death(actor),
+            signature=inspect.signature(function) if style == "call" else None,
+        )
+
+    def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
+        name = actor.actor_name
+        aliases = tuple(actor.options.get("aliases") or ())
+        if name in self.aliases:
+            raise ValueError(f"{name!r} is an alias of the type {self.aliases[name]!r}")
+        for alias in aliases:
+            taken = alias if alias in self.by_name else self.aliases.get(alias)
+            if alias == name or taken not in {None, name}:
+                raise ValueError(f"aliases of {name!r}: {alias!r} is not a free name")
+        self.aliases |= dict.fromkeys(aliases, name)
+
+    def _retry_policy_of(self, options: dict[str, Any]) -> RetryPolicy:
+        defaults = RetryPolicy(
+            max_retries=self._settings.max_retries,
+            min_backoff_seconds=self._settings.min_backoff_seconds,
+            max_backoff_seconds=self._settings.max_backoff_seconds,
+        )
+        return replace(
+            defaults,
+            **{name: options[name] for name in ("max_retries", "jitter") if name in options},
+            **{
+                f"{name}_seconds": options[name] / 1000
+                for name in ("min_backoff", "max_backoff")
+                if name in options
+            },
+        )
+
+
+def _rerun_after_death(actor: Actor[Any, Any]) -> bool:
+    rerun = actor.options.get("rerun_after_death", True)
+    if not isinstance(rerun, bool):
+        raise ValueError(f"rerun_after_death: expected True or False, got {rerun!r}")  # noqa: TRY004  (as every option that is wrong)
+    return rerun
+
+
+def _unique_of(actor: Actor[Any, Any]) -> Unique | None:
+    unique: Unique | None = actor.options.get("unique")
+    wrong = [] if unique is None else [f"{name}: {expected}" for name, expected in unique.problems()]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return unique
+
+
+def throws_of(actor: Actor[Any, Any]) -> Throws:
+    """Tell the exceptions that an actor itself names as final."""
+    throws = actor.options.get("throws")
+    if not throws:
+        return ()
+    return throws if isinstance(throws, tuple) else (throws,)
