@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from goqueue.api.context import Context
+from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.rendering import Renderer
-from goqueue.dashboard.sessions import Sessions
 from goqueue.dashboard.shared_readings import SharedReadings
 
 __all__ = ["Page", "Site"]

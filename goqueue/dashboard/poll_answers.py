@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import falcon
 
-from goqueue.dashboard.guard import is_dashboard
+from goqueue.dashboard.access.guard import is_dashboard
 from goqueue.dashboard.rendering import Renderer
 
 __all__ = ["PollAnswers"]

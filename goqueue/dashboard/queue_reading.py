@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goqueue.dashboard import history as history_reading
-from goqueue.dashboard.history import History, ended_per_second
+from goqueue.dashboard.charts import history as history_reading
+from goqueue.dashboard.charts.history import History, ended_per_second
 from goqueue.dashboard.page import Site
 from goqueue.dashboard.snapshots import one_moment
 from goqueue.db.database import Connection

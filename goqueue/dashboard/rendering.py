@@ -12,11 +12,11 @@ import orjson
 from falcon import uri
 
 from goqueue.config.settings import Settings
-from goqueue.dashboard import presentation
-from goqueue.dashboard.browser_names import browser_name
-from goqueue.dashboard.failure_words import failure_words
+from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.notices import take_notice
-from goqueue.dashboard.sessions import Sessions
+from goqueue.dashboard.parts import presentation
+from goqueue.dashboard.parts.browser_names import browser_name
+from goqueue.dashboard.parts.failure_words import failure_words
 from goqueue.dashboard.shared_polls import LIVE, PollAnswer, SharedPolls, is_poll
 
 __all__ = ["Renderer"]

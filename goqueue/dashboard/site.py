@@ -5,8 +5,9 @@ from __future__ import annotations
 from goqueue.api.app import App, GuardedSite
 from goqueue.api.context import Context
 from goqueue.api.problems import answer_pages_with
+from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
+from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.assets import Assets, AssetsResource
-from goqueue.dashboard.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.page import Site
 from goqueue.dashboard.pages.create import CreatePage
 from goqueue.dashboard.pages.failures import FailurePage, FailuresPage
@@ -38,7 +39,6 @@ from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.poll_answers import PollAnswers
 from goqueue.dashboard.queue_reading import QueueReader
 from goqueue.dashboard.rendering import Renderer
-from goqueue.dashboard.sessions import Sessions
 from goqueue.engine.worker_rows import WorkerCommand
 
 __all__ = ["DASHBOARD", "add_dashboard"]

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from goqueue.api.context import Context
-from goqueue.dashboard import history
-from goqueue.dashboard.guard import FOLDER
+from goqueue.dashboard.access.guard import FOLDER
+from goqueue.dashboard.charts import history
 from goqueue.dashboard.snapshots import one_moment
 from goqueue.db.statements import current_time
 from goqueue.engine.options.job_type import JobType

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from goqueue.dashboard.browser_names import browser_name
+from goqueue.dashboard.parts.browser_names import browser_name
 
 APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.dashboard.evidence import facts_of
+from goqueue.dashboard.parts.evidence import facts_of
 from goqueue.insight.explain import ReasonCode, explained
 from goqueue.insight.explain.facts import (
     AttemptFacts,

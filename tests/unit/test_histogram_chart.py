@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.dashboard.duration_axis import LEAST_BUCKETS, DurationAxis, label_of_bucket
-from goqueue.dashboard.histogram_chart import (
+from goqueue.dashboard.charts.duration_axis import LEAST_BUCKETS, DurationAxis, label_of_bucket
+from goqueue.dashboard.charts.duration_histogram import (
     HEIGHT,
     LEAST_HEIGHT,
     TOP,

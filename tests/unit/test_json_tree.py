@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from goqueue.dashboard.json_tree import ENTRIES_MAX, NODES_MAX, TEXT_MAX, Node, literal, tree
+from goqueue.dashboard.parts.json_tree import ENTRIES_MAX, NODES_MAX, TEXT_MAX, Node, literal, tree
 
 
 def nodes_of(root: Node) -> Iterator[Node]:

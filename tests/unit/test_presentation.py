@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from markupsafe import Markup
 
-from goqueue.dashboard.presentation import NOTHING, count, duration, moment, number, per_second, percent, size
+from goqueue.dashboard.parts.presentation import (
+    NOTHING,
+    count,
+    duration,
+    moment,
+    number,
+    per_second,
+    percent,
+    size,
+)
 
 
 @pytest.mark.parametrize(

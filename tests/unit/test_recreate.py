@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from goqueue.dashboard.recreate import Handler, as_curl, as_python, request_of
+from goqueue.dashboard.parts.recreate import Handler, as_curl, as_python, request_of
 from goqueue.engine.dependency_rows import Link
 from goqueue.jobs import Job, JobStatus, OnParentFailure
 

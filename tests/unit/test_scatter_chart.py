@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from goqueue.dashboard.scatter_chart import CIRCLES_MAX, COLUMNS, HEIGHT, ScatterChart, scatter_chart
+from goqueue.dashboard.charts.duration_scatter import (
+    CIRCLES_MAX,
+    COLUMNS,
+    HEIGHT,
+    ScatterChart,
+    scatter_chart,
+)
 from goqueue.insight.histograms import BOUNDS
 from goqueue.insight.rollup_rows import Step
 

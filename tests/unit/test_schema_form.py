@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from goqueue.dashboard import schema_form
-from goqueue.dashboard.create_form import settings_of, texts_of_document, wrong_beside
-from goqueue.dashboard.form_values import payload_of, texts_of
-from goqueue.dashboard.schema_form import FieldKind, all_fields, form_of
+from goqueue.dashboard.forms import schema as schema_form
+from goqueue.dashboard.forms.create import settings_of, texts_of_document, wrong_beside
+from goqueue.dashboard.forms.payload import payload_of, texts_of
+from goqueue.dashboard.forms.schema import FieldKind, all_fields, form_of
 from goqueue.engine.submit import current_broker
 
 

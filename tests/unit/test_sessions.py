@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from goqueue.config.settings import Settings
-from goqueue.dashboard.sessions import Session, Sessions
+from goqueue.dashboard.access.sessions import Session, Sessions
 from goqueue.db.database import Database
 
 

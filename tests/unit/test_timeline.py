@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from goqueue.dashboard.timeline import Timeline, timeline
+from goqueue.dashboard.charts.timeline import Timeline, timeline
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.listing_rows import Attempt
 from goqueue.insight.job_history_rows import Edit, JobHistory

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import goqueue
-from goqueue.dashboard.tracebacks import headline, parsed
+from goqueue.dashboard.parts.tracebacks import headline, parsed
 
 PACKAGE = Path(goqueue.__file__).parent
 

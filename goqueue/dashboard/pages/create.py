@@ -10,18 +10,18 @@ import falcon
 
 from goqueue.api.json_reader import read_json
 from goqueue.api.security import client_of
-from goqueue.dashboard.create_form import (
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.forms.create import (
     SETTINGS,
     document_of,
     texts_of_document,
     wrong_beside,
 )
-from goqueue.dashboard.form_values import payload_of, texts_of
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.forms.payload import payload_of, texts_of
+from goqueue.dashboard.forms.schema import all_fields
+from goqueue.dashboard.forms.schema import form_of as form_of_schema
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.schema_form import all_fields
-from goqueue.dashboard.schema_form import form_of as form_of_schema
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import InvalidJobError, TypeNotFoundError
 

@@ -11,10 +11,10 @@ import falcon
 
 from goqueue.api.failures import FailuresQuery
 from goqueue.api.schemas import validate
+from goqueue.dashboard.forms.queue import Blanks
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.queue_form import Blanks
+from goqueue.dashboard.parts.tracebacks import parsed
 from goqueue.dashboard.snapshots import one_moment
-from goqueue.dashboard.tracebacks import parsed
 from goqueue.db.statements import current_time
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.walk_rows import walk

@@ -11,7 +11,7 @@ from goqueue.api.edits import EditAndRetry
 from goqueue.api.json_reader import read_json
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import request_document

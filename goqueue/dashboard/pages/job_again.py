@@ -9,7 +9,7 @@ import falcon
 
 from goqueue.api.context import Context
 from goqueue.dashboard.pages.job_reading import JobView
-from goqueue.dashboard.recreate import Handler, as_curl, as_python, request_of
+from goqueue.dashboard.parts.recreate import Handler, as_curl, as_python, request_of
 from goqueue.worker.execution import JobFunction
 
 __all__ = ["curl_of", "python_of", "request_document"]

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from goqueue.api.context import Context
-from goqueue.dashboard.timeline_words import OUTCOMES
-from goqueue.dashboard.tracebacks import Headline, Traceback, headline, parsed
+from goqueue.dashboard.charts.timeline_words import OUTCOMES
+from goqueue.dashboard.parts.tracebacks import Headline, Traceback, headline, parsed
 from goqueue.db import bounded_reads
 from goqueue.db.database import Connection
 from goqueue.db.statements import current_time

@@ -12,8 +12,8 @@ from goqueue.api.app import JobIdConverter
 from goqueue.api.job_actions import cancel_jobs, retry_jobs
 from goqueue.api.reading import Reading
 from goqueue.bulk.actions import BulkAction
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.job_query import (
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.forms.job_query import (
     FIELDS,
     JobQuery,
     address,

@@ -8,10 +8,10 @@ import falcon
 import structlog
 
 from goqueue.api.security import KeyRing
-from goqueue.dashboard.guard import FOLDER, form_of, is_dashboard, set_session
+from goqueue.dashboard.access.guard import FOLDER, form_of, is_dashboard, set_session
+from goqueue.dashboard.access.sign_in_attempts import SignInAttempts
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.sign_in_attempts import SignInAttempts
 
 __all__ = ["LoginPage", "LogoutAction"]
 

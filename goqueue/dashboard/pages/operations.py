@@ -11,8 +11,8 @@ from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import STATUSES, BulkAction, BulkState, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.job_query import FIELDS, address, filter_parameters, in_words, query_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.forms.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.snapshots import one_moment

@@ -9,8 +9,8 @@ from typing import cast, get_args
 import falcon
 
 from goqueue.api.monitoring import Warnings
-from goqueue.dashboard import history as history_reading
-from goqueue.dashboard.history import ChartName, History, ended_per_second
+from goqueue.dashboard.charts import history as history_reading
+from goqueue.dashboard.charts.history import ChartName, History, ended_per_second
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.dashboard.snapshots import one_moment

@@ -13,13 +13,10 @@ import orjson
 
 from goqueue.api.queues import flow_control_of
 from goqueue.api.schemas import validate
-from goqueue.dashboard import history
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.history import ChartName
-from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.pages.queues import PAUSES
-from goqueue.dashboard.queue_form import (
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.charts import history
+from goqueue.dashboard.charts.history import ChartName
+from goqueue.dashboard.forms.queue import (
     FIELDS,
     Blanks,
     changes_of,
@@ -29,6 +26,9 @@ from goqueue.dashboard.queue_form import (
     whole_number_of,
     wrong_by_field,
 )
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.pages.queues import PAUSES
 from goqueue.dashboard.queue_reading import QueueReader, QueueView
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.db.database import Connection

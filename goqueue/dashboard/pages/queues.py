@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import falcon
 
+from goqueue.dashboard.forms.queue import Blanks, limit_words
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.queue_form import Blanks, limit_words
 from goqueue.dashboard.queue_reading import QueueReader
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN
 

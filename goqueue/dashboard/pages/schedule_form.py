@@ -12,7 +12,7 @@ from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_docum
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.schedules import place_of

@@ -8,10 +8,10 @@ import falcon
 import structlog
 
 from goqueue.api.security import KeyRing
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.access.session_rows import SignedIn
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.session_rows import SignedIn
 
 __all__ = ["EndSessionsAction", "SessionsPage"]
 

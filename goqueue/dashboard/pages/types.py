@@ -6,12 +6,12 @@ import falcon
 
 from goqueue.api.queues import flow_control_of
 from goqueue.dashboard import type_reading
-from goqueue.dashboard.guard import form_of
-from goqueue.dashboard.histogram_chart import histogram_chart
-from goqueue.dashboard.json_tree import tree
+from goqueue.dashboard.access.guard import form_of
+from goqueue.dashboard.charts.duration_histogram import histogram_chart
+from goqueue.dashboard.charts.duration_scatter import scatter_chart
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.scatter_chart import scatter_chart
+from goqueue.dashboard.parts.json_tree import tree
 from goqueue.dashboard.type_reading import TYPES_SHOWN, place_of
 from goqueue.insight.ranges import RANGES
 from goqueue.limits.settings import BreakerState

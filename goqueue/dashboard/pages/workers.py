@@ -8,7 +8,7 @@ from itertools import groupby
 
 import falcon
 
-from goqueue.dashboard.guard import FOLDER
+from goqueue.dashboard.access.guard import FOLDER
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.snapshots import one_moment

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from goqueue.dashboard.json_tree import printable
-from goqueue.dashboard.presentation import duration, number
+from goqueue.dashboard.parts.json_tree import printable
+from goqueue.dashboard.parts.presentation import duration, number
 
 __all__ = ["Fact", "facts_of"]
 

@@ -8,7 +8,7 @@ import falcon
 
 from goqueue.api.bodies import FORM_FACTOR, read_form
 from goqueue.config.settings import Settings
-from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
+from goqueue.dashboard.access.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
 
 __all__ = ["FOLDER", "DashboardGuard", "is_dashboard"]
 

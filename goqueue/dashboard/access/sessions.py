@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from goqueue.api.security import ApiKey, KeyRing
 from goqueue.config.settings import Settings
-from goqueue.dashboard import session_rows as session_store
-from goqueue.dashboard.session_rows import SignedIn
+from goqueue.dashboard.access import session_rows as session_store
+from goqueue.dashboard.access.session_rows import SignedIn
 from goqueue.db.database import Database
 
 __all__ = ["COOKIE", "LIFETIME_SECONDS", "SECURE_COOKIE", "Session", "Sessions"]

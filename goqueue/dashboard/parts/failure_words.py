@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from goqueue.dashboard.tracebacks import headline
+from goqueue.dashboard.parts.tracebacks import headline
 from goqueue.insight.failure_group_rows import ShownGroup, ShownKind
 
 __all__ = ["failure_words"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from goqueue.dashboard.presentation import duration, number
+from goqueue.dashboard.parts.presentation import duration, number
 from goqueue.errors import InvalidJobError
 from goqueue.limits.settings import OnConflict, QueueLimits, RateAlgorithm, RateLimit
 

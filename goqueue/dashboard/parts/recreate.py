@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from goqueue.dashboard.json_tree import printable
+from goqueue.dashboard.parts.json_tree import printable
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import Job, OnParentFailure

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from goqueue.dashboard.duration_axis import DurationAxis, Label, label_of_bucket
-from goqueue.dashboard.presentation import duration, number, percent
+from goqueue.dashboard.charts.duration_axis import DurationAxis, Label, label_of_bucket
+from goqueue.dashboard.parts.presentation import duration, number, percent
 from goqueue.insight.histograms import quantile, trimmed
 
 __all__ = [

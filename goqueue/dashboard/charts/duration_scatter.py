@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from goqueue.dashboard.duration_axis import DurationAxis, Label, label_of_bucket
-from goqueue.dashboard.presentation import number
+from goqueue.dashboard.charts.duration_axis import DurationAxis, Label, label_of_bucket
+from goqueue.dashboard.parts.presentation import number
 from goqueue.insight.rollup_rows import Step
 
 __all__ = ["CIRCLES_MAX", "COLUMNS", "HEIGHT", "Circle", "ScatterChart", "scatter_chart"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from goqueue.dashboard.presentation import duration
+from goqueue.dashboard.parts.presentation import duration
 from goqueue.insight.histograms import BOUNDS
 
 __all__ = ["DurationAxis", "Label", "label_of_bucket"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from goqueue.dashboard.timeline_words import ENDED_BY, OUTCOMES, REASONS, waited
+from goqueue.dashboard.charts.timeline_words import ENDED_BY, OUTCOMES, REASONS, waited
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.listing_rows import Attempt
 from goqueue.insight.job_history_rows import JobHistory
