@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from goqueue.api.context import Context
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.rendering import Renderer
-from goqueue.dashboard.shared_readings import SharedReadings
+from goqueue.dashboard.shared_answers import SharedAnswers
 
 __all__ = ["Page", "Site"]
 
@@ -24,7 +24,7 @@ class Site:
     context: Context
     renderer: Renderer
     sessions: Sessions
-    shared: SharedReadings = field(default_factory=SharedReadings)
+    shared: SharedAnswers = field(default_factory=SharedAnswers)
 
 
 class Page:

@@ -12,14 +12,14 @@ import orjson
 from falcon import uri
 
 from goqueue.config.settings import Settings
+from goqueue.dashboard.access.guard import is_dashboard
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.parts import presentation
-from goqueue.dashboard.parts.browser_names import browser_name
-from goqueue.dashboard.parts.failure_words import failure_words
-from goqueue.dashboard.shared_polls import LIVE, PollAnswer, SharedPolls, is_poll
+from goqueue.dashboard.parts.errors import failure_words
+from goqueue.dashboard.polls import LIVE, PollAnswer, SharedPolls, is_poll
 
-__all__ = ["Renderer"]
+__all__ = ["PollMiddleware", "Renderer"]
 
 HTML = "text/html; charset=utf-8"
 
@@ -56,7 +56,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
-        self._environment.filters |= {"failure_words": failure_words, "browser_name": browser_name}
+        self._environment.filters["failure_words"] = failure_words
         self._environment.globals |= {
             "asset": asset,
             "navigation": NAVIGATION,
@@ -134,6 +134,30 @@ class Renderer:
             title=title,
             detail=detail,
         )
+
+
+class PollMiddleware:
+    """Falcon middleware that answers polls before their pages are asked, where the answer is known.
+
+    It stands behind the guard: whoever comes here has a session, and may look.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def process_resource(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _params: object
+    ) -> None:
+        """Answer a poll whose answer somebody else got just now."""
+        if is_dashboard(request.path) and self._renderer.answers_poll(request, response):
+            response.complete = True
+
+    def process_response(
+        self, request: falcon.Request, _response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """After a change nobody is shown what was before it."""
+        if request.method == "POST" and is_dashboard(request.path):
+            self._renderer.forget_polls()
 
 
 def _has_slash_too_many(request: falcon.Request) -> bool:

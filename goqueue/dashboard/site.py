@@ -36,9 +36,8 @@ from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
 from goqueue.dashboard.pages.sessions import EndSessionsAction, SessionsPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
-from goqueue.dashboard.poll_answers import PollAnswers
 from goqueue.dashboard.queue_reading import QueueReader
-from goqueue.dashboard.rendering import Renderer
+from goqueue.dashboard.rendering import PollMiddleware, Renderer
 from goqueue.engine.worker_rows import WorkerCommand
 
 __all__ = ["DASHBOARD", "add_dashboard"]
@@ -51,7 +50,7 @@ def add_dashboard(app: App, context: Context) -> None:
     site = Site(context, Renderer(context.settings, sessions, assets.url), sessions)
     answer_pages_with(app, is_dashboard, site.renderer.problem)
     app.add_middleware(DashboardGuard(context.settings, sessions))
-    app.add_middleware(PollAnswers(site.renderer))
+    app.add_middleware(PollMiddleware(site.renderer))
     app.add_route("/dashboard/static/{name:path}", AssetsResource(assets))
     _add_pages(app, site)
 

@@ -218,7 +218,7 @@ def test_a_live_part_is_answered_only_when_it_changed(
     dashboard: DashboardClient, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A poll of the same rows is a 304."""
-    monkeypatch.setattr("goqueue.dashboard.shared_polls.GOOD_FOR_SECONDS", 0)
+    monkeypatch.setattr("goqueue.dashboard.polls.GOOD_FOR_SECONDS", 0)
     job = make_job()
     first = dashboard.live(place(queue=job.queue))
     assert first.text.lstrip().startswith("<nav")

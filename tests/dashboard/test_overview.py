@@ -10,7 +10,6 @@ import pytest
 from falcon import testing
 
 from goqueue.config.settings import Settings
-from goqueue.dashboard.shared_readings import SharedReadings
 from goqueue.db.database import Database
 from goqueue.db.statements import current_time
 from goqueue.engine import queue_rows as queues
@@ -240,23 +239,10 @@ def test_fifty_polls_ask_postgresql_once(
         return of_queues(*args)
 
     monkeypatch.setattr(overview, "of_queues", counted)
-    monkeypatch.setattr("goqueue.dashboard.shared_readings.COST_FACTOR", 1e6)
+    monkeypatch.setattr("goqueue.dashboard.shared_answers.COST_FACTOR", 1e6)
     results = [dashboard.live("/dashboard") for _ in range(50)]
     assert {result.status_code for result in results} == {200}
     assert len(asked) == 1
-
-
-def test_an_error_is_not_kept() -> None:
-    """A question that failed is asked again by the next one, and then known."""
-    shared, answers = SharedReadings(), iter([0, 7])
-
-    def ask() -> int:
-        return 7 // next(answers)
-
-    with pytest.raises(ZeroDivisionError):
-        shared.get("key", ask)
-    assert shared.get("key", ask) == 1
-    assert shared.get("key", ask) == 1
 
 
 def test_counts_stop_at_their_bound(dashboard: DashboardClient, database: Database) -> None:

@@ -10,7 +10,7 @@ from falcon import testing
 
 from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
-from goqueue.dashboard import shared_polls
+from goqueue.dashboard import polls
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
@@ -29,8 +29,8 @@ _TOKEN = re.compile(r'name="csrf" value="([0-9a-f]*)"')
 @pytest.fixture(autouse=True)
 def long_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer stays good for longer than a test takes."""
-    monkeypatch.setattr(shared_polls, "GOOD_FOR_SECONDS", 600.0)
-    monkeypatch.setattr(shared_polls, "OLDEST_SECONDS", 600.0)
+    monkeypatch.setattr(polls, "GOOD_FOR_SECONDS", 600.0)
+    monkeypatch.setattr(polls, "OLDEST_SECONDS", 600.0)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access import sessions as dashboard_sessions
 from goqueue.dashboard.access.guard import CONTENT_SECURITY_POLICY
 from goqueue.dashboard.access.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
-from goqueue.dashboard.access.sign_in_attempts import ATTEMPTS_MAX
+from goqueue.dashboard.pages.login import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway

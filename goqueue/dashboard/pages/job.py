@@ -11,10 +11,10 @@ from goqueue.dashboard.charts.timeline import timeline
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job_again import curl_of, python_of
 from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
+from goqueue.dashboard.parts.errors import headline
 from goqueue.dashboard.parts.evidence import Fact, facts_of
 from goqueue.dashboard.parts.json_tree import literal, tree
-from goqueue.dashboard.parts.tracebacks import headline
-from goqueue.dashboard.shared_polls import is_poll
+from goqueue.dashboard.polls import is_poll
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
 from goqueue.engine.edits import EditedVersion, Editor
 from goqueue.engine.json_diff import ABSENT

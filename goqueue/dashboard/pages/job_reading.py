@@ -10,7 +10,7 @@ import orjson
 
 from goqueue.api.context import Context
 from goqueue.dashboard.charts.timeline_words import OUTCOMES
-from goqueue.dashboard.parts.tracebacks import Headline, Traceback, headline, parsed
+from goqueue.dashboard.parts.errors import Headline, Traceback, headline, parsed
 from goqueue.db import bounded_reads
 from goqueue.db.database import Connection
 from goqueue.db.statements import current_time

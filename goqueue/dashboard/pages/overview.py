@@ -12,7 +12,7 @@ from goqueue.api.monitoring import Warnings
 from goqueue.dashboard.charts import history as history_reading
 from goqueue.dashboard.charts.history import ChartName, History, ended_per_second
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.shared_polls import is_poll
+from goqueue.dashboard.polls import is_poll
 from goqueue.dashboard.snapshots import one_moment
 from goqueue.db.statements import current_time
 from goqueue.insight import (

@@ -1,14 +1,15 @@
-"""How times, durations and numbers read. Pure: what a template shows, as text or as safe markup."""
+"""How times, durations, numbers and browsers read. Pure: what a template shows, as text or as safe markup."""
 
 from __future__ import annotations
 
 import calendar
 import math
+import re
 from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-__all__ = ["count", "duration", "moment", "number", "per_second", "percent", "size"]
+__all__ = ["browser_name", "count", "duration", "moment", "number", "per_second", "percent", "size"]
 
 #: What stands where there is no value.
 NOTHING = "\N{EN DASH}"
@@ -26,6 +27,26 @@ _TENTHS_UP_TO = 10
 _MILLISECONDS = 1000
 _MONTHS = ("", *calendar.month_abbr[1:])
 _KIB = 1024
+
+#: Each of them calls itself what those below it are called, too.
+_BROWSERS = (
+    ("Edge", r"Edg(?:e|A|iOS)?/(\d+)"),
+    ("Opera", r"(?:OPR|Opera)/(\d+)"),
+    ("Samsung Internet", r"SamsungBrowser/(\d+)"),
+    ("Firefox", r"(?:Firefox|FxiOS)/(\d+)"),
+    ("Chrome", r"(?:HeadlessChrome|Chrome|CriOS)/(\d+)"),
+    ("Safari", r"Version/(\d+)[\d.]* (?:Mobile/\w+ )?Safari/"),
+)
+
+_SYSTEMS = (
+    ("iPhone", r"iPhone"),
+    ("iPad", r"iPad"),
+    ("Android", r"Android"),
+    ("ChromeOS", r"CrOS"),
+    ("Windows", r"Windows"),
+    ("macOS", r"Mac OS X"),
+    ("Linux", r"Linux|X11"),
+)
 
 
 def moment(at: datetime | None) -> Markup | str:
@@ -105,3 +126,15 @@ def size(octets: int | None) -> str:
             return f"{value:.3g} {unit}"
         value /= _KIB
     return f"{value:.3g} GiB"
+
+
+def browser_name(user_agent: str | None) -> str:
+    """Name, version and system, "Firefox 128 on Linux", where they are known; else what was said."""
+    if not user_agent:
+        return "unknown"
+    for name, pattern in _BROWSERS:
+        found = re.search(pattern, user_agent)
+        if found:
+            system = next((known for known, words in _SYSTEMS if re.search(words, user_agent)), None)
+            return f"{name} {found[1]}" + (f" on {system}" if system else "")
+    return user_agent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import goqueue
-from goqueue.dashboard.parts.tracebacks import headline, parsed
+from goqueue.dashboard.parts.errors import headline, parsed
 
 PACKAGE = Path(goqueue.__file__).parent
 
@@ -81,7 +81,7 @@ def test_a_real_traceback_is_understood() -> None:
         found = parsed(traceback.format_exc())
     assert [block.kind for block in found.blocks] == ["text", "own", "library", "text"]
     assert found.raised_in is not None
-    assert found.raised_in.startswith("test_tracebacks.py:")
+    assert found.raised_in.startswith("test_errors.py:")
 
 
 def test_groups_of_exceptions_are_understood() -> None:

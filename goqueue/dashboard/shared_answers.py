@@ -1,4 +1,4 @@
-"""What many open pages ask for at once, read once for all of them."""
+"""What many browsers ask for at nearly the same time, read or made once for all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from goqueue.errors import GoQueueError
 
-__all__ = ["SharedReadings"]
+__all__ = ["SharedAnswers"]
 
 T = TypeVar("T")
 
@@ -38,27 +38,33 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
     is_known: bool = False
+    made_at: float = 0.0
     good_until: float = 0.0
     took_seconds: float = 0.0
 
     def is_good(self, so_long_ago: float = 0.0) -> bool:
-        """Whether its answer is good, or was so long ago."""
+        """Tell whether its answer is good, or was so long ago."""
         return self.is_known and time.monotonic() < self.good_until + so_long_ago
 
 
-class SharedReadings:
-    """Answers by key. Thread-safe: one thread asks; meanwhile others get the answer before, if any."""
+class SharedAnswers:
+    """Answers by key. Thread-safe: one thread asks anew; meanwhile others get the answer before, if any.
 
-    def __init__(self) -> None:
+    `get` asks by itself. `find` and `keep` are for an answer that its caller makes on the way.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, ask: Callable[[], T], *, good_for_seconds: float = 1.5) -> T:
-        """The answer to a question, at most a little older than it is good for.
+        """Return the answer to a question, at most a little older than it is good for.
 
         An error of `ask` is its caller's; the next one asks again.
         """
-        slot = self._slot(key)
+        with self._lock:
+            slot = self._put(key, self._slots.get(key) or _Slot())
         if slot.is_good():
             return cast("T", slot.value)
         # Where there is an answer nobody waits for the one who asks.
@@ -67,7 +73,7 @@ class SharedReadings:
         if slot.took_seconds > LONG_SECONDS and slot.is_good(GIVEN_ONCE_MORE_SECONDS):
             value = slot.value
             # It has the lock from here on.
-            name, arguments = "shared-reading", (slot, ask, good_for_seconds)
+            name, arguments = "shared-answer", (slot, ask, good_for_seconds)
             threading.Thread(target=self._ask_quietly, args=arguments, name=name, daemon=True).start()
             return cast("T", value)
         try:
@@ -75,6 +81,37 @@ class SharedReadings:
             return cast("T", slot.value)
         finally:
             slot.lock.release()
+
+    def find(self, key: Hashable, *, good_for_seconds: float, oldest_seconds: float) -> Any | None:
+        """Return the answer that was kept; None: it is the caller's to make the next, and to keep it."""
+        now = time.monotonic()
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None or now > slot.made_at + oldest_seconds:
+                return None
+            if now > slot.good_until:
+                # For those who ask meanwhile it is good for a little longer.
+                slot.good_until = now + good_for_seconds
+                return None
+            return slot.value
+
+    def keep(self, key: Hashable, answer: Any, *, good_for_seconds: float) -> None:
+        """Give this answer to the next ones who ask."""
+        now = time.monotonic()
+        with self._lock:
+            self._put(key, _Slot(value=answer, is_known=True, made_at=now, good_until=now + good_for_seconds))
+
+    def forget(self) -> None:
+        """Drop every answer: whoever asks next sees what was changed."""
+        with self._lock:
+            self._slots.clear()
+
+    def _put(self, key: Hashable, slot: _Slot) -> _Slot:
+        self._slots[key] = slot
+        self._slots.move_to_end(key)
+        while len(self._slots) > self._kept:
+            self._slots.popitem(last=False)
+        return slot
 
     def _ask_quietly(self, slot: _Slot, ask: Callable[[], Any], good_for_seconds: float) -> None:
         """Ask without anybody who waits: an error is left to who asks when the answer is too old."""
@@ -92,13 +129,6 @@ class SharedReadings:
         slot.value = ask()
         now = time.monotonic()
         slot.took_seconds = now - started
+        slot.made_at = now
         slot.good_until = now + max(good_for_seconds, slot.took_seconds * COST_FACTOR)
         slot.is_known = True
-
-    def _slot(self, key: Hashable) -> _Slot:
-        with self._lock:
-            slot = self._slots.setdefault(key, _Slot())
-            self._slots.move_to_end(key)
-            while len(self._slots) > KEPT:
-                self._slots.popitem(last=False)
-            return slot

@@ -9,9 +9,10 @@ import falcon
 import pytest
 from falcon import testing
 
-from goqueue.dashboard import shared_polls, shared_readings
-from goqueue.dashboard.shared_polls import PollAnswer, SharedPolls, is_poll
-from goqueue.dashboard.shared_readings import SharedReadings
+from goqueue.dashboard import polls as poll_module
+from goqueue.dashboard import shared_answers
+from goqueue.dashboard.polls import PollAnswer, SharedPolls, is_poll
+from goqueue.dashboard.shared_answers import SharedAnswers
 from goqueue.errors import DatabaseUnavailableError
 from tests.support.waiting import wait_until
 
@@ -29,10 +30,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of both."""
+    """The clock of the answers."""
     clock = Clock()
-    for module in (shared_polls, shared_readings):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(shared_answers, "time", clock)
     return clock
 
 
@@ -85,11 +85,11 @@ def test_a_change_is_seen_at_once(clock: Clock) -> None:
 @pytest.mark.usefixtures("clock")
 def test_few_answers_are_kept_and_no_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were made last are kept."""
-    monkeypatch.setattr(shared_polls, "KEPT", 2)
+    monkeypatch.setattr(poll_module, "KEPT", 2)
     polls = SharedPolls()
     for name in ("one", "two", "three"):
         polls.keep(poll(f"/dashboard/{name}"), PollAnswer.of(name.encode()))
-    polls.keep(poll("/dashboard/four"), PollAnswer.of(b"x" * (shared_polls.KEPT_MAX_BYTES + 1)))
+    polls.keep(poll("/dashboard/four"), PollAnswer.of(b"x" * (poll_module.KEPT_MAX_BYTES + 1)))
     found = [polls.find(poll(f"/dashboard/{name}")) for name in ("one", "two", "three", "four")]
     assert [one and one.body for one in found] == [None, b"two", b"three", None]
 
@@ -111,7 +111,7 @@ def reading(clock: Clock, asked: list[int], seconds: float) -> int:
 
 def test_a_long_reading_is_waited_for_by_nobody_who_keeps_looking(clock: Clock) -> None:
     """Two seconds later the answer before is given, and the next one is read meanwhile."""
-    shared, asked = SharedReadings(), list[int]()
+    shared, asked = SharedAnswers(), list[int]()
     assert shared.get("key", lambda: reading(clock, asked, 0.05)) == 1
     clock.now += 2.0
     assert shared.get("key", lambda: reading(clock, asked, 0.05)) == 1
@@ -124,7 +124,7 @@ def test_a_long_reading_is_waited_for_by_nobody_who_keeps_looking(clock: Clock) 
 )
 def test_whoever_comes_gets_what_is_true_now(clock: Clock, seconds: float, later: float) -> None:
     """What is quickly read, and what nobody has looked at for long, is read before it is shown."""
-    shared, asked = SharedReadings(), list[int]()
+    shared, asked = SharedAnswers(), list[int]()
     assert shared.get("key", lambda: reading(clock, asked, seconds)) == 1
     clock.now += later
     assert shared.get("key", lambda: reading(clock, asked, seconds)) == 2
@@ -132,7 +132,7 @@ def test_whoever_comes_gets_what_is_true_now(clock: Clock, seconds: float, later
 
 def test_an_error_beside_the_page_is_left_to_the_next_who_has_to_wait(clock: Clock) -> None:
     """While PostgreSQL is away the last answer is given for a while, and then its error."""
-    shared, asked, failed = SharedReadings(), list[int](), threading.Event()
+    shared, asked, failed = SharedAnswers(), list[int](), threading.Event()
 
     def ask() -> int:
         if asked:
@@ -148,7 +148,20 @@ def test_an_error_beside_the_page_is_left_to_the_next_who_has_to_wait(clock: Clo
     wait_until(lambda: _is_refused(shared, ask))
 
 
-def _is_refused(shared: SharedReadings, ask: Callable[[], int]) -> bool:
+def test_an_error_is_not_kept() -> None:
+    """A question that failed is asked again by the next one, and then known."""
+    shared, answers = SharedAnswers(), iter([0, 7])
+
+    def ask() -> int:
+        return 7 // next(answers)
+
+    with pytest.raises(ZeroDivisionError):
+        shared.get("key", ask)
+    assert shared.get("key", ask) == 1
+    assert shared.get("key", ask) == 1
+
+
+def _is_refused(shared: SharedAnswers, ask: Callable[[], int]) -> bool:
     try:
         shared.get("key", ask)
     except DatabaseUnavailableError:

@@ -1,4 +1,4 @@
-"""Tracebacks as a reader wants them: the frames of the job's own code, and libraries folded. Pure."""
+"""Errors as a reader wants them: what they say, and the frames of the job's own code. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from itertools import groupby
 from pathlib import Path
 
 import goqueue
+from goqueue.insight.failure_group_rows import ShownGroup, ShownKind
 
-__all__ = ["Block", "Headline", "Traceback", "headline", "parsed"]
+__all__ = ["Block", "Headline", "Traceback", "failure_words", "headline", "parsed"]
 
 #: A line of a frame, also inside of a group of exceptions, whose lines begin with bars.
 _FRAME = re.compile(
@@ -29,6 +30,12 @@ _LIBRARY_FOLDERS = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3(?:\
 #: The package itself; only the actors that it brings along are somebody's handlers.
 _PACKAGE = str(Path(goqueue.__file__).parent) + "/"
 _ACTORS = f"{_PACKAGE}actors/"
+
+
+#: What `engine/fingerprints.py` writes for what differs between the failures of one kind.
+_PLACEHOLDER = re.compile(r"<(?:n|hex|id|uuid|string|address|url|path|time)>")
+
+_WORD = re.compile(r"\w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,21 @@ def headline(error: str) -> Headline:
     if _CLASS.fullmatch(error) and error.endswith(("Error", "Exception", "Exceeded", "Interrupt")):
         return Headline(error, "")
     return Headline(None, error)
+
+
+def failure_words(kind: ShownGroup | ShownKind) -> str:
+    """The message of a kind, or, where its placeholders leave no word of it, that of its newest job.
+
+    A `KeyError` says nothing but a name in quotes: `<string>` for all of them, and the name is the news.
+    """
+    reason, error = (kind.reason, kind.error) if isinstance(kind, ShownGroup) else (None, None)
+    if kind.exception is None:
+        # A reason is a word of ours.
+        is_reason = kind.message == reason or re.fullmatch(r"[a-z]+(?:_[a-z]+)+", kind.message)
+        return kind.message.replace("_", " ") if is_reason else kind.message
+    if error and not _WORD.search(_PLACEHOLDER.sub("", kind.message)):
+        return headline(error).message or kind.message
+    return kind.message
 
 
 def parsed(text: str) -> Traceback:
