@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from goqueue.api.context import Context
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.rendering import Renderer
 from goqueue.dashboard.shared_answers import SharedAnswers
+from goqueue.db import bounded_reads
+from goqueue.db.database import Connection, Database
 
-__all__ = ["Page", "Site"]
+__all__ = ["Page", "Site", "one_moment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +38,17 @@ class Page:
         self._site = site
         self._context = site.context
         self._renderer = site.renderer
+
+
+@contextmanager
+def one_moment(database: Database) -> Iterator[Connection]:
+    """A connection whose questions all see the same moment, and which only reads.
+
+    What changes between two questions of another connection is told twice by them, or not at all.
+
+    Raises:
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    with database.transaction() as connection:
+        bounded_reads.one_snapshot(connection)
+        yield connection

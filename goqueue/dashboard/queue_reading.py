@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goqueue.dashboard.charts import history as history_reading
-from goqueue.dashboard.charts.history import History, ended_per_second
-from goqueue.dashboard.page import Site
-from goqueue.dashboard.snapshots import one_moment
+from goqueue.dashboard.charts.history import ended_per_second
+from goqueue.dashboard.page import Site, one_moment
 from goqueue.db.database import Connection
 from goqueue.db.statements import current_time
 from goqueue.errors import QueueNotFoundError
@@ -26,7 +24,6 @@ from goqueue.insight import (
 from goqueue.insight.outlook import Course, Outlook, outlook
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
 from goqueue.insight.queue_figure_rows import QueueCount, QueueCounts, QueueStanding
-from goqueue.insight.ranges import TimeRange
 from goqueue.insight.rollup_rows import Scope, Step
 from goqueue.insight.rollup_steps import MINUTES, TENS
 from goqueue.jobs import QUARANTINE_QUEUE
@@ -119,14 +116,6 @@ class QueueReader:
         (view,) = self._views(self._shared.get(("queue", name), lambda: self._read(name)))
         return view
 
-    def history(self, name: str, wanted: TimeRange) -> History:
-        """The past of a queue."""
-        return self._shared.get(
-            ("queue-history", name, wanted.name),
-            lambda: self._read_history(name, wanted),
-            good_for_seconds=history_reading.good_for_seconds(wanted),
-        )
-
     def expect(self, name: str) -> None:
         """Check that there is such a queue.
 
@@ -191,10 +180,6 @@ class QueueReader:
             )
             for glance in glances
         ]
-
-    def _read_history(self, name: str, wanted: TimeRange) -> History:
-        with self._context.read_database.autocommit() as connection:
-            return history_reading.read(connection, Scope.QUEUE, name, wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from falcon import testing
 
 from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
-from goqueue.dashboard.pages.job_reading import ATTEMPTS_SHOWN, LINKS_SHOWN
+from goqueue.dashboard.pages.job import ATTEMPTS_SHOWN, LINKS_SHOWN
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Connection, Database
 from goqueue.engine import dependency_rows as dependency_lists

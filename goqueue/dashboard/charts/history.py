@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
+import falcon
+
+from goqueue.dashboard.page import Site
 from goqueue.db.database import Connection
 from goqueue.db.statements import current_time
 from goqueue.insight import rollup_rows as rollups
 from goqueue.insight.histograms import added, quantile
-from goqueue.insight.ranges import TimeRange, moment_before
+from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange, moment_before
 from goqueue.insight.rollup_rows import Scope, Step
 
 __all__ = [
@@ -19,10 +22,10 @@ __all__ = [
     "History",
     "Point",
     "chart",
+    "chart_of",
     "ended_per_second",
-    "good_for_seconds",
-    "points_of",
-    "read",
+    "history_of",
+    "range_of",
     "steps_of",
 ]
 
@@ -83,19 +86,40 @@ class History:
     total: Step | None
 
 
-def read(connection: Connection, scope: Scope, name: str, wanted: TimeRange) -> History:
-    """The past of a queue, a type, or (with the name '') the service."""
-    since, until, steps = steps_of(connection, scope, name, wanted)
-    total = _sum(since, steps) if steps else None
-    points = points_of(steps, wanted, since, until)
-    coarse = replace(wanted, steps_in_point=wanted.steps_in_point * max(1, -(-len(points) // ROWS_MAX)))
-    rows = [point for point in reversed(points_of(steps, coarse, since, until)) if point.has_any]
-    return History(since, until, points, rows, coarse.point_seconds, total)
+def range_of(request: falcon.Request) -> TimeRange:
+    """Return the range of time that a page is asked for.
+
+    Raises:
+        falcon.HTTPInvalidParam: there is no such range.
+    """
+    name = request.get_param("range", default=DEFAULT_RANGE)
+    if name not in RANGES:
+        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
+    return RANGES[name]
 
 
-def good_for_seconds(wanted: TimeRange) -> float:
-    """How long a reading of a range is good: half of the time in which another step is counted."""
-    return min(wanted.step_seconds / 2, GOOD_FOR_SECONDS)
+def chart_of(request: falcon.Request) -> ChartName:
+    """Return the name of the chart that is asked for.
+
+    Raises:
+        falcon.HTTPInvalidParam: there is no such chart.
+    """
+    name = request.get_param("chart", default="throughput")
+    if name not in get_args(ChartName):
+        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
+    return cast("ChartName", name)
+
+
+def history_of(site: Site, scope: Scope, name: str, wanted: TimeRange) -> History:
+    """Read the past of a queue, a type, or (with the name '') the service, once for all browsers."""
+
+    def ask() -> History:
+        with site.context.read_database.autocommit() as connection:
+            return _read(connection, scope, name, wanted)
+
+    # Half of the time in which another step is counted.
+    good_for_seconds = min(wanted.step_seconds / 2, GOOD_FOR_SECONDS)
+    return site.shared.get(("history", scope, name, wanted.name), ask, good_for_seconds=good_for_seconds)
 
 
 def steps_of(
@@ -113,7 +137,7 @@ def steps_of(
     return since, max(until, since), steps
 
 
-def points_of(steps: Iterable[Step], wanted: TimeRange, since: datetime, until: datetime) -> list[Point]:
+def _points_of(steps: Iterable[Step], wanted: TimeRange, since: datetime, until: datetime) -> list[Point]:
     """Points of the same length, one after the other, also where nothing ended."""
     length = timedelta(seconds=wanted.point_seconds)
     parts: dict[datetime, list[Step]] = {}
@@ -159,6 +183,15 @@ def ended_per_second(steps: list[Step], since: datetime, until: datetime) -> flo
         return 0.0
     ended = sum(step.completed + step.failed + step.cancelled + step.expired for step in lately)
     return ended / max((until - lately[0].starts_at).total_seconds(), 1.0)
+
+
+def _read(connection: Connection, scope: Scope, name: str, wanted: TimeRange) -> History:
+    since, until, steps = steps_of(connection, scope, name, wanted)
+    total = _sum(since, steps) if steps else None
+    points = _points_of(steps, wanted, since, until)
+    coarse = replace(wanted, steps_in_point=wanted.steps_in_point * max(1, -(-len(points) // ROWS_MAX)))
+    rows = [point for point in reversed(_points_of(steps, coarse, since, until)) if point.has_any]
+    return History(since, until, points, rows, coarse.point_seconds, total)
 
 
 def _point(starts_at: datetime, seconds: float, steps: list[Step]) -> Point:

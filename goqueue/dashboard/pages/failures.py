@@ -12,9 +12,8 @@ import falcon
 from goqueue.api.failures import FailuresQuery
 from goqueue.api.schemas import validate
 from goqueue.dashboard.forms.queue import Blanks
-from goqueue.dashboard.page import Page
+from goqueue.dashboard.page import Page, one_moment
 from goqueue.dashboard.parts.errors import parsed
-from goqueue.dashboard.snapshots import one_moment
 from goqueue.db.statements import current_time
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.walk_rows import walk

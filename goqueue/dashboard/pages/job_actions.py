@@ -14,8 +14,9 @@ from goqueue.api.security import client_of
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.pages.job_again import request_document
-from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.dashboard.pages.job import read
+from goqueue.dashboard.parts.json_tree import pretty
+from goqueue.dashboard.parts.recreate import request_document
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
 from goqueue.engine.edits import Editor
@@ -86,7 +87,8 @@ class CloneAction(_Action):
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Create a job like it, on the way that the REST API creates jobs."""
         context = self._context
-        document = request_document(context, read(context, job_id))
+        view = read(context, job_id)
+        document = request_document(context, view.job, view.parents, view.now)
         (node,) = context.requests.one(document, client=client_of(request))
         created = context.submitter.create(node.job)
         new_id = created.job.id

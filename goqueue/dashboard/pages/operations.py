@@ -14,8 +14,7 @@ from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.forms.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page
-from goqueue.dashboard.snapshots import one_moment
+from goqueue.dashboard.page import Page, one_moment
 from goqueue.db.database import Connection
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.errors import InvalidJobError

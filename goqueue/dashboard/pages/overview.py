@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast, get_args
 
 import falcon
 
 from goqueue.api.monitoring import Warnings
-from goqueue.dashboard.charts import history as history_reading
-from goqueue.dashboard.charts.history import ChartName, History, ended_per_second
-from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.charts.history import chart, chart_of, ended_per_second, history_of, range_of
+from goqueue.dashboard.page import Page, Site, one_moment
 from goqueue.dashboard.polls import is_poll
-from goqueue.dashboard.snapshots import one_moment
 from goqueue.db.statements import current_time
 from goqueue.insight import (
     failure_group_rows as failure_groups,
@@ -28,7 +25,7 @@ from goqueue.insight.failure_group_rows import ShownGroup
 from goqueue.insight.failure_rows import FailureFilter
 from goqueue.insight.outlook import Course, Outlook, outlook
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
-from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.insight.ranges import RANGES
 from goqueue.insight.rollup_rows import Scope, Step
 
 __all__ = ["OverviewData", "OverviewPage", "RootPage"]
@@ -93,22 +90,7 @@ class Now:
         return min(moments, default=None)
 
 
-class _OverviewResource(Page):
-    """What the page and its charts have in common."""
-
-    def _history(self, wanted: TimeRange) -> History:
-        return self._site.shared.get(
-            ("history", wanted.name),
-            lambda: self._read(wanted),
-            good_for_seconds=history_reading.good_for_seconds(wanted),
-        )
-
-    def _read(self, wanted: TimeRange) -> History:
-        with self._context.read_database.autocommit() as connection:
-            return history_reading.read(connection, Scope.SERVICE, "", wanted)
-
-
-class OverviewPage(_OverviewResource):
+class OverviewPage(Page):
     """The page."""
 
     def __init__(self, site: Site) -> None:
@@ -117,7 +99,7 @@ class OverviewPage(_OverviewResource):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The page."""
-        wanted = _range_of(request)
+        wanted = range_of(request)
         now = self._site.shared.get("overview", self._read_now)
         self._renderer.page(
             request,
@@ -127,7 +109,7 @@ class OverviewPage(_OverviewResource):
             service=now.service,
             range=wanted,
             ranges=RANGES.values(),
-            history=self._history(wanted),
+            history=history_of(self._site, Scope.SERVICE, "", wanted),
             is_poll=is_poll(request),
             warnings=self._warnings.known().get("warnings", []),
             counted_up_to=COUNTED_UP_TO,
@@ -152,28 +134,18 @@ class OverviewPage(_OverviewResource):
         return Now(service, queues, groups, up_to is not None and now - up_to < COUNTED_WITHIN)
 
 
-class OverviewData(_OverviewResource):
+class OverviewData(Page):
     """What the charts are drawn from."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """One chart's document."""
-        name = request.get_param("chart", default="throughput")
-        if name not in get_args(ChartName):
-            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
-        wanted = _range_of(request)
+        name, wanted = chart_of(request), range_of(request)
         document = self._site.shared.get(
             ("chart", name, wanted.name),
-            lambda: history_reading.chart(self._history(wanted), cast("ChartName", name)),
+            lambda: chart(history_of(self._site, Scope.SERVICE, "", wanted), name),
             good_for_seconds=CHART_GOOD_FOR_SECONDS,
         )
         self._renderer.data(request, response, document)
-
-
-def _range_of(request: falcon.Request) -> TimeRange:
-    name = request.get_param("range", default=DEFAULT_RANGE)
-    if name not in RANGES:
-        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
-    return RANGES[name]
 
 
 def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> OverviewQueue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast, get_args
+from typing import Any
 from urllib.parse import quote
 
 import falcon
@@ -14,8 +14,7 @@ import orjson
 from goqueue.api.queues import flow_control_of
 from goqueue.api.schemas import validate
 from goqueue.dashboard.access.guard import FOLDER, form_of
-from goqueue.dashboard.charts import history
-from goqueue.dashboard.charts.history import ChartName
+from goqueue.dashboard.charts.history import chart, chart_of, history_of, range_of
 from goqueue.dashboard.forms.queue import (
     FIELDS,
     Blanks,
@@ -38,7 +37,8 @@ from goqueue.insight.autoscaling import autoscale_queue
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.insight.explain.blocked_key_rows import BlockedKey
 from goqueue.insight.overview_rows import COUNTED_UP_TO
-from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.insight.ranges import RANGES
+from goqueue.insight.rollup_rows import Scope
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
 from goqueue.limits.rules import KEYLESS
@@ -155,10 +155,10 @@ class QueuePage(Page):
     def _below(
         self, request: falcon.Request, view: QueueView, form: Mapping[str, str], wrong: Wrong
     ) -> dict[str, Any]:
-        name, wanted, shown = view.name, _range_of(request), texts_of(view.standing.limits)
+        name, wanted, shown = view.name, range_of(request), texts_of(view.standing.limits)
         with self._context.database.autocommit() as connection:
             keys = list(queue_settings.key_limits(connection, name).items())
-        points = self._reader.history(name, wanted).points
+        points = history_of(self._site, Scope.QUEUE, name, wanted).points
         is_typed = bool(wrong.get("settings"))
         return {
             "ranges": RANGES.values(),
@@ -210,10 +210,8 @@ class QueueChart(Page):
         """As JSON."""
         name = request.get_param("queue", default="")
         self._reader.expect(name)
-        chart = request.get_param("chart", default="throughput")
-        if chart not in get_args(ChartName):
-            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
-        found = history.chart(self._reader.history(name, _range_of(request)), cast("ChartName", chart))
+        chart_name, wanted = chart_of(request), range_of(request)
+        found = chart(history_of(self._site, Scope.QUEUE, name, wanted), chart_name)
         self._renderer.data(request, response, found)
 
 
@@ -230,13 +228,6 @@ def _blocked(connection: Connection, view: QueueView) -> tuple[list[BlockedKey],
         connection, view.name, after=KEYLESS, limit=BLOCKED_SHOWN, keys_max=BLOCKED_AMONG
     )
     return found, last is not None
-
-
-def _range_of(request: falcon.Request) -> TimeRange:
-    name = request.get_param("range", default=DEFAULT_RANGE)
-    if name not in RANGES:
-        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
-    return RANGES[name]
 
 
 def _shown(form: Mapping[str, str]) -> dict[str, str]:

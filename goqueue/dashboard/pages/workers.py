@@ -10,8 +10,7 @@ import falcon
 
 from goqueue.dashboard.access.guard import FOLDER
 from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.snapshots import one_moment
+from goqueue.dashboard.page import Page, Site, one_moment
 from goqueue.engine.worker_rows import Worker, WorkerCommand, WorkerState
 from goqueue.insight import worker_listing_rows as worker_lists
 from goqueue.insight.worker_listing_rows import WORKERS_SHOWN, WorkAtHand

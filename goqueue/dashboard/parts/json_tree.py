@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-__all__ = ["ENTRIES_MAX", "NODES_MAX", "Node", "literal", "printable", "tree"]
+import orjson
+
+__all__ = ["ENTRIES_MAX", "NODES_MAX", "Node", "literal", "pretty", "printable", "tree"]
 
 #: Entries of an object or an array that are shown.
 ENTRIES_MAX = 200
@@ -76,6 +78,11 @@ def tree(value: Any) -> Node:
 def literal(value: Any) -> str:
     """A value as JSON in one line, with what cannot be seen escaped."""
     return printable(json.dumps(value, ensure_ascii=False))
+
+
+def pretty(value: Any) -> str:
+    """Write a JSON value as people write it, in lines."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def printable(text: str) -> str:

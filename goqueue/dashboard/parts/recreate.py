@@ -1,7 +1,8 @@
-"""Creating a job like another one: the request, and the same as curl and as Python. Pure."""
+"""Creating a job like another one: the request, and the same as curl and as Python."""
 
 from __future__ import annotations
 
+import inspect
 import pprint
 import shlex
 from collections.abc import Sequence
@@ -9,14 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import falcon
 import orjson
 
+from goqueue.api.context import Context
 from goqueue.dashboard.parts.json_tree import printable
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import Job, OnParentFailure
+from goqueue.worker.execution import JobFunction
 
-__all__ = ["Handler", "as_curl", "as_python", "request_of"]
+__all__ = ["Handler", "as_curl", "as_python", "curl_of", "python_of", "request_document", "request_of"]
 
 #: The longest argument that Linux hands to a program is 128 KiB; a longer body goes through a pipe.
 ARGUMENT_MAX_BYTES = 100_000
@@ -38,6 +42,24 @@ class Handler:
     def is_importable(self) -> bool:
         """Whether it is a name of a module, and not of something inside of a function."""
         return all(part.isidentifier() for part in (*self.module.split("."), self.name))
+
+
+def request_document(context: Context, job: Job, parents: Sequence[Link], now: datetime) -> dict[str, Any]:
+    """Build the body of a request that creates a job like this one."""
+    job_type = context.broker.job_type(job.type)
+    unique_by_type = job_type is not None and job_type.unique is not None
+    return request_of(job, parents, now=now, unique_by_type=unique_by_type)
+
+
+def curl_of(context: Context, request: falcon.Request, document: dict[str, Any]) -> str:
+    """Write the shell command that creates a job again, at the address that this request came to."""
+    return as_curl(document, _url(request), needs_key=bool(context.settings.api_keys))
+
+
+def python_of(context: Context, request: falcon.Request, document: dict[str, Any]) -> str:
+    """Write the Python that creates a job again."""
+    handler = _handler(context, document["type"])
+    return as_python(document, handler, _url(request), needs_key=bool(context.settings.api_keys))
 
 
 def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_type: bool) -> dict[str, Any]:
@@ -136,3 +158,17 @@ def _seconds_after(start: datetime, end: datetime | None) -> float | None:
 def _policy(parents: Sequence[Link]) -> str | None:
     policies = {link.on_parent_failure for link in parents}
     return next((policy.value for policy in policies if policy is not OnParentFailure.FAIL), None)
+
+
+def _url(request: falcon.Request) -> str:
+    return f"{request.forwarded_prefix}/jobs/create"
+
+
+def _handler(context: Context, type_name: str) -> Handler | None:
+    """Where the actor of a type is; None where it is not declared here, or called by its arguments."""
+    job_type = context.broker.job_type(type_name)
+    if job_type is None or job_type.style == "call":
+        return None
+    called = context.broker.get_actor(type_name).fn
+    function = inspect.unwrap(called.function if isinstance(called, JobFunction) else called)
+    return Handler(function.__module__, function.__qualname__)
