@@ -13,7 +13,7 @@ from falcon import uri
 
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access.guard import is_dashboard
-from goqueue.dashboard.access.sessions import Sessions
+from goqueue.dashboard.access.signing import SessionSigner
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.parts import presentation
 from goqueue.dashboard.parts.errors import failure_words
@@ -44,9 +44,9 @@ NAVIGATION = (
 class Renderer:
     """Answers requests with pages. Everything that a template shows is text, unless it was made as markup."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, asset: Callable[[str], str]) -> None:
+    def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
         self._settings = settings
-        self._sessions = sessions
+        self._signer = signer
         self._polls = SharedPolls()
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("goqueue.dashboard"),
@@ -104,8 +104,8 @@ class Renderer:
         session = request.context.session
         response.content_type = HTML
         # The forms are those of this session alone.
-        if not _is_known(request, response, f"{answer.tag}{self._sessions.tag(session)}"):
-            response.data = self._polls.body_for(answer, self._sessions.token(session))
+        if not _is_known(request, response, f"{answer.tag}{self._signer.tag(session)}"):
+            response.data = self._polls.body_for(answer, self._signer.token(session))
 
     def data(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
         """Answer with JSON that a chart is drawn from; 304 where it is known."""
@@ -126,7 +126,7 @@ class Renderer:
         page = self._environment.get_template("problem.html")
         session = getattr(request.context, "session", None)
         response.text = page.render(
-            csrf="" if session is None else self._sessions.token(session),
+            csrf="" if session is None else self._signer.token(session),
             path=request.path,
             query="",
             notice=None,

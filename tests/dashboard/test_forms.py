@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from goqueue.dashboard.forms import schema as schema_form
 from goqueue.dashboard.forms.create import settings_of, texts_of_document, wrong_beside
+from goqueue.dashboard.forms.fields import FieldKind, all_fields
 from goqueue.dashboard.forms.payload import payload_of, texts_of
-from goqueue.dashboard.forms.schema import FieldKind, all_fields, form_of
+from goqueue.dashboard.forms.schema import form_of
 from goqueue.engine.submit import current_broker
 
 

@@ -669,7 +669,7 @@ def test_counts_say_where_they_stopped(
     dashboard: DashboardClient, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A count that stopped at its bound has a plus."""
-    for module in ("goqueue.insight.overview_rows", "goqueue.dashboard.queue_reading"):
+    for module in ("goqueue.insight.overview_rows", "goqueue.dashboard.pages.queues"):
         monkeypatch.setattr(f"{module}.COUNTED_UP_TO", 2)
     for _ in range(2):
         make_job(queue="noop")

@@ -23,7 +23,8 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access import sessions as dashboard_sessions
 from goqueue.dashboard.access.guard import CONTENT_SECURITY_POLICY
-from goqueue.dashboard.access.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
+from goqueue.dashboard.access.sessions import Sessions
+from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner
 from goqueue.dashboard.pages.login import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
@@ -255,8 +256,8 @@ def test_where_there_are_no_keys_nobody_logs_in_or_out(browser_of: MakeBrowser) 
 
 
 @pytest.fixture
-def signer(settings: Settings, database: Database) -> Sessions:
-    """What the locked dashboard signs with."""
+def sessions(settings: Settings, database: Database) -> Sessions:
+    """The sessions of the locked dashboard."""
     return Sessions(settings.model_copy(update={"api_keys": (KEY_HASH,)}), database)
 
 
@@ -266,21 +267,21 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard_sessions, "REMEMBERED_SECONDS", 0.0)
 
 
-def signed_in(signer: Sessions) -> Session:
+def signed_in(sessions: Sessions) -> Session:
     """A session that showed the key."""
-    return signer.sign_in(KEY_HASH, address="10.0.0.9", user_agent="a browser")
+    return sessions.sign_in(KEY_HASH, address="10.0.0.9", user_agent="a browser")
 
 
-def test_a_signed_in_session_is_in(locked: DashboardClient, signer: Sessions) -> None:
+def test_a_signed_in_session_is_in(locked: DashboardClient, sessions: Sessions) -> None:
     """The tests below fail for what they change, and for nothing else."""
-    locked.cookies[COOKIE] = signer.write(signed_in(signer))
+    locked.cookies[COOKIE] = sessions.signer.write(signed_in(sessions))
     assert locked.get("/dashboard").status_code == 200
 
 
 @pytest.mark.parametrize("change", ["extended", "unsigned", "cut", "not text", "half a pair", "empty"])
-def test_a_forged_session_is_none(locked: DashboardClient, signer: Sessions, change: str) -> None:
+def test_a_forged_session_is_none(locked: DashboardClient, sessions: Sessions, change: str) -> None:
     """Whatever is changed in a cookie, its signature does not fit any more."""
-    name, until, signature = signer.write(signed_in(signer)).split(".")
+    name, until, signature = sessions.signer.write(signed_in(sessions)).split(".")
     locked.cookies[COOKIE] = {
         "extended": f"{name}.{int(until) + 9}.{signature}",
         "unsigned": f"{name}.{until}.",
@@ -292,21 +293,21 @@ def test_a_forged_session_is_none(locked: DashboardClient, signer: Sessions, cha
     assert locked.get("/dashboard").status_code == 303
 
 
-def test_a_signature_alone_opens_nothing(locked: DashboardClient, signer: Sessions) -> None:
+def test_a_signature_alone_opens_nothing(locked: DashboardClient, sessions: Sessions) -> None:
     """Who can sign, and whose session showed no key, is not in: the row is the session."""
-    locked.cookies[COOKIE] = signer.write(signer.begin())
+    locked.cookies[COOKIE] = sessions.signer.write(Session.begin())
     assert locked.get("/dashboard").status_code == 303
 
 
 def test_nothing_that_the_settings_hold_signs(
-    signer: Sessions, settings: Settings, database: Database
+    sessions: Sessions, settings: Settings, database: Database
 ) -> None:
     """Who reads the output of `goqueue check`, or the whole environment, cannot make a token of a form."""
-    session = signer.begin()
-    other = Sessions(
+    session = Session.begin()
+    other = SessionSigner(
         settings.model_copy(update={"session_secret": SecretStr(str(settings.masked()))}), database
     )
-    assert form_secret(other.token(session)) != form_secret(signer.token(session))
+    assert form_secret(other.token(session)) != form_secret(sessions.signer.token(session))
     with database.autocommit() as connection:
         (secret,) = connection.exec_driver_sql("SELECT value FROM service_secrets").scalars()
     assert re.fullmatch("[0-9a-f]{64}", secret)
@@ -317,15 +318,15 @@ def test_all_processes_make_one_secret(settings: Settings, database: Database) -
     """Those that come first at the same time sign alike."""
     session = Session("somebody", expires_at=9)
     with ThreadPoolExecutor(8) as pool:
-        made = pool.map(lambda _: form_secret(Sessions(settings, database).token(session)), range(16))
+        made = pool.map(lambda _: form_secret(SessionSigner(settings, database).token(session)), range(16))
         tokens = set(made)
     assert len(tokens) == 1
 
 
-def test_an_old_session_is_over(locked: DashboardClient, signer: Sessions) -> None:
+def test_an_old_session_is_over(locked: DashboardClient, sessions: Sessions) -> None:
     """However it is signed."""
     over = Session("somebody", expires_at=int(time.time()) - 1)
-    locked.cookies[COOKIE] = signer.write(over)
+    locked.cookies[COOKIE] = sessions.signer.write(over)
     assert locked.get("/dashboard").status_code == 303
 
 
@@ -353,11 +354,11 @@ def test_a_session_that_was_logged_out_opens_nothing(
 
 @pytest.mark.usefixtures("forgetful")
 def test_sessions_are_listed_and_ended(
-    inside: DashboardClient, signer: Sessions, browser_of: MakeBrowser
+    inside: DashboardClient, sessions: Sessions, browser_of: MakeBrowser
 ) -> None:
     """The page names each browser by its address and key; one that is ended has to log in again."""
     other = browser_of(api_keys=(KEY_HASH,))
-    other.cookies[COOKIE] = signer.write(signed_in(signer))
+    other.cookies[COOKIE] = sessions.signer.write(signed_in(sessions))
     assert other.get("/dashboard").status_code == 200
     page = inside.get("/dashboard/sessions").text
     assert "10.0.0.9" in page
@@ -371,32 +372,32 @@ def test_sessions_are_listed_and_ended(
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_all_other_sessions_are_ended_at_once(inside: DashboardClient, signer: Sessions) -> None:
+def test_all_other_sessions_are_ended_at_once(inside: DashboardClient, sessions: Sessions) -> None:
     """After a key leaked: only who asks stays in."""
-    others = [signed_in(signer) for _ in range(3)]
+    others = [signed_in(sessions) for _ in range(3)]
     inside.post("/dashboard/sessions/end", session="others")
-    assert not any(signer.key_of(session) for session in others)
+    assert not any(sessions.key_of(session) for session in others)
     assert inside.get("/dashboard").status_code == 200
 
 
 @pytest.mark.parametrize("wrong", ["", "0", "-1", "x", str(2**70), "1 OR 1=1"])
-def test_no_other_word_ends_a_session(inside: DashboardClient, signer: Sessions, wrong: str) -> None:
+def test_no_other_word_ends_a_session(inside: DashboardClient, sessions: Sessions, wrong: str) -> None:
     """What names no session ends none, and says so."""
-    kept = signed_in(signer)
+    kept = signed_in(sessions)
     assert inside.post("/dashboard/sessions/end", session=wrong).status_code == 303
     assert "has ended already" in inside.get("/dashboard/sessions").text
-    assert signer.key_of(kept)
+    assert sessions.key_of(kept)
 
 
-def test_the_cleaner_forgets_sessions_that_are_over(database: Database, signer: Sessions) -> None:
+def test_the_cleaner_forgets_sessions_that_are_over(database: Database, sessions: Sessions) -> None:
     """Their rows go; those that are good stay."""
-    over, good = signed_in(signer), signed_in(signer)
+    over, good = signed_in(sessions), signed_in(sessions)
     with database.autocommit() as connection:
         connection.exec_driver_sql(
             "UPDATE dashboard_sessions SET expires_at = now() WHERE name_hash = %s", (over.name_hash,)
         )
         assert session_store.forget(connection, limit=10) == 1
-    assert [one.name_hash for one in signer.signed_in(10)] == [good.name_hash]
+    assert [one.name_hash for one in sessions.signed_in(10)] == [good.name_hash]
 
 
 # Attempts

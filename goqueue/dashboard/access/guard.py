@@ -8,7 +8,8 @@ import falcon
 
 from goqueue.api.bodies import FORM_FACTOR, read_form
 from goqueue.config.settings import Settings
-from goqueue.dashboard.access.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
+from goqueue.dashboard.access.sessions import Sessions
+from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner
 
 __all__ = ["FOLDER", "DashboardGuard", "is_dashboard"]
 
@@ -75,7 +76,7 @@ class DashboardGuard:
         if request.method != "POST" or not is_dashboard(request.path):
             return
         token = request.get_header("X-CSRF-Token") or form_of(request).get("csrf", "")
-        if not self._sessions.accepts(request.context.session, token):
+        if not self._sessions.signer.accepts(request.context.session, token):
             raise falcon.HTTPForbidden(description="this page was open for too long: load it again")
 
     def process_response(
@@ -88,10 +89,10 @@ class DashboardGuard:
     def _session_of(self, request: falcon.Request, response: falcon.Response) -> Session:
         """The session of the request's cookie, or a new one that answers with a cookie."""
         cookie = request.get_cookie_values(_cookie_name(request)) or [""]
-        session = self._sessions.read(cookie[0])
+        session = self._sessions.signer.read(cookie[0])
         if session is None:
-            session = self._sessions.begin()
-            set_session(request, response, self._sessions, session)
+            session = Session.begin()
+            set_session(request, response, self._sessions.signer, session)
         return session
 
     def _check_change(self, request: falcon.Request) -> None:
@@ -104,12 +105,12 @@ class DashboardGuard:
 
 
 def set_session(
-    request: falcon.Request, response: falcon.Response, sessions: Sessions, session: Session
+    request: falcon.Request, response: falcon.Response, signer: SessionSigner, session: Session
 ) -> None:
     """Give the browser its session."""
     response.set_cookie(
         _cookie_name(request),
-        sessions.write(session),
+        signer.write(session),
         max_age=LIFETIME_SECONDS,
         path="/",
         http_only=True,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from goqueue.api.json_reader import read_json
-from goqueue.dashboard.forms.schema import Field, FieldKind
+from goqueue.dashboard.forms.fields import Field, FieldKind
 from goqueue.errors import InvalidJobError
 
 __all__ = ["payload_of", "texts_of"]

@@ -1,19 +1,20 @@
 """From the JSON schema of a payload to the fields of a form. Pure.
 
 What a person can fill in becomes a field of its own; what does not fit a form (free objects, lists of
-objects, unions, a schema that contains itself) becomes a field that takes JSON. `form_values` turns what was
+objects, unions, a schema that contains itself) becomes a field that takes JSON. `payload` turns what was
 typed into a payload, and back.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-__all__ = ["Field", "FieldKind", "all_fields", "form_of"]
+from goqueue.dashboard.forms.fields import Field, FieldKind, all_fields
+
+__all__ = ["form_of"]
 
 #: Groups in groups, and fields altogether: what lies deeper, or beyond, is JSON.
 DEPTH_MAX = 4
@@ -40,84 +41,12 @@ LONG_NAMES = frozenset(
 _NUMBERS = ("integer", "number")
 
 
-class FieldKind(StrEnum):
-    """How a field is filled in."""
-
-    TEXT = "text"
-    #: In lines.
-    LONG_TEXT = "long_text"
-    DATE = "date"
-    INTEGER = "integer"
-    NUMBER = "number"
-    #: A box: false where it is not checked.
-    CHECK = "check"
-    #: One of some values, each by its JSON text; so is a truth value that may be left out.
-    CHOICE = "choice"
-    #: One simple value a line.
-    LIST = "list"
-    JSON = "json"
-    GROUP = "group"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field, or a group of fields.
-
-    Attributes:
-        path: of the value in the payload; of the whole payload, empty.
-        required: the payload has to have it, where it has what the field lies in.
-        nullable: null is one of its values.
-        default: what the schema says it is when it is left out.
-        has_default: whether it says so.
-        is_prefilled: the form begins with the default; else leaving the field empty means it.
-        choices: the JSON texts of the values of a choice.
-        item: what a line of a list is.
-        limits: what is expected of its value, in words.
-        fields: of a group.
-    """
-
-    path: tuple[str, ...]
-    kind: FieldKind
-    required: bool = False
-    nullable: bool = False
-    description: str = ""
-    default: Any = None
-    has_default: bool = False
-    is_prefilled: bool = False
-    choices: tuple[str, ...] = ()
-    item: Field | None = None
-    limits: str = ""
-    fields: tuple[Field, ...] = field(default=())
-
-    @property
-    def name(self) -> str:
-        """Its name in the form: no two fields have the same."""
-        return ".".join(("payload", *(step.replace("\\", "\\\\").replace(".", "\\.") for step in self.path)))
-
-    @property
-    def key(self) -> str:
-        """Where the validation of a payload says that its value is wrong."""
-        return ".".join(("payload", *self.path))
-
-    @property
-    def label(self) -> str:
-        """What it is called in the payload."""
-        return self.path[-1] if self.path else "payload"
-
-
 def form_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields of a payload. A schema that is no object with known members is one field that takes JSON."""
     root = _Reader(schema.get("$defs") or {}).field((), schema, required=True, present=True, within=())
     if root.kind is FieldKind.GROUP and sum(1 for _ in all_fields(root.fields)) <= FIELDS_MAX:
         return root.fields
     return (replace(root, kind=FieldKind.JSON, fields=()),)
-
-
-def all_fields(fields: tuple[Field, ...]) -> Iterator[Field]:
-    """The fields and those in their groups."""
-    for one in fields:
-        yield one
-        yield from all_fields(one.fields)
 
 
 class _Reader:

@@ -17,8 +17,8 @@ from goqueue.dashboard.forms.create import (
     texts_of_document,
     wrong_beside,
 )
+from goqueue.dashboard.forms.fields import all_fields
 from goqueue.dashboard.forms.payload import payload_of, texts_of
-from goqueue.dashboard.forms.schema import all_fields
 from goqueue.dashboard.forms.schema import form_of as form_of_schema
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page

@@ -12,6 +12,7 @@ import structlog
 
 from goqueue.api.security import KeyRing
 from goqueue.dashboard.access.guard import FOLDER, form_of, is_dashboard, set_session
+from goqueue.dashboard.access.signing import Session
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 
@@ -93,7 +94,7 @@ class LoginPage(Page):
         sessions = self._site.sessions
         session = sessions.sign_in(key.hash, address=address, user_agent=request.user_agent)
         log.info("signed_in", address=address, key=key.label)
-        set_session(request, response, sessions, session)
+        set_session(request, response, sessions.signer, session)
         response.status = falcon.HTTP_303
         response.location = place
 
@@ -122,7 +123,7 @@ class LogoutAction(Page):
         sessions.sign_out(request.context.session)
         log.info("signed_out", address=request.remote_addr)
         go_to(request, response, f"{FOLDER}/login", "You are logged out.")
-        set_session(request, response, sessions, sessions.begin())
+        set_session(request, response, sessions.signer, Session.begin())
 
 
 def _place_of(wanted: str | None) -> str:

@@ -61,24 +61,24 @@ class _OperationForm(Page):
             problems = error.fields | problems
         if problems:
             response.status = falcon.HTTP_400
-        self._renderer.page(
-            request,
-            response,
-            "operation_new.html",
-            action=action,
-            actions=list(BulkAction),
-            statuses=STATUSES[action],
-            wanted=wanted,
-            said={name: said.get(name, "") for name in SETTINGS},
-            fields=filter_parameters(wanted),
-            words=[word for word in in_words(wanted) if word[0] != "status"],
-            preview=preview,
-            whole_status=replace(wanted, status=None) == JobFilter(),
-            jobs=self._rows(preview),
-            list_place=address(wanted),
-            problems=problems,
-            priorities=PRIORITY_RANGE,
-        )
+        values = self._values(action, wanted, preview)
+        shown = {name: said.get(name, "") for name in SETTINGS}
+        self._renderer.page(request, response, "operation_new.html", **values, said=shown, problems=problems)
+
+    def _values(self, action: BulkAction, wanted: JobFilter, preview: bulk.Preview | None) -> dict[str, Any]:
+        return {
+            "action": action,
+            "actions": list(BulkAction),
+            "statuses": STATUSES[action],
+            "wanted": wanted,
+            "fields": filter_parameters(wanted),
+            "words": [word for word in in_words(wanted) if word[0] != "status"],
+            "preview": preview,
+            "whole_status": replace(wanted, status=None) == JobFilter(),
+            "jobs": self._rows(preview),
+            "list_place": address(wanted),
+            "priorities": PRIORITY_RANGE,
+        }
 
     def _rows(self, preview: bulk.Preview | None) -> list[job_summaries.JobSummary]:
         if preview is None:

@@ -12,15 +12,9 @@ from goqueue.dashboard.charts.history import chart, chart_of, ended_per_second, 
 from goqueue.dashboard.page import Page, Site, one_moment
 from goqueue.dashboard.polls import is_poll
 from goqueue.db.statements import current_time
-from goqueue.insight import (
-    failure_group_rows as failure_groups,
-)
-from goqueue.insight import (
-    overview_rows as overview,
-)
-from goqueue.insight import (
-    rollup_rows as rollups,
-)
+from goqueue.insight import failure_group_rows as failure_groups
+from goqueue.insight import overview_rows as overview
+from goqueue.insight import rollup_rows as rollups
 from goqueue.insight.failure_group_rows import ShownGroup
 from goqueue.insight.failure_rows import FailureFilter
 from goqueue.insight.outlook import Course, Outlook, outlook

@@ -27,9 +27,8 @@ from goqueue.dashboard.forms.queue import (
 )
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.pages.queues import PAUSES
+from goqueue.dashboard.pages.queues import PAUSES, QueueReader, QueueView
 from goqueue.dashboard.polls import is_poll
-from goqueue.dashboard.queue_reading import QueueReader, QueueView
 from goqueue.db.database import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from goqueue.dashboard.charts.history import steps_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site, one_moment
 from goqueue.dashboard.parts.json_tree import tree
+from goqueue.dashboard.parts.presentation import name_key
 from goqueue.db.statements import current_time
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import TypeNotFoundError
@@ -92,8 +92,8 @@ class TypeRow:
 
     @property
     def key(self) -> str:
-        """Names hold anything; this holds only hex digits."""
-        return hashlib.blake2b(self.name.encode(errors="replace"), digest_size=8).hexdigest()
+        """What stands for its name in the ids of elements."""
+        return name_key(self.name)
 
     @property
     def place(self) -> str:

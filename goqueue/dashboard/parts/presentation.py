@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
 import math
 import re
 from datetime import UTC, datetime
@@ -138,3 +139,8 @@ def browser_name(user_agent: str | None) -> str:
             system = next((known for known, words in _SYSTEMS if re.search(words, user_agent)), None)
             return f"{name} {found[1]}" + (f" on {system}" if system else "")
     return user_agent
+
+
+def name_key(name: str) -> str:
+    """Return what stands for a name in an id of a page: names hold anything, this only hex digits."""
+    return hashlib.blake2b(name.encode(errors="replace"), digest_size=8).hexdigest()
