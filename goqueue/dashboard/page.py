@@ -18,7 +18,7 @@ __all__ = ["Page", "Site", "one_moment"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The parts of the dashboard.
+    """Parts of the dashboard that every page works with.
 
     Attributes:
         context: what the REST resources work with as well.
@@ -32,7 +32,7 @@ class Site:
 
 
 class Page:
-    """A page, or an action of one: a resource that answers with HTML."""
+    """Page, or an action of one: a resource that answers with HTML."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -42,7 +42,7 @@ class Page:
 
 @contextmanager
 def one_moment(database: Database) -> Iterator[Connection]:
-    """A connection whose questions all see the same moment, and which only reads.
+    """Open a connection whose questions all see the same moment, and which only reads.
 
     What changes between two questions of another connection is told twice by them, or not at all.
 

@@ -42,7 +42,7 @@ NAVIGATION = (
 
 
 class Renderer:
-    """Answers requests with pages. Everything that a template shows is text, unless it was made as markup."""
+    """Renderer of pages. Everything that a template shows is text, unless it was made as markup."""
 
     def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
         self._settings = settings
@@ -97,7 +97,7 @@ class Renderer:
         return PollAnswer.of(text.encode(), self._polls.stand_in)
 
     def forget_polls(self) -> None:
-        """Something was changed."""
+        """Drop the answers to polls that were made before a change."""
         self._polls.forget()
 
     def _answer_html(self, request: falcon.Request, response: falcon.Response, answer: PollAnswer) -> None:
@@ -155,7 +155,7 @@ class PollMiddleware:
     def process_response(
         self, request: falcon.Request, _response: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """After a change nobody is shown what was before it."""
+        """Forget what was before a change, so that nobody is shown it."""
         if request.method == "POST" and is_dashboard(request.path):
             self._renderer.forget_polls()
 

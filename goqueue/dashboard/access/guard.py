@@ -36,12 +36,12 @@ HEADERS = {
 
 
 def is_dashboard(path: str) -> bool:
-    """Whether a path is one of the dashboard's."""
+    """Tell whether a path is one of the dashboard's."""
     return path in ("/", FOLDER) or path.startswith(f"{FOLDER}/")
 
 
 class DashboardGuard:
-    """Falcon middleware of the pages. What is no page passes untouched."""
+    """Falcon middleware before the pages. What is no page passes untouched."""
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -120,7 +120,7 @@ def set_session(
 
 
 def is_secure(request: falcon.Request) -> bool:
-    """Whether the browser came over TLS, to us or to the proxy before us."""
+    """Tell whether the browser came over TLS, to us or to the proxy before us."""
     return request.forwarded_scheme == "https"
 
 
@@ -129,7 +129,7 @@ def _cookie_name(request: falcon.Request) -> str:
 
 
 def form_of(request: falcon.Request) -> dict[str, str]:
-    """The fields of the request's form; of a field that was sent twice, the last. It is read once."""
+    """Read the fields of the request's form, once; of a field that was sent twice, the last."""
     form: dict[str, str] | None = getattr(request.context, "form", None)
     if form is None:
         request.context.form = form = read_form(request)

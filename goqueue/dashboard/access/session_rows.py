@@ -41,7 +41,7 @@ _FORGET = """
 
 
 class SignedIn(NamedTuple):
-    """A session that knows a key.
+    """Session whose browser showed a key.
 
     Attributes:
         name_hash: SHA-256 of the name in its cookie.
@@ -59,7 +59,7 @@ class SignedIn(NamedTuple):
 
 
 def secret(connection: Connection, name: str) -> str:
-    """The secret of this name: 256 random bits in hexadecimal, made by whoever asks first."""
+    """Return the secret of this name: 256 random bits in hexadecimal, made by whoever asks first."""
     found = fetch_one(connection, _READ, {"name": name})
     if found is None:
         made = {"name": name, "value": secrets.token_hex(32)}
@@ -89,7 +89,7 @@ def begin(
 
 
 def key_of(connection: Connection, name_hash: str) -> str | None:
-    """The hash of the key that a session showed; None where it showed none, or is over."""
+    """Return the hash of the key that a session showed; None where it showed none, or is over."""
     row = fetch_one(connection, _KEY_OF, {"name_hash": name_hash})
     return None if row is None else str(row[0])
 
@@ -106,7 +106,7 @@ def end_by_id(connection: Connection, session_ids: Sequence[int]) -> list[int]:
 
 
 def list_all(connection: Connection, *, limit: int) -> list[SignedIn]:
-    """Those that are signed in, the newest first."""
+    """List the sessions that are signed in, the newest first."""
     return [SignedIn(*row) for row in fetch_all(connection, _LIST, {"limit": limit})]
 
 

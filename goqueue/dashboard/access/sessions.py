@@ -43,7 +43,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def sign_in(self, key_hash: str, *, address: str | None, user_agent: str | None) -> Session:
-        """A new session that showed a key.
+        """Return a new session that showed a key.
 
         Raises:
             DatabaseUnavailableError: it could not be remembered.
@@ -61,7 +61,7 @@ class Sessions:
         return session
 
     def key_of(self, session: Session) -> ApiKey | None:
-        """The key that its owner showed, if the service still has it.
+        """Return the key that its owner showed, if the service still has it.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
@@ -91,7 +91,7 @@ class Sessions:
         return ended
 
     def signed_in(self, limit: int) -> list[SignedIn]:
-        """Those that know a key of the service, the newest first."""
+        """List the sessions that know a key of the service, the newest first."""
         with self._database.autocommit() as connection:
             found = session_store.list_all(connection, limit=limit)
         return [one for one in found if self._keys.of_hash(one.key_hash) is not None]

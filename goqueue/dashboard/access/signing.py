@@ -39,7 +39,7 @@ _TOKEN = re.compile(r"[0-9a-f]{128}")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser.
+    """Session of one browser, with or without a key.
 
     Attributes:
         name: random; nobody else knows it.
@@ -51,7 +51,7 @@ class Session:
 
     @property
     def name_hash(self) -> str:
-        """What is kept of the name."""
+        """Hash of the name, which is kept instead of it."""
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     @classmethod
@@ -61,19 +61,19 @@ class Session:
 
 
 class SessionSigner:
-    """Writes sessions and the tokens of their forms, and knows its own again. Thread-safe."""
+    """Signer of sessions and of the tokens of their forms, which knows its own again. Thread-safe."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._session_secret = settings.session_secret
         self._database = database
 
     def write(self, session: Session) -> str:
-        """The value of its cookie."""
+        """Return the value of the session's cookie."""
         text = f"{session.name}.{session.expires_at}"
         return f"{text}.{self._sign('session', text)}"
 
     def read(self, cookie: str | None) -> Session | None:
-        """The session of a cookie; None where it is not ours, or over."""
+        """Return the session of a cookie; None where it is not ours, or over."""
         text, _, signature = (cookie or "").rpartition(".")
         if not hmac.compare_digest(self._sign("session", text).encode(), _bytes(signature)):
             return None
@@ -82,7 +82,7 @@ class SessionSigner:
         return session if session.expires_at > time.time() else None
 
     def token(self, session: Session) -> str:
-        """What a form of this session has to bring along, which a page of somebody else cannot know.
+        """Make the token that a form of this session has to bring, which no page of somebody else can know.
 
         Another text each time, so that no length of a compressed answer tells any of it (BREACH).
         """
@@ -90,7 +90,7 @@ class SessionSigner:
         return (mask + _xor(secret, mask)).hex()
 
     def accepts(self, session: Session, token: str) -> bool:
-        """Whether a form came from a page of this session."""
+        """Tell whether a form came from a page of this session."""
         found = bytes.fromhex(token) if _TOKEN.fullmatch(token) else bytes(2 * _SECRET_BYTES)
         secret = _xor(found[_SECRET_BYTES:], found[:_SECRET_BYTES])
         return hmac.compare_digest(self._form_secret(session), secret)

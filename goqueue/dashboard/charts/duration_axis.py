@@ -26,7 +26,7 @@ _NEAREST = 0.09
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of an axis.
+    """Label of an axis, with its place.
 
     Attributes:
         place: 0 to 1, from its begin.
@@ -40,7 +40,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class DurationAxis:
-    """Some neighbouring buckets, each as wide as the others: the bounds grow by the same factor.
+    """Axis of some neighbouring buckets, each as wide as the others: the bounds grow by the same factor.
 
     Attributes:
         first: its first bucket.
@@ -52,24 +52,24 @@ class DurationAxis:
 
     @classmethod
     def around(cls, first: int, last: int) -> DurationAxis:
-        """An axis on which these buckets are, with one more on each side where there is one."""
+        """Make an axis on which these buckets are, with one more on each side where there is one."""
         low, high = max(0, first - 1), min(len(BOUNDS), last + 1)
         while high - low + 1 < LEAST_BUCKETS:
             low, high = max(0, low - 1), min(len(BOUNDS), high + 1)
         return cls(low, high - low + 1)
 
     def place_of_bucket(self, bucket: float) -> float:
-        """Where a bucket begins, 0 to 1."""
+        """Return the place at which a bucket begins, 0 to 1."""
         return (bucket - self.first) / self.size
 
     def place_of(self, seconds: float) -> float:
-        """Where a duration is; what is shorter than the axis is at its begin, what is longer at its end."""
+        """Return the place of a duration; a shorter one is at the begin of the axis, a longer one at its end."""
         shortest = BOUNDS[0]
         bucket = seconds / shortest if seconds < shortest else 1 + 2 * math.log2(seconds / shortest)
         return min(1.0, max(0.0, self.place_of_bucket(bucket)))
 
     def labels(self) -> list[Label]:
-        """Round durations, as many as have room."""
+        """Choose round durations as labels, as many as have room."""
         found: list[Label] = []
         for roundness, candidates in enumerate(_ROUND):
             for seconds in candidates:
@@ -80,7 +80,7 @@ class DurationAxis:
 
 
 def label_of_bucket(bucket: int) -> str:
-    """What a bucket holds, in words."""
+    """Say which durations a bucket holds, in words."""
     if bucket == 0:
         return f"below {duration(BOUNDS[0])}"
     if bucket >= len(BOUNDS):

@@ -38,7 +38,7 @@ _STEPS = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class HistogramBar:
-    """One bucket in which something is."""
+    """Bar of one bucket in which something is."""
 
     x: float
     y: float
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class HistogramChart:
-    """What the template draws.
+    """Histogram as its template draws it.
 
     Attributes:
         words: the whole in one sentence, for who cannot see it.
@@ -90,7 +90,7 @@ class HistogramChart:
 
 
 def histogram_chart(counts: Sequence[int], *, mean_seconds: float) -> HistogramChart | None:
-    """The drawing of some counts by bucket, of durations with this average; None: nothing was counted."""
+    """Draw some counts by bucket, of durations with this average; None: nothing was counted."""
     counts = trimmed(counts)
     if not counts:
         return None
@@ -108,7 +108,7 @@ def histogram_chart(counts: Sequence[int], *, mean_seconds: float) -> HistogramC
 
 
 def round_steps(most: int) -> list[int]:
-    """Two to five round numbers up to the largest."""
+    """Return two to five round numbers up to the largest."""
     power = 1
     while True:
         for step in _STEPS:

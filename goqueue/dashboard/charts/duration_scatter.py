@@ -34,7 +34,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """The jobs of a while and a bucket."""
+    """Bubble of the jobs of a while and a bucket."""
 
     x: float
     y: float
@@ -44,7 +44,7 @@ class Circle:
 
 @dataclass(frozen=True, slots=True)
 class ScatterChart:
-    """What the template draws.
+    """Bubbles and axes as their template draws them.
 
     Attributes:
         durations: the labels of the axis that goes up; their place is from its top, in pixels.
@@ -59,7 +59,7 @@ class ScatterChart:
 
 
 def scatter_chart(steps: Iterable[Step], since: datetime, seconds: float) -> ScatterChart | None:
-    """The drawing of the run times of some steps of a range; None: nothing ended."""
+    """Draw the run times of some steps of a range; None: nothing ended."""
     columns = COLUMNS
     steps = list(steps)
     cells = _cells(steps, since, seconds, columns)

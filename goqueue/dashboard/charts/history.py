@@ -45,7 +45,7 @@ ROWS_MAX = 30
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What ended in a while, a second, and how long that had waited and run.
+    """Rates of what ended in a while, a second, and how long that had waited and run.
 
     Attributes:
         seconds: how long the while is; the last one may still go on.
@@ -63,7 +63,7 @@ class Point:
 
     @property
     def has_any(self) -> bool:
-        """Whether anything ended in it."""
+        """Tell whether anything ended in it."""
         return bool(self.completed or self.failed or self.retried) or self.wait_p50 is not None
 
 
@@ -125,7 +125,7 @@ def history_of(site: Site, scope: Scope, name: str, wanted: TimeRange) -> Histor
 def steps_of(
     connection: Connection, scope: Scope, name: str, wanted: TimeRange
 ) -> tuple[datetime, datetime, list[Step]]:
-    """When a range begins, up to when it is counted, and its steps."""
+    """Read a range: when it begins, up to when it is counted, and its steps."""
     since = moment_before(current_time(connection), wanted)
     until = rollups.counted_up_to(connection, step_seconds=wanted.step_seconds) or since
     steps = rollups.series(connection, scope, name, step_seconds=wanted.step_seconds, since=since)
@@ -152,7 +152,7 @@ def _points_of(steps: Iterable[Step], wanted: TimeRange, since: datetime, until:
 
 
 def chart(history: History, name: ChartName) -> dict[str, Any]:
-    """The document that a chart is drawn from."""
+    """Return the document that a chart is drawn from."""
     points = history.points
     if name == "throughput":
         series = [
@@ -177,7 +177,7 @@ def chart(history: History, name: ChartName) -> dict[str, Any]:
 
 
 def ended_per_second(steps: list[Step], since: datetime, until: datetime) -> float:
-    """How many jobs ended a second, from the first step since then in which one did."""
+    """Return how many jobs ended a second, from the first step since then in which one did."""
     lately = [step for step in steps if step.starts_at >= since]
     if not lately:
         return 0.0

@@ -37,7 +37,7 @@ _TONES = {
 
 @dataclass(frozen=True, slots=True)
 class TickBar:
-    """One tick.
+    """Bar of one tick of a schedule.
 
     Attributes:
         tone: what its colour means; a class of the sheet.
@@ -54,7 +54,7 @@ class TickBar:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The bars, the oldest first.
+    """Strip of bars, the oldest first.
 
     Attributes:
         words: the same in one sentence, for who cannot see them.
@@ -67,19 +67,19 @@ class Strip:
 
 
 def word_of(tick: TickRow) -> str:
-    """What became of a tick: the state of its job, or why it has none."""
+    """Say what became of a tick: the state of its job, or why it has none."""
     if tick.job_status is not None:
         return tick.job_status
     return "job deleted" if tick.job_id is not None else tick.outcome.replace("_", " ")
 
 
 def tone_of(word: str) -> str:
-    """The colour of what became of a tick, by what it means."""
+    """Return the colour of what became of a tick, by what it means."""
     return _TONES.get(word, "quiet")
 
 
 def strip_of(newest_first: Sequence[TickRow]) -> Strip:
-    """The strip of some ticks. It is as wide as it ever gets, so that nothing moves while it fills."""
+    """Return the strip of some ticks. It is as wide as it ever gets, so that nothing moves while it fills."""
     shown = list(reversed(newest_first[:TICKS_SHOWN]))
     left = (TICKS_SHOWN - len(shown)) * _PITCH
     bars = tuple(_bar(tick, left + position * _PITCH) for position, tick in enumerate(shown))

@@ -31,7 +31,7 @@ STEPS_PER_DOUBLING = 32
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A mark or a span.
+    """Entry of a timeline: a mark or a span.
 
     Attributes:
         key: names it among the entries of its job; the same whenever the page is made.
@@ -60,13 +60,13 @@ class Entry:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None of a mark, and of what goes on."""
+        """Length of the span; None of a mark, and of what goes on."""
         return None if self.until is None else (self.until - self.at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The entries, the one that goes on last.
+    """Timeline with its entries, the one that goes on last.
 
     Attributes:
         seconds: from the creation to the end; None while it goes on.
@@ -84,7 +84,7 @@ def timeline(
     children: Sequence[Link] = (),
     now: datetime,
 ) -> Timeline:
-    """The life of a job up to now."""
+    """Put together the life of a job up to now."""
     life = _Life(job, history, parents, children, now)
     entries = [*life.marks(), *life.spans()]
     entries.sort(key=lambda entry: (entry.is_now, entry.at))
@@ -120,7 +120,7 @@ class _Life:
     now: datetime
 
     def marks(self) -> Iterator[Entry]:
-        """What happened at one moment."""
+        """List what happened at one moment."""
         job = self.job
         yield Entry("created", "Created", "quiet", job.created_at)
         yield from self._ends_of_parents()
@@ -137,7 +137,7 @@ class _Life:
             yield self._end(job.finished_at)
 
     def spans(self) -> Iterator[Entry]:
-        """What took time: waits and attempts."""
+        """List what took time: waits and attempts."""
         last: Attempt | None = None
         since = self.job.created_at
         attempts = self.history.attempts

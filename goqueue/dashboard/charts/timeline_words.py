@@ -44,7 +44,7 @@ REASONS = {
 
 
 class Wait(NamedTuple):
-    """What a wait is called.
+    """Words for a wait, whole or in parts.
 
     Attributes:
         title: of the whole, where it is not known which part was for what.
@@ -76,7 +76,7 @@ _OTHERWISE = Wait("Waited to run again", "Waited to run again", "Waits to run ag
 
 
 def waited(last: Attempt | None, number: int) -> Wait:
-    """What a wait is called that followed an attempt and came before the one of this number."""
+    """Name the wait that followed an attempt and came before the one of this number."""
     if last is None:
         return _FIRST
     ended = last.outcome in {AttemptOutcome.FAILED.value, AttemptOutcome.CANCELLED.value}

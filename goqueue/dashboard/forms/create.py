@@ -17,7 +17,7 @@ _LOCAL = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of the form.
+    """Setting in the form of a new job.
 
     Attributes:
         name: in the form, and in the request.
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """As the request calls it."""
+        """Name of the setting in the request."""
         return "unique.key" if self.name == "unique_key" else self.name
 
 
@@ -51,7 +51,7 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 def settings_of(typed: Mapping[str, str]) -> dict[str, Any]:
-    """The members of a request that were filled in. What is no number stays a text, and is refused there."""
+    """Read the settings that were filled in. What is no number stays a text, and is refused there."""
     said: dict[str, Any] = {}
     for setting in SETTINGS:
         text = typed.get(setting.name, "").strip()
@@ -63,12 +63,12 @@ def settings_of(typed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def document_of(type_name: str, payload: Any, typed: Mapping[str, str]) -> dict[str, Any]:
-    """The request that the form stands for."""
+    """Return the request that the form stands for."""
     return {"type": type_name, "payload": payload, **settings_of(typed)}
 
 
 def texts_of_document(document: Mapping[str, Any]) -> dict[str, str] | None:
-    """What the form would show of a request; None where it cannot say all of it."""
+    """Return what the form would show of a request; None where it cannot say all of it."""
     unique = document.get("unique")
     if document.keys() - _BY_NAME.keys() - {"type", "payload", "unique"} or "unique_key" in document:
         return None
@@ -85,7 +85,7 @@ def texts_of_document(document: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def wrong_beside(keys: Iterable[str], wrong: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong, by the field that it stands beside; under "" what stands beside none.
+    """Sort what is wrong by the field that it stands beside; under "" what stands beside none.
 
     A problem within a value (one tag, a part of a union) stands beside the field of the value.
     """

@@ -11,7 +11,7 @@ __all__ = ["Field", "FieldKind", "all_fields"]
 
 
 class FieldKind(StrEnum):
-    """How a field is filled in."""
+    """Kinds of fields, by how they are filled in."""
 
     TEXT = "text"
     #: In lines.
@@ -31,7 +31,7 @@ class FieldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field, or a group of fields.
+    """Field of a form, or a group of fields.
 
     Attributes:
         path: of the value in the payload; of the whole payload, empty.
@@ -61,22 +61,22 @@ class Field:
 
     @property
     def name(self) -> str:
-        """Its name in the form: no two fields have the same."""
+        """Name of the field in the form: no two fields have the same."""
         return ".".join(("payload", *(step.replace("\\", "\\\\").replace(".", "\\.") for step in self.path)))
 
     @property
     def key(self) -> str:
-        """Where the validation of a payload says that its value is wrong."""
+        """Path under which the validation of a payload says that the value is wrong."""
         return ".".join(("payload", *self.path))
 
     @property
     def label(self) -> str:
-        """What it is called in the payload."""
+        """Name of the field in the payload."""
         return self.path[-1] if self.path else "payload"
 
 
 def all_fields(fields: tuple[Field, ...]) -> Iterator[Field]:
-    """The fields and those in their groups."""
+    """Return the fields and those in their groups."""
     for one in fields:
         yield one
         yield from all_fields(one.fields)

@@ -65,12 +65,12 @@ class JobQuery(BaseModel):
     after: Place | None = None
 
     def job_filter(self) -> JobFilter:
-        """The filter of the store."""
+        """Return the filter that the query says."""
         return JobFilter(**{name: getattr(self, name) for name in FIELDS})
 
 
 def query_of(parameters: Mapping[str, Any]) -> JobQuery:
-    """The query of the parameters of an address or of a form.
+    """Return the query of the parameters of an address or of a form.
 
     Raises:
         InvalidJobError: with the wrong parameters.
@@ -87,7 +87,7 @@ def query_of(parameters: Mapping[str, Any]) -> JobQuery:
 
 
 def read_query(text: str, parameters: Mapping[str, Any]) -> int | dict[str, str]:
-    """What was said in the search field beside the other parameters: the id of a job, or the parameters.
+    """Read the search field beside the other parameters: the id of a job, or the parameters.
 
     Raises:
         InvalidJobError: the text cannot be read.
@@ -105,7 +105,7 @@ def read_query(text: str, parameters: Mapping[str, Any]) -> int | dict[str, str]
 
 
 def filter_parameters(wanted: JobFilter) -> dict[str, str]:
-    """The parameters that say a filter."""
+    """Return the parameters that say a filter."""
     said = {}
     for name in FIELDS:
         value = getattr(wanted, name)
@@ -115,13 +115,13 @@ def filter_parameters(wanted: JobFilter) -> dict[str, str]:
 
 
 def address(wanted: JobFilter, **place: Any) -> str:
-    """The address of a list."""
+    """Return the address of a list."""
     query = urlencode(filter_parameters(wanted) | place)
     return f"/dashboard/jobs?{query}" if query else "/dashboard/jobs"
 
 
 def in_words(wanted: JobFilter) -> list[tuple[str, str]]:
-    """A filter for people: (name, value)."""
+    """Say a filter for people: (name, value)."""
     words = [
         (name.replace("_", " "), value)
         for name, value in filter_parameters(wanted).items()

@@ -35,7 +35,7 @@ _LEFT_OUT = _Nothing()
 
 
 def payload_of(fields: Iterable[Field], typed: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
-    """The payload of what was typed, by the names of the fields, and what is wrong, by their keys.
+    """Return the payload of what was typed, by the names of the fields, and what is wrong, by their keys.
 
     An empty field is left out where it may be. One that is wrong is in the payload as the text that it is.
     """
@@ -48,7 +48,7 @@ def payload_of(fields: Iterable[Field], typed: Mapping[str, str]) -> tuple[Any, 
 
 
 def texts_of(fields: Iterable[Field], payload: Any = _LEFT_OUT) -> dict[str, str]:
-    """What the fields show: of a payload, or, without one, of their defaults."""
+    """Return what the fields show: of a payload, or, without one, of their defaults."""
     texts: dict[str, str] = {}
     for field in fields:
         value = _inside(payload, field.path)

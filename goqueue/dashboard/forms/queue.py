@@ -54,7 +54,7 @@ class Blanks(dict[str, str]):
 
 
 def texts_of(limits: QueueLimits) -> dict[str, str]:
-    """What the fields of a queue show."""
+    """Return what the fields of a queue show."""
     texts = {name: _text(getattr(limits, name)) for name in (*_WHOLE, *_FRACTIONS)}
     texts["on_conflict"] = limits.on_conflict.value
     texts |= {name: CHECKED if getattr(limits, name) else "" for name in _CHECKS}
@@ -65,7 +65,7 @@ def texts_of(limits: QueueLimits) -> dict[str, str]:
 
 
 def limit_words(limits: QueueLimits) -> list[str]:
-    """What limits a queue, in a few words each."""
+    """Say what limits a queue, in a few words each."""
     words = []
     if limits.concurrency is not None:
         words.append(f"{number(limits.concurrency)} at once")
@@ -83,7 +83,7 @@ def limit_words(limits: QueueLimits) -> list[str]:
 
 
 def changes_of(typed: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that differ from what the form was shown with, as the body of a request has them.
+    """Return the settings that differ from what the form was shown with, as the body of a request has them.
 
     What others changed meanwhile, and this form did not, stays theirs.
 
@@ -109,7 +109,7 @@ def changes_of(typed: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, 
 
 
 def wrong_by_field(fields: Mapping[str, str]) -> Blanks:
-    """What is wrong, by the fields of the form: a path of the body is named as its field."""
+    """Sort what is wrong by the fields of the form: a path of the body is named as its field."""
     wrong = Blanks()
     for path, problem in fields.items():
         name = path.replace(".", "_")
@@ -118,7 +118,7 @@ def wrong_by_field(fields: Mapping[str, str]) -> Blanks:
 
 
 def whole_number_of(text: str) -> int | None:
-    """The number of a text; None of an empty one.
+    """Return the number of a text; None of an empty one.
 
     Raises:
         ValueError: it is none.
@@ -132,7 +132,7 @@ def whole_number_of(text: str) -> int | None:
 
 
 def number_of(text: str) -> float | None:
-    """The number of a text; None of an empty one.
+    """Return the number of a text; None of an empty one.
 
     Raises:
         ValueError: it is none.

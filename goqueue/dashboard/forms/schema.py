@@ -42,7 +42,7 @@ _NUMBERS = ("integer", "number")
 
 
 def form_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
-    """The fields of a payload. A schema that is no object with known members is one field that takes JSON."""
+    """Return the fields of a payload; a schema that is no object with known members is one field of JSON."""
     root = _Reader(schema.get("$defs") or {}).field((), schema, required=True, present=True, within=())
     if root.kind is FieldKind.GROUP and sum(1 for _ in all_fields(root.fields)) <= FIELDS_MAX:
         return root.fields
@@ -58,7 +58,7 @@ class _Reader:
     def field(
         self, path: tuple[str, ...], schema: Any, *, required: bool, present: bool, within: tuple[str, ...]
     ) -> Field:
-        """The field of a value.
+        """Return the field of a value.
 
         `required`: what it lies in has to have it. `present`: all that it lies in is always there. `within`:
         the definitions that it lies in: one that contains itself ends in JSON.

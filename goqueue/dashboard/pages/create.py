@@ -34,10 +34,10 @@ _NO_FORM = "this request says more than the form can: change it here"
 
 
 class CreatePage(Page):
-    """The type first; then its form."""
+    """Page that creates a job: the type first, then its form."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The form of a type, as its defaults fill it in; without a type, the choice of one."""
+        """Show the form of a type, as its defaults fill it in; without a type, the choice of one."""
         types = self._types()
         name = request.get_param("type") or (next(iter(types)) if len(types) == 1 else "")
         if not name:

@@ -54,7 +54,7 @@ MAX_FENCE = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One attempt, as it is looked at.
+    """Attempt of a job, as it is looked at.
 
     Attributes:
         outcome: in words; None: it runs.
@@ -82,7 +82,7 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """Everything about a job but its versions.
+    """Job with everything about it but its versions.
 
     Attributes:
         now: PostgreSQL's time.
@@ -104,10 +104,10 @@ class JobView:
 
 
 class JobPage(Page):
-    """Everything about one job."""
+    """Page of everything about one job."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The page; `attempt` is the fence of the attempt to look at."""
+        """Show a job; `attempt` is the fence of the attempt to look at."""
         view = read(self._context, job_id, _fence_of(request))
         values = _values(view)
         explanation = view.explanation
@@ -134,7 +134,7 @@ class JobPage(Page):
 
 
 def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
-    """A job, and of its attempts the one with this fence, or else the latest.
+    """Read a job, and of its attempts the one with this fence, or else the latest.
 
     Raises:
         JobNotFoundError: there is no such job.

@@ -38,7 +38,7 @@ MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 
 def place_of(job_id: int) -> str:
-    """The page of a job."""
+    """Return the address of the page of a job."""
     return f"{FOLDER}/jobs/{job_id}"
 
 
@@ -55,7 +55,7 @@ class _Action(Page):
 
 
 class CancelAction(_Action):
-    """Stopping it."""
+    """Action that stops a job."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
@@ -73,7 +73,7 @@ class CancelAction(_Action):
 
 
 class RetryAction(_Action):
-    """Running it again as it is."""
+    """Action that runs a job again as it is."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue a failed or cancelled job again."""
@@ -82,7 +82,7 @@ class RetryAction(_Action):
 
 
 class CloneAction(_Action):
-    """Another one like it."""
+    """Action that creates another job like one."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Create a job like it, on the way that the REST API creates jobs."""
@@ -99,7 +99,7 @@ class CloneAction(_Action):
 
 
 class DeleteAction(_Action):
-    """Forgetting it."""
+    """Action that deletes a finished job."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Delete a finished job with everything that is kept of it."""
@@ -116,10 +116,10 @@ class DeleteAction(_Action):
 
 
 class EditPage(_Action):
-    """Another payload, priority or start: of a job that waits, or of one that is to run again."""
+    """Page that edits a job that waits, or one that is to run again."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The form.
+        """Show the form of the edit.
 
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
@@ -137,7 +137,7 @@ class EditPage(_Action):
         self._show(request, response, job, form, {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Edit it; one that failed or was cancelled runs again. What is wrong is told beside its field."""
+        """Edit the job; one that failed or was cancelled runs again. Problems are told beside their fields."""
         form, job = form_of(request), self._editable(job_id)
         try:
             wanted = self._changes(job, form)

@@ -21,10 +21,10 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class JobFile(Page):
-    """One file of a job."""
+    """Files of a job, each by its name."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int, name: str) -> None:
-        """The file.
+        """Answer with one file of a job.
 
         Raises:
             falcon.HTTPNotFound: a job has no such file.

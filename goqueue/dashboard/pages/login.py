@@ -31,14 +31,14 @@ ADDRESSES_MAX = 10_000
 
 
 class SignInAttempts:
-    """Failed attempts by the address that made them, over a sliding minute. Thread-safe."""
+    """Failed attempts to sign in, by address, over a sliding minute. Thread-safe."""
 
     def __init__(self) -> None:
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def wait_seconds(self, address: str) -> float:
-        """How long this address has to wait for its next attempt; 0.0: it need not."""
+        """Return how long this address has to wait for its next attempt; 0.0: it need not."""
         now = time.monotonic()
         with self._lock:
             failed = self._failed.get(address)
@@ -47,7 +47,7 @@ class SignInAttempts:
             return max(0.0, failed[0] + ATTEMPTS_SECONDS - now)
 
     def note_failure(self, address: str) -> None:
-        """Count one that failed now."""
+        """Count an attempt of this address that failed now."""
         with self._lock:
             failed = self._failed.setdefault(address, deque(maxlen=ATTEMPTS_MAX))
             failed.append(time.monotonic())
@@ -56,13 +56,13 @@ class SignInAttempts:
                 self._failed.popitem(last=False)
 
     def forget(self, address: str) -> None:
-        """It showed a key."""
+        """Drop the failures of an address that showed a key."""
         with self._lock:
             self._failed.pop(address, None)
 
 
 class LoginPage(Page):
-    """The login, where API keys are configured."""
+    """Page of the login, where API keys are configured."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -70,7 +70,7 @@ class LoginPage(Page):
         self._attempts = SignInAttempts()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The form."""
+        """Show the form of the login."""
         self._show(request, response, _place_of(request.get_param("next")))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -115,7 +115,7 @@ class LoginPage(Page):
 
 
 class LogoutAction(Page):
-    """The way out."""
+    """Action that ends the session of the browser."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End the session; the browser gets one that knows no key."""

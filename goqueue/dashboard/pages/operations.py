@@ -88,10 +88,10 @@ class _OperationForm(Page):
 
 
 class NewOperationPage(_OperationForm):
-    """What an operation would be done to."""
+    """Page with what an operation would be done to."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """A dry run, and the form that begins it.
+        """Show a dry run, and the form that begins the operation.
 
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
@@ -103,10 +103,10 @@ class NewOperationPage(_OperationForm):
 
 
 class OperationsPage(_OperationForm):
-    """All of them."""
+    """Page with all operations over many jobs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The newest, page by page."""
+        """List the operations, the newest first, page by page."""
         before = request.get_param_as_int("before", min_value=1, max_value=MAX_JOB_ID)
         with self._context.read_database.autocommit() as connection:
             operations = bulk_store.list_newest(connection, limit=PAGE_OPERATIONS + 1, before_id=before)
@@ -122,7 +122,7 @@ class OperationsPage(_OperationForm):
         )
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Begin one, and watch it. What is wrong is told in the form."""
+        """Begin an operation, and watch it. What is wrong is told in the form."""
         said = form_of(request)
         try:
             # Only the form of a dry run says so, which shows how many there are.
@@ -136,7 +136,7 @@ class OperationsPage(_OperationForm):
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """The first jobs of an operation.
+    """First jobs of an operation, which show whether the others would run.
 
     Attributes:
         wanted: how many there are to be; fewer than were asked for where there are no more jobs.
@@ -151,10 +151,10 @@ class Canaries:
 
 
 class OperationPage(Page):
-    """One of them."""
+    """Page of one operation over many jobs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
-        """How far it has come."""
+        """Show how far the operation has come."""
         with one_moment(self._context.database) as connection:
             operation = bulk_store.get(connection, operation_id)
             canaries = self._canaries(connection, operation) if operation.canary else None
@@ -181,10 +181,10 @@ class OperationPage(Page):
 
 
 class AbortAction(Page):
-    """Stopping one."""
+    """Action that aborts an operation over many jobs."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
-        """Stop it for good."""
+        """Stop the operation for good."""
         operation = bulk.abort(self._context.database, operation_id)
         said = f"Operation {operation_id} is aborted: {operation.done:,} jobs were taken before."
         go_to(request, response, f"{PLACE}/{operation_id}", said)

@@ -42,7 +42,7 @@ COUNTED_WITHIN = timedelta(seconds=60)
 
 
 class RootPage:
-    """The bare address of the service."""
+    """Resource of the bare address of the service."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
         """Go to the dashboard."""
@@ -51,7 +51,7 @@ class RootPage:
 
 @dataclass(frozen=True, slots=True)
 class OverviewQueue:
-    """A queue, with what becomes of it."""
+    """Queue of the overview, with its forecast."""
 
     glance: QueueGlance
     ends_per_second: float
@@ -61,7 +61,7 @@ class OverviewQueue:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What is shown to everybody alike.
+    """Present of the service, as it is shown to everybody alike.
 
     Attributes:
         is_counted: a roller counts, so a scheduler runs.
@@ -79,20 +79,20 @@ class Now:
 
     @property
     def oldest_at(self) -> datetime | None:
-        """Since when the oldest of them could."""
+        """Moment since which the oldest of them could start."""
         moments = [queue.glance.oldest_at for queue in self.queues if queue.glance.oldest_at]
         return min(moments, default=None)
 
 
 class OverviewPage(Page):
-    """The page."""
+    """Page of the service at a glance."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._warnings = Warnings(self._context.settings, self._context.database)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page."""
+        """Show the service at a glance."""
         wanted = range_of(request)
         now = self._site.shared.get("overview", self._read_now)
         self._renderer.page(
@@ -129,10 +129,10 @@ class OverviewPage(Page):
 
 
 class OverviewData(Page):
-    """What the charts are drawn from."""
+    """Documents that the charts of the overview are drawn from."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """One chart's document."""
+        """Answer with the document of one chart."""
         name, wanted = chart_of(request), range_of(request)
         document = self._site.shared.get(
             ("chart", name, wanted.name),

@@ -59,7 +59,7 @@ Wrong = dict[str, Blanks]
 
 
 class QueuePage(Page):
-    """A queue, by its name, which may hold anything that can be printed."""
+    """Page of a queue, by its name, which may hold anything that can be printed."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
@@ -74,11 +74,11 @@ class QueuePage(Page):
         }
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The page."""
+        """Show the page of a queue."""
         self._show(request, response, name, {}, {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Change it; what is wrong is told beside its field."""
+        """Change the queue; what is wrong is told beside its field."""
         form = form_of(request)
         action = form.get("action", "")
         if action not in self._actions:
@@ -199,14 +199,14 @@ class QueuePage(Page):
 
 
 class QueueChart(Page):
-    """The figures of a chart: of a queue, over a range."""
+    """Figures of a chart of a queue, over a range."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
         self._reader = reader
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """As JSON."""
+        """Answer with the document of a chart, as JSON."""
         name = request.get_param("queue", default="")
         self._reader.expect(name)
         chart_name, wanted = chart_of(request), range_of(request)
@@ -215,7 +215,7 @@ class QueueChart(Page):
 
 
 def place_of(name: str) -> str:
-    """The page of a queue."""
+    """Return the address of the page of a queue."""
     return f"{PLACE}/{quote(name)}"
 
 

@@ -64,7 +64,7 @@ class _Figures:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue as a row of the list.
+    """Queue as a row of the list.
 
     Attributes:
         tripped_types: declared types of it whose circuit breaker is not closed.
@@ -77,17 +77,17 @@ class QueueView:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the queue, as its jobs say it."""
         return self.figures.glance.name
 
     @property
     def key(self) -> str:
-        """What stands for its name in the ids of elements."""
+        """Key that stands for the name in the ids of elements."""
         return name_key(self.name)
 
     @property
     def glance(self) -> QueueGlance:
-        """What waits in it."""
+        """Counts of what waits in the queue."""
         return self.figures.glance
 
     @property
@@ -97,24 +97,24 @@ class QueueView:
 
     @property
     def ends_per_second(self) -> float:
-        """How many jobs come to an end."""
+        """Rate at which jobs come to an end."""
         return self.figures.ends_per_second
 
 
 class QueueReader:
-    """Reads queues for pages. Figures are read once for many browsers; how a queue stands, for each."""
+    """Reader of queues for pages. Figures are read once for many browsers; how a queue stands, for each."""
 
     def __init__(self, site: Site) -> None:
         self._context = site.context
         self._shared = site.shared
 
     def all(self) -> tuple[list[QueueView], bool]:
-        """Queues by name, also declared ones that no job has used, and whether there may be more."""
+        """Read queues by name, also declared ones that no job has used, and whether there may be more."""
         figures = self._shared.get("queues", self._read_all)
         return self._views(figures), len(figures) >= QUEUES_SHOWN
 
     def one(self, name: str) -> QueueView:
-        """The queue of a name.
+        """Read the queue of a name.
 
         Raises:
             QueueNotFoundError: there is none.
@@ -188,14 +188,14 @@ class QueueReader:
 
 
 class QueuesPage(Page):
-    """The queues, by name."""
+    """Page with the queues, by name."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
         self._reader = reader
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page."""
+        """Show the list of queues."""
         views, has_more = self._reader.all()
         self._renderer.page(
             request,
@@ -219,16 +219,16 @@ class _Steps:
     until: datetime
 
     def of(self, name: str) -> list[Step]:
-        """Those of one queue."""
+        """Return the steps of one queue."""
         return self.by_name.get(name, [])
 
     def completed(self, name: str, seconds: int) -> int:
-        """Jobs of a queue that completed in the last so many seconds that are counted."""
+        """Count jobs of a queue that completed in the last so many seconds that are counted."""
         since = self.until - timedelta(seconds=seconds)
         return sum(step.completed for step in self.of(name) if step.starts_at >= since)
 
     def line(self, name: str) -> tuple[int, ...]:
-        """Completed jobs of each of the last minutes, 0 where there is no step."""
+        """Return the completed jobs of each of the last minutes, 0 where there is no step."""
         found = {step.starts_at: step.completed for step in self.of(name)}
         first = self.until - timedelta(minutes=SPARKLINE_STEPS)
         return tuple(found.get(first + timedelta(minutes=number), 0) for number in range(SPARKLINE_STEPS))

@@ -48,10 +48,10 @@ _NEW = {"timezone": "UTC", "overlap": "queue", "catch_up": "once", "payload": "{
 
 
 class ScheduleForm(Page):
-    """The form of a new schedule, or, with a name, of one that there is."""
+    """Page with the form of a new schedule, or, with a name, of one that there is."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The form.
+        """Show the form of a schedule.
 
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
@@ -73,7 +73,7 @@ class ScheduleForm(Page):
         self._show(request, response, name, self._texts(schedule), {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Create it, or define it anew."""
+        """Create the schedule, or define it anew."""
         form = form_of(request)
         old_name = form.get("old_name") or None
         try:

@@ -50,7 +50,7 @@ _STATES = {"open": BreakerState.OPEN, "close": BreakerState.CLOSED}
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What became of the jobs of a type in a while.
+    """Figures of what became of the jobs of a type in a while.
 
     Attributes:
         failure_rate: of the jobs that completed or failed; None: there were none.
@@ -72,13 +72,13 @@ class Figures:
 
     @property
     def ended(self) -> int:
-        """All of them."""
+        """Number of jobs that came to an end, in any way."""
         return self.completed + self.failed + self.cancelled + self.expired
 
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """A type as a row of the list.
+    """Type as a row of the list.
 
     Attributes:
         declared: None: no module that this process imported declares it, or does so any more.
@@ -92,18 +92,18 @@ class TypeRow:
 
     @property
     def key(self) -> str:
-        """What stands for its name in the ids of elements."""
+        """Key that stands for the name in the ids of elements."""
         return name_key(self.name)
 
     @property
     def place(self) -> str:
-        """Its page."""
+        """Address of the page of the type."""
         return place_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class OneType:
-    """A type and a range of its past."""
+    """Type with a range of its past."""
 
     name: str
     declared: JobType | None
@@ -114,10 +114,10 @@ class OneType:
 
 
 class TypesPage(Page):
-    """All types."""
+    """Page with the list of types."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page."""
+        """Show the list of types."""
         rows = self._site.shared.get("types", lambda: _rows(self._context))
         self._renderer.page(
             request,
@@ -131,14 +131,14 @@ class TypesPage(Page):
 
 
 class TypePage(Page):
-    """One type. Its name is the rest of the address: it may hold anything that can be printed."""
+    """Page of one type. Its name is the rest of the address: it may hold anything that can be printed."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._flow = flow_control_of(site.context)
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The page."""
+        """Show the page of a type."""
         wanted = RANGES.get(request.get_param("range", default=FIRST_RANGE), RANGES[FIRST_RANGE])
         key = ("type", name, wanted.name)
         found = self._site.shared.get(key, lambda: _one(self._context, name, wanted))
@@ -160,7 +160,7 @@ class TypePage(Page):
         )
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Open or close its circuit breaker."""
+        """Open or close the circuit breaker of the type."""
         action = form_of(request).get("action", "")
         state = _STATES.get(action)
         if state is None:
@@ -173,7 +173,7 @@ class TypePage(Page):
 
 
 def place_of(name: str) -> str:
-    """The page of a type."""
+    """Return the address of the page of a type."""
     return f"{FOLDER}/types/{quote(name, safe='')}"
 
 

@@ -40,7 +40,7 @@ _WORD = re.compile(r"\w")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines that belong together.
+    """Block of lines of a traceback that belong together.
 
     Attributes:
         kind: own, library, or text: what is no frame.
@@ -54,7 +54,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Traceback:
-    """A traceback, in its order.
+    """Traceback as blocks, in their order.
 
     Attributes:
         raised_in: the innermost frame of the job's own code: "jobs.py:12, in send"; None where there is none.
@@ -66,7 +66,7 @@ class Traceback:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """An error: the exception's class, where it says one, and its message."""
+    """Error in one line: the exception's class, where it says one, and its message."""
 
     exception: str | None
     message: str
@@ -82,7 +82,7 @@ class _Piece:
 
 
 def headline(error: str) -> Headline:
-    """The class and the message of an error, as `middleware/lifecycle.py` puts them together."""
+    """Split an error into class and message, as `middleware/lifecycle.py` puts them together."""
     name, separator, message = error.partition(": ")
     if separator and _CLASS.fullmatch(name):
         return Headline(name, message)
@@ -92,7 +92,7 @@ def headline(error: str) -> Headline:
 
 
 def failure_words(kind: ShownGroup | ShownKind) -> str:
-    """The message of a kind, or, where its placeholders leave no word of it, that of its newest job.
+    """Return the message of a kind, or, where its placeholders leave no word of it, that of its newest job.
 
     A `KeyError` says nothing but a name in quotes: `<string>` for all of them, and the name is the news.
     """
@@ -107,7 +107,7 @@ def failure_words(kind: ShownGroup | ShownKind) -> str:
 
 
 def parsed(text: str) -> Traceback:
-    """The blocks of a traceback. Every line of the text is in one of them."""
+    """Split a traceback into blocks. Every line of the text is in one of them."""
     pieces = list(_pieces(text))
     if not any(piece.kind == "own" for piece in pieces):
         # The user's code is installed like a library: Dramatiq called the first of its frames.

@@ -20,7 +20,7 @@ _JOB_IDS = frozenset({"job_id", "next_job_id"})
 
 
 class Fact(NamedTuple):
-    """A piece of evidence: a moment, jobs by their ids, or text."""
+    """Piece of evidence: a moment, jobs by their ids, or text."""
 
     name: str
     moment: datetime | None = None
@@ -29,7 +29,7 @@ class Fact(NamedTuple):
 
 
 def facts_of(evidence: Mapping[str, Any]) -> Iterator[Fact]:
-    """The pieces of evidence, in their order; what is not known or empty is left out."""
+    """List the pieces of evidence, in their order; what is not known or empty is left out."""
     for key, value in evidence.items():
         if value is None or (isinstance(value, Sequence | Mapping) and not value):
             continue

@@ -30,7 +30,7 @@ UNFOLDED_NODES = 25
 
 @dataclass(slots=True)
 class Node:
-    """A value.
+    """Value of a document, as a node of its tree.
 
     Attributes:
         path: names it in its document: the positions on the way to it, "0.3.1".
@@ -54,12 +54,12 @@ class Node:
 
     @property
     def hidden(self) -> int:
-        """Entries that are not shown."""
+        """Number of entries that are not shown."""
         return self.size - len(self.children)
 
 
 def tree(value: Any) -> Node:
-    """The tree of a JSON value. What is nearer to the root is shown first."""
+    """Make the tree of a JSON value. What is nearer to the root is shown first."""
     shown = _Shown()
     root = shown.node("0", None, value)
     waiting = deque([(root, value)])
@@ -76,7 +76,7 @@ def tree(value: Any) -> Node:
 
 
 def literal(value: Any) -> str:
-    """A value as JSON in one line, with what cannot be seen escaped."""
+    """Write a value as JSON in one line, with what cannot be seen escaped."""
     return printable(json.dumps(value, ensure_ascii=False))
 
 
@@ -86,7 +86,7 @@ def pretty(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """JSON text with every character escaped that cannot be seen, or that turns others around.
+    """Escape every character of JSON text that cannot be seen, or that turns others around.
 
     Such characters are only inside of strings, where an escape means the same.
     """

@@ -51,7 +51,7 @@ _SYSTEMS = (
 
 
 def moment(at: datetime | None) -> Markup | str:
-    """A time as an element: exact to the second on hover, told by a script as "3 s ago" where one runs."""
+    """Write a time as an element: exact on hover, told by a script as "3 s ago" where one runs."""
     if at is None:
         return NOTHING
     at = at.astimezone(UTC)
@@ -64,7 +64,7 @@ def moment(at: datetime | None) -> Markup | str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration as people say it, in its two largest units: 0.4 ms, 35 ms, 1.2 s, 4 min 10 s, 2 d 3 h."""
+    """Write a duration in its two largest units: 0.4 ms, 35 ms, 1.2 s, 4 min 10 s, 2 d 3 h."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     if seconds < 0:
@@ -91,19 +91,19 @@ def _long(seconds: int) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number with its thousands apart."""
+    """Write a number with its thousands apart."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}"
 
 
 def count(value: int, up_to: int) -> str:
-    """A count that stopped at a limit, as such."""
+    """Write a count that stopped at a limit as such."""
     return f"{number(value)}+" if value >= up_to else number(value)
 
 
 def per_second(value: float | None) -> str:
-    """A rate: 0/s, 0.25/s, 3.1/s, 1,250/s."""
+    """Write a rate: 0/s, 0.25/s, 3.1/s, 1,250/s."""
     if value is None:
         return NOTHING
     digits = 0 if value == 0 or value >= 100 else 1 if value >= 1 else 2  # noqa: PLR2004
@@ -111,14 +111,14 @@ def per_second(value: float | None) -> str:
 
 
 def percent(part: float | None) -> str:
-    """A part of one: 12.5 %."""
+    """Write a part of one: 12.5 %."""
     if part is None:
         return NOTHING
     return f"{part * 100:.3g} %"
 
 
 def size(octets: int | None) -> str:
-    """Bytes: 512 B, 1.5 KiB, 3 MiB."""
+    """Write bytes: 512 B, 1.5 KiB, 3 MiB."""
     if octets is None:
         return NOTHING
     value = float(octets)
@@ -130,7 +130,7 @@ def size(octets: int | None) -> str:
 
 
 def browser_name(user_agent: str | None) -> str:
-    """Name, version and system, "Firefox 128 on Linux", where they are known; else what was said."""
+    """Name a browser, its version and system, "Firefox 128 on Linux", where they are known."""
     if not user_agent:
         return "unknown"
     for name, pattern in _BROWSERS:

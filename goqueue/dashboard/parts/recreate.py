@@ -33,14 +33,14 @@ WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Where Python code finds the actor of a job type."""
+    """Place at which Python code finds the actor of a job type."""
 
     module: str
     name: str
 
     @property
     def is_importable(self) -> bool:
-        """Whether it is a name of a module, and not of something inside of a function."""
+        """Tell whether it is a name of a module, and not of something inside of a function."""
         return all(part.isidentifier() for part in (*self.module.split("."), self.name))
 
 
@@ -63,7 +63,7 @@ def python_of(context: Context, request: falcon.Request, document: dict[str, Any
 
 
 def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_type: bool) -> dict[str, Any]:
-    """The body of a `POST /jobs/create` that creates a job like this one.
+    """Build the body of a `POST /jobs/create` that creates a job like this one.
 
     Times that were given are kept as they were meant: a start that is still to come, and how long after the
     creation the job could start and run. What is the default is left out.
@@ -95,7 +95,7 @@ def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_ty
 
 
 def as_curl(request: dict[str, Any], url: str, *, needs_key: bool) -> str:
-    """A shell command that sends a request."""
+    """Write a shell command that sends a request."""
     body = printable(orjson.dumps(request).decode())
     # A header that the shell fills in: in double quotes, and a constant.
     key = ' -H "Authorization: Bearer $GOQUEUE_API_KEY"' if needs_key else ""
@@ -106,7 +106,7 @@ def as_curl(request: dict[str, Any], url: str, *, needs_key: bool) -> str:
 
 
 def as_python(request: dict[str, Any], handler: Handler | None, url: str, *, needs_key: bool) -> str:
-    """Python that creates the job: by its actor, or, where that cannot be imported, through the REST API."""
+    """Write Python that creates the job: by its actor, or, where that cannot be imported, over REST."""
     if handler is None or not handler.is_importable:
         return _python_of_rest(request, url, needs_key=needs_key)
     said = {name: value for name, value in request.items() if name not in {"type", "payload"}}
