@@ -63,7 +63,7 @@ class DurationAxis:
         return (bucket - self.first) / self.size
 
     def place_of(self, seconds: float) -> float:
-        """Return the place of a duration; a shorter one is at the begin of the axis, a longer one at its end."""
+        """Return the place of a duration; a shorter one is at the begin of the axis, a longer at its end."""
         shortest = BOUNDS[0]
         bucket = seconds / shortest if seconds < shortest else 1 + 2 * math.log2(seconds / shortest)
         return min(1.0, max(0.0, self.place_of_bucket(bucket)))

@@ -137,7 +137,7 @@ class EditPage(_Action):
         self._show(request, response, job, form, {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Edit the job; one that failed or was cancelled runs again. Problems are told beside their fields."""
+        """Edit the job; one that failed or was cancelled runs again. Problems stand beside their fields."""
         form, job = form_of(request), self._editable(job_id)
         try:
             wanted = self._changes(job, form)
