@@ -14,6 +14,7 @@ from falcon import testing
 from goqueue.db.database import Database
 from goqueue.engine.transitions import jobs as job_store
 from tests.support.dashboard import DashboardClient
+from tests.support.html import elements_of
 
 PLACE = "/dashboard/create"
 MAIL = {"payload.to": "ada@example.com", "payload.subject": "Hello", "payload.body": "One\r\nTwo"}
@@ -32,15 +33,12 @@ def created(result: testing.Result, database: Database) -> Any:
 
 def document_in(page: str) -> Any:
     """The request that the page shows as JSON."""
-    found = re.search(r'<textarea name="document".*?>\n(.*?)</textarea>', page, re.DOTALL)
-    assert found, "the page shows a request"
-    return json.loads(html.unescape(found[1]))
+    return json.loads(elements_of(page).one("textarea", name="document").text)
 
 
 def beside(page: str, name: str) -> str:
     """What is said to be wrong beside a field."""
-    found = re.search(rf'<p class="wrong" id="{re.escape(name)}-wrong">(.*?)</p>', page)
-    return html.unescape(found[1]) if found else ""
+    return "".join(one.text for one in elements_of(page).all("p", id=f"{name}-wrong"))
 
 
 def test_the_type_is_chosen_first(dashboard: DashboardClient) -> None:

@@ -27,6 +27,7 @@ from goqueue.insight import job_history_rows as job_history
 from goqueue.jobs import Job
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
+from tests.support.html import elements_of
 
 Create = Callable[..., dict[str, Any]]
 
@@ -36,8 +37,7 @@ HOSTILE = "<script>alert(1)</script>' \" & \N{RIGHT-TO-LEFT OVERRIDE}\N{PILE OF 
 def text_of(result: testing.Result) -> str:
     """What is written on a page, in one line a word apart."""
     assert result.status_code in {200, 400, 409, 404}, result.text
-    body = re.sub(r"<(script|style).*?</\1>", "", result.text, flags=re.DOTALL)
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
+    return elements_of(result.text).text
 
 
 def page(dashboard: DashboardClient, job_id: int) -> str:

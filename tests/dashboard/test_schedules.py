@@ -23,6 +23,7 @@ from goqueue.schedules import tick_rows as tick_store
 from goqueue.schedules.rules import ScheduleDefinition, Source
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
+from tests.support.html import elements_of
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -37,7 +38,7 @@ Make = Callable[..., int]
 def text_of(result: testing.Result, status: int = 200) -> str:
     """What is written on a page, in one line."""
     assert result.status_code == status, result.text
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", result.text)).split())
+    return elements_of(result.text).text
 
 
 @pytest.fixture
@@ -342,18 +343,8 @@ def test_saving_the_form_of_a_schedule_changes_only_what_was_changed(
     with database.autocommit() as connection:
         before = schedule_store.get(connection, "nightly").definition
     form = dashboard.get("/dashboard/schedules-edit?name=nightly").text
-    typed = {
-        name: unescape(value) for name, value in re.findall(r'<input name="(\w+)".*? value="([^"]*)"', form)
-    }
-    typed |= {
-        name: unescape(text)
-        for name, text in re.findall(r'<textarea name="(\w+)".*?>\n(.*?)</textarea>', form, re.DOTALL)
-    }
-    typed |= {
-        name: value
-        for name, options in re.findall(r'<select name="(\w+)">(.*?)</select>', form)
-        for value in re.findall(r'value="(\w+)" selected', options)
-    }
+    (shown,) = (one for one in elements_of(form).all("form") if "cron" in one.fields)
+    typed = {name: value for name, value in shown.fields.items() if name != "csrf"}
     result = dashboard.post(
         "/dashboard/schedules-edit", **typed | {"old_name": "nightly", "cron": "0 5 * * *"}
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from goqueue.db.database import Database
@@ -12,21 +10,15 @@ from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
+from tests.support.html import Element, elements_of
 
 PLACE = "/dashboard/workers"
 LEASE = 15.0
 
 
-def text_of(html: str) -> str:
-    """What a page says, without its tags."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
-
-
-def row_of(html: str, worker_id: int) -> str:
+def row_of(html: str, worker_id: int) -> Element:
     """The row of a worker."""
-    found = re.search(rf'<tr id="worker-{worker_id}".*?</tr>', html, re.DOTALL)
-    assert found, f"worker {worker_id} has a row"
-    return found[0]
+    return elements_of(html).one("tr", id=f"worker-{worker_id}")
 
 
 def test_without_workers_it_says_how_to_start_some(dashboard: DashboardClient) -> None:
@@ -48,13 +40,13 @@ def test_processes_are_shown_by_host_with_what_they_run(
         worker_store.renew(connection, worker, busy=2, memory_bytes=64 << 20)
     page = dashboard.get(PLACE).text
     row = row_of(page, worker)
-    said = text_of(row)
+    said = row.text
     assert all(word in said for word in ("4711", "live", "2 of 2 busy", "email", "64 MiB", "1 claimed ahead"))
-    assert [f'href="/dashboard/jobs/{job.id}"' in row for job in jobs] == [True, True, False]
+    assert [f"/dashboard/jobs/{job.id}" in row.links for job in jobs] == [True, True, False]
     assert "type_0" in said
-    assert "data-running" in row
-    assert "0 of 3 busy" in text_of(row_of(page, idle))
-    assert "3 free" in text_of(row_of(page, idle))
+    assert any("data-running" in one.attributes for one in row.all())
+    assert "0 of 3 busy" in row_of(page, idle).text
+    assert "3 free" in row_of(page, idle).text
     assert page.index(">one<") < page.index(">two<")
 
 
@@ -79,8 +71,12 @@ def test_each_state_has_its_buttons(
     with database.autocommit() as connection:
         worker_store.tell(connection, worker, command, lease_seconds=LEASE)
     row = row_of(dashboard.get(PLACE).text, worker)
-    assert f">{state}</span>" in row
-    assert set(re.findall(rf'action="{PLACE}/{worker}/(\w+)" data-confirm="\w', row)) == buttons
+    assert state in row.spans
+    assert {
+        form.attributes["action"].removeprefix(f"{PLACE}/{worker}/")
+        for form in row.all("form")
+        if form.attributes["data-confirm"]
+    } == buttons
 
 
 @pytest.mark.parametrize(("action", "command"), [("quiet", "quiet"), ("stop", "stop"), ("resume", None)])
@@ -120,9 +116,9 @@ def test_silent_and_ended_ones_are_told_apart(
         worker_store.tell(connection, ended, WorkerCommand.STOP, lease_seconds=LEASE)
         worker_store.stop(connection, ended)
     page = dashboard.get(PLACE).text
-    assert ">silent</span>" in row_of(page, silent)
-    assert "<form" not in row_of(page, silent)
-    assert "stopped here" in row_of(page, ended)
+    assert "silent" in row_of(page, silent).spans
+    assert row_of(page, silent).all("form") == []
+    assert "stopped here" in row_of(page, ended).text
     assert (
         page.index(f'id="worker-{silent}"') < page.index("Ended lately") < page.index(f'id="worker-{ended}"')
     )
@@ -152,8 +148,8 @@ def test_it_is_bounded(
     assert [f'id="worker-{worker}"' in page for worker in workers] == [False, True, True, True]
     assert "there are more" in page
     row = row_of(page, workers[2])
-    assert row.count("/dashboard/jobs/") == worker_lists.JOBS_SHOWN
-    assert "and 2 more" in text_of(row)
+    assert sum("/dashboard/jobs/" in link for link in row.links) == worker_lists.JOBS_SHOWN
+    assert "and 2 more" in row.text
 
 
 def test_names_are_text(dashboard: DashboardClient, make_job: JobFactory) -> None:
