@@ -50,13 +50,13 @@ setup-browser: ## Install Debian's Chromium, with letters for every script, wher
 # Three on two cores: a test waits for its servers about as long as it computes.
 TEST_PROCESSES ?= 3
 
-test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine and API on embedded PostgreSQL and Valkey
+test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine, API and pages on embedded PostgreSQL and Valkey
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 test-system: $(READY) ## Kill, stop, cut and deploy whole stacks of real processes, a short chaos run among them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/system
 
-test-browser: $(READY) setup-browser ## Run the tests of the dashboard in a real Chromium, beside real processes
+test-browser: $(READY) setup-browser ## Run the dashboard in a real Chromium, beside real processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/browser
 
 screenshots: $(READY) setup-browser ## Write every page of the dashboard, in both themes, to docs/screenshots

@@ -16,7 +16,7 @@ FOREVER = "public, max-age=31536000, immutable"
 
 
 class Assets:
-    """The files under `static`, by name."""
+    """Files under `static`, by name, with their versions."""
 
     def __init__(self) -> None:
         folder = resources.files("goqueue.dashboard") / "static"
@@ -44,11 +44,11 @@ class Assets:
         }
 
     def url(self, name: str) -> str:
-        """The URL of a file, which changes with what is in it."""
+        """Return the URL of a file, which changes with what is in it."""
         return f"/dashboard/static/{name}?v={self._versions[name]}"
 
     def content(self, name: str) -> bytes:
-        """What is in a file.
+        """Return the bytes of a file.
 
         Raises:
             falcon.HTTPNotFound: there is no such file.
@@ -59,18 +59,18 @@ class Assets:
             raise falcon.HTTPNotFound from None
 
     def compressed(self, name: str) -> bytes | None:
-        """The same as gzip; None of one that is too small for it."""
+        """Return a file as gzip; None of one that is too small for it."""
         return self._compressed.get(name)
 
 
 class AssetsResource:
-    """The files, for browsers."""
+    """Resource that hands the files to browsers."""
 
     def __init__(self, assets: Assets) -> None:
         self._assets = assets
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """One file."""
+        """Answer with one file."""
         response.data = self._assets.content(name)
         response.content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         response.set_header("Cache-Control", FOREVER)

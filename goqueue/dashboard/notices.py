@@ -13,7 +13,7 @@ MAX_CHARACTERS = 500
 
 
 def go_to(request: falcon.Request, response: falcon.Response, place: str, said: str) -> None:
-    """Answer a change: go to a page, which says this."""
+    """Answer a change: go to a page, which shows this text once."""
     response.status = falcon.HTTP_303
     response.location = place
     response.set_cookie(
@@ -28,7 +28,7 @@ def go_to(request: falcon.Request, response: falcon.Response, place: str, said: 
 
 
 def take_notice(request: falcon.Request, response: falcon.Response) -> str | None:
-    """What the change before this page said, once. It is shown as text, whoever wrote the cookie."""
+    """Return what the last change said, once. Templates show it as text, whoever wrote the cookie."""
     values = request.get_cookie_values(COOKIE)
     if not values:
         return None

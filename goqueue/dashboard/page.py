@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from goqueue.api.context import Context
+from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.rendering import Renderer
-from goqueue.dashboard.sessions import Sessions
-from goqueue.dashboard.shared_readings import SharedReadings
+from goqueue.dashboard.shared_answers import SharedAnswers
+from goqueue.db import bounded_reads
+from goqueue.db.database import Connection, Database
 
-__all__ = ["Page", "Site"]
+__all__ = ["Page", "Site", "one_moment"]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The parts of the dashboard.
+    """Parts of the dashboard that every page works with.
 
     Attributes:
         context: what the REST resources work with as well.
@@ -24,13 +28,27 @@ class Site:
     context: Context
     renderer: Renderer
     sessions: Sessions
-    shared: SharedReadings = field(default_factory=SharedReadings)
+    shared: SharedAnswers = field(default_factory=SharedAnswers)
 
 
 class Page:
-    """A page, or an action of one: a resource that answers with HTML."""
+    """Page, or an action of one: a resource that answers with HTML."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._context = site.context
         self._renderer = site.renderer
+
+
+@contextmanager
+def one_moment(database: Database) -> Iterator[Connection]:
+    """Open a connection whose questions all see the same moment, and which only reads.
+
+    What changes between two questions of another connection is told twice by them, or not at all.
+
+    Raises:
+        DatabaseUnavailableError: PostgreSQL does not answer.
+    """
+    with database.transaction() as connection:
+        bounded_reads.one_snapshot(connection)
+        yield connection

@@ -12,14 +12,14 @@ import orjson
 from falcon import uri
 
 from goqueue.config.settings import Settings
-from goqueue.dashboard import presentation
-from goqueue.dashboard.browser_names import browser_name
-from goqueue.dashboard.failure_words import failure_words
+from goqueue.dashboard.access.guard import is_dashboard
+from goqueue.dashboard.access.signing import SessionSigner
 from goqueue.dashboard.notices import take_notice
-from goqueue.dashboard.sessions import Sessions
-from goqueue.dashboard.shared_polls import LIVE, PollAnswer, SharedPolls, is_poll
+from goqueue.dashboard.parts import presentation
+from goqueue.dashboard.parts.errors import failure_words
+from goqueue.dashboard.polls import LIVE, PollAnswer, SharedPolls, is_poll
 
-__all__ = ["Renderer"]
+__all__ = ["PollMiddleware", "Renderer"]
 
 HTML = "text/html; charset=utf-8"
 
@@ -42,11 +42,11 @@ NAVIGATION = (
 
 
 class Renderer:
-    """Answers requests with pages. Everything that a template shows is text, unless it was made as markup."""
+    """Renderer of pages. Everything that a template shows is text, unless it was made as markup."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, asset: Callable[[str], str]) -> None:
+    def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
         self._settings = settings
-        self._sessions = sessions
+        self._signer = signer
         self._polls = SharedPolls()
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("goqueue.dashboard"),
@@ -56,7 +56,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
-        self._environment.filters |= {"failure_words": failure_words, "browser_name": browser_name}
+        self._environment.filters["failure_words"] = failure_words
         self._environment.globals |= {
             "asset": asset,
             "navigation": NAVIGATION,
@@ -97,15 +97,15 @@ class Renderer:
         return PollAnswer.of(text.encode(), self._polls.stand_in)
 
     def forget_polls(self) -> None:
-        """Something was changed."""
+        """Drop the answers to polls that were made before a change."""
         self._polls.forget()
 
     def _answer_html(self, request: falcon.Request, response: falcon.Response, answer: PollAnswer) -> None:
         session = request.context.session
         response.content_type = HTML
         # The forms are those of this session alone.
-        if not _is_known(request, response, f"{answer.tag}{self._sessions.tag(session)}"):
-            response.data = self._polls.body_for(answer, self._sessions.token(session))
+        if not _is_known(request, response, f"{answer.tag}{self._signer.tag(session)}"):
+            response.data = self._polls.body_for(answer, self._signer.token(session))
 
     def data(self, request: falcon.Request, response: falcon.Response, document: Any) -> None:
         """Answer with JSON that a chart is drawn from; 304 where it is known."""
@@ -126,7 +126,7 @@ class Renderer:
         page = self._environment.get_template("problem.html")
         session = getattr(request.context, "session", None)
         response.text = page.render(
-            csrf="" if session is None else self._sessions.token(session),
+            csrf="" if session is None else self._signer.token(session),
             path=request.path,
             query="",
             notice=None,
@@ -134,6 +134,30 @@ class Renderer:
             title=title,
             detail=detail,
         )
+
+
+class PollMiddleware:
+    """Falcon middleware that answers polls before their pages are asked, where the answer is known.
+
+    It stands behind the guard: whoever comes here has a session, and may look.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def process_resource(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _params: object
+    ) -> None:
+        """Answer a poll whose answer somebody else got just now."""
+        if is_dashboard(request.path) and self._renderer.answers_poll(request, response):
+            response.complete = True
+
+    def process_response(
+        self, request: falcon.Request, _response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """Forget what was before a change, so that nobody is shown it."""
+        if request.method == "POST" and is_dashboard(request.path):
+            self._renderer.forget_polls()
 
 
 def _has_slash_too_many(request: falcon.Request) -> bool:

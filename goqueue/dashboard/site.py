@@ -5,8 +5,9 @@ from __future__ import annotations
 from goqueue.api.app import App, GuardedSite
 from goqueue.api.context import Context
 from goqueue.api.problems import answer_pages_with
+from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
+from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.assets import Assets, AssetsResource
-from goqueue.dashboard.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.page import Site
 from goqueue.dashboard.pages.create import CreatePage
 from goqueue.dashboard.pages.failures import FailurePage, FailuresPage
@@ -29,16 +30,13 @@ from goqueue.dashboard.pages.operations import (
 )
 from goqueue.dashboard.pages.overview import OverviewData, OverviewPage, RootPage
 from goqueue.dashboard.pages.queue import QueueChart, QueuePage
-from goqueue.dashboard.pages.queues import QueuesPage
+from goqueue.dashboard.pages.queues import QueueReader, QueuesPage
 from goqueue.dashboard.pages.schedule_form import ScheduleForm
 from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
 from goqueue.dashboard.pages.sessions import EndSessionsAction, SessionsPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
-from goqueue.dashboard.poll_answers import PollAnswers
-from goqueue.dashboard.queue_reading import QueueReader
-from goqueue.dashboard.rendering import Renderer
-from goqueue.dashboard.sessions import Sessions
+from goqueue.dashboard.rendering import PollMiddleware, Renderer
 from goqueue.engine.worker_rows import WorkerCommand
 
 __all__ = ["DASHBOARD", "add_dashboard"]
@@ -48,10 +46,10 @@ def add_dashboard(app: App, context: Context) -> None:
     """Serve the dashboard at /dashboard of this application."""
     sessions = Sessions(context.settings, context.database)
     assets = Assets()
-    site = Site(context, Renderer(context.settings, sessions, assets.url), sessions)
+    site = Site(context, Renderer(context.settings, sessions.signer, assets.url), sessions)
     answer_pages_with(app, is_dashboard, site.renderer.problem)
     app.add_middleware(DashboardGuard(context.settings, sessions))
-    app.add_middleware(PollAnswers(site.renderer))
+    app.add_middleware(PollMiddleware(site.renderer))
     app.add_route("/dashboard/static/{name:path}", AssetsResource(assets))
     _add_pages(app, site)
 
@@ -68,13 +66,25 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/logout", LogoutAction(site))
     app.add_route("/dashboard/sessions", SessionsPage(site))
     app.add_route("/dashboard/sessions/end", EndSessionsAction(site))
+    app.add_route("/dashboard/create", CreatePage(site))
+    app.add_route("/dashboard/failures", FailuresPage(site))
+    app.add_route("/dashboard/failures/{fingerprint}", FailurePage(site))
+    app.add_route("/dashboard/schedules", SchedulesPage(site))
+    app.add_route("/dashboard/schedules-edit", ScheduleForm(site))
+    app.add_route("/dashboard/schedules/{name:path}", SchedulePage(site))
+    app.add_route("/dashboard/types", TypesPage(site))
+    app.add_route("/dashboard/types/{name:path}", TypePage(site))
+    queues = QueueReader(site)
+    app.add_route("/dashboard/queues", QueuesPage(site, queues))
+    app.add_route("/dashboard/queues/{name:path}", QueuePage(site, queues))
+    app.add_route("/dashboard/queue-chart.json", QueueChart(site, queues))
+    _add_job_pages(app, site)
+    _add_worker_pages(app, site)
+
+
+def _add_job_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/jobs", JobsPage(site))
     app.add_route("/dashboard/jobs/selected", SelectedJobsAction(site))
-    operation = "/dashboard/operations/{operation_id:job_id}"
-    app.add_route("/dashboard/operations", OperationsPage(site))
-    app.add_route("/dashboard/operations/new", NewOperationPage(site))
-    app.add_route(operation, OperationPage(site))
-    app.add_route(f"{operation}/abort", AbortAction(site))
     job = "/dashboard/jobs/{job_id:job_id}"
     app.add_route(job, JobPage(site))
     app.add_route(f"{job}/edit", EditPage(site))
@@ -83,20 +93,16 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route(f"{job}/clone", CloneAction(site))
     app.add_route(f"{job}/delete", DeleteAction(site))
     app.add_route(f"{job}/files/{{name}}", JobFile(site))
-    queues = QueueReader(site)
-    app.add_route("/dashboard/queues", QueuesPage(site, queues))
-    app.add_route("/dashboard/queues/{name:path}", QueuePage(site, queues))
-    app.add_route("/dashboard/queue-chart.json", QueueChart(site, queues))
-    app.add_route("/dashboard/failures", FailuresPage(site))
-    app.add_route("/dashboard/failures/{fingerprint}", FailurePage(site))
+    operation = "/dashboard/operations/{operation_id:job_id}"
+    app.add_route("/dashboard/operations", OperationsPage(site))
+    app.add_route("/dashboard/operations/new", NewOperationPage(site))
+    app.add_route(operation, OperationPage(site))
+    app.add_route(f"{operation}/abort", AbortAction(site))
+
+
+def _add_worker_pages(app: App, site: Site) -> None:
     worker = "/dashboard/workers/{worker_id:job_id}"
     app.add_route("/dashboard/workers", WorkersPage(site))
     app.add_route(f"{worker}/quiet", WorkerAction(site, WorkerCommand.QUIET))
     app.add_route(f"{worker}/resume", WorkerAction(site, None))
     app.add_route(f"{worker}/stop", WorkerAction(site, WorkerCommand.STOP))
-    app.add_route("/dashboard/create", CreatePage(site))
-    app.add_route("/dashboard/schedules", SchedulesPage(site))
-    app.add_route("/dashboard/schedules-edit", ScheduleForm(site))
-    app.add_route("/dashboard/schedules/{name:path}", SchedulePage(site))
-    app.add_route("/dashboard/types", TypesPage(site))
-    app.add_route("/dashboard/types/{name:path}", TypePage(site))

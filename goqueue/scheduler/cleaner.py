@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from goqueue.config.settings import Settings
-from goqueue.dashboard import session_rows as sessions
+from goqueue.dashboard.access import session_rows as sessions
 from goqueue.db.database import Connection, Database
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import unique_rows as unique_keys

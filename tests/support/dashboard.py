@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from falcon import testing
 
-from goqueue.dashboard.guard import FOLDER
+from goqueue.dashboard.access.guard import FOLDER
 
 _TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{128})"')
 

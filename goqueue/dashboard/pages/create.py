@@ -11,18 +11,18 @@ import falcon
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.json_reader import read_json
 from goqueue.api.security import client_of
-from goqueue.dashboard.create_form import (
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.forms.create import (
     SETTINGS,
     document_of,
     texts_of_document,
     wrong_beside,
 )
-from goqueue.dashboard.form_values import payload_of, texts_of
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.forms.fields import all_fields
+from goqueue.dashboard.forms.payload import payload_of, texts_of
+from goqueue.dashboard.forms.schema import form_of as form_of_schema
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.schema_form import all_fields
-from goqueue.dashboard.schema_form import form_of as form_of_schema
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import InvalidJobError, TypeNotFoundError
 
@@ -35,10 +35,10 @@ _NO_FORM = "this request says more than the form can: change it here"
 
 
 class CreatePage(Page):
-    """The type first; then its form."""
+    """Page that creates a job: the type first, then its form."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The form of a type, as its defaults fill it in; without a type, the choice of one."""
+        """Show the form of a type, as its defaults fill it in; without a type, the choice of one."""
         types = self._types()
         name = request.get_param("type") or (next(iter(types)) if len(types) == 1 else "")
         if not name:

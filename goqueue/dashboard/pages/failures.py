@@ -11,10 +11,9 @@ import falcon
 
 from goqueue.api.failures import FailuresQuery
 from goqueue.api.schemas import validate
-from goqueue.dashboard.page import Page
-from goqueue.dashboard.queue_form import Blanks
-from goqueue.dashboard.snapshots import one_moment
-from goqueue.dashboard.tracebacks import parsed
+from goqueue.dashboard.forms.queue import Blanks
+from goqueue.dashboard.page import Page, one_moment
+from goqueue.dashboard.parts.errors import parsed
 from goqueue.db.statements import current_time
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.walk_rows import walk
@@ -41,7 +40,7 @@ CHOICE = ("queue", "type", "since")
 
 @dataclass(frozen=True, slots=True)
 class WantedFailures:
-    """Which groups are shown.
+    """Choice of the groups that are shown.
 
     Attributes:
         filter: without `since`, where that is a span.
@@ -53,17 +52,17 @@ class WantedFailures:
     back: timedelta | None = None
 
     def at(self, now: datetime) -> FailureFilter:
-        """The filter at a moment."""
+        """Return the filter at a moment."""
         if self.back is None:
             return self.filter
         return FailureFilter(self.filter.queue, self.filter.type, now - self.back)
 
 
 class FailuresPage(Page):
-    """All groups of the jobs that are failed now."""
+    """Page of all groups of the jobs that are failed now."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page; what is wrong about its address is told beside the field."""
+        """Show the groups; what is wrong about the address is told beside the field."""
         said = {name: request.get_param(name) or "" for name in FIELDS}
         wanted, wrong = WantedFailures(FailureFilter(), "last_seen"), Blanks()
         try:
@@ -97,10 +96,10 @@ class FailuresPage(Page):
 
 
 class FailurePage(Page):
-    """One group."""
+    """Page of one group of failures."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
-        """What failed, where, and the newest of its jobs; of those alone that the list was asked for.
+        """Show what failed, where, and the newest of its jobs; of those alone that the list was asked for.
 
         Raises:
             InvalidJobError: something about the address is wrong.

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import falcon
 
-from goqueue.dashboard.evidence import Fact, facts_of
-from goqueue.dashboard.json_tree import literal, tree
+from goqueue.api.context import Context
+from goqueue.dashboard.charts.timeline import timeline
+from goqueue.dashboard.charts.timeline_words import OUTCOMES
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.pages.job_again import curl_of, python_of
-from goqueue.dashboard.pages.job_reading import LINKS_SHOWN, JobView, read
-from goqueue.dashboard.shared_polls import is_poll
-from goqueue.dashboard.timeline import timeline
-from goqueue.dashboard.tracebacks import headline
+from goqueue.dashboard.parts.errors import Headline, Traceback, headline, parsed
+from goqueue.dashboard.parts.evidence import Fact, facts_of
+from goqueue.dashboard.parts.json_tree import literal, tree
+from goqueue.dashboard.parts.recreate import curl_of, python_of, request_document
+from goqueue.dashboard.polls import is_poll
+from goqueue.db import bounded_reads
+from goqueue.db.database import Connection
+from goqueue.db.statements import current_time
+from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine import job_rows as job_store
+from goqueue.engine import report_rows as reports
+from goqueue.engine.dependency_rows import Link
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
 from goqueue.engine.edits import EditedVersion
 from goqueue.engine.json_diff import ABSENT
+from goqueue.engine.report_rows import LoggedLine
+from goqueue.insight import job_history_rows as job_history
 from goqueue.insight.explain import Explanation
-from goqueue.jobs import FINAL_STATUSES, JobStatus
+from goqueue.insight.explain import fact_rows as explanation
+from goqueue.insight.job_history_rows import JobHistory
+from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 from goqueue.observability.tracing.context import trace_id_of
 
-__all__ = ["JobPage"]
+__all__ = ["JobPage", "JobView", "read"]
+
+#: Of a job that was run more often, or that has more relatives or lines, the others are left out.
+ATTEMPTS_SHOWN = 50
+LINKS_SHOWN = 50
+LINES_SHOWN = 200
 
 #: A command or a program that is longer is not shown, and can be downloaded.
 AGAIN_MAX_CHARACTERS = 20_000
@@ -34,11 +52,62 @@ CHANGE_MAX_CHARACTERS = 300
 MAX_FENCE = 2**31 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """Attempt of a job, as it is looked at.
+
+    Attributes:
+        outcome: in words; None: it runs.
+        progress: how far it said that it has come, 0 to 1; with its message, and when it said so.
+        has_more_lines: its log has more lines before these.
+    """
+
+    number: int
+    fence: int
+    outcome: str | None
+    tone: str
+    worker_id: int | None
+    started_at: datetime | None
+    progress: float | None
+    message: str | None
+    said_at: datetime | None
+    lines: list[LoggedLine]
+    has_more_lines: bool
+    finished_at: datetime | None = None
+    run_seconds: float | None = None
+    error: Headline | None = None
+    traceback: Traceback | None = None
+    traceback_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """Job with everything about it but its versions.
+
+    Attributes:
+        now: PostgreSQL's time.
+        attempt: the attempt that is looked at; None: there is none.
+        workers: of those that are remembered, host and process.
+        explanation: why it does not run; None: it has ended.
+        parents: all of them.
+        children: one more than is shown, where there are more.
+    """
+
+    job: Job
+    now: datetime
+    history: JobHistory
+    parents: list[Link]
+    children: list[Link]
+    attempt: AttemptView | None
+    workers: dict[int, str]
+    explanation: Explanation | None = None
+
+
 class JobPage(Page):
-    """Everything about one job."""
+    """Page of everything about one job."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The page; `attempt` is the fence of the attempt to look at."""
+        """Show a job; `attempt` is the fence of the attempt to look at."""
         view = read(self._context, job_id, _fence_of(request))
         values = _values(view)
         explanation = view.explanation
@@ -51,7 +120,8 @@ class JobPage(Page):
 
     def _below(self, request: falcon.Request, view: JobView) -> dict[str, Any]:
         context = self._context
-        curl, python = curl_of(context, request, view), python_of(context, request, view)
+        document = request_document(context, view.job, view.parents, view.now)
+        curl, python = curl_of(context, request, document), python_of(context, request, document)
         versions = []
         if view.history.edits:
             versions = [_version(version) for version in reversed(context.versions(view.job.id))]
@@ -60,6 +130,101 @@ class JobPage(Page):
             "python": python if len(python) <= AGAIN_MAX_CHARACTERS else None,
             "versions": versions,
         }
+
+
+def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
+    """Read a job, and of its attempts the one with this fence, or else the latest.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+    """
+    with context.database.transaction() as connection:
+        # An attempt that ends between two questions would be told twice: as what runs, and as what ended.
+        bounded_reads.begin(connection)
+        job = job_store.get(connection, job_id)
+        history = job_history.history_of(connection, job_id, limit=ATTEMPTS_SHOWN)
+        parents = dependency_lists.parents_of(connection, job_id)
+        children = (
+            dependency_lists.children_of(connection, job_id, limit=LINKS_SHOWN + 1)
+            if job.has_dependants
+            else []
+        )
+        attempt = _attempt(connection, job, history, fence)
+        why = _explanation(context, connection, job)
+        ids = {job.worker_id, *(one.worker_id for one in history.attempts)}
+        workers = job_history.worker_names(connection, [one for one in ids if one is not None])
+        now = current_time(connection)
+        return JobView(job, now, history, parents, children, attempt, workers, why)
+
+
+def _explanation(context: Context, connection: Connection, job: Job) -> Explanation | None:
+    if job.status in FINAL_STATUSES:
+        return None
+    settings = context.settings
+    return explanation.explain_here(
+        connection, job.id, lease_seconds=settings.lease_seconds, max_deaths=settings.max_deaths
+    )
+
+
+def _attempt(connection: Connection, job: Job, history: JobHistory, fence: int | None) -> AttemptView | None:
+    """The attempt with this fence; where there is none, the one that runs, or the last that has ended."""
+    wanted = None if fence is None else _ended(connection, job, fence)
+    if wanted is not None:
+        return wanted
+    last = history.attempts[-1].fence if history.attempts else 0
+    if job.status is JobStatus.RUNNING and job.fence > last:
+        return _running(connection, job)
+    return _ended(connection, job, last) if last else None
+
+
+def _running(connection: Connection, job: Job) -> AttemptView:
+    said = reports.progress_of(connection, job.id)
+    said = said if said and said.fence == job.fence else None
+    lines = _lines(connection, job.id, job.fence)
+    return AttemptView(
+        number=job.attempts,
+        fence=job.fence,
+        outcome=None,
+        tone="info",
+        worker_id=job.worker_id,
+        started_at=job.started_at,
+        progress=said.progress if said else None,
+        message=said.message if said else None,
+        said_at=said.updated_at if said else None,
+        lines=lines[-LINES_SHOWN:],
+        has_more_lines=len(lines) > LINES_SHOWN,
+    )
+
+
+def _ended(connection: Connection, job: Job, fence: int) -> AttemptView | None:
+    attempt = job_history.attempt_of(connection, job.id, fence)
+    if attempt is None:
+        return None
+    said = reports.progress_of(connection, job.id) if fence == job.fence else None
+    lines = _lines(connection, job.id, fence)
+    outcome, tone = OUTCOMES.get(attempt.outcome, (attempt.outcome, "quiet"))
+    return AttemptView(
+        number=attempt.attempt,
+        fence=fence,
+        outcome=outcome,
+        tone=tone,
+        worker_id=attempt.worker_id,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        run_seconds=attempt.run_seconds,
+        progress=attempt.progress,
+        message=said.message if said else None,
+        said_at=said.updated_at if said else None,
+        error=headline(attempt.error) if attempt.error else None,
+        traceback=parsed(attempt.traceback) if attempt.traceback else None,
+        traceback_text=attempt.traceback,
+        lines=lines[-LINES_SHOWN:],
+        has_more_lines=len(lines) > LINES_SHOWN,
+    )
+
+
+def _lines(connection: Connection, job_id: int, fence: int) -> list[LoggedLine]:
+    return reports.last_lines_of(connection, job_id, fence=fence, limit=LINES_SHOWN + 1)
 
 
 def _values(view: JobView) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from goqueue.api.job_requests import JobRequests
 from goqueue.api.json_reader import read_json
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.pages.job_again import request_document
-from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.dashboard.pages.job import read
+from goqueue.dashboard.parts.json_tree import pretty
+from goqueue.dashboard.parts.recreate import request_document
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
@@ -36,7 +37,7 @@ MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 
 def place_of(job_id: int) -> str:
-    """The page of a job."""
+    """Return the address of the page of a job."""
     return f"{FOLDER}/jobs/{job_id}"
 
 
@@ -49,7 +50,7 @@ class _Action(Page):
 
 
 class CancelAction(_Action):
-    """Stopping it."""
+    """Action that stops a job."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
@@ -62,7 +63,7 @@ class CancelAction(_Action):
 
 
 class RetryAction(_Action):
-    """Running it again as it is."""
+    """Action that runs a job again as it is."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue a failed or cancelled job again."""
@@ -71,12 +72,13 @@ class RetryAction(_Action):
 
 
 class CloneAction(_Action):
-    """Another one like it."""
+    """Action that creates another job like one."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Create a job like it, on the way that the REST API creates jobs."""
         context = self._context
-        document = request_document(context, read(context, job_id))
+        view = read(context, job_id)
+        document = request_document(context, view.job, view.parents, view.now)
         (node,) = JobRequests(context).one(document, client=client_of(request))
         created = context.creator.create(node.job)
         new_id = created.job.id
@@ -87,7 +89,7 @@ class CloneAction(_Action):
 
 
 class DeleteAction(_Action):
-    """Forgetting it."""
+    """Action that deletes a finished job."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Delete a finished job with everything that is kept of it."""
@@ -104,10 +106,10 @@ class DeleteAction(_Action):
 
 
 class EditPage(_Action):
-    """Another payload, priority or start: of a job that waits, or of one that is to run again."""
+    """Page that edits a job that waits, or one that is to run again."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """The form.
+        """Show the form of the edit.
 
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
@@ -125,7 +127,7 @@ class EditPage(_Action):
         self._show(request, response, job, form, {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """Edit it; one that failed or was cancelled runs again. What is wrong is told beside its field."""
+        """Edit the job; one that failed or was cancelled runs again. Problems stand beside their fields."""
         form, job = form_of(request), self._editable(job_id)
         try:
             wanted = self._changes(job, form)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import falcon
 
 from goqueue.api.reports import LOG_PAGE_MAX_LINES
 from goqueue.dashboard.page import Page
-from goqueue.dashboard.pages.job_again import curl_of, python_of
-from goqueue.dashboard.pages.job_reading import pretty, read
+from goqueue.dashboard.pages.job import read
+from goqueue.dashboard.parts.json_tree import pretty
+from goqueue.dashboard.parts.recreate import curl_of, python_of, request_document
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
 
@@ -19,10 +21,10 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class JobFile(Page):
-    """One file of a job."""
+    """Files of a job, each by its name."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int, name: str) -> None:
-        """The file.
+        """Answer with one file of a job.
 
         Raises:
             falcon.HTTPNotFound: a job has no such file.
@@ -58,7 +60,11 @@ class JobFile(Page):
         return "".join(f"{line.logged_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.text}\n" for line in lines)
 
     def _curl(self, request: falcon.Request, job_id: int) -> str:
-        return curl_of(self._context, request, read(self._context, job_id)) + "\n"
+        return curl_of(self._context, request, self._document(job_id)) + "\n"
 
     def _python(self, request: falcon.Request, job_id: int) -> str:
-        return python_of(self._context, request, read(self._context, job_id)) + "\n"
+        return python_of(self._context, request, self._document(job_id)) + "\n"
+
+    def _document(self, job_id: int) -> dict[str, Any]:
+        view = read(self._context, job_id)
+        return request_document(self._context, view.job, view.parents, view.now)

@@ -11,8 +11,8 @@ import falcon
 from goqueue.api.app import JobIdConverter
 from goqueue.api.reading import Reading
 from goqueue.bulk.actions import BulkAction
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.job_query import (
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.forms.job_query import (
     FIELDS,
     JobQuery,
     address,
@@ -48,7 +48,7 @@ BOX = "job-"
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page of a list.
+    """Page of a list of jobs.
 
     Attributes:
         older, newer: where the pages beside it begin, as parameters of their addresses; None: there is none.
@@ -64,7 +64,7 @@ class Listing:
 
 
 class JobsPage(Page):
-    """The list."""
+    """Page with the list of jobs."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -72,7 +72,7 @@ class JobsPage(Page):
         self._counts = Reading(self._count, max_age_seconds=1.0)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page, or, after something was said in the search field, the way to it."""
+        """Show the list, or, after something was said in the search field, lead to what was found."""
         problems: dict[str, str] = {}
         query, text = JobQuery(), request.get_param("q")
         try:
@@ -152,10 +152,10 @@ class JobsPage(Page):
 
 
 class SelectedJobsAction(Page):
-    """What is done to the jobs that were chosen in the list."""
+    """Action on the jobs that were chosen in the list."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Do it at once, and go back to the list; what was in no state for it stays as it is.
+        """Act on the jobs at once, and go back to the list; what is in no state for it stays as it is.
 
         Raises:
             falcon.HTTPBadRequest: the form says no action, or a priority that there is not.

@@ -3,25 +3,66 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections import OrderedDict, deque
 
 import falcon
 import structlog
 
 from goqueue.api.security import KeyRing
-from goqueue.dashboard.guard import FOLDER, form_of, is_dashboard, set_session
+from goqueue.dashboard.access.guard import FOLDER, form_of, is_dashboard, set_session
+from goqueue.dashboard.access.signing import Session
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.sign_in_attempts import SignInAttempts
 
-__all__ = ["LoginPage", "LogoutAction"]
+__all__ = ["ATTEMPTS_MAX", "LoginPage", "LogoutAction"]
 
 log = structlog.get_logger(__name__)
 
 WRONG = "This service does not know that key."
 
+#: An address may fail so often in so many seconds, with each process of the API.
+ATTEMPTS_MAX = 10
+ATTEMPTS_SECONDS = 60.0
+
+#: Of so many addresses the failures are remembered, those that failed last.
+ADDRESSES_MAX = 10_000
+
+
+class SignInAttempts:
+    """Failed attempts to sign in, by address, over a sliding minute. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait_seconds(self, address: str) -> float:
+        """Return how long this address has to wait for its next attempt; 0.0: it need not."""
+        now = time.monotonic()
+        with self._lock:
+            failed = self._failed.get(address)
+            if failed is None or len(failed) < ATTEMPTS_MAX:
+                return 0.0
+            return max(0.0, failed[0] + ATTEMPTS_SECONDS - now)
+
+    def note_failure(self, address: str) -> None:
+        """Count an attempt of this address that failed now."""
+        with self._lock:
+            failed = self._failed.setdefault(address, deque(maxlen=ATTEMPTS_MAX))
+            failed.append(time.monotonic())
+            self._failed.move_to_end(address)
+            while len(self._failed) > ADDRESSES_MAX:
+                self._failed.popitem(last=False)
+
+    def forget(self, address: str) -> None:
+        """Drop the failures of an address that showed a key."""
+        with self._lock:
+            self._failed.pop(address, None)
+
 
 class LoginPage(Page):
-    """The login, where API keys are configured."""
+    """Page of the login, where API keys are configured."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -29,7 +70,7 @@ class LoginPage(Page):
         self._attempts = SignInAttempts()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The form."""
+        """Show the form of the login."""
         self._show(request, response, _place_of(request.get_param("next")))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -53,7 +94,7 @@ class LoginPage(Page):
         sessions = self._site.sessions
         session = sessions.sign_in(key.hash, address=address, user_agent=request.user_agent)
         log.info("signed_in", address=address, key=key.label)
-        set_session(request, response, sessions, session)
+        set_session(request, response, sessions.signer, session)
         response.status = falcon.HTTP_303
         response.location = place
 
@@ -74,7 +115,7 @@ class LoginPage(Page):
 
 
 class LogoutAction(Page):
-    """The way out."""
+    """Action that ends the session of the browser."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End the session; the browser gets one that knows no key."""
@@ -82,7 +123,7 @@ class LogoutAction(Page):
         sessions.sign_out(request.context.session)
         log.info("signed_out", address=request.remote_addr)
         go_to(request, response, f"{FOLDER}/login", "You are logged out.")
-        set_session(request, response, sessions, sessions.begin())
+        set_session(request, response, sessions.signer, Session.begin())
 
 
 def _place_of(wanted: str | None) -> str:

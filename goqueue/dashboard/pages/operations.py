@@ -12,11 +12,10 @@ from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import STATUSES, BulkAction, BulkState, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.job_query import FIELDS, address, filter_parameters, in_words, query_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.forms.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page
-from goqueue.dashboard.snapshots import one_moment
+from goqueue.dashboard.page import Page, one_moment
 from goqueue.db.database import Connection
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.errors import InvalidJobError
@@ -63,24 +62,24 @@ class _OperationForm(Page):
             problems = error.fields | problems
         if problems:
             response.status = falcon.HTTP_400
-        self._renderer.page(
-            request,
-            response,
-            "operation_new.html",
-            action=action,
-            actions=list(BulkAction),
-            statuses=STATUSES[action],
-            wanted=wanted,
-            said={name: said.get(name, "") for name in SETTINGS},
-            fields=filter_parameters(wanted),
-            words=[word for word in in_words(wanted) if word[0] != "status"],
-            preview=preview,
-            whole_status=replace(wanted, status=None) == JobFilter(),
-            jobs=self._rows(preview),
-            list_place=address(wanted),
-            problems=problems,
-            priorities=PRIORITY_RANGE,
-        )
+        values = self._values(action, wanted, preview)
+        shown = {name: said.get(name, "") for name in SETTINGS}
+        self._renderer.page(request, response, "operation_new.html", **values, said=shown, problems=problems)
+
+    def _values(self, action: BulkAction, wanted: JobFilter, preview: bulk.Preview | None) -> dict[str, Any]:
+        return {
+            "action": action,
+            "actions": list(BulkAction),
+            "statuses": STATUSES[action],
+            "wanted": wanted,
+            "fields": filter_parameters(wanted),
+            "words": [word for word in in_words(wanted) if word[0] != "status"],
+            "preview": preview,
+            "whole_status": replace(wanted, status=None) == JobFilter(),
+            "jobs": self._rows(preview),
+            "list_place": address(wanted),
+            "priorities": PRIORITY_RANGE,
+        }
 
     def _rows(self, preview: bulk.Preview | None) -> list[job_summaries.JobSummary]:
         if preview is None:
@@ -90,10 +89,10 @@ class _OperationForm(Page):
 
 
 class NewOperationPage(_OperationForm):
-    """What an operation would be done to."""
+    """Page with what an operation would be done to."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """A dry run, and the form that begins it.
+        """Show a dry run, and the form that begins the operation.
 
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
@@ -105,10 +104,10 @@ class NewOperationPage(_OperationForm):
 
 
 class OperationsPage(_OperationForm):
-    """All of them."""
+    """Page with all operations over many jobs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The newest, page by page."""
+        """List the operations, the newest first, page by page."""
         before = request.get_param_as_int("before", min_value=1, max_value=MAX_JOB_ID)
         with self._context.read_database.autocommit() as connection:
             operations = bulk_store.list_newest(connection, limit=PAGE_OPERATIONS + 1, before_id=before)
@@ -124,7 +123,7 @@ class OperationsPage(_OperationForm):
         )
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Begin one, and watch it. What is wrong is told in the form."""
+        """Begin an operation, and watch it. What is wrong is told in the form."""
         said = form_of(request)
         try:
             # Only the form of a dry run says so, which shows how many there are.
@@ -138,7 +137,7 @@ class OperationsPage(_OperationForm):
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """The first jobs of an operation.
+    """First jobs of an operation, which show whether the others would run.
 
     Attributes:
         wanted: how many there are to be; fewer than were asked for where there are no more jobs.
@@ -153,10 +152,10 @@ class Canaries:
 
 
 class OperationPage(Page):
-    """One of them."""
+    """Page of one operation over many jobs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
-        """How far it has come."""
+        """Show how far the operation has come."""
         with one_moment(self._context.database) as connection:
             operation = bulk_store.get(connection, operation_id)
             canaries = self._canaries(connection, operation) if operation.canary else None
@@ -183,10 +182,10 @@ class OperationPage(Page):
 
 
 class AbortAction(Page):
-    """Stopping one."""
+    """Action that aborts an operation over many jobs."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
-        """Stop it for good."""
+        """Stop the operation for good."""
         operation = bulk.abort(self._context.database, operation_id)
         said = f"Operation {operation_id} is aborted: {operation.done:,} jobs were taken before."
         go_to(request, response, f"{PLACE}/{operation_id}", said)

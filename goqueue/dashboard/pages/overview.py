@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast, get_args
 
 import falcon
 
 from goqueue.api.monitoring import Warnings
-from goqueue.dashboard import history as history_reading
-from goqueue.dashboard.history import ChartName, History, ended_per_second
-from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.shared_polls import is_poll
-from goqueue.dashboard.snapshots import one_moment
+from goqueue.dashboard.charts.history import chart, chart_of, ended_per_second, history_of, range_of
+from goqueue.dashboard.page import Page, Site, one_moment
+from goqueue.dashboard.polls import is_poll
 from goqueue.db.statements import current_time
-from goqueue.insight import (
-    failure_group_rows as failure_groups,
-)
-from goqueue.insight import (
-    overview_rows as overview,
-)
-from goqueue.insight import (
-    rollup_rows as rollups,
-)
+from goqueue.insight import failure_group_rows as failure_groups
+from goqueue.insight import overview_rows as overview
+from goqueue.insight import rollup_rows as rollups
 from goqueue.insight.failure_group_rows import ShownGroup
 from goqueue.insight.failure_rows import FailureFilter
 from goqueue.insight.forecast import Course, Forecast, forecast
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
-from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.insight.ranges import RANGES
 from goqueue.insight.rollup_rows import Scope, Step
 
 __all__ = ["OverviewData", "OverviewPage", "RootPage"]
@@ -51,7 +42,7 @@ COUNTED_WITHIN = timedelta(seconds=60)
 
 
 class RootPage:
-    """The bare address of the service."""
+    """Resource of the bare address of the service."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
         """Go to the dashboard."""
@@ -60,7 +51,7 @@ class RootPage:
 
 @dataclass(frozen=True, slots=True)
 class OverviewQueue:
-    """A queue, with what becomes of it."""
+    """Queue of the overview, with its forecast."""
 
     glance: QueueGlance
     ends_per_second: float
@@ -70,7 +61,7 @@ class OverviewQueue:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What is shown to everybody alike.
+    """Present of the service, as it is shown to everybody alike.
 
     Attributes:
         is_counted: a roller counts, so a scheduler runs.
@@ -88,36 +79,21 @@ class Now:
 
     @property
     def oldest_at(self) -> datetime | None:
-        """Since when the oldest of them could."""
+        """Moment since which the oldest of them could start."""
         moments = [queue.glance.oldest_at for queue in self.queues if queue.glance.oldest_at]
         return min(moments, default=None)
 
 
-class _OverviewResource(Page):
-    """What the page and its charts have in common."""
-
-    def _history(self, wanted: TimeRange) -> History:
-        return self._site.shared.get(
-            ("history", wanted.name),
-            lambda: self._read(wanted),
-            good_for_seconds=history_reading.good_for_seconds(wanted),
-        )
-
-    def _read(self, wanted: TimeRange) -> History:
-        with self._context.read_database.autocommit() as connection:
-            return history_reading.read(connection, Scope.SERVICE, "", wanted)
-
-
-class OverviewPage(_OverviewResource):
-    """The page."""
+class OverviewPage(Page):
+    """Page of the service at a glance."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._warnings = Warnings(self._context.settings, self._context.database)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page."""
-        wanted = _range_of(request)
+        """Show the service at a glance."""
+        wanted = range_of(request)
         now = self._site.shared.get("overview", self._read_now)
         self._renderer.page(
             request,
@@ -127,7 +103,7 @@ class OverviewPage(_OverviewResource):
             service=now.service,
             range=wanted,
             ranges=RANGES.values(),
-            history=self._history(wanted),
+            history=history_of(self._site, Scope.SERVICE, "", wanted),
             is_poll=is_poll(request),
             warnings=self._warnings.known().get("warnings", []),
             counted_up_to=COUNTED_UP_TO,
@@ -152,28 +128,18 @@ class OverviewPage(_OverviewResource):
         return Now(service, queues, groups, up_to is not None and now - up_to < COUNTED_WITHIN)
 
 
-class OverviewData(_OverviewResource):
-    """What the charts are drawn from."""
+class OverviewData(Page):
+    """Documents that the charts of the overview are drawn from."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """One chart's document."""
-        name = request.get_param("chart", default="throughput")
-        if name not in get_args(ChartName):
-            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
-        wanted = _range_of(request)
+        """Answer with the document of one chart."""
+        name, wanted = chart_of(request), range_of(request)
         document = self._site.shared.get(
             ("chart", name, wanted.name),
-            lambda: history_reading.chart(self._history(wanted), cast("ChartName", name)),
+            lambda: chart(history_of(self._site, Scope.SERVICE, "", wanted), name),
             good_for_seconds=CHART_GOOD_FOR_SECONDS,
         )
         self._renderer.data(request, response, document)
-
-
-def _range_of(request: falcon.Request) -> TimeRange:
-    name = request.get_param("range", default=DEFAULT_RANGE)
-    if name not in RANGES:
-        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
-    return RANGES[name]
 
 
 def _view(glance: QueueGlance, steps: list[Step], up_to: datetime) -> OverviewQueue:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast, get_args
+from typing import Any
 from urllib.parse import quote
 
 import falcon
 import orjson
 
 from goqueue.api.schemas import validate
-from goqueue.dashboard import history
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.history import ChartName
-from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.pages.queues import PAUSES
-from goqueue.dashboard.queue_form import (
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.charts.history import chart, chart_of, history_of, range_of
+from goqueue.dashboard.forms.queue import (
     FIELDS,
     Blanks,
     changes_of,
@@ -28,15 +24,18 @@ from goqueue.dashboard.queue_form import (
     whole_number_of,
     wrong_by_field,
 )
-from goqueue.dashboard.queue_reading import QueueReader, QueueView
-from goqueue.dashboard.shared_polls import is_poll
+from goqueue.dashboard.notices import go_to
+from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.pages.queues import PAUSES, QueueReader, QueueView
+from goqueue.dashboard.polls import is_poll
 from goqueue.db.database import Connection
 from goqueue.errors import InvalidJobError
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.insight.explain.blocked_key_rows import BlockedKey
 from goqueue.insight.overview_rows import COUNTED_UP_TO
-from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange
+from goqueue.insight.ranges import RANGES
+from goqueue.insight.rollup_rows import Scope
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
 from goqueue.limits.rules import KEYLESS
@@ -58,7 +57,7 @@ Wrong = dict[str, Blanks]
 
 
 class QueuePage(Page):
-    """A queue, by its name, which may hold anything that can be printed."""
+    """Page of a queue, by its name, which may hold anything that can be printed."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
@@ -73,11 +72,11 @@ class QueuePage(Page):
         }
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The page."""
+        """Show the page of a queue."""
         self._show(request, response, name, {}, {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Change it; what is wrong is told beside its field."""
+        """Change the queue; what is wrong is told beside its field."""
         form = form_of(request)
         action = form.get("action", "")
         if action not in self._actions:
@@ -153,10 +152,10 @@ class QueuePage(Page):
     def _below(
         self, request: falcon.Request, view: QueueView, form: Mapping[str, str], wrong: Wrong
     ) -> dict[str, Any]:
-        name, wanted, shown = view.name, _range_of(request), texts_of(view.standing.limits)
+        name, wanted, shown = view.name, range_of(request), texts_of(view.standing.limits)
         with self._context.database.autocommit() as connection:
             keys = list(queue_settings.key_limits(connection, name).items())
-        points = self._reader.history(name, wanted).points
+        points = history_of(self._site, Scope.QUEUE, name, wanted).points
         is_typed = bool(wrong.get("settings"))
         return {
             "ranges": RANGES.values(),
@@ -191,25 +190,23 @@ class QueuePage(Page):
 
 
 class QueueChart(Page):
-    """The figures of a chart: of a queue, over a range."""
+    """Figures of a chart of a queue, over a range."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
         self._reader = reader
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """As JSON."""
+        """Answer with the document of a chart, as JSON."""
         name = request.get_param("queue", default="")
         self._reader.expect(name)
-        chart = request.get_param("chart", default="throughput")
-        if chart not in get_args(ChartName):
-            raise falcon.HTTPInvalidParam(f"expected one of {', '.join(get_args(ChartName))}", "chart")
-        found = history.chart(self._reader.history(name, _range_of(request)), cast("ChartName", chart))
+        chart_name, wanted = chart_of(request), range_of(request)
+        found = chart(history_of(self._site, Scope.QUEUE, name, wanted), chart_name)
         self._renderer.data(request, response, found)
 
 
 def place_of(name: str) -> str:
-    """The page of a queue."""
+    """Return the address of the page of a queue."""
     return f"{PLACE}/{quote(name)}"
 
 
@@ -221,13 +218,6 @@ def _blocked(connection: Connection, view: QueueView) -> tuple[list[BlockedKey],
         connection, view.name, after=KEYLESS, limit=BLOCKED_SHOWN, keys_max=BLOCKED_AMONG
     )
     return found, last is not None
-
-
-def _range_of(request: falcon.Request) -> TimeRange:
-    name = request.get_param("range", default=DEFAULT_RANGE)
-    if name not in RANGES:
-        raise falcon.HTTPInvalidParam(f"expected one of {', '.join(RANGES)}", "range")
-    return RANGES[name]
 
 
 def _shown(form: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_docum
 from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.schedules import place_of
@@ -49,10 +49,10 @@ _NEW = {"timezone": "UTC", "overlap": "queue", "catch_up": "once", "payload": "{
 
 
 class ScheduleForm(Page):
-    """The form of a new schedule, or, with a name, of one that there is."""
+    """Page with the form of a new schedule, or, with a name, of one that there is."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The form.
+        """Show the form of a schedule.
 
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
@@ -74,7 +74,7 @@ class ScheduleForm(Page):
         self._show(request, response, name, self._texts(schedule), {})
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Create it, or define it anew."""
+        """Create the schedule, or define it anew."""
         form = form_of(request)
         old_name = form.get("old_name") or None
         try:

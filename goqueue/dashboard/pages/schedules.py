@@ -13,11 +13,11 @@ import falcon
 from goqueue.api.schedule_models import PauseSchedule
 from goqueue.api.schemas import QueryMoment, validate
 from goqueue.config.bounds import read_stored_json
-from goqueue.dashboard.guard import FOLDER, form_of
-from goqueue.dashboard.json_tree import tree
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.charts.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
+from goqueue.dashboard.parts.json_tree import tree
 from goqueue.errors import InvalidJobError
 from goqueue.limits.flow_settings import FlowSettings
 from goqueue.schedules import schedule_rows as schedule_store
@@ -44,7 +44,7 @@ _INSTANT = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class NextFire:
-    """A tick that is to come.
+    """Tick of a schedule that is to come.
 
     Attributes:
         at: when it is decided; of one that does not fire, its nominal time.
@@ -60,7 +60,7 @@ class NextFire:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleView:
-    """A schedule as a page tells it."""
+    """Schedule as a page shows it."""
 
     schedule: Schedule
     words: str
@@ -84,7 +84,7 @@ class _Upcoming:
         self._known: dict[int, tuple[Any, tuple[NextFire, ...]]] = {}
 
     def of(self, schedule: Schedule, now: datetime, limit: int) -> tuple[NextFire, ...]:
-        """The next fires; of a paused schedule, those that would come if it went on now."""
+        """Return the next fires; of a paused schedule, those that would come if it went on now."""
         minute = now.replace(second=0, microsecond=0)
         after = minute if schedule.next_at is None else schedule.next_at - _INSTANT
         key = (schedule.updated_at, after, limit)
@@ -98,14 +98,14 @@ class _Upcoming:
 
 
 class SchedulesPage(Page):
-    """All schedules."""
+    """Page with the list of schedules."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._upcoming = _Upcoming()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page, by name."""
+        """Show the schedules, by name, page by page."""
         query = validate(_SchedulesQuery, request.params, whole="query")
         with self._context.database.autocommit() as connection:
             found = schedule_store.page(
@@ -130,18 +130,18 @@ class SchedulesPage(Page):
 
 
 class SchedulePage(Page):
-    """One schedule. Its name is the rest of the address: names from elsewhere may hold anything."""
+    """Page of one schedule. Its name is the rest of the address: names from elsewhere may hold anything."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._upcoming = _Upcoming()
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """The page."""
+        """Show the page of a schedule."""
         self._show(request, response, name, wrong={}, typed={})
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Pause, resume, run or delete it."""
+        """Pause, resume, run or delete the schedule."""
         form = form_of(request)
         actions: dict[str, Callable[[str], tuple[str, str]]] = {
             "pause": lambda name: self._pause(name, form),
@@ -216,7 +216,7 @@ class SchedulePage(Page):
 
 
 def place_of(name: str) -> str:
-    """The page of a schedule."""
+    """Return the address of the page of a schedule."""
     return f"{PLACE}/{quote(name, safe='')}"
 
 

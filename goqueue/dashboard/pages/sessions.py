@@ -8,10 +8,10 @@ import falcon
 import structlog
 
 from goqueue.api.security import KeyRing
-from goqueue.dashboard.guard import FOLDER, form_of
+from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.access.session_rows import SignedIn
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.session_rows import SignedIn
 
 __all__ = ["EndSessionsAction", "SessionsPage"]
 
@@ -24,14 +24,14 @@ SESSIONS_SHOWN = 100
 
 
 class SessionsPage(Page):
-    """The sessions that know a key of the service."""
+    """Page with the sessions that know a key of the service."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._keys = KeyRing(site.context.settings.api_keys)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page."""
+        """Show the sessions that know a key."""
         found = self._site.sessions.signed_in(SESSIONS_SHOWN + 1)
         self._renderer.page(
             request,
@@ -49,10 +49,10 @@ class SessionsPage(Page):
 
 
 class EndSessionsAction(Page):
-    """Ends one session, or all but the one that asks."""
+    """Action that ends one session, or all but the one that asks."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """End them, and go back to the page."""
+        """End the chosen sessions, and go back to the page."""
         sessions = self._site.sessions
         chosen = form_of(request).get("session", "")
         wanted = [

@@ -8,10 +8,9 @@ from itertools import groupby
 
 import falcon
 
-from goqueue.dashboard.guard import FOLDER
+from goqueue.dashboard.access.guard import FOLDER
 from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page, Site
-from goqueue.dashboard.snapshots import one_moment
+from goqueue.dashboard.page import Page, Site, one_moment
 from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import Worker, WorkerCommand, WorkerState
 from goqueue.insight import worker_listing_rows as worker_lists
@@ -31,55 +30,55 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One worker process with what it runs."""
+    """Worker process with what it runs."""
 
     worker: Worker
     work: WorkAtHand
 
     @property
     def free(self) -> int:
-        """Threads without a job."""
+        """Number of threads without a job."""
         return max(0, self.worker.threads - self.work.held)
 
     @property
     def more(self) -> int:
-        """Threads whose jobs are not shown."""
+        """Number of threads whose jobs are not shown."""
         return min(self.work.held, self.worker.threads) - len(self.work.jobs)
 
     @property
     def ahead(self) -> int:
-        """Jobs that it claimed and that wait for a thread."""
+        """Number of jobs that it claimed and that wait for a thread."""
         return max(0, self.work.held - self.worker.threads)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The processes of one host."""
+    """Host with its worker processes."""
 
     name: str
     processes: Sequence[Process]
 
     @property
     def threads(self) -> int:
-        """All of them."""
+        """Number of threads of its processes."""
         return sum(process.worker.threads for process in self.processes)
 
     @property
     def busy(self) -> int:
-        """Those that have a job."""
+        """Number of threads that have a job."""
         return sum(process.worker.threads - process.free for process in self.processes)
 
     @property
     def memory_bytes(self) -> int:
-        """What its processes have for themselves."""
+        """Memory that its processes have for themselves."""
         return sum(process.worker.memory_bytes or 0 for process in self.processes)
 
 
 class WorkersPage(Page):
-    """Hosts, their processes, and what each runs."""
+    """Page with hosts, their processes, and what each runs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """The page."""
+        """Show hosts, their processes, and what each runs."""
         lease_seconds = self._context.settings.lease_seconds
         with one_moment(self._context.database) as connection:
             present = worker_lists.present(connection, lease_seconds=lease_seconds)
@@ -103,14 +102,14 @@ class WorkersPage(Page):
 
 
 class WorkerAction(Page):
-    """Telling a worker what to do. None: to take jobs again."""
+    """Action that gives a worker a command; None lets it take jobs again."""
 
     def __init__(self, site: Site, command: WorkerCommand | None) -> None:
         super().__init__(site)
         self._command = command
 
     def on_post(self, request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
-        """Note it, and go back to the page."""
+        """Note the command, and go back to the page."""
         context = self._context
         worker = tell_worker(context.database, context.settings, worker_id, self._command)
         name = f"Process {worker.pid} on {worker.hostname} (worker {worker.id})"

@@ -1,0 +1,1 @@
+"""Who may look and who may change: sessions, and the guard before every page."""

@@ -1,0 +1,1 @@
+"""What pages draw: figures in, positions out."""

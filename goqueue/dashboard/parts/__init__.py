@@ -1,0 +1,1 @@
+"""The parts of pages: values as text or as trees that templates show."""
