@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, Seconds, as_json
-from goqueue.api.schemas import validate
+from goqueue.engine.options.request_models import validate
 from goqueue.insight.autoscale import (
     ASSUMED_RUN_SECONDS,
     DEFAULT_SLO_WAIT_SECONDS,

@@ -12,19 +12,19 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.cursors import link_next
 from goqueue.api.documents import Document, JobDocument, as_json, job_document
-from goqueue.api.schemas import ErrorSearch, Moment, Name, PayloadSearch, Request, Status, Tag, validate
+from goqueue.api.schemas import ErrorSearch, PayloadSearch, Status
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
 from goqueue.bulk.operations import Preview
 from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.request_models import JobId, Moment, Name, Priority, Request, Tag, validate
 from goqueue.engine.options.schema_rules import some_of
-from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
+from goqueue.jobs import JobStatus
 
 LIST_MAX = 200
 
-JobId = Annotated[int, Field(ge=1, le=MAX_JOB_ID)]
 Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
@@ -73,7 +73,7 @@ class BulkArguments(Request):
     """What an action needs."""
 
     priority: Annotated[
-        Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None,
+        Priority | None,
         Field(description="Of set_priority."),
     ] = None
 
@@ -118,7 +118,7 @@ class BulkOperationsQuery(BaseModel):
 
     limit: Annotated[int, Field(ge=1, le=LIST_MAX)] = 50
     cursor: Annotated[
-        Annotated[int, Field(ge=1, le=MAX_JOB_ID)] | None,
+        JobId | None,
         Field(description="From the Link header of the page before: only operations before this one."),
     ] = None
 

@@ -7,7 +7,7 @@ A test holds each dictionary against its model.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,6 +77,12 @@ class JobDocument(Document):
     fingerprint: Annotated[str | None, Field(description="Which kind of failure: GET /failures.")]
     trace_id: Annotated[str | None, Field(description="The trace that it belongs to, as 32 hex digits.")]
     tags: Annotated[list[str], Field(description="What its client calls it by.")]
+
+
+class DeduplicatedDocument(JobDocument):
+    """The job that has the unique key: nothing was created."""
+
+    deduplicated: Literal[True]
 
 
 class AttemptDocument(Document):

@@ -12,20 +12,17 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json, job_document
 from goqueue.api.jobs import JobResource
-from goqueue.api.schemas import Name, NearMoment, Request, validate
 from goqueue.engine.edits import EditedVersion, Editor
 from goqueue.engine.json_diff import ABSENT
+from goqueue.engine.options.request_models import Name, NearMoment, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
-from goqueue.jobs import PRIORITY_RANGE
 
 
 class EditAndRetry(Request):
     """What a job shall be when it runs again; what is absent stays as it is."""
 
     payload: Annotated[dict[str, Any] | None, Field(description="The whole new payload.")] = None
-    priority: Annotated[Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None, Field()] = (
-        None
-    )
+    priority: Annotated[Priority | None, Field()] = None
     available_at: Annotated[NearMoment | None, Field(description="Not before.")] = None
     author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from goqueue.api.context import Context
 from goqueue.api.cursors import link_next
 from goqueue.api.documents import Document, as_json
-from goqueue.api.schemas import validate
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, QueueNotFoundError
 from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import blocked_key_rows as blocked_keys

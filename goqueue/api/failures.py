@@ -13,11 +13,11 @@ from goqueue.api.bodies import read_optional_document
 from goqueue.api.bulk_operations import RetryGroup, answer_operation
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, JobDocument, as_json, job_document
-from goqueue.api.schemas import Name, QueryMoment, validate
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operation_rows import NewBulkOperation
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.request_models import Name, QueryMoment, validate
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup, Order
 from goqueue.jobs import Job

@@ -10,9 +10,10 @@ import falcon
 from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
-from goqueue.api.schemas import CancelSelection, RetrySelection, validate
+from goqueue.api.schemas import CancelSelection, RetrySelection
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import jobs as job_store

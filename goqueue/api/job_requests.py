@@ -8,13 +8,14 @@ from typing import Any
 
 from goqueue.api.job_graphs import graph_of_batch
 from goqueue.api.json_reader import MAX_PROBLEMS
-from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob, validate
+from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.options.job_settings import JobSettings
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.options.uniqueness import of_client
-from goqueue.engine.submit import new_job
+from goqueue.engine.submit import job_of_request
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from goqueue.worker.broker import JobBroker
@@ -125,12 +126,7 @@ class JobRequests:
         type_name = request.type or self.default_type(request.queue)
         if type_name is None:
             raise InvalidJobError({"type": "required, because the queue has no type of its own"})
-        job = new_job(
-            self._broker,
-            type_name,
-            request.payload,
-            **settings,
-        )
+        job = job_of_request(self._broker, type_name, request.payload, settings)
         if len(job.payload) > self._job_max_bytes // 4 and len(job.payload.encode()) > self._job_max_bytes:
             raise InvalidJobError({"payload": f"expected at most {self._job_max_bytes} bytes"})
         return job

@@ -12,9 +12,10 @@ from goqueue.api.context import Context
 from goqueue.api.create import CreateJobResource
 from goqueue.api.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
-from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
+from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.transitions import dependencies as dependency_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError

@@ -16,7 +16,7 @@ from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.json_reader import MAX_DEPTH, MAX_VALUES
 from goqueue.api.operations import OPERATIONS, Model, Operation
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS
+from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 
 JSON = "application/json"
 #: What a schema cannot say.

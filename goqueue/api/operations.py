@@ -20,7 +20,6 @@ from goqueue.api import (
     reports,
     schedule_models,
     schemas,
-    unique_models,
 )
 from goqueue.limits.flow_settings import KeySettings, QueueSettings, TypeSettings
 
@@ -61,7 +60,7 @@ _CREATE = Operation(
     body=schemas.CreateJob,
     idempotent=True,
     refusals=(400, 409, 413, 415, 422),
-    other_answers={200: unique_models.DeduplicatedDocument},
+    other_answers={200: documents.DeduplicatedDocument},
 )
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -248,7 +247,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         documents.JobDocument,
         201,
         refusals=(404, 409),
-        other_answers={200: unique_models.DeduplicatedDocument},
+        other_answers={200: documents.DeduplicatedDocument},
     ),
     ("GET", "/schedules/{name}/preview"): Operation(
         "The next ticks, with clock changes and blackouts marked",

@@ -11,8 +11,8 @@ from pydantic import Field
 from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, QueueDocument, Seconds, as_json
-from goqueue.api.schemas import Moment, validate
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.options.request_models import Moment, validate
 from goqueue.engine.queue_rows import Queue
 from goqueue.errors import InvalidJobError
 from goqueue.insight import statistic_rows as statistics

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json
-from goqueue.api.schemas import validate
 from goqueue.engine import report_rows as reports
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.running_jobs import MAX_INTEGER
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import JobNotFoundError

@@ -8,16 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import Document, Seconds
-from goqueue.api.schemas import Key, Name, QueryMoment, Span, Tags
-from goqueue.api.unique_models import UniqueJob
+from goqueue.engine.options.job_options import RateCost, Retries, Tags, TimeLimit, UniqueJob
+from goqueue.engine.options.request_models import Key, Name, Priority, QueryMoment, Span
 from goqueue.engine.options.uniqueness import without_client
-from goqueue.jobs import (
-    MAX_RATE_COST,
-    MAX_RETRIES_LIMIT,
-    MAX_TIME_LIMIT_SECONDS,
-    PRIORITY_RANGE,
-    JobStatus,
-)
+from goqueue.jobs import JobStatus
 from goqueue.limits.flow_settings import Author, FlowSettings, Text
 from goqueue.schedules.cron_expression import CronExpression, Shift
 from goqueue.schedules.rules import (
@@ -55,18 +49,15 @@ class PutSchedule(ScheduleSettings):
     queue: Name
     payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
     type: Annotated[Name | None, Field(description="Default: the type of the queue.")] = None
-    priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
-    max_retries: Annotated[
-        Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)] | None, Field(description="Default: the type's.")
-    ] = None
+    priority: Priority = 0
+    max_retries: Annotated[Retries | None, Field(description="Default: the type's.")] = None
     time_limit_seconds: Annotated[
-        Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
-        Field(description="The longest run of an attempt. Default: the type's."),
+        TimeLimit | None, Field(description="The longest run of an attempt. Default: the type's.")
     ] = None
     ttl_seconds: Annotated[Span | None, Field(description="No attempt starts so long after the tick.")] = None
     deadline_seconds: Annotated[Span | None, Field(description="Over all retries, from the tick on.")] = None
     concurrency_key: Key | None = None
-    rate_cost: Annotated[int, Field(ge=1, le=MAX_RATE_COST)] = 1
+    rate_cost: RateCost = 1
     unique: UniqueJob | None = None
     tags: Tags | None = None
 

@@ -22,9 +22,9 @@ from goqueue.api.schedule_models import (
     preview_document,
     schedule_document,
 )
-from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
+from goqueue.engine.options.request_models import validate
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store

@@ -11,8 +11,8 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
 from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
-from goqueue.api.schemas import validate
 from goqueue.engine.options.job_type import JobType
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import TypeNotFoundError
 from goqueue.limits import type_setting_rows as type_settings_store
 from goqueue.limits.flow_settings import TypeSettings

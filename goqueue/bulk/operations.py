@@ -20,7 +20,7 @@ from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.options.arguments import expect_whole_number
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
+from goqueue.engine.options.request_models import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
 from goqueue.engine.submit import current_broker
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import BulkOperationNotFoundError, InvalidJobError

@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from goqueue.api.schemas import Name, QueryMoment, SearchText, Tag, validate
+from goqueue.api.schemas import SearchText
 from goqueue.engine.job_search import parse_search, written
 from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.request_models import Name, QueryMoment, Tag, validate
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 

@@ -14,8 +14,9 @@ from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.edit_rows import JobEdit, Version
 from goqueue.engine.json_diff import Change, differences
 from goqueue.engine.options.arguments import expect_whole_number
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.payloads import payload_of
+from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.submit import Submitter, current_broker, current_submitter
 from goqueue.engine.transitions import jobs as job_store

@@ -30,7 +30,8 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.options.dramatiq_options import refuse_message
-from goqueue.engine.options.job_settings import JobSettings, refuse_wrong, refuse_wrong_policy
+from goqueue.engine.options.job_options import refuse_wrong
+from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
 from goqueue.engine.options.job_type import UNSENDABLE, JobType, holds_nul, without_nul
 from goqueue.engine.runway.pusher import Pusher
 from goqueue.engine.runway.runway import Message, Runway
@@ -42,7 +43,15 @@ from goqueue.observability.exception_reader import text_of
 from goqueue.observability.tracing.context import current_traceparent
 from goqueue.worker.broker import JobBroker
 
-__all__ = ["Submitter", "current_broker", "current_submitter", "enqueue", "new_job", "type_of"]
+__all__ = [
+    "Submitter",
+    "current_broker",
+    "current_submitter",
+    "enqueue",
+    "job_of_request",
+    "new_job",
+    "type_of",
+]
 
 #: Options of a Dramatiq message that are columns of the job, or its trace; the others are kept as they are.
 _COLUMN_OPTIONS = frozenset({"max_retries", "time_limit", "eta", "delay", "job_id", TRACEPARENT})
@@ -173,10 +182,28 @@ def new_job(
     Raises:
         InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
     """
+    job_type = _declared_type(broker, type_name)
+    refuse_wrong(settings)
+    return _job_of_settings(job_type, type_name, payload, settings, options)
+
+
+def job_of_request(broker: JobBroker, type_name: str, payload: Any, settings: JobSettings) -> NewJob:
+    """A job of a declared type, whose settings `JobOptions` has read. Raises as `new_job`."""
+    job_type = _declared_type(broker, type_name)
+    refuse_contradictions(settings)
+    return _job_of_settings(job_type, type_name, payload, settings, None)
+
+
+def _declared_type(broker: JobBroker, type_name: Any) -> JobType:
     job_type = broker.job_type(type_name) if isinstance(type_name, str) else None
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
-    refuse_wrong(settings)
+    return job_type
+
+
+def _job_of_settings(
+    job_type: JobType, type_name: str, payload: Any, settings: JobSettings, options: dict[str, Any] | None
+) -> NewJob:
     said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)

@@ -16,7 +16,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import submit
-from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import expiry

@@ -26,7 +26,7 @@ from goqueue.config.bounds import (
     readable,
 )
 from goqueue.config.settings import Settings, load_settings
-from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import MAX_WAIT_SECONDS, ConfigurationError, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import MAX_DELAY_SECONDS

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import jsonschema
 import pytest
@@ -19,9 +19,10 @@ from goqueue.api.edits import EditJob
 from goqueue.api.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule
-from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob, validate
+from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob
 from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.options.job_settings import JobSettings, refuse_wrong
+from goqueue.engine.options.job_settings import refuse_contradictions
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError
 from goqueue.schedules.cron_expression import CronExpression, zone_of
 
@@ -185,10 +186,10 @@ def _fits(request: BaseModel, document: Any) -> bool:
 
 
 def _is_job(request: PlainJob) -> bool:
-    """What a job says of itself is checked by the rules that Python's door has as well."""
+    """No option contradicts another one, nor names a job twice."""
     said: dict[str, Any] = dict(request.settings())
     depends_on = said.pop("depends_on", getattr(request, "depends_on", None)) or ()
-    refuse_wrong(cast("JobSettings", said))
+    refuse_contradictions(said)
     return len(set(depends_on)) == len(depends_on)
 
 

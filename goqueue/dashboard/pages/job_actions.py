@@ -9,7 +9,6 @@ import falcon
 
 from goqueue.api.edits import EditAndRetry
 from goqueue.api.json_reader import read_json
-from goqueue.api.schemas import validate
 from goqueue.api.security import client_of
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
@@ -19,6 +18,7 @@ from goqueue.dashboard.pages.job_reading import pretty, read
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
 from goqueue.engine.edits import Editor
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.transitions import cancellation
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, InvalidJobError

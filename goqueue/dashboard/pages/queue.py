@@ -12,7 +12,6 @@ import falcon
 import orjson
 
 from goqueue.api.queues import flow_control_of
-from goqueue.api.schemas import validate
 from goqueue.dashboard import history
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.history import ChartName
@@ -32,6 +31,7 @@ from goqueue.dashboard.queue_form import (
 from goqueue.dashboard.queue_reading import QueueReader, QueueView
 from goqueue.dashboard.shared_polls import is_poll
 from goqueue.db.database import Connection
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS
 from goqueue.insight.autoscaling import autoscale_queue
