@@ -206,6 +206,8 @@ def refuse_wrong(settings: JobSettings) -> None:
     Raises:
         InvalidJobError: with every setting that is wrong.
     """
+    if not settings:
+        return
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     is_known = settings.keys() <= JobSettings.__optional_keys__
     if is_known and given.keys() <= {"queue"} and problem_of_name(given.get("queue", "-")) is None:

@@ -90,7 +90,10 @@ def refuse_contradictions(given: Mapping[str, Any]) -> None:
     Raises:
         InvalidJobError: with every setting that is wrong.
     """
-    if wrong := dict(_problems(given)):
+    if given.get("queue") == QUARANTINE_QUEUE:
+        raise InvalidJobError({"queue": f"{QUARANTINE_QUEUE} is not a queue to create jobs in"})
+    # Most jobs say no more.
+    if given.keys() != {"queue"} and (wrong := dict(_problems(given))):
         raise InvalidJobError(wrong)
 
 
@@ -130,11 +133,6 @@ def problem_of_name(name: Any) -> str | None:
 
 
 def _problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if given.get("queue") == QUARANTINE_QUEUE:
-        yield "queue", f"{QUARANTINE_QUEUE} is not a queue to create jobs in"
-    if len(given) == 1 and "queue" in given:
-        # Most jobs say no more.
-        return
     for moment, seconds in EITHER:
         if moment in given and given.get(seconds):
             yield seconds, f"expected only one of {moment} and {seconds}"
