@@ -12,61 +12,32 @@ from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.cursors import link_next
 from goqueue.api.documents import Document, JobDocument, as_json, job_document
-from goqueue.api.schemas import ErrorSearch, PayloadSearch, Status
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
-from goqueue.bulk.actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
+from goqueue.bulk.actions import MAX_CANARY, MAX_RATE, MIN_RATE, BulkAction, BulkState
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
 from goqueue.bulk.operations import Preview
-from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.options.request_models import JobId, Moment, Name, Priority, Request, Tag, validate
+from goqueue.engine.filters import JobFilter, Status
+from goqueue.engine.options.request_models import JobId, Name, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
 from goqueue.jobs import JobStatus
 
 LIST_MAX = 200
 
-Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
 
-class BulkFilter(Request):
+class BulkFilter(JobFilter):
     """Which jobs; at least one besides the status is needed."""
 
     model_config = ConfigDict(
-        json_schema_extra=some_of(
-            "queue",
-            "type",
-            "created_after",
-            "created_before",
-            "fingerprint",
-            "ids",
-            "tag",
-            "payload",
-            "error",
-        )
+        json_schema_extra=some_of(*(name for name in JobFilter.model_fields if name != "status"))
     )
 
-    queue: Name | None = None
-    type: Name | None = None
     status: Annotated[
         Status | None,
         Field(description="Default: failed to retry, queued to cancel and to set_priority; none to delete."),
     ] = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    fingerprint: Annotated[Fingerprint | None, Field(description="A group of failed jobs.")] = None
-    ids: Annotated[
-        Annotated[list[JobId], Field(min_length=1, max_length=MAX_IDS)] | None,
-        Field(description="Only these, where the rest fits."),
-    ] = None
-    tag: Tag | None = None
-    payload: PayloadSearch = None
-    error: ErrorSearch = None
-
-    def job_filter(self) -> JobFilter:
-        """The filter of the store."""
-        values = dict(self)
-        return JobFilter(**values | {"ids": None if self.ids is None else tuple(sorted(set(self.ids)))})
 
 
 class BulkArguments(Request):
@@ -103,7 +74,7 @@ class CreateBulkOperation(_Pace):
         """The operation that is asked for."""
         return NewBulkOperation(
             self.action,
-            self.filter.job_filter(),
+            self.filter,
             priority=self.arguments.priority,
             rate=self.rate,
             canary=self.canary,

@@ -16,7 +16,7 @@ from goqueue.api.documents import Document, JobDocument, as_json, job_document
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operation_rows import NewBulkOperation
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.options.request_models import Name, QueryMoment, validate
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup, Order
@@ -110,10 +110,9 @@ class FailureResource:
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """The group, and its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
-        wanted = JobFilter(fingerprint=fingerprint)
         with self._context.read_database.autocommit() as connection:
             group = failure_store.get_group(connection, fingerprint)
-            jobs, _ = job_lists.page(connection, wanted, limit=query.limit)
+            jobs, _ = job_lists.page(connection, JobFilter(fingerprint=fingerprint), limit=query.limit)
         response.data = as_json(failure_detail_document(group, jobs))
 
 

@@ -12,7 +12,7 @@ from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import CancelSelection, RetrySelection
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.options.request_models import validate
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import cancellation
@@ -50,7 +50,7 @@ class RetryManyResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Queue them again; how many."""
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
-        selected = _Selected(self._context, _filter_of(selection))
+        selected = _Selected(self._context, selection.job_filter())
         retried = sum(retry_jobs(self._context, chunk) for chunk in selected)
         response.data = as_json({"retried": retried} | selected.note())
 
@@ -65,23 +65,13 @@ class CancelManyResource:
         """Cancel them; how many are cancelled, and how many their workers were asked to stop."""
         selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
         cancelled = requested = 0
-        selected = _Selected(self._context, _filter_of(selection))
+        selected = _Selected(self._context, selection.job_filter())
         for chunk in selected:
             done = cancel_jobs(self._context, chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
         document = {"cancelled": cancelled, "requested": requested}
         response.data = as_json(document | selected.note())
-
-
-def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
-    return JobFilter(
-        queue=selection.queue,
-        type=selection.type,
-        status=JobStatus(selection.status),
-        created_after=selection.created_after,
-        created_before=selection.created_before,
-    )
 
 
 class _Selected:

@@ -14,7 +14,7 @@ from goqueue.api.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.options.request_models import validate
 from goqueue.engine.transitions import dependencies as dependency_store
 from goqueue.engine.transitions import jobs as job_store
@@ -52,17 +52,7 @@ def _filter_of(query: ListQuery) -> JobFilter:
     """
     if query.fingerprint is not None and query.status not in {None, JobStatus.FAILED}:
         raise InvalidJobError({"status": "expected failed, or none, with a fingerprint"})
-    return JobFilter(
-        queue=query.queue,
-        type=query.type,
-        status=query.status,
-        created_after=query.created_after,
-        created_before=query.created_before,
-        fingerprint=query.fingerprint,
-        tag=query.tag,
-        payload=query.payload,
-        error=query.error,
-    )
+    return query.job_filter()
 
 
 class JobResource:

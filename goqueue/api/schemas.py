@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
+from goqueue.engine.filters import ErrorSearch, Fingerprint, JobFilter, PayloadSearch, Status
 from goqueue.engine.options.job_options import JobOptions, ParentFailure, Parents
 from goqueue.engine.options.request_models import (
     KEY_MAX_CHARACTERS,
@@ -33,19 +33,6 @@ def _job_id_or_ref(value: Any) -> int | str:
     raise PydanticCustomError("job", "expected the id of a job, or the ref of a job of this batch")
 
 
-Status = Annotated[JobStatus, Field(strict=False)]
-Count = Annotated[int, Field(ge=0)]
-SearchText = Annotated[
-    str, Field(min_length=1, max_length=SEARCH_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
-PayloadSearch = Annotated[
-    SearchText | None,
-    Field(
-        description="A value of the payload, by its path: user.country:DE; or else, or in quotes, a part of "
-        "the payload's text."
-    ),
-]
-ErrorSearch = Annotated[SearchText | None, Field(description="A part of the error, in any case.")]
 JobIdOrRef = Annotated[JobId | Key, BeforeValidator(_job_id_or_ref)]
 
 
@@ -134,6 +121,11 @@ class _Selection(Request):
             )
         return self
 
+    def job_filter(self) -> JobFilter:
+        """The filter of the store."""
+        said = dict(self)
+        return JobFilter.model_construct(**said | {"status": JobStatus(said["status"])})
+
 
 class RetrySelection(_Selection):
     """Which failed or cancelled jobs to run again."""
@@ -147,8 +139,8 @@ class CancelSelection(_Selection):
     status: Literal["queued", "blocked", "running"] = "queued"
 
 
-class ListQuery(BaseModel):
-    """The query of GET /jobs; at least one filter is needed."""
+class FilterQuery(BaseModel):
+    """A filter as the parameters of an address say it."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -158,12 +150,20 @@ class ListQuery(BaseModel):
     created_after: QueryMoment | None = None
     created_before: QueryMoment | None = None
     fingerprint: Annotated[
-        Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None,
-        Field(description="A group of GET /failures; and so, failed jobs."),
+        Fingerprint | None, Field(description="A group of GET /failures; and so, failed jobs.")
     ] = None
     tag: Tag | None = None
     payload: PayloadSearch = None
     error: ErrorSearch = None
+
+    def job_filter(self) -> JobFilter:
+        """The filter of the store."""
+        return JobFilter.model_construct(**{name: getattr(self, name) for name in FilterQuery.model_fields})
+
+
+class ListQuery(FilterQuery):
+    """The query of GET /jobs; at least one filter is needed."""
+
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[
         str | None,
@@ -175,9 +175,7 @@ class ListQuery(BaseModel):
 
     @model_validator(mode="after")
     def _expect_a_filter(self) -> Self:
-        times = (self.created_after, self.created_before)
-        texts = (self.tag, self.payload, self.error)
-        if not any((self.queue, self.type, self.status, *times, self.fingerprint, *texts)):
+        if not any(getattr(self, name) for name in FilterQuery.model_fields):
             raise PydanticCustomError(
                 "filter",
                 "expected queue or another filter: type, status, created_after, created_before, fingerprint, "

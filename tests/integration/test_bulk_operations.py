@@ -22,7 +22,7 @@ from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Connection, Database
 from goqueue.db.statements import current_time
 from goqueue.engine import cleaning_rows as cleaning
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import (
     BulkOperationEndedError,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +19,6 @@ from goqueue.api.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule
 from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob
-from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.options.job_settings import refuse_contradictions
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError
@@ -181,7 +179,7 @@ def _fits(request: BaseModel, document: Any) -> bool:
     if isinstance(request, EditJob):
         return any(said is not None for said in (request.payload, request.priority, request.available_at))
     if isinstance(request, CreateBulkOperation):
-        return replace(request.new().filter, status=None) != JobFilter()
+        return not request.new().filter.is_open
     return True
 
 

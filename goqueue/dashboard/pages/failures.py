@@ -15,7 +15,7 @@ from goqueue.dashboard.queue_form import Blanks
 from goqueue.dashboard.snapshots import one_moment
 from goqueue.dashboard.tracebacks import parsed
 from goqueue.db.statements import current_time
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.options.request_models import validate
 from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError

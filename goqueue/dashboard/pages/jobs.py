@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
@@ -27,8 +27,8 @@ from goqueue.dashboard.page import Page, Site
 from goqueue.db.database import Connection
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.job_search import written
-from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
@@ -126,12 +126,12 @@ class JobsPage(Page):
 
     def _tabs(self, wanted: JobFilter) -> list[dict[str, Any]]:
         """The states, with counts where nothing else is asked for: they are of all jobs."""
-        is_plain = replace(wanted, status=None) == JobFilter()
+        is_plain = wanted.is_open
         counts = (self._counts.get() if is_plain else None) or {}
         tabs: list[dict[str, Any]] = [
             {
                 "name": "all",
-                "place": address(replace(wanted, status=None)),
+                "place": address(wanted.with_status(None)),
                 "count": None,
                 "is_chosen": wanted.status is None,
             }
@@ -139,7 +139,7 @@ class JobsPage(Page):
         tabs += [
             {
                 "name": status.value,
-                "place": address(replace(wanted, status=status)),
+                "place": address(wanted.with_status(status)),
                 "count": counts.get(status),
                 "is_chosen": wanted.status is status,
             }
