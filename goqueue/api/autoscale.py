@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
 from goqueue.api.documents import Document, Seconds, as_json
+from goqueue.api.frame.resource import Resource
 from goqueue.engine.options.request_models import validate
 from goqueue.insight.autoscale import (
     ASSUMED_RUN_SECONDS,
@@ -184,11 +184,8 @@ def autoscale_document(queue: str, answer: Autoscale, query: AutoscaleQuery, thr
     }
 
 
-class AutoscaleResource:
+class AutoscaleResource(Resource):
     """The workers that a queue needs for its objective."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The number, and everything that it follows from."""

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.cursors import link_next
 from goqueue.api.documents import Document, JobDocument, as_json, job_document
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.resource import Resource
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import MAX_CANARY, MAX_RATE, MIN_RATE, BulkAction, BulkState
@@ -181,11 +182,8 @@ def preview_document(preview: Preview) -> dict[str, Any]:
     }
 
 
-class BulkOperationsResource:
+class BulkOperationsResource(Resource):
     """All operations."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The newest operations; the next page is in the Link header."""
@@ -204,11 +202,8 @@ class BulkOperationsResource:
         answer_operation(response, self._context, asked.new(), dry_run=asked.dry_run)
 
 
-class BulkOperationResource:
+class BulkOperationResource(Resource):
     """One operation."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """How far it has come."""
@@ -217,11 +212,8 @@ class BulkOperationResource:
         response.data = as_json(operation_document(operation))
 
 
-class AbortBulkOperationResource:
+class AbortBulkOperationResource(Resource):
     """Stopping an operation."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Stop it for good; an aborted one stays as it is."""

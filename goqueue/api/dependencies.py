@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import falcon
 from pydantic import Field
 
-from goqueue.api.context import Context
 from goqueue.api.documents import Document, JobDocument, as_json
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.dependency_rows import LINKS_MAX, Link
 from goqueue.engine.transitions import jobs as job_store
@@ -60,11 +60,8 @@ def link_document(link: Link) -> dict[str, Any]:
     }
 
 
-class DependenciesResource:
+class DependenciesResource(Resource):
     """The parents and children of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """All its parents and its first 1,000 children, each with its state."""

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import falcon
 from pydantic import ConfigDict, Field
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json, job_document
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
 from goqueue.api.jobs import JobResource
 from goqueue.engine.edits import EditedVersion, Editor
 from goqueue.engine.json_diff import ABSENT
@@ -84,11 +85,8 @@ class EditableJobResource(JobResource):
         response.data = as_json(job_document(_editor(self._context).edit(job_id, **_said(wanted))))
 
 
-class RetryResource:
+class RetryResource(Resource):
     """A failed or cancelled job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue it again, edited where there is a body, with its attempts counted anew."""
@@ -98,11 +96,8 @@ class RetryResource:
         response.data = as_json(job_document(_editor(self._context).retry(job_id, **_said(wanted))))
 
 
-class VersionsResource:
+class VersionsResource(Resource):
     """The versions of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What it was before each of its edits, the oldest first, and what it is now."""

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
-from goqueue.api.cursors import link_next
 from goqueue.api.documents import Document, as_json
+from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, QueueNotFoundError
@@ -88,11 +88,8 @@ def blocked_key_document(blocked: BlockedKey) -> dict[str, Any]:
     return asdict(blocked)
 
 
-class ExplainResource:
+class ExplainResource(Resource):
     """Why a job does not run."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What blocks it, with the evidence; of a running or finished job, that it is."""
@@ -100,11 +97,8 @@ class ExplainResource:
         response.data = as_json(explain_job(context.database, context.settings, job_id).as_document())
 
 
-class BlockedKeysResource:
+class BlockedKeysResource(Resource):
     """The keys of a queue in strict order whose oldest unfinished job holds up later ones."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Them, by key; the next page is in the Link header. Where no strict order is, there are none."""

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.bodies import read_optional_document
 from goqueue.api.bulk_operations import RetryGroup, answer_operation
-from goqueue.api.context import Context
 from goqueue.api.documents import Document, JobDocument, as_json, job_document
+from goqueue.api.frame.bodies import read_optional_document
+from goqueue.api.frame.resource import Resource
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operation_rows import NewBulkOperation
 from goqueue.engine import listing_rows as job_lists
@@ -86,11 +86,8 @@ def failure_detail_document(group: FailureGroup, jobs: list[Job]) -> dict[str, A
     return failure_document(group) | {"jobs": [job_document(job) for job in jobs]}
 
 
-class FailuresResource:
+class FailuresResource(Resource):
     """All groups."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The groups of the jobs that are failed now."""
@@ -101,11 +98,8 @@ class FailuresResource:
         response.data = as_json([failure_document(group) for group in groups])
 
 
-class FailureResource:
+class FailureResource(Resource):
     """One group."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """The group, and its newest jobs."""
@@ -116,11 +110,8 @@ class FailureResource:
         response.data = as_json(failure_detail_document(group, jobs))
 
 
-class RetryFailureResource:
+class RetryFailureResource(Resource):
     """Running a group again."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Begin a bulk operation that retries its jobs; a dry run tells which these are."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import falcon
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json, job_document
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import CancelSelection, RetrySelection
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.filters import JobFilter
@@ -26,11 +27,8 @@ CHUNK = 1000
 SELECTION_MAX_JOBS = 10_000
 
 
-class CancelResource:
+class CancelResource(Resource):
     """An unfinished job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel it; its worker is asked to stop a running one, and a cancelled one stays as it is."""
@@ -41,11 +39,8 @@ class CancelResource:
         response.data = as_json(job_document(job))
 
 
-class RetryManyResource:
+class RetryManyResource(Resource):
     """Failed or cancelled jobs, by a filter."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Queue them again; how many."""
@@ -55,11 +50,8 @@ class RetryManyResource:
         response.data = as_json({"retried": retried} | selected.note())
 
 
-class CancelManyResource:
+class CancelManyResource(Resource):
     """Unfinished jobs, by a filter."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Cancel them; how many are cancelled, and how many their workers were asked to stop."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from goqueue.api.frame.json_reader import MAX_PROBLEMS
 from goqueue.api.job_graphs import graph_of_batch
-from goqueue.api.json_reader import MAX_PROBLEMS
 from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store

@@ -7,11 +7,11 @@ from dataclasses import asdict
 import falcon
 import orjson
 
-from goqueue.api.bodies import read_document
-from goqueue.api.context import Context
 from goqueue.api.create import CreateJobResource
-from goqueue.api.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.documents import as_json, job_document
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.cursors import link_next, read_cursor, write_cursor
+from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.filters import JobFilter
@@ -55,11 +55,8 @@ def _filter_of(query: ListQuery) -> JobFilter:
     return query.job_filter()
 
 
-class JobResource:
+class JobResource(Resource):
     """One job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """The job, as it is now."""
@@ -67,11 +64,8 @@ class JobResource:
             response.data = as_json(job_document(job_store.get(connection, job_id)))
 
 
-class AttemptsResource:
+class AttemptsResource(Resource):
     """The attempts of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """The attempts that have ended, in their order."""
@@ -82,11 +76,8 @@ class AttemptsResource:
         response.data = as_json([asdict(attempt) | {"error": attempt.error or ""} for attempt in attempts])
 
 
-class StatusResource:
+class StatusResource(Resource):
     """The status of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_put(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Move the job, where the state machine allows it."""
@@ -100,11 +91,8 @@ class StatusResource:
         response.status = falcon.HTTP_204
 
 
-class IncrementResource:
+class IncrementResource(Resource):
     """The attempts counter of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Count one more attempt."""
@@ -113,11 +101,8 @@ class IncrementResource:
         response.status = falcon.HTTP_204
 
 
-class SaveResource:
+class SaveResource(Resource):
     """The result and the error of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Keep a result and an error with the job."""

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json
-from goqueue.api.reading import Reading
+from goqueue.api.frame.reading import Reading
+from goqueue.api.frame.resource import Resource
 from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database, expect_primary
@@ -78,11 +79,8 @@ class Warnings:
             return gauges.horizon_age(connection)
 
 
-class StatsResource:
+class StatsResource(Resource):
     """The service at a glance."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Bounded counts, an estimate of the completed, and the last minute."""

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import falcon
 from pydantic import Field
 
-from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
 from goqueue.api.documents import Document, QueueDocument, Seconds, as_json
+from goqueue.api.frame.bodies import read_document, read_optional_document
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.request_models import Moment, validate
 from goqueue.engine.queue_rows import Queue
@@ -97,11 +98,8 @@ def _paused_document(queue: Queue) -> dict[str, object]:
     }
 
 
-class QueuesResource:
+class QueuesResource(Resource):
     """All queues."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """The queues, by name, with their counts; also declared ones that no job has used yet."""

@@ -9,8 +9,8 @@ from typing import Annotated
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
 from goqueue.api.documents import Document, as_json
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import report_rows as reports
 from goqueue.engine.options.request_models import validate
 from goqueue.engine.running_jobs import MAX_INTEGER
@@ -57,11 +57,8 @@ class ProgressDocument(Document):
     updated_at: datetime | None
 
 
-class ProgressResource:
+class ProgressResource(Resource):
     """How far a job has come."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What its latest attempt said."""
@@ -72,11 +69,8 @@ class ProgressResource:
         response.data = as_json(asdict(progress))
 
 
-class LogsResource:
+class LogsResource(Resource):
     """What a job logged."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """The lines of one attempt, in their order."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
-from goqueue.api.cursors import link_next
 from goqueue.api.documents import as_json, job_document
+from goqueue.api.frame.bodies import read_document, read_optional_document
+from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import client_of
 from goqueue.api.schedule_models import (
     JOB_MEMBERS,
     CreateSchedule,
@@ -22,7 +24,6 @@ from goqueue.api.schedule_models import (
     preview_document,
     schedule_document,
 )
-from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
 from goqueue.engine.options.request_models import validate
 from goqueue.schedules import schedule_rows as schedule_store
@@ -33,11 +34,8 @@ from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, previe
 from goqueue.schedules.settings import ScheduleIdentity
 
 
-class SchedulesResource:
+class SchedulesResource(Resource):
     """All schedules."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List schedules by name; the next page is in the Link header."""
@@ -57,11 +55,8 @@ class SchedulesResource:
         _answer_created(response, scheduling.create(self._context.database, definition))
 
 
-class ScheduleResource:
+class ScheduleResource(Resource):
     """One schedule."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The schedule, as it is now."""
@@ -85,11 +80,8 @@ class ScheduleResource:
         response.status = falcon.HTTP_204
 
 
-class PauseScheduleResource:
+class PauseScheduleResource(Resource):
     """Pausing: no tick is decided any more."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Pause it; a paused one gets what reason and author are given."""
@@ -100,22 +92,16 @@ class PauseScheduleResource:
         response.data = as_json(_document(schedule))
 
 
-class ResumeScheduleResource:
+class ResumeScheduleResource(Resource):
     """Resuming."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Go on with the next tick from now."""
         response.data = as_json(_document(scheduling.resume(self._context.database, name)))
 
 
-class RunScheduleResource:
+class RunScheduleResource(Resource):
     """Running now."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Create its job now: 201, and the job; or 200, and the job that has its unique key."""
@@ -131,11 +117,8 @@ class RunScheduleResource:
             response.data = as_json(job_document(created.job))
 
 
-class PreviewResource:
+class PreviewResource(Resource):
     """What is to come."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The next ticks; of a paused schedule, those that would come if it went on now."""
@@ -151,11 +134,8 @@ class PreviewResource:
         )
 
 
-class TicksResource:
+class TicksResource(Resource):
     """What was."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The decided ticks, the newest first; the next page is in the Link header."""

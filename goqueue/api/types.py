@@ -7,9 +7,10 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
 from goqueue.api.queues import SETTINGS_MAX_BYTES, flow_control_of
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.request_models import validate
@@ -48,11 +49,8 @@ def breaker_document(limited: LimitedType | None) -> dict[str, Any] | None:
     }
 
 
-class TypesResource:
+class TypesResource(Resource):
     """The declared job types."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """The types, by name, with the schemas of their payloads."""

@@ -8,16 +8,14 @@ import falcon
 
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.worker.commands import tell_worker
 
 
-class WorkersResource:
+class WorkersResource(Resource):
     """The worker processes."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Live workers and those that are still remembered, the newest first."""

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
-from goqueue.api.bodies import FORM_FACTOR, read_form
+from goqueue.api.frame.bodies import FORM_FACTOR, read_form
 from goqueue.config.settings import Settings
 from goqueue.dashboard.sessions import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, Sessions
 

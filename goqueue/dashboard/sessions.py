@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from goqueue.api.security import ApiKey, KeyRing
+from goqueue.api.frame.security import ApiKey, KeyRing
 from goqueue.config.settings import Settings
 from goqueue.dashboard import session_rows as session_store
 from goqueue.dashboard.session_rows import SignedIn

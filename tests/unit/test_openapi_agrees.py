@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from goqueue.api.bulk_operations import CreateBulkOperation
 from goqueue.api.edits import EditJob
-from goqueue.api.openapi import DESCRIPTION, request_schemas
+from goqueue.api.frame.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule
 from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob

@@ -8,8 +8,8 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.json_reader import read_json
-from goqueue.api.security import client_of
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import client_of
 from goqueue.dashboard.create_form import (
     SETTINGS,
     document_of,

@@ -8,8 +8,8 @@ from typing import Any
 import falcon
 
 from goqueue.api.edits import EditAndRetry
-from goqueue.api.json_reader import read_json
-from goqueue.api.security import client_of
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import client_of
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page

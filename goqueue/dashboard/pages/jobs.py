@@ -9,8 +9,8 @@ from typing import Any
 import falcon
 
 from goqueue.api.app import JobIdConverter
+from goqueue.api.frame.reading import Reading
 from goqueue.api.job_actions import cancel_jobs, retry_jobs
-from goqueue.api.reading import Reading
 from goqueue.bulk.actions import BulkAction
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.job_query import (

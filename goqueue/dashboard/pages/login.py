@@ -7,7 +7,7 @@ import math
 import falcon
 import structlog
 
-from goqueue.api.security import KeyRing
+from goqueue.api.frame.security import KeyRing
 from goqueue.dashboard.guard import FOLDER, form_of, is_dashboard, set_session
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site

@@ -7,9 +7,9 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.json_reader import read_json
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import client_of
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
-from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import falcon
 import structlog
 
-from goqueue.api.security import KeyRing
+from goqueue.api.frame.security import KeyRing
 from goqueue.dashboard.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site

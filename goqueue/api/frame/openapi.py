@@ -14,7 +14,8 @@ from pydantic.json_schema import models_json_schema
 from goqueue.api import documents
 from goqueue.api.context import Context
 from goqueue.api.documents import as_json
-from goqueue.api.json_reader import MAX_DEPTH, MAX_VALUES
+from goqueue.api.frame.json_reader import MAX_DEPTH, MAX_VALUES
+from goqueue.api.frame.resource import Resource
 from goqueue.api.operations import OPERATIONS, Model, Operation
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 
@@ -44,11 +45,8 @@ _TRACEPARENT = {
 }
 
 
-class OpenApiResource:
+class OpenApiResource(Resource):
     """The description of the API."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """The document, with the payloads of the declared types among its schemas."""

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 
 import falcon
 
-from goqueue.api.json_reader import read_json
-from goqueue.api.security import KeyRing
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import KeyRing
 from goqueue.config.settings import Settings
 from goqueue.errors import InvalidJobError
 
