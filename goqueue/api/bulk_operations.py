@@ -9,7 +9,8 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.context import Context
-from goqueue.api.documents import Document, JobDocument, as_json, job_document
+from goqueue.api.documents import JobDocument, job_document
+from goqueue.api.frame.answers import Document, as_json, reader_of
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.cursors import link_next
 from goqueue.api.frame.resource import Resource
@@ -151,25 +152,12 @@ class BulkPreviewDocument(Document):
     jobs: Annotated[list[JobDocument], Field(description="The first 20 of them, oldest first.")]
 
 
+_members_of = reader_of(BulkOperationDocument, author="requested_by")
+
+
 def operation_document(operation: BulkOperation) -> dict[str, Any]:
     """A BulkOperationDocument."""
-    return {
-        "id": operation.id,
-        "action": operation.action.value,
-        "filter": filter_document(operation.filter),
-        "arguments": operation.arguments,
-        "state": operation.state.value,
-        "reason": operation.reason,
-        "rate": operation.rate,
-        "canary": operation.canary,
-        "total": operation.total,
-        "done": operation.done,
-        "changed": operation.changed,
-        "author": operation.requested_by,
-        "created_at": operation.created_at,
-        "updated_at": operation.updated_at,
-        "finished_at": operation.finished_at,
-    }
+    return _members_of(operation) | {"filter": filter_document(operation.filter)}
 
 
 def preview_document(preview: Preview) -> dict[str, Any]:

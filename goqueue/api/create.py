@@ -12,7 +12,8 @@ import orjson
 
 from goqueue import failpoints
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.frame.security import client_of

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import falcon
 from pydantic import Field
 
-from goqueue.api.documents import Document, JobDocument, as_json
+from goqueue.api.documents import JobDocument
+from goqueue.api.frame.answers import Document, as_json, reader_of
 from goqueue.api.frame.resource import Resource
 from goqueue.engine import dependency_rows as dependency_lists
-from goqueue.engine.dependency_rows import LINKS_MAX, Link
+from goqueue.engine.dependency_rows import LINKS_MAX
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import JobStatus, OnParentFailure
 
@@ -48,16 +49,7 @@ class DependenciesDocument(Document):
     more_children: Annotated[bool, Field(description="There are more than are listed.")]
 
 
-def link_document(link: Link) -> dict[str, Any]:
-    """A DependencyDocument."""
-    return {
-        "id": link.id,
-        "status": link.status,
-        "queue": link.queue,
-        "type": link.type,
-        "on_parent_failure": link.on_parent_failure,
-        "parent_outcome": link.outcome,
-    }
+_link_of = reader_of(DependencyDocument, parent_outcome="outcome")
 
 
 class DependenciesResource(Resource):
@@ -71,8 +63,8 @@ class DependenciesResource(Resource):
             children = dependency_lists.children_of(connection, job_id, limit=LINKS_MAX + 1)
         response.data = as_json(
             {
-                "parents": [link_document(link) for link in parents],
-                "children": [link_document(link) for link in children[:LINKS_MAX]],
+                "parents": [_link_of(link) for link in parents],
+                "children": [_link_of(link) for link in children[:LINKS_MAX]],
                 "more_children": len(children) > LINKS_MAX,
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,7 +10,8 @@ import falcon
 from pydantic import ConfigDict, Field
 
 from goqueue.api.context import Context
-from goqueue.api.documents import Document, as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.jobs import JobResource
@@ -60,20 +62,12 @@ class VersionDocument(Document):
 def version_document(edited: EditedVersion) -> dict[str, Any]:
     """A VersionDocument."""
     version, changes = edited
-    return {
-        "version": version.version,
-        "payload": version.payload,
-        "priority": version.priority,
-        "available_at": version.available_at,
-        "author": version.author,
-        "edited_at": version.edited_at,
-        "changes": None
-        if changes is None
-        else [
-            {name: value for name, value in change._asdict().items() if value is not ABSENT}
-            for change in changes
-        ],
-    }
+    if changes is None:
+        return asdict(version) | {"changes": None}
+    changed = [
+        {name: value for name, value in change._asdict().items() if value is not ABSENT} for change in changes
+    ]
+    return asdict(version) | {"changes": changed}
 
 
 class EditableJobResource(JobResource):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.documents import Document, as_json
+from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.cursors import link_next
 from goqueue.api.frame.resource import Resource
 from goqueue.engine import queue_rows as queue_store
@@ -20,7 +19,7 @@ from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, QueueNotFoundError
 from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
-from goqueue.insight.explain.blocked_key_rows import WAITING_UP_TO, BlockedKey
+from goqueue.insight.explain.blocked_key_rows import WAITING_UP_TO
 from goqueue.insight.explain.explaining import explain_job
 from goqueue.jobs import JobStatus
 from goqueue.limits import queue_setting_rows as queue_settings_store
@@ -83,11 +82,6 @@ class BlockedKeyDocument(Document):
     waiting: Annotated[int, Field(description=f"Jobs ready behind it, counted up to {WAITING_UP_TO:,}.")]
 
 
-def blocked_key_document(blocked: BlockedKey) -> dict[str, Any]:
-    """A BlockedKeyDocument."""
-    return asdict(blocked)
-
-
 class ExplainResource(Resource):
     """Why a job does not run."""
 
@@ -112,7 +106,7 @@ class BlockedKeysResource(Resource):
             page, last = blocked_keys.page(connection, name, after=after, limit=query.limit)
         if last is not None:
             link_next(request, response, _write_cursor(last, name))
-        response.data = as_json([blocked_key_document(blocked) for blocked in page])
+        response.data = as_json(page)
 
     def _limits(self, name: str) -> QueueLimits:
         queue_store.expect_name(name)

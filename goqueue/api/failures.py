@@ -10,7 +10,8 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.bulk_operations import RetryGroup, answer_operation
-from goqueue.api.documents import Document, JobDocument, as_json, job_document
+from goqueue.api.documents import JobDocument, job_document
+from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.bodies import read_optional_document
 from goqueue.api.frame.resource import Resource
 from goqueue.bulk.actions import BulkAction

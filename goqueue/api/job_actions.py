@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import falcon
 
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import CancelSelection, RetrySelection

@@ -8,7 +8,8 @@ import falcon
 import orjson
 
 from goqueue.api.create import CreateJobResource
-from goqueue.api.documents import as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.frame.resource import Resource

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.documents import Document, as_json
+from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.resource import Resource
 from goqueue.engine import report_rows as reports
 from goqueue.engine.options.request_models import validate
@@ -66,7 +65,7 @@ class ProgressResource(Resource):
             progress = reports.progress_of(connection, job_id)
         if progress is None:
             raise JobNotFoundError(job_id)
-        response.data = as_json(asdict(progress))
+        response.data = as_json(progress)
 
 
 class LogsResource(Resource):
@@ -81,4 +80,4 @@ class LogsResource(Resource):
             )
             if not lines:
                 job_store.get(connection, job_id)
-        response.data = as_json([asdict(line) for line in lines])
+        response.data = as_json(lines)

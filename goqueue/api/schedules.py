@@ -8,7 +8,8 @@ from typing import Any
 import falcon
 
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document, read_optional_document
 from goqueue.api.frame.cursors import link_next
 from goqueue.api.frame.resource import Resource

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
 
 import falcon
+from pydantic import Field
 
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json
+from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.resource import Resource
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.worker.commands import tell_worker
+
+
+class WorkerDocument(Document):
+    """A worker process."""
+
+    id: int
+    hostname: str
+    pid: int
+    queues: list[str]
+    threads: int
+    busy: int
+    alive: Annotated[bool, Field(description="Its lease has not run out.")]
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+    memory_bytes: Annotated[
+        int | None, Field(description="Its own at its last heartbeat, without what it shares. Null: unknown.")
+    ]
+    command: Annotated[
+        WorkerCommand | None,
+        Field(description="It was told to take no more jobs (quiet), or to end after them (stop)."),
+    ]
+    commanded_at: datetime | None
 
 
 class WorkersResource(Resource):
@@ -21,7 +46,7 @@ class WorkersResource(Resource):
         """Live workers and those that are still remembered, the newest first."""
         with self._context.database.autocommit() as connection:
             workers = worker_store.list_all(connection, lease_seconds=self._context.settings.lease_seconds)
-        response.data = as_json([asdict(worker) for worker in workers])
+        response.data = as_json(workers)
 
 
 class WorkerCommandResource:
@@ -34,6 +59,4 @@ class WorkerCommandResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
         """Note it; the worker as it is now, which learns it with its next heartbeat."""
         context = self._context
-        response.data = as_json(
-            asdict(tell_worker(context.database, context.settings, worker_id, self._command))
-        )
+        response.data = as_json(tell_worker(context.database, context.settings, worker_id, self._command))

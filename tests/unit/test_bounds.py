@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.api.documents import as_json
+from goqueue.api.frame.answers import as_json
 from goqueue.config.bounds import (
     FIRST_MOMENT,
     LAST_MOMENT,
