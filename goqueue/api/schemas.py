@@ -122,7 +122,7 @@ class _Selection(Request):
         return self
 
     def job_filter(self) -> JobFilter:
-        """The filter of the store."""
+        """Make the filter that lists and operations take."""
         said = dict(self)
         return JobFilter.model_construct(**said | {"status": JobStatus(said["status"])})
 
@@ -157,7 +157,7 @@ class FilterQuery(BaseModel):
     error: ErrorSearch = None
 
     def job_filter(self) -> JobFilter:
-        """The filter of the store."""
+        """Make the filter that lists and operations take."""
         return JobFilter.model_construct(**{name: getattr(self, name) for name in FilterQuery.model_fields})
 
 

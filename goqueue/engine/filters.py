@@ -160,7 +160,7 @@ class JobFilter(Request):
         return all(value is None for name, value in self if name != "status")
 
     def with_status(self, status: JobStatus | None) -> Self:
-        """The same of another status."""
+        """Make the same filter of another status."""
         return self.model_copy(update={"status": status})
 
 

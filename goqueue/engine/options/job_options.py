@@ -111,7 +111,7 @@ class UniqueJob(Request):
     ] = None
 
     def said(self) -> Unique:
-        """The same for Python."""
+        """Make the `Unique` that says the same."""
         return Unique(
             key=self.key,
             fields=tuple(self.fields or ()),
@@ -167,7 +167,7 @@ class JobOptions(Request):
     ] = None
 
     def settings(self) -> JobSettings:
-        """The settings that were given, as Python has them."""
+        """Collect the settings that were given, as Python has them."""
         given = self.model_fields_set & _PLAIN_SETTINGS
         said = {name: value for name in given if (value := getattr(self, name)) is not None}
         if self.unique is not None:
