@@ -12,19 +12,24 @@ from falcon.routing import BaseConverter
 
 from goqueue.actors import DEFAULT_TYPES
 from goqueue.api.autoscale import AutoscaleResource
-from goqueue.api.bodies import BodyLimits
 from goqueue.api.bulk_operations import (
     AbortBulkOperationResource,
     BulkOperationResource,
     BulkOperationsResource,
 )
-from goqueue.api.compression import Compression
 from goqueue.api.context import Context
 from goqueue.api.create import CreateBatchResource, CreateJobResource
 from goqueue.api.dependencies import DependenciesResource
 from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResource
 from goqueue.api.explanation import BlockedKeysResource, ExplainResource
 from goqueue.api.failures import FailureResource, FailuresResource, RetryFailureResource
+from goqueue.api.frame.bodies import BodyLimits
+from goqueue.api.frame.compression import Compression
+from goqueue.api.frame.middleware import AnswerHeaders, RequestObservation
+from goqueue.api.frame.openapi import OpenApiResource
+from goqueue.api.frame.problems import add_error_handlers
+from goqueue.api.frame.request_limits import RequestLimits
+from goqueue.api.frame.security import BearerAuthentication, KeyRing, WebPages
 from goqueue.api.job_actions import CancelManyResource, CancelResource, RetryManyResource
 from goqueue.api.jobs import (
     AttemptsResource,
@@ -33,7 +38,6 @@ from goqueue.api.jobs import (
     SaveResource,
     StatusResource,
 )
-from goqueue.api.middleware import AnswerHeaders, RequestObservation
 from goqueue.api.monitoring import (
     DatabaseHealthResource,
     HealthResource,
@@ -43,8 +47,6 @@ from goqueue.api.monitoring import (
     StatsResource,
     Warnings,
 )
-from goqueue.api.openapi import OpenApiResource
-from goqueue.api.problems import add_error_handlers
 from goqueue.api.queues import (
     PauseResource,
     QueueKeyResource,
@@ -54,7 +56,6 @@ from goqueue.api.queues import (
     ResumeResource,
 )
 from goqueue.api.reports import LogsResource, ProgressResource
-from goqueue.api.request_limits import RequestLimits
 from goqueue.api.schedules import (
     PauseScheduleResource,
     PreviewResource,
@@ -64,7 +65,6 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
-from goqueue.api.security import BearerAuthentication, KeyRing, WebPages
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
-from goqueue.api.documents import Document, Seconds, as_json
-from goqueue.api.schemas import validate
+from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
+from goqueue.api.frame.resource import Resource
+from goqueue.engine.options.request_models import validate
 from goqueue.insight.autoscale import (
     ASSUMED_RUN_SECONDS,
     DEFAULT_SLO_WAIT_SECONDS,
@@ -139,9 +139,27 @@ class AutoscaleDocument(Document):
     runs: RunsDocument
 
 
+_objective_of = reader_of(ObjectiveDocument, slo_wait_seconds="wait_seconds", slo_objective="part")
+_arrivals_of = reader_of(
+    ArrivalsDocument,
+    window_seconds="arrivals_seconds",
+    created="arrivals",
+    created_seconds="arrivals_seconds",
+)
+_runs_of = reader_of(
+    RunsDocument,
+    source="demand.run_times",
+    mean_seconds="run_seconds",
+    ended="demand.ended",
+    ended_seconds="demand.ended_seconds",
+    running_seconds="demand.running_seconds",
+    assumed_seconds="run_seconds",
+)
+
+
 def autoscale_document(queue: str, answer: Autoscale, query: AutoscaleQuery, threads: int) -> dict[str, Any]:
     """An AutoscaleDocument; `threads`: of one worker."""
-    demand, objective = answer.demand, answer.objective
+    demand = answer.demand
     return {
         "queue": queue,
         "backlog": demand.backlog,
@@ -160,34 +178,14 @@ def autoscale_document(queue: str, answer: Autoscale, query: AutoscaleQuery, thr
         "limited_by": answer.limited_by,
         "kept_now": answer.kept_now,
         "kept_then": answer.kept_then,
-        "objective": {
-            "slo_wait_seconds": objective.wait_seconds,
-            "slo_objective": objective.part,
-            "is_default": objective.is_default,
-        },
-        "arrivals": {
-            "window_seconds": query.window_seconds,
-            "created": demand.arrivals,
-            "created_seconds": demand.arrivals_seconds,
-            "due": demand.due,
-            "due_seconds": demand.due_seconds,
-        },
-        "runs": {
-            "source": demand.run_times,
-            "mean_seconds": answer.run_seconds,
-            "ended": demand.ended,
-            "ended_seconds": demand.ended_seconds,
-            "running_seconds": demand.running_seconds,
-            "assumed_seconds": query.assumed_run_seconds,
-        },
+        "objective": _objective_of(answer.objective),
+        "arrivals": _arrivals_of(demand) | {"window_seconds": query.window_seconds},
+        "runs": _runs_of(answer) | {"assumed_seconds": query.assumed_run_seconds},
     }
 
 
-class AutoscaleResource:
+class AutoscaleResource(Resource):
     """The workers that a queue needs for its objective."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The number, and everything that it follows from."""

@@ -8,72 +8,45 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.cursors import link_next
-from goqueue.api.documents import Document, JobDocument, as_json, job_document
-from goqueue.api.schemas import ErrorSearch, Moment, Name, PayloadSearch, Request, Status, Tag, validate
+from goqueue.api.documents import JobDocument, job_document
+from goqueue.api.frame.answers import Document, as_json, reader_of
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.resource import Resource
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
-from goqueue.bulk.actions import MAX_CANARY, MAX_IDS, MAX_RATE, MIN_RATE, BulkAction, BulkState
+from goqueue.bulk.actions import MAX_CANARY, MAX_RATE, MIN_RATE, BulkAction, BulkState
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
 from goqueue.bulk.operations import Preview
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter, Status
+from goqueue.engine.options.request_models import JobId, Name, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
-from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
+from goqueue.jobs import JobStatus
 
 LIST_MAX = 200
 
-JobId = Annotated[int, Field(ge=1, le=MAX_JOB_ID)]
-Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
 
-class BulkFilter(Request):
+class BulkFilter(JobFilter):
     """Which jobs; at least one besides the status is needed."""
 
     model_config = ConfigDict(
-        json_schema_extra=some_of(
-            "queue",
-            "type",
-            "created_after",
-            "created_before",
-            "fingerprint",
-            "ids",
-            "tag",
-            "payload",
-            "error",
-        )
+        json_schema_extra=some_of(*(name for name in JobFilter.model_fields if name != "status"))
     )
 
-    queue: Name | None = None
-    type: Name | None = None
     status: Annotated[
         Status | None,
         Field(description="Default: failed to retry, queued to cancel and to set_priority; none to delete."),
     ] = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    fingerprint: Annotated[Fingerprint | None, Field(description="A group of failed jobs.")] = None
-    ids: Annotated[
-        Annotated[list[JobId], Field(min_length=1, max_length=MAX_IDS)] | None,
-        Field(description="Only these, where the rest fits."),
-    ] = None
-    tag: Tag | None = None
-    payload: PayloadSearch = None
-    error: ErrorSearch = None
-
-    def job_filter(self) -> JobFilter:
-        """The filter of the store."""
-        values = dict(self)
-        return JobFilter(**values | {"ids": None if self.ids is None else tuple(sorted(set(self.ids)))})
 
 
 class BulkArguments(Request):
     """What an action needs."""
 
     priority: Annotated[
-        Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None,
+        Priority | None,
         Field(description="Of set_priority."),
     ] = None
 
@@ -103,7 +76,7 @@ class CreateBulkOperation(_Pace):
         """The operation that is asked for."""
         return NewBulkOperation(
             self.action,
-            self.filter.job_filter(),
+            self.filter,
             priority=self.arguments.priority,
             rate=self.rate,
             canary=self.canary,
@@ -118,7 +91,7 @@ class BulkOperationsQuery(BaseModel):
 
     limit: Annotated[int, Field(ge=1, le=LIST_MAX)] = 50
     cursor: Annotated[
-        Annotated[int, Field(ge=1, le=MAX_JOB_ID)] | None,
+        JobId | None,
         Field(description="From the Link header of the page before: only operations before this one."),
     ] = None
 
@@ -179,25 +152,12 @@ class BulkPreviewDocument(Document):
     jobs: Annotated[list[JobDocument], Field(description="The first 20 of them, oldest first.")]
 
 
+_members_of = reader_of(BulkOperationDocument, author="requested_by")
+
+
 def operation_document(operation: BulkOperation) -> dict[str, Any]:
     """Return the operation as a `BulkOperationDocument`."""
-    return {
-        "id": operation.id,
-        "action": operation.action.value,
-        "filter": filter_document(operation.filter),
-        "arguments": operation.arguments,
-        "state": operation.state.value,
-        "reason": operation.reason,
-        "rate": operation.rate,
-        "canary": operation.canary,
-        "total": operation.total,
-        "done": operation.done,
-        "changed": operation.changed,
-        "author": operation.requested_by,
-        "created_at": operation.created_at,
-        "updated_at": operation.updated_at,
-        "finished_at": operation.finished_at,
-    }
+    return _members_of(operation) | {"filter": filter_document(operation.filter)}
 
 
 def preview_document(preview: Preview) -> dict[str, Any]:
@@ -210,11 +170,8 @@ def preview_document(preview: Preview) -> dict[str, Any]:
     }
 
 
-class BulkOperationsResource:
+class BulkOperationsResource(Resource):
     """The bulk operations: a GET lists them, a POST begins one."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the newest operations; the next page is in the Link header."""
@@ -233,11 +190,8 @@ class BulkOperationsResource:
         answer_operation(response, self._context, asked.new(), dry_run=asked.dry_run)
 
 
-class BulkOperationResource:
+class BulkOperationResource(Resource):
     """A bulk operation and its progress."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Tell how far the operation has come."""
@@ -246,11 +200,8 @@ class BulkOperationResource:
         response.data = as_json(operation_document(operation))
 
 
-class AbortBulkOperationResource:
+class AbortBulkOperationResource(Resource):
     """The end of a bulk operation before its time."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Stop the operation for good; an aborted one stays as it is."""

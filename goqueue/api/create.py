@@ -11,11 +11,13 @@ import falcon
 import orjson
 
 from goqueue import failpoints
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
-from goqueue.api.security import client_of
 from goqueue.db.database import Connection
 from goqueue.engine import idempotency_rows as idempotency
 from goqueue.engine import job_rows as job_store
@@ -34,11 +36,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 Insert = Callable[[Connection], tuple[list[CreatedNode], dict[str, Any]]]
 
 
-class CreateJobResource:
+class CreateJobResource(Resource):
     """The creation of one job, or of a chain."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create one job: 201, the job, and its Location; or 200, and the holder of its unique key."""
@@ -61,11 +60,8 @@ class CreateJobResource:
         _create_once(context, response, key, _hash("create", document), [job], insert)
 
 
-class CreateBatchResource:
+class CreateBatchResource(Resource):
     """Many jobs, all or none."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create a batch: 201 and the ids, in the order of the jobs."""

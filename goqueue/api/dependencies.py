@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import falcon
 from pydantic import Field
 
-from goqueue.api.context import Context
-from goqueue.api.documents import Document, JobDocument, as_json
+from goqueue.api.documents import JobDocument
+from goqueue.api.frame.answers import Document, as_json, reader_of
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine import job_rows as job_store
-from goqueue.engine.dependency_rows import LINKS_MAX, Link
+from goqueue.engine.dependency_rows import LINKS_MAX
 from goqueue.jobs import JobStatus, OnParentFailure
 
 
@@ -48,23 +49,11 @@ class DependenciesDocument(Document):
     more_children: Annotated[bool, Field(description="There are more than are listed.")]
 
 
-def link_document(link: Link) -> dict[str, Any]:
-    """Return the link as a `DependencyDocument`."""
-    return {
-        "id": link.id,
-        "status": link.status,
-        "queue": link.queue,
-        "type": link.type,
-        "on_parent_failure": link.on_parent_failure,
-        "parent_outcome": link.outcome,
-    }
+_link_of = reader_of(DependencyDocument, parent_outcome="outcome")
 
 
-class DependenciesResource:
+class DependenciesResource(Resource):
     """The parents and children of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """List all parents of the job and its first 1,000 children, each with its state."""
@@ -74,8 +63,8 @@ class DependenciesResource:
             children = dependency_lists.children_of(connection, job_id, limit=LINKS_MAX + 1)
         response.data = as_json(
             {
-                "parents": [link_document(link) for link in parents],
-                "children": [link_document(link) for link in children[:LINKS_MAX]],
+                "parents": [_link_of(link) for link in parents],
+                "children": [_link_of(link) for link in children[:LINKS_MAX]],
                 "more_children": len(children) > LINKS_MAX,
             }
         )

@@ -1,30 +1,16 @@
-"""The answers, as models for the description and as plain dictionaries for the wire.
-
-A dictionary is built by hand and written by orjson: a model would validate again what the database just said.
-A test holds each dictionary against its model.
-"""
+"""What is answered about jobs."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from goqueue.api.frame.answers import Document, Seconds, reader_of
 from goqueue.engine.options.uniqueness import without_client
-from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
-from goqueue.limits.settings import BreakerState
 from goqueue.observability.tracing.context import trace_id_of
-
-Seconds = float
-
-
-class Document(BaseModel):
-    """An answer of the API: the members that are named here, and no others."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class JobDocument(Document):
@@ -79,6 +65,12 @@ class JobDocument(Document):
     tags: Annotated[list[str], Field(description="What its client calls it by.")]
 
 
+class DeduplicatedDocument(JobDocument):
+    """The job that has the unique key: nothing was created."""
+
+    deduplicated: Literal[True]
+
+
 class AttemptDocument(Document):
     """One run of a job that has ended."""
 
@@ -129,180 +121,16 @@ class CancelledDocument(Document):
     more: MoreSelected = False
 
 
-class QueueDocument(Document):
-    """A queue. Counts stop at `counted_up_to` of GET /stats."""
-
-    name: str
-    paused: bool
-    paused_at: datetime | None
-    paused_until: Annotated[datetime | None, Field(description="It goes on by itself then.")]
-    paused_by: str | None
-    pause_reason: str | None
-    throttled_until: Annotated[
-        datetime | None, Field(description="A handler asked to slow it down: nothing starts before.")
-    ]
-    ready: Annotated[int, Field(description="Queued jobs that may start now.")]
-    waiting: Annotated[int, Field(description="Queued jobs whose time has not come.")]
-    quarantined: Annotated[int, Field(description="Queued jobs that will run alone.")]
-    running: int
-    failed: int
-    oldest_ready_age_seconds: Annotated[Seconds | None, Field(description="Null where none is ready.")]
-    workers: Annotated[int, Field(description="Live worker processes that serve it.")]
-    threads: Annotated[int, Field(description="Their worker threads.")]
-
-
-class PausedDocument(Document):
-    """A queue that was paused or resumed."""
-
-    name: str
-    paused: bool
-    paused_at: datetime | None
-    paused_until: datetime | None
-    paused_by: str | None
-    pause_reason: str | None
-
-
-class WorkerDocument(Document):
-    """A worker process."""
-
-    id: int
-    hostname: str
-    pid: int
-    queues: list[str]
-    threads: int
-    busy: int
-    alive: Annotated[bool, Field(description="Its lease has not run out.")]
-    started_at: datetime
-    heartbeat_at: datetime
-    stopped_at: datetime | None
-    memory_bytes: Annotated[
-        int | None, Field(description="Its own at its last heartbeat, without what it shares. Null: unknown.")
-    ]
-    command: Annotated[
-        WorkerCommand | None,
-        Field(description="It was told to take no more jobs (quiet), or to end after them (stop)."),
-    ]
-    commanded_at: datetime | None
-
-
-class JobCounts(Document):
-    """Exact counts of jobs, up to `counted_up_to`."""
-
-    ready: int
-    waiting: int
-    quarantined: int
-    blocked: int
-    running: int
-    failed: int
-    cancelled: int
-    expired: int
-
-
-class FinishedCounts(Document):
-    """Jobs that became final."""
-
-    completed: int
-    failed: int
-    cancelled: int
-    expired: int
-
-
-class StatsDocument(Document):
-    """The service at a glance."""
-
-    counts: JobCounts
-    counted_up_to: Annotated[int, Field(description="A count of this number means: this many or more.")]
-    completed_estimate: Annotated[int, Field(description="From the planner's statistics, not counted.")]
-    finished_last_minute: FinishedCounts
-    oldest_ready_age_seconds: Seconds | None
-    workers: int
-    threads: int
-    busy: int
-
-
-class BreakerDocument(Document):
-    """The circuit breaker of a job type: its settings, and where it stands."""
-
-    failure_rate: float
-    minimum: int
-    window_seconds: Seconds
-    cooldown_seconds: Seconds
-    probes: int
-    state: BreakerState
-    changed_at: datetime | None
-    reason: Annotated[str | None, Field(description="Why it stands where it does.")]
-
-
-class TypeDocument(Document):
-    """A declared job type."""
-
-    name: str
-    queue: str
-    default_of: Annotated[
-        list[str], Field(description="Queues whose jobs have this type when they say none.")
-    ]
-    max_retries: int
-    min_backoff_seconds: Seconds
-    max_backoff_seconds: Seconds
-    time_limit_seconds: Seconds
-    concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
-    breaker: BreakerDocument | None
-    payload_schema: dict[str, Any]
-
-
-class ProblemDocument(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    error: Annotated[str, Field(description="The detail again, where older clients look for it.")]
-    fields: Annotated[
-        dict[str, str] | None, Field(description="The path of a value → what is wrong with it.")
-    ] = None
-
-
-def as_json(document: Any) -> bytes:
-    """Write an answer as JSON; times are UTC and end in Z."""
-    return orjson.dumps(document, option=orjson.OPT_UTC_Z)
+_members_of = reader_of(JobDocument, quarantined="runs_alone", trace_id="traceparent")
 
 
 def job_document(job: Job) -> dict[str, Any]:
     """Return the job as a `JobDocument`."""
-    return {
-        "id": job.id,
-        "queue": job.queue,
-        "type": job.type,
-        "status": job.status.value,
-        "payload": job.payload,
-        "priority": job.priority,
-        "attempts": job.attempts,
-        "max_retries": job.max_retries,
-        "available_at": job.available_at,
-        "time_limit_seconds": job.time_limit_seconds,
-        "result": job.result,
-        "error": job.error or "",
-        "reason": job.reason,
-        "fence": job.fence,
-        "deaths": job.deaths,
-        "quarantined": job.runs_alone,
-        "suspicion": job.suspicion,
-        "worker_id": job.worker_id,
-        "created_at": job.created_at,
-        "updated_at": job.updated_at,
-        "started_at": job.started_at,
-        "begun_at": job.begun_at if job.status is JobStatus.RUNNING else None,
-        "finished_at": job.finished_at,
-        "concurrency_key": job.concurrency_key,
-        "rate_cost": job.rate_cost,
-        "admitted": job.admitted,
-        "expires_at": job.expires_at,
-        "deadline_at": job.deadline_at,
-        "unique_key": None if job.unique_key is None else without_client(job.unique_key),
-        "cancel_requested_at": job.cancel_requested_at,
-        "cancel_acknowledged_at": job.cancel_acknowledged_at,
-        "fingerprint": job.fingerprint,
-        "trace_id": trace_id_of(job.traceparent),
-        "tags": list(job.tags),
-    }
+    document = _members_of(job)
+    document["error"] = job.error or ""
+    document["trace_id"] = trace_id_of(job.traceparent)
+    if job.status is not JobStatus.RUNNING:
+        document["begun_at"] = None
+    if job.unique_key is not None:
+        document["unique_key"] = without_client(job.unique_key)
+    return document

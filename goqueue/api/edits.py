@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
 import falcon
 from pydantic import ConfigDict, Field
 
-from goqueue.api.bodies import read_document
-from goqueue.api.context import Context
-from goqueue.api.documents import Document, as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
 from goqueue.api.jobs import JobResource
-from goqueue.api.schemas import Name, NearMoment, Request, validate
 from goqueue.engine.edits import EditedVersion
 from goqueue.engine.json_diff import ABSENT
+from goqueue.engine.options.request_models import Name, NearMoment, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
-from goqueue.jobs import PRIORITY_RANGE
 
 
 class EditAndRetry(Request):
     """What a job shall be when it runs again; what is absent stays as it is."""
 
     payload: Annotated[dict[str, Any] | None, Field(description="The whole new payload.")] = None
-    priority: Annotated[Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] | None, Field()] = (
-        None
-    )
+    priority: Annotated[Priority | None, Field()] = None
     available_at: Annotated[NearMoment | None, Field(description="Not before.")] = None
     author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
 
@@ -62,20 +61,12 @@ class VersionDocument(Document):
 def version_document(edited: EditedVersion) -> dict[str, Any]:
     """Return the version as a `VersionDocument`, with what changed in it."""
     version, changes = edited
-    return {
-        "version": version.version,
-        "payload": version.payload,
-        "priority": version.priority,
-        "available_at": version.available_at,
-        "author": version.author,
-        "edited_at": version.edited_at,
-        "changes": None
-        if changes is None
-        else [
-            {name: value for name, value in change._asdict().items() if value is not ABSENT}
-            for change in changes
-        ],
-    }
+    if changes is None:
+        return asdict(version) | {"changes": None}
+    changed = [
+        {name: value for name, value in change._asdict().items() if value is not ABSENT} for change in changes
+    ]
+    return asdict(version) | {"changes": changed}
 
 
 class EditableJobResource(JobResource):
@@ -87,11 +78,8 @@ class EditableJobResource(JobResource):
         response.data = as_json(job_document(self._context.edit(job_id, **_said(wanted))))
 
 
-class RetryResource:
+class RetryResource(Resource):
     """The retry of a failed or cancelled job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue the job again, edited where there is a body, with its attempts counted anew."""
@@ -101,11 +89,8 @@ class RetryResource:
         response.data = as_json(job_document(self._context.retry(job_id, **_said(wanted))))
 
 
-class VersionsResource:
+class VersionsResource(Resource):
     """The versions of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What it was before each of its edits, the oldest first, and what it is now."""

@@ -5,22 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
-from goqueue.api.cursors import link_next
-from goqueue.api.documents import Document, as_json
-from goqueue.api.schemas import validate
+from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, QueueNotFoundError
 from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
-from goqueue.insight.explain.blocked_key_rows import WAITING_UP_TO, BlockedKey
+from goqueue.insight.explain.blocked_key_rows import WAITING_UP_TO
 from goqueue.jobs import JobStatus
 from goqueue.limits import queue_setting_rows as queue_settings_store
 from goqueue.limits.rules import KEYLESS
@@ -82,27 +81,16 @@ class BlockedKeyDocument(Document):
     waiting: Annotated[int, Field(description=f"Jobs ready behind it, counted up to {WAITING_UP_TO:,}.")]
 
 
-def blocked_key_document(blocked: BlockedKey) -> dict[str, Any]:
-    """Return the blocked key as a `BlockedKeyDocument`."""
-    return asdict(blocked)
-
-
-class ExplainResource:
+class ExplainResource(Resource):
     """The explanation why a job does not run."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What blocks it, with the evidence; of a running or finished job, that it is."""
         response.data = as_json(self._context.explain(job_id).as_document())
 
 
-class BlockedKeysResource:
+class BlockedKeysResource(Resource):
     """The keys of a queue in strict order whose oldest unfinished job holds up later ones."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """List the blocked keys; the next page is in the Link header. Without strict order there are none."""
@@ -116,7 +104,7 @@ class BlockedKeysResource:
             page, last = blocked_keys.page(connection, name, after=after, limit=query.limit)
         if last is not None:
             link_next(request, response, _write_cursor(last, name))
-        response.data = as_json([blocked_key_document(blocked) for blocked in page])
+        response.data = as_json(page)
 
     def _limits(self, name: str) -> QueueLimits:
         queue_store.expect_name(name)

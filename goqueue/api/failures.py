@@ -9,15 +9,16 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.bodies import read_optional_document
 from goqueue.api.bulk_operations import RetryGroup, answer_operation
-from goqueue.api.context import Context
-from goqueue.api.documents import Document, JobDocument, as_json, job_document
-from goqueue.api.schemas import Name, QueryMoment, validate
+from goqueue.api.documents import JobDocument, job_document
+from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.bodies import read_optional_document
+from goqueue.api.frame.resource import Resource
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operation_rows import NewBulkOperation
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
+from goqueue.engine.options.request_models import Name, QueryMoment, validate
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup, Order
 from goqueue.jobs import Job
@@ -86,11 +87,8 @@ def failure_detail_document(group: FailureGroup, jobs: list[Job]) -> dict[str, A
     return failure_document(group) | {"jobs": [job_document(job) for job in jobs]}
 
 
-class FailuresResource:
+class FailuresResource(Resource):
     """The groups of failed jobs that are one problem."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the groups of the jobs that are failed now."""
@@ -101,27 +99,20 @@ class FailuresResource:
         response.data = as_json([failure_document(group) for group in groups])
 
 
-class FailureResource:
+class FailureResource(Resource):
     """A group of failed jobs that are one problem."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Tell about the group, and list its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
-        wanted = JobFilter(fingerprint=fingerprint)
         with self._context.read_database.autocommit() as connection:
             group = failure_store.get_group(connection, fingerprint)
-            jobs, _ = job_lists.page(connection, wanted, limit=query.limit)
+            jobs, _ = job_lists.page(connection, JobFilter(fingerprint=fingerprint), limit=query.limit)
         response.data = as_json(failure_detail_document(group, jobs))
 
 
-class RetryFailureResource:
+class RetryFailureResource(Resource):
     """The retry of a group of failed jobs."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Begin a bulk operation that retries the group's jobs; a dry run tells which these are."""

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 import falcon
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json, job_document
-from goqueue.api.schemas import CancelSelection, RetrySelection, validate
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
+from goqueue.api.schemas import CancelSelection, RetrySelection
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
-from goqueue.jobs import JobStatus
+from goqueue.engine.filters import JobFilter
+from goqueue.engine.options.request_models import validate
 
 #: Rows of one transaction: it holds their locks for some tens of milliseconds.
 CHUNK = 1000
@@ -20,58 +22,39 @@ CHUNK = 1000
 SELECTION_MAX_JOBS = 10_000
 
 
-class CancelResource:
+class CancelResource(Resource):
     """The cancel of an unfinished job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel it; its worker is asked to stop a running one, and a cancelled one stays as it is."""
         response.data = as_json(job_document(self._context.cancel(job_id)))
 
 
-class RetryManyResource:
+class RetryManyResource(Resource):
     """The retry of failed or cancelled jobs, by a filter."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Queue the jobs again; the answer is how many."""
         selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
-        selected = _Selected(self._context, _filter_of(selection))
+        selected = _Selected(self._context, selection.job_filter())
         retried = sum(self._context.retry_many(chunk) for chunk in selected)
         response.data = as_json({"retried": retried} | selected.note())
 
 
-class CancelManyResource:
+class CancelManyResource(Resource):
     """The cancel of unfinished jobs, by a filter."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Cancel the jobs; the answer is how many are cancelled, and how many workers were asked to stop."""
         selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
         cancelled = requested = 0
-        selected = _Selected(self._context, _filter_of(selection))
+        selected = _Selected(self._context, selection.job_filter())
         for chunk in selected:
             done = self._context.cancel_many(chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
         document = {"cancelled": cancelled, "requested": requested}
         response.data = as_json(document | selected.note())
-
-
-def _filter_of(selection: RetrySelection | CancelSelection) -> JobFilter:
-    return JobFilter(
-        queue=selection.queue,
-        type=selection.type,
-        status=JobStatus(selection.status),
-        created_after=selection.created_after,
-        created_before=selection.created_before,
-    )
 
 
 class _Selected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from goqueue.api.json_reader import MAX_PROBLEMS
+from goqueue.api.frame.json_reader import MAX_PROBLEMS
 from goqueue.api.schemas import BatchJob
 from goqueue.engine.graph_rows import NewNode
 from goqueue.errors import InvalidJobError

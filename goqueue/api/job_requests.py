@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from goqueue.api.frame.json_reader import MAX_PROBLEMS
 from goqueue.api.job_graphs import graph_of_batch
-from goqueue.api.json_reader import MAX_PROBLEMS
-from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob, validate
+from goqueue.api.schemas import BATCH_MAX_JOBS, BatchJob, CreateBatch, CreateJob, PlainJob
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.new_job import new_job
+from goqueue.engine.new_job import job_of_request
 from goqueue.engine.options.job_settings import JobSettings
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.options.uniqueness import of_client
 from goqueue.errors import InvalidJobError
 from goqueue.instance import GoQueue
@@ -87,12 +88,7 @@ class JobRequests:
         type_name = request.type or self.default_type(request.queue)
         if type_name is None:
             raise InvalidJobError({"type": "required, because the queue has no type of its own"})
-        job = new_job(
-            self._broker,
-            type_name,
-            request.payload,
-            **settings,
-        )
+        job = job_of_request(self._broker, type_name, request.payload, settings)
         if len(job.payload) > self._job_max_bytes // 4 and len(job.payload.encode()) > self._job_max_bytes:
             raise InvalidJobError({"payload": f"expected at most {self._job_max_bytes} bytes"})
         return job

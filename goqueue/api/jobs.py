@@ -7,15 +7,17 @@ from dataclasses import asdict
 import falcon
 import orjson
 
-from goqueue.api.bodies import read_document
-from goqueue.api.context import Context
 from goqueue.api.create import CreateJobResource
-from goqueue.api.cursors import link_next, read_cursor, write_cursor
-from goqueue.api.documents import as_json, job_document
-from goqueue.api.schemas import ListQuery, SaveResult, SetStatus, validate
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.cursors import link_next, read_cursor, write_cursor
+from goqueue.api.frame.resource import Resource
+from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.transitions.set_status import set_status
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import JobStatus
@@ -51,24 +53,11 @@ def _filter_of(query: ListQuery) -> JobFilter:
     """
     if query.fingerprint is not None and query.status not in {None, JobStatus.FAILED}:
         raise InvalidJobError({"status": "expected failed, or none, with a fingerprint"})
-    return JobFilter(
-        queue=query.queue,
-        type=query.type,
-        status=query.status,
-        created_after=query.created_after,
-        created_before=query.created_before,
-        fingerprint=query.fingerprint,
-        tag=query.tag,
-        payload=query.payload,
-        error=query.error,
-    )
+    return query.job_filter()
 
 
-class JobResource:
+class JobResource(Resource):
     """A job, read by its id."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Return the job as it is now."""
@@ -76,11 +65,8 @@ class JobResource:
             response.data = as_json(job_document(job_store.get(connection, job_id)))
 
 
-class AttemptsResource:
+class AttemptsResource(Resource):
     """The attempts of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """List the attempts that have ended, in their order."""
@@ -91,11 +77,8 @@ class AttemptsResource:
         response.data = as_json([asdict(attempt) | {"error": attempt.error or ""} for attempt in attempts])
 
 
-class StatusResource:
+class StatusResource(Resource):
     """The status of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_put(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Move the job, where the state machine allows it."""
@@ -106,11 +89,8 @@ class StatusResource:
         response.status = falcon.HTTP_204
 
 
-class IncrementResource:
+class IncrementResource(Resource):
     """The attempts counter of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Count one more attempt of the job."""
@@ -119,11 +99,8 @@ class IncrementResource:
         response.status = falcon.HTTP_204
 
 
-class SaveResource:
+class SaveResource(Resource):
     """The result and the error of a job."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Keep a result and an error with the job."""

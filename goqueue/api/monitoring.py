@@ -9,8 +9,9 @@ import falcon
 from pydantic import Field
 
 from goqueue.api.context import Context
-from goqueue.api.documents import Document, as_json
-from goqueue.api.reading import Reading
+from goqueue.api.frame.answers import Document, Seconds, as_json
+from goqueue.api.frame.reading import Reading
+from goqueue.api.frame.resource import Resource
 from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database, expect_primary
@@ -58,6 +59,41 @@ class ReadinessDocument(Document):
     warnings: WarningTexts
 
 
+class JobCounts(Document):
+    """Exact counts of jobs, up to `counted_up_to`."""
+
+    ready: int
+    waiting: int
+    quarantined: int
+    blocked: int
+    running: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class FinishedCounts(Document):
+    """Jobs that became final."""
+
+    completed: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class StatsDocument(Document):
+    """The service at a glance."""
+
+    counts: JobCounts
+    counted_up_to: Annotated[int, Field(description="A count of this number means: this many or more.")]
+    completed_estimate: Annotated[int, Field(description="From the planner's statistics, not counted.")]
+    finished_last_minute: FinishedCounts
+    oldest_ready_age_seconds: Seconds | None
+    workers: int
+    threads: int
+    busy: int
+
+
 class Warnings:
     """The warnings of what is wrong around the service although it works."""
 
@@ -78,11 +114,8 @@ class Warnings:
             return gauges.horizon_age(connection)
 
 
-class StatsResource:
+class StatsResource(Resource):
     """The service at a glance."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Return bounded counts, an estimate of the completed, and the last minute."""

@@ -20,7 +20,8 @@ from goqueue.api import (
     reports,
     schedule_models,
     schemas,
-    unique_models,
+    types,
+    workers,
 )
 from goqueue.limits.flow_settings import KeySettings, QueueSettings, TypeSettings
 
@@ -61,7 +62,7 @@ _CREATE = Operation(
     body=schemas.CreateJob,
     idempotent=True,
     refusals=(400, 409, 413, 415, 422),
-    other_answers={200: unique_models.DeduplicatedDocument},
+    other_answers={200: documents.DeduplicatedDocument},
 )
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -159,7 +160,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         documents.JobDocument,
         refusals=(404, 409),
     ),
-    ("GET", "/queues"): Operation("The queues and what waits in them", documents.QueueDocument, many=True),
+    ("GET", "/queues"): Operation("The queues and what waits in them", queues.QueueDocument, many=True),
     ("GET", "/queues/{name}"): Operation(
         "A queue: what waits in it, and its settings", queues.QueueDetailDocument, refusals=(404,)
     ),
@@ -200,13 +201,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("POST", "/queues/{name}/pause"): Operation(
         "Start no more jobs of a queue, for good or until the end that is given",
-        documents.PausedDocument,
+        queues.PausedDocument,
         body=queues.PauseRequest,
         body_required=False,
         refusals=(400, 404, 413, 415),
     ),
     ("POST", "/queues/{name}/resume"): Operation(
-        "Start the jobs of a queue again", documents.PausedDocument, refusals=(404,)
+        "Start the jobs of a queue again", queues.PausedDocument, refusals=(404,)
     ),
     ("GET", "/schedules"): Operation(
         "List schedules by name; the next page is in the Link header",
@@ -248,7 +249,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         documents.JobDocument,
         201,
         refusals=(404, 409),
-        other_answers={200: unique_models.DeduplicatedDocument},
+        other_answers={200: documents.DeduplicatedDocument},
     ),
     ("GET", "/schedules/{name}/preview"): Operation(
         "The next ticks, with clock changes and blackouts marked",
@@ -265,35 +266,35 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=schedule_models.TicksQuery,
         refusals=(400, 404),
     ),
-    ("GET", "/workers"): Operation("The worker processes", documents.WorkerDocument, many=True),
+    ("GET", "/workers"): Operation("The worker processes", workers.WorkerDocument, many=True),
     ("POST", "/workers/{worker_id}/quiet"): Operation(
         "Let a worker process take no more jobs; it finishes those that it has, and stays",
-        documents.WorkerDocument,
+        workers.WorkerDocument,
         refusals=(404, 409),
     ),
     ("POST", "/workers/{worker_id}/resume"): Operation(
-        "Let a quiet worker process take jobs again", documents.WorkerDocument, refusals=(404, 409)
+        "Let a quiet worker process take jobs again", workers.WorkerDocument, refusals=(404, 409)
     ),
     ("POST", "/workers/{worker_id}/stop"): Operation(
         "Let a worker process end as after SIGTERM; goqueue worker starts no other in its place",
-        documents.WorkerDocument,
+        workers.WorkerDocument,
         refusals=(404, 409),
     ),
-    ("GET", "/types"): Operation("The declared job types", documents.TypeDocument, many=True),
-    ("GET", "/types/{name}"): Operation("A job type", documents.TypeDocument, refusals=(404,)),
+    ("GET", "/types"): Operation("The declared job types", types.TypeDocument, many=True),
+    ("GET", "/types/{name}"): Operation("A job type", types.TypeDocument, refusals=(404,)),
     ("PUT", "/types/{name}"): Operation(
         "Change how the jobs of a type are let in; only what is given changes, null is none",
-        documents.TypeDocument,
+        types.TypeDocument,
         body=TypeSettings,
         refusals=(400, 404, 413, 415),
     ),
     ("POST", "/types/{name}/breaker/open"): Operation(
         "Open a circuit breaker: nothing of the type starts until its cooldown has passed",
-        documents.TypeDocument,
+        types.TypeDocument,
         refusals=(404, 409),
     ),
     ("POST", "/types/{name}/breaker/close"): Operation(
-        "Close a circuit breaker", documents.TypeDocument, refusals=(404, 409)
+        "Close a circuit breaker", types.TypeDocument, refusals=(404, 409)
     ),
     ("GET", "/failures"): Operation(
         "The failed jobs, in groups of one kind of failure each",
@@ -346,7 +347,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         bulk_operations.BulkOperationDocument,
         refusals=(404, 409),
     ),
-    ("GET", "/stats"): Operation("The service at a glance", documents.StatsDocument),
+    ("GET", "/stats"): Operation("The service at a glance", monitoring.StatsDocument),
     ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True),
     ("GET", "/health"): Operation("Whether the process answers", monitoring.HealthReportDocument),
     ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring.HealthReportDocument),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any
 
 import falcon
 from pydantic import Field
 
-from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
-from goqueue.api.documents import Document, QueueDocument, Seconds, as_json
-from goqueue.api.schemas import Moment, validate
+from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
+from goqueue.api.frame.bodies import read_document, read_optional_document
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.options.request_models import Moment, validate
 from goqueue.engine.queue_rows import Queue
 from goqueue.errors import InvalidJobError
 from goqueue.insight import statistic_rows as statistics
@@ -31,6 +33,39 @@ class PauseRequest(PauseSettings):
     """Why a queue is paused, by whom, and until when; all of it may be left out."""
 
     until: Annotated[Moment | None, Field(description="It goes on by itself then. Default: no end.")] = None
+
+
+class QueueDocument(Document):
+    """A queue. Counts stop at `counted_up_to` of GET /stats."""
+
+    name: str
+    paused: bool
+    paused_at: datetime | None
+    paused_until: Annotated[datetime | None, Field(description="It goes on by itself then.")]
+    paused_by: str | None
+    pause_reason: str | None
+    throttled_until: Annotated[
+        datetime | None, Field(description="A handler asked to slow it down: nothing starts before.")
+    ]
+    ready: Annotated[int, Field(description="Queued jobs that may start now.")]
+    waiting: Annotated[int, Field(description="Queued jobs whose time has not come.")]
+    quarantined: Annotated[int, Field(description="Queued jobs that will run alone.")]
+    running: int
+    failed: int
+    oldest_ready_age_seconds: Annotated[Seconds | None, Field(description="Null where none is ready.")]
+    workers: Annotated[int, Field(description="Live worker processes that serve it.")]
+    threads: Annotated[int, Field(description="Their worker threads.")]
+
+
+class PausedDocument(Document):
+    """A queue that was paused or resumed."""
+
+    name: str
+    paused: bool
+    paused_at: datetime | None
+    paused_until: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
 
 
 class RateDocument(Document):
@@ -85,22 +120,15 @@ def _queue_document(row: QueueStatistics) -> dict[str, Any]:
     return asdict(row) | {"paused": row.paused_at is not None}
 
 
-def _paused_document(queue: Queue) -> dict[str, object]:
-    return {
-        "name": queue.name,
-        "paused": queue.paused_at is not None,
-        "paused_at": queue.paused_at,
-        "paused_until": queue.paused_until,
-        "paused_by": queue.paused_by,
-        "pause_reason": queue.pause_reason,
-    }
+_pause_of = reader_of(PausedDocument, paused="paused_at")
 
 
-class QueuesResource:
+def _paused_document(queue: Queue) -> dict[str, Any]:
+    return _pause_of(queue) | {"paused": queue.paused_at is not None}
+
+
+class QueuesResource(Resource):
     """The queues with their counts."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List the queues by name, with their counts; also declared ones that no job has used yet."""

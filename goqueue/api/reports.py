@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
-from goqueue.api.documents import Document, as_json
-from goqueue.api.schemas import validate
+from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.reports import MAX_INTEGER
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import JobStatus
@@ -57,11 +56,8 @@ class ProgressDocument(Document):
     updated_at: datetime | None
 
 
-class ProgressResource:
+class ProgressResource(Resource):
     """The progress that a job reports."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Return what the latest attempt of the job said."""
@@ -69,14 +65,11 @@ class ProgressResource:
             progress = reports.progress_of(connection, job_id)
         if progress is None:
             raise JobNotFoundError(job_id)
-        response.data = as_json(asdict(progress))
+        response.data = as_json(progress)
 
 
-class LogsResource:
+class LogsResource(Resource):
     """The lines that a job logged."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """List the lines of one attempt, in their order."""
@@ -87,4 +80,4 @@ class LogsResource:
             )
             if not lines:
                 job_store.get(connection, job_id)
-        response.data = as_json([asdict(line) for line in lines])
+        response.data = as_json(lines)

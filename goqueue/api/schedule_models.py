@@ -7,17 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.documents import Document, Seconds
-from goqueue.api.schemas import Key, Name, QueryMoment, Span, Tags
-from goqueue.api.unique_models import UniqueJob
+from goqueue.api.frame.answers import Document, Seconds, reader_of
+from goqueue.engine.options.job_options import RateCost, Retries, Tags, TimeLimit, UniqueJob
+from goqueue.engine.options.request_models import Key, Name, Priority, QueryMoment, Span
 from goqueue.engine.options.uniqueness import without_client
-from goqueue.jobs import (
-    MAX_RATE_COST,
-    MAX_RETRIES_LIMIT,
-    MAX_TIME_LIMIT_SECONDS,
-    PRIORITY_RANGE,
-    JobStatus,
-)
+from goqueue.jobs import JobStatus, NewJob
 from goqueue.limits.flow_settings import Author, FlowSettings, Text
 from goqueue.schedules.cron_expression import CronExpression, Shift
 from goqueue.schedules.rules import (
@@ -55,18 +49,15 @@ class PutSchedule(ScheduleSettings):
     queue: Name
     payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
     type: Annotated[Name | None, Field(description="Default: the type of the queue.")] = None
-    priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[1])] = 0
-    max_retries: Annotated[
-        Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)] | None, Field(description="Default: the type's.")
-    ] = None
+    priority: Priority = 0
+    max_retries: Annotated[Retries | None, Field(description="Default: the type's.")] = None
     time_limit_seconds: Annotated[
-        Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)] | None,
-        Field(description="The longest run of an attempt. Default: the type's."),
+        TimeLimit | None, Field(description="The longest run of an attempt. Default: the type's.")
     ] = None
     ttl_seconds: Annotated[Span | None, Field(description="No attempt starts so long after the tick.")] = None
     deadline_seconds: Annotated[Span | None, Field(description="Over all retries, from the tick on.")] = None
     concurrency_key: Key | None = None
-    rate_cost: Annotated[int, Field(ge=1, le=MAX_RATE_COST)] = 1
+    rate_cost: RateCost = 1
     unique: UniqueJob | None = None
     tags: Tags | None = None
 
@@ -179,41 +170,24 @@ class TickDocument(Document):
     decided_at: datetime
 
 
+#: Where the members are that a schedule does not have itself.
+_ELSEWHERE = {
+    name: f"definition.{'job.' * (name in NewJob.__slots__)}{name}"
+    for name in ScheduleDocument.model_fields
+    if name not in Schedule.__slots__
+}
+_members_of = reader_of(
+    ScheduleDocument, **_ELSEWHERE | {"unique_key": "definition.job.unique", "paused": "paused_at"}
+)
+
+
 def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, Any]:
     """Return the schedule as a `ScheduleDocument`."""
-    definition, job = schedule.definition, schedule.definition.job
-    return {
-        "name": definition.name,
-        "cron": definition.cron,
-        "timezone": definition.timezone,
-        "queue": job.queue,
-        "type": job.type,
+    unique = schedule.definition.job.unique
+    return _members_of(schedule) | {
         "payload": payload,
-        "priority": job.priority,
-        "max_retries": job.max_retries,
-        "time_limit_seconds": job.time_limit_seconds,
-        "ttl_seconds": job.ttl_seconds,
-        "deadline_seconds": job.deadline_seconds,
-        "concurrency_key": job.concurrency_key,
-        "rate_cost": job.rate_cost,
-        "unique_key": None if job.unique is None else without_client(job.unique.key),
-        "tags": list(job.tags),
-        "overlap": definition.overlap.value,
-        "catch_up": definition.catch_up.value,
-        "catch_up_max": definition.catch_up_max,
-        "catch_up_window_seconds": definition.catch_up_window_seconds,
-        "jitter_seconds": definition.jitter_seconds,
-        "blackouts": definition.blackouts,
-        "blackout_policy": definition.blackout_policy.value,
+        "unique_key": None if unique is None else without_client(unique.key),
         "paused": schedule.paused_at is not None,
-        "paused_at": schedule.paused_at,
-        "paused_by": schedule.paused_by,
-        "pause_reason": schedule.pause_reason,
-        "next_at": schedule.next_at,
-        "due_at": schedule.due_at,
-        "source": definition.source.value,
-        "created_at": schedule.created_at,
-        "updated_at": schedule.updated_at,
     }
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.bodies import read_document, read_optional_document
 from goqueue.api.context import Context
-from goqueue.api.cursors import link_next
-from goqueue.api.documents import as_json, job_document
+from goqueue.api.documents import job_document
+from goqueue.api.frame.answers import as_json
+from goqueue.api.frame.bodies import read_document, read_optional_document
+from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.schedule_models import (
     JOB_MEMBERS,
@@ -23,9 +26,8 @@ from goqueue.api.schedule_models import (
     preview_document,
     schedule_document,
 )
-from goqueue.api.schemas import validate
-from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
+from goqueue.engine.options.request_models import validate
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
@@ -34,11 +36,8 @@ from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, previe
 from goqueue.schedules.settings import ScheduleIdentity
 
 
-class SchedulesResource:
+class SchedulesResource(Resource):
     """The schedules: a GET lists them, a POST creates one."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List schedules by name; the next page is in the Link header."""
@@ -58,11 +57,8 @@ class SchedulesResource:
         _answer_created(response, scheduling.create(self._context.database, definition))
 
 
-class ScheduleResource:
+class ScheduleResource(Resource):
     """A schedule, read, defined anew or deleted by its name."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Return the schedule as it is now."""
@@ -86,11 +82,8 @@ class ScheduleResource:
         response.status = falcon.HTTP_204
 
 
-class PauseScheduleResource:
+class PauseScheduleResource(Resource):
     """Pausing: no tick is decided any more."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Pause the schedule; a paused one gets what reason and author are given."""
@@ -101,22 +94,16 @@ class PauseScheduleResource:
         response.data = as_json(_document(schedule))
 
 
-class ResumeScheduleResource:
+class ResumeScheduleResource(Resource):
     """Resuming: ticks are decided again."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Go on with the next tick from now."""
         response.data = as_json(_document(scheduling.resume(self._context.database, name)))
 
 
-class RunScheduleResource:
+class RunScheduleResource(Resource):
     """The run of a schedule outside its time."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Create the schedule's job now: 201, and the job; or 200, and the job that has its unique key."""
@@ -130,11 +117,8 @@ class RunScheduleResource:
             response.data = as_json(job_document(created.job))
 
 
-class PreviewResource:
+class PreviewResource(Resource):
     """The ticks that are to come."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """List the next ticks; of a paused schedule, those that would come if it went on now."""
@@ -150,11 +134,8 @@ class PreviewResource:
         )
 
 
-class TicksResource:
+class TicksResource(Resource):
     """The ticks that were decided."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """List the decided ticks, the newest first; the next page is in the Link header."""

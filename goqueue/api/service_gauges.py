@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from goqueue.api.reading import Reading
+from goqueue.api.frame.reading import Reading
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.insight import gauge_rows as gauges

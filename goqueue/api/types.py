@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import falcon
+from pydantic import Field
 
-from goqueue.api.bodies import read_document
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json
+from goqueue.api.frame.answers import Document, Seconds, as_json
+from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.resource import Resource
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.queues import SETTINGS_MAX_BYTES
-from goqueue.api.schemas import validate
 from goqueue.engine.options.job_type import JobType
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import TypeNotFoundError
 from goqueue.limits import type_setting_rows as type_settings_store
 from goqueue.limits.flow_settings import TypeSettings
 from goqueue.limits.settings import BreakerState
 from goqueue.limits.type_setting_rows import LimitedType
+
+
+class BreakerDocument(Document):
+    """The circuit breaker of a job type: its settings, and where it stands."""
+
+    failure_rate: float
+    minimum: int
+    window_seconds: Seconds
+    cooldown_seconds: Seconds
+    probes: int
+    state: BreakerState
+    changed_at: datetime | None
+    reason: Annotated[str | None, Field(description="Why it stands where it does.")]
+
+
+class TypeDocument(Document):
+    """A declared job type."""
+
+    name: str
+    queue: str
+    default_of: Annotated[
+        list[str], Field(description="Queues whose jobs have this type when they say none.")
+    ]
+    max_retries: int
+    min_backoff_seconds: Seconds
+    max_backoff_seconds: Seconds
+    time_limit_seconds: Seconds
+    concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
+    breaker: BreakerDocument | None
+    payload_schema: dict[str, Any]
 
 
 def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
@@ -50,11 +83,8 @@ def breaker_document(limited: LimitedType | None) -> dict[str, Any] | None:
     }
 
 
-class TypesResource:
+class TypesResource(Resource):
     """The declared job types."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List the types by name, with the schemas of their payloads."""

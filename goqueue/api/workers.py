@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
 
 import falcon
+from pydantic import Field
 
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json
+from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.resource import Resource
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import WorkerCommand
 
 
-class WorkersResource:
-    """The worker processes, alive or still remembered."""
+class WorkerDocument(Document):
+    """A worker process."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    id: int
+    hostname: str
+    pid: int
+    queues: list[str]
+    threads: int
+    busy: int
+    alive: Annotated[bool, Field(description="Its lease has not run out.")]
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+    memory_bytes: Annotated[
+        int | None, Field(description="Its own at its last heartbeat, without what it shares. Null: unknown.")
+    ]
+    command: Annotated[
+        WorkerCommand | None,
+        Field(description="It was told to take no more jobs (quiet), or to end after them (stop)."),
+    ]
+    commanded_at: datetime | None
+
+
+class WorkersResource(Resource):
+    """The worker processes."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List live workers and those that are still remembered, the newest first."""
         with self._context.database.autocommit() as connection:
             workers = worker_store.list_all(connection, lease_seconds=self._context.settings.lease_seconds)
-        response.data = as_json([asdict(worker) for worker in workers])
+        response.data = as_json(workers)
 
 
 class WorkerCommandResource:
@@ -36,6 +59,4 @@ class WorkerCommandResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
         """Note the command, which the worker learns with its next heartbeat; the answer is the worker."""
         context = self._context
-        response.data = as_json(
-            asdict(tell_worker(context.database, context.settings, worker_id, self._command))
-        )
+        response.data = as_json(tell_worker(context.database, context.settings, worker_id, self._command))

@@ -11,7 +11,6 @@ from goqueue.jobs import PRIORITY_RANGE, JobStatus
 MIN_RATE = 0.001
 MAX_RATE = 100_000.0
 MAX_CANARY = 1_000
-MAX_IDS = 10_000
 
 #: Jobs of one step, and so of one transaction: it holds their locks for some tens of milliseconds.
 STEP_MAX = 500

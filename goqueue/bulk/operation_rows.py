@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from goqueue.bulk.actions import BulkAction, BulkState
 from goqueue.db.statements import Values, fetch_all, fetch_one
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.errors import BulkOperationEndedError, BulkOperationNotFoundError
 from goqueue.jobs import JobStatus
 
@@ -220,8 +220,7 @@ def abort(connection: Connection, operation_id: int, *, reason: str | None = Non
 
 def filter_document(wanted: JobFilter) -> dict[str, Any]:
     """A filter as it is kept and answered: what does not matter is left out."""
-    values = {name: getattr(wanted, name) for name in JobFilter.__slots__}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in wanted if value is not None}
 
 
 def _from_row(row: Values) -> BulkOperation:
@@ -237,6 +236,7 @@ def _from_row(row: Values) -> BulkOperation:
 
 
 def _filter_from(document: Mapping[str, Any]) -> JobFilter:
+    """A filter that was kept; it was checked before."""
     values = dict(document)
     for name in ("created_after", "created_before"):
         if name in values:
@@ -245,4 +245,4 @@ def _filter_from(document: Mapping[str, Any]) -> JobFilter:
         values["status"] = JobStatus(values["status"])
     if "ids" in values:
         values["ids"] = tuple(values["ids"])
-    return JobFilter(**values)
+    return JobFilter.model_construct(**values)

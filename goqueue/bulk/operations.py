@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 import structlog
 
 from goqueue.bulk import operation_rows as bulk_store
-from goqueue.bulk.actions import MAX_IDS, BulkAction, problems_of, status_of
+from goqueue.bulk.actions import BulkAction, problems_of, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.options.arguments import expect_id
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, TAG_MAX_CHARACTERS
+from goqueue.engine.options.request_models import KEY_MAX_CHARACTERS, validate
 from goqueue.errors import BulkOperationNotFoundError, InvalidJobError
 from goqueue.insight import failure_rows as failure_store
-from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
+from goqueue.jobs import Job
 from goqueue.observability import metrics
 
 __all__ = [
@@ -39,16 +37,6 @@ log = structlog.get_logger(__name__)
 PREVIEW_JOBS = 20
 
 _FILTERS = "queue, type, created_after, created_before, fingerprint, ids, tag, payload, error"
-
-#: The longest text of each part of a filter.
-_LONGEST = {
-    "queue": KEY_MAX_CHARACTERS,
-    "type": KEY_MAX_CHARACTERS,
-    "fingerprint": KEY_MAX_CHARACTERS,
-    "tag": TAG_MAX_CHARACTERS,
-    "payload": SEARCH_MAX_CHARACTERS,
-    "error": SEARCH_MAX_CHARACTERS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,37 +136,27 @@ def new_operation(action: BulkAction | str, wanted: dict[str, Any], **others: An
     Raises:
         InvalidJobError: there is no such action, or no such filter.
     """
-    try:
-        said = {name: value for name, value in wanted.items() if value is not None}
-        if "status" in said:
-            said["status"] = JobStatus(said["status"])
-        if "ids" in said:
-            said["ids"] = tuple(said["ids"])
-        wanted_jobs = JobFilter(**said)
-    except (TypeError, ValueError) as error:
-        raise InvalidJobError({"filter": str(error)}) from None
     if action not in set(BulkAction):
         raise InvalidJobError({"action": f"expected one of {', '.join(BulkAction)}"})
-    return NewBulkOperation(BulkAction(action), wanted_jobs, **others)
+    try:
+        jobs = validate(JobFilter, wanted)
+    except InvalidJobError as error:
+        raise InvalidJobError({f"filter.{name}": wrong for name, wrong in error.fields.items()}) from None
+    return NewBulkOperation(BulkAction(action), jobs, **others)
 
 
 def _problems_of_filter(wanted: JobFilter, author: str | None, *, whole_status: bool) -> dict[str, str]:
-    """What a caller may get wrong where only a type checker looks."""
-    problems = {}
-    texts = {f"filter.{name}": (getattr(wanted, name), most) for name, most in _LONGEST.items()}
-    for name, (text, most) in (texts | {"author": (author, KEY_MAX_CHARACTERS)}).items():
-        if text is not None and not (isinstance(text, str) and 0 < len(text) <= most and text.isprintable()):
-            problems[name] = f"expected 1 to {most} printable characters"
-    for name in ("created_after", "created_before"):
-        moment = getattr(wanted, name)
-        if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is not None):
-            problems[f"filter.{name}"] = "expected a datetime with a zone"
-    ids = wanted.ids or ()
-    if wanted.ids is not None and not 1 <= len(ids) <= MAX_IDS:
-        problems["filter.ids"] = f"expected 1 to {MAX_IDS} ids"
-    elif not all(type(job_id) is int and 0 < job_id <= MAX_JOB_ID for job_id in ids):
-        problems["filter.ids"] = "expected ids of jobs"
-    if not whole_status and replace(wanted, status=None) == JobFilter():
+    """What no single part of a filter shows, or only a type checker would see."""
+    problems = {
+        f"filter.{name}": "expected printable characters"
+        for name, value in wanted
+        if isinstance(value, str) and not value.isprintable()
+    }
+    if author is not None and not (
+        isinstance(author, str) and 0 < len(author) <= KEY_MAX_CHARACTERS and author.isprintable()
+    ):
+        problems["author"] = f"expected 1 to {KEY_MAX_CHARACTERS} printable characters"
+    if not whole_status and wanted.is_open:
         problems["filter"] = f"expected at least one of {_FILTERS}; a status alone is too easily a mistake"
     return problems
 
@@ -202,4 +180,4 @@ def _checked(new: NewBulkOperation, *, whole_status: bool = False) -> NewBulkOpe
     problems |= _problems_of_filter(new.filter, new.author, whole_status=whole_status)
     if problems:
         raise InvalidJobError(problems)
-    return replace(new, filter=replace(new.filter, status=status))
+    return replace(new, filter=new.filter.with_status(status))

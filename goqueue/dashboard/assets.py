@@ -8,7 +8,7 @@ from importlib import resources
 
 import falcon
 
-from goqueue.api.compression import MIN_BYTES, accepts_gzip, compressed
+from goqueue.api.frame.compression import MIN_BYTES, accepts_gzip, compressed
 
 __all__ = ["Assets", "AssetsResource"]
 

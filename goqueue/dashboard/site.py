@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from goqueue.api.app import App, GuardedSite
 from goqueue.api.context import Context
-from goqueue.api.problems import answer_pages_with
+from goqueue.api.frame.problems import answer_pages_with
 from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.assets import Assets, AssetsResource

@@ -16,8 +16,9 @@ from goqueue.engine.edit_rows import JobEdit, Version
 from goqueue.engine.json_diff import Change, differences
 from goqueue.engine.new_job import DeclaredTypes
 from goqueue.engine.options.arguments import expect_id
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS, refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.payloads import payload_of
+from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError

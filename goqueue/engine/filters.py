@@ -9,17 +9,30 @@ that it sees.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
+from pydantic import AfterValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
 from goqueue.db.statements import FINGERPRINT, array, fetch_one
-from goqueue.engine.job_search import parse_payload
+from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS, parse_payload
+from goqueue.engine.options.request_models import PRINTABLE, JobId, Moment, Name, Request, Tag
 from goqueue.jobs import JobStatus
 
-__all__ = ["JobFilter", "Terms", "terms_of"]
+__all__ = [
+    "MAX_IDS",
+    "ErrorSearch",
+    "Fingerprint",
+    "JobFilter",
+    "PayloadSearch",
+    "SearchText",
+    "Status",
+    "Terms",
+    "terms_of",
+]
+
+MAX_IDS = 10_000
 
 #: Ids are given out in the order of time, except that a transaction gives its rows the time of its start.
 #: The rows of one that stayed open for longer than this may be missed by the filters on `created_at`.
@@ -92,9 +105,28 @@ _INDEXED_STATUSES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """A choice of jobs; a field that is None does not matter.
+def _each_once(ids: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(ids)))
+
+
+SearchText = Annotated[str, Field(min_length=1, max_length=SEARCH_MAX_CHARACTERS, pattern=PRINTABLE)]
+Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Status = Annotated[JobStatus, Field(strict=False)]
+Ids = Annotated[
+    tuple[JobId, ...], Field(min_length=1, max_length=MAX_IDS, strict=False), AfterValidator(_each_once)
+]
+PayloadSearch = Annotated[
+    SearchText | None,
+    Field(
+        description="A value of the payload, by its path: user.country:DE; or else, or in quotes, a part of "
+        "the payload's text."
+    ),
+]
+ErrorSearch = Annotated[SearchText | None, Field(description="A part of the error, in any case.")]
+
+
+class JobFilter(Request):
+    """Which jobs; what is None does not matter.
 
     Attributes:
         created_after, created_before: the first belongs to the range, the second does not.
@@ -104,21 +136,32 @@ class JobFilter:
         error: a part of the error, in any case.
     """
 
-    queue: str | None = None
-    type: str | None = None
-    status: JobStatus | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    fingerprint: str | None = None
-    ids: tuple[int, ...] | None = None
-    tag: str | None = None
-    payload: str | None = None
-    error: str | None = None
+    model_config = ConfigDict(frozen=True)
+
+    queue: Name | None = None
+    type: Name | None = None
+    status: Status | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    fingerprint: Annotated[Fingerprint | None, Field(description="A group of failed jobs.")] = None
+    ids: Annotated[Ids | None, Field(description="Only these, where the rest fits.")] = None
+    tag: Tag | None = None
+    payload: PayloadSearch = None
+    error: ErrorSearch = None
 
     @property
     def searches(self) -> bool:
         """Whether the filter asks for what no index has: each row of its range has to be looked at."""
         return self.payload is not None or self.error is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it says nothing beside a status: all jobs, or all of that status."""
+        return all(value is None for name, value in self if name != "status")
+
+    def with_status(self, status: JobStatus | None) -> Self:
+        """Make the same filter of another status."""
+        return self.model_copy(update={"status": status})
 
 
 class Terms(NamedTuple):

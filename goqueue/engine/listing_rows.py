@@ -23,7 +23,6 @@ __all__ = [
     "Chunk",
     "Counted",
     "Found",
-    "JobFilter",
     "attempts_of",
     "chunk",
     "count",

@@ -7,12 +7,13 @@ from typing import Any, Protocol, Unpack
 import orjson
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
-from goqueue.engine.options.job_settings import JobSettings, refuse_wrong, refuse_wrong_policy
+from goqueue.engine.options.job_options import refuse_wrong
+from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
 from goqueue.engine.options.job_type import JobType, holds_nul
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, NewJob, OnParentFailure, RetryPolicy
 
-__all__ = ["DeclaredTypes", "new_job", "options_of_policy"]
+__all__ = ["DeclaredTypes", "job_of_request", "new_job", "options_of_policy"]
 
 
 class DeclaredTypes(Protocol):
@@ -42,10 +43,28 @@ def new_job(
     Raises:
         InvalidJobError: the type is unknown, the payload does not fit it, or a setting is wrong.
     """
+    job_type = _declared_type(types, type_name)
+    refuse_wrong(settings)
+    return _job_of_settings(job_type, type_name, payload, settings, options)
+
+
+def job_of_request(types: DeclaredTypes, type_name: str, payload: Any, settings: JobSettings) -> NewJob:
+    """Make a job of a declared type, whose settings `JobOptions` has read. Raises as `new_job`."""
+    job_type = _declared_type(types, type_name)
+    refuse_contradictions(settings)
+    return _job_of_settings(job_type, type_name, payload, settings, None)
+
+
+def _declared_type(types: DeclaredTypes, type_name: Any) -> JobType:
     job_type = types.job_type(type_name) if isinstance(type_name, str) else None
     if job_type is None:
         raise InvalidJobError({"type": f"unknown job type {type_name!r}"})
-    refuse_wrong(settings)
+    return job_type
+
+
+def _job_of_settings(
+    job_type: JobType, type_name: str, payload: Any, settings: JobSettings, options: dict[str, Any] | None
+) -> NewJob:
     said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)

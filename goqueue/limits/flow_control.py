@@ -15,7 +15,7 @@ import structlog
 
 from goqueue.db.database import Connection, Database
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS
+from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.engine.queue_rows import Queue
 from goqueue.engine.runway.runway import Runway
 from goqueue.errors import (

@@ -23,8 +23,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from goqueue.config.bounds import near_moment
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS
 from goqueue.engine.options.schema_rules import alternatives
+from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS
 from goqueue.limits.settings import (

@@ -174,7 +174,7 @@ def check_bind(settings: Settings) -> None:
     Raises:
         ConfigurationError: there are none.
     """
-    from goqueue.api.security import refuse_open_bind  # noqa: PLC0415  (the API's modules are for the API)
+    from goqueue.api.frame.security import refuse_open_bind  # noqa: PLC0415  (the API's modules are for the API)
 
     refuse_open_bind(settings)
 

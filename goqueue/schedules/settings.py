@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -19,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from goqueue.config.bounds import near_moment
+from goqueue.engine.options.request_models import Moment
 from goqueue.engine.options.schema_rules import one_kind
 from goqueue.jobs import NewJob
 from goqueue.limits.flow_settings import FlowSettings
@@ -31,7 +30,6 @@ MAX_CATCH_UP_WINDOW_SECONDS = 31 * 86_400.0
 MAX_JITTER_SECONDS = 3_600.0
 MAX_BLACKOUTS = 50
 
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 _END = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 
@@ -52,24 +50,12 @@ def _zone(name: str) -> str:
     return name
 
 
-def _moment(value: Any) -> datetime:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
-    if isinstance(value, str) and _RFC_3339.fullmatch(value):
-        try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-    raise PydanticCustomError("moment", "expected a date and time with a zone, as RFC 3339 writes it")
-
-
 #: The context of a validation of what was accepted before: time has passed since.
 _STORED = {"stored": True}
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 #: It is part of paths and of log lines.
 ScheduleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
-_Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class BlackoutSettings(FlowSettings):
@@ -90,8 +76,8 @@ class BlackoutSettings(FlowSettings):
         Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None,
         Field(description="On which it starts. Default: every day."),
     ] = None
-    from_: Annotated[_Moment | None, Field(alias="from", description="Instead of times of a day.")] = None
-    until: _Moment | None = None
+    from_: Annotated[Moment | None, Field(alias="from", description="Instead of times of a day.")] = None
+    until: Moment | None = None
 
     @field_validator("from_", "until")
     @classmethod

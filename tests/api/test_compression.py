@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.api.compression import MIN_BYTES
+from goqueue.api.frame.compression import MIN_BYTES
 from tests.support.dashboard import DashboardClient
 from tests.support.factories import JobFactory
 

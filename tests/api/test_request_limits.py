@@ -11,8 +11,8 @@ from falcon import testing
 
 from goqueue.api import job_actions
 from goqueue.api.app import create_app
+from goqueue.api.frame.request_limits import ConcurrentRequests, RequestRate
 from goqueue.api.operations import OPERATIONS
-from goqueue.api.request_limits import ConcurrentRequests, RequestRate
 from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from falcon import testing
 
-from goqueue.api.security import refuse_open_bind
+from goqueue.api.frame.security import refuse_open_bind
 from goqueue.config.settings import Settings
 from goqueue.errors import ConfigurationError
 from tests.support import shared_database

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions import expire as expire_store
 from goqueue.engine.transitions.claim import claim

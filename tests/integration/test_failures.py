@@ -18,8 +18,8 @@ from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.fingerprints import kind_of
-from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.transitions.rescue import rescue
 from goqueue.engine.transitions.retry import retry
 from goqueue.insight import failure_rows as failure_store

@@ -20,9 +20,8 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine import walk_rows as job_walks
-from goqueue.engine.filters import terms_of
+from goqueue.engine.filters import JobFilter, terms_of
 from goqueue.engine.job_search import PayloadMatch, parse_payload, parse_search, written
-from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import JobStatus
 from tests.support.plans import nodes, scans_along_indexes

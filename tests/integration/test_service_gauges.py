@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from goqueue.api.app import create_app
-from goqueue.api.reading import Reading
+from goqueue.api.frame.reading import Reading
 from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database

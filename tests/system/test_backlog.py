@@ -18,6 +18,7 @@ from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions import cancel as cancel_store
 from goqueue.engine.transitions import retry as retry_store
@@ -157,7 +158,7 @@ def _blocks_of_a_page(stack: Stack) -> int:
     """How many blocks of the table and its indexes PostgreSQL touches for the first page of `GET /jobs`."""
     with stack.database.autocommit() as connection:
         before = _touched(connection)
-        jobs, more = job_lists.page(connection, job_lists.JobFilter(queue="chaos"), limit=50)
+        jobs, more = job_lists.page(connection, JobFilter(queue="chaos"), limit=50)
         touched = _touched(connection) - before
     assert len(jobs) == 50
     assert more

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.api.documents import as_json
+from goqueue.api.frame.answers import as_json
 from goqueue.config.bounds import (
     FIRST_MOMENT,
     LAST_MOMENT,
@@ -26,7 +26,7 @@ from goqueue.config.bounds import (
     readable,
 )
 from goqueue.config.settings import Settings, load_settings
-from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import MAX_WAIT_SECONDS, ConfigurationError, InvalidJobError, RetryAfter, Snooze
 from goqueue.jobs import MAX_DELAY_SECONDS

@@ -8,7 +8,7 @@ from falcon.testing import create_environ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.api.compression import accepts_gzip
+from goqueue.api.frame.compression import accepts_gzip
 
 
 def asks(header: str) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import goqueue
-from goqueue.engine.options.job_settings import JobSettings, refuse_wrong
+from goqueue.api.schemas import CreateJob
+from goqueue.engine.options.job_options import OptionsFromPython, refuse_wrong
+from goqueue.engine.options.job_settings import JobSettings
 from goqueue.errors import InvalidJobError
 
 NOW = datetime.now(UTC)
@@ -53,6 +55,13 @@ def test_every_setting_has_a_type() -> None:
         said: Any = {name: object()}
         with pytest.raises(InvalidJobError):
             refuse_wrong(said)
+
+
+def test_every_setting_is_in_the_one_description() -> None:
+    """The type that Python's callers see has the options of the model that REST reads, and no others."""
+    assert OptionsFromPython.model_fields.keys() == JobSettings.__optional_keys__
+    said: Any = CreateJob.model_fields.keys() - {"payload", "type", "then"}
+    assert said == JobSettings.__optional_keys__
 
 
 def test_right_settings_pass() -> None:

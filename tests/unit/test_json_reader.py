@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.api.json_reader import MAX_DEPTH, MAX_VALUES, path_name, read_json
+from goqueue.api.frame.json_reader import MAX_DEPTH, MAX_VALUES, read_json
+from goqueue.engine.options.request_models import path_name
 from goqueue.errors import InvalidJobError
 
 KEEPABLE = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)

@@ -18,8 +18,8 @@ import yaml
 
 from goqueue.actors import DEFAULT_TYPES
 from goqueue.api.autoscale import AutoscaleDocument
+from goqueue.api.frame.security import OPEN_PATHS
 from goqueue.api.operations import OPERATIONS
-from goqueue.api.security import OPEN_PATHS
 from goqueue.cli import _parser
 from goqueue.config.example_secrets import holds_example_secret
 from goqueue.config.settings import Settings, load_settings

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import jsonschema
 import pytest
@@ -16,12 +15,12 @@ from pydantic import BaseModel
 
 from goqueue.api.bulk_operations import CreateBulkOperation
 from goqueue.api.edits import EditJob
-from goqueue.api.openapi import DESCRIPTION, request_schemas
+from goqueue.api.frame.openapi import DESCRIPTION, request_schemas
 from goqueue.api.operations import OPERATIONS
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule
-from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob, validate
-from goqueue.engine.listing_rows import JobFilter
-from goqueue.engine.options.job_settings import JobSettings, refuse_wrong
+from goqueue.api.schemas import CreateBatch, CreateJob, PlainJob
+from goqueue.engine.options.job_settings import refuse_contradictions
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError
 from goqueue.schedules.cron_expression import CronExpression, zone_of
 
@@ -180,15 +179,15 @@ def _fits(request: BaseModel, document: Any) -> bool:
     if isinstance(request, EditJob):
         return any(said is not None for said in (request.payload, request.priority, request.available_at))
     if isinstance(request, CreateBulkOperation):
-        return replace(request.new().filter, status=None) != JobFilter()
+        return not request.new().filter.is_open
     return True
 
 
 def _is_job(request: PlainJob) -> bool:
-    """What a job says of itself is checked by the rules that Python's door has as well."""
+    """No option contradicts another one, nor names a job twice."""
     said: dict[str, Any] = dict(request.settings())
     depends_on = said.pop("depends_on", getattr(request, "depends_on", None)) or ()
-    refuse_wrong(cast("JobSettings", said))
+    refuse_contradictions(said)
     return len(set(depends_on)) == len(depends_on)
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from falcon import App, HTTPServiceUnavailable, Request, Response, testing
 
-from goqueue.api.problems import MAX_FIELDS, add_error_handlers
+from goqueue.api.frame.problems import MAX_FIELDS, add_error_handlers
 from goqueue.errors import (
     DatabaseUnavailableError,
     GoQueueError,

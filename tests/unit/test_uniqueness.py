@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from goqueue.engine.options.job_settings import refuse_wrong
+from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import JobStatus, UniqueMode

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from gunicorn.http import errors
 
-from goqueue.api.problems import CONTENT_TYPE, problem_document
+from goqueue.api.frame.problems import CONTENT_TYPE, problem_document
 
 DETAIL_MAX_CHARACTERS = 200
 

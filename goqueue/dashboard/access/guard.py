@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
-from goqueue.api.bodies import FORM_FACTOR, read_form
+from goqueue.api.frame.bodies import FORM_FACTOR, read_form
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from goqueue.api.security import ApiKey, KeyRing
+from goqueue.api.frame.security import ApiKey, KeyRing
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access.session_rows import SignedIn

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from goqueue.api.schemas import Name, QueryMoment, SearchText, Tag, validate
+from goqueue.api.schemas import FilterQuery
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.job_search import parse_search, written
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.options.request_models import QueryMoment, validate
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 
@@ -47,18 +48,11 @@ Moment = Annotated[QueryMoment, BeforeValidator(_utc)]
 Place = Annotated[int, Field(ge=0, le=MAX_JOB_ID)]
 
 
-class JobQuery(BaseModel):
+class JobQuery(FilterQuery):
     """The query of a list: a filter, and where the page is."""
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore")
 
-    queue: Name | None = None
-    type: Name | None = None
-    status: JobStatus | None = None
-    tag: Tag | None = None
-    payload: SearchText | None = None
-    error: SearchText | None = None
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
     before: Place | None = None

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from goqueue.api.json_reader import read_json
+from goqueue.api.frame.json_reader import read_json
 from goqueue.dashboard.forms.fields import Field, FieldKind
 from goqueue.errors import InvalidJobError
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import falcon
 
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
-from goqueue.api.json_reader import read_json
-from goqueue.api.security import client_of
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.forms.create import (
     SETTINGS,

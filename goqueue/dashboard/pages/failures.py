@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 import falcon
 
 from goqueue.api.failures import FailuresQuery
-from goqueue.api.schemas import validate
 from goqueue.dashboard.forms.queue import Blanks
 from goqueue.dashboard.page import Page, one_moment
 from goqueue.dashboard.parts.errors import parsed
 from goqueue.db.statements import current_time
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
 from goqueue.insight import failure_group_rows as failure_groups

@@ -8,10 +8,9 @@ from typing import Any
 import falcon
 
 from goqueue.api.edits import EditAndRetry
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
-from goqueue.api.json_reader import read_json
-from goqueue.api.schemas import validate
-from goqueue.api.security import client_of
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
@@ -21,6 +20,7 @@ from goqueue.dashboard.parts.recreate import request_document
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import IllegalTransitionError, InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 

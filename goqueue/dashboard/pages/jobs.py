@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
 
 from goqueue.api.app import JobIdConverter
-from goqueue.api.reading import Reading
+from goqueue.api.frame.reading import Reading
 from goqueue.bulk.actions import BulkAction
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.forms.job_query import (
@@ -27,8 +27,8 @@ from goqueue.db.database import Connection
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.filters import JobFilter
 from goqueue.engine.job_search import written
-from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
 from goqueue.insight import job_summary_rows as job_summaries
@@ -125,12 +125,12 @@ class JobsPage(Page):
 
     def _tabs(self, wanted: JobFilter) -> list[dict[str, Any]]:
         """The states, with counts where nothing else is asked for: they are of all jobs."""
-        is_plain = replace(wanted, status=None) == JobFilter()
+        is_plain = wanted.is_open
         counts = (self._counts.get() if is_plain else None) or {}
         tabs: list[dict[str, Any]] = [
             {
                 "name": "all",
-                "place": address(replace(wanted, status=None)),
+                "place": address(wanted.with_status(None)),
                 "count": None,
                 "is_chosen": wanted.status is None,
             }
@@ -138,7 +138,7 @@ class JobsPage(Page):
         tabs += [
             {
                 "name": status.value,
-                "place": address(replace(wanted, status=status)),
+                "place": address(wanted.with_status(status)),
                 "count": counts.get(status),
                 "is_chosen": wanted.status is status,
             }

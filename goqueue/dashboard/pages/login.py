@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 import falcon
 import structlog
 
-from goqueue.api.security import KeyRing
+from goqueue.api.frame.security import KeyRing
 from goqueue.dashboard.access.guard import FOLDER, form_of, is_dashboard, set_session
 from goqueue.dashboard.access.signing import Session
 from goqueue.dashboard.notices import go_to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
@@ -17,7 +17,7 @@ from goqueue.dashboard.forms.job_query import FIELDS, address, filter_parameters
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, one_moment
 from goqueue.db.database import Connection
-from goqueue.engine.listing_rows import JobFilter
+from goqueue.engine.filters import JobFilter
 from goqueue.errors import InvalidJobError
 from goqueue.insight import job_summary_rows as job_summaries
 from goqueue.insight.explain import Explanation
@@ -75,7 +75,7 @@ class _OperationForm(Page):
             "fields": filter_parameters(wanted),
             "words": [word for word in in_words(wanted) if word[0] != "status"],
             "preview": preview,
-            "whole_status": replace(wanted, status=None) == JobFilter(),
+            "whole_status": wanted.is_open,
             "jobs": self._rows(preview),
             "list_place": address(wanted),
             "priorities": PRIORITY_RANGE,
@@ -225,7 +225,7 @@ def _with_status(action: BulkAction, wanted: JobFilter) -> JobFilter:
     """The filter with a status that the action is for, where the one of the list is not."""
     status = wanted.status if wanted.status in STATUSES[action] else None
     default = status_of(action, status, of_a_kind=wanted.fingerprint is not None)
-    return replace(wanted, status=default or STATUSES[action][0])
+    return wanted.with_status(default or STATUSES[action][0])
 
 
 def _new_of(said: dict[str, str]) -> NewBulkOperation:

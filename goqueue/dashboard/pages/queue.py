@@ -11,7 +11,6 @@ from urllib.parse import quote
 import falcon
 import orjson
 
-from goqueue.api.schemas import validate
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.charts.history import chart, chart_of, history_of, range_of
 from goqueue.dashboard.forms.queue import (
@@ -29,6 +28,7 @@ from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.pages.queues import PAUSES, QueueReader, QueueView
 from goqueue.dashboard.polls import is_poll
 from goqueue.db.database import Connection
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS
 from goqueue.insight.explain import blocked_key_rows as blocked_keys

@@ -7,16 +7,16 @@ from typing import Any
 
 import falcon
 
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
-from goqueue.api.json_reader import read_json
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
-from goqueue.api.schemas import validate
-from goqueue.api.security import client_of
 from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.schedules import place_of
+from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, ScheduleConflictError
 from goqueue.jobs import UniqueRule
 from goqueue.schedules import schedule_rows as schedule_store

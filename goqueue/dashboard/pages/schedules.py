@@ -11,13 +11,13 @@ from urllib.parse import quote, urlencode
 import falcon
 
 from goqueue.api.schedule_models import PauseSchedule
-from goqueue.api.schemas import QueryMoment, validate
 from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.charts.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.dashboard.parts.json_tree import tree
+from goqueue.engine.options.request_models import QueryMoment, validate
 from goqueue.errors import InvalidJobError
 from goqueue.limits.flow_settings import FlowSettings
 from goqueue.schedules import schedule_rows as schedule_store

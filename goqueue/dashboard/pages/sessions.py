@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import falcon
 import structlog
 
-from goqueue.api.security import KeyRing
+from goqueue.api.frame.security import KeyRing
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.access.session_rows import SignedIn
 from goqueue.dashboard.notices import go_to

@@ -1,7 +1,4 @@
-"""Reading request bodies: bounded while reading, whoever announces or hides their length.
-
-An object of a request is bounded in its names as well.
-"""
+"""Reading request bodies: bounded while reading, whoever announces or hides their length."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import falcon
-from pydantic_core import PydanticCustomError
 
-from goqueue.api.json_reader import read_json
-from goqueue.api.security import KeyRing
+from goqueue.api.frame.json_reader import read_json
+from goqueue.api.frame.security import KeyRing
 from goqueue.config.settings import Settings
 from goqueue.errors import InvalidJobError
 
@@ -21,8 +17,6 @@ CHUNK_BYTES = 64 * 1024
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS = 5_000
-
-MAX_NAMES = 64
 
 #: A form holds a payload of the largest size, with every character escaped.
 FORM_FACTOR = 4
@@ -99,19 +93,6 @@ def read_form(request: falcon.Request) -> dict[str, str]:
         name: str(value[-1] if isinstance(value, list) and value else value)
         for name, value in document.items()
     }
-
-
-def expect_few_names(document: Any) -> Any:
-    """Return a document unchanged unless it is an object with more names than any of ours has.
-
-    Each unknown name becomes an error with a place of its own, which costs a hundred times what it says.
-
-    Raises:
-        PydanticCustomError: there are too many.
-    """
-    if isinstance(document, dict) and len(document) > MAX_NAMES:
-        raise PydanticCustomError("names", "expected at most {most} names", {"most": MAX_NAMES})
-    return document
 
 
 def _media_type(request: falcon.Request) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import falcon
 
+from goqueue.api.frame.security import OPEN_PATHS, ApiKey
 from goqueue.api.operations import OPERATIONS
-from goqueue.api.security import OPEN_PATHS, ApiKey
 from goqueue.config.settings import Settings
 
 #: What is searched for in a list costs a look at many rows.

@@ -11,12 +11,13 @@ from typing import Any
 import falcon
 from pydantic.json_schema import models_json_schema
 
-from goqueue.api import documents
 from goqueue.api.context import Context
-from goqueue.api.documents import as_json
-from goqueue.api.json_reader import MAX_DEPTH, MAX_VALUES
+from goqueue.api.frame.answers import as_json
+from goqueue.api.frame.json_reader import MAX_DEPTH, MAX_VALUES
+from goqueue.api.frame.problems import ProblemDocument
+from goqueue.api.frame.resource import Resource
 from goqueue.api.operations import OPERATIONS, Model, Operation
-from goqueue.engine.options.job_settings import KEY_MAX_CHARACTERS
+from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 
 JSON = "application/json"
 #: What a schema cannot say.
@@ -44,11 +45,8 @@ _TRACEPARENT = {
 }
 
 
-class OpenApiResource:
+class OpenApiResource(Resource):
     """The description of the API."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """The document, with the payloads of the declared types among its schemas."""
@@ -119,7 +117,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for status, model in operation.other_answers.items():
         content = {JSON: {"schema": _reference(model)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
-    problem = {"application/problem+json": {"schema": _reference(documents.ProblemDocument)}}
+    problem = {"application/problem+json": {"schema": _reference(ProblemDocument)}}
     for status in sorted({*operation.refusals, 401, 429, 500, 503}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses
@@ -151,7 +149,7 @@ def request_schemas() -> dict[str, Any]:
         for operation in OPERATIONS.values()
         for model in (operation.answer, *operation.other_answers.values())
     )
-    answers.append((documents.ProblemDocument, "serialization"))
+    answers.append((ProblemDocument, "serialization"))
     _, definitions = models_json_schema([*requests, *answers], ref_template=_PREFIX + "{model}")
     return dict(definitions["$defs"])
 

@@ -20,16 +20,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from goqueue.config.bounds import is_structure_deeper
+from goqueue.engine.options.request_models import UNSTORABLE, path_name
 from goqueue.errors import InvalidJobError
 
-__all__ = ["MAX_DEPTH", "MAX_VALUES", "path_name", "read_json"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "read_json"]
 
 MAX_DEPTH = 32
 MAX_VALUES = 500_000
 MAX_STRING_BYTES = 16 * 1024 * 1024
 #: No message about a body lists more.
 MAX_PROBLEMS = 100
-PATH_MAX_LENGTH = 200
 
 _INT64 = range(-(2**63), 2**63)
 # A text of this size is not made wider than it has to be.
@@ -47,7 +47,6 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _PAIR = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 # Possessive: what was read is not kept to be read otherwise.
 _STORABLE = re.compile(rb"(?:[^\\]++|\\(?:[^u]|u(?!0000|[dD][89a-fA-F])|" + _PAIR + rb"))*+")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 Path = tuple[str | int, ...]
 
@@ -80,13 +79,6 @@ def read_json(body: bytes) -> Any:
     if b"\\u" in body and _may_hold_no_character(body) and (problems := _problems(text)):
         raise _invalid(problems)
     return value
-
-
-def path_name(path: Path) -> str:
-    """A path as people write it: `jobs[3].payload.to`; `body` for the whole."""
-    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-    # A name that the client chose may hold a lone surrogate, and our answer is UTF-8.
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", name[:PATH_MAX_LENGTH]) or "body"
 
 
 def _decoded(body: bytes) -> str:
@@ -270,10 +262,10 @@ def _problem_of(value: Any) -> str | None:
     if isinstance(value, _Wrong):
         return value.problem
     if isinstance(value, str):
-        return "expected no NUL and no lone surrogate" if _UNSTORABLE.search(value) else None
+        return "expected no NUL and no lone surrogate" if UNSTORABLE.search(value) else None
     if isinstance(value, _RepeatedNames):
         return "expected each name once"
-    if isinstance(value, dict) and any(_UNSTORABLE.search(name) for name in value):
+    if isinstance(value, dict) and any(UNSTORABLE.search(name) for name in value):
         return "expected names without NUL and lone surrogates"
     return None
 

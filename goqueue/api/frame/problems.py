@@ -9,12 +9,13 @@ from __future__ import annotations
 import http
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import falcon
 import structlog
+from pydantic import BaseModel, Field
 
-from goqueue.api.documents import as_json
+from goqueue.api.frame.answers import as_json
 from goqueue.errors import (
     BulkOperationEndedError,
     BulkOperationNotFoundError,
@@ -67,6 +68,19 @@ STATUS_OF: dict[type[GoQueueError], int] = {
 
 #: Answers with a page instead of a document: status, title, detail.
 ProblemPage = Callable[[falcon.Request, falcon.Response, int, str, str], None]
+
+
+class ProblemDocument(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: Annotated[str, Field(description="The detail again, where older clients look for it.")]
+    fields: Annotated[
+        dict[str, str] | None, Field(description="The path of a value → what is wrong with it.")
+    ] = None
 
 
 def answer_pages_with(
