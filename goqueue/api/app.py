@@ -17,7 +17,6 @@ from goqueue.api.bulk_operations import (
     BulkOperationResource,
     BulkOperationsResource,
 )
-from goqueue.api.context import Context
 from goqueue.api.create import CreateBatchResource, CreateJobResource
 from goqueue.api.dependencies import DependenciesResource
 from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResource
@@ -106,7 +105,7 @@ class GuardedSite:
     """
 
     is_its: Callable[[str], bool]
-    add: Callable[[App, Context], None]
+    add: Callable[[App, GoQueue], None]
 
 
 def create_app(
@@ -125,7 +124,7 @@ def create_app(
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
     # Its own connections: those of the process's broker are a worker's.
-    context = GoQueue(
+    goqueue = GoQueue(
         settings,
         broker=default().broker,
         database=database,
@@ -144,95 +143,95 @@ def create_app(
     app.add_middleware(RequestLimits(settings, *([site.is_its] if site else [])))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
-    _add_routes(app, context)
+    _add_routes(app, goqueue)
     if site is not None:
-        site.add(app, context)
+        site.add(app, goqueue)
     return app
 
 
-def _add_routes(app: App, context: Context) -> None:
-    _add_job_routes(app, context)
-    _add_queue_routes(app, context)
-    _add_schedule_routes(app, context)
-    _add_worker_routes(app, context)
-    _add_failure_routes(app, context)
-    _add_monitoring_routes(app, context)
-    app.add_route("/openapi.json", OpenApiResource(context))
+def _add_routes(app: App, goqueue: GoQueue) -> None:
+    _add_job_routes(app, goqueue)
+    _add_queue_routes(app, goqueue)
+    _add_schedule_routes(app, goqueue)
+    _add_worker_routes(app, goqueue)
+    _add_failure_routes(app, goqueue)
+    _add_monitoring_routes(app, goqueue)
+    app.add_route("/openapi.json", OpenApiResource(goqueue))
 
 
-def _add_job_routes(app: App, context: Context) -> None:
+def _add_job_routes(app: App, goqueue: GoQueue) -> None:
     job = "/jobs/{job_id:job_id}"
-    app.add_route("/jobs", JobsResource(context))
-    app.add_route("/jobs/create", CreateJobResource(context))
-    app.add_route("/jobs/batch", CreateBatchResource(context))
-    app.add_route("/jobs/retry", RetryManyResource(context))
-    app.add_route("/jobs/cancel", CancelManyResource(context))
-    app.add_route(job, EditableJobResource(context))
-    app.add_route(f"{job}/versions", VersionsResource(context))
-    app.add_route(f"{job}/attempts", AttemptsResource(context))
-    app.add_route(f"{job}/dependencies", DependenciesResource(context))
-    app.add_route(f"{job}/explain", ExplainResource(context))
-    app.add_route(f"{job}/progress", ProgressResource(context))
-    app.add_route(f"{job}/logs", LogsResource(context))
-    app.add_route(f"{job}/status", StatusResource(context))
-    app.add_route(f"{job}/increment", IncrementResource(context))
-    app.add_route(f"{job}/save", SaveResource(context))
-    app.add_route(f"{job}/retry", RetryResource(context))
-    app.add_route(f"{job}/cancel", CancelResource(context))
+    app.add_route("/jobs", JobsResource(goqueue))
+    app.add_route("/jobs/create", CreateJobResource(goqueue))
+    app.add_route("/jobs/batch", CreateBatchResource(goqueue))
+    app.add_route("/jobs/retry", RetryManyResource(goqueue))
+    app.add_route("/jobs/cancel", CancelManyResource(goqueue))
+    app.add_route(job, EditableJobResource(goqueue))
+    app.add_route(f"{job}/versions", VersionsResource(goqueue))
+    app.add_route(f"{job}/attempts", AttemptsResource(goqueue))
+    app.add_route(f"{job}/dependencies", DependenciesResource(goqueue))
+    app.add_route(f"{job}/explain", ExplainResource(goqueue))
+    app.add_route(f"{job}/progress", ProgressResource(goqueue))
+    app.add_route(f"{job}/logs", LogsResource(goqueue))
+    app.add_route(f"{job}/status", StatusResource(goqueue))
+    app.add_route(f"{job}/increment", IncrementResource(goqueue))
+    app.add_route(f"{job}/save", SaveResource(goqueue))
+    app.add_route(f"{job}/retry", RetryResource(goqueue))
+    app.add_route(f"{job}/cancel", CancelResource(goqueue))
 
 
-def _add_queue_routes(app: App, context: Context) -> None:
-    app.add_route("/queues", QueuesResource(context))
-    app.add_route("/queues/{name}", QueueResource(context))
-    app.add_route("/queues/{name}/keys", QueueKeysResource(context))
-    app.add_route("/queues/{name}/keys/{key:path}", QueueKeyResource(context))
-    app.add_route("/queues/{name}/blocked-keys", BlockedKeysResource(context))
-    app.add_route("/queues/{name}/autoscale", AutoscaleResource(context))
-    app.add_route("/queues/{name}/pause", PauseResource(context))
-    app.add_route("/queues/{name}/resume", ResumeResource(context))
+def _add_queue_routes(app: App, goqueue: GoQueue) -> None:
+    app.add_route("/queues", QueuesResource(goqueue))
+    app.add_route("/queues/{name}", QueueResource(goqueue))
+    app.add_route("/queues/{name}/keys", QueueKeysResource(goqueue))
+    app.add_route("/queues/{name}/keys/{key:path}", QueueKeyResource(goqueue))
+    app.add_route("/queues/{name}/blocked-keys", BlockedKeysResource(goqueue))
+    app.add_route("/queues/{name}/autoscale", AutoscaleResource(goqueue))
+    app.add_route("/queues/{name}/pause", PauseResource(goqueue))
+    app.add_route("/queues/{name}/resume", ResumeResource(goqueue))
 
 
-def _add_schedule_routes(app: App, context: Context) -> None:
+def _add_schedule_routes(app: App, goqueue: GoQueue) -> None:
     schedule = "/schedules/{name}"
-    app.add_route("/schedules", SchedulesResource(context))
-    app.add_route(schedule, ScheduleResource(context))
-    app.add_route(f"{schedule}/pause", PauseScheduleResource(context))
-    app.add_route(f"{schedule}/resume", ResumeScheduleResource(context))
-    app.add_route(f"{schedule}/run", RunScheduleResource(context))
-    app.add_route(f"{schedule}/preview", PreviewResource(context))
-    app.add_route(f"{schedule}/ticks", TicksResource(context))
+    app.add_route("/schedules", SchedulesResource(goqueue))
+    app.add_route(schedule, ScheduleResource(goqueue))
+    app.add_route(f"{schedule}/pause", PauseScheduleResource(goqueue))
+    app.add_route(f"{schedule}/resume", ResumeScheduleResource(goqueue))
+    app.add_route(f"{schedule}/run", RunScheduleResource(goqueue))
+    app.add_route(f"{schedule}/preview", PreviewResource(goqueue))
+    app.add_route(f"{schedule}/ticks", TicksResource(goqueue))
 
 
-def _add_worker_routes(app: App, context: Context) -> None:
+def _add_worker_routes(app: App, goqueue: GoQueue) -> None:
     worker = "/workers/{worker_id:job_id}"
-    app.add_route("/workers", WorkersResource(context))
-    app.add_route(f"{worker}/quiet", WorkerCommandResource(context, WorkerCommand.QUIET))
-    app.add_route(f"{worker}/resume", WorkerCommandResource(context, None))
-    app.add_route(f"{worker}/stop", WorkerCommandResource(context, WorkerCommand.STOP))
-    app.add_route("/types", TypesResource(context))
-    app.add_route("/types/{name}", TypeResource(context))
-    app.add_route("/types/{name}/breaker/open", BreakerResource(context, BreakerState.OPEN))
-    app.add_route("/types/{name}/breaker/close", BreakerResource(context, BreakerState.CLOSED))
+    app.add_route("/workers", WorkersResource(goqueue))
+    app.add_route(f"{worker}/quiet", WorkerCommandResource(goqueue, WorkerCommand.QUIET))
+    app.add_route(f"{worker}/resume", WorkerCommandResource(goqueue, None))
+    app.add_route(f"{worker}/stop", WorkerCommandResource(goqueue, WorkerCommand.STOP))
+    app.add_route("/types", TypesResource(goqueue))
+    app.add_route("/types/{name}", TypeResource(goqueue))
+    app.add_route("/types/{name}/breaker/open", BreakerResource(goqueue, BreakerState.OPEN))
+    app.add_route("/types/{name}/breaker/close", BreakerResource(goqueue, BreakerState.CLOSED))
 
 
-def _add_failure_routes(app: App, context: Context) -> None:
-    app.add_route("/failures", FailuresResource(context))
-    app.add_route("/failures/{fingerprint}", FailureResource(context))
-    app.add_route("/failures/{fingerprint}/retry", RetryFailureResource(context))
+def _add_failure_routes(app: App, goqueue: GoQueue) -> None:
+    app.add_route("/failures", FailuresResource(goqueue))
+    app.add_route("/failures/{fingerprint}", FailureResource(goqueue))
+    app.add_route("/failures/{fingerprint}/retry", RetryFailureResource(goqueue))
     bulk_operation = "/bulk-operations/{operation_id:job_id}"
-    app.add_route("/bulk-operations", BulkOperationsResource(context))
-    app.add_route(bulk_operation, BulkOperationResource(context))
-    app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(context))
+    app.add_route("/bulk-operations", BulkOperationsResource(goqueue))
+    app.add_route(bulk_operation, BulkOperationResource(goqueue))
+    app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(goqueue))
 
 
-def _add_monitoring_routes(app: App, context: Context) -> None:
-    warnings = Warnings(context.settings, context.database)
-    app.add_route("/stats", StatsResource(context))
-    app.add_route("/metrics", MetricsResource(context))
+def _add_monitoring_routes(app: App, goqueue: GoQueue) -> None:
+    warnings = Warnings(goqueue.settings, goqueue.database)
+    app.add_route("/stats", StatsResource(goqueue))
+    app.add_route("/metrics", MetricsResource(goqueue))
     app.add_route("/health", HealthResource(warnings))
-    app.add_route("/health/db", DatabaseHealthResource(context, warnings))
+    app.add_route("/health/db", DatabaseHealthResource(goqueue, warnings))
     app.add_route("/health/live", LivenessResource())
-    app.add_route("/health/ready", ReadinessResource(context, warnings))
+    app.add_route("/health/ready", ReadinessResource(goqueue, warnings))
 
 
 class JobIdConverter(BaseConverter):

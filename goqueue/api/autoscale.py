@@ -190,8 +190,8 @@ class AutoscaleResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """The number, and everything that it follows from."""
         query = validate(AutoscaleQuery, request.params, whole="query")
-        settings = self._context.settings
-        answer = self._context.autoscale(
+        settings = self._goqueue.settings
+        answer = self._goqueue.autoscale(
             name,
             window_seconds=query.window_seconds,
             assumed_run_seconds=query.assumed_run_seconds,

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.context import Context
 from goqueue.api.documents import JobDocument, job_document
 from goqueue.api.frame.answers import Document, as_json, reader_of
 from goqueue.api.frame.bodies import read_document
@@ -22,6 +21,7 @@ from goqueue.bulk.operations import Preview
 from goqueue.engine.filters import JobFilter, Status
 from goqueue.engine.options.request_models import JobId, Name, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
+from goqueue.instance import GoQueue
 from goqueue.jobs import JobStatus
 
 LIST_MAX = 200
@@ -176,7 +176,7 @@ class BulkOperationsResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the newest operations; the next page is in the Link header."""
         query = validate(BulkOperationsQuery, request.params, whole="query")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             operations = bulk_store.list_newest(connection, limit=query.limit + 1, before_id=query.cursor)
         if len(operations) > query.limit:
             operations.pop()
@@ -185,9 +185,9 @@ class BulkOperationsResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Begin an operation; a dry run only tells what it would be done to."""
-        document = read_document(request, self._context.settings.job_max_bytes)
+        document = read_document(request, self._goqueue.settings.job_max_bytes)
         asked = validate(CreateBulkOperation, document)
-        answer_operation(response, self._context, asked.new(), dry_run=asked.dry_run)
+        answer_operation(response, self._goqueue, asked.new(), dry_run=asked.dry_run)
 
 
 class BulkOperationResource(Resource):
@@ -195,7 +195,7 @@ class BulkOperationResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Tell how far the operation has come."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             operation = bulk_store.get(connection, operation_id)
         response.data = as_json(operation_document(operation))
 
@@ -205,18 +205,18 @@ class AbortBulkOperationResource(Resource):
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Stop the operation for good; an aborted one stays as it is."""
-        operation = bulk.abort(self._context.database, operation_id)
+        operation = bulk.abort(self._goqueue.database, operation_id)
         response.data = as_json(operation_document(operation))
 
 
 def answer_operation(
-    response: falcon.Response, context: Context, new: NewBulkOperation, *, dry_run: bool
+    response: falcon.Response, goqueue: GoQueue, new: NewBulkOperation, *, dry_run: bool
 ) -> None:
     """Begin an operation (202), or only tell what it would be done to (200)."""
     if dry_run:
-        response.data = as_json(preview_document(bulk.preview(context.database, new)))
+        response.data = as_json(preview_document(bulk.preview(goqueue.database, new)))
         return
-    operation = bulk.start(context.database, new)
+    operation = bulk.start(goqueue.database, new)
     response.status = falcon.HTTP_202
     response.location = f"/bulk-operations/{operation.id}"
     response.data = as_json(operation_document(operation))

@@ -11,7 +11,6 @@ import falcon
 import orjson
 
 from goqueue import failpoints
-from goqueue.api.context import Context
 from goqueue.api.documents import job_document
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
@@ -25,6 +24,7 @@ from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.options.uniqueness import of_client
 from goqueue.errors import InvalidJobError
+from goqueue.instance import GoQueue
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 
 #: What of a job's document is what the job holds, and what stands there before it has any.
@@ -41,23 +41,23 @@ class CreateJobResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create one job: 201, the job, and its Location; or 200, and the holder of its unique key."""
-        context = self._context
-        document = read_document(request, context.settings.job_max_bytes)
-        nodes = JobRequests(context).one(document, client=client_of(request))
+        goqueue = self._goqueue
+        document = read_document(request, goqueue.settings.job_max_bytes)
+        nodes = JobRequests(goqueue).one(document, client=client_of(request))
         key = _idempotency_key(request)
         if len(nodes) > 1:
-            _create_chain(context, response, key, _hash("create", document), nodes)
+            _create_chain(goqueue, response, key, _hash("create", document), nodes)
             return
         job = nodes[0].job
         if key is None:
-            _answer_created(response, _created_document(context.creator.create(job)))
+            _answer_created(response, _created_document(goqueue.creator.create(job)))
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = context.creator.insert_one(connection, job)
+            created = goqueue.creator.insert_one(connection, job)
             return [created.node], _created_document(created)
 
-        _create_once(context, response, key, _hash("create", document), [job], insert)
+        _create_once(goqueue, response, key, _hash("create", document), [job], insert)
 
 
 class CreateBatchResource(Resource):
@@ -65,24 +65,24 @@ class CreateBatchResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create a batch: 201 and the ids, in the order of the jobs."""
-        context = self._context
-        document = read_document(request, context.settings.batch_max_bytes)
-        nodes = JobRequests(context).many(document, client=client_of(request))
+        goqueue = self._goqueue
+        document = read_document(request, goqueue.settings.batch_max_bytes)
+        nodes = JobRequests(goqueue).many(document, client=client_of(request))
         jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
-            _answer_created(response, _batch_document(context.creator.create_many(nodes)))
+            _answer_created(response, _batch_document(goqueue.creator.create_many(nodes)))
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = context.creator.insert(connection, nodes)
+            created = goqueue.creator.insert(connection, nodes)
             return created, _batch_document(created)
 
-        _create_once(context, response, key, _hash("batch", document), jobs, insert)
+        _create_once(goqueue, response, key, _hash("batch", document), jobs, insert)
 
 
 def _create_chain(
-    context: Context,
+    goqueue: GoQueue,
     response: falcon.Response,
     key: str | None,
     request_hash: str,
@@ -91,15 +91,15 @@ def _create_chain(
     """The first job as any create answers it, and beside it the ids of those that follow."""
 
     def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-        first, *others = context.creator.insert(connection, nodes)
+        first, *others = goqueue.creator.insert(connection, nodes)
         head = Created(job_store.get(connection, first.id), first.deduplicated)
         return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
 
-    _create_once(context, response, key, request_hash, [node.job for node in nodes], insert)
+    _create_once(goqueue, response, key, request_hash, [node.job for node in nodes], insert)
 
 
 def _create_once(
-    context: Context,
+    goqueue: GoQueue,
     response: falcon.Response,
     key: str | None,
     request_hash: str,
@@ -112,7 +112,7 @@ def _create_once(
         IdempotencyConflictError: the key was used with another request.
         DatabaseUnavailableError: nothing was created, or asking again tells.
     """
-    with context.database.transaction() as connection:
+    with goqueue.database.transaction() as connection:
         kept = None if key is None else idempotency.reserve(connection, key, request_hash)
         replayed = None if kept is None else _replayed(connection, kept, jobs)
         if replayed is None:
@@ -125,7 +125,7 @@ def _create_once(
         _answer_created(response, replayed)
         return
     failpoints.hit("after_commit_before_push")
-    context.creator.announce(jobs, created)
+    goqueue.creator.announce(jobs, created)
     _answer_created(response, document)
 
 

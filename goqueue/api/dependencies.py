@@ -57,7 +57,7 @@ class DependenciesResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """List all parents of the job and its first 1,000 children, each with its state."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             job_store.get(connection, job_id)
             parents = dependency_lists.parents_of(connection, job_id)
             children = dependency_lists.children_of(connection, job_id, limit=LINKS_MAX + 1)

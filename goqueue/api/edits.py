@@ -74,8 +74,8 @@ class EditableJobResource(JobResource):
 
     def on_patch(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Edit a job that waits; the answer is the job."""
-        wanted = validate(EditJob, read_document(request, self._context.settings.job_max_bytes))
-        response.data = as_json(job_document(self._context.edit(job_id, **_said(wanted))))
+        wanted = validate(EditJob, read_document(request, self._goqueue.settings.job_max_bytes))
+        response.data = as_json(job_document(self._goqueue.edit(job_id, **_said(wanted))))
 
 
 class RetryResource(Resource):
@@ -84,9 +84,9 @@ class RetryResource(Resource):
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue the job again, edited where there is a body, with its attempts counted anew."""
         has_body = request.content_length or request.get_header("Transfer-Encoding")
-        document = read_document(request, self._context.settings.job_max_bytes) if has_body else {}
+        document = read_document(request, self._goqueue.settings.job_max_bytes) if has_body else {}
         wanted = validate(EditAndRetry, document)
-        response.data = as_json(job_document(self._context.retry(job_id, **_said(wanted))))
+        response.data = as_json(job_document(self._goqueue.retry(job_id, **_said(wanted))))
 
 
 class VersionsResource(Resource):
@@ -94,7 +94,7 @@ class VersionsResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What it was before each of its edits, the oldest first, and what it is now."""
-        versions = self._context.versions(job_id)
+        versions = self._goqueue.versions(job_id)
         response.data = as_json([version_document(version) for version in versions])
 
 

@@ -86,7 +86,7 @@ class ExplainResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """What blocks it, with the evidence; of a running or finished job, that it is."""
-        response.data = as_json(self._context.explain(job_id).as_document())
+        response.data = as_json(self._goqueue.explain(job_id).as_document())
 
 
 class BlockedKeysResource(Resource):
@@ -100,7 +100,7 @@ class BlockedKeysResource(Resource):
         if not limits.fifo:
             response.data = as_json([])
             return
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             page, last = blocked_keys.page(connection, name, after=after, limit=query.limit)
         if last is not None:
             link_next(request, response, _write_cursor(last, name))
@@ -109,10 +109,10 @@ class BlockedKeysResource(Resource):
     def _limits(self, name: str) -> QueueLimits:
         queue_store.expect_name(name)
         try:
-            with self._context.database.autocommit() as connection:
+            with self._goqueue.database.autocommit() as connection:
                 return queue_settings_store.limits_of(connection, name)
         except QueueNotFoundError:
-            if name in self._context.queues.declared():
+            if name in self._goqueue.queues.declared():
                 return queue_settings_store.DEFAULTS
             raise
 

@@ -94,7 +94,7 @@ class FailuresResource(Resource):
         """List the groups of the jobs that are failed now."""
         query = validate(FailuresQuery, request.params, whole="query")
         wanted = FailureFilter(query.queue, query.type, query.since)
-        with self._context.read_database.autocommit() as connection:
+        with self._goqueue.read_database.autocommit() as connection:
             groups = failure_store.groups(connection, wanted, order=query.order, limit=query.limit)
         response.data = as_json([failure_document(group) for group in groups])
 
@@ -105,7 +105,7 @@ class FailureResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Tell about the group, and list its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
-        with self._context.read_database.autocommit() as connection:
+        with self._goqueue.read_database.autocommit() as connection:
             group = failure_store.get_group(connection, fingerprint)
             jobs, _ = job_lists.page(connection, JobFilter(fingerprint=fingerprint), limit=query.limit)
         response.data = as_json(failure_detail_document(group, jobs))
@@ -116,8 +116,8 @@ class RetryFailureResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Begin a bulk operation that retries the group's jobs; a dry run tells which these are."""
-        asked = validate(RetryGroup, read_optional_document(request, self._context.settings.job_max_bytes))
-        with self._context.database.autocommit() as connection:
+        asked = validate(RetryGroup, read_optional_document(request, self._goqueue.settings.job_max_bytes))
+        with self._goqueue.database.autocommit() as connection:
             failure_store.get_group(connection, fingerprint)
         new = NewBulkOperation(
             BulkAction.RETRY,
@@ -126,4 +126,4 @@ class RetryFailureResource(Resource):
             canary=asked.canary,
             author=asked.author,
         )
-        answer_operation(response, self._context, new, dry_run=asked.dry_run)
+        answer_operation(response, self._goqueue, new, dry_run=asked.dry_run)

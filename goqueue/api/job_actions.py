@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import falcon
 
-from goqueue.api.context import Context
 from goqueue.api.documents import job_document
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
@@ -15,6 +14,7 @@ from goqueue.api.schemas import CancelSelection, RetrySelection
 from goqueue.engine import listing_rows as job_lists
 from goqueue.engine.filters import JobFilter
 from goqueue.engine.options.request_models import validate
+from goqueue.instance import GoQueue
 
 #: Rows of one transaction: it holds their locks for some tens of milliseconds.
 CHUNK = 1000
@@ -27,7 +27,7 @@ class CancelResource(Resource):
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel it; its worker is asked to stop a running one, and a cancelled one stays as it is."""
-        response.data = as_json(job_document(self._context.cancel(job_id)))
+        response.data = as_json(job_document(self._goqueue.cancel(job_id)))
 
 
 class RetryManyResource(Resource):
@@ -35,9 +35,9 @@ class RetryManyResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Queue the jobs again; the answer is how many."""
-        selection = validate(RetrySelection, read_document(request, self._context.settings.job_max_bytes))
-        selected = _Selected(self._context, selection.job_filter())
-        retried = sum(self._context.retry_many(chunk) for chunk in selected)
+        selection = validate(RetrySelection, read_document(request, self._goqueue.settings.job_max_bytes))
+        selected = _Selected(self._goqueue, selection.job_filter())
+        retried = sum(self._goqueue.retry_many(chunk) for chunk in selected)
         response.data = as_json({"retried": retried} | selected.note())
 
 
@@ -46,11 +46,11 @@ class CancelManyResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Cancel the jobs; the answer is how many are cancelled, and how many workers were asked to stop."""
-        selection = validate(CancelSelection, read_document(request, self._context.settings.job_max_bytes))
+        selection = validate(CancelSelection, read_document(request, self._goqueue.settings.job_max_bytes))
         cancelled = requested = 0
-        selected = _Selected(self._context, selection.job_filter())
+        selected = _Selected(self._goqueue, selection.job_filter())
         for chunk in selected:
-            done = self._context.cancel_many(chunk)
+            done = self._goqueue.cancel_many(chunk)
             cancelled += len(done.ended)
             requested += len(done.requested)
         document = {"cancelled": cancelled, "requested": requested}
@@ -64,8 +64,8 @@ class _Selected:
         more: there were more than one request may have.
     """
 
-    def __init__(self, context: Context, wanted: JobFilter) -> None:
-        self._database = context.database
+    def __init__(self, goqueue: GoQueue, wanted: JobFilter) -> None:
+        self._database = goqueue.database
         self._wanted = wanted
         self.more = False
 

@@ -31,7 +31,7 @@ class JobsResource(CreateJobResource):
         query = validate(ListQuery, request.params, whole="queue")
         wanted = _filter_of(query)
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
-        with self._context.read_database.autocommit() as connection:
+        with self._goqueue.read_database.autocommit() as connection:
             if wanted.searches:
                 jobs, looked, last_id = job_lists.search(
                     connection, wanted, limit=query.limit, before_id=before_id
@@ -61,7 +61,7 @@ class JobResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Return the job as it is now."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             response.data = as_json(job_document(job_store.get(connection, job_id)))
 
 
@@ -70,7 +70,7 @@ class AttemptsResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """List the attempts that have ended, in their order."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             attempts = job_lists.attempts_of(connection, job_id)
             if not attempts:
                 job_store.get(connection, job_id)
@@ -82,9 +82,9 @@ class StatusResource(Resource):
 
     def on_put(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Move the job, where the state machine allows it."""
-        context = self._context
-        wanted = validate(SetStatus, read_document(request, context.settings.job_max_bytes)).status
-        with context.database.autocommit() as connection:
+        goqueue = self._goqueue
+        wanted = validate(SetStatus, read_document(request, goqueue.settings.job_max_bytes)).status
+        with goqueue.database.autocommit() as connection:
             set_status(connection, job_id, wanted)
         response.status = falcon.HTTP_204
 
@@ -94,7 +94,7 @@ class IncrementResource(Resource):
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Count one more attempt of the job."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             job_store.increment_attempts(connection, job_id)
         response.status = falcon.HTTP_204
 
@@ -104,8 +104,8 @@ class SaveResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Keep a result and an error with the job."""
-        saved = validate(SaveResult, read_document(request, self._context.settings.job_max_bytes))
+        saved = validate(SaveResult, read_document(request, self._goqueue.settings.job_max_bytes))
         result = None if saved.result is None else orjson.dumps(saved.result).decode()
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             job_store.save(connection, job_id, result=result, error=saved.error)
         response.status = falcon.HTTP_204

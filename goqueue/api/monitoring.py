@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import falcon
 from pydantic import Field
 
-from goqueue.api.context import Context
 from goqueue.api.frame.answers import Document, Seconds, as_json
 from goqueue.api.frame.reading import Reading
 from goqueue.api.frame.resource import Resource
@@ -18,6 +17,7 @@ from goqueue.db.database import Database, expect_primary
 from goqueue.errors import RedisUnavailableError, SchemaBehindError
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight import statistic_rows as statistics
+from goqueue.instance import GoQueue
 from goqueue.migrations.upgrade import current_revision, head_revision
 from goqueue.observability.shared_metrics import CONTENT_TYPE, exposition
 
@@ -119,16 +119,16 @@ class StatsResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Return bounded counts, an estimate of the completed, and the last minute."""
-        with self._context.read_database.autocommit() as connection:
-            found = statistics.of_service(connection, lease_seconds=self._context.settings.lease_seconds)
+        with self._goqueue.read_database.autocommit() as connection:
+            found = statistics.of_service(connection, lease_seconds=self._goqueue.settings.lease_seconds)
         response.data = as_json(asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO})
 
 
 class MetricsResource:
     """The metrics that Prometheus reads."""
 
-    def __init__(self, context: Context) -> None:
-        self._service = ServiceGaugesCollector(context.settings, context.database)
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._service = ServiceGaugesCollector(goqueue.settings, goqueue.database)
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Write what the API's processes counted, and the gauges of the whole service."""
@@ -150,13 +150,13 @@ class HealthResource:
 class DatabaseHealthResource:
     """The health of PostgreSQL: it answers, and accepts writes."""
 
-    def __init__(self, context: Context, warnings: Warnings) -> None:
-        self._context = context
+    def __init__(self, goqueue: GoQueue, warnings: Warnings) -> None:
+        self._goqueue = goqueue
         self._warnings = warnings
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Ask PostgreSQL; 503 where it does not answer, or accepts no writes."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             expect_primary(connection)
         response.data = as_json({"status": "ok"} | self._warnings.known())
 
@@ -172,8 +172,8 @@ class LivenessResource:
 class ReadinessResource:
     """The readiness of this process: whether requests should be sent to it."""
 
-    def __init__(self, context: Context, warnings: Warnings) -> None:
-        self._context = context
+    def __init__(self, goqueue: GoQueue, warnings: Warnings) -> None:
+        self._goqueue = goqueue
         self._warnings = warnings
         self._head = head_revision() or ""
         self._redis_answers = Reading(self._ask_redis, max_age_seconds=REDIS_GOOD_FOR_SECONDS)
@@ -184,7 +184,7 @@ class ReadinessResource:
         Redis is asked and told of, no more: without it jobs are accepted all the same, and nobody would
         accept them if every process said that it is not ready.
         """
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             expect_primary(connection)
             current = current_revision(connection)
         if current is None or current < self._head:
@@ -197,7 +197,7 @@ class ReadinessResource:
 
     def _ask_redis(self) -> bool:
         try:
-            self._context.runway.ping()
+            self._goqueue.runway.ping()
         except RedisUnavailableError:
             return False
         return True

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import falcon
 from pydantic import Field
 
-from goqueue.api.context import Context
 from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
 from goqueue.api.frame.bodies import read_document, read_optional_document
 from goqueue.api.frame.resource import Resource
@@ -19,6 +18,7 @@ from goqueue.engine.queue_rows import Queue
 from goqueue.errors import InvalidJobError
 from goqueue.insight import statistic_rows as statistics
 from goqueue.insight.statistic_rows import QueueStatistics
+from goqueue.instance import GoQueue
 from goqueue.limits import queue_setting_rows as queue_settings_store
 from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
 from goqueue.limits.settings import KeyLimits, OnConflict, QueueLimits, RateAlgorithm
@@ -132,10 +132,10 @@ class QueuesResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List the queues by name, with their counts; also declared ones that no job has used yet."""
-        context = self._context
-        with context.read_database.autocommit() as connection:
-            rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds)
-        unused = context.queues.declared() - {row.name for row in rows}
+        goqueue = self._goqueue
+        with goqueue.read_database.autocommit() as connection:
+            rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds)
+        unused = goqueue.queues.declared() - {row.name for row in rows}
         rows += [QueueStatistics(name) for name in unused]
         rows.sort(key=lambda row: row.name)
         response.data = as_json([_queue_document(row) for row in rows])
@@ -144,17 +144,17 @@ class QueuesResource(Resource):
 class QueueResource:
     """One queue and its settings."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._goqueue = goqueue
+        self._flow = goqueue.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Return the counts and the settings of the queue."""
-        context = self._context
+        goqueue = self._goqueue
         queue_store.expect_name(name)
-        with context.database.autocommit() as connection:
-            rows = statistics.by_queue(connection, lease_seconds=context.settings.lease_seconds, name=name)
-            if not rows and name in context.queues.declared():
+        with goqueue.database.autocommit() as connection:
+            rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds, name=name)
+            if not rows and name in goqueue.queues.declared():
                 rows = [QueueStatistics(name)]
                 limits = queue_settings_store.DEFAULTS
             else:
@@ -170,8 +170,8 @@ class QueueResource:
 class QueueKeysResource:
     """The keys of a queue that have settings of their own."""
 
-    def __init__(self, context: Context) -> None:
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._flow = goqueue.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """List the settings of these keys, by key."""
@@ -181,8 +181,8 @@ class QueueKeysResource:
 class QueueKeyResource:
     """The settings of one key of a queue."""
 
-    def __init__(self, context: Context) -> None:
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._flow = goqueue.flow
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str, key: str) -> None:
         """Change the settings that are given; the answer is all of them."""
@@ -200,8 +200,8 @@ class QueueKeyResource:
 class PauseResource:
     """Pausing: no job of the queue starts any more; running ones go on."""
 
-    def __init__(self, context: Context) -> None:
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._flow = goqueue.flow
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Pause the queue; a paused one gets the new end, and what reason and author are given."""
@@ -212,8 +212,8 @@ class PauseResource:
 class ResumeResource:
     """Resuming: the jobs of the queue start again."""
 
-    def __init__(self, context: Context) -> None:
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._flow = goqueue.flow
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Let the queue's jobs start again."""

@@ -61,7 +61,7 @@ class ProgressResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Return what the latest attempt of the job said."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             progress = reports.progress_of(connection, job_id)
         if progress is None:
             raise JobNotFoundError(job_id)
@@ -74,7 +74,7 @@ class LogsResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """List the lines of one attempt, in their order."""
         query = validate(LogQuery, request.params, whole="after")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             lines = reports.lines_of(
                 connection, job_id, fence=query.fence, after=query.after, limit=query.limit
             )

@@ -7,7 +7,6 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.context import Context
 from goqueue.api.documents import job_document
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document, read_optional_document
@@ -28,6 +27,7 @@ from goqueue.api.schedule_models import (
 )
 from goqueue.config.bounds import read_stored_json
 from goqueue.engine.options.request_models import validate
+from goqueue.instance import GoQueue
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
@@ -42,7 +42,7 @@ class SchedulesResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List schedules by name; the next page is in the Link header."""
         query = validate(SchedulesQuery, request.params, whole="limit")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             found = schedule_store.page(connection, after_name=query.cursor or "", limit=query.limit + 1)
         if len(found) > query.limit:
             found.pop()
@@ -51,10 +51,10 @@ class SchedulesResource(Resource):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create a schedule: 201, and its Location."""
-        document = read_document(request, self._context.settings.job_max_bytes)
+        document = read_document(request, self._goqueue.settings.job_max_bytes)
         wanted = validate(CreateSchedule, document)
-        definition = _definition(self._context, request, wanted.name, wanted, document)
-        _answer_created(response, scheduling.create(self._context.database, definition))
+        definition = _definition(self._goqueue, request, wanted.name, wanted, document)
+        _answer_created(response, scheduling.create(self._goqueue.database, definition))
 
 
 class ScheduleResource(Resource):
@@ -62,14 +62,14 @@ class ScheduleResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Return the schedule as it is now."""
-        response.data = as_json(_document(_get(self._context, name)))
+        response.data = as_json(_document(_get(self._goqueue, name)))
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Define the schedule anew, or create it: 201."""
         validate(ScheduleIdentity, {"name": name})
-        document = read_document(request, self._context.settings.job_max_bytes)
-        definition = _definition(self._context, request, name, validate(PutSchedule, document), document)
-        schedule, new = scheduling.put(self._context.database, definition)
+        document = read_document(request, self._goqueue.settings.job_max_bytes)
+        definition = _definition(self._goqueue, request, name, validate(PutSchedule, document), document)
+        schedule, new = scheduling.put(self._goqueue.database, definition)
         if new:
             _answer_created(response, schedule)
         else:
@@ -77,7 +77,7 @@ class ScheduleResource(Resource):
 
     def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Delete the schedule and its history; its jobs stay."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             schedule_store.delete(connection, name)
         response.status = falcon.HTTP_204
 
@@ -88,9 +88,9 @@ class PauseScheduleResource(Resource):
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Pause the schedule; a paused one gets what reason and author are given."""
         wanted = validate(
-            PauseSchedule, read_optional_document(request, self._context.settings.job_max_bytes)
+            PauseSchedule, read_optional_document(request, self._goqueue.settings.job_max_bytes)
         )
-        schedule = scheduling.pause(self._context.database, name, author=wanted.author, reason=wanted.reason)
+        schedule = scheduling.pause(self._goqueue.database, name, author=wanted.author, reason=wanted.reason)
         response.data = as_json(_document(schedule))
 
 
@@ -99,7 +99,7 @@ class ResumeScheduleResource(Resource):
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Go on with the next tick from now."""
-        response.data = as_json(_document(scheduling.resume(self._context.database, name)))
+        response.data = as_json(_document(scheduling.resume(self._goqueue.database, name)))
 
 
 class RunScheduleResource(Resource):
@@ -107,8 +107,8 @@ class RunScheduleResource(Resource):
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Create the schedule's job now: 201, and the job; or 200, and the job that has its unique key."""
-        context = self._context
-        created = scheduling.run_now(context.database, context.creator, name)
+        goqueue = self._goqueue
+        created = scheduling.run_now(goqueue.database, goqueue.creator, name)
         response.set_header("Location", f"/jobs/{created.job.id}")
         if created.deduplicated:
             response.data = as_json(job_document(created.job) | {"deduplicated": True})
@@ -123,7 +123,7 @@ class PreviewResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """List the next ticks; of a paused schedule, those that would come if it went on now."""
         query = validate(PreviewQuery, request.params, whole="n")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)
             now = schedule_store.now(connection)
         definition = schedule.definition
@@ -140,7 +140,7 @@ class TicksResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """List the decided ticks, the newest first; the next page is in the Link header."""
         query = validate(TicksQuery, request.params, whole="limit")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)
             found = tick_store.page(connection, schedule.id, before=query.cursor, limit=query.limit + 1)
         if len(found) > query.limit:
@@ -150,17 +150,17 @@ class TicksResource(Resource):
 
 
 def _definition(
-    context: Context, request: falcon.Request, name: str, wanted: PutSchedule, document: Any
+    goqueue: GoQueue, request: falcon.Request, name: str, wanted: PutSchedule, document: Any
 ) -> ScheduleDefinition:
     """The schedule of a request; its job is validated like any other."""
     job = {member: document[member] for member in JOB_MEMBERS if member in document}
     return wanted.definition(
-        name, JobRequests(context).one(job, client=client_of(request))[0].job, Source.API
+        name, JobRequests(goqueue).one(job, client=client_of(request))[0].job, Source.API
     )
 
 
-def _get(context: Context, name: str) -> Schedule:
-    with context.database.autocommit() as connection:
+def _get(goqueue: GoQueue, name: str) -> Schedule:
+    with goqueue.database.autocommit() as connection:
         return schedule_store.get(connection, name)
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import falcon
 from pydantic import Field
 
-from goqueue.api.context import Context
 from goqueue.api.frame.answers import Document, Seconds, as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
@@ -18,6 +17,7 @@ from goqueue.api.queues import SETTINGS_MAX_BYTES
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import TypeNotFoundError
+from goqueue.instance import GoQueue
 from goqueue.limits import type_setting_rows as type_settings_store
 from goqueue.limits.flow_settings import TypeSettings
 from goqueue.limits.settings import BreakerState
@@ -54,10 +54,10 @@ class TypeDocument(Document):
     payload_schema: dict[str, Any]
 
 
-def type_document(context: Context, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
+def type_document(goqueue: GoQueue, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
     """Return the type and its limits as a `TypeDocument`."""
-    queues = sorted(context.queues.declared())
-    requests = JobRequests(context)
+    queues = sorted(goqueue.queues.declared())
+    requests = JobRequests(goqueue)
     return {
         "name": job_type.name,
         "queue": job_type.queue,
@@ -88,26 +88,26 @@ class TypesResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List the types by name, with the schemas of their payloads."""
-        context = self._context
-        with context.database.autocommit() as connection:
+        goqueue = self._goqueue
+        with goqueue.database.autocommit() as connection:
             limited = {found.name: found for found in type_settings_store.all_limited(connection)}
-        types = sorted(context.broker.job_types.values(), key=lambda job_type: job_type.name)
+        types = sorted(goqueue.broker.job_types.values(), key=lambda job_type: job_type.name)
         response.data = as_json(
-            [type_document(context, job_type, limited.get(job_type.name)) for job_type in types]
+            [type_document(goqueue, job_type, limited.get(job_type.name)) for job_type in types]
         )
 
 
 class TypeResource:
     """One job type and its settings."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._goqueue = goqueue
+        self._flow = goqueue.flow
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Return the type with its settings."""
         self._flow.expect_type(name)
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             found = type_settings_store.all_limited(connection)
         self._answer(response, name, next((limited for limited in found if limited.name == name), None))
 
@@ -117,30 +117,30 @@ class TypeResource:
         self._answer(response, name, self._flow.set_type(name, settings))
 
     def _answer(self, response: falcon.Response, name: str, limited: LimitedType | None) -> None:
-        response.data = as_json(type_document(self._context, declared_type(self._context, name), limited))
+        response.data = as_json(type_document(self._goqueue, declared_type(self._goqueue, name), limited))
 
 
 class BreakerResource:
     """Moving a circuit breaker by hand."""
 
-    def __init__(self, context: Context, state: BreakerState) -> None:
-        self._context = context
-        self._flow = context.flow
+    def __init__(self, goqueue: GoQueue, state: BreakerState) -> None:
+        self._goqueue = goqueue
+        self._flow = goqueue.flow
         self._state = state
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Move the breaker, wherever it stands; the answer is the type."""
         limited = self._flow.move_breaker(name, self._state)
-        response.data = as_json(type_document(self._context, declared_type(self._context, name), limited))
+        response.data = as_json(type_document(self._goqueue, declared_type(self._goqueue, name), limited))
 
 
-def declared_type(context: Context, name: str) -> JobType:
+def declared_type(goqueue: GoQueue, name: str) -> JobType:
     """Return the type of this name or alias.
 
     Raises:
         TypeNotFoundError: it is not declared.
     """
-    job_type = context.broker.job_type(name)
+    job_type = goqueue.broker.job_type(name)
     if job_type is None:
         raise TypeNotFoundError(name)
     return job_type

@@ -8,12 +8,12 @@ from typing import Annotated
 import falcon
 from pydantic import Field
 
-from goqueue.api.context import Context
 from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.resource import Resource
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.instance import GoQueue
 
 
 class WorkerDocument(Document):
@@ -44,19 +44,19 @@ class WorkersResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List live workers and those that are still remembered, the newest first."""
-        with self._context.database.autocommit() as connection:
-            workers = worker_store.list_all(connection, lease_seconds=self._context.settings.lease_seconds)
+        with self._goqueue.database.autocommit() as connection:
+            workers = worker_store.list_all(connection, lease_seconds=self._goqueue.settings.lease_seconds)
         response.data = as_json(workers)
 
 
 class WorkerCommandResource:
     """The command that tells a worker what to do. None: to take jobs again."""
 
-    def __init__(self, context: Context, command: WorkerCommand | None) -> None:
-        self._context = context
+    def __init__(self, goqueue: GoQueue, command: WorkerCommand | None) -> None:
+        self._goqueue = goqueue
         self._command = command
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
         """Note the command, which the worker learns with its next heartbeat; the answer is the worker."""
-        context = self._context
-        response.data = as_json(tell_worker(context.database, context.settings, worker_id, self._command))
+        goqueue = self._goqueue
+        response.data = as_json(tell_worker(goqueue.database, goqueue.settings, worker_id, self._command))

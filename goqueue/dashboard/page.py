@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from goqueue.api.context import Context
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.rendering import Renderer
 from goqueue.dashboard.shared_answers import SharedAnswers
 from goqueue.db import bounded_reads
 from goqueue.db.database import Connection, Database
+from goqueue.instance import GoQueue
 
 __all__ = ["Page", "Site", "one_moment"]
 
@@ -21,11 +21,11 @@ class Site:
     """Parts of the dashboard that every page works with.
 
     Attributes:
-        context: what the REST resources work with as well.
+        goqueue: what the REST resources work with as well.
         shared: what every browser is shown alike.
     """
 
-    context: Context
+    goqueue: GoQueue
     renderer: Renderer
     sessions: Sessions
     shared: SharedAnswers = field(default_factory=SharedAnswers)
@@ -36,7 +36,7 @@ class Page:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._context = site.context
+        self._goqueue = site.goqueue
         self._renderer = site.renderer
 
 

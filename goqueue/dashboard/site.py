@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from goqueue.api.app import App, GuardedSite
-from goqueue.api.context import Context
 from goqueue.api.frame.problems import answer_pages_with
 from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.access.sessions import Sessions
@@ -38,17 +37,18 @@ from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.rendering import PollMiddleware, Renderer
 from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.instance import GoQueue
 
 __all__ = ["DASHBOARD", "add_dashboard"]
 
 
-def add_dashboard(app: App, context: Context) -> None:
+def add_dashboard(app: App, goqueue: GoQueue) -> None:
     """Serve the dashboard at /dashboard of this application."""
-    sessions = Sessions(context.settings, context.database)
+    sessions = Sessions(goqueue.settings, goqueue.database)
     assets = Assets()
-    site = Site(context, Renderer(context.settings, sessions.signer, assets.url), sessions)
+    site = Site(goqueue, Renderer(goqueue.settings, sessions.signer, assets.url), sessions)
     answer_pages_with(app, is_dashboard, site.renderer.problem)
-    app.add_middleware(DashboardGuard(context.settings, sessions))
+    app.add_middleware(DashboardGuard(goqueue.settings, sessions))
     app.add_middleware(PollMiddleware(site.renderer))
     app.add_route("/dashboard/static/{name:path}", AssetsResource(assets))
     _add_pages(app, site)

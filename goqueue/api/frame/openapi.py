@@ -11,13 +11,13 @@ from typing import Any
 import falcon
 from pydantic.json_schema import models_json_schema
 
-from goqueue.api.context import Context
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.json_reader import MAX_DEPTH, MAX_VALUES
 from goqueue.api.frame.problems import ProblemDocument
 from goqueue.api.frame.resource import Resource
 from goqueue.api.operations import OPERATIONS, Model, Operation
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
+from goqueue.instance import GoQueue
 
 JSON = "application/json"
 #: What a schema cannot say.
@@ -40,7 +40,7 @@ _IDEMPOTENCY_KEY = {
 _TRACEPARENT = {
     "name": "traceparent",
     "in": "header",
-    "description": "The trace that the jobs belong to (W3C Trace Context); ignored where it is not valid.",
+    "description": "The trace that the jobs belong to (W3C Trace GoQueue); ignored where it is not valid.",
     "schema": {"type": "string"},
 }
 
@@ -50,10 +50,10 @@ class OpenApiResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """The document, with the payloads of the declared types among its schemas."""
-        response.data = as_json(document(self._context))
+        response.data = as_json(document(self._goqueue))
 
 
-def document(context: Context) -> dict[str, Any]:
+def document(goqueue: GoQueue) -> dict[str, Any]:
     """The OpenAPI document of these declared types."""
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
@@ -63,7 +63,7 @@ def document(context: Context) -> dict[str, Any]:
         "info": {"title": "GoQueue", "version": version("goqueue"), "description": DESCRIPTION},
         "paths": paths,
         "components": {
-            "schemas": request_schemas() | _payload_schemas(context),
+            "schemas": request_schemas() | _payload_schemas(goqueue),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"bearer": []}, {}],
@@ -158,8 +158,8 @@ def _models(models: Iterable[Model | None]) -> list[Any]:
     return [(model, "validation") for model in dict.fromkeys(models) if model]
 
 
-def _payload_schemas(context: Context) -> dict[str, Any]:
+def _payload_schemas(goqueue: GoQueue) -> dict[str, Any]:
     schemas_of_payloads: dict[str, Any] = {}
-    for job_type in context.broker.job_types.values():
+    for job_type in goqueue.broker.job_types.values():
         schemas_of_payloads |= job_type.components()
     return schemas_of_payloads

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from goqueue.api.context import Context
+from goqueue.instance import GoQueue
 
 
 class Resource:
     """A resource: its methods answer the requests for its route, with the parts of the application."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._goqueue = goqueue

@@ -114,7 +114,7 @@ def history_of(site: Site, scope: Scope, name: str, wanted: TimeRange) -> Histor
     """Read the past of a queue, a type, or (with the name '') the service, once for all browsers."""
 
     def ask() -> History:
-        with site.context.read_database.autocommit() as connection:
+        with site.goqueue.read_database.autocommit() as connection:
             return _read(connection, scope, name, wanted)
 
     # Half of the time in which another step is counted.

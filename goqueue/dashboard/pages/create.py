@@ -106,16 +106,16 @@ class CreatePage(Page):
             InvalidJobError: something is wrong with it; or, where nothing is, what is to be refused.
         """
         if isinstance(document, dict) and "queue" not in document:
-            job_type = self._context.broker.job_type(str(document.get("type")))
+            job_type = self._goqueue.broker.job_type(str(document.get("type")))
             document = document | ({"queue": job_type.queue} if job_type else {})
-        nodes = JobRequests(self._context).one(document, client=client_of(request))
+        nodes = JobRequests(self._goqueue).one(document, client=client_of(request))
         if refuse:
             raise InvalidJobError(dict(refuse))
         if len(nodes) > 1:
-            first = self._context.creator.create_many(nodes)[0]
+            first = self._goqueue.creator.create_many(nodes)[0]
             job_id, was_there = first.id, first.deduplicated
         else:
-            created = self._context.creator.create(nodes[0].job)
+            created = self._goqueue.creator.create(nodes[0].job)
             job_id, was_there = created.job.id, created.deduplicated
         said = f"Job {job_id} has this unique key: no other was created." if was_there else "Created."
         go_to(request, response, f"{FOLDER}/jobs/{job_id}", said)
@@ -138,7 +138,7 @@ class CreatePage(Page):
             mode="form",
             fields=fields,
             settings=SETTINGS,
-            queues=sorted(self._context.queues.declared()),
+            queues=sorted(self._goqueue.queues.declared()),
             texts=texts,
         )
 
@@ -149,7 +149,7 @@ class CreatePage(Page):
             InvalidJobError: a form cannot say all of it.
         """
         settings = texts_of_document(document) if isinstance(document, dict) else None
-        job_type = self._context.broker.job_type(str(document.get("type"))) if settings is not None else None
+        job_type = self._goqueue.broker.job_type(str(document.get("type"))) if settings is not None else None
         if settings is None or job_type is None:
             raise InvalidJobError({"body": _NO_FORM})
         fields = form_of_schema(job_type.json_schema())
@@ -177,10 +177,10 @@ class CreatePage(Page):
         self._renderer.page(request, response, "create.html", types=self._types(), wrong=wrong, **values)
 
     def _types(self) -> dict[str, JobType]:
-        return dict(sorted(self._context.broker.job_types.items()))
+        return dict(sorted(self._goqueue.broker.job_types.items()))
 
     def _type(self, name: str) -> JobType:
-        job_type = self._context.broker.job_type(name)
+        job_type = self._goqueue.broker.job_type(name)
         if job_type is None:
             raise TypeNotFoundError(name)
         return job_type

@@ -83,12 +83,12 @@ class FailuresPage(Page):
             spans=[(one.name, f"the last {one.words}") for one in RANGES.values()],
             wrong=wrong,
             kept=_address_of({name: said[name] for name in CHOICE}),
-            queues=sorted(self._context.queues.declared() - {QUARANTINE_QUEUE}),
-            types=sorted(self._context.broker.job_types),
+            queues=sorted(self._goqueue.queues.declared() - {QUARANTINE_QUEUE}),
+            types=sorted(self._goqueue.broker.job_types),
         )
 
     def _read(self, wanted: WantedFailures) -> list[ShownGroup]:
-        with one_moment(self._context.read_database) as connection:
+        with one_moment(self._goqueue.read_database) as connection:
             now = current_time(connection)
             return failure_groups.shown(
                 connection, wanted.at(now), order=wanted.order, limit=GROUPS_SHOWN + 1
@@ -122,7 +122,7 @@ class FailurePage(Page):
         )
 
     def _read(self, fingerprint: str, wanted: WantedFailures) -> _Group:
-        with one_moment(self._context.read_database) as connection:
+        with one_moment(self._goqueue.read_database) as connection:
             found = wanted.at(current_time(connection))
             groups = []
             if FINGERPRINT_PATTERN.fullmatch(fingerprint):

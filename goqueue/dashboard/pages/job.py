@@ -8,7 +8,6 @@ from typing import Any
 
 import falcon
 
-from goqueue.api.context import Context
 from goqueue.dashboard.charts.timeline import timeline
 from goqueue.dashboard.charts.timeline_words import OUTCOMES
 from goqueue.dashboard.page import Page
@@ -32,6 +31,7 @@ from goqueue.insight import job_history_rows as job_history
 from goqueue.insight.explain import Explanation
 from goqueue.insight.explain import fact_rows as explanation
 from goqueue.insight.job_history_rows import JobHistory
+from goqueue.instance import GoQueue
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 from goqueue.observability.tracing.context import trace_id_of
 
@@ -108,7 +108,7 @@ class JobPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Show a job; `attempt` is the fence of the attempt to look at."""
-        view = read(self._context, job_id, _fence_of(request))
+        view = read(self._goqueue, job_id, _fence_of(request))
         values = _values(view)
         explanation = view.explanation
         values["explanation"] = explanation
@@ -119,12 +119,12 @@ class JobPage(Page):
         self._renderer.page(request, response, "job.html", **values)
 
     def _below(self, request: falcon.Request, view: JobView) -> dict[str, Any]:
-        context = self._context
-        document = request_document(context, view.job, view.parents, view.now)
-        curl, python = curl_of(context, request, document), python_of(context, request, document)
+        goqueue = self._goqueue
+        document = request_document(goqueue, view.job, view.parents, view.now)
+        curl, python = curl_of(goqueue, request, document), python_of(goqueue, request, document)
         versions = []
         if view.history.edits:
-            versions = [_version(version) for version in reversed(context.versions(view.job.id))]
+            versions = [_version(version) for version in reversed(goqueue.versions(view.job.id))]
         return {
             "curl": curl if len(curl) <= AGAIN_MAX_CHARACTERS else None,
             "python": python if len(python) <= AGAIN_MAX_CHARACTERS else None,
@@ -132,13 +132,13 @@ class JobPage(Page):
         }
 
 
-def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
+def read(goqueue: GoQueue, job_id: int, fence: int | None = None) -> JobView:
     """Read a job, and of its attempts the one with this fence, or else the latest.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
-    with context.database.transaction() as connection:
+    with goqueue.database.transaction() as connection:
         # An attempt that ends between two questions would be told twice: as what runs, and as what ended.
         bounded_reads.begin(connection)
         job = job_store.get(connection, job_id)
@@ -150,17 +150,17 @@ def read(context: Context, job_id: int, fence: int | None = None) -> JobView:
             else []
         )
         attempt = _attempt(connection, job, history, fence)
-        why = _explanation(context, connection, job)
+        why = _explanation(goqueue, connection, job)
         ids = {job.worker_id, *(one.worker_id for one in history.attempts)}
         workers = job_history.worker_names(connection, [one for one in ids if one is not None])
         now = current_time(connection)
         return JobView(job, now, history, parents, children, attempt, workers, why)
 
 
-def _explanation(context: Context, connection: Connection, job: Job) -> Explanation | None:
+def _explanation(goqueue: GoQueue, connection: Connection, job: Job) -> Explanation | None:
     if job.status in FINAL_STATUSES:
         return None
-    settings = context.settings
+    settings = goqueue.settings
     return explanation.explain_here(
         connection, job.id, lease_seconds=settings.lease_seconds, max_deaths=settings.max_deaths
     )

@@ -45,7 +45,7 @@ class _Action(Page):
     """An action of a job."""
 
     def _job(self, job_id: int) -> Job:
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             return job_store.get(connection, job_id)
 
 
@@ -54,7 +54,7 @@ class CancelAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
-        job = self._context.cancel(job_id)
+        job = self._goqueue.cancel(job_id)
         if job.status is JobStatus.CANCELLED:
             notice = f"Job {job_id} is cancelled."
         else:
@@ -67,7 +67,7 @@ class RetryAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue a failed or cancelled job again."""
-        self._context.editor.retry(job_id)
+        self._goqueue.editor.retry(job_id)
         go_to(request, response, place_of(job_id), f"Job {job_id} is queued again.")
 
 
@@ -76,11 +76,11 @@ class CloneAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Create a job like it, on the way that the REST API creates jobs."""
-        context = self._context
-        view = read(context, job_id)
-        document = request_document(context, view.job, view.parents, view.now)
-        (node,) = JobRequests(context).one(document, client=client_of(request))
-        created = context.creator.create(node.job)
+        goqueue = self._goqueue
+        view = read(goqueue, job_id)
+        document = request_document(goqueue, view.job, view.parents, view.now)
+        (node,) = JobRequests(goqueue).one(document, client=client_of(request))
+        created = goqueue.creator.create(node.job)
         new_id = created.job.id
         said = f"Job {new_id} was created like job {job_id}."
         if created.deduplicated:
@@ -93,7 +93,7 @@ class DeleteAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Delete a finished job with everything that is kept of it."""
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             deleted = cleaning.delete_final(connection, [job_id])
         if deleted:
             go_to(request, response, f"{FOLDER}/jobs", f"Job {job_id} is deleted.")
@@ -115,7 +115,7 @@ class EditPage(_Action):
             falcon.HTTPForbidden: nothing is changed here.
             IllegalTransitionError: it is in no state in which it may be edited.
         """
-        if self._context.settings.dashboard_read_only:
+        if self._goqueue.settings.dashboard_read_only:
             raise falcon.HTTPForbidden(description="this dashboard is read-only")
         job = self._editable(job_id)
         starts_later = job.available_at > datetime.now(UTC)
@@ -146,11 +146,11 @@ class EditPage(_Action):
 
     def _apply(self, job: Job, wanted: dict[str, Any]) -> str:
         if job.status in REPLAYABLE:
-            self._context.editor.retry(job.id, **wanted, author=AUTHOR)
+            self._goqueue.editor.retry(job.id, **wanted, author=AUTHOR)
             return f"Job {job.id} is queued again" + (", with your changes." if wanted else ".")
         if not wanted:
             return "Nothing was changed."
-        self._context.editor.edit(job.id, **wanted, author=AUTHOR)
+        self._goqueue.editor.edit(job.id, **wanted, author=AUTHOR)
         return f"Job {job.id} is changed."
 
     def _changes(self, job: Job, form: dict[str, str]) -> dict[str, Any]:
@@ -161,8 +161,8 @@ class EditPage(_Action):
         """
         document: dict[str, Any] = {}
         text = form.get("payload", "").encode(errors="replace")
-        if len(text) > self._context.settings.job_max_bytes:
-            largest = self._context.settings.job_max_bytes
+        if len(text) > self._goqueue.settings.job_max_bytes:
+            largest = self._goqueue.settings.job_max_bytes
             raise InvalidJobError({"payload": f"expected at most {largest:,} bytes"})
         document["payload"] = read_json(text)
         document["priority"] = _whole_number("priority", form.get("priority", ""))
@@ -184,7 +184,7 @@ class EditPage(_Action):
         form: dict[str, str],
         wrong: dict[str, list[str]],
     ) -> None:
-        job_type = self._context.broker.job_type(job.type)
+        job_type = self._goqueue.broker.job_type(job.type)
         self._renderer.page(
             request,
             response,

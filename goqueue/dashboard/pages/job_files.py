@@ -45,26 +45,26 @@ class JobFile(Page):
         response.set_header("Content-Disposition", f'inline; filename="job-{job_id}-{name}"')
 
     def _payload(self, _request: falcon.Request, job_id: int) -> str:
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             return pretty(job_store.get(connection, job_id).payload)
 
     def _result(self, _request: falcon.Request, job_id: int) -> str:
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             return pretty(job_store.get(connection, job_id).result)
 
     def _log(self, request: falcon.Request, job_id: int) -> str:
         fence = request.get_param_as_int("attempt", min_value=0, max_value=2**31 - 1)
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             job_store.get(connection, job_id)
             lines = reports.lines_of(connection, job_id, fence=fence, after=0, limit=LOG_PAGE_MAX_LINES)
         return "".join(f"{line.logged_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.text}\n" for line in lines)
 
     def _curl(self, request: falcon.Request, job_id: int) -> str:
-        return curl_of(self._context, request, self._document(job_id)) + "\n"
+        return curl_of(self._goqueue, request, self._document(job_id)) + "\n"
 
     def _python(self, request: falcon.Request, job_id: int) -> str:
-        return python_of(self._context, request, self._document(job_id)) + "\n"
+        return python_of(self._goqueue, request, self._document(job_id)) + "\n"
 
     def _document(self, job_id: int) -> dict[str, Any]:
-        view = read(self._context, job_id)
-        return request_document(self._context, view.job, view.parents, view.now)
+        view = read(self._goqueue, job_id)
+        return request_document(self._goqueue, view.job, view.parents, view.now)

@@ -84,7 +84,7 @@ class JobsPage(Page):
             response.status = falcon.HTTP_400
         listing = None
         if not problems:
-            with self._context.read_database.autocommit() as connection:
+            with self._goqueue.read_database.autocommit() as connection:
                 listing = _listing(connection, query)
         self._show(request, response, query.job_filter(), listing, problems)
 
@@ -118,10 +118,10 @@ class JobsPage(Page):
         )
 
     def _names(self) -> dict[str, list[str]]:
-        with self._context.read_database.autocommit() as connection:
+        with self._goqueue.read_database.autocommit() as connection:
             queues = {queue.name for queue in queue_store.list_all(connection)}
-        names = queues | self._context.queues.declared()
-        return {"queues": sorted(names)[:OFFERED], "types": sorted(self._context.broker.job_types)[:OFFERED]}
+        names = queues | self._goqueue.queues.declared()
+        return {"queues": sorted(names)[:OFFERED], "types": sorted(self._goqueue.broker.job_types)[:OFFERED]}
 
     def _tabs(self, wanted: JobFilter) -> list[dict[str, Any]]:
         """The states, with counts where nothing else is asked for: they are of all jobs."""
@@ -147,7 +147,7 @@ class JobsPage(Page):
         return tabs
 
     def _count(self) -> dict[JobStatus, int]:
-        with self._context.read_database.autocommit() as connection:
+        with self._goqueue.read_database.autocommit() as connection:
             return job_summaries.count_by_status(connection)
 
 
@@ -174,19 +174,19 @@ class SelectedJobsAction(Page):
         go_to(request, response, place, _said(action, done, len(ids)))
 
     def _do(self, action: BulkAction, ids: Sequence[int], form: dict[str, str]) -> int:
-        context = self._context
+        goqueue = self._goqueue
         match action:
             case BulkAction.RETRY:
-                return context.retry_many(ids)
+                return goqueue.retry_many(ids)
             case BulkAction.CANCEL:
-                cancelled = context.cancel_many(ids)
+                cancelled = goqueue.cancel_many(ids)
                 return len(cancelled.ended) + len(cancelled.requested)
             case BulkAction.DELETE:
-                with context.database.autocommit() as connection:
+                with goqueue.database.autocommit() as connection:
                     return len(cleaning.delete_final(connection, ids))
             case BulkAction.SET_PRIORITY:
                 priority = _priority(form.get("priority", ""))
-                with context.database.autocommit() as connection:
+                with goqueue.database.autocommit() as connection:
                     changed = job_store.set_priority(connection, ids, priority)
                 return len(changed)
 

@@ -66,7 +66,7 @@ class LoginPage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._keys = KeyRing(site.context.settings.api_keys)
+        self._keys = KeyRing(site.goqueue.settings.api_keys)
         self._attempts = SignInAttempts()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:

@@ -57,7 +57,7 @@ class _OperationForm(Page):
             # What the action needs is still to be said in the form.
             priority = 0 if action is BulkAction.SET_PRIORITY else None
             new = NewBulkOperation(action, wanted, priority=priority)
-            preview = bulk.preview(self._context.database, new, whole_status=True)
+            preview = bulk.preview(self._goqueue.database, new, whole_status=True)
         except InvalidJobError as error:
             problems = error.fields | problems
         if problems:
@@ -84,7 +84,7 @@ class _OperationForm(Page):
     def _rows(self, preview: bulk.Preview | None) -> list[job_summaries.JobSummary]:
         if preview is None:
             return []
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             return job_summaries.of(connection, [job.id for job in preview.jobs])[::-1]
 
 
@@ -97,7 +97,7 @@ class NewOperationPage(_OperationForm):
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
         """
-        if self._context.settings.dashboard_read_only:
+        if self._goqueue.settings.dashboard_read_only:
             raise falcon.HTTPForbidden(description="this dashboard is read-only")
         said = {name: request.get_param(name, default="") for name in ("action", *FIELDS, *SETTINGS)}
         self._confirm(request, response, said, {})
@@ -109,7 +109,7 @@ class OperationsPage(_OperationForm):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the operations, the newest first, page by page."""
         before = request.get_param_as_int("before", min_value=1, max_value=MAX_JOB_ID)
-        with self._context.read_database.autocommit() as connection:
+        with self._goqueue.read_database.autocommit() as connection:
             operations = bulk_store.list_newest(connection, limit=PAGE_OPERATIONS + 1, before_id=before)
         more = len(operations) > PAGE_OPERATIONS
         operations = operations[:PAGE_OPERATIONS]
@@ -128,7 +128,7 @@ class OperationsPage(_OperationForm):
         try:
             # Only the form of a dry run says so, which shows how many there are.
             whole_status = said.get("whole_status") == "yes"
-            operation = bulk.start(self._context.database, _new_of(said), whole_status=whole_status)
+            operation = bulk.start(self._goqueue.database, _new_of(said), whole_status=whole_status)
         except InvalidJobError as error:
             self._confirm(request, response, said, error.fields)
             return
@@ -156,7 +156,7 @@ class OperationPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Show how far the operation has come."""
-        with one_moment(self._context.database) as connection:
+        with one_moment(self._goqueue.database) as connection:
             operation = bulk_store.get(connection, operation_id)
             canaries = self._canaries(connection, operation) if operation.canary else None
         shown = _shown(operation)
@@ -169,7 +169,7 @@ class OperationPage(Page):
         waiting = [job.id for job in jobs if job.status in WAITING]
         why = None
         if waiting and operation.finished_at is None:
-            settings = self._context.settings
+            settings = self._goqueue.settings
             why = explanation.explain_here(
                 connection,
                 min(waiting),
@@ -186,7 +186,7 @@ class AbortAction(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Stop the operation for good."""
-        operation = bulk.abort(self._context.database, operation_id)
+        operation = bulk.abort(self._goqueue.database, operation_id)
         said = f"Operation {operation_id} is aborted: {operation.done:,} jobs were taken before."
         go_to(request, response, f"{PLACE}/{operation_id}", said)
 

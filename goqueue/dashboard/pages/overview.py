@@ -89,7 +89,7 @@ class OverviewPage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._warnings = Warnings(self._context.settings, self._context.database)
+        self._warnings = Warnings(self._goqueue.settings, self._goqueue.database)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the service at a glance."""
@@ -112,8 +112,8 @@ class OverviewPage(Page):
         )
 
     def _read_now(self) -> Now:
-        with one_moment(self._context.read_database) as connection:
-            lease_seconds = self._context.settings.lease_seconds
+        with one_moment(self._goqueue.read_database) as connection:
+            lease_seconds = self._goqueue.settings.lease_seconds
             now = current_time(connection)
             service = overview.of_service(connection, lease_seconds=lease_seconds)
             glances = overview.of_queues(connection)

@@ -62,7 +62,7 @@ class QueuePage(Page):
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
         self._reader = reader
-        self._flow = site.context.flow
+        self._flow = site.goqueue.flow
         self._actions: dict[str, Callable[[str, Mapping[str, str]], str]] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -131,7 +131,7 @@ class QueuePage(Page):
         wrong: Wrong,
     ) -> None:
         view = self._reader.one(name)
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             blocked, has_more = _blocked(connection, view)
         values: dict[str, Any] = {
             "view": view,
@@ -153,7 +153,7 @@ class QueuePage(Page):
         self, request: falcon.Request, view: QueueView, form: Mapping[str, str], wrong: Wrong
     ) -> dict[str, Any]:
         name, wanted, shown = view.name, range_of(request), texts_of(view.standing.limits)
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             keys = list(queue_settings.key_limits(connection, name).items())
         points = history_of(self._site, Scope.QUEUE, name, wanted).points
         is_typed = bool(wrong.get("settings"))
@@ -175,8 +175,8 @@ class QueuePage(Page):
 
     def _advice(self, name: str) -> dict[str, Any]:
         """How many threads it needs, and what that follows from."""
-        settings = self._context.settings
-        answer = self._context.autoscale(name)
+        settings = self._goqueue.settings
+        answer = self._goqueue.autoscale(name)
         threads = settings.worker_processes * settings.worker_threads
         return {
             "answer": answer,

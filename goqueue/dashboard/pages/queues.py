@@ -105,7 +105,7 @@ class QueueReader:
     """Reader of queues for pages. Figures are read once for many browsers; how a queue stands, for each."""
 
     def __init__(self, site: Site) -> None:
-        self._context = site.context
+        self._goqueue = site.goqueue
         self._shared = site.shared
 
     def all(self) -> tuple[list[QueueView], bool]:
@@ -129,11 +129,11 @@ class QueueReader:
         Raises:
             QueueNotFoundError: there is none.
         """
-        if not self._context.queues.knows(name):
+        if not self._goqueue.queues.knows(name):
             raise QueueNotFoundError(name)
 
     def _views(self, figures: Sequence[_Figures]) -> list[QueueView]:
-        with one_moment(self._context.database) as connection:
+        with one_moment(self._goqueue.database) as connection:
             standing = queue_figures.standing_of_each(connection, [one.glance.name for one in figures])
             limits = type_settings.type_limits(connection)
         tripped = [
@@ -147,19 +147,19 @@ class QueueReader:
 
     def _of_queue(self, name: str, types: Sequence[str]) -> tuple[str, ...]:
         """Those of these types that are declared in a queue."""
-        declared = self._context.broker.job_types
+        declared = self._goqueue.broker.job_types
         return tuple(one for one in types if one in declared and declared[one].queue == name)
 
     def _read_all(self) -> list[_Figures]:
-        with one_moment(self._context.read_database) as connection:
+        with one_moment(self._goqueue.read_database) as connection:
             glances = [one for one in overview.of_queues(connection) if one.name != QUARANTINE_QUEUE]
             if len(glances) < QUEUES_SHOWN:
-                unused = self._context.queues.declared() - {one.name for one in glances} - {QUARANTINE_QUEUE}
+                unused = self._goqueue.queues.declared() - {one.name for one in glances} - {QUARANTINE_QUEUE}
                 glances += [_unused(name) for name in unused]
             return self._figures(connection, sorted(glances, key=lambda one: one.name))
 
     def _read(self, name: str) -> list[_Figures]:
-        with one_moment(self._context.read_database) as connection:
+        with one_moment(self._goqueue.read_database) as connection:
             glances = overview.of_queues(connection, name) or [_unused(name)]
             return self._figures(connection, glances, name)
 
@@ -171,7 +171,7 @@ class QueueReader:
         counts = queue_figures.counts_of_each(
             connection,
             [one.name for one in glances],
-            lease_seconds=self._context.settings.lease_seconds,
+            lease_seconds=self._goqueue.settings.lease_seconds,
         )
         return [
             _Figures(

@@ -57,7 +57,7 @@ class ScheduleForm(Page):
         Raises:
             falcon.HTTPForbidden: nothing is changed here.
         """
-        if self._context.settings.dashboard_read_only:
+        if self._goqueue.settings.dashboard_read_only:
             raise falcon.HTTPForbidden(description="this dashboard is read-only")
         name = request.get_param("name")
         if name is None:
@@ -67,7 +67,7 @@ class ScheduleForm(Page):
             }
             self._show(request, response, None, _NEW | typed, {})
             return
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)
         if schedule.definition.source is Source.CODE:
             raise ScheduleConflictError(name, f"the schedule {name!r} is declared in code: change it there")
@@ -80,9 +80,9 @@ class ScheduleForm(Page):
         try:
             definition = self._definition(old_name, form, client=client_of(request))
             if old_name is None:
-                scheduling.create(self._context.database, definition)
+                scheduling.create(self._goqueue.database, definition)
             else:
-                scheduling.put(self._context.database, definition)
+                scheduling.put(self._goqueue.database, definition)
         except (InvalidJobError, ScheduleConflictError) as error:
             wrong = error.fields if isinstance(error, InvalidJobError) else {"name": str(error)}
             response.status = falcon.HTTP_400 if isinstance(error, InvalidJobError) else falcon.HTTP_409
@@ -100,14 +100,14 @@ class ScheduleForm(Page):
         document["payload"] = _object_of(form, "payload")
         wanted = validate(PutSchedule, document)
         job = {member: document[member] for member in JOB_MEMBERS if member in document}
-        return wanted.definition(name, JobRequests(self._context).one(job, client=client)[0].job, Source.API)
+        return wanted.definition(name, JobRequests(self._goqueue).one(job, client=client)[0].job, Source.API)
 
     def _texts(self, schedule: Schedule) -> dict[str, str]:
         """What the fields show of a schedule."""
         definition = schedule.definition
         document = schedule_document(schedule, read_stored_json(definition.job.payload))
         more = {name: document[name] for name, default in _DEFAULTS.items() if document[name] != default}
-        job_type = self._context.broker.job_type(definition.job.type)
+        job_type = self._goqueue.broker.job_type(definition.job.type)
         # A type that makes the keys of its jobs makes this one again.
         if definition.job.unique is not None and (job_type is None or job_type.unique is None):
             more["unique"] = _unique(definition.job.unique)
@@ -130,8 +130,8 @@ class ScheduleForm(Page):
             back=f"{FOLDER}/schedules" if name is None else place_of(name),
             typed=typed,
             wrong=wrong,
-            types=sorted(self._context.broker.job_types),
-            queues=sorted(self._context.queues.declared()),
+            types=sorted(self._goqueue.broker.job_types),
+            queues=sorted(self._goqueue.queues.declared()),
             overlaps=list(Overlap),
             catch_ups=list(CatchUp),
         )

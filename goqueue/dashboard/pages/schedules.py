@@ -107,7 +107,7 @@ class SchedulesPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the schedules, by name, page by page."""
         query = validate(_SchedulesQuery, request.params, whole="query")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             found = schedule_store.page(
                 connection, after_name=_begin_of(query.after), limit=SCHEDULES_SHOWN + 1
             )
@@ -163,16 +163,16 @@ class SchedulePage(Page):
     def _pause(self, name: str, form: dict[str, str]) -> tuple[str, str]:
         said = {member: form.get(member, "").strip() or None for member in ("reason", "author")}
         wanted = validate(PauseSchedule, said)
-        scheduling.pause(self._context.database, name, author=wanted.author, reason=wanted.reason)
+        scheduling.pause(self._goqueue.database, name, author=wanted.author, reason=wanted.reason)
         return place_of(name), f"The schedule {name} is paused: what it misses is not made up for."
 
     def _resume(self, name: str) -> tuple[str, str]:
-        scheduling.resume(self._context.database, name)
+        scheduling.resume(self._goqueue.database, name)
         return place_of(name), f"The schedule {name} goes on with its next tick."
 
     def _run(self, name: str) -> tuple[str, str]:
-        context = self._context
-        created = scheduling.run_now(context.database, context.creator, name)
+        goqueue = self._goqueue
+        created = scheduling.run_now(goqueue.database, goqueue.creator, name)
         job_id = created.job.id
         place = f"{FOLDER}/jobs/{job_id}"
         if created.deduplicated:
@@ -180,7 +180,7 @@ class SchedulePage(Page):
         return place, f"Job {job_id} was created by the schedule {name}."
 
     def _delete(self, name: str) -> tuple[str, str]:
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             schedule_store.delete(connection, name)
         return PLACE, f"The schedule {name} is deleted; its jobs stay."
 
@@ -194,7 +194,7 @@ class SchedulePage(Page):
         typed: dict[str, str],
     ) -> None:
         query = validate(_HistoryQuery, request.params, whole="query")
-        with self._context.database.autocommit() as connection:
+        with self._goqueue.database.autocommit() as connection:
             schedule = schedule_store.get(connection, name)
             now = schedule_store.now(connection)
             history = tick_store.page(connection, schedule.id, before=query.before, limit=HISTORY_SHOWN + 1)

@@ -28,7 +28,7 @@ class SessionsPage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._keys = KeyRing(site.context.settings.api_keys)
+        self._keys = KeyRing(site.goqueue.settings.api_keys)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the sessions that know a key."""

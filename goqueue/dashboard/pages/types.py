@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import falcon
 
-from goqueue.api.context import Context
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.charts.duration_histogram import histogram_chart
 from goqueue.dashboard.charts.duration_scatter import scatter_chart
@@ -29,6 +28,7 @@ from goqueue.insight.histograms import added, quantile
 from goqueue.insight.ranges import RANGES, TimeRange
 from goqueue.insight.rollup_rows import Scope, Step
 from goqueue.insight.rollup_steps import MINUTES, TENS
+from goqueue.instance import GoQueue
 from goqueue.limits import type_setting_rows as type_settings
 from goqueue.limits.settings import BreakerState
 from goqueue.limits.type_setting_rows import LimitedType
@@ -117,13 +117,13 @@ class TypesPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the list of types."""
-        rows = self._site.shared.get("types", lambda: _rows(self._context))
+        rows = self._site.shared.get("types", lambda: _rows(self._goqueue))
         self._renderer.page(
             request,
             response,
             "types.html",
             rows=rows[:TYPES_SHOWN],
-            limits=_limits(self._context),
+            limits=_limits(self._goqueue),
             has_more=len(rows) > TYPES_SHOWN,
             shown=TYPES_SHOWN,
         )
@@ -134,13 +134,13 @@ class TypePage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._flow = site.context.flow
+        self._flow = site.goqueue.flow
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Show the page of a type."""
         wanted = RANGES.get(request.get_param("range", default=FIRST_RANGE), RANGES[FIRST_RANGE])
         key = ("type", name, wanted.name)
-        found = self._site.shared.get(key, lambda: _one(self._context, name, wanted))
+        found = self._site.shared.get(key, lambda: _one(self._goqueue, name, wanted))
         figures = found.figures
         declared = found.declared
         self._renderer.page(
@@ -148,7 +148,7 @@ class TypePage(Page):
             response,
             "type.html",
             type=found,
-            limited=_limits(self._context).get(name),
+            limited=_limits(self._goqueue).get(name),
             figures=figures,
             place=place_of(name),
             ranges=RANGES.values(),
@@ -176,16 +176,16 @@ def place_of(name: str) -> str:
     return f"{FOLDER}/types/{quote(name, safe='')}"
 
 
-def _limits(context: Context) -> dict[str, LimitedType]:
+def _limits(goqueue: GoQueue) -> dict[str, LimitedType]:
     """The limits and breakers of types, by name, as they are now."""
-    with context.database.autocommit() as connection:
+    with goqueue.database.autocommit() as connection:
         return {found.name: found for found in type_settings.all_limited(connection)}
 
 
-def _rows(context: Context) -> list[TypeRow]:
+def _rows(goqueue: GoQueue) -> list[TypeRow]:
     """Every type that is declared or of which anything is known, by name, and its last hour."""
-    declared = context.broker.job_types
-    with one_moment(context.read_database) as connection:
+    declared = goqueue.broker.job_types
+    with one_moment(goqueue.read_database) as connection:
         now = current_time(connection)
         since = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES_SHOWN - 1)
         counted = max(rollups.counted_up_to(connection, step_seconds=MINUTES.seconds) or since, since)
@@ -193,29 +193,29 @@ def _rows(context: Context) -> list[TypeRow]:
         # What is not yet counted in minutes.
         lately = rollups.series_of_each(connection, Scope.TYPE, step_seconds=TENS.seconds, since=counted)
         known = rollups.names(connection, Scope.TYPE)
-    names = sorted({*declared, *known, *hour, *lately, *_limits(context)})
+    names = sorted({*declared, *known, *hour, *lately, *_limits(goqueue)})
     return [
         _row(name, declared.get(name), [*hour.get(name, ()), *lately.get(name, ())], since)
         for name in names[: TYPES_SHOWN + 1]
     ]
 
 
-def _one(context: Context, name: str, wanted: TimeRange) -> OneType:
+def _one(goqueue: GoQueue, name: str, wanted: TimeRange) -> OneType:
     """A type.
 
     Raises:
         TypeNotFoundError: it is not declared, and nothing is known of it.
     """
-    declared = context.broker.job_types.get(name)
+    declared = goqueue.broker.job_types.get(name)
     if "\0" in name:
         raise TypeNotFoundError(name)
-    with one_moment(context.read_database) as connection:
+    with one_moment(goqueue.read_database) as connection:
         since, _, steps = steps_of(connection, Scope.TYPE, name, wanted)
         known = bool(steps) or declared is not None or name in rollups.names(connection, Scope.TYPE)
         groups = failure_groups.shown(
             connection, FailureFilter(type=name), order="last_seen", limit=GROUPS_SHOWN
         )
-    if not (known or groups or name in _limits(context)):
+    if not (known or groups or name in _limits(goqueue)):
         raise TypeNotFoundError(name)
     return OneType(name, declared, since, steps, _figures_of(steps), groups)
 

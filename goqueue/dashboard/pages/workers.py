@@ -79,8 +79,8 @@ class WorkersPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show hosts, their processes, and what each runs."""
-        lease_seconds = self._context.settings.lease_seconds
-        with one_moment(self._context.database) as connection:
+        lease_seconds = self._goqueue.settings.lease_seconds
+        with one_moment(self._goqueue.database) as connection:
             present = worker_lists.present(connection, lease_seconds=lease_seconds)
             gone = worker_lists.gone(connection, lease_seconds=lease_seconds)
             work = worker_lists.at_hand(connection, present[:WORKERS_SHOWN])
@@ -96,8 +96,8 @@ class WorkersPage(Page):
             counts=_counts(present),
             threads=sum(host.threads for host in hosts),
             busy=sum(host.busy for host in hosts),
-            heartbeat_seconds=self._context.settings.heartbeat_seconds,
-            grace_seconds=self._context.settings.shutdown_grace_seconds,
+            heartbeat_seconds=self._goqueue.settings.heartbeat_seconds,
+            grace_seconds=self._goqueue.settings.shutdown_grace_seconds,
         )
 
 
@@ -110,8 +110,8 @@ class WorkerAction(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
         """Note the command, and go back to the page."""
-        context = self._context
-        worker = tell_worker(context.database, context.settings, worker_id, self._command)
+        goqueue = self._goqueue
+        worker = tell_worker(goqueue.database, goqueue.settings, worker_id, self._command)
         name = f"Process {worker.pid} on {worker.hostname} (worker {worker.id})"
         go_to(request, response, PLACE, f"{name} {_SAID[self._command]}.")
 

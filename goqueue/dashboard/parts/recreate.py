@@ -13,10 +13,10 @@ from typing import Any
 import falcon
 import orjson
 
-from goqueue.api.context import Context
 from goqueue.dashboard.parts.json_tree import printable
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.options.uniqueness import without_client
+from goqueue.instance import GoQueue
 from goqueue.jobs import Job, OnParentFailure
 from goqueue.worker.execution import JobFunction
 
@@ -44,22 +44,22 @@ class Handler:
         return all(part.isidentifier() for part in (*self.module.split("."), self.name))
 
 
-def request_document(context: Context, job: Job, parents: Sequence[Link], now: datetime) -> dict[str, Any]:
+def request_document(goqueue: GoQueue, job: Job, parents: Sequence[Link], now: datetime) -> dict[str, Any]:
     """Build the body of a request that creates a job like this one."""
-    job_type = context.broker.job_type(job.type)
+    job_type = goqueue.broker.job_type(job.type)
     unique_by_type = job_type is not None and job_type.unique is not None
     return request_of(job, parents, now=now, unique_by_type=unique_by_type)
 
 
-def curl_of(context: Context, request: falcon.Request, document: dict[str, Any]) -> str:
+def curl_of(goqueue: GoQueue, request: falcon.Request, document: dict[str, Any]) -> str:
     """Write the shell command that creates a job again, at the address that this request came to."""
-    return as_curl(document, _url(request), needs_key=bool(context.settings.api_keys))
+    return as_curl(document, _url(request), needs_key=bool(goqueue.settings.api_keys))
 
 
-def python_of(context: Context, request: falcon.Request, document: dict[str, Any]) -> str:
+def python_of(goqueue: GoQueue, request: falcon.Request, document: dict[str, Any]) -> str:
     """Write the Python that creates a job again."""
-    handler = _handler(context, document["type"])
-    return as_python(document, handler, _url(request), needs_key=bool(context.settings.api_keys))
+    handler = _handler(goqueue, document["type"])
+    return as_python(document, handler, _url(request), needs_key=bool(goqueue.settings.api_keys))
 
 
 def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_type: bool) -> dict[str, Any]:
@@ -164,11 +164,11 @@ def _url(request: falcon.Request) -> str:
     return f"{request.forwarded_prefix}/jobs/create"
 
 
-def _handler(context: Context, type_name: str) -> Handler | None:
+def _handler(goqueue: GoQueue, type_name: str) -> Handler | None:
     """Where the actor of a type is; None where it is not declared here, or called by its arguments."""
-    job_type = context.broker.job_type(type_name)
+    job_type = goqueue.broker.job_type(type_name)
     if job_type is None or job_type.style == "call":
         return None
-    called = context.broker.get_actor(type_name).fn
+    called = goqueue.broker.get_actor(type_name).fn
     function = inspect.unwrap(called.function if isinstance(called, JobFunction) else called)
     return Handler(function.__module__, function.__qualname__)
