@@ -185,17 +185,15 @@ def demo(options: argparse.Namespace) -> int:
 def explain(options: argparse.Namespace) -> int:
     """Print why a job does not run, as `GET /jobs/{id}/explain` answers it."""
     from goqueue.db.database import Database  # noqa: PLC0415
-    from goqueue.insight.explain.explaining import explain_job  # noqa: PLC0415
+    from goqueue.instance import GoQueue  # noqa: PLC0415
 
     settings = load_settings()
-    database = Database(settings, application_name="goqueue-explain")
-    try:
-        print(explain_job(database, settings, options.job_id).as_text())
-    except JobNotFoundError as error:
-        print(f"goqueue: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    finally:
-        database.close()
+    with GoQueue(settings, database=Database(settings, application_name="goqueue-explain")) as goqueue:
+        try:
+            print(goqueue.explain(options.job_id).as_text())
+        except JobNotFoundError as error:
+            print(f"goqueue: {error}", file=sys.stderr)
+            return EXIT_FAILED
     return 0
 
 

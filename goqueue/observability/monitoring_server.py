@@ -63,8 +63,8 @@ class MonitoringServer(HttpService):
         self._is_for_this_machine = is_loopback(host)
 
     def _listen(self) -> ThreadingHttpListener:
-        handler = type("_BoundHandler", (_Handler,), {"answer": staticmethod(self.answer)})
-        return _Listener((self._host, self._port), handler)
+        handler = type("_BoundHandler", (_MonitoringHandler,), {"answer": staticmethod(self.answer)})
+        return _MonitoringListener((self._host, self._port), handler)
 
     def answer(self, path: str, host: str | None) -> tuple[HTTPStatus, str, bytes]:
         """The status, content type and body of one path.
@@ -143,7 +143,7 @@ def _as_json(status: HTTPStatus, document: Mapping[str, Any]) -> tuple[HTTPStatu
     return status, "application/json", json.dumps(document).encode()
 
 
-class _Listener(ThreadingHttpListener):
+class _MonitoringListener(ThreadingHttpListener):
     daemon_threads = True
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -166,7 +166,7 @@ class _Listener(ThreadingHttpListener):
             log.debug("monitoring_request_failed", exc_info=True)  # noqa: LOG014  (called inside the handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _MonitoringHandler(BaseHTTPRequestHandler):
     """Answers one request; `answer` is set by the class that serves."""
 
     timeout = CLIENT_SECONDS
