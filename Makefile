@@ -88,7 +88,7 @@ format: $(READY) ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff format .
 
 house: $(READY) ## Print what the layout of the package looks like in numbers
-	@$(BIN)/python -m tests.support.house
+	@$(BIN)/python -m tests.support.house.numbers
 
 dashboards: $(READY) ## Write the Grafana dashboards of deploy/grafana again
 	@$(BIN)/python -m deploy.grafana.build

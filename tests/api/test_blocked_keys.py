@@ -13,8 +13,8 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
-from tests.support.explanations import seconds_from
 from tests.support.factories import JobFactory
+from tests.support.http.explanations import seconds_from
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -13,8 +13,8 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.transitions import dependencies as dependency_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
-from tests.support.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.factories import JobFactory
+from tests.support.http.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

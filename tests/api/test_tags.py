@@ -14,9 +14,9 @@ from goqueue.db.database import Database
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
-from tests.support import noop_jobs
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
+from tests.support.jobs import noop_jobs
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -20,7 +20,7 @@ from goqueue.ops.checks import check_database
 from goqueue.scheduler import leadership_rows as leadership
 from goqueue.scheduler.process import SchedulerProcess
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.pgbouncer import POOL_SIZE, EmbeddedPgBouncer, program
+from tests.support.servers.pgbouncer import POOL_SIZE, EmbeddedPgBouncer, program
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(

@@ -28,7 +28,7 @@ from goqueue.insight.explain import (
     slot_holder_rows as slot_holders,
 )
 from goqueue.insight.explain.explaining import explain_job
-from tests.support.plans import run_script, scans_along_indexes
+from tests.support.database.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 
 settings = module_settings

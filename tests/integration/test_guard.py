@@ -19,7 +19,7 @@ from goqueue.engine import submit
 from goqueue.jobs import NewJob
 from goqueue.worker import execution
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.hostile_exceptions import HARMS, hostile
+from tests.support.hostile.exceptions import HARMS, hostile
 from tests.support.waiting import wait_until
 
 pytestmark = [

@@ -25,7 +25,7 @@ from goqueue.engine.job_search import PayloadMatch, parse_payload, parse_search,
 from goqueue.engine.listing_rows import JobFilter
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import JobStatus
-from tests.support.plans import nodes, scans_along_indexes
+from tests.support.database.plans import nodes, scans_along_indexes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

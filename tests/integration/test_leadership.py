@@ -17,7 +17,7 @@ from goqueue.scheduler import leadership_rows as leadership
 from goqueue.scheduler.leader import Leader, LeaderDatabase
 from goqueue.scheduler.loop_watch import LoopWatch
 from goqueue.scheduler.watchdog import Watchdog
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 

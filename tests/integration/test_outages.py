@@ -24,11 +24,11 @@ from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
-from tests.support import noop_jobs
-from tests.support.clusters import copy_cluster
 from tests.support.factories import JobFactory
-from tests.support.replicas import EmbeddedReplica
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.jobs import noop_jobs
+from tests.support.servers.clusters import copy_cluster
+from tests.support.servers.replicas import EmbeddedReplica
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)

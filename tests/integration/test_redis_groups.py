@@ -18,7 +18,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import JobStatus
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.redis_groups import ClusterGroup, SentinelGroup
+from tests.support.servers.redis_groups import ClusterGroup, SentinelGroup
 from tests.support.waiting import wait_until
 
 QUEUES = [f"spread{number}" for number in range(6)]

@@ -19,8 +19,8 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, EmbeddedValkey, free_port
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import RedisUnavailableError
-from tests.support import noop_jobs
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.jobs import noop_jobs
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 QUEUE = noop_jobs.noop.queue_name

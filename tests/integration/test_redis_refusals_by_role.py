@@ -24,7 +24,7 @@ from goqueue.ops.checks import check_redis, problems_of
 from goqueue.scheduler import service
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
-from tests.support.refusing_servers import REFUSALS, Refusal, Servers, url_of
+from tests.support.servers.refusing_servers import REFUSALS, Refusal, Servers, url_of
 from tests.support.waiting import wait_until
 
 QUEUE = "refused"

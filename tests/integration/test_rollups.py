@@ -23,7 +23,7 @@ from goqueue.insight.histograms import BOUNDS, trimmed
 from goqueue.insight.roller import Roller
 from goqueue.insight.rollup_rows import Scope, Step
 from goqueue.insight.rollup_steps import HOURS, MINUTES, STEPS, TENS
-from tests.support.plans import run_script, scans_along_indexes
+from tests.support.database.plans import run_script, scans_along_indexes
 
 FINAL = ("completed", "failed", "cancelled", "expired")
 

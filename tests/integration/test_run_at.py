@@ -13,9 +13,9 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
+from tests.support.database.plans import nodes
 from tests.support.engine import Engine, process_of
 from tests.support.factories import JobFactory
-from tests.support.plans import nodes
 
 ROWS = 100_000
 JOBS = 20

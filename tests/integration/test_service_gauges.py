@@ -26,8 +26,8 @@ from goqueue.errors import DatabaseUnavailableError
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight.gauge_rows import QueueGauges
 from goqueue.scheduler.horizon_watch import HorizonWatch
+from tests.support.database.plans import nodes
 from tests.support.factories import JobFactory
-from tests.support.plans import nodes
 from tests.support.waiting import wait_until
 
 NOWHERE = SecretStr("postgresql://postgres@127.0.0.1:1/nothing")

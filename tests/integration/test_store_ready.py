@@ -13,8 +13,8 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.ready_rows import Wanted
 from goqueue.jobs import NewJob
+from tests.support.database.plans import nodes
 from tests.support.factories import JobFactory
-from tests.support.plans import nodes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

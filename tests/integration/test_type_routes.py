@@ -24,8 +24,8 @@ from goqueue.insight import gauge_rows as gauges
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
+from tests.support.database.plans import scans_along_indexes
 from tests.support.factories import JobFactory
-from tests.support.plans import scans_along_indexes
 
 OLD = KnownTypes({"noop": "noop-1", "gone": "gone-1"})
 NEW = KnownTypes({"noop": "noop-2", "fresh": "fresh-1"})

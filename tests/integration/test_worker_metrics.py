@@ -19,7 +19,7 @@ from goqueue.worker.group_folder import GroupFolder, SignOfLife
 from goqueue.worker.health import Beats
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
-from tests.support.noop_jobs import NoopPayload
+from tests.support.jobs.noop_jobs import NoopPayload
 from tests.support.waiting import wait_until
 
 

@@ -26,7 +26,7 @@ from goqueue.migrations.upgrade import upgrade
 from goqueue.scheduler import clock_watch
 from goqueue.scheduler import rescuer as rescuer_module
 from goqueue.scheduler.rescuer import Rescuer
-from tests.support import shifted_clock
+from tests.support.database import shifted_clock
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until

@@ -23,7 +23,7 @@ from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import JobStatus, NewJob
 from goqueue.scheduler.rescuer import Rescuer
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 JOBS = 100_000

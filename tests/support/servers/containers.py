@@ -18,7 +18,7 @@ from psycopg import sql
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
-COMPOSE_FILE = Path(__file__).parents[2] / "docker-compose.yml"
+COMPOSE_FILE = Path(__file__).parents[3] / "docker-compose.yml"
 
 # A test's database lives for a moment: what a crash would lose is not worth a flush.
 POSTGRES = "postgres -c fsync=off -c max_connections=200 -c shared_buffers=256MB -c max_wal_size=2GB"

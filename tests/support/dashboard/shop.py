@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 __all__ = ["Shop", "open_shop"]
 
-ACTORS = "tests.support.shop_jobs"
+ACTORS = "tests.support.jobs.shop_jobs"
 
 #: A day of completed jobs, at some hours more of them, and now and then a failed one. Chance is a hash of the
 #: number: every shop has the same history.

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NoReturn
 
 import goqueue
-from tests.support.chaos_jobs import QUEUE
+from tests.support.jobs.chaos_jobs import QUEUE
 
 
 class LastWord(BaseException):

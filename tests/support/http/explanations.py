@@ -1,4 +1,4 @@
-"""Reading what GET /jobs/{id}/explain answers."""
+"""Reads what GET /jobs/{id}/explain answers."""
 
 from __future__ import annotations
 

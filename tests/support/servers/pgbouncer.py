@@ -14,7 +14,7 @@ import psycopg
 from goqueue.dev.embedded_process import EmbeddedServer
 from goqueue.ops.ports import HOST
 
-CONFIGURATION = Path(__file__).parents[2] / "deploy" / "pgbouncer" / "pgbouncer.ini"
+CONFIGURATION = Path(__file__).parents[3] / "deploy" / "pgbouncer" / "pgbouncer.ini"
 
 #: Fewer sessions than the engine of a test has clients, so that sessions do change hands.
 POOL_SIZE = 3

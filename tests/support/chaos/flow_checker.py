@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.flow_jobs import FIFO_QUEUE
+from tests.support.jobs.flow_jobs import FIFO_QUEUE
 
 #: A changed limit holds within a second.
 CHANGE_SECONDS = 1.5

@@ -1,6 +1,6 @@
 """Bodies that cost more than they weigh, and a child process in which each of them is sent to the API.
 
-`python -m tests.support.hostile_bodies` sends each in a process of its own, which may take 200 MiB more than
+`python -m tests.support.hostile.bodies` sends each in a process of its own, which may take 200 MiB more than
 it has and five seconds of CPU, and prints what became of it, as JSON: status and length of the answer, or a
 status below zero where the process was ended.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import goqueue
-from tests.support.chaos_jobs import QUEUE, logged
+from tests.support.jobs.chaos_jobs import QUEUE, logged
 
 KEYED_QUEUE = "chaos-keys"
 RATED_QUEUE = "chaos-rate"

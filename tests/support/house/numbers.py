@@ -1,4 +1,4 @@
-"""What the layout of the package looks like in numbers, to be looked at: `make house`."""
+"""Prints what the layout of the package looks like in numbers, to be looked at: `make house`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "goqueue"
+PACKAGE = Path(__file__).parents[3] / "goqueue"
 
 #: What a part of the package should not exceed without a reason.
 ROOT_FILES = 9

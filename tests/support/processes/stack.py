@@ -23,15 +23,15 @@ from goqueue.engine.runway.servers import connect
 from goqueue.engine.submit import Submitter
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.ops.processes import ChildProcess, Command
-from tests.support.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
-from tests.support.checker import Report, check
-from tests.support.clusters import copy_cluster
-from tests.support.history import Collector
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.chaos.checker import Report, check
+from tests.support.chaos.history import Collector
+from tests.support.jobs.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
+from tests.support.servers.clusters import copy_cluster
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
-ACTORS = "tests.support.chaos_jobs"
+ROOT = Path(__file__).parents[3]
+ACTORS = "tests.support.jobs.chaos_jobs"
 GRACE_SECONDS = 20.0
 
 #: At which the load of a test pauses, so that the end of a run does not depend on the machine's speed.

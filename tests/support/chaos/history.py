@@ -14,8 +14,8 @@ from goqueue.db.database import Database
 from goqueue.engine.submit import Submitter
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import NewJob
-from tests.support.chaos_jobs import QUEUE
-from tests.support.checker import AttemptRow, Effect, Fault, History, JobRow
+from tests.support.chaos.checker import AttemptRow, Effect, Fault, History, JobRow
+from tests.support.jobs.chaos_jobs import QUEUE
 
 SAMPLE_SECONDS = 0.5
 

@@ -12,7 +12,7 @@ import redis
 from pydantic import SecretStr
 
 from goqueue.dev.embedded import HOST, EmbeddedValkey, free_port
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 LOGIN = "worker:secret"

@@ -6,8 +6,8 @@ from goqueue.config.settings import get_settings
 from goqueue.engine import submit
 from goqueue.jobs import NewJob
 from goqueue.observability.logging import configure_logging
-from tests.support import telltale_jobs
 from tests.support.engine import Engine
+from tests.support.jobs import telltale_jobs
 from tests.support.waiting import wait_until
 
 SECRET = "hunter2-in-a-payload"

@@ -20,10 +20,10 @@ from goqueue.dev.embedded import free_port
 from goqueue.dev.fakes.payment_sandbox import PaymentSandbox
 from goqueue.dev.fakes.smtp_sink import SmtpSink
 from goqueue.dev.fakes.webhook_receiver import WebhookReceiver, make_secret
-from tests.support.containers import compose_file
+from tests.support.servers.containers import compose_file
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROJECT = "goqueue-test"
 UP_SECONDS = 900
 HEALTHY_SECONDS = 300

@@ -15,10 +15,10 @@ import httpx
 
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.schedules import scheduling
-from tests.support import flow_jobs
-from tests.support.chaos_jobs import QUEUE
-from tests.support.flow_checker import TWINS, WITNESS, FlowHistory, check_flow
-from tests.support.stack import ACTORS, BACKLOG_MAX, Stack
+from tests.support.chaos.flow_checker import TWINS, WITNESS, FlowHistory, check_flow
+from tests.support.jobs import flow_jobs
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import ACTORS, BACKLOG_MAX, Stack
 from tests.support.waiting import wait_until
 
 FLOW_ACTORS = (ACTORS, flow_jobs.__name__)
