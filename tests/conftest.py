@@ -29,6 +29,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.migrations.upgrade import upgrade
 from tests.support.factories import JobFactory
 from tests.support.house.declared_metrics import refuse_undeclared
+from tests.support.servers.bare_runway import BareRunway
 from tests.support.servers.pgbouncer import EmbeddedPgBouncer
 from tests.support.shared_database import TESTED_HOST
 
@@ -212,6 +213,14 @@ def runway(settings: Settings) -> Iterator[Runway]:
     runway = Runway(settings)
     yield runway
     runway.close()
+
+
+@pytest.fixture
+def bare_runway(settings: Settings) -> Iterator[BareRunway]:
+    """The same, as Redis has them."""
+    bare = BareRunway(settings)
+    yield bare
+    bare.close()
 
 
 @pytest.fixture

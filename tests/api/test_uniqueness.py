@@ -9,10 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 from falcon import testing
-from prometheus_client import REGISTRY
 
 from goqueue.db.database import Database
 from tests.api.conftest import NOOP
+from tests.support.counted import counted
 from tests.support.factories import JobFactory
 
 KEY: dict[str, Any] = {"unique": {"key": "report-7"}}
@@ -26,7 +26,7 @@ def post(client: testing.TestClient, headers: dict[str, str] | None = None, **me
 
 def deduplicated() -> float:
     """What the counter of suppressed creates says."""
-    return REGISTRY.get_sample_value("jobs_deduplicated_total", {"queue": "noop"}) or 0.0
+    return counted("jobs_deduplicated_total", queue="noop")
 
 
 def test_a_suppressed_create_answers_with_the_holder(

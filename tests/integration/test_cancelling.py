@@ -23,9 +23,9 @@ from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import Job, NewJob
 from goqueue.middleware.job_message import CurrentJob
-from goqueue.observability import metrics
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.interrupts import Interrupted, Interrupts
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
@@ -204,14 +204,14 @@ def test_a_cancel_that_the_worker_cannot_obey_is_forced(engine: Engine) -> None:
     job_id = start(engine, "unaware")
     request(engine, job_id)
     wait_until(lambda: engine.job(job_id).cancel_acknowledged_at, what="the acknowledgement")
-    before = metrics.STALE_RESULTS._value.get()
+    before = counted("stale_results_total")
     settings = engine.settings.model_copy(update={"cancel_grace_seconds": 0.001})
     rescuer = Rescuer(settings, engine.broker.database, lambda _seconds: None)
     assert rescuer.run_once()["cancelled"] == 1
     job = engine.job(job_id)
     assert (job.status, job.reason, job.worker_id) == ("cancelled", "cancel_forced", None)
     gate.set()
-    wait_until(lambda: metrics.STALE_RESULTS._value.get() > before, what="the late result")
+    wait_until(lambda: counted("stale_results_total") > before, what="the late result")
     assert (engine.job(job_id).result, outcomes(engine, job_id)) == (None, ["cancelled"])
 
 

@@ -19,9 +19,9 @@ from goqueue.engine import submit
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job
-from goqueue.observability import metrics
 from goqueue.scheduler.releaser import Releaser
 from goqueue.scheduler.rescuer import Rescuer
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
@@ -255,9 +255,9 @@ def test_the_releaser_finds_what_nobody_released(engine: Engine) -> None:
             "UPDATE jobs SET status = 'completed', result = '41', finished_at = now() WHERE id = %s",
             (parent,),
         )
-    before = metrics.LEFT_BLOCKED._value.get()
+    before = counted("jobs_left_blocked_total")
     assert releaser.run_once() == {"released": 1}
-    assert metrics.LEFT_BLOCKED._value.get() == before + 1
+    assert counted("jobs_left_blocked_total") == before + 1
     assert engine.wait_for(child).result == {"total": 41, "parents": 1}
     assert releaser.run_once() == {"released": 0}
 

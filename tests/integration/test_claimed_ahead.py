@@ -8,7 +8,6 @@ from typing import Any
 
 import dramatiq
 import pytest
-from prometheus_client import REGISTRY
 
 import goqueue
 from goqueue import failpoints
@@ -36,6 +35,7 @@ from goqueue.worker import returner as returning
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.claims import Key
 from goqueue.worker.consumer import JobConsumer
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -139,7 +139,7 @@ def went_back(broker: JobBroker, jobs: list[Job]) -> bool:
 
 def count_of(reason: str) -> float:
     """How many jobs were given back for this reason."""
-    return REGISTRY.get_sample_value("jobs_given_back_total", {"reason": reason}) or 0.0
+    return counted("jobs_given_back_total", reason=reason)
 
 
 def hold_up(
@@ -535,8 +535,7 @@ def test_clocks_start_at_the_begin(idle: JobBroker, make_job: JobFactory) -> Non
     message.current.begin()
     message.current.end()
     message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
-    name = {"queue": "default"}
-    waited = REGISTRY.get_sample_value("job_wait_seconds_sum", name) or 0.0
+    waited = counted("job_wait_seconds_sum", queue="default")
     idle.recorder.start()
     idle.recorder.put(message)
     assert idle.recorder.stop(10)
@@ -547,7 +546,7 @@ def test_clocks_start_at_the_begin(idle: JobBroker, make_job: JobFactory) -> Non
     )
     assert late >= 7
     assert same
-    assert (REGISTRY.get_sample_value("job_wait_seconds_sum", name) or 0.0) - waited >= 7
+    assert counted("job_wait_seconds_sum", queue="default") - waited >= 7
 
 
 def test_explain_tells_claimed_from_begun(engine: Engine, make_job: JobFactory) -> None:

@@ -20,6 +20,7 @@ from goqueue.engine.submit import Submitter
 from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from tests.support.factories import JobFactory
+from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
 
 
@@ -144,24 +145,26 @@ def test_a_submit_behind_a_backlog_is_dispatched(
     assert len(seen) == 7
 
 
-def test_a_wiped_redis_is_filled_again(make_job: JobFactory, dispatcher: Dispatcher, runway: Runway) -> None:
+def test_a_wiped_redis_is_filled_again(
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway, bare_runway: BareRunway
+) -> None:
     """After FLUSHALL the next rounds push what is still queued."""
     jobs = [make_job() for _ in range(3)]
     dispatcher.run_once()
-    runway._servers.holding("").delete(*runway._servers.holding("").keys(f"{runway._namespace}:*"))
+    bare_runway.wipe()
     assert dispatcher.run_once()["pushed"] == 3
     assert fetch(runway) == [job.id for job in jobs]
 
 
 def test_a_wipe_in_a_backlog_loses_nothing(
-    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway, bare_runway: BareRunway
 ) -> None:
     """Rows that were behind and before the frontier when Redis was wiped all come, in the end."""
     jobs = {make_job().id for _ in range(40)}
     dispatcher.run_once()
     claim(make_job, runway, taken := fetch(runway, count=3))
     dispatcher.run_once()
-    runway._servers.holding("").delete(*runway._servers.holding("").keys(f"{runway._namespace}:*"))
+    bare_runway.wipe()
     seen = set(taken)
 
     def drained() -> bool:
@@ -299,11 +302,11 @@ def test_a_new_dispatcher_goes_on_where_another_stopped(
 
 
 def test_old_hash_entries_are_swept(
-    dispatcher: Dispatcher, runway: Runway, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+    dispatcher: Dispatcher, bare_runway: BareRunway, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Entries that a dead worker could not acknowledge are dropped after their time."""
     make_job("completed")
-    runway._servers.holding("").hset(runway._key("default", "messages"), "1.0", "1")
+    bare_runway.redis.hset(bare_runway.key("messages"), "1.0", "1")
     monkeypatch.setattr(dispatcher_module, "SWEEP_SECONDS", 0.0)
     dispatcher._next.clear()
     assert dispatcher.run_once()["forgotten"] == 1

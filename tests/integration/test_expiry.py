@@ -24,10 +24,10 @@ from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.middleware.job_message import CurrentJob
-from goqueue.observability import metrics
 from goqueue.scheduler import expirer as expirer_module
 from goqueue.scheduler.expirer import Expirer
 from goqueue.worker.interrupts import DeadlinePassed, Interrupts
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
@@ -124,11 +124,11 @@ def test_a_job_whose_time_has_passed_expires(
 ) -> None:
     """Queued and blocked jobs become expired, with the reason, once either of their times has passed."""
     job = make_job(status, queue="unserved", **columns)
-    before = metrics.JOBS_EXPIRED.labels("unserved")._value.get()
+    before = counted("jobs_expired_total", queue="unserved")
     assert expire(engine) == (1 if reason else 0)
     after = engine.job(job.id)
     assert (after.status, after.reason) == (("expired", reason) if reason else (status, None))
-    assert metrics.JOBS_EXPIRED.labels("unserved")._value.get() - before == (1 if reason else 0)
+    assert counted("jobs_expired_total", queue="unserved") - before == (1 if reason else 0)
     assert engine.attempts(job.id) == []
 
 

@@ -21,10 +21,10 @@ from goqueue.engine.transitions.dependencies import Recorded
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import CurrentJob, JobMessage
 from goqueue.migrations.upgrade import upgrade
-from goqueue.observability import metrics
 from goqueue.worker import recorder as recorder_module
 from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
+from tests.support.counted import counted
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
 
@@ -152,9 +152,9 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
         job_store.set_status(
             connection, messages[1].current.id, JobStatus.CANCELLED, head_start_seconds=head_start
         )
-    before = metrics.STALE_RESULTS._value.get()
+    before = counted("stale_results_total")
     desk.recorder._record_batch(messages)
-    assert metrics.STALE_RESULTS._value.get() == before + 1
+    assert counted("stale_results_total") == before + 1
     assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
     assert desk.holdings.snapshot() == {}
     assert acknowledged(desk)
@@ -163,7 +163,7 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
 def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
     """A job that completes while a request to stop it is written has completed, and is not stale."""
     (message,) = desk.claimed(1)
-    before = metrics.STALE_RESULTS._value.get()
+    before = counted("stale_results_total")
     with desk.database.transaction() as connection:
         assert job_store.cancel(connection, [message.current.id]).requested == [message.current.id]
         desk.recorder._record_batch([complete(message)])
@@ -172,7 +172,7 @@ def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
     assert desk.recorder.stop(10)
     job = desk.job(message)
     assert (job.status, job.result, job.cancel_requested_at is not None) == ("completed", 1, True)
-    assert metrics.STALE_RESULTS._value.get() == before
+    assert counted("stale_results_total") == before
 
 
 @pytest.mark.parametrize("dependants", [False, True])
@@ -296,10 +296,10 @@ def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
     (message,) = desk.claimed(1)
     again = JobMessage(message.current, throws=())
     again.release()
-    before = metrics.STALE_RESULTS._value.get()
+    before = counted("stale_results_total")
     desk.recorder._record_batch([again, complete(message)])
     assert desk.job(message).status == "completed"
-    assert metrics.STALE_RESULTS._value.get() == before
+    assert counted("stale_results_total") == before
 
 
 @pytest.mark.parametrize("point", ["before_record_commit", "after_record_before_ack"])

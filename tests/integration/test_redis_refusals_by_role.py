@@ -19,9 +19,9 @@ from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import ConfigurationError, RedisUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.middleware.job_message import CurrentJob, JobMessage
-from goqueue.observability import metrics
 from goqueue.ops.checks import check_redis, problems_of
 from goqueue.scheduler import service
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.servers.refusing_servers import REFUSALS, Refusal, Servers, url_of
@@ -125,12 +125,12 @@ def roles_of(settings: Settings) -> Iterator[Roles]:
 
 def paused() -> float:
     """How often fetching has paused."""
-    return float(metrics.FETCHING_PAUSED._value.get())
+    return counted("fetching_paused_total")
 
 
 def postponed() -> float:
     """How many rounds of the dispatcher have failed."""
-    return float(metrics.SERVICE_FAILURES.labels("dispatcher")._value.get())
+    return counted("service_failures_total", service="dispatcher")
 
 
 def settings_at(settings: Settings, servers: Servers, place: str) -> Settings:
