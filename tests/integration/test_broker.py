@@ -12,10 +12,9 @@ from typing import Any
 
 import dramatiq
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import submit
@@ -27,7 +26,7 @@ from goqueue.insight.explain import fact_rows as explanation
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob
 from goqueue.worker import interrupts
 from tests.support.counted import counted
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
 
@@ -164,20 +163,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("broker", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("broker")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "broker",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("broker")
+    with running_engine(postgres, valkey, "broker", declare) as engine:
+        yield engine
 
 
 @pytest.fixture

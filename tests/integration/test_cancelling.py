@@ -12,10 +12,8 @@ from datetime import UTC, datetime
 
 import pytest
 from dramatiq.middleware import Interrupt
-from pydantic import SecretStr
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import submit
 from goqueue.engine.transitions import cancellation
@@ -26,7 +24,7 @@ from goqueue.middleware.job_message import CurrentJob
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.interrupts import Interrupted, Interrupts
 from tests.support.counted import counted
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
@@ -98,20 +96,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("cancelling", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("cancelling")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "cancelling",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("cancelling")
+    with running_engine(postgres, valkey, "cancelling", declare) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)

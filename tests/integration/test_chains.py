@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -22,7 +21,7 @@ from goqueue.jobs import Job
 from goqueue.scheduler.releaser import Releaser
 from goqueue.scheduler.rescuer import Rescuer
 from tests.support.counted import counted
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import QUICK, Engine, process_of, running_engine
 from tests.support.waiting import wait_until
 
 
@@ -52,20 +51,8 @@ def declare() -> None:
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("chains", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("chains")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "chains",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("chains")
+    with running_engine(postgres, valkey, "chains", declare) as engine:
+        yield engine
 
 
 def actor(engine: Engine, name: str) -> Any:

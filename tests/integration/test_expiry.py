@@ -10,10 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import submit
 from goqueue.engine.options.job_settings import refuse_wrong
@@ -28,7 +26,7 @@ from goqueue.scheduler import expirer as expirer_module
 from goqueue.scheduler.expirer import Expirer
 from goqueue.worker.interrupts import DeadlinePassed, Interrupts
 from tests.support.counted import counted
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
@@ -65,20 +63,8 @@ def declare() -> None:
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("expiry", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("expiry")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "expiry",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("expiry")
+    with running_engine(postgres, valkey, "expiry", declare) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)

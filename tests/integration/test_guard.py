@@ -10,15 +10,14 @@ from typing import Any, Self
 
 import dramatiq
 import pytest
-from pydantic import BaseModel, SecretStr, field_serializer, field_validator
+from pydantic import BaseModel, field_serializer, field_validator
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import submit
 from goqueue.jobs import NewJob
 from goqueue.worker import execution
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.hostile.exceptions import HARMS, hostile
 from tests.support.waiting import wait_until
 
@@ -163,20 +162,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("guard", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("guard")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "guard",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("guard")
+    with running_engine(postgres, valkey, "guard", declare) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_l
 from dramatiq.broker import set_broker
 
 from goqueue.config.settings import Settings, environment_of, get_settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import submit
@@ -21,6 +22,7 @@ from goqueue.errors import UnavailableError
 from goqueue.jobs import Job, JobStatus
 from goqueue.scheduler.service import run_loop
 from goqueue.worker.broker import JobBroker
+from tests.support.shared_database import own_settings
 from tests.support.waiting import wait_until
 
 #: Settings under which nothing takes longer than a test wants to wait.
@@ -125,3 +127,21 @@ class Engine:
             "SELECT attempt, outcome, error, traceback FROM attempts WHERE job_id = %(id)s ORDER BY fence",
             id=job_id,
         )
+
+
+@contextmanager
+def running_engine(
+    postgres: EmbeddedPostgres,
+    valkey: EmbeddedValkey,
+    name: str,
+    declare: Callable[[], object],
+    **changes: Any,
+) -> Iterator[Engine]:
+    """Run an engine with a database of its own, for all tests of a module; `declare` says what it runs."""
+    with (
+        own_settings(postgres, valkey, name, **QUICK | changes) as settings,
+        process_of(settings) as broker,
+    ):
+        declare()
+        with Engine(broker) as engine:
+            yield engine
