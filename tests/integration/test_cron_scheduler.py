@@ -29,7 +29,7 @@ from goqueue.schedules.service import CronScheduler
 from goqueue.schedules.settings import ScheduleSettings
 from goqueue.schedules.tick_rows import TickRow
 from tests.support.engine import process_of
-from tests.support.factories import JobFactory
+from tests.support.factories import JobFactory, set_status
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -95,14 +95,6 @@ class Stage:
         with self.database.autocommit() as connection:
             return job_store.get(connection, job_id).status
 
-    def finish(self, job_id: int) -> None:
-        """Let a job end, without anyone who waits for it hearing of it."""
-        with self.database.autocommit() as connection:
-            connection.exec_driver_sql(
-                "UPDATE jobs SET status = 'completed', finished_at = now(), rank = NULL WHERE id = %(id)s",
-                {"id": job_id},
-            )
-
     def count(self, table: str) -> int:
         """How many rows there are."""
         with self.database.autocommit() as connection:
@@ -150,7 +142,7 @@ def test_the_overlap_policy_skip(stage: Stage) -> None:
     stage.create(overlap="skip")
     stage.at(1)
     assert stage.at(2) == {"overlapped": 1}
-    stage.finish(stage.jobs()[0])
+    set_status(stage.database, stage.jobs()[0], "completed")
     assert stage.at(3) == {"fired": 1}
     assert stage.outcomes() == [(1, "fired"), (2, "overlapped"), (3, "fired")]
 
@@ -313,7 +305,7 @@ def test_a_unique_key_that_is_taken_is_an_overlap(stage: Stage, settings: Settin
         made = schedule_store.get(connection, "only_one")
     stage.set_next(made, NOON)
     assert stage.at(1) == {"fired": 1}
-    stage.finish(stage.ticks("only_one")[0].job_id or 0)
+    set_status(stage.database, stage.ticks("only_one")[0].job_id or 0, "completed")
     with stage.database.autocommit() as connection:
         connection.exec_driver_sql("UPDATE jobs SET status = 'queued', finished_at = NULL, rank = now()")
         connection.exec_driver_sql("DELETE FROM schedule_ticks")

@@ -17,7 +17,6 @@ from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Message, Runway, parse
 from goqueue.engine.submit import Submitter
-from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from tests.support.factories import JobFactory
 from tests.support.servers.bare_runway import BareRunway
@@ -59,11 +58,7 @@ def fetched_with_suspects(runway: Runway, queue: str = "default") -> tuple[list[
 
 def claim(make_job: JobFactory, runway: Runway, ids: list[int]) -> None:
     """Do what a worker does with what it fetched."""
-    with make_job.database.autocommit() as connection:
-        claimed = attempt_store.claim(
-            connection, [(job_id, 0) for job_id in ids], worker_id=make_job.worker_id, lease_seconds=15
-        )
-    assert len(claimed) == len(ids)
+    assert len(make_job.claim(*ids)) == len(ids)
     runway.acknowledge("default", [Message(job_id, 0).key for job_id in ids])
 
 

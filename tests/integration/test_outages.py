@@ -17,11 +17,10 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, EmbeddedPostgres
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
@@ -63,17 +62,8 @@ class Service:
         """Jobs that this process holds, and that have completed."""
         make_job = JobFactory(self.database)
         self.holdings.worker_id = make_job.worker_id
-        jobs = [make_job() for _ in range(count)]
-        with self.database.autocommit() as connection:
-            rows = attempt_store.claim(
-                connection,
-                [(job.id, 0) for job in jobs],
-                worker_id=self.holdings.worker_id,
-                lease_seconds=900,
-            )
-        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
+        messages = make_job.messages(*(make_job() for _ in range(count)), holdings=self.holdings)
         for message in messages:
-            self.holdings.add(message.current)
             message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
         return messages
 

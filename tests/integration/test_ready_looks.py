@@ -21,6 +21,7 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.ready_rows import Wanted
 from goqueue.jobs import NewJob
+from tests.support.factories import set_status
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -59,11 +60,6 @@ def execute(database: Database, statement: str, *parameters: Any) -> None:
     """Run a statement."""
     with database.autocommit() as connection:
         connection.exec_driver_sql(statement, parameters)
-
-
-def finish(database: Database, job_id: int) -> None:
-    """End a job, so that it is not ready any more."""
-    execute(database, "UPDATE jobs SET status = 'completed', finished_at = now() WHERE id = %s", job_id)
 
 
 def look(looks: ReadyLooks, database: Database, count: int = 100, queue: str = "a") -> list[int]:
@@ -123,7 +119,7 @@ def test_an_urgent_newcomer_is_found_at_once(database: Database) -> None:
     urgent = create(database, priority=10)
     assert look(looks, database) == [urgent, first]
     assert look(looks, database, count=1) == [urgent]
-    finish(database, urgent)
+    set_status(database, urgent, "completed")
     assert look(looks, database) == [first]
 
 
@@ -214,7 +210,7 @@ def test_looks_with_marks_find_what_full_looks_find(
         if chosen.random() < 0.6:
             assert look(looks, database, count=5) == [row.id for row in expected]
         if expected and chosen.random() < 0.5:
-            finish(database, chosen.choice(expected[:2]).id)
+            set_status(database, chosen.choice(expected[:2]).id, "completed")
 
 
 def test_due_rows_are_found_behind_the_mark(database: Database) -> None:

@@ -14,12 +14,11 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import dependencies as dependency_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.engine.transitions.dependencies import Recorded
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
-from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.middleware.job_message import JobMessage
 from goqueue.migrations.upgrade import upgrade
 from goqueue.worker import recorder as recorder_module
 from goqueue.worker.claims import Holdings
@@ -44,17 +43,7 @@ class Desk:
         """Messages of jobs that this process holds, their keys in Redis."""
         jobs = [self.make_job() for _ in range(count)]
         self.runway.submit("default", [Message(job.id, 0) for job in jobs])
-        with self.database.autocommit() as connection:
-            rows = attempt_store.claim(
-                connection,
-                [(job.id, 0) for job in jobs],
-                worker_id=self.holdings.worker_id,
-                lease_seconds=900,
-            )
-        messages = [JobMessage(CurrentJob(row, "default"), throws=()) for row in rows]
-        for message in messages:
-            self.holdings.add(message.current)
-        return sorted(messages, key=lambda message: message.current.id)
+        return self.make_job.messages(*jobs, holdings=self.holdings)
 
     def job(self, message: JobMessage) -> Job:
         """The row of a message."""

@@ -1,4 +1,4 @@
-"""Makes rows in any state, the way a test wants them."""
+"""Makes rows in any state, the way a test wants them, and claims them by hand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ import orjson
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.transitions import attempts as attempt_store
 from goqueue.engine.transitions import jobs as job_store
 from goqueue.jobs import FINAL_STATUSES, ClaimedJob, Job, JobStatus
+from goqueue.middleware.job_message import CurrentJob, JobMessage
+from goqueue.worker.claims import Holdings
+
+#: Of a claim by hand: longer than any test.
+LEASE_SECONDS = 900
 
 
 def claimed_job(**values: Any) -> ClaimedJob:
@@ -30,6 +36,18 @@ def claimed_job(**values: Any) -> ClaimedJob:
         "claimed_at": time.time(),
     }
     return ClaimedJob(**defaults | values)
+
+
+def set_status(database: Database, job_id: int, status: JobStatus | str) -> bool:
+    """Put an unfinished job into a state, as if its life had led there; tell whether it was unfinished."""
+    status = JobStatus(status)
+    with database.autocommit() as connection:
+        changed = connection.exec_driver_sql(
+            "UPDATE jobs SET status = %(status)s, rank = NULL, worker_id = NULL, "
+            "finished_at = CASE WHEN %(final)s THEN now() END WHERE id = %(id)s AND finished_at IS NULL",
+            {"status": status.value, "final": status in FINAL_STATUSES, "id": job_id},
+        )
+        return changed.rowcount == 1
 
 
 class JobFactory:
@@ -81,3 +99,35 @@ class JobFactory:
             ).fetchone()
             assert row is not None
             return job_store.get(connection, row[0])
+
+    def attempt(self, job: Job, outcome: str = "failed", **columns: Any) -> None:
+        """Insert an attempt of the job that has ended; any column may be given."""
+        values = {
+            "job_id": job.id,
+            "fence": 1,
+            "attempt": 1,
+            "outcome": outcome,
+            "run_seconds": 0.5,
+        } | columns
+        names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)
+        with self.database.autocommit() as connection:
+            connection.exec_driver_sql(
+                f"INSERT INTO attempts (started_at, {names}) VALUES (now(), {places})", values
+            )
+
+    def claim(self, *jobs: Job | int, fence: int = 0) -> list[ClaimedJob]:
+        """Claim jobs as a worker does whose messages name this fence; return those that it gets."""
+        messages = [(job if isinstance(job, int) else job.id, fence) for job in jobs]
+        with self.database.autocommit() as connection:
+            return attempt_store.claim(
+                connection, messages, worker_id=self.worker_id, lease_seconds=LEASE_SECONDS
+            )
+
+    def messages(self, *jobs: Job, holdings: Holdings | None = None) -> list[JobMessage]:
+        """Claim jobs and return their messages by id; the holdings, where given, hold them from now on."""
+        claimed = sorted(self.claim(*jobs), key=lambda job: job.id)
+        messages = [JobMessage(CurrentJob(job, job.queue), throws=()) for job in claimed]
+        if holdings is not None:
+            for message in messages:
+                holdings.add(message.current)
+        return messages
