@@ -387,7 +387,7 @@ def test_jobs_are_ahead_by_rank(client: testing.TestClient, make_job: JobFactory
 
 def test_every_thread_is_busy(client: testing.TestClient, make_job: JobFactory) -> None:
     """The next job waits for a thread when running jobs keep all of them busy."""
-    make_job._worker_id = make_job.worker(threads=2)
+    make_job.worker_id = make_job.worker(threads=2)
     for _ in range(2):
         make_job("running")
     answer = asked(client, make_job())

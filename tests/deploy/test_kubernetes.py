@@ -263,11 +263,12 @@ def test_every_role_has_its_probes(name: str) -> None:
 def test_the_probed_paths_are_routes() -> None:
     """The API has them, open to those without a key, and so has the port of workers and scheduler."""
     server = MonitoringServer("127.0.0.1", 0, Probes(list, list))
+    server.start()
     for path in ("/health/live", "/health/ready"):
         assert ("GET", path) in OPERATIONS
         assert path in OPEN_PATHS
         assert server.answer(path, "localhost")[0] == 200
-    server._server.server_close()
+    server.stop()
 
 
 @pytest.mark.parametrize(
@@ -282,8 +283,9 @@ def test_the_probed_paths_are_routes() -> None:
 def test_a_port_on_loopback_answers_to_loopback_names(address: str, host: str | None, status: int) -> None:
     """No web page reads metrics by a name that it points at this machine; a pod is asked by its address."""
     server = MonitoringServer(address, 0, Probes(list, list))
+    server.start()
     assert server.answer("/health/live", host)[0] == status
-    server._server.server_close()
+    server.stop()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

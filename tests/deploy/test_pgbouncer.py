@@ -99,13 +99,13 @@ def test_of_two_schedulers_behind_a_pooler_one_leads(pooled: Settings) -> None:
     """The sessions of schedulers go past the pooler: whoever takes the lead over ends those of the former."""
     first, second = SchedulerProcess(pooled), SchedulerProcess(pooled)
     try:
-        assert first._leader.try_to_lead()
-        assert not second._leader.try_to_lead()
-        with first._database.autocommit() as connection:
+        assert first._leader.try_to_lead()  # noqa: SLF001  (the leader of a whole process)
+        assert not second._leader.try_to_lead()  # noqa: SLF001  (the leader of a whole process)
+        with first._database.autocommit() as connection:  # noqa: SLF001  (the leader of a whole process)
             assert leadership.is_led(connection)
-        first._leader.resign()
-        wait_until(second._leader.try_to_lead, what="the other one to lead")
-        assert not first._leader.try_to_lead()
+        first._leader.resign()  # noqa: SLF001  (the leader of a whole process)
+        wait_until(second._leader.try_to_lead, what="the other one to lead")  # noqa: SLF001  (the leader of a whole process)
+        assert not first._leader.try_to_lead()  # noqa: SLF001  (the leader of a whole process)
     finally:
         for scheduler in (first, second):
             scheduler.close()

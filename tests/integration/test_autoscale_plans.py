@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (a plan is that of one statement, and statements are private)
 """What it costs to measure a queue beside large tables: each question is a bounded walk along an index."""
 
 from __future__ import annotations

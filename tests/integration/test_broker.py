@@ -591,11 +591,7 @@ def test_a_hook_that_raises_before_a_job_fails_it(engine: Engine) -> None:
             raise PermissionError("not today")
 
     before, guard = runs["fail plain"], Guard()
-    engine.broker.add_middleware(guard)
-    try:
+    with engine.with_middleware(guard):
         job_id = create(engine, "fail", {"how": "plain"}, max_retries=0)
         assert engine.wait_for(job_id, "failed").error == "PermissionError: not today"
-    finally:
-        engine.broker.middleware.remove(guard)
-        engine.broker._hooks.clear()
     assert runs["fail plain"] == before

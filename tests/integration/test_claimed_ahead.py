@@ -106,7 +106,7 @@ def engine(broker: JobBroker) -> Iterator[Engine]:
 @pytest.fixture
 def other(broker: JobBroker, settings: Settings) -> Iterator[JobBroker]:
     """Another process, of the same types, that is not at work yet."""
-    second = JobBroker(settings, submit=broker._submit)
+    second = JobBroker(settings, submit=broker._submit)  # noqa: SLF001  (a second process in this one)
     declare(second)
     yield second
     second.close()
@@ -453,7 +453,7 @@ def test_taking_and_returning_race(engine: Engine, make_job: JobFactory) -> None
 
     def give_back() -> None:
         while not ended.is_set():
-            broker.claimed_ahead._return_all("race")
+            broker.claimed_ahead._return_all("race")  # noqa: SLF001  (a round of its thread)
 
     threads = [
         threading.Thread(target=give_back),
@@ -573,7 +573,7 @@ def test_an_unexpectedly_long_job_holds_nobody_up_whose_thread_is_free(
 ) -> None:
     """While jobs are short one thread takes them all; where one is not, others take those behind it."""
     monkeypatch.setattr(watching, "LONGEST_WAIT_SECONDS", 60.0)
-    sleepers = engine.broker.claimed_ahead.queue._sleepers
+    sleepers = engine.broker.claimed_ahead.queue._sleepers  # noqa: SLF001  (which threads sleep, no order of events tells)
     for thread in engine.worker.workers:
         # No thread looks by itself.
         thread.timeout = 60.0
@@ -615,7 +615,7 @@ def test_what_is_claimed_while_a_doubt_is_open_runs_once(
     """As long as PostgreSQL does not say whether a lost claim was made, none under its fence begins here."""
     monkeypatch.setattr(returning, "RETRY_SECONDS", 0.01)
     returner, asked = engine.broker.claimed_ahead.returner, []
-    give_back = returner._give_back
+    give_back = returner._give_back  # noqa: SLF001  (a fault between worker and PostgreSQL)
 
     def give_back_after_an_outage(claims: Iterable[Key]) -> dict[Key, GivenBack]:
         asked.append(set(claims))

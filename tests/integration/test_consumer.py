@@ -121,7 +121,7 @@ def test_places_survive_a_lost_put_back(
     push(broker, *(make_job() for _ in range(4)))
     monkeypatch.setattr(broker.runway, "put_back", cut_redis)
     consumer = JobConsumer(broker, "default")
-    fetch = consumer._fetch
+    fetch = consumer._fetch  # noqa: SLF001  (what happens between two steps)
 
     def fetch_while_another_takes_two() -> Fetched:
         fetched = fetch()
@@ -181,7 +181,7 @@ def test_a_process_has_one_suspect_beside_others(broker: JobBroker, make_job: Jo
     assert not any(message.current.suspect for message in others)
     assert len(others) == 3
     # Another queue's consumer of the same process asked before, and was too late.
-    assert consumer._take_places(messages[1:], Fetched([], suspects=True)) == []
+    assert consumer._take_places(messages[1:], Fetched([], suspects=True)) == []  # noqa: SLF001  (what happens between two steps)
     broker.slots.give_back(suspect=True)
     (second,) = drain(consumer)
     assert (second.current.id, second.current.suspect) == (suspects[1].id, True)

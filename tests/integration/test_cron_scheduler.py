@@ -49,6 +49,7 @@ class Stage:
     """A scheduler and its clock."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
         self.database = database
         self.now = NOON
         self.woken = 0
@@ -68,7 +69,7 @@ class Stage:
         """Let the schedule go on behind a time."""
         with self.database.transaction() as connection:
             old = schedule_store.lock(connection, made.definition.name)
-            first = scheduling._first(old.definition, after)
+            first = scheduling._first(old.definition, after)  # noqa: SLF001  (the first tick behind a time of the test)
             return schedule_store.update(connection, old.id, old.definition, first)
 
     def at(self, minutes: float) -> dict[str, int]:
@@ -271,7 +272,7 @@ def test_a_failure_before_the_commit_leaves_nothing(stage: Stage, point: str) ->
     finally:
         failpoints.configure("")
     assert (stage.count("schedule_ticks"), stage.count("jobs")) == (0, 0)
-    stage.scheduler._failed.clear()
+    stage.scheduler._failed.clear()  # noqa: SLF001  (a rest that is over)
     assert stage.at(1) == {"fired": 2}
 
 
@@ -333,7 +334,7 @@ def code(settings: Settings) -> Iterator[None]:
 
 def declare(stage: Stage, *, actors: tuple[str, ...] = ("mine",)) -> None:
     """What a scheduler process does at its start."""
-    settings = stage.scheduler._settings.model_copy(update={"actors": actors})
+    settings = stage.settings.model_copy(update={"actors": actors})
     CronScheduler(settings, stage.database, threading.Event().wait, clock=lambda: NOON).run_once()
 
 
@@ -376,8 +377,8 @@ def test_a_changed_declaration_changes_the_schedule(stage: Stage) -> None:
     cron("@daily", name="mine")(actor(name="mine", queue="noop")(_handler))
     declare(stage)
     scheduling.pause(stage.database, "mine", author="ada", reason="holidays")
-    only = declared_schedules._declared["mine"]
-    declared_schedules._declared["mine"] = replace(only, cron="@hourly")
+    only = declared_schedules._declared["mine"]  # noqa: SLF001  (what other code declares later)
+    declared_schedules._declared["mine"] = replace(only, cron="@hourly")  # noqa: SLF001  (what other code declares later)
     declare(stage)
     changed = named(stage, "mine")
     assert (changed.definition.cron, changed.paused_by, changed.next_at) == ("@hourly", "ada", None)
@@ -389,14 +390,14 @@ def test_a_schedule_that_is_no_longer_declared_is_paused(stage: Stage) -> None:
     stage.create()
     cron("@daily", name="mine")(actor(name="mine", queue="noop")(_handler))
     declare(stage)
-    was = declared_schedules._declared.pop("mine")
+    was = declared_schedules._declared.pop("mine")  # noqa: SLF001  (what other code declares later)
     declare(stage, actors=())
     assert named(stage, "mine").paused_at is None, "a process without actors has nothing to say"
     declare(stage)
     gone = named(stage, "mine")
     assert (gone.paused_by, gone.pause_reason) == ("goqueue", "no longer declared in code")
     assert named(stage, "report").paused_at is None
-    declared_schedules._declared["mine"] = was
+    declared_schedules._declared["mine"] = was  # noqa: SLF001  (what other code declares later)
     declare(stage)
     assert named(stage, "mine").next_at is not None
 

@@ -277,12 +277,12 @@ def test_the_runway_grows_while_it_is_found_empty_and_shrinks_again(
         claim(make_job, runway, taken)
     assert lengths == sorted(lengths)
     assert lengths[0] < lengths[-1] == 64
-    limit = dispatcher._queues["default"].limit
+    limit = dispatcher._queues["default"].limit  # noqa: SLF001  (how far a queue is filled is told nowhere)
     dispatcher.run_once()
     for _ in range(60):
         claim(make_job, runway, fetch(runway, count=1))
         dispatcher.run_once()
-    assert dispatcher._queues["default"].limit < limit
+    assert dispatcher._queues["default"].limit < limit  # noqa: SLF001  (how far a queue is filled is told nowhere)
 
 
 def test_a_new_dispatcher_goes_on_where_another_stopped(
@@ -303,5 +303,5 @@ def test_old_hash_entries_are_swept(
     make_job("completed")
     bare_runway.redis.hset(bare_runway.key("messages"), "1.0", "1")
     monkeypatch.setattr(dispatcher_module, "SWEEP_SECONDS", 0.0)
-    dispatcher._next.clear()
+    dispatcher._next.clear()  # noqa: SLF001  (a pause that is over)
     assert dispatcher.run_once()["forgotten"] == 1

@@ -319,15 +319,9 @@ def test_hooks_of_users_see_the_call_and_the_result(engine: Engine) -> None:
         ) -> None:
             seen.append((message.args, message.kwargs, result, type(exception)))
 
-    engine.broker.add_middleware(middleware := Sees())
-    engine.broker.add_middleware(current := CurrentMessage())
-    try:
+    with engine.with_middleware(Sees(), CurrentMessage()):
         ended(engine, declared(give).send({"a": [1]}))
         ended(engine, declared(fail, max_retries=0).send(text="x"), "failed")
-    finally:
-        engine.broker.middleware.remove(middleware)
-        engine.broker.middleware.remove(current)
-        engine.broker._hooks = {}
     assert seen == [
         (({"a": [1]},), {}),
         (({"a": [1]},), {}, {"a": [1]}, type(None)),

@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (a plan is that of one statement, and statements are private)
 """What an explanation costs beside a large backlog: each question is one bounded walk along an index."""
 
 from __future__ import annotations

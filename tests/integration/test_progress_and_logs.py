@@ -263,7 +263,7 @@ def test_an_outage_drops_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_handler_waits_for_no_write(desk: Desk) -> None:
     """While PostgreSQL is asked, which may take as long as it likes, handlers go on."""
-    with desk.reporter._writing:
+    with desk.reporter._writing:  # noqa: SLF001  (a write that takes long)
         desk.current.log("meanwhile")
         desk.current.progress(0.5)
     desk.reporter.flush()

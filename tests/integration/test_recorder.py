@@ -25,6 +25,7 @@ from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
 from tests.support.counted import counted
 from tests.support.factories import JobFactory
+from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
 
 
@@ -32,6 +33,7 @@ class Desk:
     """A recorder with its holdings, and jobs that are claimed for it."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.database = Database(settings)
         self.runway = Runway(settings)
         self.holdings = Holdings()
@@ -44,6 +46,13 @@ class Desk:
         jobs = [self.make_job() for _ in range(count)]
         self.runway.submit("default", [Message(job.id, 0) for job in jobs])
         return self.make_job.messages(*jobs, holdings=self.holdings)
+
+    def record(self, *messages: JobMessage) -> None:
+        """Let the recorder take all messages as one batch, and end."""
+        for message in messages:
+            self.recorder.put(message)
+        self.recorder.start()
+        assert self.recorder.stop(10)
 
     def job(self, message: JobMessage) -> Job:
         """The row of a message."""
@@ -79,7 +88,10 @@ def complete(message: JobMessage, result: str = "1") -> JobMessage:
 
 def acknowledged(desk: Desk) -> bool:
     """Whether Redis has forgotten every message."""
-    return desk.runway._servers.holding("").hlen(desk.runway._key("default", "messages")) == 0
+    bare = BareRunway(desk.settings)
+    entries = bare.redis.hlen(bare.key("messages"))
+    bare.close()
+    return entries == 0
 
 
 def test_what_is_put_is_recorded_forgotten_and_acknowledged(desk: Desk) -> None:
@@ -117,7 +129,7 @@ def test_a_poison_outcome_spoils_nobody_else(desk: Desk, how: str) -> None:
     assert poisoned.outcome is not None
     for name, value in POISONS[how].items():
         setattr(poisoned.outcome, name, value)
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     for message in messages:
         if message is not poisoned:
             assert desk.job(message).status == "completed"
@@ -142,7 +154,7 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
             connection, messages[1].current.id, JobStatus.CANCELLED, head_start_seconds=head_start
         )
     before = counted("stale_results_total")
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     assert counted("stale_results_total") == before + 1
     assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
     assert desk.holdings.snapshot() == {}
@@ -155,7 +167,7 @@ def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
     before = counted("stale_results_total")
     with desk.database.transaction() as connection:
         assert job_store.cancel(connection, [message.current.id]).requested == [message.current.id]
-        desk.recorder._record_batch([complete(message)])
+        desk.recorder._record_batch([complete(message)])  # noqa: SLF001  (inside the transaction of another)
         assert desk.recorder.pending == 1
     desk.recorder.start()
     assert desk.recorder.stop(10)
@@ -229,7 +241,7 @@ def test_no_outage_drops_an_outcome(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, text: str
 ) -> None:
     """Whatever PostgreSQL or a pooler says for a while, the outcomes are kept, and recorded as they were."""
-    store, tries = desk.recorder._store, []
+    store, tries = desk.recorder._store, []  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
 
     def store_later(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
         tries.append(len(outcomes))
@@ -262,7 +274,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is refused even as a refusal is let go alone: its lease gives the job back."""
-    store = desk.recorder._store
+    store = desk.recorder._store  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
     messages = [complete(message) for message in desk.claimed(9)]
     bad = messages[4].current.id
 
@@ -275,7 +287,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
     monkeypatch.setattr(
         dependency_store, "record", lambda _connection, outcomes, **_: refuse(_connection, outcomes)
     )
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
     assert desk.holdings.snapshot() == {}
 
@@ -286,7 +298,7 @@ def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
     again = JobMessage(message.current, throws=())
     again.release()
     before = counted("stale_results_total")
-    desk.recorder._record_batch([again, complete(message)])
+    desk.record(again, complete(message))
     assert desk.job(message).status == "completed"
     assert counted("stale_results_total") == before
 
@@ -326,13 +338,12 @@ def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
     messages = desk.claimed(10)
     for message in messages:
         small.put(complete(message))
-    small._pending.end()
-    sizes = []
-    ending = False
-    while not ending:
-        batch, ending = small._pending.take(4)
-        sizes.append(len(batch))
-    assert sizes == [4, 4, 2, 0]
+    before = [counted("recorder_batch_size_bucket", le=size) for size in ("2.0", "5.0")]
+    small.start()
+    assert small.stop(10)
+    after = [counted("recorder_batch_size_bucket", le=size) for size in ("2.0", "5.0")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 3], "4, 4 and 2"
+    assert {desk.job(message).status for message in messages} == {"completed"}
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +367,7 @@ def test_an_outage_holds_the_outcomes_and_ends_by_itself(
     own_postgres.stop(mode)
     for message in messages:
         desk.recorder.put(complete(message))
-    wait_until(lambda: len(desk.recorder._pending) == 0, what="the recorder to take them")
+    wait_until(lambda: desk.recorder.pending == 0, what="the recorder to take them")
     assert len(desk.holdings.snapshot()) == 5
     own_postgres.start()
     wait_until(lambda: desk.holdings.snapshot() == {}, what="the record")
@@ -373,7 +384,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
     messages = [complete(message) for message in desk.claimed(5)]
     assert messages[2].outcome is not None
     messages[2].outcome.result = "{"
-    store, tries = desk.recorder._store, []
+    store, tries = desk.recorder._store, []  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
 
     def store_with_an_outage(connection: Any, outcomes: Any) -> Any:
         tries.append(len(outcomes))
@@ -384,7 +395,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
 
     own_postgres_was_away: list[bool] = []
     monkeypatch.setattr(desk.recorder, "_store", store_with_an_outage)
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     assert own_postgres_was_away
     assert [desk.job(message).status for message in messages] == [
         "completed",
@@ -404,8 +415,7 @@ def test_stopping_without_postgresql_gives_up(own_postgres: EmbeddedPostgres, se
     own_postgres.stop()
     desk.recorder.put(complete(message))
     assert not desk.recorder.stop(0.5)
-    desk.recorder._thread.join(10)
-    assert not desk.recorder._thread.is_alive()
+    wait_until(lambda: not desk.recorder.is_alive, what="its end")
     own_postgres.start()
     wait_until(lambda: desk.job(message).status == "running", what="the row")
     desk.close()
@@ -425,6 +435,6 @@ def test_jobs_that_nobody_waits_for_take_the_short_way(desk: Desk, monkeypatch: 
         return record(connection, outcomes, **options)
 
     monkeypatch.setattr(dependency_store, "record", noted)
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     assert careful == [[parent_id]]
     assert {desk.job(message).status for message in messages} == {"completed"}

@@ -168,4 +168,4 @@ def test_no_two_queues_share_a_key(first: str, second: str) -> None:
 
 def keys_of(queue: str) -> list[str]:
     """The keys that the script gets."""
-    return RUNWAY._push_keys(queue)
+    return RUNWAY._push_keys(queue)  # noqa: SLF001  (the keys of a script)

@@ -73,7 +73,7 @@ def test_a_refusal_is_an_outage_and_costs_its_connection(
     """Whatever a server refuses a command for, it does not answer, and is asked on a new connection then."""
     runway = runway_of(settings, server.port)
     OPERATIONS[operation](runway)
-    client = (runway._blocking if operation == "fetch" else runway._servers).holding("q")
+    client = (runway._blocking if operation == "fetch" else runway._servers).holding("q")  # noqa: SLF001  (the connection that was refused)
     before = client.client_id()
     if word == "MASTERDOWN":
         execute(server, "CONFIG", "SET", "replica-serve-stale-data", "no")

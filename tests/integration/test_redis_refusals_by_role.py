@@ -80,7 +80,7 @@ class Roles:
     def wait_for_a_turn(self) -> None:
         """Wait until the consumer begins its next fetch."""
         began_at = time.monotonic()
-        wait_until(lambda: self.broker.beats._turned[QUEUE] > began_at, 5, "a fetch")
+        wait_until(lambda: self.broker.beats._turned[QUEUE] > began_at, 5, "a fetch")  # noqa: SLF001  (when a fetch began is told nowhere)
 
     def status(self, job_id: int) -> JobStatus:
         """Of the row."""
@@ -90,8 +90,8 @@ class Roles:
     def threads(self) -> list[threading.Thread]:
         """Of the consumers, the handlers and the dispatcher."""
         worker: Any = self.engine.worker
-        assert self.engine._dispatcher is not None
-        return [*worker.consumers.values(), *worker.workers, self.engine._dispatcher]
+        assert self.engine.dispatcher is not None
+        return [*worker.consumers.values(), *worker.workers, self.engine.dispatcher]
 
     def is_refused(self) -> bool:
         """Whether Redis refuses a write."""

@@ -47,15 +47,15 @@ def process_of(settings: Settings) -> Iterator[JobBroker]:
                 patch.setenv(name, value)
         get_settings.cache_clear()
         # What the test session's own process made, built-in types and all, comes back afterwards.
-        patch.setattr(submit._process, "broker", None)
-        patch.setattr(submit._process, "submitter", None)
+        patch.setattr(submit._process, "broker", None)  # noqa: SLF001  (what the session's own process made comes back)
+        patch.setattr(submit._process, "submitter", None)  # noqa: SLF001  (what the session's own process made comes back)
         broker = submit.current_broker()
         try:
             yield broker
         finally:
             broker.close()
     get_settings.cache_clear()
-    set_broker(submit._process.broker)  # type: ignore[arg-type]  # None is Dramatiq's own way back to none
+    set_broker(submit._process.broker)  # type: ignore[arg-type]  # noqa: SLF001  (None is Dramatiq's own way back to none)
 
 
 class Engine:
@@ -69,7 +69,7 @@ class Engine:
         )
         self._stopping = threading.Event()
         self._outer_event_loop: EventLoopThread | None = None
-        self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
+        self.dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
 
     def __enter__(self) -> Self:
         with self.broker.database.autocommit() as connection:
@@ -77,20 +77,32 @@ class Engine:
         # Dramatiq knows one event loop a process: an engine within another one gives it back.
         self._outer_event_loop = get_event_loop_thread()
         self.worker.start()
-        if self._dispatcher:
-            self._dispatcher.start()
+        if self.dispatcher:
+            self.dispatcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        if self._dispatcher:
-            self._dispatcher.join()
+        if self.dispatcher:
+            self.dispatcher.join()
         self.worker.stop(timeout=5000)
         set_event_loop_thread(self._outer_event_loop)
 
     def _dispatch(self) -> None:
         service = Dispatcher(self.settings, self.broker.database, self.broker.runway)
         run_loop(service, self._stopping)
+
+    @contextmanager
+    def with_middleware(self, *added: dramatiq.Middleware) -> Iterator[None]:
+        """Have more middleware inside the block."""
+        for one in added:
+            self.broker.add_middleware(one)
+        try:
+            yield
+        finally:
+            for one in added:
+                self.broker.middleware.remove(one)
+            self.broker._hooks.clear()  # noqa: SLF001  (Dramatiq has no way to take middleware away)
 
     def job(self, job_id: int) -> Job:
         """The row as it is now."""

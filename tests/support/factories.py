@@ -64,6 +64,10 @@ class JobFactory:
             self._worker_id = self.worker()
         return self._worker_id
 
+    @worker_id.setter
+    def worker_id(self, worker_id: int) -> None:
+        self._worker_id = worker_id
+
     def worker(self, *, silent_seconds: float = 0.0, **columns: Any) -> int:
         """Register a worker whose last heartbeat was so long ago."""
         values: dict[str, Any] = {"hostname": "test", "pid": 1, "queues": ["default"], "threads": 8} | columns

@@ -64,13 +64,13 @@ async def _call(callback: Callable[[], Any]) -> None:
 async def _close() -> None:
     loop = asyncio.get_running_loop()
     # As another thread sees it in a moment in which the loop was stopped and is not entered again.
-    loop._thread_id = None  # type: ignore[attr-defined]
+    loop._thread_id = None  # type: ignore[attr-defined]  # noqa: SLF001  (does harm on purpose)
     loop.close()
     await asyncio.sleep(60)
 
 
 async def _break() -> None:
-    asyncio.get_running_loop()._selector.close()  # type: ignore[attr-defined]
+    asyncio.get_running_loop()._selector.close()  # type: ignore[attr-defined]  # noqa: SLF001  (does harm on purpose)
     await asyncio.sleep(60)
 
 
