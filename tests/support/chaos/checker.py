@@ -19,7 +19,7 @@ RETRIED = frozenset({"failed", "snoozed"})
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """What the record says of a job; `token` is what the client called it."""
+    """A job as the record has it; `token` is what the client called it."""
 
     id: int
     token: str
@@ -31,7 +31,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """What the record says of an attempt that ended."""
+    """An attempt that ended, as the record has it."""
 
     job_id: int
     fence: int
@@ -55,7 +55,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that the test did to the stack, and which jobs were running then."""
+    """A harm that the test did to the stack, and which jobs were running then."""
 
     kind: str
     time: float
@@ -64,7 +64,7 @@ class Fault:
 
 @dataclass(slots=True)
 class History:
-    """Everything that is known of a run.
+    """All facts that are known of a run.
 
     Attributes:
         attempted: the tokens of all jobs that the clients tried to create.
@@ -91,7 +91,7 @@ class History:
 
 @dataclass(slots=True)
 class Report:
-    """The checker's verdict.
+    """The verdict of the checker on a run.
 
     Attributes:
         duplicated: how many side-effect starts were repeats that no retry explains, by why.
@@ -111,7 +111,7 @@ class Report:
 
     @property
     def valid(self) -> bool:
-        """Nothing was lost, and nothing unexpected happened."""
+        """Whether nothing was lost and nothing unexpected happened."""
         return not self.lost and not self.unexpected
 
     def __str__(self) -> str:

@@ -107,12 +107,12 @@ class Interval:
 
 @dataclass(slots=True)
 class Timeline:
-    """What a limit may have been, when. At first there is none."""
+    """The values that a limit may have had, and when; at first there is none."""
 
     spans: list[tuple[float, float, float]] = field(default_factory=lambda: [(math.inf, 0.0, math.inf)])
 
     def change(self, value: float | None, began_at: float, ended_at: float | None) -> None:
-        """It was changed between these times; `ended_at` None: nobody knows whether it was."""
+        """Note a change between these times; `ended_at` None: nobody knows whether it was made."""
         if ended_at is not None:
             self.spans = [(before, since, min(until, ended_at)) for before, since, until in self.spans]
         self.spans.append((math.inf if value is None else value, began_at, math.inf))
@@ -124,7 +124,7 @@ class Timeline:
 
 @dataclass(slots=True)
 class FlowHistory:
-    """What the load of a run knows, beside the record.
+    """The knowledge of a run's load that the record does not have.
 
     Attributes:
         key_limits, rates: of the queues whose limits were changed.
@@ -139,7 +139,7 @@ class FlowHistory:
 
 
 def check_flow(history: FlowHistory, rows: Rows) -> list[str]:
-    """What is wrong with a run that is over."""
+    """Return what is wrong with a run that is over."""
     intervals = [Interval(*row) for row in rows(INTERVALS)]
     return [
         *history.wrong,

@@ -59,11 +59,11 @@ class FlowLoad:
         self.done: Counter[str] = Counter()
 
     def close(self) -> None:
-        """Leave the API."""
+        """Close the connections to the API."""
         self._client.close()
 
     def prepare(self) -> None:
-        """What stays as it is: the witness of releases, the strict order, a schedule."""
+        """Set what stays as it is: the witness of releases, the strict order, a schedule."""
         with self._stack.database.autocommit() as connection:
             connection.exec_driver_sql(WITNESS)
         assert self._ask("PUT", f"/queues/{flow_jobs.FIFO_QUEUE}", {"fifo": True})
@@ -104,7 +104,7 @@ class FlowLoad:
         self._stack.wait_until_finished(PROBE_SECONDS)
 
     def verdict(self) -> list[str]:
-        """What is wrong, printed."""
+        """Print and return what is wrong."""
         wrong = check_flow(self.history, self._stack.rows)
         print(f"flow: {dict(self.done)}; {len(wrong)} wrong", *wrong[:20], sep="\n  ", flush=True)  # noqa: T201
         return wrong
@@ -184,7 +184,7 @@ class FlowLoad:
             self._ask("POST", f"/jobs/{self._dice.choice(self._recent)}/cancel")
 
     def cancel_running(self) -> None:
-        """One that runs."""
+        """Cancel a job that runs."""
         rows = self._stack.rows("SELECT id FROM jobs WHERE status = 'running' AND type <> 'slow' LIMIT 20")
         if rows:
             self._ask("POST", f"/jobs/{self._dice.choice(rows)[0]}/cancel")
@@ -197,7 +197,7 @@ class FlowLoad:
             self._ask("PATCH", f"/jobs/{self._dice.choice(self._recent)}", body)
 
     def run_schedule(self) -> None:
-        """Now."""
+        """Run the schedule out of turn."""
         self._ask("POST", f"/schedules/{SCHEDULE}/run")
 
     def change_key_limit(self) -> None:
@@ -211,7 +211,7 @@ class FlowLoad:
         self._limit_rate(self._dice.choice((8, 15, 15, 30, None)))
 
     def pause_a_queue(self) -> None:
-        """For a moment; it goes on by itself."""
+        """Pause a queue for a moment; it goes on by itself."""
         queue = self._dice.choice((flow_jobs.KEYED_QUEUE, flow_jobs.RATED_QUEUE, flow_jobs.FIFO_QUEUE, QUEUE))
         self._ask(
             "POST", f"/queues/{queue}/pause", {"seconds": self._dice.uniform(0.1, 1), "author": "chaos"}

@@ -49,7 +49,7 @@ class Collector:
         self.history = History()
 
     def close(self) -> None:
-        """Stop sampling."""
+        """Stop sampling the record."""
         self._ended.set()
         self._thread.join(10)
 

@@ -85,12 +85,12 @@ def watched_page(
 
 
 def quiet_page(browser: Browser, *, width: int = 1280, scripts: bool = True) -> AbstractContextManager[Page]:
-    """The same, in the light theme."""
+    """Open a tab like `watched_page`, in the light theme."""
     return watched_page(browser, width=width, scripts=scripts)
 
 
 def sideways(page: Page) -> int:
-    """By how many pixels the page, or what scrolls in it, is too wide."""
+    """Measure by how many pixels the page, or what scrolls in it, is too wide."""
     return int(page.evaluate(EXCESS))
 
 

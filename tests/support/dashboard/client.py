@@ -56,7 +56,7 @@ class DashboardClient:
 
 
 def form_secret(token: str) -> bytes:
-    """What a token of a form hides behind its mask, which is another one in each answer."""
+    """Return what a token of a form hides behind its mask, which is another one in each answer."""
     mask, masked = bytes.fromhex(token[:64]), bytes.fromhex(token[64:])
     return bytes(one ^ other for one, other in zip(mask, masked, strict=True))
 

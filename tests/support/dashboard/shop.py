@@ -122,7 +122,7 @@ class Shop:
         self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of the shop."""
         self._client.close()
 
     def create(self, queue: str, payload: Any, **members: Any) -> int:
@@ -131,7 +131,7 @@ class Shop:
         return int(answer["id"])
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
-        """What REST answers."""
+        """Send a request to REST and return its answer."""
         answer = self._client.request(method, path, json=body)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
@@ -146,7 +146,7 @@ class Shop:
         )
 
     def sell(self, order: int) -> None:
-        """What an order causes."""
+        """Create the jobs that an order causes."""
         jobs = [
             {"queue": "payments", "payload": {"order": order, "amount": 9.5 + order % 40}, "tags": ["web"]},
             {

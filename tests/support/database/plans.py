@@ -18,7 +18,7 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 def scans_along_indexes(
     connection: Connection, sql: str, parameters: dict[str, Any], tables: Collection[str]
 ) -> tuple[int, int]:
-    """How many rows of these tables a statement reads, and in how many scans: each has to be by an index."""
+    """Count the rows of these tables that a statement reads, and its scans: each has to be by an index."""
     explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters).scalar_one()
     scans = [node for node in nodes(explained[0]["Plan"]) if node.get("Relation Name") in tables]
     assert scans

@@ -25,7 +25,7 @@ LOGIN = "/dashboard/login"
 
 
 def filled(start: bytes, part: bytes, end: bytes, size: int) -> bytes:
-    """As many parts as fit."""
+    """Repeat a part as often as fits."""
     return start + part * ((size - len(start) - len(end)) // len(part)) + end
 
 

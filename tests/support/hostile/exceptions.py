@@ -75,7 +75,7 @@ class WrongText(str):
     __slots__ = ()
 
     def replace(self, *_: Any) -> str:
-        """Do harm."""
+        """Do harm to whoever calls this."""
         raise SystemExit(3)
 
     encode = removesuffix = split = strip = __len__ = __getitem__ = __format__ = __add__ = replace  # type: ignore[assignment]
@@ -130,13 +130,13 @@ class WrongRetry(dramatiq.Retry):
 
 
 class WrongRetryAfter(goqueue.RetryAfter):
-    """Another such wish."""
+    """A wait whose seconds do harm."""
 
     seconds: Any = _Harmful()
 
 
 class WrongScope(goqueue.RetryAfter):
-    """And another."""
+    """A wait whose scope does harm."""
 
     scope: Any = _Harmful()
 
@@ -152,7 +152,7 @@ class WrongGroup(ExceptionGroup[Exception]):
 
     @property
     def exceptions(self) -> Any:
-        """Do harm."""
+        """Do harm to whoever calls this."""
         raise SystemExit(3)
 
 

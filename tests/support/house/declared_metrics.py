@@ -10,7 +10,7 @@ from goqueue.observability import metrics
 
 
 class UndeclaredMetricError(AssertionError):
-    """Something made a metric of its own."""
+    """Raised where a metric is made that is not declared."""
 
 
 def refuse_undeclared() -> None:

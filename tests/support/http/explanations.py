@@ -11,7 +11,7 @@ from goqueue.jobs import Job
 
 
 def asked(client: testing.TestClient, job: Job | int) -> dict[str, Any]:
-    """Why a job does not run."""
+    """Ask why a job does not run."""
     job_id = job if isinstance(job, int) else job.id
     result = client.simulate_get(f"/jobs/{job_id}/explain")
     assert result.status_code == 200, result.text
@@ -32,5 +32,5 @@ def evidence_of(answer: dict[str, Any], code: str) -> dict[str, Any]:
 
 
 def seconds_from(moment: str) -> float:
-    """How far in the future it is."""
+    """Return how many seconds in the future a moment is."""
     return (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()

@@ -16,7 +16,7 @@ HALF_CHUNK = HALF_HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: 
 
 @contextlib.contextmanager
 def clients(port: int, message: bytes, count: int) -> Iterator[list[socket.socket]]:
-    """So many connections that have sent a part of a request."""
+    """Open so many connections that have sent a part of a request."""
     with contextlib.ExitStack() as stack:
         opened = []
         for _ in range(count):
@@ -42,7 +42,7 @@ def ask(
 
 
 def raw(port: int, message: bytes, timeout: float = 30) -> bytes:
-    """What comes back for these bytes until the server closes the connection."""
+    """Send these bytes and return all that comes back until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             client.sendall(message)

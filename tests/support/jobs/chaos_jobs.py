@@ -41,7 +41,7 @@ def _write(what: str) -> None:
 
 @goqueue.actor(queue=QUEUE)
 def quick(token: str) -> str:
-    """Return at once."""
+    """Return the token at once."""
     with logged():
         return token
 
@@ -84,14 +84,14 @@ def fails_once(token: str, seconds: float = 0.0) -> str:
 
 @goqueue.actor(queue=QUEUE, max_retries=1, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
 def fails_always(token: str) -> str:
-    """Fail every attempt."""
+    """Fail in every single attempt."""
     with logged():
         raise RuntimeError(f"{token} always fails")
 
 
 @goqueue.actor(queue=QUEUE)
 def pill_sigkill(token: str) -> str:
-    """Kill its process."""
+    """Kill the process of the worker."""
     with logged():
         os.kill(os.getpid(), signal.SIGKILL)
         return token
@@ -99,7 +99,7 @@ def pill_sigkill(token: str) -> str:
 
 @goqueue.actor(queue=QUEUE)
 def pill_segfault(token: str) -> str:
-    """Read address 0."""
+    """Read memory at address 0."""
     with logged():
         ctypes.string_at(0)
         return token

@@ -1,4 +1,4 @@
-"""The same service's job types after the deploy."""
+"""Job types of the same service after the deploy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def charge(order: int, currency: str = "EUR") -> str:
 
 @goqueue.actor(queue=QUEUE)
 def refund(order: int) -> str:
-    """A new type."""
+    """A type that is new."""
     return f"v2 {order}"
 
 

@@ -40,7 +40,7 @@ def rated(token: str, fails: bool) -> str:
 
 @goqueue.actor(queue=FIFO_QUEUE, min_backoff_seconds=0.2, max_backoff_seconds=1.0)
 def in_order(token: str, seconds: float) -> str:
-    """Take a turn."""
+    """Take a turn in the strict order."""
     with logged():
         _pass(seconds)
         return token

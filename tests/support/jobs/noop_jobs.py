@@ -10,7 +10,7 @@ __all__ = ["NoopPayload", "noop"]
 
 
 class NoopPayload(BaseModel):
-    """Nothing, or a little."""
+    """A payload of nothing, or a little."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,4 +21,4 @@ class NoopPayload(BaseModel):
 
 @actor(queue="noop", name="noop", max_retries=5)
 def noop(payload: NoopPayload) -> None:
-    """Do nothing."""
+    """Do nothing at all, successfully."""

@@ -18,7 +18,7 @@ from tests.support.jobs.chaos_jobs import QUEUE
 
 
 class LastWord(BaseException):
-    """What no `except Exception` catches."""
+    """An exception that no `except Exception` catches."""
 
 
 @goqueue.actor(queue=QUEUE)

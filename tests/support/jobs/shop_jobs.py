@@ -30,7 +30,7 @@ class PaymentGatewayError(Exception):
 
 
 class Charge(BaseModel):
-    """What a customer pays."""
+    """A payment of a customer."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -17,7 +17,7 @@ import goqueue
 
 
 class Secret(BaseModel):
-    """A payload."""
+    """A payload that is secret."""
 
     text: str
 

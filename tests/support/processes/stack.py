@@ -127,7 +127,7 @@ class Stack:
 
     @property
     def effects(self) -> Path:
-        """The side-effect log."""
+        """The log of side effects."""
         return self.folder / "effects.log"
 
     @property
@@ -150,7 +150,7 @@ class Stack:
         return children
 
     def supervisor(self, processes: int, threads: int = 4, **changes: Any) -> ChildProcess:
-        """Start `goqueue worker`."""
+        """Start `goqueue worker`, the supervisor."""
         options = ["--processes", str(processes), "--threads", str(threads)]
         return self.run(["-m", "goqueue", "worker", *options], **changes)
 
@@ -185,7 +185,7 @@ class Stack:
         return child
 
     def environment(self, settings: Settings) -> dict[str, str]:
-        """What tells a Python process to belong to this stack."""
+        """Return the variables by which a Python process belongs to this stack."""
         environment = environment_of(settings)
         environment |= {"PYTHONPATH": str(ROOT), LOG_VARIABLE: str(self.effects)}
         if self._sabotage:
@@ -193,7 +193,7 @@ class Stack:
         return environment
 
     def api_answers(self) -> bool:
-        """Whether the API answers, and PostgreSQL it."""
+        """Tell whether the API answers, and PostgreSQL it."""
         with suppress(httpx.HTTPError):
             return httpx.get(f"{self.api_url}/health/db", trust_env=False).is_success
         return False
@@ -238,11 +238,11 @@ class Stack:
             return connection.exec_driver_sql(sql, parameters).fetchall()
 
     def count(self, *statuses: str) -> int:
-        """How many jobs are in one of these states."""
+        """Count the jobs in one of these states."""
         return int(self.rows("SELECT count(*) FROM jobs WHERE status = ANY(%s)", (list(statuses),))[0][0])
 
     def runway_length(self) -> int:
-        """How many messages lie on the runway of the chaos queue."""
+        """Count the messages on the runway of the chaos queue."""
         return int(self.redis.llen(self.redis_key("runway")))
 
     def redis_key(self, name: str) -> str:
@@ -250,7 +250,7 @@ class Stack:
         return f"{self.settings.namespace}:{{{QUEUE}}}:{name}"
 
     def unfinished(self) -> int:
-        """How many jobs have no final state; a great many while PostgreSQL is away."""
+        """Count the jobs without a final state; a great many while PostgreSQL is away."""
         try:
             return self.count("queued", "running", "blocked")
         except DatabaseUnavailableError:
@@ -261,7 +261,7 @@ class Stack:
         wait_until(lambda: self.unfinished() == 0, timeout_seconds, "every job to finish")
 
     def logged(self, event: str, logger: str = "") -> int:
-        """How many lines of all processes' logs hold an event, told by a logger whose name begins so."""
+        """Count the lines of all logs that hold an event, told by a logger whose name begins so."""
         return sum(
             f'"event": "{event}"' in line and f'"logger": "{logger}' in line
             for path in self.folder.glob("process-*.log")

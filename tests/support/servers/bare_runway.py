@@ -28,5 +28,5 @@ class BareRunway:
             self.redis.delete(*keys)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to Redis."""
         self.redis.close()

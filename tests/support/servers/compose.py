@@ -30,12 +30,12 @@ HEALTHY_SECONDS = 300
 
 
 def docker_answers() -> bool:
-    """Whether there is a Docker engine, and Compose."""
+    """Tell whether there is a Docker engine, and Compose."""
     return bool(shutil.which("docker")) and _succeeds("docker", "info") and bool(_compose_command())
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command prints."""
+    """Run a docker command and return what it prints."""
     return _output(["docker", *arguments])
 
 
@@ -63,7 +63,7 @@ class Counterparts:
             server.stop()
 
     def tend(self) -> None:
-        """Nothing: Docker restarts what has died."""
+        """Do nothing: Docker restarts what has died."""
 
 
 class Compose:
@@ -132,7 +132,7 @@ class Compose:
         return _run(command, {**self.environment, **environment}, check=check)
 
     def containers(self, service: str = "") -> list[dict[str, Any]]:
-        """What Docker knows of the containers (of one service), those that have ended included."""
+        """Ask Docker for the containers (of one service), those that have ended included."""
         filters = ["--filter", f"label=com.docker.compose.project={PROJECT}"]
         if service:
             filters += ["--filter", f"label=com.docker.compose.service={service}"]
@@ -140,7 +140,7 @@ class Compose:
         return list(json.loads(docker("inspect", *ids))) if ids else []
 
     def is_healthy(self) -> bool:
-        """Whether every container that has a health check is well."""
+        """Tell whether every container that has a health check is well."""
         states = {
             container["State"].get("Health", {}).get("Status")
             for container in self.containers()
@@ -175,7 +175,7 @@ class Compose:
         return str(container["Name"].removeprefix("/"))
 
     def restarts(self, service: str) -> int:
-        """How often Docker has started the containers of a service again."""
+        """Count how often Docker has started the containers of a service again."""
         return sum(container["RestartCount"] for container in self.containers(service))
 
     @staticmethod

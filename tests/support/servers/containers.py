@@ -27,7 +27,7 @@ REDIS += ["--maxmemory-policy", "noeviction"]
 
 
 class ContainerPostgres:
-    """What tests ask of a PostgreSQL, of one in a container."""
+    """A PostgreSQL in a container that does what tests ask of an embedded one."""
 
     def __init__(self, container: PostgresContainer) -> None:
         self._container = container
@@ -57,7 +57,7 @@ class ContainerPostgres:
 
 
 class ContainerRedis:
-    """What tests ask of a Redis, of one in a container."""
+    """A Redis in a container that does what tests ask of an embedded one."""
 
     def __init__(self, container: RedisContainer) -> None:
         self._container = container
@@ -68,7 +68,7 @@ class ContainerRedis:
         return f"redis://{self._container.get_container_host_ip()}:{self._container.get_exposed_port(6379)}/0"
 
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """Tell whether the server answers."""
         with self._container.get_client() as client:
             return bool(client.ping())
 
@@ -100,6 +100,6 @@ def image_of(service: str) -> str:
 
 @functools.cache
 def compose_file() -> dict[str, Any]:
-    """What docker-compose.yml says."""
+    """Read docker-compose.yml, once a process."""
     document: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
     return document

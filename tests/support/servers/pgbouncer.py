@@ -21,7 +21,7 @@ POOL_SIZE = 3
 
 
 def program() -> str | None:
-    """Where PgBouncer is installed."""
+    """Find the installed program; None where there is none."""
     return shutil.which("pgbouncer", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
 
 

@@ -88,7 +88,7 @@ class SentinelGroup:
 
     @property
     def url(self) -> str:
-        """What `GOQUEUE_REDIS_URL` is."""
+        """The value of `GOQUEUE_REDIS_URL`."""
         sentinels = ",".join(f"{HOST}:{server.port}" for server in self._servers[2:])
         return f"redis+sentinel://{sentinels}/{SERVICE}/0"
 
@@ -131,11 +131,11 @@ class ClusterGroup:
 
     @property
     def url(self) -> str:
-        """What `GOQUEUE_REDIS_URL` is: two of the nodes, one that dies and one that does not."""
+        """The value of `GOQUEUE_REDIS_URL`: two of the nodes, one that dies and one that does not."""
         return f"redis+cluster://{HOST}:{self.nodes[0].port},{HOST}:{self.nodes[1].port}"
 
     def node_of(self, key: str) -> int:
-        """Which of the primaries was given the slot of a key."""
+        """Find the primary that was given the slot of a key."""
         return key_slot(key.encode()) * self.PRIMARIES // REDIS_CLUSTER_HASH_SLOTS
 
     def _join(self) -> None:

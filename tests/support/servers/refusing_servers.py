@@ -86,7 +86,7 @@ class Servers:
 
 
 class Refusal(NamedTuple):
-    """What makes a server refuse, and what ends it.
+    """A way to make a server refuse, and the one that ends it.
 
     Attributes:
         place: which URL the roles have: that of a login, of nobody, through the proxy, or of the cluster.
@@ -161,7 +161,7 @@ REFUSALS: dict[str, Refusal] = {
 
 
 def url_of(servers: Servers, place: str) -> SecretStr:
-    """What `GOQUEUE_REDIS_URL` is."""
+    """Return the value of `GOQUEUE_REDIS_URL`."""
     return SecretStr(
         {
             "login": f"redis://{LOGIN}@{HOST}:{servers.single.port}/0",

@@ -35,7 +35,7 @@ class TcpProxy:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self._listener.getsockname()[1])
 
     def cut(self, command: str, times: int = 1) -> None:
@@ -44,7 +44,7 @@ class TcpProxy:
             self._cuts[command.encode()] = times
 
     def cuts_done(self, command: str) -> int:
-        """How many answers of this command were lost so far."""
+        """Count the answers of this command that were lost so far."""
         with self._lock:
             return self._cut_done.get(command.encode(), 0)
 
@@ -103,7 +103,7 @@ class TcpProxy:
         return self._refusal * len(COMMAND.findall(request)) if self._refusal else b""
 
     def take_cut(self, command: bytes) -> bool:
-        """Whether this answer is one of those to be lost."""
+        """Tell whether this answer is one of those to be lost."""
         with self._lock:
             left = self._cuts.get(command, 0)
             if left:
