@@ -25,7 +25,7 @@ from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
 from tests.support.factories import JobFactory
 from tests.support.jobs import noop_jobs
-from tests.support.servers.clusters import copy_cluster
+from tests.support.servers.clusters import own_postgres_in
 from tests.support.servers.replicas import EmbeddedReplica
 from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
@@ -41,8 +41,7 @@ SILENCE_SECONDS = 20
 @pytest.fixture
 def primary(data_folder: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that a test harms."""
-    copy_cluster(data_folder / "primary")
-    with EmbeddedPostgres(data_folder / "primary") as server:
+    with own_postgres_in(data_folder / "primary") as server:
         yield server
 
 

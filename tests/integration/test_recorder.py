@@ -19,13 +19,13 @@ from goqueue.engine.transitions import jobs as job_store
 from goqueue.engine.transitions.dependencies import Recorded
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
-from goqueue.migrations.upgrade import upgrade
 from goqueue.worker import recorder as recorder_module
 from goqueue.worker.claims import Holdings
 from goqueue.worker.recorder import Recorder
 from tests.support.counted import counted
 from tests.support.factories import JobFactory
 from tests.support.servers.bare_runway import BareRunway
+from tests.support.servers.clusters import own_postgres_in
 from tests.support.waiting import wait_until
 
 
@@ -349,10 +349,7 @@ def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
 @pytest.fixture(scope="module")
 def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that the tests stop."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("own")) as server:
-        own = Database(Settings(database_url=SecretStr(server.url)))
-        upgrade(own)
-        own.close()
+    with own_postgres_in(tmp_path_factory.mktemp("own")) as server:
         yield server
 
 

@@ -28,6 +28,7 @@ from goqueue.scheduler import rescuer as rescuer_module
 from goqueue.scheduler.rescuer import Rescuer
 from tests.support.database import shifted_clock
 from tests.support.factories import JobFactory
+from tests.support.servers.clusters import own_postgres_in
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until
 
@@ -221,10 +222,7 @@ def test_what_runs_is_looked_at_now_and_then(
 @pytest.fixture(scope="module")
 def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that the tests stop."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("own")) as server:
-        own = Database(Settings(database_url=SecretStr(server.url)))
-        upgrade(own)
-        own.close()
+    with own_postgres_in(tmp_path_factory.mktemp("own")) as server:
         yield server
 
 

@@ -6,6 +6,8 @@ import atexit
 import functools
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -20,6 +22,14 @@ def copy_cluster(folder: Path) -> None:
     """Put a migrated cluster into the folder of an EmbeddedPostgres that was never started."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", _pristine_cluster(), folder / "data"], check=True)
+
+
+@contextmanager
+def own_postgres_in(folder: Path) -> Iterator[EmbeddedPostgres]:
+    """Run a migrated PostgreSQL that is the test's own to harm."""
+    copy_cluster(folder)
+    with EmbeddedPostgres(folder) as server:
+        yield server
 
 
 @functools.cache
