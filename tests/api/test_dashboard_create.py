@@ -13,7 +13,7 @@ from falcon import testing
 
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
 
 PLACE = "/dashboard/create"
 MAIL = {"payload.to": "ada@example.com", "payload.subject": "Hello", "payload.body": "One\r\nTwo"}

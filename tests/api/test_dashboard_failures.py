@@ -20,7 +20,7 @@ from goqueue.insight import failure_group_rows as failure_groups
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter
 from goqueue.jobs import FailureKind
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

@@ -28,7 +28,7 @@ from goqueue.limits.settings import (
     RateLimit,
     TypeLimits,
 )
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

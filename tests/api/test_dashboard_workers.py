@@ -10,7 +10,7 @@ from goqueue.db.database import Database
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
 from tests.support.factories import JobFactory
 
 PLACE = "/dashboard/workers"
