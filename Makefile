@@ -50,7 +50,7 @@ setup-browser: ## Install Debian's Chromium, with letters for every script, wher
 # Three on two cores: a test waits for its servers about as long as it computes.
 TEST_PROCESSES ?= 3
 
-test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine, API and pages on embedded PostgreSQL and Valkey
+test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine, API, pages and deployment on embedded PostgreSQL and Valkey
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 test-system: $(READY) ## Kill, stop, cut and deploy whole stacks of real processes, a short chaos run among them
@@ -70,9 +70,9 @@ CORE := $(patsubst %,tests/integration/test_%.py,breakers broker cancelling chai
 test-pgbouncer: $(READY) setup-pgbouncer ## Run the tests of the engine through PgBouncer in transaction mode
 	@$(BIN)/python -m pytest --pooler --numprocesses 2 --dist worksteal $(CORE)
 
-test-containers: $(READY) ## Run the integration tests on PostgreSQL and Redis in containers, where a Docker engine answers
+test-containers: $(READY) ## Run the tests of engine and deployment on PostgreSQL and Redis in containers, where a Docker engine answers
 	@if docker info >/dev/null 2>&1; then \
-	  TESTCONTAINERS_RYUK_DISABLED=$${TESTCONTAINERS_RYUK_DISABLED:-true} $(BIN)/python -m pytest --servers containers --numprocesses 2 --dist worksteal tests/integration; \
+	  TESTCONTAINERS_RYUK_DISABLED=$${TESTCONTAINERS_RYUK_DISABLED:-true} $(BIN)/python -m pytest --servers containers --numprocesses 2 --dist worksteal tests/integration tests/deploy; \
 	else echo "skipped: no Docker engine answers on this machine"; fi
 
 test-compose: $(READY) ## Run docker-compose.yml with the demo's jobs, kill containers under load, and check what was promised
@@ -88,7 +88,7 @@ format: $(READY) ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff format .
 
 house: $(READY) ## Print what the layout of the package looks like in numbers
-	@$(BIN)/python -m tests.support.house
+	@$(BIN)/python -m tests.support.house.numbers
 
 dashboards: $(READY) ## Write the Grafana dashboards of deploy/grafana again
 	@$(BIN)/python -m deploy.grafana.build

@@ -27,13 +27,14 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine.runway.runway import Runway
 from goqueue.migrations.upgrade import upgrade
-from tests.support.declared_metrics import refuse_undeclared
 from tests.support.factories import JobFactory
-from tests.support.pgbouncer import EmbeddedPgBouncer
+from tests.support.house.declared_metrics import refuse_undeclared
+from tests.support.servers.bare_runway import BareRunway
+from tests.support.servers.pgbouncer import EmbeddedPgBouncer
 from tests.support.shared_database import TESTED_HOST
 
 if TYPE_CHECKING:
-    from tests.support.containers import ContainerPostgres, ContainerRedis
+    from tests.support.servers.containers import ContainerPostgres, ContainerRedis
 
 TEMPLATE = "goqueue_template"
 
@@ -123,7 +124,7 @@ def postgres(
     """The PostgreSQL of the session, with a migrated template database."""
     started: AbstractContextManager[EmbeddedPostgres | ContainerPostgres]
     if pytestconfig.getoption("servers") == "containers":
-        from tests.support.containers import postgres_container  # noqa: PLC0415  (slow, and hardly ever needed)
+        from tests.support.servers.containers import postgres_container  # noqa: PLC0415  (slow, and hardly ever needed)
 
         started = postgres_container()
     else:
@@ -145,7 +146,7 @@ def valkey(
     """The Valkey (or Redis) of the session; tests share it under different namespaces."""
     started: AbstractContextManager[EmbeddedValkey | ContainerRedis]
     if pytestconfig.getoption("servers") == "containers":
-        from tests.support.containers import redis_container  # noqa: PLC0415
+        from tests.support.servers.containers import redis_container  # noqa: PLC0415
 
         started = redis_container()
     else:
@@ -212,6 +213,14 @@ def runway(settings: Settings) -> Iterator[Runway]:
     runway = Runway(settings)
     yield runway
     runway.close()
+
+
+@pytest.fixture
+def bare_runway(settings: Settings) -> Iterator[BareRunway]:
+    """The same, as Redis has them."""
+    bare = BareRunway(settings)
+    yield bare
+    bare.close()
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from tests.support import noop_jobs
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.jobs import noop_jobs
 
 NOOP = {"queue": noop_jobs.noop.queue_name, "payload": {}}
 

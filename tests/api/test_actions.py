@@ -8,35 +8,25 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Message, Runway
-from goqueue.engine.transitions import claim as claim_store
 from goqueue.jobs import JobStatus
 from tests.support.factories import JobFactory
 
 Create = Callable[..., dict[str, Any]]
 
 
-def claim(database: Database, settings: Settings, worker_id: int, job_id: int, fence: int = 0) -> int:
-    """How many jobs a worker gets for this message."""
-    with database.autocommit() as connection:
-        return len(
-            claim_store.claim(
-                connection, [(job_id, fence)], worker_id=worker_id, lease_seconds=settings.lease_seconds
-            )
-        )
-
-
 def test_a_cancelled_job_never_starts(
-    client: testing.TestClient, create: Create, make_job: JobFactory, database: Database, settings: Settings
+    client: testing.TestClient,
+    create: Create,
+    make_job: JobFactory,
 ) -> None:
     """After the answer to a cancel no claim gets the queued job, although its message is in Redis."""
     job = create()
     cancelled = client.simulate_post(f"/jobs/{job['id']}/cancel")
     assert cancelled.status_code == 200
     assert (cancelled.json["status"], cancelled.json["reason"]) == ("cancelled", "cancelled")
-    assert claim(database, settings, make_job.worker_id, job["id"]) == 0
+    assert make_job.claim(job["id"]) == []
 
 
 def test_a_cancel_may_be_repeated(client: testing.TestClient, create: Create) -> None:
@@ -120,8 +110,6 @@ def test_a_paused_queue_starts_nothing(
     client: testing.TestClient,
     create: Create,
     make_job: JobFactory,
-    database: Database,
-    settings: Settings,
     runway: Runway,
 ) -> None:
     """After a pause no claim gets the queue's jobs; after a resume the same message does."""
@@ -130,7 +118,7 @@ def test_a_paused_queue_starts_nothing(
     assert paused.status_code == 200
     assert (paused.json["name"], paused.json["paused"]) == ("noop", True)
     assert paused.json["paused_at"].endswith("Z")
-    assert claim(database, settings, make_job.worker_id, job["id"]) == 0
+    assert make_job.claim(job["id"]) == []
     assert runway.lengths(["noop"]) == [(0, 0)]
     resumed = client.simulate_post("/queues/noop/resume")
     assert resumed.json == {
@@ -142,7 +130,7 @@ def test_a_paused_queue_starts_nothing(
         "pause_reason": None,
     }
     assert runway.wait_for_wake(1)
-    assert claim(database, settings, make_job.worker_id, job["id"]) == 1
+    assert len(make_job.claim(job["id"])) == 1
 
 
 def test_a_paused_queue_accepts_jobs(client: testing.TestClient, create: Create, runway: Runway) -> None:

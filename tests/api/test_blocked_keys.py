@@ -13,8 +13,8 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
-from tests.support.explanations import seconds_from
 from tests.support.factories import JobFactory
+from tests.support.http.explanations import seconds_from
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -52,7 +52,6 @@ def listed(client: testing.TestClient, query: str = "", name: str = "default") -
 def test_a_blocked_key_says_why(
     client: testing.TestClient,
     make_job: JobFactory,
-    database: Database,
     status: str,
     columns: dict[str, Any],
     why: str,
@@ -60,12 +59,7 @@ def test_a_blocked_key_says_why(
     """The oldest job of a blocked key is told, what it does, and how many wait behind it."""
     oldest = make_job(status, concurrency_key="a", **columns)
     if why == "backoff":
-        with database.autocommit() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO attempts (job_id, fence, attempt, outcome, started_at, run_seconds) "
-                "VALUES (%(id)s, 1, 1, 'failed', now(), 0.5)",
-                {"id": oldest.id},
-            )
+        make_job.attempt(oldest)
     for _ in range(2):
         make_job(concurrency_key="a")
     (blocked,) = listed(client).json

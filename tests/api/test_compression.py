@@ -11,7 +11,7 @@ import pytest
 from falcon import testing
 
 from goqueue.api.frame.compression import MIN_BYTES
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
 from tests.support.factories import JobFactory
 
 Create = Callable[..., dict[str, Any]]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from goqueue.db.database import Database
 from goqueue.jobs import JobStatus
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -195,16 +194,13 @@ def test_a_job_that_is_not_there_is_404(
 
 
 def test_attempts_are_listed_in_their_order(
-    client: testing.TestClient, make_job: JobFactory, database: Database
+    client: testing.TestClient,
+    make_job: JobFactory,
 ) -> None:
     """GET …/attempts answers what each run ended with; a job without runs has an empty array."""
     job = make_job("failed", attempts=2, fence=2)
-    with database.autocommit() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO attempts (job_id, fence, attempt, outcome, error, started_at, run_seconds) VALUES "
-            "(%(id)s, 2, 2, 'failed', 'boom', now(), 0.5), (%(id)s, 1, 1, 'snoozed', NULL, now(), 0.25)",
-            {"id": job.id},
-        )
+    make_job.attempt(job, fence=2, attempt=2, error="boom")
+    make_job.attempt(job, "snoozed", run_seconds=0.25)
     attempts = client.simulate_get(f"/jobs/{job.id}/attempts").json
     assert [(a["attempt"], a["outcome"], a["error"], a["run_seconds"]) for a in attempts] == [
         (1, "snoozed", "", 0.25),

@@ -13,9 +13,9 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.release import settle
 from goqueue.engine.transitions.retry import retry
-from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
-from tests.support.explanations import asked, codes, evidence_of, seconds_from
+from goqueue.jobs import FINAL_STATUSES, JobStatus
 from tests.support.factories import JobFactory
+from tests.support.http.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -34,19 +34,6 @@ def execute(database: Database, sql: str, **parameters: Any) -> None:
     """Run a statement."""
     with database.autocommit() as connection:
         connection.exec_driver_sql(sql, parameters)
-
-
-def add_attempt(database: Database, job: Job, outcome: str, error: str | None = None, fence: int = 1) -> None:
-    """An attempt of the job that has ended."""
-    execute(
-        database,
-        "INSERT INTO attempts (job_id, fence, attempt, outcome, error, started_at, run_seconds) "
-        "VALUES (%(id)s, %(fence)s, 1, %(outcome)s, %(error)s, now(), 0.5)",
-        id=job.id,
-        fence=fence,
-        outcome=outcome,
-        error=error,
-    )
 
 
 def test_an_unknown_job_is_404(client: testing.TestClient) -> None:
@@ -146,12 +133,12 @@ def test_it_waits_for_its_time(client: testing.TestClient, make_job: JobFactory)
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(("outcome", "kind"), [("failed", "backoff"), ("snoozed", "snooze")])
 def test_it_waits_after_an_attempt(
-    client: testing.TestClient, make_job: JobFactory, database: Database, outcome: str, kind: str
+    client: testing.TestClient, make_job: JobFactory, outcome: str, kind: str
 ) -> None:
     """A backoff says after which attempt it is, and its error; a snooze that it is one."""
     spent = int(outcome == "failed")
     job = make_job(available_at=FAR, attempts=spent, fence=1)
-    add_attempt(database, job, outcome, "ConnectionError: refused\nsecond line")
+    make_job.attempt(job, outcome, error="ConnectionError: refused\nsecond line")
     answer = asked(client, job)
     evidence = evidence_of(answer, "waits_for_time")
     assert (evidence["kind"], evidence["attempt"]) == (kind, 1)
@@ -165,7 +152,7 @@ def test_a_replay_for_later_is_no_backoff(
 ) -> None:
     """A failed job that someone queued again for later waits for that time, not for a backoff."""
     job = make_job("failed", attempts=1, fence=1)
-    add_attempt(database, job, "failed", "broken")
+    make_job.attempt(job, error="broken")
     with database.autocommit() as connection:
         retry(connection, [job.id], available_at=FAR)
     assert evidence_of(asked(client, job), "waits_for_time")["kind"] == "run_at"
@@ -317,7 +304,6 @@ def test_there_is_no_worker_at_all(client: testing.TestClient, make_job: JobFact
 def test_it_waits_for_the_quarantine(
     client: testing.TestClient,
     make_job: JobFactory,
-    database: Database,
     queues: list[str],
     served_by: str,
 ) -> None:
@@ -326,8 +312,8 @@ def test_it_waits_for_the_quarantine(
     make_job(quarantined=True, suspicion=2)
     make_job(quarantined=True, suspicion=1)
     job = make_job(quarantined=True, suspicion=2, deaths=1, fence=2, attempts=2)
-    add_attempt(database, job, "worker_died", fence=1)
-    add_attempt(database, job, "worker_died", fence=2)
+    make_job.attempt(job, "worker_died")
+    make_job.attempt(job, "worker_died", fence=2)
     answer = asked(client, job)
     assert codes(answer) == ["quarantined", "jobs_ahead"]
     assert evidence_of(answer, "quarantined") == {
@@ -349,7 +335,8 @@ def test_nobody_serves_the_quarantine(client: testing.TestClient, make_job: JobF
 
 
 def test_it_waits_for_a_process_without_a_suspect(
-    client: testing.TestClient, make_job: JobFactory, database: Database
+    client: testing.TestClient,
+    make_job: JobFactory,
 ) -> None:
     """A suspect of one death says that it runs again beside others, where, and how many come before it."""
     make_job.worker(queues=["default"])
@@ -358,7 +345,7 @@ def test_it_waits_for_a_process_without_a_suspect(
     make_job(queue="other", quarantined=True, suspicion=1)
     make_job()
     job = make_job(quarantined=True, suspicion=1, fence=1)
-    add_attempt(database, job, "worker_died", fence=1)
+    make_job.attempt(job, "worker_died")
     answer = asked(client, job)
     assert codes(answer) == ["suspected", "jobs_ahead"]
     assert evidence_of(answer, "suspected") == {"worker_deaths": 1, "workers": 1}
@@ -401,7 +388,7 @@ def test_jobs_are_ahead_by_rank(client: testing.TestClient, make_job: JobFactory
 
 def test_every_thread_is_busy(client: testing.TestClient, make_job: JobFactory) -> None:
     """The next job waits for a thread when running jobs keep all of them busy."""
-    make_job._worker_id = make_job.worker(threads=2)
+    make_job.worker_id = make_job.worker(threads=2)
     for _ in range(2):
         make_job("running")
     answer = asked(client, make_job())

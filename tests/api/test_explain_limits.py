@@ -28,8 +28,8 @@ from goqueue.limits.settings import (
     RateLimit,
     TypeLimits,
 )
-from tests.support.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.factories import JobFactory
+from tests.support.http.explanations import asked, codes, evidence_of, seconds_from
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

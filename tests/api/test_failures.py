@@ -33,11 +33,7 @@ def dead(make_job: JobFactory, database: Database) -> list[int]:
     make_job("completed", queue="noop")
     with database.autocommit() as connection:
         failure_store.insert_kinds(connection, [KIND])
-        connection.exec_driver_sql(
-            "INSERT INTO attempts (job_id, fence, attempt, outcome, traceback, started_at, run_seconds) "
-            "VALUES (%(id)s, 1, 1, 'failed', 'Traceback …', now(), 0.5)",
-            {"id": jobs[-1].id},
-        )
+    make_job.attempt(jobs[-1], traceback="Traceback …")
     return [job.id for job in jobs]
 
 

@@ -16,7 +16,7 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.engine.runway.runway import Runway
 from tests.support.factories import JobFactory
-from tests.support.replicas import EmbeddedReplica
+from tests.support.servers.replicas import EmbeddedReplica
 from tests.support.waiting import wait_until
 
 #: Reads that may be a moment old.

@@ -139,12 +139,8 @@ def test_attempts_tell_how_far_they_came(
 ) -> None:
     """Each ended attempt carries the progress that it had reached, or null."""
     job = make_job("failed", fence=2, attempts=2)
-    with database.autocommit() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO attempts (job_id, fence, attempt, outcome, started_at, run_seconds) "
-            "SELECT %(id)s, n, n, 'failed', now(), 1 FROM generate_series(1, 2) AS n",
-            {"id": job.id},
-        )
+    for number in (1, 2):
+        make_job.attempt(job, fence=number, attempt=number)
     say(database, job.id, 2, progress=0.5)
     attempts = client.simulate_get(f"/jobs/{job.id}/attempts").json
     assert [attempt["progress"] for attempt in attempts] == [None, 0.5]

@@ -20,9 +20,9 @@ from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from goqueue.engine.runway.runway import Runway
-from goqueue.migrations.upgrade import upgrade
 from tests.api.conftest import NOOP
 from tests.support import shared_database
+from tests.support.servers.clusters import own_postgres_in
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -96,10 +96,7 @@ def test_a_request_that_is_no_http_is_no_job(port: int) -> None:
 @pytest.fixture
 def own_postgres(data_folder: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that the test may stop."""
-    with EmbeddedPostgres(data_folder) as server:
-        database = Database(Settings(database_url=SecretStr(server.url)))
-        upgrade(database)
-        database.close()
+    with own_postgres_in(data_folder) as server:
         yield server
 
 

@@ -154,16 +154,11 @@ def test_routes_and_description_are_the_same(client: testing.TestClient) -> None
     ("method", "template"), [key for key in OPERATIONS if key[0] == "GET" and key[1] != "/openapi.json"]
 )
 def test_answers_are_as_described(
-    client: testing.TestClient, make_job: JobFactory, database: Database, method: str, template: str
+    client: testing.TestClient, make_job: JobFactory, method: str, template: str
 ) -> None:
     """Each answer of a GET fits its schema in the description, with jobs in every state."""
     jobs = [make_job(status, queue="noop") for status in ["failed", "running", "queued", "completed"]]
-    with database.autocommit() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO attempts (job_id, fence, attempt, outcome, started_at, run_seconds) "
-            "VALUES (%(id)s, 1, 1, 'failed', now(), 0.5)",
-            {"id": jobs[0].id},
-        )
+    make_job.attempt(jobs[0])
     schedule = {"name": "noop", "cron": "@hourly", "queue": "noop", "payload": {}}
     assert client.simulate_post("/schedules", json=schedule).status_code == 201
     assert client.simulate_post("/schedules/noop/run").status_code == 201

@@ -20,7 +20,7 @@ import pytest
 from goqueue.config.settings import Settings, environment_of
 from goqueue.dev.embedded import free_port
 from tests.api.conftest import NOOP
-from tests.support.slow_clients import HALF_BODY, HALF_CHUNK, HALF_HEAD, ask, clients, raw
+from tests.support.http.slow_clients import HALF_BODY, HALF_CHUNK, HALF_HEAD, ask, clients, raw
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -40,7 +40,7 @@ def serve(settings: Settings) -> Iterator[Serve]:
         def serve(**changes: Any) -> int:
             port = free_port()
             command = [sys.executable, "-m", "gunicorn", "goqueue.wsgi:app", "-k", WORKER, "--threads", "4"]
-            changed = settings.model_copy(update={"actors": ("tests.support.noop_jobs",)} | changes)
+            changed = settings.model_copy(update={"actors": ("tests.support.jobs.noop_jobs",)} | changes)
             server = subprocess.Popen([*command, "-b", f"127.0.0.1:{port}"], env=environment_of(changed))
             stack.callback(server.wait)
             stack.callback(server.terminate)

@@ -14,9 +14,9 @@ from goqueue.db.database import Database
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.errors import InvalidJobError
-from tests.support import noop_jobs
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
+from tests.support.jobs import noop_jobs
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -150,7 +150,7 @@ def test_cleaning_does_not_read_all_tags(database: Database) -> None:
         )
         connection.exec_driver_sql("ANALYZE jobs")
         connection.exec_driver_sql("ANALYZE job_tags")
-        sql, parameters = cleaning._DELETE_JOBS, {"status": "completed", "age": 0, "limit": 1000}
+        sql, parameters = cleaning._DELETE_JOBS, {"status": "completed", "age": 0, "limit": 1000}  # noqa: SLF001  (the plan of this very statement)
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}", parameters).scalars())
     assert "Seq Scan on job_tags" not in plan, plan
     assert "job_tags_pkey" in plan, plan

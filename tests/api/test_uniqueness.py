@@ -9,11 +9,11 @@ from typing import Any
 import jsonschema
 import pytest
 from falcon import testing
-from prometheus_client import REGISTRY
 
 from goqueue.db.database import Database
 from tests.api.conftest import NOOP
-from tests.support.factories import JobFactory
+from tests.support.counted import counted
+from tests.support.factories import JobFactory, set_status
 
 KEY: dict[str, Any] = {"unique": {"key": "report-7"}}
 FIELDS: dict[str, Any] = {"unique": {"fields": ["number", "anything.id"]}}
@@ -26,7 +26,7 @@ def post(client: testing.TestClient, headers: dict[str, str] | None = None, **me
 
 def deduplicated() -> float:
     """What the counter of suppressed creates says."""
-    return REGISTRY.get_sample_value("jobs_deduplicated_total", {"queue": "noop"}) or 0.0
+    return counted("jobs_deduplicated_total", queue="noop")
 
 
 def test_a_suppressed_create_answers_with_the_holder(
@@ -277,18 +277,6 @@ def test_unstorable_input(client: testing.TestClient, rows: Callable[[], int], b
     answer = client.simulate_post("/jobs/create", body=text, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert rows() == 0
-
-
-def set_status(database: Database, job_id: int, status: str) -> None:
-    """Put a job into a state, as if its life had led there."""
-    final = status in {"completed", "failed", "cancelled", "expired"}
-    with database.autocommit() as connection:
-        connection.exec_driver_sql(
-            "UPDATE jobs SET status = %(status)s, rank = NULL, "
-            "finished_at = CASE WHEN %(final)s THEN now() END "
-            "WHERE id = %(id)s",
-            {"status": status, "final": final, "id": job_id},
-        )
 
 
 def shift(database: Database, seconds: float) -> None:

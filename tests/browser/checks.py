@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.support.chromium import sideways
+from tests.support.dashboard.chromium import sideways
 
 __all__ = ["WIDTHS", "faults", "scrolled_sideways", "violations"]
 

@@ -3,10 +3,10 @@
 `browser` (session)
     Debian's Chromium. Playwright drives one a process only: a module has no browser of its own.
 `shop` (session)
-    A `Shop` (tests/support/shop.py): servers, the API with the dashboard, workers and a scheduler,
+    A `Shop` (tests/support/dashboard/shop.py): servers, the API with the dashboard, workers and a scheduler,
     a day of history, and jobs of every kind that keep coming. `shop.url`, `shop.create(queue, payload, …)`,
     `shop.request(method, path, body)`, `shop.stack.rows(sql, parameters)`, `shop.database`. All tests of a
-    process share it: make what you change yourself. The job types are in tests/support/shop_jobs.py.
+    process share it: make what you change yourself. The job types are in tests/support/jobs/shop_jobs.py.
 `theme`
     "light"; a test that is parametrized with it gets the other one too:
     `@pytest.mark.parametrize("theme", THEMES, indirect=True)`.
@@ -30,8 +30,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.chromium import chromium, watched_page
-from tests.support.shop import Shop, open_shop
+from tests.support.dashboard.chromium import chromium, watched_page
+from tests.support.dashboard.shop import Shop, open_shop
 
 #: A poll is sent every two seconds, and two processes of tests share the machine.
 EXPECT_MILLISECONDS = 15_000

@@ -6,9 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support.chromium import THEMES, chromium, watched_page
-from tests.support.dashboard_pages import addresses, page_routes
-from tests.support.shop import Shop, open_shop
+from tests.support.dashboard.chromium import THEMES, chromium, watched_page
+from tests.support.dashboard.pages import addresses, page_routes
+from tests.support.dashboard.shop import Shop, open_shop
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from goqueue.dev.embedded import HOST, free_port
 from tests.browser.checks import faults
-from tests.support.chromium import watched_page
-from tests.support.shop import Shop
+from tests.support.dashboard.chromium import watched_page
+from tests.support.dashboard.shop import Shop
 from tests.support.waiting import wait_until
 
 KEY = "the key of the shop"

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.checks import faults
-from tests.support.chromium import watched_page
-from tests.support.dashboard_pages import addresses, page_routes
-from tests.support.stack import Stack
+from tests.support.dashboard.chromium import watched_page
+from tests.support.dashboard.pages import addresses, page_routes
+from tests.support.processes.stack import Stack
 
 #: The heading of what stands where there is nothing.
 EMPTY = {
@@ -32,7 +32,7 @@ PAGES = [template for template in page_routes() if "{" not in template]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The API alone, on an empty database."""
-    with Stack(tmp_path_factory.mktemp("empty"), actors=("tests.support.shop_jobs",)) as started:
+    with Stack(tmp_path_factory.mktemp("empty"), actors=("tests.support.jobs.shop_jobs",)) as started:
         started.api()
         yield started
 

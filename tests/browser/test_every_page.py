@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import Page, Response, expect
 
 from tests.browser.checks import faults, scrolled_sideways
-from tests.support.chromium import THEMES
-from tests.support.dashboard_pages import addresses, page_routes
-from tests.support.hostile import TEXTS, Places, insert_hostile_rows
-from tests.support.shop import Shop
+from tests.support.dashboard.chromium import THEMES
+from tests.support.dashboard.pages import addresses, page_routes
+from tests.support.dashboard.shop import Shop
+from tests.support.hostile.rows import TEXTS, Places, insert_hostile_rows
 
 PAGES = page_routes()
 

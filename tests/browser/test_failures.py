@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 
 from goqueue.engine.fingerprints import kind_of
 from goqueue.insight import failure_rows as failure_store
-from tests.support.chromium import sideways
+from tests.support.dashboard.chromium import sideways
+from tests.support.dashboard.shop import Shop
 from tests.support.factories import JobFactory
-from tests.support.shop import Shop
 from tests.support.waiting import wait_until
 
 OpenPage = Callable[..., Page]

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.chromium import quiet_page, sideways
-from tests.support.stack import Stack
+from tests.support.dashboard.chromium import quiet_page, sideways
+from tests.support.processes.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -22,7 +22,7 @@ expect.set_options(timeout=15_000)
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The API with its dashboard, a worker and a scheduler."""
-    with Stack(tmp_path_factory.mktemp("stack"), actors=("tests.support.report_jobs",)) as started:
+    with Stack(tmp_path_factory.mktemp("stack"), actors=("tests.support.jobs.report_jobs",)) as started:
         started.api()
         started.scheduler()
         started.workers(1)

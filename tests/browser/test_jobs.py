@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.chromium import THEMES, sideways
-from tests.support.shop import Shop
+from tests.support.dashboard.chromium import THEMES, sideways
+from tests.support.dashboard.shop import Shop
 
 HOSTILE = '<script>document.title="owned"</script>' + "x" * 300 + "\u05e9\u05dc\u05d5\u05dd \U0001f600"
 

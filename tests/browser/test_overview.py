@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.chromium import sideways
-from tests.support.shop import Shop
+from tests.support.dashboard.chromium import sideways
+from tests.support.dashboard.shop import Shop
 
 OpenPage = Callable[..., Page]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.support.shop import Shop
+from tests.support.dashboard.shop import Shop
 
 #: Before any script of a page: what moved by itself, and from where to where.
 WATCH_SHIFTS = """

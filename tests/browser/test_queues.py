@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from goqueue.engine import queue_rows as queue_store
-from tests.support.chromium import sideways
+from tests.support.dashboard.chromium import sideways
+from tests.support.dashboard.shop import Shop
 from tests.support.factories import JobFactory
-from tests.support.shop import Shop
 from tests.support.waiting import wait_until
 
 OpenPage = Callable[..., Page]

@@ -10,8 +10,8 @@ from itertools import count
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.chromium import sideways
-from tests.support.shop import Shop
+from tests.support.dashboard.chromium import sideways
+from tests.support.dashboard.shop import Shop
 
 OpenPage = Callable[..., Page]
 

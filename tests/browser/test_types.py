@@ -8,8 +8,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.support.chromium import sideways
-from tests.support.shop import Shop
+from tests.support.dashboard.chromium import sideways
+from tests.support.dashboard.shop import Shop
 
 OpenPage = Callable[..., Page]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.chromium import quiet_page, sideways
-from tests.support.stack import Stack
+from tests.support.dashboard.chromium import quiet_page, sideways
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)

@@ -13,8 +13,8 @@ from falcon import testing
 
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
-from tests.support.dashboard import DashboardClient
-from tests.support.html import elements_of
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import elements_of
 
 PLACE = "/dashboard/create"
 MAIL = {"payload.to": "ada@example.com", "payload.subject": "Hello", "payload.body": "One\r\nTwo"}

@@ -20,9 +20,9 @@ from goqueue.insight import failure_group_rows as failure_groups
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter
 from goqueue.jobs import FailureKind
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import elements_of, text_of
 from tests.support.factories import JobFactory
-from tests.support.html import elements_of, text_of
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -25,9 +25,9 @@ from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.engine.runway.runway import Runway
 from goqueue.insight import job_history_rows as job_history
 from goqueue.jobs import Job
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import elements_of
 from tests.support.factories import JobFactory
-from tests.support.html import elements_of
 
 Create = Callable[..., dict[str, Any]]
 
@@ -590,6 +590,6 @@ def test_the_commands_create_it_again(
     again = client.simulate_post("/jobs/create", json=body)
     assert again.status_code == 201, again.text
     assert again.json["payload"] == job["payload"]
-    assert "from tests.support.noop_jobs import noop" in text_of(
+    assert "from tests.support.jobs.noop_jobs import noop" in text_of(
         dashboard.get(f"/dashboard/jobs/{job['id']}")
     )

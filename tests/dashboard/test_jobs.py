@@ -19,7 +19,7 @@ from goqueue.engine import job_rows as job_store
 from goqueue.engine import walk_rows as job_walks
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import Job, JobStatus
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until

@@ -15,10 +15,10 @@ from goqueue.db.statements import current_time
 from goqueue.engine import queue_rows as queues
 from goqueue.insight import overview_rows as overview
 from goqueue.insight.roller import Roller
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import elements_of
+from tests.support.database.plans import run_script
 from tests.support.factories import JobFactory
-from tests.support.html import elements_of
-from tests.support.plans import run_script
 
 HOSTILE = "<script>alert(1)</script>"
 

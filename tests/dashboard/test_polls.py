@@ -14,7 +14,7 @@ from goqueue.dashboard import polls
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from tests.support.dashboard import DashboardClient, form_secret
+from tests.support.dashboard.client import DashboardClient, form_secret
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

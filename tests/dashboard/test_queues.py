@@ -28,9 +28,9 @@ from goqueue.limits.settings import (
     RateLimit,
     TypeLimits,
 )
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import Element, elements_of, text_of
 from tests.support.factories import JobFactory
-from tests.support.html import Element, elements_of, text_of
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -21,9 +21,9 @@ from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules import tick_rows as tick_store
 from goqueue.schedules.rules import ScheduleDefinition, Source
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import elements_of
 from tests.support.factories import JobFactory
-from tests.support.html import elements_of
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

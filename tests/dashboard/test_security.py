@@ -29,8 +29,8 @@ from goqueue.dashboard.pages.login import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from tests.support.dashboard import DashboardClient, form_secret
-from tests.support.dashboard_pages import addresses, form_routes, page_routes, routes
+from tests.support.dashboard.client import DashboardClient, form_secret
+from tests.support.dashboard.pages import addresses, form_routes, page_routes, routes
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

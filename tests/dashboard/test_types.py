@@ -17,9 +17,9 @@ from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
 from goqueue.limits import type_setting_rows as type_settings_store
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import elements_of
 from tests.support.factories import JobFactory
-from tests.support.html import elements_of
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings

@@ -8,9 +8,9 @@ from goqueue.db.database import Database
 from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
-from tests.support.dashboard import DashboardClient
+from tests.support.dashboard.client import DashboardClient
+from tests.support.dashboard.html import Element, elements_of
 from tests.support.factories import JobFactory
-from tests.support.html import Element, elements_of
 
 PLACE = "/dashboard/workers"
 LEASE = 15.0

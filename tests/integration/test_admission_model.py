@@ -167,8 +167,8 @@ class AdmissionMachine(RuleBasedStateMachine):
     def round(self, count: int) -> None:
         """The dispatcher works."""
         for _ in range(count):
-            self.queues._rest_until.clear()
-            for admission in self.queues._queues.values():
+            self.queues._rest_until.clear()  # noqa: SLF001  (a rest that is over)
+            for admission in self.queues._queues.values():  # noqa: SLF001  (how far a queue is filled is told nowhere)
                 admission.search.keyless_at = 0.0
             self.queues.run(Counter())
 

@@ -14,7 +14,6 @@ from goqueue.errors import QueueNotFoundError
 from goqueue.insight import demand_rows as demand
 from goqueue.insight.autoscale import DEFAULT_SLO_WAIT_SECONDS, Autoscale, RunTimes
 from goqueue.insight.autoscaling import autoscale_queue
-from goqueue.jobs import Job
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -31,17 +30,6 @@ def measured(database: Database, settings: Settings, queue: str = "measured", **
         "assumed_run_seconds": 1.0,
     } | arguments
     return autoscale_queue(database, settings, queue, **values)
-
-
-def add_attempts(database: Database, job: Job, *run_seconds: float) -> None:
-    """Attempts of the job that have ended, so long each."""
-    with database.autocommit() as connection:
-        for fence, seconds in enumerate(run_seconds, 1):
-            connection.exec_driver_sql(
-                "INSERT INTO attempts (job_id, fence, attempt, outcome, started_at, run_seconds) "
-                "VALUES (%(id)s, %(fence)s, 1, 'completed', now(), %(seconds)s)",
-                {"id": job.id, "fence": fence, "seconds": seconds},
-            )
 
 
 def test_what_waits_is_measured(make_job: JobFactory, database: Database, settings: Settings) -> None:
@@ -107,9 +95,11 @@ def test_a_batch_is_a_backlog_and_no_rate(database: Database, settings: Settings
 
 def test_runs_of_every_attempt_count(make_job: JobFactory, database: Database, settings: Settings) -> None:
     """The mean run is over attempts, not over jobs, and over those of this queue alone."""
-    add_attempts(database, make_job("completed", queue="measured"), 1.0, 3.0)
-    add_attempts(database, make_job("failed", queue="measured"), 5.0)
-    add_attempts(database, make_job("completed", queue="other"), 500.0)
+    twice = make_job("completed", queue="measured")
+    make_job.attempt(twice, run_seconds=1.0)
+    make_job.attempt(twice, "completed", fence=2, run_seconds=3.0)
+    make_job.attempt(make_job("failed", queue="measured"), run_seconds=5.0)
+    make_job.attempt(make_job("completed", queue="other"), "completed", run_seconds=500.0)
     answer = measured(database, settings)
     assert answer.demand.ended == 3
     assert answer.run_seconds == pytest.approx(3.0)

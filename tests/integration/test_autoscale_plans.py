@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (a plan is that of one statement, and statements are private)
 """What it costs to measure a queue beside large tables: each question is a bounded walk along an index."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight.autoscale import Autoscale, RunTimes
 from goqueue.insight.autoscaling import autoscale_queue
-from tests.support.plans import run_script, scans_along_indexes
+from tests.support.database.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 
 settings = module_settings

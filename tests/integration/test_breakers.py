@@ -13,7 +13,6 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.new_job import new_job
-from goqueue.engine.transitions.claim import claim
 from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.limits import breaker_rows as breaker_store
@@ -23,8 +22,6 @@ from goqueue.limits.breaker_rules import BreakerChange
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.settings import Breaker, BreakerState, TypeLimits
 from goqueue.limits.type_setting_rows import LimitedType
-from goqueue.middleware.attempt import JobAttempt
-from goqueue.middleware.job_message import JobMessage
 from goqueue.worker import outcomes
 from goqueue.worker.outcomes import OutcomeCounter
 from tests.support.engine import QUICK, Engine, process_of
@@ -145,20 +142,19 @@ def test_only_one_of_two_moves_a_breaker(service: Breakers, database: Database) 
 
 
 def test_an_open_breaker_takes_back_what_was_let_in(
-    service: Breakers, database: Database, make_job: JobFactory, settings: Settings
+    service: Breakers,
+    database: Database,
+    make_job: JobFactory,
 ) -> None:
     """What was let in and has not started is held back: the claim refuses it, and nothing is spent."""
     job = make_job(type="call", admitted=True)
     end(database, failed=4)
     service.run_once()
+    assert make_job.claim(job) == []
     with database.autocommit() as connection:
-        claimed = claim(
-            connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=settings.lease_seconds
-        )
         row = connection.exec_driver_sql(
             "SELECT status, attempts, admitted FROM jobs WHERE id = %(id)s", {"id": job.id}
         ).one()
-    assert claimed == []
     assert tuple(row) == ("queued", 0, False)
 
 
@@ -220,22 +216,17 @@ def test_workers_count_how_attempts_end(engine: Engine, database: Database) -> N
 
 
 def test_a_refused_outcome_is_not_counted(
-    service: Breakers, database: Database, make_job: JobFactory, settings: Settings
+    service: Breakers,
+    database: Database,
+    make_job: JobFactory,
 ) -> None:
     """What was not recorded, because the job was not held any more, does not count."""
     del service
     jobs = [make_job(type="call", admitted=True) for _ in range(2)]
-    with database.autocommit() as connection:
-        claimed = claim(
-            connection,
-            [(job.id, 0) for job in jobs],
-            worker_id=make_job.worker_id,
-            lease_seconds=settings.lease_seconds,
-        )
-    messages = [JobMessage(JobAttempt(job, "default"), throws=()) for job in claimed]
+    messages = make_job.messages(*jobs)
     for message in messages:
         message.conclude(JobStatus.FAILED, AttemptOutcome.FAILED, error="no")
-    OutcomeCounter(database).count(messages, {(claimed[0].id, claimed[0].fence)})
+    OutcomeCounter(database).count(messages, {(messages[0].current.id, messages[0].current.claimed.fence)})
     assert row_of(database).tally.failed == 1
 
 

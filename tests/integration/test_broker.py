@@ -12,10 +12,9 @@ from typing import Any
 
 import dramatiq
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine.runway.runway import Message
@@ -25,9 +24,10 @@ from goqueue.insight.explain import ReasonCode
 from goqueue.insight.explain import fact_rows as explanation
 from goqueue.instance import default
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob
-from goqueue.observability import metrics
 from goqueue.worker import interrupts
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.counted import counted
+from tests.support.engine import Engine, running_engine
+from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
 
 
@@ -163,20 +163,16 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("broker", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("broker")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "broker",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("broker")
+    with running_engine(postgres, valkey, "broker", declare) as engine:
+        yield engine
+
+
+@pytest.fixture
+def bare_runway(engine: Engine) -> Iterator[BareRunway]:
+    """The runways of the engine as Redis has them."""
+    bare = BareRunway(engine.settings)
+    yield bare
+    bare.close()
 
 
 @pytest.fixture(autouse=True)
@@ -477,11 +473,11 @@ def test_a_payload_that_no_longer_fits_is_discarded(engine: Engine, payload: str
 GARBAGE = [b"\xff\xfe", b"", b"x" * 100_000, b"-1.0", b"0.0", b"1", b"1.", b".1", b" 1.0", b"1.0\n", b"1e3.0"]
 
 
-def test_garbage_hurts_nobody(engine: Engine) -> None:
+def test_garbage_hurts_nobody(engine: Engine, bare_runway: BareRunway) -> None:
     """Garbage is counted and removed, old ids and repeats run nothing, and the batch-mates run, once."""
     runs.clear()
     done = engine.wait_for(create(engine, "give", {"value": 1}))
-    before = metrics.GARBAGE_MESSAGES._value.get()
+    before = counted("garbage_messages_total")
     broker = engine.broker
     with broker.database.autocommit() as connection:
         mates = [
@@ -492,17 +488,13 @@ def test_garbage_hurts_nobody(engine: Engine) -> None:
         for mate in mates
         for entry in (*GARBAGE, str(Message(mate, 0).key).encode(), f"{done.id}.0".encode(), b"99999999.7")
     ]
-    broker.runway._servers.holding("").rpush(
-        "broker:{default}:runway", *(entry for entry in entries for _ in range(5))
-    )
+    bare_runway.redis.rpush(bare_runway.key("runway"), *(entry for entry in entries for _ in range(5)))
     for mate in mates:
         assert engine.wait_for(mate).attempts == 1
     assert engine.rows("SELECT count(*) FROM attempts WHERE job_id = ANY(%(ids)s)", ids=mates) == [(10,)]
     assert engine.job(done.id) == done
     wait_until(lambda: broker.runway.lengths(["default"]) == [(0, 0)], what="an empty runway and hash")
-    wait_until(
-        lambda: metrics.GARBAGE_MESSAGES._value.get() - before == len(GARBAGE) * 5 * 10, what="the count"
-    )
+    wait_until(lambda: counted("garbage_messages_total") - before == len(GARBAGE) * 5 * 10, what="the count")
     wait_until(lambda: broker.slots.held == 0, what="free places")
 
 
@@ -529,7 +521,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
     job_id = create(engine, "hold", {}, max_retries=3)
     wait_until(lambda: runs["hold"] == 1, what="the handler")
     worker_id = engine.broker.claimed_jobs.worker_id
-    stale = metrics.STALE_RESULTS._value.get()
+    stale = counted("stale_results_total")
     from goqueue.engine import worker_rows as worker_store  # noqa: PLC0415
 
     with engine.broker.database.autocommit() as connection:
@@ -537,7 +529,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
         rescued = rescue(connection, max_deaths=3)
         assert [(job.id, job.status) for job in rescued] == [(job_id, "queued")]
     wait_until(lambda: engine.broker.claimed_jobs.worker_id != worker_id, what="another registration")
-    wait_until(lambda: metrics.STALE_RESULTS._value.get() == stale + 1, what="a stale result")
+    wait_until(lambda: counted("stale_results_total") == stale + 1, what="a stale result")
     gate.set()
     job = engine.wait_for(job_id)
     assert (job.attempts, job.fence, job.result) == (1, 2, "released")
@@ -559,17 +551,17 @@ def test_lost_claims_are_released(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("what", ["everything", "the list only"])
-def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
+def test_a_wiped_runway_recovers(engine: Engine, bare_runway: BareRunway, what: str) -> None:
     """Jobs whose messages vanish from Redis run all the same, once, without a restart."""
     with engine.broker.database.autocommit() as connection:
         from goqueue.engine import queue_rows as queue_store  # noqa: PLC0415
 
         queue_store.pause(connection, "default")
     ids = [create(engine, "give", {"value": number}) for number in range(50)]
-    client = engine.broker.runway._servers.holding("")
-    keys = client.keys("broker:*") if what == "everything" else ["broker:{default}:runway"]
-    if keys:
-        client.delete(*keys)
+    if what == "everything":
+        bare_runway.wipe()
+    else:
+        bare_runway.redis.delete(bare_runway.key("runway"))
     with engine.broker.database.autocommit() as connection:
         queue_store.resume(connection, "default")
     for number, job_id in enumerate(ids):
@@ -577,12 +569,12 @@ def test_a_wiped_runway_recovers(engine: Engine, what: str) -> None:
         assert (job.result, job.attempts) == (number, 1)
 
 
-def test_a_lost_fetch_recovers(engine: Engine) -> None:
+def test_a_lost_fetch_recovers(engine: Engine, bare_runway: BareRunway) -> None:
     """A message that was popped, and never claimed, is pushed again after `lost_push_seconds`."""
     with engine.broker.database.autocommit() as connection:
         job = new_job_store.insert(connection, NewJob("default", "give", '{"value": 9}'))
-        client = engine.broker.runway._servers.holding("")
-        client.hset("broker:{default}:messages", f"{job.id}.0", str(client.time()[0] * 1000))
+        client = bare_runway.redis
+        client.hset(bare_runway.key("messages"), f"{job.id}.0", str(client.time()[0] * 1000))
     assert engine.wait_for(job.id).attempts == 1
 
 
@@ -594,11 +586,7 @@ def test_a_hook_that_raises_before_a_job_fails_it(engine: Engine) -> None:
             raise PermissionError("not today")
 
     before, guard = runs["fail plain"], Guard()
-    engine.broker.add_middleware(guard)
-    try:
+    with engine.with_middleware(guard):
         job_id = create(engine, "fail", {"how": "plain"}, max_retries=0)
         assert engine.wait_for(job_id, "failed").error == "PermissionError: not today"
-    finally:
-        engine.broker.middleware.remove(guard)
-        engine.broker._hooks.clear()
     assert runs["fail plain"] == before

@@ -12,10 +12,8 @@ from datetime import UTC, datetime
 
 import pytest
 from dramatiq.middleware import Interrupt
-from pydantic import SecretStr
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine.transitions import cancel as cancel_store
 from goqueue.engine.transitions import force as force_store
@@ -26,10 +24,10 @@ from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.instance import default
 from goqueue.jobs import Job, NewJob
 from goqueue.middleware.attempt import JobAttempt
-from goqueue.observability import metrics
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.interrupts import Interrupted, Interrupts
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.counted import counted
+from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
@@ -100,20 +98,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("cancelling", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("cancelling")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "cancelling",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("cancelling")
+    with running_engine(postgres, valkey, "cancelling", declare) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)
@@ -206,14 +192,14 @@ def test_a_cancel_that_the_worker_cannot_obey_is_forced(engine: Engine) -> None:
     job_id = start(engine, "unaware")
     request(engine, job_id)
     wait_until(lambda: engine.job(job_id).cancel_acknowledged_at, what="the acknowledgement")
-    before = metrics.STALE_RESULTS._value.get()
+    before = counted("stale_results_total")
     settings = engine.settings.model_copy(update={"cancel_grace_seconds": 0.001})
     rescuer = Rescuer(settings, engine.broker.database, lambda _seconds: None)
     assert rescuer.run_once()["cancelled"] == 1
     job = engine.job(job_id)
     assert (job.status, job.reason, job.worker_id) == ("cancelled", "cancel_forced", None)
     gate.set()
-    wait_until(lambda: metrics.STALE_RESULTS._value.get() > before, what="the late result")
+    wait_until(lambda: counted("stale_results_total") > before, what="the late result")
     assert (engine.job(job_id).result, outcomes(engine, job_id)) == (None, ["cancelled"])
 
 
@@ -338,7 +324,9 @@ def test_jobs_that_wait_for_a_cancelled_one_are_told(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", [cancel_store._ACKNOWLEDGE, force_store._FORCE], ids=["asked", "forced"]
+    "statement",
+    [cancel_store._ACKNOWLEDGE, force_store._FORCE],  # noqa: SLF001  (the plans of these very statements)
+    ids=["asked", "forced"],
 )
 def test_the_index_finds_what_is_to_be_stopped(engine: Engine, statement: str) -> None:
     """Workers ask four times a second: whatever else runs or waits, they walk the few entries of an index."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -19,10 +18,10 @@ from goqueue.engine import job_rows as job_store
 from goqueue.errors import InvalidJobError
 from goqueue.instance import default
 from goqueue.jobs import Job
-from goqueue.observability import metrics
 from goqueue.scheduler.releaser import Releaser
 from goqueue.scheduler.rescuer import Rescuer
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.counted import counted
+from tests.support.engine import QUICK, Engine, process_of, running_engine
 from tests.support.waiting import wait_until
 
 
@@ -52,20 +51,8 @@ def declare() -> None:
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("chains", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("chains")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "chains",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("chains")
+    with running_engine(postgres, valkey, "chains", declare) as engine:
+        yield engine
 
 
 def actor(engine: Engine, name: str) -> Any:
@@ -255,9 +242,9 @@ def test_the_releaser_finds_what_nobody_released(engine: Engine) -> None:
             "UPDATE jobs SET status = 'completed', result = '41', finished_at = now() WHERE id = %s",
             (parent,),
         )
-    before = metrics.LEFT_BLOCKED._value.get()
+    before = counted("jobs_left_blocked_total")
     assert releaser.run_once() == {"released": 1}
-    assert metrics.LEFT_BLOCKED._value.get() == before + 1
+    assert counted("jobs_left_blocked_total") == before + 1
     assert engine.wait_for(child).result == {"total": 41, "parents": 1}
     assert releaser.run_once() == {"released": 0}
 

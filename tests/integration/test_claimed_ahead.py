@@ -8,7 +8,6 @@ from typing import Any
 
 import dramatiq
 import pytest
-from prometheus_client import REGISTRY
 
 import goqueue
 from goqueue import failpoints
@@ -35,6 +34,7 @@ from goqueue.worker import returner as returning
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.claims import Key
 from goqueue.worker.consumer import JobConsumer
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -105,7 +105,7 @@ def engine(broker: JobBroker) -> Iterator[Engine]:
 @pytest.fixture
 def other(broker: JobBroker, settings: Settings) -> Iterator[JobBroker]:
     """Another process, of the same types, that is not at work yet."""
-    second = JobBroker(settings, submit=broker._submit)
+    second = JobBroker(settings, submit=broker._submit)  # noqa: SLF001  (a second process in this one)
     declare(second)
     yield second
     second.close()
@@ -138,7 +138,7 @@ def went_back(broker: JobBroker, jobs: list[Job]) -> bool:
 
 def count_of(reason: str) -> float:
     """How many jobs were given back for this reason."""
-    return REGISTRY.get_sample_value("jobs_given_back_total", {"reason": reason}) or 0.0
+    return counted("jobs_given_back_total", reason=reason)
 
 
 def hold_up(
@@ -452,7 +452,7 @@ def test_taking_and_returning_race(engine: Engine, make_job: JobFactory) -> None
 
     def give_back() -> None:
         while not ended.is_set():
-            broker.claimed_ahead._return_all("race")
+            broker.claimed_ahead._return_all("race")  # noqa: SLF001  (a round of its thread)
 
     threads = [
         threading.Thread(target=give_back),
@@ -532,8 +532,7 @@ def test_clocks_start_at_the_begin(idle: JobBroker, make_job: JobFactory) -> Non
     message.current.begin()
     message.current.end()
     message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
-    name = {"queue": "default"}
-    waited = REGISTRY.get_sample_value("job_wait_seconds_sum", name) or 0.0
+    waited = counted("job_wait_seconds_sum", queue="default")
     idle.recorder.start()
     idle.recorder.put(message)
     assert idle.recorder.stop(10)
@@ -544,7 +543,7 @@ def test_clocks_start_at_the_begin(idle: JobBroker, make_job: JobFactory) -> Non
     )
     assert late >= 7
     assert same
-    assert (REGISTRY.get_sample_value("job_wait_seconds_sum", name) or 0.0) - waited >= 7
+    assert counted("job_wait_seconds_sum", queue="default") - waited >= 7
 
 
 def test_explain_tells_claimed_from_begun(engine: Engine, make_job: JobFactory) -> None:
@@ -571,7 +570,7 @@ def test_an_unexpectedly_long_job_holds_nobody_up_whose_thread_is_free(
 ) -> None:
     """While jobs are short one thread takes them all; where one is not, others take those behind it."""
     monkeypatch.setattr(watching, "LONGEST_WAIT_SECONDS", 60.0)
-    sleepers = engine.broker.claimed_ahead.queue._sleepers
+    sleepers = engine.broker.claimed_ahead.queue._sleepers  # noqa: SLF001  (which threads sleep, no order of events tells)
     for thread in engine.worker.workers:
         # No thread looks by itself.
         thread.timeout = 60.0
@@ -613,7 +612,7 @@ def test_what_is_claimed_while_a_doubt_is_open_runs_once(
     """As long as PostgreSQL does not say whether a lost claim was made, none under its fence begins here."""
     monkeypatch.setattr(returning, "RETRY_SECONDS", 0.01)
     returner, asked = engine.broker.claimed_ahead.returner, []
-    give_back = returner._give_back
+    give_back = returner._give_back  # noqa: SLF001  (a fault between worker and PostgreSQL)
 
     def give_back_after_an_outage(claims: Iterable[Key]) -> dict[Key, GivenBack]:
         asked.append(set(claims))

@@ -71,13 +71,8 @@ def test_unfinished_jobs_never_go(
 def test_attempts_go_with_their_jobs(make_job: JobFactory, cleaner: Cleaner, database: Database) -> None:
     """A deleted job takes its attempt rows along, and no others."""
     old, kept = make_job("completed"), make_job("running")
-    with database.autocommit() as connection:
-        for job in (old, old, kept):
-            connection.exec_driver_sql(
-                "INSERT INTO attempts (job_id, fence, attempt, outcome, started_at, run_seconds) "
-                "SELECT %(id)s, count(*) + 1, 1, 'failed', now(), 0 FROM attempts",
-                {"id": job.id},
-            )
+    for fence, job in enumerate((old, old, kept), 1):
+        make_job.attempt(job, fence=fence)
     grow_old(database, "jobs", "finished_at", 10**6)
     assert cleaner.run_once()["completed"] == 1
     assert count(database, "attempts") == 1

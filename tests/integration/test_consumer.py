@@ -16,9 +16,9 @@ from goqueue.engine.runway.runway import Fetched, Message
 from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, Job
 from goqueue.middleware.job_message import JobMessage
-from goqueue.observability import metrics
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.consumer import JobConsumer
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until
@@ -80,10 +80,10 @@ def test_stale_messages_cost_no_place(broker: JobBroker, make_job: JobFactory) -
     """Messages without a claimable row are counted and acknowledged, and their places are free again."""
     jobs = [make_job(), make_job("completed"), make_job("running", fence=0, attempts=1)]
     push(broker, *jobs)
-    before = metrics.STALE_DELIVERIES._value.get()
+    before = counted("stale_deliveries_total")
     (message,) = drain(JobConsumer(broker, "default"))
     assert message.current.id == jobs[0].id
-    assert metrics.STALE_DELIVERIES._value.get() == before + 2
+    assert counted("stale_deliveries_total") == before + 2
     assert broker.slots.held == 1
     assert broker.runway.lengths(["default"]) == [(0, 1)]
 
@@ -121,7 +121,7 @@ def test_places_survive_a_lost_put_back(
     push(broker, *(make_job() for _ in range(4)))
     monkeypatch.setattr(broker.runway, "put_back", cut_redis)
     consumer = JobConsumer(broker, "default")
-    fetch = consumer._fetch
+    fetch = consumer._fetch  # noqa: SLF001  (what happens between two steps)
 
     def fetch_while_another_takes_two() -> Fetched:
         fetched = fetch()
@@ -181,7 +181,7 @@ def test_a_process_has_one_suspect_beside_others(broker: JobBroker, make_job: Jo
     assert not any(message.current.suspect for message in others)
     assert len(others) == 3
     # Another queue's consumer of the same process asked before, and was too late.
-    assert consumer._claimer._take_places(messages[1:], Fetched([], suspects=True)) == []
+    assert consumer._claimer._take_places(messages[1:], Fetched([], suspects=True)) == []  # noqa: SLF001  (what happens between two steps)
     broker.slots.give_back(suspect=True)
     (second,) = drain(consumer)
     assert (second.current.id, second.current.suspect) == (suspects[1].id, True)

@@ -21,9 +21,9 @@ from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
 from goqueue.instance import GoQueue, default
 from goqueue.jobs import JobStatus
-from goqueue.observability import metrics
 from goqueue.schedules import scheduling
 from goqueue.schedules.service import CronScheduler
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.waiting import wait_until
 
@@ -157,30 +157,30 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def counted() -> tuple[float, float]:
+def created_and_suppressed() -> tuple[float, float]:
     """How many jobs of the queue were counted as created, and as suppressed."""
     return (
-        metrics.JOBS_CREATED.labels(QUEUE)._value.get(),
-        metrics.JOBS_DEDUPLICATED.labels(QUEUE)._value.get(),
+        counted("jobs_created_total", queue=QUEUE),
+        counted("jobs_deduplicated_total", queue=QUEUE),
     )
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_counts_alike(house: House, door: str) -> None:
     """The first job through a door is created, the second, which is alike, suppressed."""
-    created, suppressed = counted()
+    created, suppressed = created_and_suppressed()
     DOORS[door](house)
     # A follow-up is counted by a thread of the worker.
-    wait_until(lambda: counted() != (created, suppressed), what="the first to be counted")
-    assert counted() == (created + 1, suppressed)
+    wait_until(lambda: created_and_suppressed() != (created, suppressed), what="the first to be counted")
+    assert created_and_suppressed() == (created + 1, suppressed)
     DOORS[door](house)
-    wait_until(lambda: counted() != (created + 1, suppressed), what="the second to be counted")
-    assert counted() == (created + 1, suppressed + 1)
+    wait_until(lambda: created_and_suppressed() != (created + 1, suppressed), what="the second to be counted")
+    assert created_and_suppressed() == (created + 1, suppressed + 1)
 
 
 def test_what_is_rolled_back_is_not_counted(house: House) -> None:
     """Neither a session's job nor one of a savepoint, and a later commit does not count it either."""
-    created, suppressed = counted()
+    created, suppressed = created_and_suppressed()
     url = house.goqueue.settings.database_url.get_secret_value()
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with Session(engine) as session:
@@ -191,10 +191,10 @@ def test_what_is_rolled_back_is_not_counted(house: House) -> None:
         goqueue.enqueue(house.once, {}, session=session)
         savepoint.rollback()
         session.commit()
-        assert counted() == (created, suppressed)
+        assert created_and_suppressed() == (created, suppressed)
         with session.begin_nested():
             goqueue.enqueue(house.once, {}, session=session)
-        assert counted() == (created, suppressed)
+        assert created_and_suppressed() == (created, suppressed)
         session.commit()
     engine.dispose()
-    assert counted() == (created + 1, suppressed)
+    assert created_and_suppressed() == (created + 1, suppressed)

@@ -27,7 +27,7 @@ from goqueue.schedules.service import CronScheduler
 from goqueue.schedules.settings import ScheduleSettings
 from goqueue.schedules.tick_rows import TickRow
 from tests.support.engine import process_of
-from tests.support.factories import JobFactory
+from tests.support.factories import JobFactory, set_status
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -47,6 +47,7 @@ class Stage:
     """A scheduler and its clock."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
         self.database = database
         self.now = NOON
         self.woken = 0
@@ -66,7 +67,7 @@ class Stage:
         """Let the schedule go on behind a time."""
         with self.database.transaction() as connection:
             old = schedule_store.lock(connection, made.definition.name)
-            first = scheduling._first(old.definition, after)
+            first = scheduling._first(old.definition, after)  # noqa: SLF001  (the first tick behind a time of the test)
             return schedule_store.update(connection, old.id, old.definition, first)
 
     def at(self, minutes: float) -> dict[str, int]:
@@ -92,14 +93,6 @@ class Stage:
         """A job's status."""
         with self.database.autocommit() as connection:
             return job_store.get(connection, job_id).status
-
-    def finish(self, job_id: int) -> None:
-        """Let a job end, without anyone who waits for it hearing of it."""
-        with self.database.autocommit() as connection:
-            connection.exec_driver_sql(
-                "UPDATE jobs SET status = 'completed', finished_at = now(), rank = NULL WHERE id = %(id)s",
-                {"id": job_id},
-            )
 
     def count(self, table: str) -> int:
         """How many rows there are."""
@@ -148,7 +141,7 @@ def test_the_overlap_policy_skip(stage: Stage) -> None:
     stage.create(overlap="skip")
     stage.at(1)
     assert stage.at(2) == {"overlapped": 1}
-    stage.finish(stage.jobs()[0])
+    set_status(stage.database, stage.jobs()[0], "completed")
     assert stage.at(3) == {"fired": 1}
     assert stage.outcomes() == [(1, "fired"), (2, "overlapped"), (3, "fired")]
 
@@ -277,7 +270,7 @@ def test_a_failure_before_the_commit_leaves_nothing(stage: Stage, point: str) ->
     finally:
         failpoints.configure("")
     assert (stage.count("schedule_ticks"), stage.count("jobs")) == (0, 0)
-    stage.scheduler._failed.clear()
+    stage.scheduler._failed.clear()  # noqa: SLF001  (a rest that is over)
     assert stage.at(1) == {"fired": 2}
 
 
@@ -310,7 +303,7 @@ def test_a_unique_key_that_is_taken_is_an_overlap(stage: Stage, settings: Settin
         made = schedule_store.get(connection, "only_one")
     stage.set_next(made, NOON)
     assert stage.at(1) == {"fired": 1}
-    stage.finish(stage.ticks("only_one")[0].job_id or 0)
+    set_status(stage.database, stage.ticks("only_one")[0].job_id or 0, "completed")
     with stage.database.autocommit() as connection:
         connection.exec_driver_sql("UPDATE jobs SET status = 'queued', finished_at = NULL, rank = now()")
         connection.exec_driver_sql("DELETE FROM schedule_ticks")
@@ -337,7 +330,7 @@ def code(settings: Settings) -> Iterator[None]:
 
 def declare(stage: Stage, *, actors: tuple[str, ...] = ("mine",)) -> None:
     """What a scheduler process does at its start."""
-    settings = stage.scheduler._settings.model_copy(update={"actors": actors})
+    settings = stage.settings.model_copy(update={"actors": actors})
     CronScheduler(settings, stage.database, threading.Event().wait, clock=lambda: NOON).run_once()
 
 

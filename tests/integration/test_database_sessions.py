@@ -16,7 +16,6 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.engine import job_rows as job_store
-from goqueue.engine.transitions.claim import claim
 from goqueue.engine.transitions.record import record
 from goqueue.errors import ConfigurationError, DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, Outcome
@@ -80,8 +79,8 @@ def lives_a_whole_life(database: Database) -> None:
     start = datetime(2026, 3, 4, 5, 6, 7, 123456, tzinfo=UTC)
     job = make_job(payload={"text": "żółć 🎉", "number": 0.1}, available_at=start, rank=start)
     assert (job.available_at, job.payload) == (start, {"text": "żółć 🎉", "number": 0.1})
+    (claimed,) = make_job.claim(job)
     with database.autocommit() as connection:
-        (claimed,) = claim(connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=15)
         outcome = Outcome(
             job.id,
             claimed.fence,

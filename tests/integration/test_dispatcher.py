@@ -17,9 +17,9 @@ from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Message, Runway, parse
-from goqueue.engine.transitions import claim as claim_store
 from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from tests.support.factories import JobFactory
+from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
 
 
@@ -60,11 +60,7 @@ def fetched_with_suspects(runway: Runway, queue: str = "default") -> tuple[list[
 
 def claim(make_job: JobFactory, runway: Runway, ids: list[int]) -> None:
     """Do what a worker does with what it fetched."""
-    with make_job.database.autocommit() as connection:
-        claimed = claim_store.claim(
-            connection, [(job_id, 0) for job_id in ids], worker_id=make_job.worker_id, lease_seconds=15
-        )
-    assert len(claimed) == len(ids)
+    assert len(make_job.claim(*ids)) == len(ids)
     runway.acknowledge("default", [Message(job_id, 0).key for job_id in ids])
 
 
@@ -144,24 +140,26 @@ def test_a_submit_behind_a_backlog_is_dispatched(
     assert len(seen) == 7
 
 
-def test_a_wiped_redis_is_filled_again(make_job: JobFactory, dispatcher: Dispatcher, runway: Runway) -> None:
+def test_a_wiped_redis_is_filled_again(
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway, bare_runway: BareRunway
+) -> None:
     """After FLUSHALL the next rounds push what is still queued."""
     jobs = [make_job() for _ in range(3)]
     dispatcher.run_once()
-    runway._servers.holding("").delete(*runway._servers.holding("").keys(f"{runway._namespace}:*"))
+    bare_runway.wipe()
     assert dispatcher.run_once()["pushed"] == 3
     assert fetch(runway) == [job.id for job in jobs]
 
 
 def test_a_wipe_in_a_backlog_loses_nothing(
-    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway
+    make_job: JobFactory, dispatcher: Dispatcher, runway: Runway, bare_runway: BareRunway
 ) -> None:
     """Rows that were behind and before the frontier when Redis was wiped all come, in the end."""
     jobs = {make_job().id for _ in range(40)}
     dispatcher.run_once()
     claim(make_job, runway, taken := fetch(runway, count=3))
     dispatcher.run_once()
-    runway._servers.holding("").delete(*runway._servers.holding("").keys(f"{runway._namespace}:*"))
+    bare_runway.wipe()
     seen = set(taken)
 
     def drained() -> bool:
@@ -299,11 +297,11 @@ def test_a_new_dispatcher_goes_on_where_another_stopped(
 
 
 def test_old_hash_entries_are_swept(
-    dispatcher: Dispatcher, runway: Runway, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+    dispatcher: Dispatcher, bare_runway: BareRunway, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Entries that a dead worker could not acknowledge are dropped after their time."""
     make_job("completed")
-    runway._servers.holding("").hset(runway._key("default", "messages"), "1.0", "1")
+    bare_runway.redis.hset(bare_runway.key("messages"), "1.0", "1")
     monkeypatch.setattr(dispatcher_module, "SWEEP_SECONDS", 0.0)
-    dispatcher._next.clear()
+    dispatcher._next.clear()  # noqa: SLF001  (a pause that is over)
     assert dispatcher.run_once()["forgotten"] == 1

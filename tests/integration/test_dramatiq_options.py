@@ -27,13 +27,11 @@ from dramatiq.middleware import (
 from dramatiq.rate_limits.backends import StubBackend as UntypedLimits
 from dramatiq.results import Results as UntypedResults
 from dramatiq.results.backends import StubBackend as UntypedBackend
-from pydantic import SecretStr
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import InvalidJobError
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.waiting import wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "jobs.md"
@@ -80,20 +78,8 @@ StubLimits: Any = UntypedLimits
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("options", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("options")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "options",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare_told()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("options")
+    with running_engine(postgres, valkey, "options", declare_told) as engine:
+        yield engine
 
 
 def declare_told() -> None:
@@ -333,15 +319,9 @@ def test_hooks_of_users_see_the_call_and_the_result(engine: Engine) -> None:
         ) -> None:
             seen.append((message.args, message.kwargs, result, type(exception)))
 
-    engine.broker.add_middleware(middleware := Sees())
-    engine.broker.add_middleware(current := CurrentMessage())
-    try:
+    with engine.with_middleware(Sees(), CurrentMessage()):
         ended(engine, declared(give).send({"a": [1]}))
         ended(engine, declared(fail, max_retries=0).send(text="x"), "failed")
-    finally:
-        engine.broker.middleware.remove(middleware)
-        engine.broker.middleware.remove(current)
-        engine.broker._hooks = {}
     assert seen == [
         (({"a": [1]},), {}),
         (({"a": [1]},), {}, {"a": [1]}, type(None)),

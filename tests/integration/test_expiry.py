@@ -10,10 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.runway.runway import Message
@@ -24,11 +22,11 @@ from goqueue.errors import InvalidJobError
 from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.middleware.attempt import JobAttempt
-from goqueue.observability import metrics
 from goqueue.scheduler import expirer as expirer_module
 from goqueue.scheduler.expirer import Expirer
 from goqueue.worker.interrupts import DeadlinePassed, Interrupts
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.counted import counted
+from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
@@ -64,20 +62,8 @@ def declare() -> None:
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("expiry", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("expiry")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "expiry",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("expiry")
+    with running_engine(postgres, valkey, "expiry", declare) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)
@@ -123,11 +109,11 @@ def test_a_job_whose_time_has_passed_expires(
 ) -> None:
     """Queued and blocked jobs become expired, with the reason, once either of their times has passed."""
     job = make_job(status, queue="unserved", **columns)
-    before = metrics.JOBS_EXPIRED.labels("unserved")._value.get()
+    before = counted("jobs_expired_total", queue="unserved")
     assert expire(engine) == (1 if reason else 0)
     after = engine.job(job.id)
     assert (after.status, after.reason) == (("expired", reason) if reason else (status, None))
-    assert metrics.JOBS_EXPIRED.labels("unserved")._value.get() - before == (1 if reason else 0)
+    assert counted("jobs_expired_total", queue="unserved") - before == (1 if reason else 0)
     assert engine.attempts(job.id) == []
 
 
@@ -193,7 +179,7 @@ def test_the_index_finds_what_is_late(engine: Engine, make_job: JobFactory) -> N
             "FROM generate_series(1, 20000)"
         )
         connection.exec_driver_sql("ANALYZE jobs")
-        plan = connection.exec_driver_sql(f"EXPLAIN {expire_store._EXPIRE}", {"limit": 1000}).scalars().all()
+        plan = connection.exec_driver_sql(f"EXPLAIN {expire_store._EXPIRE}", {"limit": 1000}).scalars().all()  # noqa: SLF001  (the plan of this very statement)
         connection.exec_driver_sql("DELETE FROM jobs WHERE queue = 'unserved'")
     assert any("jobs_expiring_idx" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan

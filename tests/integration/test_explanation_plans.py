@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  (a plan is that of one statement, and statements are private)
 """What an explanation costs beside a large backlog: each question is one bounded walk along an index."""
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from goqueue.insight.explain import (
     slot_holder_rows as slot_holders,
 )
 from goqueue.insight.explain.explaining import explain_job
-from tests.support.plans import run_script, scans_along_indexes
+from tests.support.database.plans import run_script, scans_along_indexes
 from tests.support.shared_database import module_settings
 
 settings = module_settings

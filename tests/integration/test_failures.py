@@ -14,6 +14,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db import statements as rows
 from goqueue.db.database import Database
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import listing_rows as job_lists
@@ -26,7 +27,7 @@ from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup
 from goqueue.jobs import JobStatus
 from goqueue.worker.outcomes import KnownFailureKinds
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until
@@ -90,27 +91,10 @@ class Odd(Exception):  # noqa: N818  (an exception of a user)
 
 
 @pytest.fixture(scope="module")
-def engine(module_engine_settings: Settings) -> Iterator[Engine]:
+def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine with the actors of these tests, for all of them."""
-    with process_of(module_engine_settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-
-
-@pytest.fixture(scope="module")
-def module_engine_settings(postgres: Any, valkey: Any) -> Iterator[Settings]:
-    """Settings of the engine's own database."""
-    postgres.create_database("failures_engine", template="goqueue_template")
-    yield Settings(
-        **{
-            "database_url": postgres.url_for("failures_engine"),
-            "redis_url": valkey.url,
-            "namespace": "failures_engine",
-            **QUICK,
-        }
-    )
-    postgres.drop_database("failures_engine")
+    with running_engine(postgres, valkey, "failures_engine", declare) as engine:
+        yield engine
 
 
 def failed(engine: Engine, actor: str, *payloads: dict[str, Any]) -> list[FailureGroup]:
@@ -298,7 +282,7 @@ def test_an_outage_costs_only_the_kind(settings: Settings) -> None:
     away = Database(settings.model_copy(update={"database_url": unreachable(settings)}))
     known = KnownFailureKinds(away)
     known.write([kind_of("noop", "ValueError", "1", None)])
-    assert known._written == {}
+    assert known._written == {}  # noqa: SLF001  (what is remembered is told nowhere)
 
 
 def unreachable(settings: Settings) -> Any:

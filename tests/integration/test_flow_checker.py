@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from goqueue.db.database import Database
-from tests.support.flow_checker import CHANGE_SECONDS, NEVER, WITNESS, FlowHistory, Timeline, check_flow
-from tests.support.flow_jobs import FIFO_QUEUE, KEYED_QUEUE, RATED_QUEUE
+from tests.support.chaos.flow_checker import CHANGE_SECONDS, NEVER, WITNESS, FlowHistory, Timeline, check_flow
+from tests.support.jobs.flow_jobs import FIFO_QUEUE, KEYED_QUEUE, RATED_QUEUE
 
 Rows = Callable[[str], Sequence[Any]]
 

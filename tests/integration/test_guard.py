@@ -10,16 +10,15 @@ from typing import Any, Self
 
 import dramatiq
 import pytest
-from pydantic import BaseModel, SecretStr, field_serializer, field_validator
+from pydantic import BaseModel, field_serializer, field_validator
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.instance import default
 from goqueue.jobs import NewJob
 from goqueue.worker import execution
-from tests.support.engine import QUICK, Engine, process_of
-from tests.support.hostile_exceptions import HARMS, hostile
+from tests.support.engine import Engine, running_engine
+from tests.support.hostile.exceptions import HARMS, hostile
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -163,20 +162,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("guard", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("guard")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "guard",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("guard")
+    with running_engine(postgres, valkey, "guard", declare) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)
@@ -188,8 +175,8 @@ def all_threads_live(engine: Engine) -> Iterator[None]:
     wait_until(lambda: engine.broker.slots.held == 0, what="free places")
     assert all(thread.is_alive() for thread in engine.worker.workers)
     assert all(thread.is_alive() for thread in engine.worker.consumers.values())
-    assert engine.broker.recorder._thread.is_alive()
-    assert engine.broker.reporter._thread.is_alive()
+    assert engine.broker.recorder.is_alive
+    assert engine.broker.reporter.is_alive
 
 
 def create(engine: Engine, name: str, payload: Any, **values: Any) -> int:
@@ -311,16 +298,12 @@ class Hook(dramatiq.Middleware):
 def test_a_hook_that_does_harm_costs_no_outcome(engine: Engine, hook: str, harm: str) -> None:
     """A hook around the end of an attempt changes nothing of it, and costs no thread."""
     middleware = type("OwnHook", (Hook,), {})(hook, harm)
-    engine.broker.add_middleware(middleware)
-    try:
+    with engine.with_middleware(middleware):
         payload = {"value": "harm"}
         job = engine.wait_for(create(engine, "give", payload))
         assert job.result == "harm"
         failed = create(engine, "give", payload, max_retries=0)
         engine.wait_for(failed)
-    finally:
-        engine.broker.middleware.remove(middleware)
-        engine.broker._hooks = {}
     assert middleware.times == (0 if "nack" in hook else 2)
 
 
@@ -328,12 +311,8 @@ def test_a_hook_that_does_harm_costs_no_outcome(engine: Engine, hook: str, harm:
 def test_a_hook_before_the_run_that_does_harm_is_a_failed_attempt(engine: Engine, harm: str) -> None:
     """What a hook raises before the handler is what the attempt failed with, and it is retried."""
     middleware = type("OwnHook", (Hook,), {})("before_process_message", harm)
-    engine.broker.add_middleware(middleware)
-    try:
+    with engine.with_middleware(middleware):
         job = engine.wait_for(create(engine, "give", {"value": "harm"}, max_retries=1), "failed")
-    finally:
-        engine.broker.middleware.remove(middleware)
-        engine.broker._hooks = {}
     assert (middleware.times, job.attempts) == (2, 2)
 
 
@@ -350,14 +329,10 @@ def test_a_follow_up_with_arguments_that_do_harm_is_a_dead_letter(engine: Engine
             raise SystemExit(3)
 
     middleware = Sends()
-    engine.broker.add_middleware(middleware)
-    try:
+    with engine.with_middleware(middleware):
         engine.wait_for(create(engine, "give", {"value": "send"}))
         sql = "SELECT status FROM jobs WHERE type = 'told' AND finished_at IS NOT NULL"
         wait_until(lambda: engine.rows(sql) == [("failed",)], what="the dead letter")
-    finally:
-        engine.broker.middleware.remove(middleware)
-        engine.broker._hooks = {}
         with engine.broker.database.autocommit() as connection:
             connection.exec_driver_sql("DELETE FROM jobs WHERE type = 'told'")
 

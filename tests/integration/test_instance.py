@@ -121,7 +121,7 @@ def test_schedules_are_declared_on_one(two: tuple[GoQueue, GoQueue]) -> None:
 def test_the_functions_work_on_the_default(two: tuple[GoQueue, GoQueue]) -> None:
     """Inside the block they are those of the one that was chosen, and Dramatiq's global broker is its."""
     one, other = two
-    before = default() if goqueue.instance._Default.goqueue else None
+    before = default() if goqueue.instance._Default.goqueue else None  # noqa: SLF001  (what this process made, without making it)
     with as_default(one):
         actor = goqueue.actor(name="greet")(_greet)
         job_id = goqueue.enqueue(actor, {"name": "Ada"}, delay_seconds=600)
@@ -132,7 +132,7 @@ def test_the_functions_work_on_the_default(two: tuple[GoQueue, GoQueue]) -> None
             with pytest.raises(JobNotFoundError):
                 goqueue.explain(job_id)
         assert goqueue.explain(job_id).job_id == job_id
-    assert goqueue.instance._Default.goqueue is before
+    assert goqueue.instance._Default.goqueue is before  # noqa: SLF001  (what this process made, without making it)
 
 
 def _greet(name: str) -> str:

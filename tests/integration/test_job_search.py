@@ -24,7 +24,7 @@ from goqueue.engine.filters import JobFilter, terms_of
 from goqueue.engine.job_search import PayloadMatch, parse_payload, parse_search, written
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import JobStatus
-from tests.support.plans import nodes, scans_along_indexes
+from tests.support.database.plans import nodes, scans_along_indexes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -204,7 +204,7 @@ def test_a_look_reads_no_more_than_it_says(database: Database, wanted: JobFilter
         fill(connection)
         terms = terms_of(connection, wanted)
         for order in (terms.newest_first, terms.oldest_first):
-            sql = job_walks._STEP.format(
+            sql = job_walks._STEP.format(  # noqa: SLF001  (the plan of this very statement)
                 fits=" AND ".join(terms.conditions) or "true",
                 source=terms.source,
                 range=terms.range,
@@ -223,7 +223,7 @@ def test_running_jobs_are_found_by_their_own_index(database: Database) -> None:
         )
         connection.exec_driver_sql("ANALYZE jobs")
         terms = terms_of(connection, JobFilter(status=JobStatus.RUNNING))
-        sql = job_walks._STEP.format(
+        sql = job_walks._STEP.format(  # noqa: SLF001  (the plan of this very statement)
             fits="true", source=terms.source, range=terms.range, order=terms.newest_first
         )
         for name in ("above", "below", "look"):

@@ -17,7 +17,7 @@ from goqueue.scheduler import leadership_rows as leadership
 from goqueue.scheduler.leader import Leader, LeaderDatabase
 from goqueue.scheduler.loop_watch import LoopWatch
 from goqueue.scheduler.watchdog import Watchdog
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 
@@ -92,7 +92,7 @@ def test_a_leader_that_does_not_renew_is_followed_and_can_change_nothing(
     assert not first.leads
     with pytest.raises(DatabaseUnavailableError, match="lease"), services.autocommit():
         pass
-    first._renewed_at += 3600  # as a machine whose clock stood still believes
+    first._renewed_at += 3600  # noqa: SLF001  (as a machine whose clock stood still believes)
     with pytest.raises(DatabaseUnavailableError, match="somebody else leads"), services.autocommit():
         pass
     with database.autocommit() as connection:
@@ -185,6 +185,6 @@ def test_the_watchdog_ends_a_process_whose_round_hangs(
     wait_until(watch.stuck, what="the liveness to fail")
     dog.look(0.0, leads=True)
     assert told == []
-    watch._steps["dispatcher"] = type(watch._steps["dispatcher"])(began_at=-1e6, rests=False)
+    watch._steps["dispatcher"] = type(watch._steps["dispatcher"])(began_at=-1e6, rests=False)  # noqa: SLF001  (a clock that went on)
     dog.look(0.0, leads=True)
     assert "dispatcher" in told[0]

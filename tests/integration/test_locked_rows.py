@@ -139,8 +139,8 @@ def test_a_locked_row_stops_no_other_rescue(
     ]
     child = make_job("blocked")
     relate(database, jobs[0].id, child.id)
-    rescuer = Rescuer(settings, database, time.sleep)
-    rescuer._judges_from = 0.0
+    at_once = settings.model_copy(update={"heartbeat_seconds": 0.0})
+    rescuer = Rescuer(at_once, database, time.sleep)
     table, held = (
         ("workers", workers[0]) if what == "worker" else ("jobs", (jobs[0] if what == "row" else child).id)
     )

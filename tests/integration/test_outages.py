@@ -18,18 +18,16 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, EmbeddedPostgres
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import claim as claim_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
-from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
-from tests.support import noop_jobs
-from tests.support.clusters import copy_cluster
 from tests.support.factories import JobFactory
-from tests.support.replicas import EmbeddedReplica
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.jobs import noop_jobs
+from tests.support.servers.clusters import own_postgres_in
+from tests.support.servers.replicas import EmbeddedReplica
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -43,8 +41,7 @@ SILENCE_SECONDS = 20
 @pytest.fixture
 def primary(data_folder: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that a test harms."""
-    copy_cluster(data_folder / "primary")
-    with EmbeddedPostgres(data_folder / "primary") as server:
+    with own_postgres_in(data_folder / "primary") as server:
         yield server
 
 
@@ -64,17 +61,8 @@ class Service:
         """Jobs that this process holds, and that have completed."""
         make_job = JobFactory(self.database)
         self.claimed_jobs.worker_id = make_job.worker_id
-        jobs = [make_job() for _ in range(count)]
-        with self.database.autocommit() as connection:
-            rows = claim_store.claim(
-                connection,
-                [(job.id, 0) for job in jobs],
-                worker_id=self.claimed_jobs.worker_id,
-                lease_seconds=900,
-            )
-        messages = [JobMessage(JobAttempt(row, "default"), throws=()) for row in rows]
+        messages = make_job.messages(*(make_job() for _ in range(count)), claimed_jobs=self.claimed_jobs)
         for message in messages:
-            self.claimed_jobs.add(message.current)
             message.conclude(JobStatus.COMPLETED, AttemptOutcome.COMPLETED)
         return messages
 

@@ -10,7 +10,6 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.queue_rows import Queue
-from goqueue.engine.transitions.claim import claim
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.pause_service import Pauses
 from goqueue.limits.settings import QueueLimits
@@ -56,17 +55,6 @@ def age_pause(database: Database, seconds: float) -> None:
         )
 
 
-def claims(database: Database, settings: Settings, make_job: JobFactory) -> int:
-    """How many of one new job a worker gets."""
-    job = make_job()
-    with database.autocommit() as connection:
-        return len(
-            claim(
-                connection, [(job.id, 0)], worker_id=make_job.worker_id, lease_seconds=settings.lease_seconds
-            )
-        )
-
-
 def test_a_pause_says_why_by_whom_and_until_when(database: Database, queue: str) -> None:
     """Everything that was said of a pause is in the queue's row, and gone after the resume."""
     with database.autocommit() as connection:
@@ -89,14 +77,16 @@ def test_a_second_pause_changes_its_end(database: Database, queue: str) -> None:
 
 
 def test_a_pause_ends_everywhere_at_once(
-    database: Database, queue: str, make_job: JobFactory, settings: Settings
+    database: Database,
+    queue: str,
+    make_job: JobFactory,
 ) -> None:
     """When its end has come a queue is open, before anything cleared its row; the next pause is a new one."""
     with database.autocommit() as connection:
         queue_store.pause(connection, queue, reason="deploy", seconds=60)
-    assert claims(database, settings, make_job) == 0
+    assert len(make_job.claim(make_job())) == 0
     age_pause(database, 61)
-    assert claims(database, settings, make_job) == 1
+    assert len(make_job.claim(make_job())) == 1
     assert row(database) == Queue(queue, None, row(database).created_at)
     with database.autocommit() as connection:
         again = queue_store.pause(connection, queue)
@@ -164,20 +154,22 @@ def test_a_pause_takes_back_what_was_let_in(database: Database, queue: str, make
 
 
 def test_a_slow_down_closes_the_queue_and_ramps_up(
-    database: Database, queue: str, make_job: JobFactory, settings: Settings
+    database: Database,
+    queue: str,
+    make_job: JobFactory,
 ) -> None:
     """Nothing starts before its end; then the queue ramps up, by its own ramp or by the default."""
     with database.transaction() as connection:
         assert queue_store.slow_down(connection, queue, seconds=60, ramp_seconds=10)
     assert row(database).is_closed
     assert row(database).throttled_until is not None
-    assert claims(database, settings, make_job) == 0
+    assert len(make_job.claim(make_job())) == 0
     age_pause(database, 61)
     assert row(database).throttled_until is None
     assert ramp(database) == pytest.approx(0.1, abs=0.3)
     age_pause(database, 10)
     assert ramp(database) is None
-    assert claims(database, settings, make_job) == 1
+    assert len(make_job.claim(make_job())) == 1
 
 
 def test_slow_downs_do_not_shorten_each_other(database: Database, queue: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from goqueue.config.settings import Settings, environment_of
 from tests.support.engine import QUICK
-from tests.support.telltale_worker import SECRET
+from tests.support.processes.telltale_worker import SECRET
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ def test_no_payload_is_logged(settings: Settings, log_format: str) -> None:
     environment = environment_of(Settings(**{name: getattr(chosen, name) for name in Settings.model_fields}))
     assert "GOQUEUE_WEBHOOK_SECRET" not in environment
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.telltale_worker"],
+        [sys.executable, "-m", "tests.support.processes.telltale_worker"],
         env=environment,
         cwd=ROOT,
         capture_output=True,

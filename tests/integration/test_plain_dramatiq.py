@@ -11,12 +11,10 @@ from typing import Any
 import dramatiq
 import orjson
 import pytest
-from pydantic import SecretStr
 
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.errors import InvalidJobError
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.waiting import wait_until
 
 
@@ -68,20 +66,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("plain", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("plain")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "plain",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("plain")
+    with running_engine(postgres, valkey, "plain", declare) as engine:
+        yield engine
 
 
 def actor(engine: Engine, name: str) -> Any:
@@ -266,7 +252,7 @@ def test_follow_ups_exist_exactly_when_the_outcome_does(engine: Engine) -> None:
         AttemptOutcome.COMPLETED,
         follow_ups=(NewJob("default", "add", orjson.dumps({"args": [1]}).decode()),),
     )
-    assert engine.broker.recorder._writer._write([outcome]) == set()
+    assert engine.broker.recorder._writer._write([outcome]) == set()  # noqa: SLF001  (an outcome that no message has)
     assert engine.rows("SELECT 1 FROM jobs") == []
 
 

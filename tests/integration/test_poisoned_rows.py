@@ -199,7 +199,7 @@ def test_a_dispatch_that_stands_still_is_told(
         "dispatcher: reading every queue",
     ]
     monkeypatch.setattr(parts, "REST_SECONDS", 0.0)
-    dispatcher.parts._rests.clear()
+    dispatcher.parts._rests.clear()  # noqa: SLF001  (a rest that is over)
     dispatcher.run_once()
     assert dispatcher.stands_still(0) == []
 
@@ -293,8 +293,8 @@ def test_a_claim_that_is_refused_sets_the_row_aside(
         def noop() -> None:
             """Is claimed here, and never run."""
 
-        broker.claimed_jobs.worker_id = make_job.worker_id
-        claimed = Claimer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])
+    broker.claimed_jobs.worker_id = make_job.worker_id
+    claimed = Claimer(broker, "noop")._claim_rows([Message(bad.id, 0), Message(good.id, 0)])  # noqa: SLF001  (a fault in one statement)
     assert [job.id for job in claimed] == [good.id]
     with database.autocommit() as connection:
         found = job_store.get(connection, bad.id)

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 import goqueue
-from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import cleaning_rows as cleaning
@@ -23,7 +21,7 @@ from goqueue.jobs import Job, JobStatus
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker import reporter as reporter_module
 from goqueue.worker.reporter import Reporter
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until
 
@@ -80,20 +78,8 @@ def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("reports", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("reports")),
-            "redis_url": SecretStr(valkey.url),
-            "namespace": "reports",
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-    postgres.drop_database("reports")
+    with running_engine(postgres, valkey, "reports", declare) as engine:
+        yield engine
 
 
 def create(engine: Engine, name: str, payload: dict[str, Any]) -> int:
@@ -277,7 +263,7 @@ def test_an_outage_drops_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_handler_waits_for_no_write(desk: Desk) -> None:
     """While PostgreSQL is asked, which may take as long as it likes, handlers go on."""
-    with desk.reporter._writing:
+    with desk.reporter._writing:  # noqa: SLF001  (a write that takes long)
         desk.current.log("meanwhile")
         desk.current.progress(0.5)
     desk.reporter.flush()

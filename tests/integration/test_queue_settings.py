@@ -31,6 +31,7 @@ from goqueue.limits.settings import (
 from goqueue.worker.broker import JobBroker
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
+from tests.support.hostile.wrong_settings import WRONG_QUEUE_SETTINGS, WRONG_TYPE_SETTINGS
 
 RATE = RateLimit(10, 2.5, RateAlgorithm.TOKEN_BUCKET)
 
@@ -142,49 +143,37 @@ def test_a_change_closes_the_gate(broker: JobBroker) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        *WRONG_QUEUE_SETTINGS,
+        pytest.param({"ramp_seconds": math.nan}, "ramp_seconds", id="not a number"),
+        pytest.param({"slo_wait_seconds": math.inf}, "slo_wait_seconds", id="an endless wait"),
+    ],
+)
+@pytest.mark.usefixtures("broker")
+def test_wrong_settings_of_a_queue_are_refused(wrong: dict[str, Any], field: str) -> None:
+    """What cannot be meant is an error that names the setting, and changes nothing."""
+    with pytest.raises(InvalidJobError) as raised:
+        goqueue.configure_queue("calls", **wrong)
+    assert list(raised.value.fields) == [field]
+    assert goqueue.configure_queue("calls") == QueueLimits()
+
+
+@pytest.mark.parametrize(("wrong", "field"), WRONG_TYPE_SETTINGS)
+@pytest.mark.usefixtures("broker")
+def test_wrong_settings_of_a_type_are_refused(wrong: dict[str, Any], field: str) -> None:
+    """What cannot be meant is an error that names the setting, and changes nothing."""
+    with pytest.raises(InvalidJobError) as raised:
+        goqueue.configure_type("call", **wrong)
+    assert list(raised.value.fields) == [field]
+    assert goqueue.configure_type("call").limits == TypeLimits()
+
+
+@pytest.mark.parametrize(
     ("call", "field"),
     [
-        pytest.param(lambda: goqueue.configure_queue("calls", concurrency=0), "concurrency", id="no slot"),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", concurrency="1"), "concurrency", id="a number as text"
-        ),
-        pytest.param(lambda: goqueue.configure_queue("calls", speed=1), "speed", id="an unknown setting"),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", ramp_seconds=math.nan), "ramp_seconds", id="not a number"
-        ),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", slo_wait_seconds=0),
-            "slo_wait_seconds",
-            id="no wait at all",
-        ),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", slo_wait_seconds=math.inf),
-            "slo_wait_seconds",
-            id="an endless wait",
-        ),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", slo_objective=1), "slo_objective", id="every single job"
-        ),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", slo_objective=True), "slo_objective", id="a flag"
-        ),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", rate={"limit": 1}),
-            "rate.period_seconds",
-            id="half a rate",
-        ),
-        pytest.param(
-            lambda: goqueue.configure_queue("calls", fifo=True, key_concurrency=2),
-            "key_concurrency",
-            id="a contradiction",
-        ),
         pytest.param(lambda: goqueue.configure_key("calls", "", weight=1), "key", id="an empty key"),
         pytest.param(lambda: goqueue.configure_key("calls", "k", weight=1001), "weight", id="too heavy"),
-        pytest.param(
-            lambda: goqueue.configure_type("call", breaker={"failure_rate": 2}),
-            "breaker.failure_rate",
-            id="more failures than attempts",
-        ),
         pytest.param(lambda: goqueue.pause_queue("calls", reason="a\0b"), "reason", id="a NUL"),
         pytest.param(lambda: goqueue.pause_queue("calls", seconds=0), "seconds", id="no time"),
         pytest.param(
@@ -205,7 +194,7 @@ def test_a_change_closes_the_gate(broker: JobBroker) -> None:
     ],
 )
 @pytest.mark.usefixtures("broker")
-def test_a_wrong_setting_is_refused(call: Callable[[], Any], field: str) -> None:
+def test_a_wrong_key_or_pause_is_refused(call: Callable[[], Any], field: str) -> None:
     """What cannot be meant is an error that names the setting, and changes nothing."""
     with pytest.raises(InvalidJobError) as raised:
         call()

@@ -21,6 +21,7 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.ready_rows import Wanted
 from goqueue.jobs import NewJob
+from tests.support.factories import set_status
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -61,11 +62,6 @@ def execute(database: Database, statement: str, *parameters: Any) -> None:
         connection.exec_driver_sql(statement, parameters)
 
 
-def finish(database: Database, job_id: int) -> None:
-    """End a job, so that it is not ready any more."""
-    execute(database, "UPDATE jobs SET status = 'completed', finished_at = now() WHERE id = %s", job_id)
-
-
 def look(looks: ReadyLooks, database: Database, count: int = 100, queue: str = "a") -> list[int]:
     """The ids that a look from the first row on finds."""
     with database.autocommit() as connection:
@@ -74,7 +70,7 @@ def look(looks: ReadyLooks, database: Database, count: int = 100, queue: str = "
 
 def end_turn(looks: ReadyLooks) -> None:
     """Make the next look a full one."""
-    looks._turns._ends_at = 0.0
+    looks._turns._ends_at = 0.0  # noqa: SLF001  (a clock that went on)
 
 
 @pytest.mark.usefixtures("held_horizon")
@@ -91,11 +87,11 @@ def test_a_mark_keeps_looks_from_walking_what_is_done(database: Database) -> Non
     job = create(database)
     looks = ReadyLooks()
     assert look(looks, database) == [job]
-    mark = looks._marks["a"]
-    assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record("-infinity", 0)]) > DEAD / 50
-    assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record(*mark.place)]) < 20
+    mark = looks._marks["a"]  # noqa: SLF001  (how far a look goes is told nowhere)
+    assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record("-infinity", 0)]) > DEAD / 50  # noqa: SLF001  (the plan of this very statement)
+    assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record(*mark.place)]) < 20  # noqa: SLF001  (the plan of this very statement)
     below = {"queue": "a", "rank": mark.place[0], "id": mark.place[1], "after": mark.below.after_id}
-    assert pages(database, ready_store._NEWCOMERS, marks=[below], limit=1000) < 20
+    assert pages(database, ready_store._NEWCOMERS, marks=[below], limit=1000) < 20  # noqa: SLF001  (the plan of this very statement)
 
 
 @pytest.mark.usefixtures("held_horizon")
@@ -111,8 +107,8 @@ def test_a_mark_keeps_make_due_from_walking_what_was_due(database: Database) -> 
     looks = DueLooks()
     assert make_due(looks, database) == 0
     parameters = {"head_start": HEAD_START, "limit": 1000}
-    assert pages(database, ready_store._MAKE_DUE, **parameters, after="-infinity") > DEAD / 50
-    assert pages(database, ready_store._MAKE_DUE, **parameters, after=looks._mark) < 20
+    assert pages(database, ready_store._MAKE_DUE, **parameters, after="-infinity") > DEAD / 50  # noqa: SLF001  (the plan of this very statement)
+    assert pages(database, ready_store._MAKE_DUE, **parameters, after=looks._mark) < 20  # noqa: SLF001  (the plan of this very statement)
 
 
 def test_an_urgent_newcomer_is_found_at_once(database: Database) -> None:
@@ -123,7 +119,7 @@ def test_an_urgent_newcomer_is_found_at_once(database: Database) -> None:
     urgent = create(database, priority=10)
     assert look(looks, database) == [urgent, first]
     assert look(looks, database, count=1) == [urgent]
-    finish(database, urgent)
+    set_status(database, urgent, "completed")
     assert look(looks, database) == [first]
 
 
@@ -155,7 +151,7 @@ def test_what_is_put_below_the_mark_is_found_by_the_next_full_look(database: Dat
     first = create(database)
     assert look(looks, database) == [first, moved]
     # Its id is no newcomer's either.
-    looks._marks["a"].seen[0] = (-math.inf, first)
+    looks._marks["a"].seen[0] = (-math.inf, first)  # noqa: SLF001  (how far a look goes is told nowhere)
     execute(database, "UPDATE jobs SET rank = now() - interval '1 hour' WHERE id = %s", moved)
     assert look(looks, database) == [first]
     end_turn(looks)
@@ -214,7 +210,7 @@ def test_looks_with_marks_find_what_full_looks_find(
         if chosen.random() < 0.6:
             assert look(looks, database, count=5) == [row.id for row in expected]
         if expected and chosen.random() < 0.5:
-            finish(database, chosen.choice(expected[:2]).id)
+            set_status(database, chosen.choice(expected[:2]).id, "completed")
 
 
 def test_due_rows_are_found_behind_the_mark(database: Database) -> None:
@@ -228,7 +224,7 @@ def test_due_rows_are_found_behind_the_mark(database: Database) -> None:
         database, "UPDATE jobs SET available_at = now() - interval '1 hour', rank = NULL WHERE id = %s", job
     )
     assert make_due(looks, database) == 0
-    looks._turns._ends_at = 0.0
+    looks._turns._ends_at = 0.0  # noqa: SLF001  (a clock that went on)
     assert make_due(looks, database) == 1
 
 

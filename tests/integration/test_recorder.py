@@ -16,18 +16,17 @@ from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.engine.transitions.cancel import cancel
-from goqueue.engine.transitions.claim import claim
 from goqueue.engine.transitions.record import Recorded, record
 from goqueue.engine.transitions.set_status import set_status
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
-from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
-from goqueue.migrations.upgrade import upgrade
-from goqueue.observability import metrics
 from goqueue.worker import outcome_writer
 from goqueue.worker.claims import ClaimedJobs
 from goqueue.worker.recorder import Recorder
+from tests.support.counted import counted
 from tests.support.factories import JobFactory
+from tests.support.servers.bare_runway import BareRunway
+from tests.support.servers.clusters import own_postgres_in
 from tests.support.waiting import wait_until
 
 
@@ -35,6 +34,7 @@ class Desk:
     """A recorder with its claimed jobs, and rows that are claimed for it."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.database = Database(settings)
         self.runway = Runway(settings)
         self.claimed_jobs = ClaimedJobs()
@@ -46,17 +46,14 @@ class Desk:
         """Messages of jobs that this process holds, their keys in Redis."""
         jobs = [self.make_job() for _ in range(count)]
         self.runway.submit("default", [Message(job.id, 0) for job in jobs])
-        with self.database.autocommit() as connection:
-            rows = claim(
-                connection,
-                [(job.id, 0) for job in jobs],
-                worker_id=self.claimed_jobs.worker_id,
-                lease_seconds=900,
-            )
-        messages = [JobMessage(JobAttempt(row, "default"), throws=()) for row in rows]
+        return self.make_job.messages(*jobs, claimed_jobs=self.claimed_jobs)
+
+    def record(self, *messages: JobMessage) -> None:
+        """Let the recorder take all messages as one batch, and end."""
         for message in messages:
-            self.claimed_jobs.add(message.current)
-        return sorted(messages, key=lambda message: message.current.id)
+            self.recorder.put(message)
+        self.recorder.start()
+        assert self.recorder.stop(10)
 
     def job(self, message: JobMessage) -> Job:
         """The row of a message."""
@@ -92,7 +89,10 @@ def complete(message: JobMessage, result: str = "1") -> JobMessage:
 
 def acknowledged(desk: Desk) -> bool:
     """Whether Redis has forgotten every message."""
-    return desk.runway._servers.holding("").hlen(desk.runway._key("default", "messages")) == 0
+    bare = BareRunway(desk.settings)
+    entries = bare.redis.hlen(bare.key("messages"))
+    bare.close()
+    return entries == 0
 
 
 def test_what_is_put_is_recorded_forgotten_and_acknowledged(desk: Desk) -> None:
@@ -130,7 +130,7 @@ def test_a_poison_outcome_spoils_nobody_else(desk: Desk, how: str) -> None:
     assert poisoned.outcome is not None
     for name, value in POISONS[how].items():
         setattr(poisoned.outcome, name, value)
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     for message in messages:
         if message is not poisoned:
             assert desk.job(message).status == "completed"
@@ -151,9 +151,9 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
     messages = [complete(message) for message in desk.claimed(3)]
     with desk.database.autocommit() as connection:
         set_status(connection, messages[1].current.id, JobStatus.CANCELLED)
-    before = metrics.STALE_RESULTS._value.get()
-    desk.recorder._record_batch(messages)
-    assert metrics.STALE_RESULTS._value.get() == before + 1
+    before = counted("stale_results_total")
+    desk.record(*messages)
+    assert counted("stale_results_total") == before + 1
     assert [desk.job(message).status for message in messages] == ["completed", "cancelled", "completed"]
     assert desk.claimed_jobs.snapshot() == {}
     assert acknowledged(desk)
@@ -162,16 +162,16 @@ def test_stale_results_are_counted_and_let_go(desk: Desk) -> None:
 def test_a_cancel_at_the_same_moment_loses_no_outcome(desk: Desk) -> None:
     """A job that completes while a request to stop it is written has completed, and is not stale."""
     (message,) = desk.claimed(1)
-    before = metrics.STALE_RESULTS._value.get()
+    before = counted("stale_results_total")
     with desk.database.transaction() as connection:
         assert cancel(connection, [message.current.id]).requested == [message.current.id]
-        desk.recorder._record_batch([complete(message)])
+        desk.recorder._record_batch([complete(message)])  # noqa: SLF001  (inside the transaction of another)
         assert desk.recorder.pending == 1
     desk.recorder.start()
     assert desk.recorder.stop(10)
     job = desk.job(message)
     assert (job.status, job.result, job.cancel_requested_at is not None) == ("completed", 1, True)
-    assert metrics.STALE_RESULTS._value.get() == before
+    assert counted("stale_results_total") == before
 
 
 @pytest.mark.parametrize("dependants", [False, True])
@@ -239,7 +239,7 @@ def test_no_outage_drops_an_outcome(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, text: str
 ) -> None:
     """Whatever PostgreSQL or a pooler says for a while, the outcomes are kept, and recorded as they were."""
-    store, tries = desk.recorder._writer._store, []
+    store, tries = desk.recorder._writer._store, []  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
 
     def store_later(connection: Connection, outcomes: Sequence[Outcome]) -> Any:
         tries.append(len(outcomes))
@@ -247,7 +247,7 @@ def test_no_outage_drops_an_outcome(
             raise _error_of(code, text)
         return store(connection, outcomes)
 
-    monkeypatch.setattr(desk.recorder._writer, "_store", store_later)
+    monkeypatch.setattr(desk.recorder._writer, "_store", store_later)  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
     monkeypatch.setattr(outcome_writer, "RETRY_SECONDS", 0.01)
     messages = [complete(message) for message in desk.claimed(6)]
     desk.recorder.start()
@@ -281,7 +281,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
         return record(connection, outcomes, **options)
 
     monkeypatch.setattr("goqueue.worker.outcome_writer.record", refuse)
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
     assert desk.claimed_jobs.snapshot() == {}
 
@@ -291,10 +291,10 @@ def test_one_claim_that_concludes_twice_is_recorded_once(desk: Desk) -> None:
     (message,) = desk.claimed(1)
     again = JobMessage(message.current, throws=())
     again.release()
-    before = metrics.STALE_RESULTS._value.get()
-    desk.recorder._record_batch([again, complete(message)])
+    before = counted("stale_results_total")
+    desk.record(again, complete(message))
     assert desk.job(message).status == "completed"
-    assert metrics.STALE_RESULTS._value.get() == before
+    assert counted("stale_results_total") == before
 
 
 @pytest.mark.parametrize("point", ["before_record_commit", "after_record_before_ack"])
@@ -332,22 +332,18 @@ def test_a_batch_is_bounded(desk: Desk, settings: Settings) -> None:
     messages = desk.claimed(10)
     for message in messages:
         small.put(complete(message))
-    small._pending.end()
-    sizes = []
-    ending = False
-    while not ending:
-        batch, ending = small._pending.take(4)
-        sizes.append(len(batch))
-    assert sizes == [4, 4, 2, 0]
+    before = [counted("recorder_batch_size_bucket", le=size) for size in ("2.0", "5.0")]
+    small.start()
+    assert small.stop(10)
+    after = [counted("recorder_batch_size_bucket", le=size) for size in ("2.0", "5.0")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 3], "4, 4 and 2"
+    assert {desk.job(message).status for message in messages} == {"completed"}
 
 
 @pytest.fixture(scope="module")
 def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that the tests stop."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("own")) as server:
-        own = Database(Settings(database_url=SecretStr(server.url)))
-        upgrade(own)
-        own.close()
+    with own_postgres_in(tmp_path_factory.mktemp("own")) as server:
         yield server
 
 
@@ -362,7 +358,7 @@ def test_an_outage_holds_the_outcomes_and_ends_by_itself(
     own_postgres.stop(mode)
     for message in messages:
         desk.recorder.put(complete(message))
-    wait_until(lambda: len(desk.recorder._pending) == 0, what="the recorder to take them")
+    wait_until(lambda: desk.recorder.pending == 0, what="the recorder to take them")
     assert len(desk.claimed_jobs.snapshot()) == 5
     own_postgres.start()
     wait_until(lambda: desk.claimed_jobs.snapshot() == {}, what="the record")
@@ -379,7 +375,7 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
     messages = [complete(message) for message in desk.claimed(5)]
     assert messages[2].outcome is not None
     messages[2].outcome.result = "{"
-    store, tries = desk.recorder._writer._store, []
+    store, tries = desk.recorder._writer._store, []  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
 
     def store_with_an_outage(connection: Any, outcomes: Any) -> Any:
         tries.append(len(outcomes))
@@ -389,8 +385,8 @@ def test_a_poison_outcome_and_an_outage_lose_nothing(
         return store(connection, outcomes)
 
     own_postgres_was_away: list[bool] = []
-    monkeypatch.setattr(desk.recorder._writer, "_store", store_with_an_outage)
-    desk.recorder._record_batch(messages)
+    monkeypatch.setattr(desk.recorder._writer, "_store", store_with_an_outage)  # noqa: SLF001  (a fault between the recorder and PostgreSQL)
+    desk.record(*messages)
     assert own_postgres_was_away
     assert [desk.job(message).status for message in messages] == [
         "completed",
@@ -410,8 +406,7 @@ def test_stopping_without_postgresql_gives_up(own_postgres: EmbeddedPostgres, se
     own_postgres.stop()
     desk.recorder.put(complete(message))
     assert not desk.recorder.stop(0.5)
-    desk.recorder._thread.join(10)
-    assert not desk.recorder._thread.is_alive()
+    wait_until(lambda: not desk.recorder.is_alive, what="its end")
     own_postgres.start()
     wait_until(lambda: desk.job(message).status == "running", what="the row")
     desk.close()
@@ -431,6 +426,6 @@ def test_jobs_that_nobody_waits_for_take_the_short_way(desk: Desk, monkeypatch: 
         return record(connection, outcomes, **options)
 
     monkeypatch.setattr("goqueue.worker.outcome_writer.record", noted)
-    desk.recorder._record_batch(messages)
+    desk.record(*messages)
     assert careful == [[parent_id]]
     assert {desk.job(message).status for message in messages} == {"completed"}

@@ -13,12 +13,11 @@ from pydantic import SecretStr
 
 import goqueue
 from goqueue.config.redaction import MASK
-from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.instance import default
 from goqueue.observability.logging import configure_logging
 from goqueue.observability.tracing import spans
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 
 SECRET = "hunter2-0123456789"
 OWN = "the secret of these settings"
@@ -60,25 +59,12 @@ def declare() -> None:
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("redacted", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": SecretStr(postgres.url_for("redacted")),
-            "redis_url": SecretStr(valkey.url),
-            "webhook_secret": SecretStr(OWN),
-            "namespace": "redacted",
-            **QUICK,
-        }
-    )
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    with process_of(settings) as broker:
-        declare()
-        configure_logging(settings)
-        with Engine(broker) as engine:
-            yield engine
+    with running_engine(postgres, valkey, "redacted", declare, webhook_secret=SecretStr(OWN)) as engine:
+        configure_logging(engine.settings)
+        yield engine
     root.handlers[:], root.level = before
-    postgres.drop_database("redacted")
 
 
 @pytest.fixture

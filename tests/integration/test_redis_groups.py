@@ -18,7 +18,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import JobStatus
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.redis_groups import ClusterGroup, SentinelGroup
+from tests.support.servers.redis_groups import ClusterGroup, SentinelGroup
 from tests.support.waiting import wait_until
 
 QUEUES = [f"spread{number}" for number in range(6)]
@@ -168,4 +168,4 @@ def test_no_two_queues_share_a_key(first: str, second: str) -> None:
 
 def keys_of(queue: str) -> list[str]:
     """The keys that the script gets."""
-    return RUNWAY._push_keys(queue)
+    return RUNWAY._push_keys(queue)  # noqa: SLF001  (the keys of a script)

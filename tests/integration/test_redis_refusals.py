@@ -19,8 +19,8 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import HOST, EmbeddedValkey, free_port
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.errors import RedisUnavailableError
-from tests.support import noop_jobs
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.jobs import noop_jobs
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 QUEUE = noop_jobs.noop.queue_name
@@ -73,7 +73,7 @@ def test_a_refusal_is_an_outage_and_costs_its_connection(
     """Whatever a server refuses a command for, it does not answer, and is asked on a new connection then."""
     runway = runway_of(settings, server.port)
     OPERATIONS[operation](runway)
-    client = (runway._blocking if operation == "fetch" else runway._servers).holding("q")
+    client = (runway._blocking if operation == "fetch" else runway._servers).holding("q")  # noqa: SLF001  (the connection that was refused)
     before = client.client_id()
     if word == "MASTERDOWN":
         execute(server, "CONFIG", "SET", "replica-serve-stale-data", "no")

@@ -20,12 +20,12 @@ from goqueue.errors import ConfigurationError, RedisUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
-from goqueue.observability import metrics
 from goqueue.ops.checks import check_redis, problems_of
 from goqueue.scheduler import service
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory, claimed_job
-from tests.support.refusing_servers import REFUSALS, Refusal, Servers, url_of
+from tests.support.servers.refusing_servers import REFUSALS, Refusal, Servers, url_of
 from tests.support.waiting import wait_until
 
 QUEUE = "refused"
@@ -81,7 +81,7 @@ class Roles:
     def wait_for_a_turn(self) -> None:
         """Wait until the consumer begins its next fetch."""
         began_at = time.monotonic()
-        wait_until(lambda: self.broker.heartbeats._turned[QUEUE] > began_at, 5, "a fetch")
+        wait_until(lambda: self.broker.heartbeats._turned[QUEUE] > began_at, 5, "a fetch")  # noqa: SLF001  (when a fetch began is told nowhere)
 
     def status(self, job_id: int) -> JobStatus:
         """Of the row."""
@@ -91,8 +91,8 @@ class Roles:
     def threads(self) -> list[threading.Thread]:
         """Of the consumers, the handlers and the dispatcher."""
         worker: Any = self.engine.worker
-        assert self.engine._dispatcher is not None
-        return [*worker.consumers.values(), *worker.workers, self.engine._dispatcher]
+        assert self.engine.dispatcher is not None
+        return [*worker.consumers.values(), *worker.workers, self.engine.dispatcher]
 
     def is_refused(self) -> bool:
         """Whether Redis refuses a write."""
@@ -126,12 +126,12 @@ def roles_of(settings: Settings) -> Iterator[Roles]:
 
 def paused() -> float:
     """How often fetching has paused."""
-    return float(metrics.FETCHING_PAUSED._value.get())
+    return counted("fetching_paused_total")
 
 
 def postponed() -> float:
     """How many rounds of the dispatcher have failed."""
-    return float(metrics.SERVICE_FAILURES.labels("dispatcher")._value.get())
+    return counted("service_failures_total", service="dispatcher")
 
 
 def settings_at(settings: Settings, servers: Servers, place: str) -> Settings:

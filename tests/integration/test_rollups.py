@@ -23,7 +23,7 @@ from goqueue.insight.histograms import BOUNDS, trimmed
 from goqueue.insight.roller import Roller
 from goqueue.insight.rollup_rows import Scope, Step
 from goqueue.insight.rollup_steps import HOURS, MINUTES, STEPS, TENS
-from tests.support.plans import run_script, scans_along_indexes
+from tests.support.database.plans import run_script, scans_along_indexes
 
 FINAL = ("completed", "failed", "cancelled", "expired")
 
@@ -371,14 +371,14 @@ def test_a_step_reads_only_the_rows_of_its_time(database: Database, now: datetim
         "since": since,
         "until": since + timedelta(seconds=10),
         "step_seconds": 10,
-        "bounds": rollup_counts._PARAMETER_BOUNDS,
+        "bounds": rollup_counts._PARAMETER_BOUNDS,  # noqa: SLF001  (the plan of this very statement)
     }
     with database.transaction() as connection:
         connection.exec_driver_sql(bounded_reads.ALONG_INDEXES)
-        for sql, most in ((rollup_counts._COUNT, 220), (rollup_counts._RETRIED, 30)):
+        for sql, most in ((rollup_counts._COUNT, 220), (rollup_counts._RETRIED, 30)):  # noqa: SLF001  (the plan of this very statement)
             read, _ = scans_along_indexes(connection, sql, parameters, {"jobs", "attempts"})
             assert 0 < read <= most
-        read, _ = scans_along_indexes(connection, rollup_counts._NEXT_END, parameters, {"jobs", "attempts"})
+        read, _ = scans_along_indexes(connection, rollup_counts._NEXT_END, parameters, {"jobs", "attempts"})  # noqa: SLF001  (the plan of this very statement)
         assert read <= 5
 
 

@@ -13,9 +13,9 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
+from tests.support.database.plans import nodes
 from tests.support.engine import Engine, process_of
 from tests.support.factories import JobFactory
-from tests.support.plans import nodes
 
 ROWS = 100_000
 JOBS = 20
@@ -80,7 +80,7 @@ def test_making_due_does_not_walk_the_waiting(database: Database, due: int, anal
             "UPDATE jobs SET available_at = now() - interval '1 second' WHERE id <= %(due)s", {"due": due}
         )
         (plans,) = connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready_store._MAKE_DUE}",
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready_store._MAKE_DUE}",  # noqa: SLF001  (the plan of this very statement)
             {"limit": 1000, "head_start": 60.0, "after": "-infinity"},
         ).one()
     root = plans[0]["Plan"]

@@ -10,6 +10,7 @@ from goqueue.config.settings import Settings
 from goqueue.dev.embedded import EmbeddedValkey
 from goqueue.engine.runway.runway import Message, Pushed, Runway, parse
 from goqueue.errors import RedisUnavailableError
+from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
 
 QUEUE = "q"
@@ -50,12 +51,12 @@ def dispatch(runway: Runway, *ids: int, limit: int = 100, closed: bool = False) 
     return runway.dispatch(QUEUE, messages(*ids), limit=limit, closed=closed)
 
 
-def age(runway: Runway, *ids: int, milliseconds: int = 60_000) -> None:
+def age(bare: BareRunway, *ids: int, milliseconds: int = 60_000) -> None:
     """Make messages look as if they had been pushed so long ago."""
-    name = runway._key(QUEUE, "messages")
+    name = bare.key("messages", QUEUE)
     for key in keys(*ids):
-        pushed = int(runway._servers.holding("").hget(name, key.decode()) or 0)
-        runway._servers.holding("").hset(name, key.decode(), str(pushed - milliseconds))
+        pushed = int(bare.redis.hget(name, key.decode()) or 0)
+        bare.redis.hset(name, key.decode(), str(pushed - milliseconds))
 
 
 @pytest.mark.parametrize("mode", ["submit", "dispatch"])
@@ -137,47 +138,47 @@ def test_a_paused_queue_has_no_runway(runway: Runway) -> None:
     assert dispatch(runway, 1, 2, 3).added == 3
 
 
-def test_a_lost_message_is_added_again(runway: Runway) -> None:
+def test_a_lost_message_is_added_again(runway: Runway, bare_runway: BareRunway) -> None:
     """A message in the hash, not in the list, and old was lost on its way: it is added again, and counted."""
     dispatch(runway, 1, 2)
     fetch(runway)
-    age(runway, 1)
+    age(bare_runway, 1)
     assert dispatch(runway, 1, 2)[:2] == (1, 1)
     assert dispatch(runway, 1, 2)[:2] == (0, 0)
     assert fetch(runway) == keys(1)
 
 
-def test_an_old_message_that_is_listed_is_left_alone(runway: Runway) -> None:
+def test_an_old_message_that_is_listed_is_left_alone(runway: Runway, bare_runway: BareRunway) -> None:
     """A message that waits for long in the list is not lost."""
     dispatch(runway, 1, 2)
-    age(runway, 1, 2)
+    age(bare_runway, 1, 2)
     assert dispatch(runway, 1, 2)[:2] == (0, 0)
     assert fetch(runway) == keys(1, 2)
 
 
-def test_a_submit_never_doubts(runway: Runway) -> None:
+def test_a_submit_never_doubts(runway: Runway, bare_runway: BareRunway) -> None:
     """Only the dispatcher, which read the row, may decide that a message was lost."""
     runway.submit(QUEUE, messages(1))
     fetch(runway)
-    age(runway, 1)
+    age(bare_runway, 1)
     assert runway.submit(QUEUE, messages(1)).added == 0
 
 
-def test_a_wiped_redis_starts_anew(runway: Runway) -> None:
+def test_a_wiped_redis_starts_anew(runway: Runway, bare_runway: BareRunway) -> None:
     """After the keys are gone a dispatch fills the runway as if nothing had been."""
     dispatch(runway, 1, 2, closed=True)
-    runway._servers.holding("").delete(*(runway._key(QUEUE, name) for name in ("runway", "messages", "gate")))
+    bare_runway.wipe()
     assert dispatch(runway, 1, 2).added == 2
     assert fetch(runway) == keys(1, 2)
 
 
-def test_old_entries_are_forgotten(runway: Runway) -> None:
+def test_old_entries_are_forgotten(runway: Runway, bare_runway: BareRunway) -> None:
     """Hash entries that nobody acknowledged go after their time, and unreadable ones; younger ones stay."""
     dispatch(runway, 1, 2, 3)
-    age(runway, 1, milliseconds=700_000)
-    runway._servers.holding("").hset(runway._key(QUEUE, "messages"), "2.0", "no number")
+    age(bare_runway, 1, milliseconds=700_000)
+    bare_runway.redis.hset(bare_runway.key("messages", QUEUE), "2.0", "no number")
     assert runway.forget_older_than(QUEUE, 600) == 2
-    assert runway._servers.holding("").hkeys(runway._key(QUEUE, "messages")) == [b"3.0"]
+    assert bare_runway.redis.hkeys(bare_runway.key("messages", QUEUE)) == [b"3.0"]
 
 
 def test_lengths_count_lists_and_hashes(runway: Runway) -> None:
@@ -240,10 +241,10 @@ def test_an_unreachable_redis_is_one_error(settings: Settings) -> None:
         runway.close()
 
 
-def test_scripts_survive_a_script_flush(runway: Runway) -> None:
+def test_scripts_survive_a_script_flush(runway: Runway, bare_runway: BareRunway) -> None:
     """A Redis that forgot the script (a restart) is given it again."""
     dispatch(runway, 1)
-    runway._servers.holding("").script_flush()
+    bare_runway.redis.script_flush()
     assert dispatch(runway, 2).added == 1
 
 

@@ -60,25 +60,29 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, JobAttempt]]
         )
 
 
-def test_a_lease_that_could_not_be_renewed_is_lost(held: tuple[Lease, JobAttempt], clock: Clock) -> None:
+def test_a_lease_that_could_not_be_renewed_is_lost(
+    held: tuple[Lease, JobAttempt], clock: Clock, settings: Settings
+) -> None:
     """After its time without a renewal the jobs stop: somebody else may run them."""
     lease, current = held
-    clock.now += lease._settings.lease_seconds - 1
-    lease._stop_orphans_when_expired()
+    clock.now += settings.lease_seconds - 1
+    lease._stop_orphans_when_expired()  # noqa: SLF001  (the one step that is tested, without its thread)
     assert current.interruption is None
     clock.now += 2
-    lease._stop_orphans_when_expired()
+    lease._stop_orphans_when_expired()  # noqa: SLF001  (the one step that is tested, without its thread)
     assert current.interruption is AttemptOutcome.INTERRUPTED
 
 
-def test_who_stood_still_waits_for_a_lease(held: tuple[Lease, JobAttempt], clock: Clock) -> None:
+def test_who_stood_still_waits_for_a_lease(
+    held: tuple[Lease, JobAttempt], clock: Clock, settings: Settings
+) -> None:
     """The jobs go on: whoever ends leases may have stood still as well, and waits for as long."""
     lease, current = held
-    clock.step = lease._settings.lease_seconds + 10
-    assert not lease._wait(0)
+    clock.step = settings.lease_seconds + 10
+    assert not lease._wait(0)  # noqa: SLF001  (the one step that is tested, without its thread)
     clock.step = 0.0
-    lease._stop_orphans_when_expired()
+    lease._stop_orphans_when_expired()  # noqa: SLF001  (the one step that is tested, without its thread)
     assert current.interruption is None
-    clock.now += lease._settings.lease_seconds + 1
-    lease._stop_orphans_when_expired()
+    clock.now += settings.lease_seconds + 1
+    lease._stop_orphans_when_expired()  # noqa: SLF001  (the one step that is tested, without its thread)
     assert current.interruption is AttemptOutcome.INTERRUPTED

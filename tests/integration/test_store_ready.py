@@ -16,8 +16,8 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.ready_rows import Wanted
 from goqueue.jobs import NewJob
+from tests.support.database.plans import nodes
 from tests.support.factories import JobFactory
-from tests.support.plans import nodes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -207,7 +207,7 @@ def backlog(database: Database) -> Database:
 
 QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "next ready": (
-        ready_store._NEXT_READY,
+        ready_store._NEXT_READY,  # noqa: SLF001  (the plan of this very statement)
         {
             "wanted": '[{"queue":"a","count":100,"rank":"-infinity","id":0},'
             '{"queue":"b","count":100,"rank":"-infinity","id":0}]'
@@ -215,17 +215,17 @@ QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
         "jobs_ready_idx",
     ),
     "suspects that run alone": (
-        ready_store._NEXT_QUARANTINED,
+        ready_store._NEXT_QUARANTINED,  # noqa: SLF001  (the plan of this very statement)
         {"limit": 10, "is_known": True, "types": ["noop"]},
         "jobs_quarantined_idx",
     ),
     "suspects beside others": (
-        ready_store._NEXT_SUSPECTS,
+        ready_store._NEXT_SUSPECTS,  # noqa: SLF001  (the plan of this very statement)
         {"limit": 10, "known": '[{"queue":"a","types":["noop"]}]'},
         "jobs_suspects_idx",
     ),
     "make due": (
-        ready_store._MAKE_DUE,
+        ready_store._MAKE_DUE,  # noqa: SLF001  (the plan of this very statement)
         {"limit": 100, "head_start": 60.0, "after": "-infinity"},
         "jobs_waiting_idx",
     ),
@@ -255,8 +255,9 @@ def test_a_deep_frontier_costs_no_more_than_the_first_row(backlog: Database) -> 
             "AND NOT quarantined ORDER BY rank, id OFFSET 40000 LIMIT 1"
         ).one()
         wanted = f'[{{"queue":"a","count":100,"rank":"{rank.isoformat()}","id":{job_id}}}]'
+        sql = ready_store._NEXT_READY  # noqa: SLF001  (the plan of this very statement)
         (plans,) = connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready_store._NEXT_READY}", {"wanted": wanted}
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", {"wanted": wanted}
         ).one()
     root = plans[0]["Plan"]
     assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 350

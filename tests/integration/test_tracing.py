@@ -34,7 +34,7 @@ from goqueue.observability import tracing
 from goqueue.observability.logging import configure_logging
 from goqueue.observability.tracing.context import current_traceparent
 from goqueue.observability.tracing.export import make_provider, trace_with
-from tests.support.engine import QUICK, Engine, process_of
+from tests.support.engine import Engine, running_engine
 from tests.support.shared_database import TESTED_HOST
 from tests.support.waiting import wait_until
 
@@ -83,24 +83,14 @@ def declare() -> None:
 @pytest.fixture(scope="module")
 def engine(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Engine]:
     """An engine that all tests of this module share."""
-    postgres.create_database("tracing", template="goqueue_template")
-    settings = Settings(
-        **{
-            "database_url": postgres.url_for("tracing"),
-            "redis_url": valkey.url,
-            "namespace": "tracing",
-            "webhook_allow_networks": ("127.0.0.0/8",),
-            "max_backoff_seconds": 0.05,
-            "allowed_hosts": (TESTED_HOST,),
-            **QUICK,
-        }
-    )
-    with process_of(settings) as broker:
-        declare()
-        with Engine(broker) as engine:
-            yield engine
-        shared_caller(settings.webhook_allow_networks).close()
-    postgres.drop_database("tracing")
+    changes = {
+        "webhook_allow_networks": ("127.0.0.0/8",),
+        "max_backoff_seconds": 0.05,
+        "allowed_hosts": (TESTED_HOST,),
+    }
+    with running_engine(postgres, valkey, "tracing", declare, **changes) as engine:
+        yield engine
+        shared_caller(engine.settings.webhook_allow_networks).close()
 
 
 @pytest.fixture

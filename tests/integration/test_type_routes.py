@@ -27,8 +27,8 @@ from goqueue.insight import gauge_rows as gauges
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
+from tests.support.database.plans import scans_along_indexes
 from tests.support.factories import JobFactory
-from tests.support.plans import scans_along_indexes
 
 OLD = KnownTypes({"noop": "noop-1", "gone": "gone-1"})
 NEW = KnownTypes({"noop": "noop-2", "fresh": "fresh-1"})
@@ -402,10 +402,10 @@ def test_what_is_passed_is_passed_along_the_index(
         connection.exec_driver_sql("ANALYZE jobs")
         want = {"queue": "default", "count": 64, "rank": "-infinity", "id": 0, "after": 0}
         sql, parameters = {
-            "runway": (ready._NEXT_READY, {"wanted": [want | {"sorted": True, "types": ["noop"]}]}),
-            "newcomers": (ready._NEWCOMERS, {"marks": [want | {"sorted": True, "types": ["noop"]}]}),
+            "runway": (ready._NEXT_READY, {"wanted": [want | {"sorted": True, "types": ["noop"]}]}),  # noqa: SLF001  (the plan of this very statement)
+            "newcomers": (ready._NEWCOMERS, {"marks": [want | {"sorted": True, "types": ["noop"]}]}),  # noqa: SLF001  (the plan of this very statement)
             "lanes": (
-                ready._NEXT_OF_LANES,
+                ready._NEXT_OF_LANES,  # noqa: SLF001  (the plan of this very statement)
                 {
                     "lanes": [
                         {"number": 0, **want, "types": NEW.types, "schemas": NEW.schemas, "others": ["fresh"]}

@@ -31,6 +31,7 @@ from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus, NewJob, UniqueMode, UniqueRule
 from goqueue.scheduler.cleaner import Cleaner
 from tests.support.engine import QUICK, Engine, process_of
+from tests.support.factories import set_status
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until
 
@@ -70,17 +71,6 @@ def live_jobs(database: Database) -> list[tuple[str, int]]:
             "SELECT unique_key, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY 1 ORDER BY 1"
         )
         return [(key, count) for key, count in rows]
-
-
-def finish(database: Database, job_id: int, status: JobStatus) -> bool:
-    """Move a live job to a final state; whether it was live."""
-    with database.autocommit() as connection:
-        changed = connection.exec_driver_sql(
-            "UPDATE jobs SET status = %(status)s, rank = NULL, finished_at = now() "
-            "WHERE id = %(id)s AND finished_at IS NULL",
-            {"status": status.value, "id": job_id},
-        )
-        return changed.rowcount == 1
 
 
 def retry(database: Database, *job_ids: int) -> set[int]:
@@ -132,7 +122,7 @@ def test_fifty_threads_take_turns_and_never_two_hold_a_key(crowd: Database, subm
             made = submitter.create(unique_job(chance.choice("abc")))
             created += not made.deduplicated
             if chance.random() < 0.5:
-                finish(crowd, made.job.id, chance.choice([JobStatus.FAILED, JobStatus.COMPLETED]))
+                set_status(crowd, made.job.id, chance.choice([JobStatus.FAILED, JobStatus.COMPLETED]))
             if chance.random() < 0.5:
                 retry(crowd, made.job.id)
         return created
@@ -154,7 +144,7 @@ def test_who_waited_for_the_holder_sees_it(database: Database, submitter: JobCre
     Its own statement began before that job was committed: asking in the same statement would not see it.
     """
     old = submitter.one(unique_job())
-    finish(database, old.id, JobStatus.COMPLETED)
+    set_status(database, old.id, JobStatus.COMPLETED)
     holder = held_lock(database, "k")
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(submitter.create, unique_job())
@@ -174,7 +164,7 @@ def test_a_replay_and_a_create_do_not_pass_each_other(database: Database, submit
     for turn in range(25):
         key = f"k{turn}"
         failed = submitter.one(unique_job(key))
-        finish(database, failed.id, JobStatus.FAILED)
+        set_status(database, failed.id, JobStatus.FAILED)
         start = threading.Barrier(2)
         with ThreadPoolExecutor(2) as threads:
             replayed = threads.submit(after, start, retry, database, failed.id)
@@ -192,7 +182,7 @@ def test_a_job_that_fails_while_it_is_replayed_loses_its_key(
 
     def fails_meanwhile(connection: Any, job_ids: Iterable[int]) -> dict[int, str]:
         found = original(connection, job_ids)
-        finish(database, job.id, JobStatus.FAILED)
+        set_status(database, job.id, JobStatus.FAILED)
         assert not submitter.create(unique_job()).deduplicated
         return found
 
@@ -206,9 +196,9 @@ def test_of_two_failed_jobs_of_a_key_one_is_replayed(database: Database, submitt
     ids = []
     for _ in range(3):
         ids.append(submitter.one(unique_job()).id)
-        finish(database, ids[-1], JobStatus.FAILED)
+        set_status(database, ids[-1], JobStatus.FAILED)
     plain = submitter.one(NewJob("q", "noop", "{}")).id
-    finish(database, plain, JobStatus.FAILED)
+    set_status(database, plain, JobStatus.FAILED)
     assert retry(database, *ids, plain) == {ids[0], plain}
     assert submitter.create(unique_job()).job.id == ids[0]
 
@@ -216,7 +206,7 @@ def test_of_two_failed_jobs_of_a_key_one_is_replayed(database: Database, submitt
 def test_a_replayed_job_keeps_the_states_of_its_key(database: Database, submitter: JobCreator) -> None:
     """A holder that ran again has its key in the states that it was created with."""
     job = submitter.one(unique_job(states=(JobStatus.QUEUED,)))
-    finish(database, job.id, JobStatus.FAILED)
+    set_status(database, job.id, JobStatus.FAILED)
     assert retry(database, job.id) == {job.id}
     assert submitter.create(unique_job()).deduplicated
     with database.autocommit() as connection:
@@ -262,7 +252,9 @@ def test_any_history_leaves_one_live_job_a_key(
                 assert row.id == live.setdefault(taken, row.id)
                 history.append((row.id, taken))
         elif action in {"finish", "fail"} and live.get(its_key) == chosen:
-            assert finish(database, chosen, JobStatus.COMPLETED if action == "finish" else JobStatus.FAILED)
+            assert set_status(
+                database, chosen, JobStatus.COMPLETED if action == "finish" else JobStatus.FAILED
+            )
             del live[its_key]
         elif action == "retry" and history and live.get(its_key) != chosen:
             if retry(database, chosen):
@@ -345,7 +337,7 @@ def test_creators_that_are_killed_at_random_leave_at_most_one_job_a_key(
 def finish_quietly(database: Database, job_id: int) -> None:
     """Finish a job, unless the connection is killed just then."""
     with suppress(DatabaseUnavailableError):
-        finish(database, job_id, JobStatus.COMPLETED)
+        set_status(database, job_id, JobStatus.COMPLETED)
 
 
 def kill_one(settings: Settings) -> int:
@@ -493,9 +485,9 @@ def test_the_cleaner_forgets_keys_that_are_of_no_use(
     for key, status in endings.items():
         job = submitter.one(unique_job(key))
         if status:
-            finish(database, job.id, status)
+            set_status(database, job.id, status)
     every = submitter.one(unique_job("f", states=tuple(JobStatus)))
-    finish(database, every.id, JobStatus.COMPLETED)
+    set_status(database, every.id, JobStatus.COMPLETED)
     gone = submitter.one(unique_job("g"))
     with database.autocommit() as connection:
         connection.exec_driver_sql("DELETE FROM jobs WHERE id = %(id)s", {"id": gone.id})
@@ -512,7 +504,7 @@ def test_the_cleaner_leaves_a_key_that_is_taken_over_meanwhile(
 ) -> None:
     """A key that a new job takes while the cleaner waits for its row stays that job's."""
     old = submitter.one(unique_job())
-    finish(database, old.id, JobStatus.COMPLETED)
+    set_status(database, old.id, JobStatus.COMPLETED)
     holder = held_lock(database, "k")
 
     def clean() -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from goqueue import actor
 from goqueue.config.settings import Settings
@@ -17,9 +16,10 @@ from goqueue.jobs import JobStatus
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.worker.group_folder import GroupFolder, SignOfLife
 from goqueue.worker.health import Heartbeats
+from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
-from tests.support.noop_jobs import NoopPayload
+from tests.support.jobs.noop_jobs import NoopPayload
 from tests.support.waiting import wait_until
 
 
@@ -52,11 +52,6 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
         with Engine(broker) as running:
             yield running
-
-
-def counted(name: str, **labels: str) -> float:
-    """The value of a series of this process; 0 where there is none."""
-    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def test_failures_are_counted_by_what_became_of_them(engine: Engine) -> None:

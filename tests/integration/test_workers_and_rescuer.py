@@ -27,8 +27,9 @@ from goqueue.migrations.upgrade import upgrade
 from goqueue.scheduler import clock_watch
 from goqueue.scheduler import rescuer as rescuer_module
 from goqueue.scheduler.rescuer import Rescuer
-from tests.support import shifted_clock
+from tests.support.database import shifted_clock
 from tests.support.factories import JobFactory
+from tests.support.servers.clusters import own_postgres_in
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until
 
@@ -43,11 +44,10 @@ def quick(settings: Settings, **values: Any) -> Settings:
     return settings.model_copy(update={"heartbeat_seconds": 0.05, "rescue_interval_seconds": 0.01, **values})
 
 
-def rescuer(settings: Settings, database: Database) -> Rescuer:
-    """A rescuer that needs not wait for heartbeats any more."""
-    service = Rescuer(quick(settings), database, lambda _seconds: None)
-    service._judges_from = 0.0
-    return service
+def rescuer(settings: Settings, database: Database, runway: Runway | None = None) -> Rescuer:
+    """A rescuer that needs not wait for heartbeats."""
+    at_once = quick(settings).model_copy(update={"heartbeat_seconds": 0.0})
+    return Rescuer(at_once, database, lambda _seconds: None, runway)
 
 
 # Leases
@@ -173,7 +173,7 @@ def test_a_look_goes_on_while_there_is_something_to_take_back(
     monkeypatch.setattr(rescuer_module, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
     monkeypatch.setattr(rescuer_module, "rescue", functools.partial(rescue, limit=1))
     service = rescuer(settings, database)
-    service._judges_from = math.inf
+    service._judges_from = math.inf  # noqa: SLF001  (a clock that went on)
     worker = make_job.worker()
     for _ in range(4):
         make_job("running", worker_id=worker)
@@ -223,10 +223,7 @@ def test_what_runs_is_looked_at_now_and_then(
 @pytest.fixture(scope="module")
 def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that the tests stop."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("own")) as server:
-        own = Database(Settings(database_url=SecretStr(server.url)))
-        upgrade(own)
-        own.close()
+    with own_postgres_in(tmp_path_factory.mktemp("own")) as server:
         yield server
 
 
@@ -239,7 +236,7 @@ def test_after_an_outage_nobody_is_judged_by_silence(
     )
     database = Database(own)
     service = rescuer(own, database)
-    service._settings = own
+    service._settings = own  # noqa: SLF001  (settings that change while it runs)
     make_job = JobFactory(database)
     silent = make_job.worker(silent_seconds=LEASE + 1)
     make_job("running", worker_id=silent)
@@ -250,7 +247,7 @@ def test_after_an_outage_nobody_is_judged_by_silence(
     assert service.run_once() == {"expired": 0, "rescued": 0, "failed": 0, "cancelled": 0}
     with database.autocommit() as connection:
         assert worker_store.renew(connection, silent, busy=1)
-    service._judges_from = 0.0
+    service._judges_from = 0.0  # noqa: SLF001  (a clock that went on)
     assert service.run_once()["expired"] == 0
     database.close()
 
@@ -284,10 +281,10 @@ def test_after_a_step_of_the_clock_nobody_is_judged_for_a_lease(
     assert service.run_once() == idle
     shifted_clock.set_clock(database, step)
     assert service.run_once() == idle
-    assert service._trusts_clocks_from > time.monotonic() + LEASE / 2
+    assert service._trusts_clocks_from > time.monotonic() + LEASE / 2  # noqa: SLF001  (a clock that went on)
     with database.autocommit() as connection:
         assert worker_store.renew(connection, living, busy=1)
-    service._trusts_clocks_from = 0.0
+    service._trusts_clocks_from = 0.0  # noqa: SLF001  (a clock that went on)
     assert service.run_once() == idle | {"expired": 1, "rescued": 1}
     with database.autocommit() as connection:
         assert [job_store.get(connection, job.id).status for job in jobs] == ["running", "queued"]
@@ -351,8 +348,7 @@ def test_jobs_of_a_lost_host_are_pushed_to_the_front(
     jobs = [make_job("running", worker_id=worker) for worker in workers]
     waiting = make_job()
     runway.submit("default", [Message(waiting.id, 0)])
-    service = Rescuer(quick(settings), database, lambda _seconds: None, runway)
-    service._judges_from = 0.0
+    service = rescuer(settings, database, runway)
     assert service.run_once()["rescued"] == 2
     messages, _ = parse(runway.fetch("default", 9, block_seconds=0.01))
     assert [message.job_id for message in messages] == [*(job.id for job in jobs), waiting.id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import pytest
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 
 from goqueue.config.settings import Settings, environment_of, get_settings
+from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
@@ -20,6 +21,7 @@ from goqueue.instance import as_default, default
 from goqueue.jobs import Job, JobStatus
 from goqueue.scheduler.service import run_loop
 from goqueue.worker.broker import JobBroker
+from tests.support.shared_database import own_settings
 from tests.support.waiting import wait_until
 
 #: Settings under which nothing takes longer than a test wants to wait.
@@ -64,7 +66,7 @@ class Engine:
         )
         self._stopping = threading.Event()
         self._outer_event_loop: EventLoopThread | None = None
-        self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
+        self.dispatcher = threading.Thread(target=self._dispatch, name="dispatcher") if dispatches else None
 
     def __enter__(self) -> Self:
         with self.broker.database.autocommit() as connection:
@@ -72,20 +74,32 @@ class Engine:
         # Dramatiq knows one event loop a process: an engine within another one gives it back.
         self._outer_event_loop = get_event_loop_thread()
         self.worker.start()
-        if self._dispatcher:
-            self._dispatcher.start()
+        if self.dispatcher:
+            self.dispatcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        if self._dispatcher:
-            self._dispatcher.join()
+        if self.dispatcher:
+            self.dispatcher.join()
         self.worker.stop(timeout=5000)
         set_event_loop_thread(self._outer_event_loop)
 
     def _dispatch(self) -> None:
         service = Dispatcher(self.settings, self.broker.database, self.broker.runway)
         run_loop(service, self._stopping)
+
+    @contextmanager
+    def with_middleware(self, *added: dramatiq.Middleware) -> Iterator[None]:
+        """Have more middleware inside the block."""
+        for one in added:
+            self.broker.add_middleware(one)
+        try:
+            yield
+        finally:
+            for one in added:
+                self.broker.middleware.remove(one)
+            self.broker._hooks.clear()  # noqa: SLF001  (Dramatiq has no way to take middleware away)
 
     def job(self, job_id: int) -> Job:
         """The row as it is now."""
@@ -122,3 +136,21 @@ class Engine:
             "SELECT attempt, outcome, error, traceback FROM attempts WHERE job_id = %(id)s ORDER BY fence",
             id=job_id,
         )
+
+
+@contextmanager
+def running_engine(
+    postgres: EmbeddedPostgres,
+    valkey: EmbeddedValkey,
+    name: str,
+    declare: Callable[[], object],
+    **changes: Any,
+) -> Iterator[Engine]:
+    """Run an engine with a database of its own, for all tests of a module; `declare` says what it runs."""
+    with (
+        own_settings(postgres, valkey, name, **QUICK | changes) as settings,
+        process_of(settings) as broker,
+    ):
+        declare()
+        with Engine(broker) as engine:
+            yield engine

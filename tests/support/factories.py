@@ -1,4 +1,4 @@
-"""Makes rows in any state, the way a test wants them."""
+"""Makes rows in any state, the way a test wants them, and claims them by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.transitions import claim as claim_store
 from goqueue.jobs import FINAL_STATUSES, ClaimedJob, Job, JobStatus
+from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_message import JobMessage
+from goqueue.worker.claims import ClaimedJobs
+
+#: Of a claim by hand: longer than any test.
+LEASE_SECONDS = 900
 
 
 def claimed_job(**values: Any) -> ClaimedJob:
@@ -32,6 +39,18 @@ def claimed_job(**values: Any) -> ClaimedJob:
     return ClaimedJob(**defaults | values)
 
 
+def set_status(database: Database, job_id: int, status: JobStatus | str) -> bool:
+    """Put an unfinished job into a state, as if its life had led there; tell whether it was unfinished."""
+    status = JobStatus(status)
+    with database.autocommit() as connection:
+        changed = connection.exec_driver_sql(
+            "UPDATE jobs SET status = %(status)s, rank = NULL, worker_id = NULL, "
+            "finished_at = CASE WHEN %(final)s THEN now() END WHERE id = %(id)s AND finished_at IS NULL",
+            {"status": status.value, "final": status in FINAL_STATUSES, "id": job_id},
+        )
+        return changed.rowcount == 1
+
+
 class JobFactory:
     """`make_job(status="running", attempts=2)` inserts a row that the constraints accept and returns it."""
 
@@ -45,6 +64,10 @@ class JobFactory:
         if self._worker_id is None:
             self._worker_id = self.worker()
         return self._worker_id
+
+    @worker_id.setter
+    def worker_id(self, worker_id: int) -> None:
+        self._worker_id = worker_id
 
     def worker(self, *, silent_seconds: float = 0.0, **columns: Any) -> int:
         """Register a worker whose last heartbeat was so long ago."""
@@ -81,3 +104,35 @@ class JobFactory:
             ).fetchone()
             assert row is not None
             return job_store.get(connection, row[0])
+
+    def attempt(self, job: Job, outcome: str = "failed", **columns: Any) -> None:
+        """Insert an attempt of the job that has ended; any column may be given."""
+        values = {
+            "job_id": job.id,
+            "fence": 1,
+            "attempt": 1,
+            "outcome": outcome,
+            "run_seconds": 0.5,
+        } | columns
+        names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)
+        with self.database.autocommit() as connection:
+            connection.exec_driver_sql(
+                f"INSERT INTO attempts (started_at, {names}) VALUES (now(), {places})", values
+            )
+
+    def claim(self, *jobs: Job | int, fence: int = 0) -> list[ClaimedJob]:
+        """Claim jobs as a worker does whose messages name this fence; return those that it gets."""
+        messages = [(job if isinstance(job, int) else job.id, fence) for job in jobs]
+        with self.database.autocommit() as connection:
+            return claim_store.claim(
+                connection, messages, worker_id=self.worker_id, lease_seconds=LEASE_SECONDS
+            )
+
+    def messages(self, *jobs: Job, claimed_jobs: ClaimedJobs | None = None) -> list[JobMessage]:
+        """Claim jobs and return their messages by id; `claimed_jobs`, where given, holds them from now on."""
+        claimed = sorted(self.claim(*jobs), key=lambda job: job.id)
+        messages = [JobMessage(JobAttempt(job, job.queue), throws=()) for job in claimed]
+        if claimed_jobs is not None:
+            for message in messages:
+                claimed_jobs.add(message.current)
+        return messages

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
@@ -21,18 +22,22 @@ TESTED_HOST = "falconframework.org"
 _numbers = itertools.count(1)
 
 
+@contextmanager
+def own_settings(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, name: str, **changes: Any
+) -> Iterator[Settings]:
+    """Make a migrated database and settings for it under this name; the database is dropped at the end."""
+    postgres.create_database(name, template="goqueue_template")
+    own = {"database_url": postgres.url_for(name), "redis_url": valkey.url, "namespace": name}
+    yield Settings(**own | changes)
+    postgres.drop_database(name)
+
+
 @pytest.fixture(scope="module")
 def module_settings(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Settings]:
     """Settings of a database that the tests of one module share."""
-    name = f"module_{next(_numbers)}"
-    postgres.create_database(name, template="goqueue_template")
-    yield Settings(
-        database_url=SecretStr(postgres.url_for(name)),
-        redis_url=SecretStr(valkey.url),
-        namespace=name,
-        allowed_hosts=(TESTED_HOST,),
-    )
-    postgres.drop_database(name)
+    with own_settings(postgres, valkey, f"module_{next(_numbers)}", allowed_hosts=(TESTED_HOST,)) as settings:
+        yield settings
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import psutil
 
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.insight.explain import explaining
-from tests.support.checker import Report
-from tests.support.flow_load import FLOW_ACTORS, FlowLoad
-from tests.support.stack import FAST_LEASES, Stack, load
+from tests.support.chaos.checker import Report
+from tests.support.chaos.flow_load import FLOW_ACTORS, FlowLoad
+from tests.support.processes.stack import FAST_LEASES, Stack, load
 from tests.support.waiting import wait_until
 
 #: How long a fault rests before the next: long enough to recover from some, not from all.

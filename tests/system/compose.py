@@ -20,7 +20,7 @@ from goqueue.dev.demo_jobs import kinds_of
 from goqueue.dev.demo_report import DemoFacts, print_report
 from goqueue.dev.embedded_stack import EmbeddedStack
 from goqueue.ops.supervisor import StopRequest
-from tests.support.compose import Compose, Counterparts, docker, docker_answers
+from tests.support.servers.compose import Compose, Counterparts, docker, docker_answers
 from tests.support.waiting import wait_until
 
 FINAL = {"completed", "failed", "cancelled", "expired"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 

@@ -25,7 +25,7 @@ from goqueue.engine.transitions import retry as retry_store
 from goqueue.engine.transitions.claim import claim
 from goqueue.jobs import JobStatus, NewJob
 from goqueue.scheduler.rescuer import Rescuer
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 JOBS = 100_000

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from goqueue.engine.runway.runway import Message
 from goqueue.jobs import NewJob
-from tests.support.chaos_jobs import QUEUE
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 
 PILLS = ("pill_sigkill", "pill_segfault", "pill_exit")

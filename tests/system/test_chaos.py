@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 from tests.system import chaos
 

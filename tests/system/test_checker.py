@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.checker import AttemptRow, Effect, Fault, History, JobRow, check
+from tests.support.chaos.checker import AttemptRow, Effect, Fault, History, JobRow, check
 
 WORKER, OTHER_WORKER = 1, 2
 

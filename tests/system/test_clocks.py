@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import shifted_clock
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.database import shifted_clock
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 
 #: Of `FAST_LEASES`, more than two.

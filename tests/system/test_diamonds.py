@@ -8,8 +8,8 @@ import orjson
 
 from goqueue.engine.graph_rows import NewNode
 from goqueue.jobs import NewJob
-from tests.support.chaos_jobs import QUEUE
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 
 DIAMONDS = 40

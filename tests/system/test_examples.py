@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import ROOT, Stack
+from tests.support.processes.stack import ROOT, Stack
 from tests.support.waiting import wait_until
 
 #: Each starts on a machine that is busy with the other tests, too.

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from goqueue.dev.embedded import HOST, free_port
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
-ACTORS = ("tests.support.chaos_jobs", "tests.support.process_jobs")
+ACTORS = ("tests.support.jobs.chaos_jobs", "tests.support.jobs.process_jobs")
 FAST: dict[str, Any] = {"heartbeat_seconds": 0.5, "lease_seconds": 4.0, "rescue_interval_seconds": 0.2}
 
 COMMANDS = {

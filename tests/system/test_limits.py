@@ -14,8 +14,8 @@ from goqueue.engine.graph_rows import NewNode
 from goqueue.jobs import NewJob
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits, RateAlgorithm, RateLimit
-from tests.support.chaos_jobs import QUEUE
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 
 #: (started, finished) of every attempt, in seconds.

@@ -23,8 +23,8 @@ from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import scheduling
 from goqueue.schedules.cron_expression import CronExpression
 from goqueue.schedules.rules import CatchUp, ScheduleDefinition
-from tests.support import cron_process
-from tests.support.stack import ROOT
+from tests.support.processes import cron_process
+from tests.support.processes.stack import ROOT
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)

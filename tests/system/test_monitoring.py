@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 
 #: Nothing is stuck for long before somebody notices; sharing is tested, not PostgreSQL's durability.
 OVERRIDES: dict[str, Any] = {
-    "actors": ("tests.support.noop_jobs",),
+    "actors": ("tests.support.jobs.noop_jobs",),
     "fetch_block_seconds": 0.2,
     "liveness_seconds": 3.0,
     "database_statement_timeout_seconds": 1.0,

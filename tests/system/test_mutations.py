@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 from tests.system.scenarios import killed_worker, silent_worker, wiped_runway
 
-SABOTAGE = "tests.support.sabotage"
+SABOTAGE = "tests.support.chaos.sabotage"
 
 
 def test_without_the_fence_a_silent_worker_is_noticed(data_folder: Path) -> None:

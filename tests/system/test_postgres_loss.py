@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 
 from goqueue.dev.embedded import StopMode
-from tests.support.chaos_jobs import QUEUE
-from tests.support.stack import Stack
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 MODES: tuple[StopMode, ...] = ("fast", "immediate")

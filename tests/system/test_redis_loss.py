@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.chaos_jobs import QUEUE
-from tests.support.stack import Stack, load
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import Stack, load
 from tests.support.waiting import wait_until
 
 OUTAGE_SECONDS = 10.0

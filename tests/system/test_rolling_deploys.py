@@ -12,12 +12,12 @@ import pytest
 
 from goqueue.insight.explain import fact_rows as explanation
 from goqueue.jobs import NewJob
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 QUEUE = "deploys"
-OLD: dict[str, Any] = {"actors": ("tests.support.deploy_jobs_v1",)}
-NEW: dict[str, Any] = {"actors": ("tests.support.deploy_jobs_v2",)}
+OLD: dict[str, Any] = {"actors": ("tests.support.jobs.deploy_jobs_v1",)}
+NEW: dict[str, Any] = {"actors": ("tests.support.jobs.deploy_jobs_v2",)}
 
 #: Messages of a queue that an idle process of either version may take, so that chance decides nothing.
 JOBS = 20

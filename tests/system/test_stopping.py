@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from goqueue.ops.processes import ChildProcess
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 #: Started at once, told to stop at once: a race shows in one of them.
@@ -219,7 +219,7 @@ def _without_schema(stack: Stack) -> dict[str, Any]:
 
 def test_what_does_not_end_within_the_grace_period_goes_back(data_folder: Path) -> None:
     """Dramatiq's own command keeps the setting, too, and waits neither for a system call nor for a thread."""
-    actors = ("tests.support.chaos_jobs", "tests.support.process_jobs")
+    actors = ("tests.support.jobs.chaos_jobs", "tests.support.jobs.process_jobs")
     with Stack(data_folder, actors=actors, shutdown_grace_seconds=1.0) as stack:
         child = stack.run([*COMMANDS["dramatiq"], "-t", "2"])
         wait_until(stack.worker_pids, 60, "the worker to register")

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.stack import Stack
+from tests.support.processes.stack import Stack
 from tests.support.waiting import wait_until
 
 SETTINGS: dict[str, Any] = {"cancel_cooperation_seconds": 0.5, "cancel_grace_seconds": 1.0}

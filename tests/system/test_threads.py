@@ -10,11 +10,11 @@ import pytest
 
 from goqueue.dev.embedded import HOST, free_port
 from goqueue.worker.execution import UNSPENT_MAX
-from tests.support.process_jobs import HARMS
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.jobs.process_jobs import HARMS
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 
-ACTORS = ("tests.support.chaos_jobs", "tests.support.process_jobs")
+ACTORS = ("tests.support.jobs.chaos_jobs", "tests.support.jobs.process_jobs")
 
 #: After these the loop is another one, and what ran on it runs again.
 LOSES_THE_LOOP = {"closes the loop", "breaks the loop"}

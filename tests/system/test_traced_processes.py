@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from goqueue.ops.processes import ChildProcess
-from tests.support.stack import Stack
-from tests.support.trace_collector import TraceCollector
+from tests.support.processes.stack import Stack
+from tests.support.servers.trace_collector import TraceCollector
 from tests.support.waiting import wait_until
 
 #: Each starts on a machine that is busy with the other tests, too.

@@ -9,7 +9,7 @@ import pytest
 
 from goqueue.engine.worker_commands import tell_worker
 from goqueue.engine.worker_rows import WorkerCommand
-from tests.support.stack import Stack, load
+from tests.support.processes.stack import Stack, load
 from tests.support.waiting import wait_until
 
 #: An operator's word arrives with the next heartbeat.

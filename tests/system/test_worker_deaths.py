@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from goqueue.jobs import NewJob
-from tests.support.chaos_jobs import QUEUE
-from tests.support.history import read_effects
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.chaos.history import read_effects
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 
 THREADS = 4

@@ -9,7 +9,7 @@ import psutil
 
 from goqueue.ops.processes import ChildProcess
 from goqueue.scheduler.watchdog import EXIT_CODE
-from tests.support.stack import FAST_LEASES, Stack
+from tests.support.processes.stack import FAST_LEASES, Stack
 from tests.support.waiting import wait_until
 from tests.system.scenarios import silent_worker
 

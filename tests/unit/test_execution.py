@@ -64,7 +64,7 @@ class Delivery:
 
     def _deliver_in_time(self) -> None:
         # Read without the lock, which this very thread may hold.
-        if not self.interrupts._armed:
+        if not self.interrupts._armed:  # noqa: SLF001  (read without the lock on purpose)
             return
         self.left -= 1
         if self.left < 0:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile_bodies import BODIES
+from tests.support.hostile.bodies import BODIES
 
 ROOT = Path(__file__).parents[2]
 ANSWER_MAX_BYTES = 64 * 1024
@@ -18,7 +18,7 @@ ANSWER_MAX_BYTES = 64 * 1024
 @pytest.fixture(scope="module")
 def sent() -> dict[str, tuple[int, int]]:
     """Status and length of the answer to every body."""
-    command = [sys.executable, "-m", "tests.support.hostile_bodies"]
+    command = [sys.executable, "-m", "tests.support.hostile.bodies"]
     found: dict[str, tuple[int, int]] = json.loads(subprocess.check_output(command, cwd=ROOT))
     return found
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from goqueue.api.service_gauges import bounded
 from goqueue.insight.gauge_rows import QueueGauges
 from goqueue.observability import metrics
-from tests.support.declared_metrics import UndeclaredMetricError
+from tests.support.house.declared_metrics import UndeclaredMetricError
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "goqueue"

@@ -12,7 +12,7 @@ import pytest
 
 from goqueue.observability import monitoring_server
 from goqueue.observability.monitoring_server import MAX_CLIENTS, MonitoringServer, Probes
-from tests.support.slow_clients import ask, clients, raw
+from tests.support.http.slow_clients import ask, clients, raw
 from tests.support.waiting import wait_until
 
 HALF = b"GET /health/live HTTP/1.1\r\nHost: slow\r\n"

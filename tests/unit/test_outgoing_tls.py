@@ -50,9 +50,9 @@ def server_tls(certificate: Path) -> ssl.SSLContext:
 def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The certificate is trusted, as an operator would say it: by SSL_CERT_FILE."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    send_email_module._tls.cache_clear()
+    send_email_module._tls.cache_clear()  # noqa: SLF001  (a cache of the process)
     yield
-    send_email_module._tls.cache_clear()
+    send_email_module._tls.cache_clear()  # noqa: SLF001  (a cache of the process)
 
 
 def call(receiver: WebhookReceiver, host: str) -> int:

@@ -20,8 +20,8 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7hunter2\nabc\n-----END 
 @pytest.fixture(autouse=True)
 def nothing_protected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins without values of settings."""
-    monkeypatch.setattr(redaction._Values, "known", frozenset())
-    monkeypatch.setattr(redaction._Values, "pattern", None)
+    monkeypatch.setattr(redaction._Values, "known", frozenset())  # noqa: SLF001  (what the process knows already)
+    monkeypatch.setattr(redaction._Values, "pattern", None)  # noqa: SLF001  (what the process knows already)
 
 
 @pytest.mark.parametrize(

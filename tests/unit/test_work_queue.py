@@ -71,13 +71,13 @@ def test_threads_are_woken_as_they_are_needed(are_short: bool) -> None:
     threads = [threading.Thread(target=work_on, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(work._sleepers) == 4, what="all to sleep")
+    wait_until(lambda: len(work._sleepers) == 4, what="all to sleep")  # noqa: SLF001  (which threads sleep, no order of events tells)
     for number in range(3):
         work.put(number)
     expected = 1 if are_short else 3
-    wait_until(lambda: len(begun) == expected and len(work._sleepers) == 4 - expected, what="the first")
+    wait_until(lambda: len(begun) == expected and len(work._sleepers) == 4 - expected, what="the first")  # noqa: SLF001  (which threads sleep, no order of events tells)
     work.wake_for_waiting()
-    wait_until(lambda: len(begun) == 3 and len(work._sleepers) == 1, what="each item to be taken")
+    wait_until(lambda: len(begun) == 3 and len(work._sleepers) == 1, what="each item to be taken")  # noqa: SLF001  (which threads sleep, no order of events tells)
     may_end.set()
     work.put(3)
     for thread in threads:

@@ -1,0 +1,1 @@
+"""Load, history and verdict of the runs in which things break."""

@@ -1,0 +1,1 @@
+"""Mutations: each switches one promise off in the process that loads it, and the checker must notice."""

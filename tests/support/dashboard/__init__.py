@@ -1,0 +1,1 @@
+"""Browsers, pages and a furnished shop for the tests of the dashboard."""

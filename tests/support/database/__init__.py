@@ -1,0 +1,1 @@
+"""Reading query plans, and turning PostgreSQL's clock."""

@@ -1,0 +1,1 @@
+"""Values that do harm to whoever does not expect them."""

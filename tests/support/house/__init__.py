@@ -1,0 +1,1 @@
+"""Rules that the code itself is held to."""

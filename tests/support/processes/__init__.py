@@ -1,0 +1,1 @@
+"""GoQueue as processes of its own."""

@@ -1,0 +1,1 @@
+"""Servers that tests start, put together, cut off or let refuse."""
