@@ -1,4 +1,4 @@
-"""The `goqueue` command. Each subcommand is one function; what it needs is imported when it runs."""
+"""The command line, `goqueue`. Each subcommand is one function; what it needs is imported when it runs."""
 
 # Longer than a module should be: nine subcommands and their options, which are read as one table.
 

@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn goqueue.wsgi:app`. The API, and the dashboard beside it."""
+"""The application that gunicorn serves, `gunicorn goqueue.wsgi:app`: the API, and the dashboard beside it."""
 
 import sys
 

@@ -61,7 +61,7 @@ class CreateJobResource(Resource):
 
 
 class CreateBatchResource(Resource):
-    """Many jobs, all or none."""
+    """The create of many jobs, all or none."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create a batch: 201 and the ids, in the order of the jobs."""

@@ -1,4 +1,4 @@
-"""What is answered about jobs."""
+"""Documents that answer requests about jobs: a job, an attempt, a batch, and what a change did."""
 
 from __future__ import annotations
 

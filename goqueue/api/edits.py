@@ -93,7 +93,7 @@ class VersionsResource(Resource):
     """The versions of a job."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """What it was before each of its edits, the oldest first, and what it is now."""
+        """List the versions of the job: the one before each edit, the oldest first, and the present one."""
         versions = self._goqueue.versions(job_id)
         response.data = as_json([version_document(version) for version in versions])
 

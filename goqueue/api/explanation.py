@@ -85,7 +85,7 @@ class ExplainResource(Resource):
     """The explanation why a job does not run."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """What blocks it, with the evidence; of a running or finished job, that it is."""
+        """Explain with evidence what blocks the job, or tell that it runs or has finished."""
         response.data = as_json(self._goqueue.explain(job_id).as_document())
 
 

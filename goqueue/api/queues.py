@@ -198,7 +198,7 @@ class QueueKeyResource:
 
 
 class PauseResource:
-    """Pausing: no job of the queue starts any more; running ones go on."""
+    """The pause of a queue: none of its jobs starts any more; running ones go on."""
 
     def __init__(self, goqueue: GoQueue) -> None:
         self._flow = goqueue.flow
@@ -210,7 +210,7 @@ class PauseResource:
 
 
 class ResumeResource:
-    """Resuming: the jobs of the queue start again."""
+    """The end of a queue's pause: its jobs start again."""
 
     def __init__(self, goqueue: GoQueue) -> None:
         self._flow = goqueue.flow

@@ -83,7 +83,7 @@ class ScheduleResource(Resource):
 
 
 class PauseScheduleResource(Resource):
-    """Pausing: no tick is decided any more."""
+    """The pause of a schedule: no tick is decided any more."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Pause the schedule; a paused one gets what reason and author are given."""
@@ -95,7 +95,7 @@ class PauseScheduleResource(Resource):
 
 
 class ResumeScheduleResource(Resource):
-    """Resuming: ticks are decided again."""
+    """The end of a schedule's pause: ticks are decided again."""
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Go on with the next tick from now."""

@@ -37,7 +37,7 @@ JobIdOrRef = Annotated[JobId | Key, BeforeValidator(_job_id_or_ref)]
 
 
 class JobTarget(Request):
-    """Where a new job goes, and what it is."""
+    """The queue, the type and the payload of a new job."""
 
     queue: Name
     payload: Annotated[dict[str, Any], Field(description="Described by the schema of its type: GET /types.")]
@@ -45,7 +45,7 @@ class JobTarget(Request):
 
 
 class PlainJob(JobOptions, JobTarget):
-    """What may be said of any new job."""
+    """The target and the options that any new job of a request may have."""
 
 
 class ThenJob(PlainJob):

@@ -30,7 +30,7 @@ class ServiceGaugesCollector(Collector):
         self._reading = Reading(self._ask, max_age_seconds=GOOD_FOR_SECONDS)
 
     def collect(self) -> Iterable[Metric]:
-        """The gauges; only that PostgreSQL does not answer, where it does not."""
+        """Yield the gauges; only that PostgreSQL does not answer, where it does not."""
         found = self._reading.get()
         yield metrics.DATABASE_UP.of(float(found is not None))
         if found is not None:

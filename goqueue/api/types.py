@@ -121,7 +121,7 @@ class TypeResource:
 
 
 class BreakerResource:
-    """Moving a circuit breaker by hand."""
+    """The circuit breaker of a type, moved by hand."""
 
     def __init__(self, goqueue: GoQueue, state: BreakerState) -> None:
         self._goqueue = goqueue

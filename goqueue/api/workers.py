@@ -40,7 +40,7 @@ class WorkerDocument(Document):
 
 
 class WorkersResource(Resource):
-    """The worker processes."""
+    """The list of worker processes."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List live workers and those that are still remembered, the newest first."""

@@ -41,7 +41,7 @@ _FILTERS = "queue, type, created_after, created_before, fingerprint, ids, tag, p
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an operation would be done to now: how many jobs, and the first of them.
+    """A look at what an operation would change now: how many jobs, and the first of them.
 
     Attributes:
         exact: there are so many; else, where payloads or errors are searched, at least so many.
@@ -76,7 +76,9 @@ def start(database: Database, new: NewBulkOperation, *, whole_status: bool = Fal
 
 
 def preview(database: Database, new: NewBulkOperation, *, whole_status: bool = False) -> Preview:
-    """What an operation would be done to. Nothing is changed; `whole_status` as of `start`.
+    """Count the jobs that an operation would change, and read the first of them.
+
+    Nothing is changed; `whole_status` as of `start`.
 
     Raises:
         InvalidJobError: something about it is wrong.

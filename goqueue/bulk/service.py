@@ -50,7 +50,7 @@ class BulkOperator(Service):
         self._clock = clock
 
     def run_once(self) -> Counts:
-        """One step of each operation."""
+        """Take one step of each operation."""
         with self._database.autocommit() as connection:
             operation_ids = bulk_store.unfinished(connection)
         self.parts.keep([str(operation_id) for operation_id in operation_ids])

@@ -1,4 +1,4 @@
-"""The settings. The only module that reads the environment.
+"""The settings of a process, in the only module that reads the environment.
 
 Every setting is `GOQUEUE_` plus its name in capitals; the unit is in the name. `load_settings` raises one
 `ConfigurationError` that lists every problem at once.
@@ -41,7 +41,7 @@ API_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64}:)?[0-9a-f]{64}")
 
 
 class Settings(BaseSettings):
-    """Everything that a process of GoQueue can be told, with its default."""
+    """The settings of a process of GoQueue, each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="GOQUEUE_", extra="forbid", frozen=True)
 
@@ -419,13 +419,13 @@ class Settings(BaseSettings):
         return self.database_direct_url is not None
 
     def without_pooler(self) -> Settings:
-        """These settings for what needs a session of PostgreSQL that is its own."""
+        """Return settings that avoid the pooler, for what needs a session of PostgreSQL of its own."""
         if self.database_direct_url is None:
             return self
         return self.model_copy(update={"database_url": self.database_direct_url, "database_direct_url": None})
 
     def for_reading(self) -> Settings:
-        """These settings for reads that may be a moment old: of a server that need not accept writes."""
+        """Return settings that name the read replica, if there is one, for reads that may be a moment old."""
         if self.read_database_url is None:
             return self
         url = self.read_database_url.get_secret_value()

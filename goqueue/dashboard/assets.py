@@ -16,7 +16,7 @@ FOREVER = "public, max-age=31536000, immutable"
 
 
 class Assets:
-    """Files under `static`, by name, with their versions."""
+    """The files under `static`, by name, with their versions."""
 
     def __init__(self) -> None:
         folder = resources.files("goqueue.dashboard") / "static"
@@ -64,7 +64,7 @@ class Assets:
 
 
 class AssetsResource:
-    """Resource that hands the files to browsers."""
+    """The resource that hands the files to browsers."""
 
     def __init__(self, assets: Assets) -> None:
         self._assets = assets

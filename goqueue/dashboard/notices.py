@@ -1,4 +1,4 @@
-"""What a change says on the page that follows it: a cookie that is shown once."""
+"""Notices of what a change did, each kept in a cookie and shown once, on the page that follows."""
 
 from __future__ import annotations
 

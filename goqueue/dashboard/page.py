@@ -1,4 +1,4 @@
-"""What every page works with."""
+"""The base of every page, and the parts of the dashboard that pages share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Page", "Site", "one_moment"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Parts of the dashboard that every page works with.
+    """The parts of the dashboard that every page works with.
 
     Attributes:
         goqueue: what the REST resources work with as well.
@@ -32,7 +32,7 @@ class Site:
 
 
 class Page:
-    """Page, or an action of one: a resource that answers with HTML."""
+    """A page, or an action of one: a resource that answers with HTML."""
 
     def __init__(self, site: Site) -> None:
         self._site = site

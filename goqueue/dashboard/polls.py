@@ -38,7 +38,7 @@ def is_poll(request: falcon.Request) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PollAnswer:
-    """Answer to a poll: the live part of a page.
+    """An answer to a poll: the live part of a page.
 
     Attributes:
         body: with a stand-in for the token of forms.
@@ -56,7 +56,7 @@ class PollAnswer:
 
 
 class SharedPolls:
-    """Answers to polls, by the address that was asked for. Thread-safe."""
+    """A cache of answers to polls, by the address that was asked for. Thread-safe."""
 
     def __init__(self) -> None:
         #: Stands where the token of forms will; nobody else knows it, so no job holds it.

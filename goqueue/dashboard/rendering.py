@@ -42,7 +42,7 @@ NAVIGATION = (
 
 
 class Renderer:
-    """Renderer of pages. Everything that a template shows is text, unless it was made as markup."""
+    """The renderer of all pages. Everything that a template shows is text, unless it was made as markup."""
 
     def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
         self._settings = settings
@@ -137,7 +137,7 @@ class Renderer:
 
 
 class PollMiddleware:
-    """Falcon middleware that answers polls before their pages are asked, where the answer is known.
+    """A Falcon middleware that answers polls before their pages are asked, where the answer is known.
 
     It stands behind the guard: whoever comes here has a session, and may look.
     """

@@ -1,4 +1,4 @@
-"""What many browsers ask for at nearly the same time, read or made once for all of them."""
+"""Answers that many browsers ask for at nearly the same time, read or made once for all of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Slot:
 
 
 class SharedAnswers:
-    """Answers by key. Thread-safe: one thread asks anew; meanwhile others get the answer before, if any.
+    """A cache of answers by key. Thread-safe: one thread asks anew; meanwhile others get the old one, if any.
 
     `get` asks by itself. `find` and `keep` are for an answer that its caller makes on the way.
     """

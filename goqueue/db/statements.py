@@ -1,4 +1,4 @@
-"""How rows become objects and objects become parameters, for every module of the store.
+"""Tools of every module that runs statements: rows become objects, and objects become parameters.
 
 Many-row statements take their rows as one JSON text (`json_to_recordset`): psycopg adapts arrays element by
 element in Python, which cost more than the statement itself.

@@ -14,7 +14,7 @@ Payload = Callable[[int, str], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class DemoKind:
-    """Jobs that go the same way.
+    """The jobs that go the same way.
 
     Attributes:
         runs: attempts until it ends.
@@ -47,7 +47,7 @@ class DemoKind:
 
 
 def kinds_of(total: int) -> list[DemoKind]:
-    """So many jobs of the three types: most go well, some on the second run, a known few never."""
+    """Divide so many jobs among three types: most go well, some on the second run, a known few never."""
     few, rare = max(1, total // 100), max(1, total // 200)
     troubled = _troubled(few, rare)
     fine = total - sum(kind.count for kind in troubled)

@@ -1,4 +1,4 @@
-"""What the demo shows: the progress while it runs, and at the end every number beside what it must be."""
+"""The output of the demo: its progress while it runs, and then every number beside what it must be."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DemoFacts:
-    """Facts that the API and the fakes tell after the run.
+    """The facts that the API and the fakes tell after the run.
 
     Attributes:
         jobs: every job, as GET /jobs shows it.

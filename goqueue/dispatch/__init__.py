@@ -1,1 +1,1 @@
-"""From ready rows to the runways: by rank, and for limited queues as far as their limits allow."""
+"""The dispatch of ready rows to the runways, by rank, and as far as the limits of their queues allow."""

@@ -74,7 +74,7 @@ class Dispatcher(Service):
         self._rest = settings.dispatch_busy_seconds
 
     def run_once(self) -> Counts:
-        """One round: make due, send the suspects to the quarantine, refill the runways."""
+        """Run one round: make due, send the suspects to the quarantine, refill the runways."""
         failpoints.hit("in_dispatch")
         counts = dict.fromkeys(COUNTED, 0)
         run = self.parts.run

@@ -83,7 +83,7 @@ class LimitedQueues:
         self._gates_are_fresh = False
 
     def run(self, counts: Counts) -> None:
-        """One round of every limited queue in which something waits."""
+        """Run one round of every limited queue in which something waits."""
         if not self._queues:
             self.backlog = False
             return

@@ -1,4 +1,4 @@
-"""How the dispatcher reads ready and due rows while a transaction that stays open holds back vacuum.
+"""Quick reads of ready and due rows, even while a transaction that stays open holds back vacuum.
 
 An index has an entry for every row that was ever ready. Under a held horizon PostgreSQL may neither
 remove nor skip those of rows that are done, so a look from the first entry on walks all that was done
@@ -61,7 +61,7 @@ class LookTurns:
 
 @dataclass(slots=True)
 class QueueMark:
-    """Knowledge of a queue: at or before `place` nothing was ready, but for what is found by its id.
+    """The knowledge of a queue: at or before `place` nothing was ready, but for what is found by its id.
 
     Attributes:
         seen: when (monotonic), and the highest id that there was.
@@ -101,7 +101,7 @@ class ReadyLooks:
         self._turns.forget(queues)
 
     def read(self, connection: Connection, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
-        """The wanted rows of each queue, by rank."""
+        """Read the wanted rows of each queue, by rank."""
         first = {queue for queue, want in wanted.items() if want.behind is None}
         full = self._turns.due(first)
         marked = (first - full) & self._marks.keys()
@@ -165,7 +165,7 @@ class DueLooks:
         self._mark: datetime | None = None
 
     def make_due(self, connection: Connection) -> int:
-        """As `ready_store.make_due`; how many there were."""
+        """Give due rows their place in the order, as `ready_store.make_due` does; return their number."""
         full = self._turns.due({"due"})
         started = time.monotonic()
         try:

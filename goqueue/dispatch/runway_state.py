@@ -1,4 +1,4 @@
-"""What the dispatcher remembers of one runway: how long it may be, and how far it has pushed."""
+"""The dispatcher's memory of one runway: how long it may be, and how far pushes came."""
 
 from __future__ import annotations
 

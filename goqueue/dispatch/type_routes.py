@@ -1,4 +1,4 @@
-"""Which workers a job may be given to: the dispatcher's knowledge of the types that each of them knows.
+"""Routes of jobs to workers that can run them, by the types that each worker knows.
 
 While all live workers of a queue know the same types, which is nearly always, its jobs go to its runway, and
 nothing here costs anything. During a rolling deploy some know types, or versions of a type, that others do
@@ -32,19 +32,19 @@ class Routed(Protocol):
 
     @property
     def id(self) -> int:
-        """Return the id of the job."""
+        """The id of the job."""
 
     @property
     def fence(self) -> int:
-        """Return the fence of the job."""
+        """The fence of the job."""
 
     @property
     def type(self) -> str:
-        """Return the type of the job."""
+        """The type of the job."""
 
     @property
     def tried(self) -> list[str] | None:
-        """Schemas that could not read its payload, while it waits for another one."""
+        """The schemas that could not read its payload, while it waits for another one."""
 
 
 class TypeRoutes:
@@ -91,7 +91,7 @@ class TypeRoutes:
         }
 
     def known_by_some(self, queue: str) -> list[tuple[str, str]] | None:
-        """Each type that some worker of the queue knows, with the hash of its schema.
+        """List each type that some worker of the queue knows, with the hash of its schema.
 
         None: no worker is there, or one does not tell.
         """
@@ -122,7 +122,7 @@ class TypeRoutes:
         ]
 
     def split(self, queue: str, rows: Iterable[Routed]) -> dict[str | None, list[Message]]:
-        """Messages of the rows of a queue by the way that each has to go: by the signature of its lane.
+        """Split the rows of a queue into messages by the way that each has to go, the signature of its lane.
 
         None is the runway. A row that nobody can run has no message.
         """
@@ -136,7 +136,7 @@ class TypeRoutes:
         return dict(found)
 
     def sort(self, queue: str) -> None:
-        """A job was seen in the queue that not every worker can run."""
+        """Sort a queue for a while, in which a job was seen that not every worker can run."""
         self._sorted_until[queue] = time.monotonic() + SORTED_SECONDS
 
     def end_sorting(self) -> set[str]:

@@ -47,7 +47,7 @@ class Created(NamedTuple):
 
     @property
     def node(self) -> CreatedNode:
-        """The same of one among many."""
+        """The result in the shape in which a create of many jobs gives it for each."""
         return CreatedNode(self.job.id, self.job.status, self.deduplicated)
 
 

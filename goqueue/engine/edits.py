@@ -119,7 +119,7 @@ class Editor:
         return job
 
     def versions(self, job_id: int) -> list[EditedVersion]:
-        """What a job was before each of its edits, the oldest first, and what it is now.
+        """List the versions of a job: the one before each edit, the oldest first, and the present one.
 
         Raises:
             JobNotFoundError: there is no such job.

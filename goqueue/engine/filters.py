@@ -126,7 +126,7 @@ ErrorSearch = Annotated[SearchText | None, Field(description="A part of the erro
 
 
 class JobFilter(Request):
-    """Which jobs; what is None does not matter.
+    """A choice of jobs; a field that is None does not matter.
 
     Attributes:
         created_after, created_before: the first belongs to the range, the second does not.

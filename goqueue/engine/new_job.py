@@ -1,4 +1,4 @@
-"""From what a caller says to a validated job: its type, its payload, its settings."""
+"""Validated jobs made from what callers say: the type, the payload, the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which queues exist: those that need no row, and those with one."""
+"""The directory of the queues that exist: those that need no row, and those with one."""
 
 from __future__ import annotations
 

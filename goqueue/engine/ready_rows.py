@@ -187,7 +187,7 @@ class LaneWanted:
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """Ready rows at or before a (rank, id), with ids above `after_id`; `sorted` and `types` as in Wanted."""
+    """The ready rows up to a (rank, id), with ids above `after_id`; `sorted` and `types` as in Wanted."""
 
     place: tuple[datetime, int]
     after_id: int

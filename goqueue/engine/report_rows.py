@@ -1,4 +1,4 @@
-"""What attempts say about themselves: their progress and the lines of their logs."""
+"""Rows of what attempts say about themselves: their progress and the lines of their logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What running jobs have told of themselves: how far they are, and what they logged."""
+"""Reads of what running jobs have told of themselves: how far they are, and what they logged."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _known(known: KnownTypes | None) -> dict[str, Any]:
 def renew(
     connection: Connection, worker_id: int, *, busy: int, memory_bytes: int | None = None
 ) -> Renewal | None:
-    """Renew the lease. None: it was ended, its jobs are somebody else's, and it can never be renewed again.
+    """Renew the lease of a worker. None: it ended, others have its jobs, and it can never be renewed again.
 
     A late renewal is good as long as nobody ended the lease: after an outage of PostgreSQL all are late.
     """

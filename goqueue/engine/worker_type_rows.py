@@ -1,4 +1,4 @@
-"""Which job types the workers that take jobs know."""
+"""Rows of the job types that each worker knows, by the signature of all of its types."""
 
 from __future__ import annotations
 

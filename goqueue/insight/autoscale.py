@@ -97,7 +97,7 @@ class Demand:
 
     @property
     def arrival_rate(self) -> float:
-        """Jobs a second that want to start."""
+        """The number of jobs a second that want to start."""
         return self.arrivals / self.arrivals_seconds + self.due / self.due_seconds
 
     @property

@@ -1,4 +1,4 @@
-"""How many worker threads a queue needs, by what the record says of its jobs."""
+"""The number of worker threads that a queue needs, by what the record says of its jobs."""
 
 from __future__ import annotations
 

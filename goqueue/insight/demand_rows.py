@@ -1,4 +1,4 @@
-"""What a queue asks of its workers: backlog, arrivals, run times. Only reads.
+"""The demand of a queue for workers: backlog, arrivals, run times. Only reads.
 
 Neither arrivals nor ends have an index of their own by queue and time, and get none for this: they are seen
 at the newest jobs of the queue, at the newest that ended anywhere, and at those beside the head of the

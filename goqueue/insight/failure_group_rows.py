@@ -82,7 +82,7 @@ _LAST_ATTEMPT = "SELECT traceback FROM attempts WHERE job_id = %(id)s ORDER BY f
 
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
-    """Failed jobs of one kind.
+    """A group of failed jobs of one kind, as it is shown.
 
     Attributes:
         exception, message, frame: as of `failures.FailureGroup`; of a message, its begin.

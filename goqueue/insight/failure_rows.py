@@ -97,7 +97,7 @@ class FailureFilter:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Failed jobs of one kind.
+    """A group of failed jobs of one kind.
 
     Attributes:
         exception: None where no exception was seen: the worker died, a parent failed, the deadline passed.

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the whole service: one statement a scrape, and what holds back vacuum."""
+"""Gauges of the whole service for Prometheus, in one statement a scrape, and what holds back vacuum."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def horizon_age(connection: Connection) -> float:
 
 
 def lateness_of_due(connection: Connection) -> float:
-    """For how long the first job whose time has come has waited for its place in the order, in seconds."""
+    """Tell for how many seconds the first job whose time has come has waited for its place in the order."""
     row = fetch_one(connection, _LATENESS, {})
     return max(0.0, row[0]) if row else 0.0
 

@@ -1,4 +1,4 @@
-"""What happened to one job, in rows of a bounded number and size: its attempts and its edits."""
+"""The history of one job, in rows of a bounded number and size: its attempts and its edits."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class QueueGlance:
 
 @dataclass(frozen=True, slots=True)
 class ServiceGlance:
-    """Everything together; counts up to COUNTED_UP_TO.
+    """The whole service at a glance; counts go up to COUNTED_UP_TO.
 
     Attributes:
         has_jobs: there is any job at all.

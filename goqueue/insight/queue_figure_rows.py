@@ -107,7 +107,7 @@ class QueueStanding:
 
     @property
     def is_closed(self) -> bool:
-        """Nothing of it starts now."""
+        """Whether the queue starts no job now: it is paused, or was told to slow down."""
         return self.paused_at is not None or self.throttled_until is not None
 
 

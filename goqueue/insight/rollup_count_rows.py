@@ -152,13 +152,13 @@ def lock_progress(connection: Connection, length: StepLength) -> datetime | None
 
 
 def next_end(connection: Connection, since: datetime) -> datetime | None:
-    """When, since then, a job ended or an attempt failed for the first time."""
+    """Find the first time since then at which a job ended or an attempt failed; None: there is none."""
     row = fetch_one(connection, _NEXT_END, {"since": since})
     return row[0] if row else None
 
 
 def next_count(connection: Connection, length: StepLength, since: datetime) -> datetime | None:
-    """When, since then, the first step begins in which something was counted."""
+    """Find the start of the first step since then in which something was counted; None: there is none."""
     row = fetch_one(connection, _NEXT_COUNT, {"step_seconds": length.seconds, "since": since})
     return row[0] if row else None
 

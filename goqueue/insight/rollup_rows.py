@@ -1,4 +1,4 @@
-"""What ended when, counted beforehand (`rollups`): what pages read, and how the roller counts it."""
+"""Counts of what ended when, made beforehand (`rollups`), for pages to read."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FIRST_SECONDS = 26 * _HOUR
 
 @dataclass(frozen=True, slots=True)
 class StepLength:
-    """Steps of one length.
+    """The steps of one length.
 
     Attributes:
         seconds: the length.

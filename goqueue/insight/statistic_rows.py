@@ -1,4 +1,4 @@
-"""Counts for people. Each is bounded, and each is read from the partial index of its state."""
+"""Counts for people to read. Each is bounded, and each is read from the partial index of its state."""
 
 from __future__ import annotations
 

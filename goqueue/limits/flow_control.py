@@ -47,7 +47,7 @@ BY_HAND = "by an operator"
 
 
 class FlowControl:
-    """Live changes of how queues and types let their jobs in.
+    """The live changes of how queues and types let their jobs in.
 
     Args:
         declared_queues: the queues that exist without a row.

@@ -63,7 +63,7 @@ Author = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS, patte
 
 
 class FlowSettings(BaseModel):
-    """Settings: unknown ones are wrong, and nothing is converted silently."""
+    """The base of models of settings: unknown ones are wrong, and nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ClaimTimes(NamedTuple):
-    """Times of the claim of a batch of jobs.
+    """The times of the claim of a batch of jobs.
 
     Attributes:
         asked_at, claimed_at: when the claim was asked for and answered, by this machine's monotonic clock.
@@ -143,7 +143,7 @@ class JobAttempt(CurrentJob):
 
     @property
     def wait_seconds(self) -> float:
-        """From the moment at which it could have started until its handler began."""
+        """The time from the moment at which the job could have started until its handler began."""
         return self.claimed.wait_seconds + self.started - self.times.claimed_at
 
     @property

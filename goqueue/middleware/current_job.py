@@ -1,4 +1,4 @@
-"""What a handler may know and say of the job that it works on."""
+"""The job that a handler works on, as the handler sees it: what it may know and say of the job."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class CurrentJob:
 
     @property
     def max_retries(self) -> int:
-        """Retries after the first run."""
+        """The number of retries after the first run."""
         return self.claimed.max_retries
 
     def __repr__(self) -> str:

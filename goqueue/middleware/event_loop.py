@@ -77,7 +77,7 @@ class KeptEventLoop(EventLoopThread):
         self.join(STOP_SECONDS)
 
     def stuck_seconds(self) -> float:
-        """For how long the loop has not answered; asks it again. Call it from one thread."""
+        """Tell for how long the loop has not answered, and ask it again. Call it from one thread."""
         asked_at = self._asked_at
         if asked_at is not None:
             return time.monotonic() - asked_at

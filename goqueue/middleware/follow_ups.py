@@ -11,7 +11,7 @@ from dramatiq.middleware import Callbacks, Pipelines
 
 
 class JobCallbacks(Callbacks):
-    """`on_success` and `on_failure`; the jobs that they send are inserted when the outcome is recorded."""
+    """Callbacks, `on_success` and `on_failure`: the jobs that they send are inserted with the outcome."""
 
     def after_process_message(
         self,
@@ -27,7 +27,7 @@ class JobCallbacks(Callbacks):
 
 
 class JobPipelines(Pipelines):
-    """`a.message() | b.message()`; the next job is inserted when the outcome of the first is recorded."""
+    """Pipelines, `a.message() | b.message()`: the next job is inserted with the outcome of the first."""
 
     def after_process_message(
         self,

@@ -67,7 +67,7 @@ class JobMessage(MessageProxy):
 
     @property
     def message(self) -> JobMessage:
-        """Itself: a job is its own item of Dramatiq's work queue."""
+        """The message itself: a job is its own item of Dramatiq's work queue."""
         return self
 
     @property

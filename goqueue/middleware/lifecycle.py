@@ -1,4 +1,4 @@
-"""From Dramatiq's verdict to an outcome. No I/O: Dramatiq swallows what a hook raises."""
+"""The translation of Dramatiq's verdict into an outcome. No I/O: Dramatiq swallows what a hook raises."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FOREIGN_FRAMES = ("dramatiq.", "goqueue.worker.", "goqueue.middleware.", "concu
 
 
 class Failure(NamedTuple):
-    """Facts of an exception that are kept.
+    """The facts of an exception that are kept.
 
     Attributes:
         is_harmful: the exception's own code raised while it was read: nobody else should look at it.
@@ -60,7 +60,7 @@ class Lifecycle(Middleware):
 
     @property
     def actor_options(self) -> set[str]:
-        """Options of plain Dramatiq actors that GoQueue understands itself."""
+        """The options of plain Dramatiq actors that GoQueue understands itself."""
         return {"time_limit", "jitter", "unique", "rerun_after_death", "aliases"}
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
@@ -94,7 +94,7 @@ class Lifecycle(Middleware):
             _leave(message)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
-        """A middleware refused to run it: the job failed, and says so."""
+        """Fail a job that a middleware refused to run, and say so in its error."""
         if isinstance(message, JobMessage):
             message.conclude(
                 JobStatus.FAILED, AttemptOutcome.FAILED, error="skipped by a middleware", reason="skipped"
@@ -137,7 +137,7 @@ def conclude(message: JobMessage, exception: BaseException | None) -> None:
 
 
 def conclude_failure(message: JobMessage, exception: BaseException | None) -> None:
-    """A failed attempt: queued again when a retry was decided, else the dead letter."""
+    """Conclude a failed attempt: queued again when a retry was decided, else the dead letter."""
     error, trace, kind, _ = _failure_of(message, exception)
     if message.retry_delay_ms is not None and not message.failed:
         message.conclude(

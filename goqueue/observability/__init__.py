@@ -1,1 +1,1 @@
-"""How processes tell what they do: log lines, metrics and their ports, alert rules, traces."""
+"""Observability of processes: log lines, metrics and their ports, alert rules, traces."""

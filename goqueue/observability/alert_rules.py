@@ -24,7 +24,7 @@ MOST_MISSES = 0.9
 
 @dataclass(frozen=True, slots=True)
 class QueueObjective:
-    """Objective of a queue: that a part of its jobs, `objective`, waits at most `wait_seconds`."""
+    """The objective of a queue: that a part of its jobs, `objective`, waits at most `wait_seconds`."""
 
     queue: str
     wait_seconds: float
@@ -74,7 +74,7 @@ _STEERING = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f
 
 
 def written(objectives: Iterable[QueueObjective]) -> str:
-    """The same as text: JSON, which is YAML."""
+    """Write the alert rules of these objectives as text: JSON, which is YAML."""
     text = json.dumps(rules_of(objectives), indent=2, ensure_ascii=False)
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 

@@ -43,7 +43,7 @@ class ExceptionReader:
 
     @property
     def line(self) -> str:
-        """Write class and text as one line."""
+        """The class and the text of the exception in one line."""
         return f"{self.name}: {self.text}" if self.text else self.name
 
     def traceback(self, frames: TracebackType | None) -> str:

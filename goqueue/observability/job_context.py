@@ -1,4 +1,4 @@
-"""What every log record of a running job carries.
+"""The fields of a running job that every log record of its thread or task carries.
 
 One context variable that is set once a job, not a binding of four: structlog's binding cost each job more
 than all of its other hooks.

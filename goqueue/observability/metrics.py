@@ -30,7 +30,7 @@ OTHER = "other"
 
 
 class BoundedLabel:
-    """At most so many different values of a label in this process; those that come later are `other`."""
+    """A limit on the different values that a label has in this process; those that come later are `other`."""
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
@@ -84,18 +84,18 @@ class Bounded(MetricWrapperBase):
 
 
 class Counter(Bounded, prometheus_client.Counter):
-    """Counts what only goes up."""
+    """A metric that only goes up."""
 
 
 class Gauge(Bounded, prometheus_client.Gauge):
-    """Goes up and down."""
+    """A metric that goes up and down."""
 
 
 class Histogram(Bounded, prometheus_client.Histogram):
-    """Values in buckets, their sum and their number."""
+    """A metric of values in buckets, with their sum and their number."""
 
     def observe(self, amount: float, exemplar: object = None) -> None:  # noqa: ARG002  (the base's signature)
-        """Count a value. The base looks at every bucket in turn."""
+        """Count a value in its bucket. The base looks at every bucket in turn."""
         self._sum.inc(amount)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
@@ -306,7 +306,7 @@ class Declaration:
 
 
 def declared() -> dict[str, Declaration]:
-    """Every metric of this module by its name, in the order of their declaration."""
+    """Return every metric of this module by its name, in the order of their declaration."""
     found = [_declaration(constant, value) for constant, value in globals().items()]
     return {declaration.name: declaration for declaration in found if declaration is not None}
 

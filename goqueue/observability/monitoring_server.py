@@ -39,7 +39,7 @@ Check = Callable[[], Problems]
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Functions that are asked about this process.
+    """The functions that are asked about this process.
 
     Attributes:
         live, ready: what is wrong with this process, and why it cannot do its work now.

@@ -70,7 +70,7 @@ class SharedMetrics(Collector):
         return {int(name) for name in names if name.isdigit()}
 
     def retire(self, pid: int) -> None:
-        """The process is gone: keep what it counted, forget its gauges."""
+        """Keep what a process counted that is gone, and forget its gauges."""
         if not self.folder.exists():
             return
         with self._locked(fcntl.LOCK_EX):

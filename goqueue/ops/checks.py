@@ -1,4 +1,4 @@
-"""What must be right before a process serves: every problem at once, each as one line."""
+"""The checks that a process passes before it serves: every problem at once, each as one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SchemaError(GoQueueError):
 
 
 def problems_of(settings: Settings) -> list[str]:
-    """Everything that is wrong with these settings and the servers that they name; nothing is waited for."""
+    """List all that is wrong with these settings and the servers that they name; nothing is waited for."""
     return [
         *_problems(lambda: check_database(settings)),
         *_problems(lambda: _check_other_ways(settings)),
@@ -56,7 +56,7 @@ def problems_of(settings: Settings) -> list[str]:
 
 
 def check_database(settings: Settings) -> None:
-    """PostgreSQL answers, and its schema is not behind this release.
+    """Check that PostgreSQL answers, and that its schema is not behind this release.
 
     A schema that is ahead is fine: during a deployment the old release runs on it, and migrations keep that
     possible.
@@ -101,7 +101,7 @@ def _check_other_ways(settings: Settings) -> None:
 
 
 def check_redis(settings: Settings) -> None:
-    """Redis answers, does all that GoQueue asks it for, and does not evict.
+    """Check that Redis answers, does all that GoQueue asks it for, and does not evict.
 
     Raises:
         RedisUnavailableError: it does not answer, or refuses what it does at other times.
@@ -150,7 +150,7 @@ def _rehearse(runway: Runway) -> None:
 
 
 def check_actors(settings: Settings) -> None:
-    """Every module of `GOQUEUE_ACTORS` can be imported, and declares what Dramatiq accepts.
+    """Check that every module of `GOQUEUE_ACTORS` can be imported, and declares what Dramatiq accepts.
 
     Raises:
         ConfigurationError: with a line for every module that cannot.
@@ -169,7 +169,7 @@ def check_actors(settings: Settings) -> None:
 
 
 def check_bind(settings: Settings) -> None:
-    """An address that others can reach is served with keys only.
+    """Check that an address that others can reach is served with keys only.
 
     Raises:
         ConfigurationError: there are none.

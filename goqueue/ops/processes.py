@@ -99,12 +99,12 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Return the process id, which is also the id of its session and its process group."""
+        """The process id, which is also the id of its session and its process group."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; else its exit code, negative for the signal that ended it."""
+        """The exit code, negative for the signal that ended the process; None while it runs."""
         return self._process.returncode
 
     @property

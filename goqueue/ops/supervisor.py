@@ -39,7 +39,7 @@ EXIT_UNUSABLE = 2
 
 
 class StopRequest:
-    """Request of signals to this process: to stop in order; or, by a further Ctrl-C, to stop now.
+    """A request of signals to this process: to stop in order; or, by a further Ctrl-C, to stop now.
 
     SIGTERM and SIGHUP never mean more than the first of them: systemd, `timeout` and `kill -- -pgid` send the
     same process several. A SIGINT forces only some time after the first signal, because wrappers pass on to

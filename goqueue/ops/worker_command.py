@@ -18,7 +18,7 @@ from goqueue.observability.logging import configure_logging
 
 
 def without_alarm(record: logging.LogRecord) -> bool:
-    """A worker that ends by itself and without an error was told to stop: that is no critical event."""
+    """Lower the critical record of a worker that ended without an error to INFO: it was told to stop."""
     if record.levelno == logging.CRITICAL and isinstance(record.args, tuple) and record.args[1:] == (0,):
         record.levelno, record.levelname = logging.INFO, "INFO"
     return True

@@ -18,7 +18,7 @@ from goqueue.ops.supervisor import StopRequest, Supervisor
 
 
 def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command]:
-    """One command for every wanted worker process.
+    """Make one command for every wanted worker process.
 
     Args:
         settings: how many, how many threads each, which queues, and the grace period.

@@ -52,7 +52,7 @@ class Cleaner(Service):
         }
 
     def run_once(self) -> Counts:
-        """One batch of each kind."""
+        """Delete one batch of each kind."""
         counts = {
             status.value: self._clean(
                 status.value,

@@ -1,4 +1,4 @@
-"""Whether the clocks that silence is judged by can be trusted: hosts sleep, and clocks are set."""
+"""The watch over the clocks by which silence is judged: hosts sleep, and clocks are set."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ClockWatch:
         self._last: ClockReading | None = None
 
     def jump(self, reading: ClockReading) -> float:
-        """For how many seconds, since the last reading, the silence of others may be nobody's fault.
+        """Tell for how many seconds since the last reading the silence of others may be nobody's fault.
 
         PostgreSQL's clock went faster or slower than this machine's, the machine slept, or this process stood
         still (so everything else may have as well).

@@ -22,7 +22,7 @@ class Expirer(Service):
     name = "expirer"
 
     def run_once(self) -> Counts:
-        """One batch of jobs whose time has passed."""
+        """Expire one batch of jobs whose time has passed."""
         expired = passing_over_locked(self._expire)
         for queue, count in Counter(job.queue for job in expired).items():
             metrics.JOBS_EXPIRED.labels(queue).inc(count)

@@ -1,4 +1,4 @@
-"""Who leads: one of any number of scheduler processes, by a lease in PostgreSQL.
+"""The leader: one of any number of scheduler processes, by a lease in PostgreSQL.
 
 The leader renews it every moment. Another takes it when the leader's sessions are gone, or when it has not
 renewed for a lease: it is stopped, or cut off. Before the new leader does anything it ends the sessions of
@@ -31,7 +31,7 @@ LOOKS_BEFORE_TAKING = 3
 
 
 def clock() -> float:
-    """Seconds that also pass while the machine sleeps, where the system counts them."""
+    """Count the seconds that also pass while the machine sleeps, where the system counts them."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -1,4 +1,4 @@
-"""Who leads the schedulers: a lease of one row, by PostgreSQL's clock, and the sessions of whoever has it."""
+"""The leadership of the schedulers: a lease of one row, by PostgreSQL's clock, and its holder's sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When each loop of a scheduler began what it does now: what its liveness is judged by."""
+"""The watch over the loops of a scheduler, whose liveness is judged by when each began its present step."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class LoopWatch:
         self._failing: dict[str, float] = {}
 
     def begin(self, name: str) -> None:
-        """The loop begins a round."""
+        """Note that the loop begins a round."""
         self._steps[name] = _Step(time.monotonic(), rests=False)
 
     def rest(self, name: str) -> None:
-        """The loop has ended a round, and waits."""
+        """Note that the loop has ended a round, and waits."""
         self._steps[name] = _Step(time.monotonic(), rests=True)
         self._failing.pop(name, None)
 
     def fail(self, name: str) -> None:
-        """A round of the loop has failed, and not because a server does not answer."""
+        """Note that a round of the loop has failed, and not because a server does not answer."""
         self._failing.setdefault(name, time.monotonic())
 
     def postpone(self, name: str) -> None:
-        """A round was given up because a server does not answer: that is no fault of the loop."""
+        """Note that a round was given up because a server does not answer: that is no fault of the loop."""
         self._failing.pop(name, None)
 
     def end(self, name: str) -> None:
-        """The loop has ended."""
+        """Note that the loop has ended."""
         self._steps.pop(name, None)
         self._failing.pop(name, None)
 
     def seconds_since_step(self, name: str) -> float:
-        """For how long the loop has done what it does now, or has failed in every round; 0: there is none."""
+        """Tell how long a loop has been in its step, or has failed in every round; 0: there is none."""
         step = self._steps.get(name)
         if step is None:
             return 0.0

@@ -71,7 +71,7 @@ class Parts:
             self._rests.pop(name, None)
 
     def failing_seconds(self, name: str | None = None) -> float:
-        """For how long a part has failed, every time; without a name, the one that has for the longest."""
+        """Tell for how long a part has failed every time; without a name, the longest of all."""
         failing = self._failing.copy()
         began = failing.get(name) if name is not None else min(failing.values(), default=None)
         return 0.0 if began is None else time.monotonic() - began

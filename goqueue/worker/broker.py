@@ -211,7 +211,7 @@ class JobBroker(HookedBroker):
         self.runway.close_gate(queue_name)
 
     def join(self, queue_name: str, *, interval: int = 100, timeout: int | None = None) -> None:  # noqa: ARG002  (the original's signature)
-        """Not for a durable queue: jobs end in rows, not in Redis.
+        """Refuse to wait for a durable queue: its jobs end in rows, not in Redis.
 
         Raises:
             QueueJoinTimeout: always.

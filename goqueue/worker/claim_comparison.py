@@ -1,4 +1,4 @@
-"""What this process holds beside what the record gives to it, and what follows from a difference."""
+"""The comparison of what this process holds with what the record gives to it, and what follows from it."""
 
 from __future__ import annotations
 

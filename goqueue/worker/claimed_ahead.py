@@ -1,4 +1,4 @@
-"""What this process claimed ahead of its threads: none of it waits long, and none begins that should not.
+"""Jobs that this process claimed ahead of its threads: none waits long, and none begins that should not.
 
 Claiming ahead makes short jobs quick, and holds up what was claimed behind long ones. So a thread watches
 what waits here. As soon as the threads are busy with something longer, or a worker elsewhere has nothing to
@@ -83,7 +83,7 @@ class ClaimedAhead(BackgroundThread):
         self.returner.flush()
 
     def drain(self) -> None:
-        """The process stops: nothing begins any more, and what has not goes back at once."""
+        """Stop with the process: nothing begins any more, and what has not goes back at once."""
         self._is_stopping = True
         self.wake()
 
@@ -103,7 +103,7 @@ class ClaimedAhead(BackgroundThread):
         self.wake()
 
     def doubt(self, runway: str, messages: Sequence[Message]) -> None:
-        """The answer to a claim was lost: whatever it claimed goes back soon."""
+        """Note that the answer to a claim was lost: whatever it claimed goes back soon."""
         self.returner.doubt(runway, messages)
         self.wake()
 

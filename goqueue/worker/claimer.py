@@ -1,4 +1,4 @@
-"""From fetched entries to claimed jobs: places in this process, one statement, and what is left over."""
+"""The claim of fetched entries: places in this process, one statement, the return of what is left over."""
 
 from __future__ import annotations
 

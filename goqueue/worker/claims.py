@@ -1,4 +1,4 @@
-"""What this process holds, and how much it may hold.
+"""The jobs that this process holds, and how many it may hold.
 
 It holds jobs, from their claim until their outcome is recorded, and its lease. It may hold as many jobs as it
 has threads, and a little ahead while jobs are short.
@@ -54,7 +54,7 @@ class ClaimedJobs:
         self.quarantine_is_served = False
 
     def add(self, current: JobAttempt) -> bool:
-        """A job was claimed; False: too late, its claim was given up as lost and must not run here."""
+        """Note a claimed job; False: too late, its claim was given up as lost and must not run here."""
         key = current.id, current.fence
         with self._lock:
             if key in self._given_up:
@@ -63,7 +63,7 @@ class ClaimedJobs:
         return True
 
     def doubt(self) -> None:
-        """A claim failed here; PostgreSQL may have made it all the same, or may make it yet."""
+        """Note that a claim failed here; PostgreSQL may have made it all the same, or may make it yet."""
         self.doubts_until = time.monotonic() + DOUBT_SECONDS
 
     def give_up(self, keys: Iterable[Key]) -> set[Key]:
@@ -74,7 +74,7 @@ class ClaimedJobs:
         return lost
 
     def expect(self, keys: Iterable[Key]) -> None:
-        """Claims that were given up were never made: they may be made yet, and run here."""
+        """Expect claims again that were given up but never made: they may be made yet, and run here."""
         with self._lock:
             self._given_up.difference_update(keys)
 
@@ -122,7 +122,7 @@ class WorkerSlots:
 
     @property
     def busy(self) -> int:
-        """Threads that have a job."""
+        """The number of threads that have a job."""
         return min(self._held, self.threads)
 
     @property
@@ -132,7 +132,7 @@ class WorkerSlots:
 
     @property
     def held(self) -> int:
-        """Jobs taken and not given back."""
+        """The number of jobs taken and not given back."""
         return self._held
 
     def wait_for_room(self, timeout_seconds: float) -> int:
@@ -165,7 +165,7 @@ class WorkerSlots:
 
     @property
     def suspect_seconds(self) -> float:
-        """For how long the suspect, or the last one, has its place."""
+        """The seconds since the suspect, or the last one, took its place."""
         return time.monotonic() - self._suspect_since
 
     def wait_for_suspect(self, timeout_seconds: float) -> None:

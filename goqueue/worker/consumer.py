@@ -75,7 +75,7 @@ class JobConsumer(Consumer):
         return self._claimed.popleft() if self._claimed else None
 
     def ack(self, message: MessageProxy) -> None:
-        """The attempt is over: its place is free, its outcome goes to the recorder. Never blocks."""
+        """Free the place of an ended attempt, and hand its outcome to the recorder. Never blocks."""
         assert isinstance(message, JobMessage)
         if message.outcome is None:
             self._broker.decide_by_count(message)

@@ -46,7 +46,7 @@ class DrainGuard:
         self.exit_code = 0
 
     def start(self) -> None:
-        """The process drains from now on."""
+        """Begin to guard a process that drains from now on."""
         threading.Thread(target=self._run, name="drain-guard", daemon=True).start()
 
     def finish(self) -> None:

@@ -83,7 +83,7 @@ def current_job() -> CurrentJob:
 
 
 class JobFunction:
-    """An actor's function. Called by Dramatiq's worker it runs an attempt; called by anyone else, itself."""
+    """The function of an actor. Called by Dramatiq's worker it runs an attempt; by anyone else, itself."""
 
     def __init__(
         self,

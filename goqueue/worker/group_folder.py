@@ -23,7 +23,7 @@ _LAYOUT = struct.Struct(f"<d??{PROBLEM_MAX_BYTES}s")
 
 
 class SignOfLife(NamedTuple):
-    """Facts that a worker process tells of itself every second.
+    """The facts that a worker process tells of itself every second.
 
     Attributes:
         turned_at: when the slowest of its consumers last turned, by the monotonic clock of the machine.

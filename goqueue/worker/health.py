@@ -1,4 +1,4 @@
-"""What a worker process says of itself: its consumers' turns, its memory, and the port of its group.
+"""The health of a worker process: its consumers' turns, its memory, and the port of its group.
 
 Its health is told by when its consumers last turned and which of them reach their servers; its memory is what
 the process has for itself. One process of a group answers on the port for all of them.
@@ -66,7 +66,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 class Heartbeats:
-    """One moment a consumer, by this machine's monotonic clock. Thread-safe: every step is one operation."""
+    """The last turn of each consumer, by the monotonic clock. Thread-safe: every step is one operation."""
 
     def __init__(self) -> None:
         self._turned: dict[str, float] = {}
@@ -76,7 +76,7 @@ class Heartbeats:
         self.problem = ""
 
     def turn(self, queue: str) -> None:
-        """The consumer of this queue begins another turn."""
+        """Note that the consumer of this queue begins another turn."""
         self._turned[queue] = time.monotonic()
 
     def oldest(self, default: float) -> float:

@@ -61,7 +61,7 @@ class Interrupts(BackgroundThread):
         self._stopping.set()
 
     def arm(self, current: JobAttempt, limit_seconds: float) -> None:
-        """From now on the calling thread may be interrupted on behalf of this job.
+        """Let the calling thread be interrupted on behalf of this job from now on.
 
         Args:
             current: the job.
@@ -83,7 +83,7 @@ class Interrupts(BackgroundThread):
             self._armed[threading.get_ident()] = armed
 
     def rearm(self, current: JobAttempt, limit_seconds: float) -> None:
-        """From now on the calling thread has so much time for what its handler left behind; never raises."""
+        """Give the calling thread so much time from now on for what its handler left behind; never raises."""
         with self._lock:
             self._withdraw()
             self._armed[threading.get_ident()] = _Armed(
@@ -91,7 +91,7 @@ class Interrupts(BackgroundThread):
             )
 
     def disarm(self) -> bool:
-        """From now on the calling thread is left alone; whether it was interrupted. Again it does nothing."""
+        """Leave the calling thread alone; tell whether it was interrupted. Again it does nothing."""
         with self._lock:
             return self._withdraw()
 

@@ -1,4 +1,4 @@
-"""What is counted and kept of ended attempts, a batch at a time.
+"""Counts and kinds of failures that are kept of ended attempts, a batch at a time.
 
 What the workers count: one write a series and batch costs less than one a job. What circuit breakers are
 decided by: how the attempts of their types ended; other types cost nothing. And which kinds of failures this

@@ -14,7 +14,7 @@ DELAY_MAX_SECONDS = 2.0
 
 
 class PendingOutcomes:
-    """Outcomes that one recorder has to write. Any thread may put; the recorder's own does all the rest."""
+    """The outcomes that one recorder has to write. Any thread may put; the recorder's own does the rest."""
 
     def __init__(self) -> None:
         self._new: queue.SimpleQueue[JobMessage | None] = queue.SimpleQueue()
@@ -44,7 +44,7 @@ class PendingOutcomes:
             self._later.append((now + delay, delay, message))
 
     def take(self, count: int) -> tuple[list[JobMessage], bool]:
-        """Up to `count` messages, at least one, as soon as there are; and whether these are the last.
+        """Take up to `count` messages as soon as there are any; none, and True, after the last.
 
         What was put off comes as a batch of its own: it may have to be put off again, and the others not.
         """

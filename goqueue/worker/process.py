@@ -1,4 +1,4 @@
-"""What a worker process has besides Dramatiq's threads: how it starts, hands jobs over, and stops."""
+"""The life of a worker process beside Dramatiq's threads: how it starts, hands jobs over, and stops."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class WorkerProcess(Middleware):
         self._drain_guard: DrainGuard | None = None
 
     def after_process_boot(self, broker: JobBroker) -> None:  # type: ignore[override]
-        """In a process of Dramatiq's command: count together with the others of its group, and say so.
+        """Prepare a process of Dramatiq's command: its ending, and its part in the group.
 
         Raises:
             SystemExit: the database has no schema for this release.
@@ -208,7 +208,7 @@ def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) 
 
 
 def nothing() -> None:
-    """No message is ever delayed in a worker: a delay is a column of its job."""
+    """Delay no message in a worker: a delay is a column of its job."""
 
 
 def release_unfinished(broker: JobBroker) -> None:

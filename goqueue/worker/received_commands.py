@@ -1,4 +1,4 @@
-"""What an operator wants of this process, told by the heartbeats of its lease."""
+"""Commands of an operator to this process, which the heartbeats of its lease bring."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ReceivedCommands:
         return self._quiet.is_set()
 
     def listen(self) -> None:
-        """In the main thread of a process of Dramatiq's command: be able to stop it."""
+        """Prepare to stop this process; only in the main thread of a process of Dramatiq's command."""
         self._terminations = listen()
 
     def end_process(self) -> None:

@@ -77,7 +77,7 @@ class Recorder(BackgroundThread):
 
     @property
     def pending(self) -> int:
-        """Outcomes that nobody has begun to record, or that were put off."""
+        """The number of outcomes that nobody has begun to record, or that were put off."""
         return len(self._pending)
 
     def has_room(self) -> bool:

@@ -1,4 +1,4 @@
-"""How long a failed attempt waits for its retry, whatever the exception of a user's says."""
+"""The wait before the retry of a failed attempt, whatever a user's exception says."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Returner:
         self._pending.extend((message, reason) for message in messages)
 
     def doubt(self, runway: str, messages: Sequence[Message]) -> None:
-        """The answer to a claim of these messages was lost; nobody here holds what it claimed."""
+        """Note that the answer to a claim of these messages was lost; nobody here holds what it claimed."""
         claims = frozenset((message.job_id, message.fence + 1) for message in messages)
         with self._lock:
             self._doubts.append(_Doubt(runway, claims, time.monotonic()))

@@ -1,4 +1,4 @@
-"""From a message that was sent with Dramatiq's own words (`actor.send()`) to a job."""
+"""Jobs made from messages that were sent with Dramatiq's own words (`actor.send()`)."""
 
 from __future__ import annotations
 

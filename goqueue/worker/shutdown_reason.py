@@ -1,4 +1,4 @@
-"""How `goqueue worker` knows that a process of its group ended because an operator wanted it to.
+"""The reason that a worker process leaves when an operator wanted its end, for `goqueue worker` to read.
 
 The process leaves its reason in the folder of its group, under the number of its session, which is that of
 the command that the supervisor started. Its exit code would not do: a handler that calls `os._exit(0)` must

@@ -1,4 +1,4 @@
-"""What a handler's `RetryAfter(scope="queue")` does besides sending its own job back: it closes the queue."""
+"""The closing of queues whose handlers raise `RetryAfter(scope="queue")`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands for an exception of a handler's: its verdict in Dramatiq's words, or one of the same name."""
+"""Substitutes for exceptions of handlers: a verdict in Dramatiq's words, or an exception of the same name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HarmfulError(Exception):
 
 
 class HarmfulFinalError(HarmfulError):
-    """The same, for one of the exceptions after which the type is not retried."""
+    """A HarmfulError for one of the exceptions after which the type is not retried."""
 
 
 def verdict_of(error: BaseException, failure: Failure) -> BaseException:

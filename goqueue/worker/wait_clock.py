@@ -1,4 +1,4 @@
-"""How long the oldest item of a work queue has waited, told from how much has passed through it.
+"""A clock of how long the oldest item of a work queue has waited, told from what has passed through it.
 
 Nothing is noted for a single item, which would cost each job: whoever watches the queue looks at it again and
 again, and what was put before a look and has not been taken since has waited for that long.
@@ -44,5 +44,5 @@ class WaitClock:
             self._puts.popleft()
 
     def age(self, now: float) -> float:
-        """For how long the oldest item has waited, at least; one look's distance more, at most."""
+        """Tell how long the oldest item has waited at least; it is at most one look's distance more."""
         return now - self._puts[0][0] if self._puts else 0.0

@@ -1,4 +1,4 @@
-"""Whether another worker waits for what was claimed here and has not begun."""
+"""The search for other workers that wait for what was claimed here and has not begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people want of jobs that were claimed and have not begun: pauses of their queues, and cancels."""
+"""Changes that people want of jobs claimed here and not begun: pauses of their queues, and cancels."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Sample(NamedTuple):
-    """Counts of what has passed through a queue until a moment.
+    """The counts of what has passed through a queue until a moment.
 
     Attributes:
         put: items put so far.
@@ -28,7 +28,7 @@ def take_everything(_item: Any) -> bool:
 
 
 class WorkQueue:
-    """First in, first out, in place of Dramatiq's PriorityQueue: rank decided the order before the claim.
+    """A first-in, first-out queue in place of Dramatiq's PriorityQueue: rank gave the order before the claim.
 
     What Dramatiq's Worker asks of a queue, on a deque, whose ends CPython changes in one step: heap, item and
     condition variable of the other cost each job as much as calling its handler. A SimpleQueue would do as
@@ -62,7 +62,7 @@ class WorkQueue:
 
     @property
     def unfinished_tasks(self) -> int:
-        """Items put and not yet done."""
+        """The number of items put and not yet done."""
         return self._put - self._done
 
     def put(self, item: Any) -> None:
@@ -127,7 +127,7 @@ class WorkQueue:
             return Sample(self._put, self._put - len(self._items))
 
     def task_done(self) -> None:
-        """One item is dealt with."""
+        """Note that one item is dealt with."""
         with self._lock:
             self._done += 1
 

@@ -1,1 +1,1 @@
-"""What stands around every request: bodies, errors, keys, limits, pages, and the description of the API."""
+"""The frame around every request: bodies, errors, keys, limits, pages, and the description of the API."""

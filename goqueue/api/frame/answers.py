@@ -18,7 +18,7 @@ Seconds = float
 
 
 class Document(BaseModel):
-    """An answer."""
+    """The base of the documents that the API answers with."""
 
     model_config = ConfigDict(extra="forbid")
 

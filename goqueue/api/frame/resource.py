@@ -1,4 +1,4 @@
-"""What all resources of the API have in common."""
+"""The base that all resources of the API share."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who may look and who may change: sessions, and the guard before every page."""
+"""Access to the dashboard: the sessions of browsers, and the guard before every page."""

@@ -1,4 +1,4 @@
-"""What stands before every page: who may look, who may change, and what the browser is told to refuse."""
+"""The guard before every page: it decides who may look and change, and tells browsers what to refuse."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_dashboard(path: str) -> bool:
 
 
 class DashboardGuard:
-    """Falcon middleware before the pages. What is no page passes untouched."""
+    """A Falcon middleware before the pages. What is no page passes untouched."""
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._sessions = sessions

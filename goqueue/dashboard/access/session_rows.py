@@ -41,7 +41,7 @@ _FORGET = """
 
 
 class SignedIn(NamedTuple):
-    """Session whose browser showed a key.
+    """A session whose browser showed a key.
 
     Attributes:
         name_hash: SHA-256 of the name in its cookie.

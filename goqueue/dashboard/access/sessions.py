@@ -29,7 +29,7 @@ TEXT_MAX_CHARACTERS = 300
 
 
 class Sessions:
-    """Sessions that showed a key of the service. Thread-safe.
+    """The sessions that showed a key of the service. Thread-safe.
 
     Attributes:
         signer: writes their cookies and tokens.

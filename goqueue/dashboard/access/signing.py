@@ -39,7 +39,7 @@ _TOKEN = re.compile(r"[0-9a-f]{128}")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Session of one browser, with or without a key.
+    """A session of one browser, with or without a key.
 
     Attributes:
         name: random; nobody else knows it.
@@ -51,7 +51,7 @@ class Session:
 
     @property
     def name_hash(self) -> str:
-        """Hash of the name, which is kept instead of it."""
+        """The hash of the name, which is kept instead of it."""
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     @classmethod
@@ -61,7 +61,7 @@ class Session:
 
 
 class SessionSigner:
-    """Signer of sessions and of the tokens of their forms, which knows its own again. Thread-safe."""
+    """The signer of sessions and of the tokens of their forms, which knows its own again. Thread-safe."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._session_secret = settings.session_secret
@@ -96,7 +96,7 @@ class SessionSigner:
         return hmac.compare_digest(self._form_secret(session), secret)
 
     def tag(self, session: Session) -> str:
-        """Tells pages with forms of this session from those of others; it opens nothing."""
+        """Make a tag that tells this session's pages with forms from those of others; it opens nothing."""
         return self._sign("tag", session.name)[:8]
 
     def _form_secret(self, session: Session) -> bytes:

@@ -1,1 +1,1 @@
-"""What pages draw: figures in, positions out."""
+"""The charts of pages, each computed from figures to positions that a template draws."""

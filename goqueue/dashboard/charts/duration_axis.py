@@ -26,7 +26,7 @@ _NEAREST = 0.09
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Label of an axis, with its place.
+    """A label of an axis, with its place.
 
     Attributes:
         place: 0 to 1, from its begin.
@@ -40,7 +40,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class DurationAxis:
-    """Axis of some neighbouring buckets, each as wide as the others: the bounds grow by the same factor.
+    """An axis of some neighbouring buckets, each as wide as the others: the bounds grow by the same factor.
 
     Attributes:
         first: its first bucket.

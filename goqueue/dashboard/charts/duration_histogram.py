@@ -38,7 +38,7 @@ _STEPS = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class HistogramBar:
-    """Bar of one bucket in which something is."""
+    """The bar of one bucket in which something is."""
 
     x: float
     y: float
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class HistogramChart:
-    """Histogram as its template draws it.
+    """A histogram as its template draws it.
 
     Attributes:
         words: the whole in one sentence, for who cannot see it.

@@ -34,7 +34,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """Bubble of the jobs of a while and a bucket."""
+    """The bubble of the jobs of a while and a bucket."""
 
     x: float
     y: float
@@ -44,7 +44,7 @@ class Circle:
 
 @dataclass(frozen=True, slots=True)
 class ScatterChart:
-    """Bubbles and axes as their template draws them.
+    """The bubbles and axes as their template draws them.
 
     Attributes:
         durations: the labels of the axis that goes up; their place is from its top, in pixels.

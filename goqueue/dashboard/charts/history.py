@@ -45,7 +45,7 @@ ROWS_MAX = 30
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Rates of what ended in a while, a second, and how long that had waited and run.
+    """The rates of what ended in a while, a second, and how long that had waited and run.
 
     Attributes:
         seconds: how long the while is; the last one may still go on.

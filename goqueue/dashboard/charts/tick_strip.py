@@ -1,4 +1,4 @@
-"""What became of the last ticks of a schedule, as a strip of bars: ticks in, positions out. Pure."""
+"""A strip of bars for the last ticks of a schedule, by what became of each: ticks in, positions out. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TONES = {
 
 @dataclass(frozen=True, slots=True)
 class TickBar:
-    """Bar of one tick of a schedule.
+    """The bar of one tick of a schedule.
 
     Attributes:
         tone: what its colour means; a class of the sheet.
@@ -54,7 +54,7 @@ class TickBar:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Strip of bars, the oldest first.
+    """A strip of bars, the oldest first.
 
     Attributes:
         words: the same in one sentence, for who cannot see them.

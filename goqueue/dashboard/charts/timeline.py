@@ -31,7 +31,7 @@ STEPS_PER_DOUBLING = 32
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Entry of a timeline: a mark or a span.
+    """An entry of a timeline: a mark or a span.
 
     Attributes:
         key: names it among the entries of its job; the same whenever the page is made.
@@ -60,13 +60,13 @@ class Entry:
 
     @property
     def seconds(self) -> float | None:
-        """Length of the span; None of a mark, and of what goes on."""
+        """The length of the span; None of a mark, and of what goes on."""
         return None if self.until is None else (self.until - self.at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Timeline with its entries, the one that goes on last.
+    """A timeline with its entries, the one that goes on last.
 
     Attributes:
         seconds: from the creation to the end; None while it goes on.

@@ -1,4 +1,4 @@
-"""What the states, outcomes and reasons of jobs are called in a sentence."""
+"""The words by which a timeline names states, outcomes and reasons of jobs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REASONS = {
 
 
 class Wait(NamedTuple):
-    """Words for a wait, whole or in parts.
+    """The words for a wait, whole or in parts.
 
     Attributes:
         title: of the whole, where it is not known which part was for what.

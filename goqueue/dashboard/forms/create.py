@@ -1,4 +1,4 @@
-"""What the form of a new job says beside its payload, as the request of a create over REST. Pure."""
+"""The settings in the form of a new job, and the request of a create over REST that they make. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCAL = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d)(:\d\d(\.\d+)?)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Setting in the form of a new job.
+    """A setting in the form of a new job.
 
     Attributes:
         name: in the form, and in the request.
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Name of the setting in the request."""
+        """The name of the setting in the request."""
         return "unique.key" if self.name == "unique_key" else self.name
 
 

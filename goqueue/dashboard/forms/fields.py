@@ -11,7 +11,7 @@ __all__ = ["Field", "FieldKind", "all_fields"]
 
 
 class FieldKind(StrEnum):
-    """Kinds of fields, by how they are filled in."""
+    """The kinds of fields, by how they are filled in."""
 
     TEXT = "text"
     #: In lines.
@@ -31,7 +31,7 @@ class FieldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Field of a form, or a group of fields.
+    """A field of a form, or a group of fields.
 
     Attributes:
         path: of the value in the payload; of the whole payload, empty.
@@ -61,17 +61,17 @@ class Field:
 
     @property
     def name(self) -> str:
-        """Name of the field in the form: no two fields have the same."""
+        """The name of the field in the form: no two fields have the same."""
         return ".".join(("payload", *(step.replace("\\", "\\\\").replace(".", "\\.") for step in self.path)))
 
     @property
     def key(self) -> str:
-        """Path under which the validation of a payload says that the value is wrong."""
+        """The path under which the validation of a payload says that the value is wrong."""
         return ".".join(("payload", *self.path))
 
     @property
     def label(self) -> str:
-        """Name of the field in the payload."""
+        """The name of the field in the payload."""
         return self.path[-1] if self.path else "payload"
 
 

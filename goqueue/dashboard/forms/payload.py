@@ -1,4 +1,4 @@
-"""From what was typed into the fields of a schema's form to a payload, and back. Pure.
+"""The way from what was typed into the fields of a schema's form to a payload, and back. Pure.
 
 Whether the payload fits its type is not decided here: that is said by the code that a create over REST runs.
 Here is only found what no payload can be made of: a number that is none, JSON that is none.

@@ -46,7 +46,7 @@ _NUMBER = re.compile(
 
 
 class Blanks(dict[str, str]):
-    """Texts by name; those that are not there are empty."""
+    """A dict of texts by name; those that are not there are empty."""
 
     def __missing__(self, _name: str) -> str:
         """Nothing."""

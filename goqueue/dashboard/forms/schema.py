@@ -1,4 +1,4 @@
-"""From the JSON schema of a payload to the fields of a form. Pure.
+"""The translation of a payload's JSON schema into the fields of a form. Pure.
 
 What a person can fill in becomes a field of its own; what does not fit a form (free objects, lists of
 objects, unions, a schema that contains itself) becomes a field that takes JSON. `payload` turns what was

@@ -35,7 +35,7 @@ _NO_FORM = "this request says more than the form can: change it here"
 
 
 class CreatePage(Page):
-    """Page that creates a job: the type first, then its form."""
+    """The page that creates a job: the type first, then its form."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form of a type, as its defaults fill it in; without a type, the choice of one."""

@@ -40,7 +40,7 @@ CHOICE = ("queue", "type", "since")
 
 @dataclass(frozen=True, slots=True)
 class WantedFailures:
-    """Choice of the groups that are shown.
+    """The choice of the groups that are shown.
 
     Attributes:
         filter: without `since`, where that is a span.
@@ -59,7 +59,7 @@ class WantedFailures:
 
 
 class FailuresPage(Page):
-    """Page of all groups of the jobs that are failed now."""
+    """The page of all groups of the jobs that are failed now."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the groups; what is wrong about the address is told beside the field."""
@@ -96,7 +96,7 @@ class FailuresPage(Page):
 
 
 class FailurePage(Page):
-    """Page of one group of failures."""
+    """The page of one group of failures."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Show what failed, where, and the newest of its jobs; of those alone that the list was asked for.

@@ -54,7 +54,7 @@ MAX_FENCE = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """Attempt of a job, as it is looked at.
+    """An attempt of a job, as it is looked at.
 
     Attributes:
         outcome: in words; None: it runs.
@@ -82,7 +82,7 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """Job with everything about it but its versions.
+    """A job with everything about it but its versions.
 
     Attributes:
         now: PostgreSQL's time.
@@ -104,7 +104,7 @@ class JobView:
 
 
 class JobPage(Page):
-    """Page of everything about one job."""
+    """The page of everything about one job."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Show a job; `attempt` is the fence of the attempt to look at."""

@@ -1,4 +1,4 @@
-"""What can be done to one job: cancel, retry, edit, clone and delete it."""
+"""The actions on one job: cancel, retry, edit, clone and delete it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Action(Page):
 
 
 class CancelAction(_Action):
-    """Action that stops a job."""
+    """The action that stops a job."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Cancel an unfinished job, or ask its worker to stop it."""
@@ -63,7 +63,7 @@ class CancelAction(_Action):
 
 
 class RetryAction(_Action):
-    """Action that runs a job again as it is."""
+    """The action that runs a job again as it is."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Queue a failed or cancelled job again."""
@@ -72,7 +72,7 @@ class RetryAction(_Action):
 
 
 class CloneAction(_Action):
-    """Action that creates another job like one."""
+    """The action that creates another job like one."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Create a job like it, on the way that the REST API creates jobs."""
@@ -89,7 +89,7 @@ class CloneAction(_Action):
 
 
 class DeleteAction(_Action):
-    """Action that deletes a finished job."""
+    """The action that deletes a finished job."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Delete a finished job with everything that is kept of it."""
@@ -106,7 +106,7 @@ class DeleteAction(_Action):
 
 
 class EditPage(_Action):
-    """Page that edits a job that waits, or one that is to run again."""
+    """The page that edits a job that waits, or one that is to run again."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Show the form of the edit.

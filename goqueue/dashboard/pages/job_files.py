@@ -1,4 +1,4 @@
-"""What a job was given, returned and logged, whole and as files."""
+"""The files of a job: what it was given, returned and logged, each as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class JobFile(Page):
-    """Files of a job, each by its name."""
+    """The files of a job, each by its name."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int, name: str) -> None:
         """Answer with one file of a job.

@@ -48,7 +48,7 @@ BOX = "job-"
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Page of a list of jobs.
+    """A page of a list of jobs.
 
     Attributes:
         older, newer: where the pages beside it begin, as parameters of their addresses; None: there is none.
@@ -64,7 +64,7 @@ class Listing:
 
 
 class JobsPage(Page):
-    """Page with the list of jobs."""
+    """The page with the list of jobs."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -152,7 +152,7 @@ class JobsPage(Page):
 
 
 class SelectedJobsAction(Page):
-    """Action on the jobs that were chosen in the list."""
+    """The action on the jobs that were chosen in the list."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Act on the jobs at once, and go back to the list; what is in no state for it stays as it is.

@@ -31,7 +31,7 @@ ADDRESSES_MAX = 10_000
 
 
 class SignInAttempts:
-    """Failed attempts to sign in, by address, over a sliding minute. Thread-safe."""
+    """The failed attempts to sign in, by address, over a sliding minute. Thread-safe."""
 
     def __init__(self) -> None:
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
@@ -62,7 +62,7 @@ class SignInAttempts:
 
 
 class LoginPage(Page):
-    """Page of the login, where API keys are configured."""
+    """The page of the login, where API keys are configured."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -115,7 +115,7 @@ class LoginPage(Page):
 
 
 class LogoutAction(Page):
-    """Action that ends the session of the browser."""
+    """The action that ends the session of the browser."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End the session; the browser gets one that knows no key."""

@@ -89,7 +89,7 @@ class _OperationForm(Page):
 
 
 class NewOperationPage(_OperationForm):
-    """Page with what an operation would be done to."""
+    """The page with what an operation would be done to."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show a dry run, and the form that begins the operation.
@@ -104,7 +104,7 @@ class NewOperationPage(_OperationForm):
 
 
 class OperationsPage(_OperationForm):
-    """Page with all operations over many jobs."""
+    """The page with all operations over many jobs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the operations, the newest first, page by page."""
@@ -137,7 +137,7 @@ class OperationsPage(_OperationForm):
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """First jobs of an operation, which show whether the others would run.
+    """The first jobs of an operation, which show whether the others would run.
 
     Attributes:
         wanted: how many there are to be; fewer than were asked for where there are no more jobs.
@@ -152,7 +152,7 @@ class Canaries:
 
 
 class OperationPage(Page):
-    """Page of one operation over many jobs."""
+    """The page of one operation over many jobs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Show how far the operation has come."""
@@ -182,7 +182,7 @@ class OperationPage(Page):
 
 
 class AbortAction(Page):
-    """Action that aborts an operation over many jobs."""
+    """The action that aborts an operation over many jobs."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response, operation_id: int) -> None:
         """Stop the operation for good."""

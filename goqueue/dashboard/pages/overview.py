@@ -42,7 +42,7 @@ COUNTED_WITHIN = timedelta(seconds=60)
 
 
 class RootPage:
-    """Resource of the bare address of the service."""
+    """The resource of the bare address of the service."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
         """Go to the dashboard."""
@@ -51,7 +51,7 @@ class RootPage:
 
 @dataclass(frozen=True, slots=True)
 class OverviewQueue:
-    """Queue of the overview, with its forecast."""
+    """A queue of the overview, with its forecast."""
 
     glance: QueueGlance
     ends_per_second: float
@@ -61,7 +61,7 @@ class OverviewQueue:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """Present of the service, as it is shown to everybody alike.
+    """The present of the service, as it is shown to everybody alike.
 
     Attributes:
         is_counted: a roller counts, so a scheduler runs.
@@ -74,18 +74,18 @@ class Now:
 
     @property
     def ready(self) -> int:
-        """Jobs that could start now."""
+        """The number of jobs that could start now."""
         return sum(queue.glance.ready for queue in self.queues)
 
     @property
     def oldest_at(self) -> datetime | None:
-        """Moment since which the oldest of them could start."""
+        """The moment since which the oldest of them could start."""
         moments = [queue.glance.oldest_at for queue in self.queues if queue.glance.oldest_at]
         return min(moments, default=None)
 
 
 class OverviewPage(Page):
-    """Page of the service at a glance."""
+    """The page of the service at a glance."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -129,7 +129,7 @@ class OverviewPage(Page):
 
 
 class OverviewData(Page):
-    """Documents that the charts of the overview are drawn from."""
+    """The documents that the charts of the overview are drawn from."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the document of one chart."""

@@ -57,7 +57,7 @@ Wrong = dict[str, Blanks]
 
 
 class QueuePage(Page):
-    """Page of a queue, by its name, which may hold anything that can be printed."""
+    """The page of a queue, by its name, which may hold anything that can be printed."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)
@@ -190,7 +190,7 @@ class QueuePage(Page):
 
 
 class QueueChart(Page):
-    """Figures of a chart of a queue, over a range."""
+    """The figures of a chart of a queue, over a range."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)

@@ -64,7 +64,7 @@ class _Figures:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """Queue as a row of the list.
+    """A queue as a row of the list.
 
     Attributes:
         tripped_types: declared types of it whose circuit breaker is not closed.
@@ -77,32 +77,32 @@ class QueueView:
 
     @property
     def name(self) -> str:
-        """Name of the queue, as its jobs say it."""
+        """The name of the queue, as its jobs say it."""
         return self.figures.glance.name
 
     @property
     def key(self) -> str:
-        """Key that stands for the name in the ids of elements."""
+        """The key that stands for the name in the ids of elements."""
         return name_key(self.name)
 
     @property
     def glance(self) -> QueueGlance:
-        """Counts of what waits in the queue."""
+        """The counts of what waits in the queue."""
         return self.figures.glance
 
     @property
     def ready(self) -> QueueCount:
-        """Jobs that could start now."""
+        """The number of jobs that could start now."""
         return QueueCount(self.glance.ready, self.glance.ready >= COUNTED_UP_TO)
 
     @property
     def ends_per_second(self) -> float:
-        """Rate at which jobs come to an end."""
+        """The rate at which jobs come to an end."""
         return self.figures.ends_per_second
 
 
 class QueueReader:
-    """Reader of queues for pages. Figures are read once for many browsers; how a queue stands, for each."""
+    """The reader of queues for pages. Figures are read once for many browsers; the standing, for each."""
 
     def __init__(self, site: Site) -> None:
         self._goqueue = site.goqueue
@@ -188,7 +188,7 @@ class QueueReader:
 
 
 class QueuesPage(Page):
-    """Page with the queues, by name."""
+    """The page with the queues, by name."""
 
     def __init__(self, site: Site, reader: QueueReader) -> None:
         super().__init__(site)

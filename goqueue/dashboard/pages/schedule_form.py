@@ -49,7 +49,7 @@ _NEW = {"timezone": "UTC", "overlap": "queue", "catch_up": "once", "payload": "{
 
 
 class ScheduleForm(Page):
-    """Page with the form of a new schedule, or, with a name, of one that there is."""
+    """The page with the form of a new schedule, or, with a name, of one that there is."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form of a schedule.

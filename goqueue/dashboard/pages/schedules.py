@@ -44,7 +44,7 @@ _INSTANT = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class NextFire:
-    """Tick of a schedule that is to come.
+    """A tick of a schedule that is to come.
 
     Attributes:
         at: when it is decided; of one that does not fire, its nominal time.
@@ -60,7 +60,7 @@ class NextFire:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleView:
-    """Schedule as a page shows it."""
+    """A schedule as a page shows it."""
 
     schedule: Schedule
     words: str
@@ -98,7 +98,7 @@ class _Upcoming:
 
 
 class SchedulesPage(Page):
-    """Page with the list of schedules."""
+    """The page with the list of schedules."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -130,7 +130,7 @@ class SchedulesPage(Page):
 
 
 class SchedulePage(Page):
-    """Page of one schedule. Its name is the rest of the address: names from elsewhere may hold anything."""
+    """The page of one schedule. Its name is the rest of the address: foreign names may hold anything."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -1,4 +1,4 @@
-"""Who is signed in to the dashboard, and signing them out."""
+"""The page of those who are signed in to the dashboard, and the action that signs them out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SESSIONS_SHOWN = 100
 
 
 class SessionsPage(Page):
-    """Page with the sessions that know a key of the service."""
+    """The page with the sessions that know a key of the service."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -49,7 +49,7 @@ class SessionsPage(Page):
 
 
 class EndSessionsAction(Page):
-    """Action that ends one session, or all but the one that asks."""
+    """The action that ends one session, or all but the one that asks."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End the chosen sessions, and go back to the page."""

@@ -49,7 +49,7 @@ _STATES = {"open": BreakerState.OPEN, "close": BreakerState.CLOSED}
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of what became of the jobs of a type in a while.
+    """The figures of what became of the jobs of a type in a while.
 
     Attributes:
         failure_rate: of the jobs that completed or failed; None: there were none.
@@ -71,13 +71,13 @@ class Figures:
 
     @property
     def ended(self) -> int:
-        """Number of jobs that came to an end, in any way."""
+        """The number of jobs that came to an end, in any way."""
         return self.completed + self.failed + self.cancelled + self.expired
 
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """Type as a row of the list.
+    """A type as a row of the list.
 
     Attributes:
         declared: None: no module that this process imported declares it, or does so any more.
@@ -91,18 +91,18 @@ class TypeRow:
 
     @property
     def key(self) -> str:
-        """Key that stands for the name in the ids of elements."""
+        """The key that stands for the name in the ids of elements."""
         return name_key(self.name)
 
     @property
     def place(self) -> str:
-        """Address of the page of the type."""
+        """The address of the page of the type."""
         return place_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class OneType:
-    """Type with a range of its past."""
+    """A type with a range of its past."""
 
     name: str
     declared: JobType | None
@@ -113,7 +113,7 @@ class OneType:
 
 
 class TypesPage(Page):
-    """Page with the list of types."""
+    """The page with the list of types."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the list of types."""
@@ -130,7 +130,7 @@ class TypesPage(Page):
 
 
 class TypePage(Page):
-    """Page of one type. Its name is the rest of the address: it may hold anything that can be printed."""
+    """The page of one type. Its name is the rest of the address: it may hold anything that can be printed."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -30,52 +30,52 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Worker process with what it runs."""
+    """A worker process with what it runs."""
 
     worker: Worker
     work: WorkAtHand
 
     @property
     def free(self) -> int:
-        """Number of threads without a job."""
+        """The number of threads without a job."""
         return max(0, self.worker.threads - self.work.held)
 
     @property
     def more(self) -> int:
-        """Number of threads whose jobs are not shown."""
+        """The number of threads whose jobs are not shown."""
         return min(self.work.held, self.worker.threads) - len(self.work.jobs)
 
     @property
     def ahead(self) -> int:
-        """Number of jobs that it claimed and that wait for a thread."""
+        """The number of jobs that it claimed and that wait for a thread."""
         return max(0, self.work.held - self.worker.threads)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Host with its worker processes."""
+    """A host with its worker processes."""
 
     name: str
     processes: Sequence[Process]
 
     @property
     def threads(self) -> int:
-        """Number of threads of its processes."""
+        """The number of threads of its processes."""
         return sum(process.worker.threads for process in self.processes)
 
     @property
     def busy(self) -> int:
-        """Number of threads that have a job."""
+        """The number of threads that have a job."""
         return sum(process.worker.threads - process.free for process in self.processes)
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that its processes have for themselves."""
+        """The memory that its processes have for themselves."""
         return sum(process.worker.memory_bytes or 0 for process in self.processes)
 
 
 class WorkersPage(Page):
-    """Page with hosts, their processes, and what each runs."""
+    """The page with hosts, their processes, and what each runs."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show hosts, their processes, and what each runs."""
@@ -102,7 +102,7 @@ class WorkersPage(Page):
 
 
 class WorkerAction(Page):
-    """Action that gives a worker a command; None lets it take jobs again."""
+    """The action that gives a worker a command; None lets it take jobs again."""
 
     def __init__(self, site: Site, command: WorkerCommand | None) -> None:
         super().__init__(site)

@@ -40,7 +40,7 @@ _WORD = re.compile(r"\w")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Block of lines of a traceback that belong together.
+    """A block of lines of a traceback that belong together.
 
     Attributes:
         kind: own, library, or text: what is no frame.
@@ -54,7 +54,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Traceback:
-    """Traceback as blocks, in their order.
+    """A traceback as blocks, in their order.
 
     Attributes:
         raised_in: the innermost frame of the job's own code: "jobs.py:12, in send"; None where there is none.
@@ -66,7 +66,7 @@ class Traceback:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """Error in one line: the exception's class, where it says one, and its message."""
+    """An error in one line: the exception's class, where it says one, and its message."""
 
     exception: str | None
     message: str

@@ -1,4 +1,4 @@
-"""What a reason was concluded from, as a page shows it: whatever the evidence holds can be written. Pure."""
+"""The evidence for a reason as a page shows it, written whatever it holds. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _JOB_IDS = frozenset({"job_id", "next_job_id"})
 
 
 class Fact(NamedTuple):
-    """Piece of evidence: a moment, jobs by their ids, or text."""
+    """A piece of evidence: a moment, jobs by their ids, or text."""
 
     name: str
     moment: datetime | None = None

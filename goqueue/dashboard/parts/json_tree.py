@@ -30,7 +30,7 @@ UNFOLDED_NODES = 25
 
 @dataclass(slots=True)
 class Node:
-    """Value of a document, as a node of its tree.
+    """A value of a document, as a node of its tree.
 
     Attributes:
         path: names it in its document: the positions on the way to it, "0.3.1".
@@ -54,7 +54,7 @@ class Node:
 
     @property
     def hidden(self) -> int:
-        """Number of entries that are not shown."""
+        """The number of entries that are not shown."""
         return self.size - len(self.children)
 
 

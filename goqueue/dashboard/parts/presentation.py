@@ -1,4 +1,4 @@
-"""How times, durations, numbers and browsers read. Pure: what a template shows, as text or as safe markup."""
+"""The filters of templates for times, durations, numbers and browsers: text, or safe markup. Pure."""
 
 from __future__ import annotations
 

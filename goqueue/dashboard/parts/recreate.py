@@ -33,7 +33,7 @@ WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Place at which Python code finds the actor of a job type."""
+    """The place at which Python code finds the actor of a job type."""
 
     module: str
     name: str

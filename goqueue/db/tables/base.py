@@ -1,4 +1,4 @@
-"""What every table is made with."""
+"""Building blocks of the tables: their metadata, and the columns and conditions that many have."""
 
 from __future__ import annotations
 

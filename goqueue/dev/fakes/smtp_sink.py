@@ -23,7 +23,7 @@ ACCEPTED = "250 OK"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """One accepted message. `content` is None unless the sink keeps contents."""
+    """A message that the sink accepted. `content` is None unless the sink keeps contents."""
 
     message_id: str
     sender: str

@@ -1,4 +1,4 @@
-"""What may be said of a new job beside its type and payload: the one description, for every door.
+"""The options of a new job beside its type and payload, described once, for every door.
 
 A model says of each option what it may be; `refuse_contradictions` of `job_settings.py` looks at what no
 single one shows.
@@ -123,7 +123,7 @@ class UniqueJob(Request):
 
 
 class JobOptions(Request):
-    """What may be said of any new job beside where it goes, its type and its payload."""
+    """The options of any new job, beside where it goes, its type and its payload."""
 
     model_config = ConfigDict(json_schema_extra=alternatives(*EITHER))
 
@@ -179,7 +179,7 @@ _PLAIN_SETTINGS = JobSettings.__optional_keys__ - {"unique"}
 
 
 class OptionsFromPython(JobOptions):
-    """What callers from Python say: the same, with times instead of texts, and all of `JobSettings`."""
+    """The options as callers from Python give them: with times instead of texts, and all of `JobSettings`."""
 
     queue: Name | None = None
     depends_on: Parents | None = None

@@ -14,7 +14,7 @@ WAITING_EXTRA_SECONDS = 0.1
 
 
 class Fetched(NamedTuple):
-    """Entries that a fetch took, and where they were.
+    """The entries that a fetch took, and where they were.
 
     Attributes:
         suspects: they are suspects.

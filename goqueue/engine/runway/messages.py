@@ -1,4 +1,4 @@
-"""What stands on a runway: `"{job_id}.{fence}"` and nothing else."""
+"""Messages on a runway: each is `"{job_id}.{fence}"` and nothing else."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Message(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Write the message as its text in Redis."""
+        """The text of the message in Redis."""
         return f"{self.job_id}.{self.fence}"
 
 
 class Pushed(NamedTuple):
-    """Counts of what a push did.
+    """The counts of what a push did.
 
     Attributes:
         added: how many messages it added.

@@ -41,7 +41,7 @@ class Runway(RunwayPushing, RunwayFetching):
             self._servers.holding(keys[0]).delete(*keys)
 
     def lengths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
-        """For each queue, how many entries its runway holds, and how many messages are not acknowledged."""
+        """Count for each queue the entries of its runway, and the messages that are not acknowledged."""
         found: dict[str, tuple[int, int]] = {}
         with translated(self._servers):
             for server, those in self._by_server(queues).items():
@@ -102,7 +102,7 @@ class Runway(RunwayPushing, RunwayFetching):
                 server.ping()
 
     def eviction_policy(self) -> str | None:
-        """Redis's maxmemory-policy, or None where the server does not tell; in a cluster, the worst."""
+        """Read Redis's maxmemory-policy; None where the server does not tell; in a cluster, the worst."""
         with translated(self._servers):
             policies = {_eviction_policy_of(server) for server in self._servers.each()}
         return max(policies, key=lambda policy: policy not in {None, "noeviction"})

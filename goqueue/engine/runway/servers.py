@@ -53,14 +53,14 @@ class RedisServers(Protocol):
         """Find the server as `holding` does, without asking anybody; None: somebody has to be asked."""
 
     def each(self) -> list[redis.Redis]:
-        """Every server that may hold a key.
+        """List every server that may hold a key.
 
         Raises:
             redis.RedisError: no server says which ones.
         """
 
     def doubt(self) -> None:
-        """A command failed: which server holds what is to be asked anew."""
+        """Note that a command failed: which server holds what is to be asked anew."""
 
     def replace_connections(self) -> None:
         """Close what lies idle: a server refused a command, and may not be the one to ask any more."""

@@ -1,4 +1,4 @@
-"""Why a job is not running: the facts of the record, and what follows from them."""
+"""The explanation why a job is not running, from the facts of the record and what follows from them."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ _OLDEST = """
 
 
 def explain(connection: Connection, job_id: int, *, lease_seconds: float, max_deaths: int) -> Explanation:
-    """Why a job does not run. In a transaction in which nothing was asked before.
+    """Explain why a job does not run. In a transaction in which nothing was asked before.
 
     Raises:
         JobNotFoundError: there is no such job.

@@ -1,4 +1,4 @@
-"""Where a job stands: how many come before it, and how many its queue starts a second. Only for people.
+"""The place of a job in its queue: how many come before it, and how many start a second. Only for people.
 
 Each is one bounded walk along an index, so a backlog of millions answers as soon as one of thousands.
 """

@@ -1,4 +1,4 @@
-"""Who holds the slots of the concurrency limits that a job has to pass. Only reads."""
+"""The holders of the slots of the concurrency limits that a job has to pass. Only reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which trace the calling code belongs to, and how that is said: W3C's `traceparent`."""
+"""The trace that the calling code belongs to, and its written form: W3C's `traceparent`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def enter(traceparent: object) -> Token[Context] | None:
 
 
 def leave(token: Token[Context] | None) -> None:
-    """The end of `enter`."""
+    """End what `enter` began."""
     if token is not None:
         detach(token)
 

@@ -36,7 +36,7 @@ def begin_create(jobs: Sequence[NewJob]) -> Creation | None:
 
 
 class Creation:
-    """New jobs with the context that each is to carry; and, until it is left, the span of their create.
+    """The new jobs with the context that each is to carry; and, until it is left, the span of their create.
 
     Jobs that are created together have one span: a "send" whose context is their creation context. Only jobs
     of different causes, as are follow-ups that are recorded together, have several.

@@ -1,4 +1,4 @@
-"""Where the spans of a GoQueue process go: OpenTelemetry's SDK, set up once a process, after its fork."""
+"""The export of a process's spans: OpenTelemetry's SDK, set up once a process, after its fork."""
 
 from __future__ import annotations
 

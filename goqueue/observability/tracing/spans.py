@@ -1,4 +1,4 @@
-"""What makes the spans of this process, and what all of them tell."""
+"""The tracer of this process, and the names and attributes that all of its spans have."""
 
 from __future__ import annotations
 
