@@ -36,7 +36,9 @@ class JobTypes:
         self.aliases: dict[str, str] = {}
         self._settings = settings
         self._throws: dict[str, Throws] = {}
-        self._known: KnownTypes | None = None
+        self._declarations = 0
+        #: The known types, and of how many declarations they were made.
+        self._known: tuple[int, KnownTypes] | None = None
 
     def declare(self, actor: Actor[Any, Any]) -> JobType:
         """Declare the type of an actor.
@@ -48,7 +50,7 @@ class JobTypes:
         self._learn_aliases(actor)
         self.by_name[actor.actor_name] = job_type
         self._throws[actor.actor_name] = (Discard, HarmfulFinalError, *throws_of(actor))
-        self._known = None
+        self._declarations += 1
         return job_type
 
     def get(self, name: str) -> JobType | None:
@@ -63,10 +65,13 @@ class JobTypes:
     @property
     def known(self) -> KnownTypes:
         """The types that this process can run, aliases included, with the hash of each schema."""
-        if self._known is None:
+        declarations, known = self._declarations, self._known
+        if known is None or known[0] != declarations:
+            # Hashes take a while: a type that is declared meanwhile must not be forgotten for good.
             types = [self.get(name) for name in self.names()]
-            self._known = KnownTypes({found.name: found.schema_hash() for found in types if found})
-        return self._known
+            hashes = {job_type.name: job_type.schema_hash() for job_type in types if job_type}
+            known = self._known = declarations, KnownTypes(hashes)
+        return known[1]
 
     def throws(self, name: str) -> Throws:
         """Tell the exceptions after which a job of this type is not retried."""
