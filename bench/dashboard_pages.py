@@ -21,7 +21,7 @@ from bench.processes import Child
 from bench.stack import GUNICORN, Stack
 from bench.statistics import median
 from goqueue.dev.embedded import free_port
-from goqueue.engine.walk_rows import LOOK_MAX
+from goqueue.engine.listing.walk_rows import LOOK_MAX
 
 FEW = 1_000
 

@@ -17,7 +17,7 @@ from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.observability.shared_metrics import SharedMetrics
 from goqueue.worker.health import Heartbeats
-from goqueue.worker.outcomes import count_outcomes
+from goqueue.worker.recording.outcomes import count_outcomes
 
 JOBS = 100_000
 ROUNDS = 9

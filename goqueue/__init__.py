@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from goqueue.engine.options.uniqueness import Unique
     from goqueue.engine.queue_rows import Queue
     from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
-    from goqueue.engine.worker_rows import Worker
+    from goqueue.engine.workers.worker_rows import Worker
     from goqueue.errors import Discard, RetryAfter, Snooze
     from goqueue.insight.autoscale import Autoscale
     from goqueue.insight.explain import Explanation

@@ -31,8 +31,8 @@ from goqueue.engine.queue_rows import Queue
 from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.cancel import Cancelled
-from goqueue.engine.worker_commands import tell_worker
-from goqueue.engine.worker_rows import Worker, WorkerCommand
+from goqueue.engine.workers.worker_commands import tell_worker
+from goqueue.engine.workers.worker_rows import Worker, WorkerCommand
 from goqueue.errors import ConfigurationError
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
 from goqueue.insight.autoscaling import autoscale_queue

@@ -69,7 +69,7 @@ from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.instance import GoQueue, default
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.limits.settings import BreakerState

@@ -18,7 +18,7 @@ from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import MAX_CANARY, MAX_RATE, MIN_RATE, BulkAction, BulkState
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
 from goqueue.bulk.operations import Preview
-from goqueue.engine.filters import JobFilter, Status
+from goqueue.engine.listing.filters import JobFilter, Status
 from goqueue.engine.options.request_models import JobId, Name, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
 from goqueue.instance import GoQueue

@@ -16,8 +16,8 @@ from goqueue.api.frame.bodies import read_optional_document
 from goqueue.api.frame.resource import Resource
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operation_rows import NewBulkOperation
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.options.request_models import Name, QueryMoment, validate
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup, Order

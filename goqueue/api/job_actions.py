@@ -11,8 +11,8 @@ from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import CancelSelection, RetrySelection
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.options.request_models import validate
 from goqueue.instance import GoQueue
 

@@ -15,8 +15,8 @@ from goqueue.api.frame.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.options.request_models import validate
 from goqueue.engine.transitions.set_status import set_status
 from goqueue.errors import InvalidJobError

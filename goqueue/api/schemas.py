@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from goqueue.engine.filters import ErrorSearch, Fingerprint, JobFilter, PayloadSearch, Status
+from goqueue.engine.listing.filters import ErrorSearch, Fingerprint, JobFilter, PayloadSearch, Status
 from goqueue.engine.options.job_options import JobOptions, ParentFailure, Parents
 from goqueue.engine.options.request_models import (
     KEY_MAX_CHARACTERS,

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.resource import Resource
-from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.worker_commands import tell_worker
-from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_commands import tell_worker
+from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.instance import GoQueue
 
 

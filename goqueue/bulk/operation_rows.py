@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from goqueue.bulk.actions import BulkAction, BulkState
 from goqueue.db.statements import Values, fetch_all, fetch_one
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.errors import BulkOperationEndedError, BulkOperationNotFoundError
 from goqueue.jobs import JobStatus
 

@@ -12,8 +12,8 @@ from goqueue.bulk.actions import BulkAction, problems_of, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.request_models import KEY_MAX_CHARACTERS, validate
 from goqueue.errors import BulkOperationNotFoundError, InvalidJobError

@@ -18,7 +18,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.db.statements import current_time
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import listing_rows as job_lists
+from goqueue.engine.listing import listing_rows as job_lists
 from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.retry import retry
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError

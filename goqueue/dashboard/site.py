@@ -36,7 +36,7 @@ from goqueue.dashboard.pages.sessions import EndSessionsAction, SessionsPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.rendering import PollMiddleware, Renderer
-from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.instance import GoQueue
 
 __all__ = ["DASHBOARD", "add_dashboard"]

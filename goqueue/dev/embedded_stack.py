@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from goqueue.config.settings import Settings, load_settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.errors import StartupError
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability.logging import configure_logging

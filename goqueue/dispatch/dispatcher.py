@@ -21,9 +21,9 @@ from goqueue.dispatch.suspects import Suspects
 from goqueue.dispatch.type_routes import TypeRoutes
 from goqueue.dispatch.unlimited_queues import EVERY_QUEUE, UnlimitedQueues
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.set_aside import set_aside_unreadable
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import queue_setting_rows as queue_settings

@@ -16,10 +16,10 @@ from functools import reduce
 from typing import Protocol
 
 from goqueue.db.database import Connection
-from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.ready_rows import LaneWanted, ReadyJob, Wanted
 from goqueue.engine.runway.runway import Message
+from goqueue.engine.workers import worker_type_rows as worker_types
 
 __all__ = ["TypeRoutes"]
 

@@ -9,19 +9,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from goqueue.engine import (
-    edit_rows as edits,
-)
-from goqueue.engine import (
-    graph_rows as new_graphs,
-)
+from goqueue.engine import edit_rows as edits
+from goqueue.engine import graph_rows as new_graphs
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import (
-    new_job_rows as new_jobs,
-)
-from goqueue.engine import (
-    unique_rows as unique_keys,
-)
+from goqueue.engine import new_job_rows as new_jobs
+from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.edit_rows import JobEdit
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.unique_rows import KeyHolder

@@ -18,7 +18,7 @@ from goqueue.db import bounded_reads
 from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import FIRST, Values, fetch_one
 from goqueue.engine.queue_rows import CLOSED
-from goqueue.engine.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING
 from goqueue.errors import QueueNotFoundError
 from goqueue.insight.autoscale import DEFAULT_SLO_WAIT_SECONDS, Demand, Objective
 from goqueue.insight.gauge_rows import COUNTED_UP_TO, OLDEST_AMONG

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import FIRST, LAST, fetch_all, fetch_one
 from goqueue.engine.queue_rows import PAUSED
-from goqueue.engine.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING
 
 __all__ = ["QueueGauges", "ServiceGauges", "horizon_age", "lateness_of_due", "read"]
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from goqueue.db.statements import array, fetch_all, fetch_one
-from goqueue.engine.listing_rows import Attempt
+from goqueue.engine.listing.listing_rows import Attempt
 
 __all__ = ["Edit", "JobHistory", "attempt_of", "history_of", "worker_names"]
 

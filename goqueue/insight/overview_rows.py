@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED, PAUSED
-from goqueue.engine.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING
 from goqueue.insight.forecast import Course
 from goqueue.jobs import MAX_JOB_ID
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from goqueue.db.fragments import LATER
 from goqueue.db.statements import Values, fetch_all
 from goqueue.engine.queue_rows import PAUSED
-from goqueue.engine.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING
 from goqueue.insight.overview_rows import COUNTED_UP_TO
 from goqueue.limits.queue_setting_rows import DEFAULTS, LIMITS, limits_from_row
 from goqueue.limits.settings import QueueLimits

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.queue_rows import PAUSED
-from goqueue.engine.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING
 from goqueue.jobs import JobStatus
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]

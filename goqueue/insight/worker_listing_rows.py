@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all
-from goqueue.engine.worker_rows import COLUMNS, Worker
+from goqueue.engine.workers.worker_rows import COLUMNS, Worker
 
 __all__ = [
     "GONE_SHOWN",

@@ -10,11 +10,11 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.db.statements import current_time
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import lease_rows as lease_store
 from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.force import force
 from goqueue.engine.transitions.rescue import Rescued, rescue
+from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.observability import metrics

@@ -29,9 +29,9 @@ from goqueue.middleware import job_middleware
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
-from goqueue.worker.claimed_ahead import ClaimedAhead
-from goqueue.worker.claims import ClaimedJobs, WorkerSlots
-from goqueue.worker.consumer import JobConsumer
+from goqueue.worker.claiming.claimed_ahead import ClaimedAhead
+from goqueue.worker.claiming.claims import ClaimedJobs, WorkerSlots
+from goqueue.worker.claiming.consumer import JobConsumer
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.health import Heartbeats
 from goqueue.worker.hooked_broker import HookedBroker
@@ -39,8 +39,8 @@ from goqueue.worker.interrupts import Interrupts
 from goqueue.worker.job_types import JobTypes, throws_of
 from goqueue.worker.process import WorkerProcess
 from goqueue.worker.received_commands import ReceivedCommands
-from goqueue.worker.recorder import Recorder
-from goqueue.worker.reporter import Reporter
+from goqueue.worker.recording.recorder import Recorder
+from goqueue.worker.recording.reporter import Reporter
 from goqueue.worker.retry_delay import retry_delay
 
 

@@ -9,10 +9,10 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.engine import lease_rows as lease_store
 from goqueue.engine.transitions.give_back import give_back
+from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.jobs import AttemptOutcome
-from goqueue.worker.claims import ClaimedJobs, Key
+from goqueue.worker.claiming.claims import ClaimedJobs, Key
 from goqueue.worker.interrupts import Interrupts
 
 log = structlog.get_logger(__name__)

@@ -13,15 +13,15 @@ import structlog
 from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.engine import worker_rows as worker_store
-from goqueue.engine import worker_type_rows as worker_types
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.cancel import acknowledge
+from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers import worker_type_rows as worker_types
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome
 from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.claim_comparison import ClaimComparison
-from goqueue.worker.claims import ClaimedJobs, WorkerSlots
+from goqueue.worker.claiming.claims import ClaimedJobs, WorkerSlots
 from goqueue.worker.health import own_memory_bytes
 from goqueue.worker.interrupts import Interrupts
 from goqueue.worker.neighbours import end_gone_neighbours, host_key

@@ -8,8 +8,8 @@ from pathlib import Path
 import structlog
 
 from goqueue.db.database import Connection
-from goqueue.engine import lease_rows as lease_store
-from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.workers import lease_rows as lease_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.worker.health import is_running
 
 log = structlog.get_logger(__name__)

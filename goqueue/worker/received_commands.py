@@ -7,7 +7,7 @@ import threading
 import structlog
 
 from goqueue.config.settings import Settings
-from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.worker.shutdown_reason import leave_shutdown_reason
 from goqueue.worker.terminations import Terminations, listen
 

@@ -12,7 +12,7 @@ from falcon import testing
 
 from goqueue.db.database import Database
 from goqueue.db.statements import fetch_all
-from goqueue.engine import listing_rows as job_lists
+from goqueue.engine.listing import listing_rows as job_lists
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 

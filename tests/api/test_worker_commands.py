@@ -12,9 +12,9 @@ from falcon import testing
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.worker_commands import tell_worker
-from goqueue.engine.worker_rows import WorkerCommand, WorkerState
+from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_commands import tell_worker
+from goqueue.engine.workers.worker_rows import WorkerCommand, WorkerState
 from goqueue.errors import WorkerNotFoundError
 from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges

@@ -16,7 +16,7 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import walk_rows as job_walks
+from goqueue.engine.listing import walk_rows as job_walks
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import Job, JobStatus
 from tests.support.dashboard.client import DashboardClient

@@ -11,7 +11,7 @@ import pytest
 
 from goqueue.dashboard.charts.timeline import Timeline, timeline
 from goqueue.engine.dependency_rows import Link
-from goqueue.engine.listing_rows import Attempt
+from goqueue.engine.listing.listing_rows import Attempt
 from goqueue.insight.job_history_rows import Edit, JobHistory
 from goqueue.jobs import Job, JobStatus, OnParentFailure
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from goqueue.db.database import Database
-from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
 from tests.support.dashboard.client import DashboardClient
 from tests.support.dashboard.html import Element, elements_of

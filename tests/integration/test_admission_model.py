@@ -23,11 +23,11 @@ from goqueue.engine import edit_rows as edits
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.transitions import cancel as cancel_store
 from goqueue.engine.transitions import claim as claim_store
 from goqueue.engine.transitions import record as record_store
 from goqueue.engine.transitions.rescue import rescue
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits import type_setting_rows as type_settings

@@ -22,8 +22,8 @@ from goqueue.limits.breaker_rules import BreakerChange
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.settings import Breaker, BreakerState, TypeLimits
 from goqueue.limits.type_setting_rows import LimitedType
-from goqueue.worker import outcomes
-from goqueue.worker.outcomes import OutcomeCounter
+from goqueue.worker.recording import outcomes
+from goqueue.worker.recording.outcomes import OutcomeCounter
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
 from tests.support.waiting import wait_until

@@ -522,7 +522,7 @@ def test_a_refused_lease_stops_orphans_and_registers_again(engine: Engine) -> No
     wait_until(lambda: runs["hold"] == 1, what="the handler")
     worker_id = engine.broker.claimed_jobs.worker_id
     stale = counted("stale_results_total")
-    from goqueue.engine import worker_rows as worker_store  # noqa: PLC0415
+    from goqueue.engine.workers import worker_rows as worker_store  # noqa: PLC0415
 
     with engine.broker.database.autocommit() as connection:
         worker_store.stop(connection, worker_id)

@@ -23,7 +23,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.db.statements import current_time
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.errors import (
     BulkOperationEndedError,
     BulkOperationNotFoundError,

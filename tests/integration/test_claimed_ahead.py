@@ -28,12 +28,12 @@ from goqueue.limits.queue_rates import QueueRates
 from goqueue.limits.settings import QueueLimits
 from goqueue.middleware.job_message import JobMessage
 from goqueue.scheduler.service import run_loop
-from goqueue.worker import claimed_ahead as watching
-from goqueue.worker import claims, wanted_changes
-from goqueue.worker import returner as returning
 from goqueue.worker.broker import JobBroker
-from goqueue.worker.claims import Key
-from goqueue.worker.consumer import JobConsumer
+from goqueue.worker.claiming import claimed_ahead as watching
+from goqueue.worker.claiming import claims, wanted_changes
+from goqueue.worker.claiming import returner as returning
+from goqueue.worker.claiming.claims import Key
+from goqueue.worker.claiming.consumer import JobConsumer
 from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
@@ -357,7 +357,7 @@ def test_what_was_looked_at_long_ago_is_looked_at_again(
 ) -> None:
     """A thread asks what people want of a job that has waited for longer than the bound, before it begins."""
     monkeypatch.setattr(wanted_changes, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.claiming.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with idle.database.autocommit() as connection:
         if wish == "pause":
@@ -372,11 +372,11 @@ def test_without_postgresql_nothing_begins_that_was_not_looked_at(
 ) -> None:
     """A job of which nobody can say whether it was paused goes back when PostgreSQL answers again."""
     monkeypatch.setattr(wanted_changes, "FRESH_SECONDS", -1.0)
-    monkeypatch.setattr("goqueue.worker.claimer.FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("goqueue.worker.claiming.claimer.FRESH_SECONDS", -1.0)
     (message,) = claim_by_hand(idle, [make_job(type="short")])
     with monkeypatch.context() as outage:
-        outage.setattr("goqueue.worker.wanted_changes.changes", _cut)
-        outage.setattr("goqueue.worker.returner.give_back", _cut)
+        outage.setattr("goqueue.worker.claiming.wanted_changes.changes", _cut)
+        outage.setattr("goqueue.worker.claiming.returner.give_back", _cut)
         assert not idle.claimed_ahead.may_begin(message)
         assert not idle.claimed_ahead.returner.flush()
         assert len(idle.claimed_jobs.snapshot()) == 1

@@ -9,7 +9,7 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import cleaning_rows as cleaning
-from goqueue.engine import worker_rows as worker_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.scheduler.cleaner import BATCH, Cleaner
 from tests.support.factories import JobFactory

@@ -17,7 +17,7 @@ from goqueue.errors import RedisUnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, Job
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.broker import JobBroker
-from goqueue.worker.consumer import JobConsumer
+from goqueue.worker.claiming.consumer import JobConsumer
 from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
 from tests.support.factories import JobFactory
@@ -147,7 +147,7 @@ def test_places_survive_a_failed_claim(
         failpoints.configure("")
     assert broker.slots.held == 0
     assert broker.claimed_jobs.snapshot() == {}
-    monkeypatch.setattr("goqueue.worker.claimer.claim", cut_redis)
+    monkeypatch.setattr("goqueue.worker.claiming.claimer.claim", cut_redis)
     push(broker, make_job())
     assert drain(JobConsumer(broker, "default")) == []
     assert broker.slots.held == 0

@@ -17,16 +17,16 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.filters import JobFilter
 from goqueue.engine.fingerprints import kind_of
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.transitions.rescue import rescue
 from goqueue.engine.transitions.retry import retry
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.insight import failure_rows as failure_store
 from goqueue.insight.failure_rows import FailureFilter, FailureGroup
 from goqueue.jobs import JobStatus
-from goqueue.worker.outcomes import KnownFailureKinds
+from goqueue.worker.recording.outcomes import KnownFailureKinds
 from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings

@@ -18,10 +18,10 @@ from goqueue.bulk.operation_rows import NewBulkOperation
 from goqueue.bulk.service import BulkOperator
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
-from goqueue.engine import listing_rows as job_lists
-from goqueue.engine import walk_rows as job_walks
-from goqueue.engine.filters import JobFilter, terms_of
-from goqueue.engine.job_search import PayloadMatch, parse_payload, parse_search, written
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing import walk_rows as job_walks
+from goqueue.engine.listing.filters import JobFilter, terms_of
+from goqueue.engine.listing.job_search import PayloadMatch, parse_payload, parse_search, written
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import JobStatus
 from tests.support.database.plans import nodes, scans_along_indexes

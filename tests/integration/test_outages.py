@@ -21,8 +21,8 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus
 from goqueue.middleware.job_message import JobMessage
-from goqueue.worker.claims import ClaimedJobs
-from goqueue.worker.recorder import Recorder
+from goqueue.worker.claiming.claims import ClaimedJobs
+from goqueue.worker.recording.recorder import Recorder
 from tests.support.factories import JobFactory
 from tests.support.jobs import noop_jobs
 from tests.support.servers.clusters import own_postgres_in

@@ -32,7 +32,7 @@ from goqueue.schedules import scheduling
 from goqueue.schedules.rules import Source
 from goqueue.schedules.service import CronScheduler
 from goqueue.schedules.settings import ScheduleSettings
-from goqueue.worker.claimer import Claimer
+from goqueue.worker.claiming.claimer import Claimer
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 

@@ -19,8 +19,8 @@ from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, JobNo
 from goqueue.instance import default
 from goqueue.jobs import Job, JobStatus
 from goqueue.middleware.attempt import JobAttempt
-from goqueue.worker import reporter as reporter_module
-from goqueue.worker.reporter import Reporter
+from goqueue.worker.recording import reporter as reporter_module
+from goqueue.worker.recording.reporter import Reporter
 from tests.support.engine import Engine, running_engine
 from tests.support.factories import JobFactory, claimed_job
 from tests.support.waiting import wait_until

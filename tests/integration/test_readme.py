@@ -54,15 +54,23 @@ def test_the_examples_of_the_document_about_jobs_run(settings: Settings, databas
         "Session": Session,
         "engine": engine,
         "order": Order(id=7, email="a@example.com"),
+        "REPORTS_DATABASE_URL": settings.database_url.get_secret_value(),
+        "REPORTS_REDIS_URL": settings.redis_url.get_secret_value(),
     }
     with process_of(settings):
         for block in blocks:
             exec(block, names)
     engine.dispose()
     with database.autocommit() as connection:
-        rows = connection.exec_driver_sql("SELECT payload, priority FROM jobs ORDER BY id").fetchall()
+        rows = connection.exec_driver_sql(
+            "SELECT payload, priority FROM jobs WHERE type <> 'build_report' ORDER BY id"
+        ).fetchall()
+        reports = connection.exec_driver_sql(
+            "SELECT payload, priority FROM jobs WHERE type = 'build_report'"
+        ).fetchall()
     assert [row[0] for row in rows] == [{"order_id": 7, "email": "a@example.com"}] * 6
     assert [row[1] for row in rows] == [0, 10, 0, 0, 0, 0]
+    assert [tuple(row) for row in reports] == [({"customer": 7}, 5)]
 
 
 def test_the_job_type_of_the_readme_is_declared(settings: Settings, tmp_path: Path) -> None:

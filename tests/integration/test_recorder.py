@@ -20,9 +20,9 @@ from goqueue.engine.transitions.record import Recorded, record
 from goqueue.engine.transitions.set_status import set_status
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, NewJob, Outcome
 from goqueue.middleware.job_message import JobMessage
-from goqueue.worker import outcome_writer
-from goqueue.worker.claims import ClaimedJobs
-from goqueue.worker.recorder import Recorder
+from goqueue.worker.claiming.claims import ClaimedJobs
+from goqueue.worker.recording import outcome_writer
+from goqueue.worker.recording.recorder import Recorder
 from tests.support.counted import counted
 from tests.support.factories import JobFactory
 from tests.support.servers.bare_runway import BareRunway
@@ -280,7 +280,7 @@ def test_an_outcome_that_nobody_accepts_costs_no_other_one(
             raise psycopg.errors.CheckViolation("refused")
         return record(connection, outcomes, **options)
 
-    monkeypatch.setattr("goqueue.worker.outcome_writer.record", refuse)
+    monkeypatch.setattr("goqueue.worker.recording.outcome_writer.record", refuse)
     desk.record(*messages)
     assert [m.current.id for m in messages if desk.job(m).status != "completed"] == [bad]
     assert desk.claimed_jobs.snapshot() == {}
@@ -425,7 +425,7 @@ def test_jobs_that_nobody_waits_for_take_the_short_way(desk: Desk, monkeypatch: 
             careful.append([outcome.job_id for outcome in outcomes])
         return record(connection, outcomes, **options)
 
-    monkeypatch.setattr("goqueue.worker.outcome_writer.record", noted)
+    monkeypatch.setattr("goqueue.worker.recording.outcome_writer.record", noted)
     desk.record(*messages)
     assert careful == [[parent_id]]
     assert {desk.job(message).status for message in messages} == {"completed"}

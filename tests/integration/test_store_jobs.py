@@ -16,10 +16,8 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.transitions import claim as claim_store
 from goqueue.engine.transitions import record as record_store
 from goqueue.engine.transitions import rescue as rescue_store
@@ -28,6 +26,8 @@ from goqueue.engine.transitions.begin import begin_unrepeatable
 from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.give_back import give_back
 from goqueue.engine.transitions.retry import retry
+from goqueue.engine.workers import lease_rows as lease_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.errors import IllegalTransitionError, JobNotFoundError
 from goqueue.jobs import (
     CLIENT_TRANSITIONS,

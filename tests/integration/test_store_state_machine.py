@@ -17,10 +17,8 @@ from hypothesis.stateful import (
 )
 
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import lease_rows as lease_store
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import ready_rows as ready_store
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.transitions import cancel as cancel_store
 from goqueue.engine.transitions import claim as claim_store
 from goqueue.engine.transitions import force as force_store
@@ -29,6 +27,8 @@ from goqueue.engine.transitions import record as record_store
 from goqueue.engine.transitions import rescue as rescue_store
 from goqueue.engine.transitions import retry as retry_store
 from goqueue.engine.transitions import set_status as set_status_store
+from goqueue.engine.workers import lease_rows as lease_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.errors import IllegalTransitionError
 from goqueue.jobs import CLIENT_TRANSITIONS, FINAL_STATUSES, AttemptOutcome, JobStatus, NewJob, Outcome
 

@@ -16,13 +16,13 @@ from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.runway.runway import Message, Runway, parse
 from goqueue.engine.transitions import claim as claim_store
 from goqueue.engine.transitions import give_back as give_back_store
 from goqueue.engine.transitions.record import record
 from goqueue.engine.transitions.retry import retry
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.insight import gauge_rows as gauges
 from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings

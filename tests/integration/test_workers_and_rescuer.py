@@ -17,10 +17,10 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres
 from goqueue.engine import job_rows as job_store
-from goqueue.engine import lease_rows as lease_store
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.runway.runway import Message, Runway, parse
 from goqueue.engine.transitions.rescue import Rescued, rescue
+from goqueue.engine.workers import lease_rows as lease_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade

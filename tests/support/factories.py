@@ -10,12 +10,12 @@ import orjson
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.transitions import claim as claim_store
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.jobs import FINAL_STATUSES, ClaimedJob, Job, JobStatus
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
-from goqueue.worker.claims import ClaimedJobs
+from goqueue.worker.claiming.claims import ClaimedJobs
 
 #: Of a claim by hand: longer than any test.
 LEASE_SECONDS = 900

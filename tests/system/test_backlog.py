@@ -15,14 +15,14 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import cleaning_rows as cleaning
-from goqueue.engine import listing_rows as job_lists
 from goqueue.engine import new_job_rows as new_job_store
-from goqueue.engine import worker_rows as worker_store
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions import cancel as cancel_store
 from goqueue.engine.transitions import retry as retry_store
 from goqueue.engine.transitions.claim import claim
+from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.jobs import JobStatus, NewJob
 from goqueue.scheduler.rescuer import Rescuer
 from tests.support.processes.stack import Stack

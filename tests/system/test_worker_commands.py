@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from goqueue.engine.worker_commands import tell_worker
-from goqueue.engine.worker_rows import WorkerCommand
+from goqueue.engine.workers.worker_commands import tell_worker
+from goqueue.engine.workers.worker_rows import WorkerCommand
 from tests.support.processes.stack import Stack, load
 from tests.support.waiting import wait_until
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.worker import claims
-from goqueue.worker.claims import WorkerSlots
+from goqueue.worker.claiming import claims
+from goqueue.worker.claiming.claims import WorkerSlots
 from tests.support.waiting import wait_until
 
 
@@ -177,7 +177,7 @@ def test_stuck_threads_claim_nothing_ahead() -> None:
 def test_after_a_return_less_is_claimed_ahead_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each return halves the most that is claimed ahead, down to nothing; time brings it back."""
     now = 100.0
-    monkeypatch.setattr("goqueue.worker.claims.time.monotonic", lambda: now)
+    monkeypatch.setattr("goqueue.worker.claiming.claims.time.monotonic", lambda: now)
     place = slots(4)
     place.observe(0.0)
     ahead = []

@@ -12,7 +12,7 @@ from goqueue.instance import GoQueue
 def test_a_type_that_is_declared_while_hashes_are_made_is_known_afterwards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A thread that claims asks for the known types while another declares one: it is not forgotten for good."""
+    """A thread that claims asks for the known types while another declares one, which it then learns."""
     with GoQueue(Settings()) as goqueue:
         goqueue.actor(name="first")(_nothing)
         hash_of = JobType.schema_hash

@@ -57,7 +57,7 @@ HOMES = {
         "engine/transitions/*",
         "migrations/*",
         # A filter is a piece of SQL; what inserts within a transaction takes its connection.
-        "engine/filters.py",
+        "engine/listing/filters.py",
         "engine/create.py",
     ),
     "psycopg": ("db/*", "*_rows.py", "engine/transitions/*", "migrations/*", "dev/embedded.py"),

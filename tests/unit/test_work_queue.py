@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.worker.wait_clock import WaitClock
-from goqueue.worker.work_queue import WorkQueue
+from goqueue.worker.claiming.wait_clock import WaitClock
+from goqueue.worker.claiming.work_queue import WorkQueue
 from tests.support.waiting import wait_until
 
 TICK = 0.01

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import falcon
 
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID
 

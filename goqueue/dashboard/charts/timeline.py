@@ -10,7 +10,7 @@ from typing import Any
 
 from goqueue.dashboard.charts.timeline_words import ENDED_BY, OUTCOMES, REASONS, waited
 from goqueue.engine.dependency_rows import Link
-from goqueue.engine.listing_rows import Attempt
+from goqueue.engine.listing.listing_rows import Attempt
 from goqueue.insight.job_history_rows import JobHistory
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from goqueue.engine.listing_rows import Attempt
+from goqueue.engine.listing.listing_rows import Attempt
 from goqueue.jobs import AttemptOutcome, JobStatus
 
 __all__ = ["ENDED_BY", "OUTCOMES", "REASONS", "Wait", "waited"]

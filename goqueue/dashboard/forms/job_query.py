@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from goqueue.api.schemas import FilterQuery
-from goqueue.engine.filters import JobFilter
-from goqueue.engine.job_search import parse_search, written
+from goqueue.engine.listing.filters import JobFilter
+from goqueue.engine.listing.job_search import parse_search, written
 from goqueue.engine.options.request_models import QueryMoment, validate
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_JOB_ID, JobStatus

@@ -14,9 +14,9 @@ from goqueue.dashboard.forms.queue import Blanks
 from goqueue.dashboard.page import Page, one_moment
 from goqueue.dashboard.parts.errors import parsed
 from goqueue.db.statements import current_time
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing.filters import JobFilter
+from goqueue.engine.listing.walk_rows import walk
 from goqueue.engine.options.request_models import validate
-from goqueue.engine.walk_rows import walk
 from goqueue.errors import InvalidJobError
 from goqueue.insight import failure_group_rows as failure_groups
 from goqueue.insight import job_summary_rows as job_summaries

@@ -27,9 +27,9 @@ from goqueue.db.database import Connection
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine.filters import JobFilter
-from goqueue.engine.job_search import written
-from goqueue.engine.walk_rows import walk
+from goqueue.engine.listing.filters import JobFilter
+from goqueue.engine.listing.job_search import written
+from goqueue.engine.listing.walk_rows import walk
 from goqueue.errors import InvalidJobError
 from goqueue.insight import job_summary_rows as job_summaries
 from goqueue.insight.job_summary_rows import JobSummary

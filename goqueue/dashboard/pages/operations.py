@@ -17,7 +17,7 @@ from goqueue.dashboard.forms.job_query import FIELDS, address, filter_parameters
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, one_moment
 from goqueue.db.database import Connection
-from goqueue.engine.filters import JobFilter
+from goqueue.engine.listing.filters import JobFilter
 from goqueue.errors import InvalidJobError
 from goqueue.insight import job_summary_rows as job_summaries
 from goqueue.insight.explain import Explanation

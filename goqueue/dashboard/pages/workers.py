@@ -11,8 +11,8 @@ import falcon
 from goqueue.dashboard.access.guard import FOLDER
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site, one_moment
-from goqueue.engine.worker_commands import tell_worker
-from goqueue.engine.worker_rows import Worker, WorkerCommand, WorkerState
+from goqueue.engine.workers.worker_commands import tell_worker
+from goqueue.engine.workers.worker_rows import Worker, WorkerCommand, WorkerState
 from goqueue.insight import worker_listing_rows as worker_lists
 from goqueue.insight.worker_listing_rows import WORKERS_SHOWN, WorkAtHand
 

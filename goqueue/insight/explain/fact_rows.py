@@ -12,7 +12,7 @@ from goqueue.db import bounded_reads
 from goqueue.db.statements import Values, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.queue_rows import GOVERNED, PAUSED
-from goqueue.engine.worker_rows import ALIVE
+from goqueue.engine.workers.worker_rows import ALIVE
 from goqueue.errors import JobNotFoundError
 from goqueue.insight.explain import Explanation, explained
 from goqueue.insight.explain.facts import (

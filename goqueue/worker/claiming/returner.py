@@ -20,7 +20,7 @@ from goqueue.engine.transitions.record import still_running
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.claims import ClaimedJobs, Key, WorkerSlots
+from goqueue.worker.claiming.claims import ClaimedJobs, Key, WorkerSlots
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from goqueue.db.database import Database
 from goqueue.engine.transitions.begin import Changes, changes
 from goqueue.middleware.attempt import JobAttempt
-from goqueue.worker.claims import ClaimedJobs
+from goqueue.worker.claiming.claims import ClaimedJobs
 
 #: What people want of jobs that wait for longer is read so often. A job that was claimed longer ago than
 #: `FRESH_SECONDS` does not begin when it was read longer ago than that.

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all
 from goqueue.engine.options.known_types import KnownTypes
-from goqueue.engine.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING
 
 __all__ = ["known_types", "signatures_by_queue", "tell"]
 

@@ -22,12 +22,12 @@ from goqueue.errors import GoQueueError
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.background_thread import BackgroundThread
-from goqueue.worker.begin_notes import NOTE_SECONDS, BeginNotes
-from goqueue.worker.returner import Returner
-from goqueue.worker.wait_clock import WaitClock
-from goqueue.worker.waiting_workers import WaitingWorkers
-from goqueue.worker.wanted_changes import LOOK_SECONDS, WantedChanges
-from goqueue.worker.work_queue import WorkQueue
+from goqueue.worker.claiming.begin_notes import NOTE_SECONDS, BeginNotes
+from goqueue.worker.claiming.returner import Returner
+from goqueue.worker.claiming.wait_clock import WaitClock
+from goqueue.worker.claiming.waiting_workers import WaitingWorkers
+from goqueue.worker.claiming.wanted_changes import LOOK_SECONDS, WantedChanges
+from goqueue.worker.claiming.work_queue import WorkQueue
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker

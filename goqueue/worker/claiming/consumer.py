@@ -17,7 +17,7 @@ from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.middleware.job_message import JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
 from goqueue.observability import metrics
-from goqueue.worker.claimer import Claimer, takes_no_more
+from goqueue.worker.claiming.claimer import Claimer, takes_no_more
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_one
-from goqueue.engine.filters import JobFilter, Terms, terms_of
+from goqueue.engine.listing.filters import JobFilter, Terms, terms_of
 from goqueue.jobs import MAX_JOB_ID
 
 __all__ = ["LOOK_MAX", "Walk", "walk"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from goqueue.worker.work_queue import Sample
+from goqueue.worker.claiming.work_queue import Sample
 
 
 class WaitClock:

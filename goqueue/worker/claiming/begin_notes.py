@@ -8,9 +8,9 @@ from goqueue.db.database import Database
 from goqueue.engine.transitions.begin import Begin, note_begins
 from goqueue.errors import GoQueueError
 from goqueue.middleware.attempt import JobAttempt
-from goqueue.worker.claims import ClaimedJobs, Key
+from goqueue.worker.claiming.claims import ClaimedJobs, Key
 from goqueue.worker.interrupts import Interrupts
-from goqueue.worker.outcomes import count_begins
+from goqueue.worker.recording.outcomes import count_begins
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ import time
 
 from goqueue.engine.runway.runway import Runway
 from goqueue.errors import RedisUnavailableError
-from goqueue.worker.claims import ClaimedJobs
+from goqueue.worker.claiming.claims import ClaimedJobs
 
 #: A fetch that got all it asked for says that no other worker waits: those would have taken it.
 FULL_FETCH_SECONDS = 0.05

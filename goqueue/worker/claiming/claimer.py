@@ -18,7 +18,7 @@ from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.attempt import ClaimTimes, JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
-from goqueue.worker.wanted_changes import FRESH_SECONDS
+from goqueue.worker.claiming.wanted_changes import FRESH_SECONDS
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker

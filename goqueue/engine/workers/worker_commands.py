@@ -6,9 +6,9 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine import worker_rows as worker_store
 from goqueue.engine.options.arguments import expect_id
-from goqueue.engine.worker_rows import Worker, WorkerCommand
+from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_rows import Worker, WorkerCommand
 from goqueue.errors import WorkerNotFoundError
 
 __all__ = ["tell_worker"]

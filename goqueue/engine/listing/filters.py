@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
 from goqueue.db.statements import FINGERPRINT, array, fetch_one
-from goqueue.engine.job_search import SEARCH_MAX_CHARACTERS, parse_payload
+from goqueue.engine.listing.job_search import SEARCH_MAX_CHARACTERS, parse_payload
 from goqueue.engine.options.request_models import PRINTABLE, JobId, Moment, Name, Request, Tag
 from goqueue.jobs import JobStatus
 
@@ -132,7 +132,7 @@ class JobFilter(Request):
         created_after, created_before: the first belongs to the range, the second does not.
         fingerprint: the group of dead letters; it implies the status failed.
         ids: only these.
-        payload: what the payload holds, as `goqueue.engine.job_search.parse_payload` reads it.
+        payload: what the payload holds, as `goqueue.engine.listing.job_search.parse_payload` reads it.
         error: a part of the error, in any case.
     """
 

@@ -2,7 +2,7 @@
 
 Each page is one walk along an index in id order that stops after `limit` rows; none counts, none has an
 offset. What no index has (a part of a payload, of an error) is looked for a bounded number of rows at a time:
-`engine/walk_rows.py`.
+`engine/listing/walk_rows.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.statements import JOB_COLUMNS, fetch_all, fetch_one, job_from_row
-from goqueue.engine import walk_rows as job_walks
-from goqueue.engine.filters import JobFilter, terms_of
+from goqueue.engine.listing import walk_rows as job_walks
+from goqueue.engine.listing.filters import JobFilter, terms_of
 from goqueue.jobs import MAX_JOB_ID, Job
 
 __all__ = [

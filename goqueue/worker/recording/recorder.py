@@ -23,10 +23,10 @@ from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.worker.background_thread import BackgroundThread
-from goqueue.worker.claims import ClaimedJobs
-from goqueue.worker.outcome_writer import OutcomeWriter, Recorded
-from goqueue.worker.outcomes import KnownFailureKinds, OutcomeCounter, count_outcomes
-from goqueue.worker.pending_outcomes import PendingOutcomes
+from goqueue.worker.claiming.claims import ClaimedJobs
+from goqueue.worker.recording.outcome_writer import OutcomeWriter, Recorded
+from goqueue.worker.recording.outcomes import KnownFailureKinds, OutcomeCounter, count_outcomes
+from goqueue.worker.recording.pending_outcomes import PendingOutcomes
 from goqueue.worker.slow_downs import apply_slow_downs
 
 log = structlog.get_logger(__name__)

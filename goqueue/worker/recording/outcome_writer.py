@@ -18,7 +18,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.record import record, still_running
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
-from goqueue.worker.claims import ClaimedJobs, Key
+from goqueue.worker.claiming.claims import ClaimedJobs, Key
 
 log = structlog.get_logger(__name__)
 

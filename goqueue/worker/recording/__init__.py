@@ -1,0 +1,1 @@
+"""Recording: outcomes of attempts, and what running jobs tell of themselves, become rows."""
