@@ -1,5 +1,6 @@
 """The domain: what a job is, which states it has, and what may move it from one to another. Pure Python."""
 
+# The nouns of the domain in one place: longer than other modules, with hardly any code.
 from __future__ import annotations
 
 import enum

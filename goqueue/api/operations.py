@@ -1,5 +1,6 @@
 """Every operation of the API, as the table that the OpenAPI document is made of."""
 
+# One table, a row for each operation: longer than other modules, and nothing to decide in it.
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from goqueue.db.database import Connection
 from goqueue.limits import rate_rows as rate_store
 from goqueue.limits.admission_rows import OpenQueue
 from goqueue.limits.rate_rows import QUEUE_BUCKET, Spent, Start
-from goqueue.limits.rules import RateBudget, TokenBucket, keeps_history
+from goqueue.limits.rate_rules import RateBudget, TokenBucket, keeps_history
 from goqueue.limits.settings import RateAlgorithm, RateLimit
 
 

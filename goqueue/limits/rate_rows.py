@@ -14,7 +14,8 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all, fetch_one
-from goqueue.limits.rules import KEYLESS, Candidate, TokenBucket
+from goqueue.limits.rate_rules import TokenBucket
+from goqueue.limits.rules import KEYLESS, Candidate
 from goqueue.limits.settings import RateLimit
 
 __all__ = [

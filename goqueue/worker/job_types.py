@@ -10,8 +10,9 @@ from typing import Any, cast
 from dramatiq.actor import Actor
 
 from goqueue.config.settings import Settings
-from goqueue.engine.options.job_type import JobType, schema_of
+from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.options.payload_schema import schema_of
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import Discard
 from goqueue.jobs import RetryPolicy

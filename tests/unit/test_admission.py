@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goqueue.limits.rate_rules import RateBudget, TokenBucket
 from goqueue.limits.rules import (
     KEYLESS,
     PROBE_AGAIN_SECONDS,
@@ -17,8 +18,6 @@ from goqueue.limits.rules import (
     Candidate,
     FairShare,
     Holder,
-    RateBudget,
-    TokenBucket,
     TypeLimitState,
     key_slots,
     ramped_slots,

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from goqueue.engine.options.job_type import JobType, holds_nul, plain, schema_of, without_nul
+from goqueue.engine.options.job_type import JobType, holds_nul, plain, without_nul
+from goqueue.engine.options.payload_schema import schema_of
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, create_model
 
-from goqueue.engine.options.job_type import JobType, schema_of
+from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.known_types import KnownTypes, schema_hash
+from goqueue.engine.options.payload_schema import schema_of
 from goqueue.jobs import RetryPolicy
 
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
-from goqueue.engine.options.job_type import JobType, schema_of
+from goqueue.engine.options.job_type import JobType
+from goqueue.engine.options.payload_schema import schema_of
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import RetryPolicy
 

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from goqueue.insight.explain.admission import expiring, limits, order
 from goqueue.insight.explain.facts import Facts
 from goqueue.insight.explain.reasons import Explanation, Reason, ReasonCode
+from goqueue.insight.explain.running import of_running
 from goqueue.insight.explain.text import moment, quote, span
-from goqueue.insight.explain.waits import of_running, stops, waits
+from goqueue.insight.explain.waits import stops, waits
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 
 __all__ = ["explained"]

@@ -15,7 +15,7 @@ from goqueue.insight.explain.facts import JobFacts, RateFacts
 from goqueue.limits import candidate_rows as candidate_store
 from goqueue.limits import rate_rows as rate_store
 from goqueue.limits.rate_rows import QUEUE_BUCKET, Spent
-from goqueue.limits.rules import RateBudget, TokenBucket, keeps_history
+from goqueue.limits.rate_rules import RateBudget, TokenBucket, keeps_history
 from goqueue.limits.settings import QueueLimits, RateAlgorithm, RateLimit
 
 __all__ = ["rates_reached"]
