@@ -1,4 +1,4 @@
-"""How a session with PostgreSQL begins: its address, its formats, its time-outs, and what is read as what."""
+"""The beginning of a session with PostgreSQL: address, formats, time-outs, and what is read as what."""
 
 from __future__ import annotations
 
