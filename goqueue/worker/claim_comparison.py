@@ -12,6 +12,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine.transitions.give_back import give_back
 from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.jobs import AttemptOutcome
+from goqueue.observability import metrics
 from goqueue.worker.claiming.claims import ClaimedJobs, Key
 from goqueue.worker.interrupts import Interrupts
 
@@ -62,4 +63,5 @@ class ClaimComparison:
             return
         log.warning("lost_claims_released", jobs=len(lost))
         with self._database.autocommit() as connection:
-            give_back(connection, lost, worker_id=self._claimed_jobs.worker_id)
+            given_back = give_back(connection, lost, worker_id=self._claimed_jobs.worker_id)
+        metrics.JOBS_GIVEN_BACK.labels("claim_lost").inc(len(given_back.jobs))
