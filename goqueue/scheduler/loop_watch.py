@@ -18,9 +18,11 @@ class LoopWatch:
     """Knows the loops that run, by their names. Thread-safe: every step is one operation of a dict."""
 
     def __init__(self, settings: Settings) -> None:
-        # A round may wait for a statement, and PostgreSQL ends that; a rest may be as long as the longest.
+        # A round may wait for a statement, and PostgreSQL ends that; a rest may be as long as the longest that
+        # any role is told to take.
         self.round_seconds = settings.liveness_seconds + settings.database_statement_timeout_seconds
-        self._rest_seconds = self.round_seconds + settings.clean_interval_seconds
+        rests = [seconds for name, seconds in settings if name.endswith("_interval_seconds")]
+        self._rest_seconds = self.round_seconds + max(rests)
         self._steps: dict[str, _Step] = {}
         #: Since when each loop has failed, in every round.
         self._failing: dict[str, float] = {}
