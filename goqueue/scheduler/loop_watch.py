@@ -18,8 +18,7 @@ class LoopWatch:
     """Knows the loops that run, by their names. Thread-safe: every step is one operation of a dict."""
 
     def __init__(self, settings: Settings) -> None:
-        # A round may wait for a statement, and PostgreSQL ends that; a rest may be as long as the longest that
-        # any role is told to take.
+        # A round may wait for a statement, and PostgreSQL ends that; a rest may be the longest of any role.
         self.round_seconds = settings.liveness_seconds + settings.database_statement_timeout_seconds
         rests = [seconds for name, seconds in settings if name.endswith("_interval_seconds")]
         self._rest_seconds = self.round_seconds + max(rests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ INTERVALS = sorted(name for name, _ in Settings() if name.endswith("_interval_se
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_a_role_may_rest_as_long_as_it_is_told_to(monkeypatch: pytest.MonkeyPatch, interval: str) -> None:
     """Whichever interval is the longest: a rest of it is none that hangs, one that is much longer is."""
-    short = dict.fromkeys(INTERVALS, 1.0) | {
+    short: dict[str, Any] = dict.fromkeys(INTERVALS, 1.0) | {
         "liveness_seconds": 1.0,
         "database_statement_timeout_seconds": 1.0,
     }
