@@ -47,17 +47,25 @@ setup-promtool: ## Install promtool of Debian's prometheus, which tests of alert
 setup-browser: ## Install Debian's Chromium, with letters for every script, where it is missing
 	$(call install_debian,chromium,chromium fonts-dejavu-core fonts-noto-color-emoji)
 
+# A machine that others use as well may starve a process for seconds, and a scenario of ten of them notices. What
+# failed runs once more, alone, and has failed when it fails again; the first failure stays in the output.
+define run_tests
+	@$(BIN)/python -m pytest --numprocesses $(1) --dist worksteal $(2) || { test $$? = 1 && \
+	  echo "Once more, alone, what failed:" && \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 3 $(2); }
+endef
+
 # Three on two cores: a test waits for its servers about as long as it computes.
 TEST_PROCESSES ?= 3
 
 test: $(READY) setup-pgbouncer setup-promtool ## Run the tests of code, engine, API, pages and deployment on embedded PostgreSQL and Valkey
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
+	$(call run_tests,$(TEST_PROCESSES),)
 
 test-system: $(READY) ## Kill, stop, cut and deploy whole stacks of real processes, a short chaos run among them
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/system
+	$(call run_tests,2,tests/system)
 
 test-browser: $(READY) setup-browser ## Run the dashboard in a real Chromium, beside real processes
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/browser
+	$(call run_tests,2,tests/browser)
 
 screenshots: $(READY) setup-browser ## Write every page of the dashboard, in both themes, to docs/screenshots
 	@$(BIN)/python -m tests.browser.screenshots
