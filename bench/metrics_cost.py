@@ -55,7 +55,7 @@ def _cost(size: int, count: Callable[[Sequence[JobMessage]], None]) -> float:
 def _count(batch: Sequence[JobMessage]) -> None:
     metrics.CLAIM_DURATION.observe(0.001)
     recorded = {(message.current.id, message.current.fence) for message in batch}
-    count_outcomes(batch, recorded, 0.001)
+    count_outcomes(batch, recorded, {}, 0.001)
 
 
 def _count_as_before(batch: Sequence[JobMessage]) -> None:

@@ -130,7 +130,12 @@ def test_a_poison_outcome_spoils_nobody_else(desk: Desk, how: str) -> None:
     assert poisoned.outcome is not None
     for name, value in POISONS[how].items():
         setattr(poisoned.outcome, name, value)
+    of_queue = {"queue": "default", "status": "completed"}
+    completed = counted("jobs_processed_total", **of_queue)
+    refused = counted("jobs_failed_total", queue="default", type="noop", error="refused")
     desk.record(*messages)
+    assert counted("jobs_processed_total", **of_queue) == completed + 8
+    assert counted("jobs_failed_total", queue="default", type="noop", error="refused") == refused + 1
     for message in messages:
         if message is not poisoned:
             assert desk.job(message).status == "completed"

@@ -46,6 +46,10 @@ def engine(settings: Settings) -> Iterator[Engine]:
         def discards(_payload: NoopPayload) -> None:
             raise Discard("no")
 
+        @actor(queue="late", name="late", min_backoff_seconds=60.0, max_backoff_seconds=60.0)
+        def late(_payload: NoopPayload) -> None:
+            raise OddError("there is no time for another")
+
         @actor(queue="counted", name="works")
         def works(_payload: NoopPayload) -> None:
             pass
@@ -71,6 +75,15 @@ def test_failures_are_counted_by_what_became_of_them(engine: Engine) -> None:
     assert counted("job_wait_seconds_count", queue="counted") == 4
     assert 0 <= counted("job_wait_seconds_sum", queue="counted") < 60
     assert counted("recorder_batch_size_sum") >= 4
+
+
+def test_a_retry_that_the_record_refuses_counts_as_the_failure_that_it_is(engine: Engine) -> None:
+    """Its deadline comes before the retry: the job is a dead letter, and no retry was counted."""
+    engine.wait_for(default().create(engine.broker.actors["late"], {}, deadline_seconds=20), JobStatus.FAILED)
+    wait_until(lambda: counted("jobs_processed_total", queue="late", status="failed") == 1)
+    assert counted("jobs_failed_total", queue="late", type="late", error="OddError") == 1
+    assert counted("jobs_retried_total", queue="late", type="late") == 0
+    assert counted("jobs_processed_total", queue="late", status="queued") == 0
 
 
 def test_a_dead_worker_makes_dead_letters_too(

@@ -12,9 +12,9 @@ from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import rank_of
 from goqueue.db.statements import array, fetch_all, key_arrays
 from goqueue.engine.transitions.release import Released, settle
-from goqueue.jobs import Outcome
+from goqueue.jobs import JobStatus, Outcome
 
-__all__ = ["Recorded", "record", "still_running"]
+__all__ = ["Recorded", "ended_instead", "record", "still_running"]
 
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
 # recorded in one transaction with what follows for them (`with_dependants`), and only there.
@@ -89,6 +89,14 @@ _STILL_RUNNING = """
 """
 
 
+_ENDED = """
+    SELECT wanted.id, wanted.fence, job.status
+    FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+    CROSS JOIN LATERAL (SELECT fence, status FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job
+    WHERE job.fence = wanted.fence AND job.status IN ('failed', 'cancelled')
+"""
+
+
 # Recording finds a locked row by its place, which it does not keep when somebody else has just changed it (a
 # request to stop the job, its acknowledgement): a statement that waited for that lock would call the outcome
 # stale. Here, at the second try, the locks come first, and the next statement's snapshot is younger.
@@ -133,6 +141,14 @@ def still_running(connection: Connection, keys: Iterable[tuple[int, int]]) -> se
     """Read those of these (id, fence) that are running under that fence, whoever has locked them."""
     wanted = key_arrays(keys)
     return set(fetch_all(connection, _STILL_RUNNING, wanted)) if wanted["ids"] != "{}" else set()
+
+
+def ended_instead(
+    connection: Connection, keys: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], JobStatus]:
+    """Read which of these (id, fence), recorded for a retry, ended instead: failed, or cancelled."""
+    rows = fetch_all(connection, _ENDED, key_arrays(keys))
+    return {(job_id, fence): JobStatus(status) for job_id, fence, status in rows}
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:

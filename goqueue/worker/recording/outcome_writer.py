@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -15,8 +16,8 @@ from goqueue.engine.creation_rows import CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions.record import record, still_running
-from goqueue.errors import DatabaseUnavailableError
+from goqueue.engine.transitions.record import ended_instead, record, still_running
+from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
 from goqueue.worker.claiming.claims import ClaimedJobs, Key
 
@@ -41,6 +42,8 @@ class OutcomeWriter:
 
     Attributes:
         put_off: of the last batch, whose row is locked, or who alone cannot be written now.
+        instead: of the last batch, the outcomes that the record has in place of those that were asked for: it
+            refused one, or a job that was to run again ended.
         giving_up: set when the process ends though not all is written.
     """
 
@@ -52,16 +55,30 @@ class OutcomeWriter:
         self._runway = runway
         self._claimed_jobs = claimed_jobs
         self.put_off: Recorded = set()
+        self.instead: dict[Key, Outcome] = {}
         self.giving_up = threading.Event()
 
     def write(self, outcomes: Mapping[Key, Outcome]) -> Recorded:
         """Write a batch, one outcome a claim; those that were recorded."""
-        self.put_off = set()
+        self.put_off, self.instead = set(), {}
         recorded = self._write_patiently(list(outcomes.values()), self._write)
         left = [o for key, o in outcomes.items() if key not in recorded and key not in self.put_off]
         if left:
             recorded |= self._write_patiently(left, self._write_with_dependants)
+        retried = [key for key in recorded - self.instead.keys() if outcomes[key].status is JobStatus.QUEUED]
+        if retried:
+            self._note_ended(outcomes, retried)
         return recorded
+
+    def _note_ended(self, outcomes: Mapping[Key, Outcome], retried: Sequence[Key]) -> None:
+        """Note which jobs that were to run again ended instead, best effort: only metrics need it."""
+        try:
+            with self._database.autocommit() as connection:
+                ended = ended_instead(connection, retried)
+        except GoQueueError as error:
+            log.debug("ends_not_read", jobs=len(retried), error=str(error))
+            return
+        self.instead |= {key: replace(outcomes[key], status=status) for key, status in ended.items()}
 
     def _write_patiently(self, outcomes: Sequence[Outcome], write: Write) -> Recorded:
         """Write a batch, however long PostgreSQL is away. Recording twice is safe: the fence refuses it."""
@@ -119,7 +136,9 @@ class OutcomeWriter:
             reason="refused",
             run_seconds=outcome.run_seconds,
         )
-        return self._write_patiently([refused], write)
+        recorded = self._write_patiently([refused], write)
+        self.instead |= dict.fromkeys(recorded, refused)
+        return recorded
 
     def _write(self, outcomes: Sequence[Outcome]) -> Recorded:
         follow_ups = {(o.job_id, o.fence): o.follow_ups for o in outcomes if o.follow_ups}

@@ -49,9 +49,19 @@ def _count_waits(waits: Mapping[str, Sequence[float]]) -> None:
 
 
 def count_outcomes(
-    batch: Sequence[JobMessage], recorded: Collection[tuple[int, int]], seconds: float
+    batch: Sequence[JobMessage],
+    recorded: Collection[tuple[int, int]],
+    instead: Mapping[tuple[int, int], Outcome],
+    seconds: float,
 ) -> None:
-    """Count what was recorded of a batch of ended attempts, which took so long to record."""
+    """Count what was recorded of a batch of ended attempts, which took so long to record.
+
+    Args:
+        batch: the attempts, with the outcomes that they asked for.
+        recorded: those that the record has.
+        instead: what it has where that is another outcome.
+        seconds: how long recording took.
+    """
     metrics.RECORDER_BATCH_SIZE.observe(len(batch))
     metrics.RECORDER_DURATION.observe(seconds)
     runs: dict[str, list[float]] = {}
@@ -65,6 +75,7 @@ def count_outcomes(
             waits.setdefault(current.claimed.queue, []).append(waited)
         if outcome is None or (outcome.job_id, outcome.fence) not in recorded:
             continue
+        outcome = instead.get((outcome.job_id, outcome.fence), outcome)
         queue = current.claimed.queue
         runs.setdefault(queue, []).append(outcome.run_seconds)
         ended[queue, outcome.status] = ended.get((queue, outcome.status), 0) + 1

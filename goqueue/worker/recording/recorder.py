@@ -108,7 +108,7 @@ class Recorder(BackgroundThread):
         failpoints.hit("after_record_before_ack")
         apply_slow_downs(batch, self._settings, self._database, self._runway)
         self._log_stale(batch, recorded)
-        count_outcomes(batch, recorded, time.perf_counter() - started)
+        count_outcomes(batch, recorded, self._writer.instead, time.perf_counter() - started)
         self._forget(batch)
         self._acknowledge(batch)
         self._write_kinds(batch)
