@@ -183,6 +183,15 @@ def test_only_transitions_write_the_state_of_a_job(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_created_jobs_are_counted_at_one_door(path: Path) -> None:
+    """A job that came by another one would be missing in the metrics, or be there twice."""
+    below = path.relative_to(PACKAGE).as_posix()
+    if below in {"engine/create.py", "observability/metrics.py"}:
+        return
+    assert not re.search(r"JOBS_(CREATED|DEDUPLICATED)", path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_the_configuration_reads_the_environment(path: Path) -> None:
     """Nobody but `config/settings.py` looks at environment variables."""
     if path == PACKAGE / "config" / "settings.py":
