@@ -18,6 +18,7 @@ from goqueue.api.frame.resource import Resource
 from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
 from goqueue.db.database import Connection
+from goqueue.engine import create as creation
 from goqueue.engine import idempotency_rows as idempotency
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.creation_rows import Created, CreatedNode
@@ -39,11 +40,15 @@ Insert = Callable[[Connection], tuple[list[CreatedNode], dict[str, Any]]]
 class CreateJobResource(Resource):
     """The creation of one job, or of a chain."""
 
+    def __init__(self, goqueue: GoQueue) -> None:
+        super().__init__(goqueue)
+        self._requests = JobRequests(goqueue)
+
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create one job: 201, the job, and its Location; or 200, and the holder of its unique key."""
         goqueue = self._goqueue
         document = read_document(request, goqueue.settings.job_max_bytes)
-        nodes = JobRequests(goqueue).one(document, client=client_of(request))
+        nodes = self._requests.one(document, client=client_of(request))
         key = _idempotency_key(request)
         if len(nodes) > 1:
             _create_chain(goqueue, response, key, _hash("create", document), nodes)
@@ -54,7 +59,7 @@ class CreateJobResource(Resource):
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = goqueue.creator.insert_one(connection, job)
+            created = creation.insert_one(connection, job)
             return [created.node], _created_document(created)
 
         _create_once(goqueue, response, key, _hash("create", document), [job], insert)
@@ -63,11 +68,15 @@ class CreateJobResource(Resource):
 class CreateBatchResource(Resource):
     """The create of many jobs, all or none."""
 
+    def __init__(self, goqueue: GoQueue) -> None:
+        super().__init__(goqueue)
+        self._requests = JobRequests(goqueue)
+
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create a batch: 201 and the ids, in the order of the jobs."""
         goqueue = self._goqueue
         document = read_document(request, goqueue.settings.batch_max_bytes)
-        nodes = JobRequests(goqueue).many(document, client=client_of(request))
+        nodes = self._requests.many(document, client=client_of(request))
         jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
@@ -75,7 +84,7 @@ class CreateBatchResource(Resource):
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-            created = goqueue.creator.insert(connection, nodes)
+            created = creation.insert(connection, nodes)
             return created, _batch_document(created)
 
         _create_once(goqueue, response, key, _hash("batch", document), jobs, insert)
@@ -91,7 +100,7 @@ def _create_chain(
     """The first job as any create answers it, and beside it the ids of those that follow."""
 
     def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
-        first, *others = goqueue.creator.insert(connection, nodes)
+        first, *others = creation.insert(connection, nodes)
         head = Created(job_store.get(connection, first.id), first.deduplicated)
         return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
 

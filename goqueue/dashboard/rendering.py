@@ -45,7 +45,6 @@ class Renderer:
     """The renderer of all pages. Everything that a template shows is text, unless it was made as markup."""
 
     def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
-        self._settings = settings
         self._signer = signer
         self._polls = SharedPolls()
         self._environment = jinja2.Environment(

@@ -25,7 +25,7 @@ from goqueue.engine.runway.runway import Message, Runway
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.observability import metrics
 
-__all__ = ["JobCreator", "count", "insert"]
+__all__ = ["JobCreator", "count", "insert", "insert_one"]
 
 
 class JobCreator:
@@ -104,15 +104,6 @@ class JobCreator:
         at_commit(transaction, lambda: count(zip((node.job for node in nodes), created, strict=True)))
         return created
 
-    def insert_one(self, connection: Connection, job: NewJob) -> Created:
-        """Insert one job in an open transaction of GoQueue's own; after its commit, `announce` it."""
-        queue_store.ensure(connection, [job.queue])
-        return creation_store.create(connection, job)
-
-    def insert(self, connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
-        """Insert jobs in an open transaction of GoQueue's own; after its commit, `announce` them."""
-        return insert(connection, nodes)
-
     def announce(self, jobs: Sequence[NewJob], created: Sequence[CreatedNode]) -> None:
         """Push and count what was just committed."""
         now = datetime.now(UTC)
@@ -142,10 +133,17 @@ class JobCreator:
             self._known_queues |= new
 
 
-def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
-    """Insert jobs, and their queues where these are new, in an open transaction; `count` them after its end.
+def insert_one(connection: Connection, job: NewJob) -> Created:
+    """Insert one job as `insert` does many, and return its row, or that of the holder of its unique key."""
+    queue_store.ensure(connection, [job.queue])
+    return creation_store.create(connection, job)
 
-    For those that leave the push to the dispatcher: ticks of schedules, and follow-ups of outcomes.
+
+def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode]:
+    """Insert jobs, and their queues where these are new, in an open transaction of GoQueue's own.
+
+    After its commit they are announced (`JobCreator.announce`), or, where the push is left to the dispatcher,
+    counted (`count`): ticks of schedules, and follow-ups of outcomes.
     """
     queue_store.ensure(connection, {node.job.queue for node in nodes})
     return creation_store.create_many(connection, nodes)

@@ -13,7 +13,7 @@ import structlog
 
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
-from goqueue.engine.create import JobCreator
+from goqueue.engine.create import JobCreator, insert_one
 from goqueue.engine.creation_rows import Created
 from goqueue.errors import ScheduleConflictError
 from goqueue.schedules import schedule_rows as schedule_store
@@ -108,7 +108,7 @@ def run_now(database: Database, creator: JobCreator, name: str) -> Created:
     with database.transaction() as connection:
         schedule = schedule_store.lock(connection, name)
         job = schedule.definition.job
-        created = creator.insert_one(connection, job)
+        created = insert_one(connection, job)
         if not created.deduplicated:
             tick_store.record_manual(connection, schedule.id, created.job.id)
     creator.announce([job], [created.node])

@@ -57,9 +57,7 @@ class ClaimedAhead(BackgroundThread):
         self._broker = broker
         self._interrupts = broker.interrupts
         self._slots = broker.slots
-        self.returner = Returner(
-            broker.settings, broker.database, broker.runway, broker.claimed_jobs, broker.slots
-        )
+        self.returner = Returner(broker.database, broker.runway, broker.claimed_jobs, broker.slots)
         #: What was claimed and no thread has taken.
         self.queue = WorkQueue(self.may_begin, lambda: broker.slots.runs_are_short)
         self._clock = WaitClock(TICK_SECONDS)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import structlog
 
 from goqueue import failpoints
-from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Message, Runway
@@ -51,13 +50,11 @@ class Returner:
 
     def __init__(
         self,
-        settings: Settings,
         database: Database,
         runway: Runway,
         claimed_jobs: ClaimedJobs,
         slots: WorkerSlots,
     ) -> None:
-        self._settings = settings
         self._database = database
         self._runway = runway
         self._claimed_jobs = claimed_jobs

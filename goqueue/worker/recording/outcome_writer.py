@@ -9,7 +9,6 @@ from dataclasses import replace
 import structlog
 
 from goqueue import failpoints
-from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import create as creation
 from goqueue.engine.creation_rows import CreatedNode
@@ -47,10 +46,7 @@ class OutcomeWriter:
         giving_up: set when the process ends though not all is written.
     """
 
-    def __init__(
-        self, settings: Settings, database: Database, runway: Runway, claimed_jobs: ClaimedJobs
-    ) -> None:
-        self._settings = settings
+    def __init__(self, database: Database, runway: Runway, claimed_jobs: ClaimedJobs) -> None:
         self._database = database
         self._runway = runway
         self._claimed_jobs = claimed_jobs

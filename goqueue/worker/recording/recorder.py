@@ -59,7 +59,7 @@ class Recorder(BackgroundThread):
         self._failure_kinds = KnownFailureKinds(database)
         self._outcomes = OutcomeCounter(database)
         self._pending = PendingOutcomes()
-        self._writer = OutcomeWriter(settings, database, runway, claimed_jobs)
+        self._writer = OutcomeWriter(database, runway, claimed_jobs)
 
     def stop(self, timeout_seconds: float) -> bool:
         """Record what is pending and end; False when PostgreSQL did not take it in time.
