@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from typing import Unpack
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from goqueue.bulk.actions import BulkAction
     from goqueue.bulk.operations import BulkOperation, Preview
+    from goqueue.config.labels import LabelValue
     from goqueue.db.callers_transaction import CallersTransaction
     from goqueue.engine.chains import ChainStep
     from goqueue.engine.edits import EditedVersion
@@ -190,6 +191,8 @@ def edit_job(
     payload: Any = None,
     priority: int | None = None,
     available_at: datetime | None = None,
+    requires: Mapping[str, LabelValue] | None = None,
+    slots: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -197,7 +200,13 @@ def edit_job(
     See `GoQueue.edit`.
     """
     return _default().edit(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        job_id,
+        payload=payload,
+        priority=priority,
+        available_at=available_at,
+        requires=requires,
+        slots=slots,
+        author=author,
     )
 
 
@@ -321,6 +330,8 @@ def retry_job(
     payload: Any = None,
     priority: int | None = None,
     available_at: datetime | None = None,
+    requires: Mapping[str, LabelValue] | None = None,
+    slots: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -328,7 +339,13 @@ def retry_job(
     See `GoQueue.retry`.
     """
     return _default().retry(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        job_id,
+        payload=payload,
+        priority=priority,
+        available_at=available_at,
+        requires=requires,
+        slots=slots,
+        author=author,
     )
 
 

@@ -14,6 +14,7 @@ from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.queues import SETTINGS_MAX_BYTES
+from goqueue.config.labels import by_name
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import TypeNotFoundError
@@ -49,6 +50,10 @@ class TypeDocument(Document):
     min_backoff_seconds: Seconds
     max_backoff_seconds: Seconds
     time_limit_seconds: Seconds
+    requires: Annotated[
+        dict[str, str], Field(description="Labels that a worker of its jobs has to have that do not say.")
+    ]
+    slots: Annotated[int, Field(description="How many threads of its worker a job takes that does not say.")]
     concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
     breaker: BreakerDocument | None
     payload_schema: dict[str, Any]
@@ -66,6 +71,8 @@ def type_document(goqueue: GoQueue, job_type: JobType, limited: LimitedType | No
         "min_backoff_seconds": job_type.retry.min_backoff_seconds,
         "max_backoff_seconds": job_type.retry.max_backoff_seconds,
         "time_limit_seconds": job_type.time_limit_seconds,
+        "requires": by_name(job_type.requires),
+        "slots": job_type.slots,
         "concurrency": limited.limits.concurrency if limited else None,
         "breaker": breaker_document(limited),
         "payload_schema": job_type.schema.json_schema(),

@@ -96,7 +96,7 @@ _ADMIT = f"""
 """
 
 _LET_IN = f"""
-    SELECT queue, id, fence, rank, quarantined, type, {TRIED} FROM jobs WHERE admitted
+    SELECT queue, id, fence, rank, quarantined, type, {TRIED}, requires, slots FROM jobs WHERE admitted
     ORDER BY queue, rank, id LIMIT %(limit)s
 """
 
@@ -148,6 +148,8 @@ class LetIn(NamedTuple):
     quarantined: bool
     type: str
     tried: list[str] | None
+    requires: list[str] | None
+    slots: int
 
 
 def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:

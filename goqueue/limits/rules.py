@@ -28,6 +28,8 @@ class Candidate(NamedTuple):
 
     Attributes:
         tried: schemas that could not read its payload, while it waits for another one.
+        requires: the labels that its worker has to have; None: it runs anywhere, and takes one slot.
+        slots: how many threads of its worker it takes.
     """
 
     id: int
@@ -39,6 +41,8 @@ class Candidate(NamedTuple):
     quarantined: bool = False
     alone: bool = False
     tried: list[str] | None = None
+    requires: list[str] | None = None
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ _DEFAULTS: dict[str, Any] = {
     "deadline_seconds": None,
     "concurrency_key": None,
     "rate_cost": 1,
+    "requires": {},
+    "slots": 1,
     "catch_up_max": 100,
     "catch_up_window_seconds": 86_400.0,
     "jitter_seconds": 0.0,

@@ -45,6 +45,8 @@ workers = Table(
     Column("signature", Text),
     Column("types", ARRAY(Text)),
     Column("schemas", ARRAY(Text)),
+    # What it is, as `name=value`: jobs may require it. NULL: a release that knows of no labels.
+    Column("labels", ARRAY(Text)),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )

@@ -63,6 +63,8 @@ class JobType:
         unique: which of its jobs are alike, where they do not say.
         rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
         signature: what a plain Dramatiq call may be; None where the payload's schema says it.
+        requires: the labels that a worker of its jobs has to have, where they do not say, as `name=value`.
+        slots: how many threads of its worker a job takes that does not say.
     """
 
     name: str
@@ -74,6 +76,8 @@ class JobType:
     unique: Unique | None = None
     rerun_after_death: bool = True
     signature: inspect.Signature | None = None
+    requires: tuple[str, ...] = ()
+    slots: int = 1
 
     def validated(self, payload: Any) -> str:
         """Return the payload as the JSON text that is stored, after it passed the schema.

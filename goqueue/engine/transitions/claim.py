@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import MAX_RETRIES
 from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, key_arrays, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
@@ -32,6 +33,12 @@ __all__ = ["claim", "locked_messages"]
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
 # stopped and goes on must not take new jobs under an old lease. The closed and governed queues are arrays, so
 # that they are read once a statement and not once a row.
+#
+# The max_retries of a job that requires something of its worker is below zero (`fragments.MAX_RETRIES`): all
+# others are decided by the first comparison, as they always were.
+_MAY_BE_TRIED_HERE = """(jobs.attempts <= jobs.max_retries
+                   OR (jobs.attempts < -jobs.max_retries AND jobs.slots <= %(slots)s
+                       AND jobs.requires <@ %(labels)s::text[]))"""
 _CLAIM = f"""
     WITH chosen AS MATERIALIZED (
         SELECT job.place
@@ -39,7 +46,7 @@ _CLAIM = f"""
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place FROM jobs
             WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
-              AND jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
+              AND jobs.available_at <= now() AND {_MAY_BE_TRIED_HERE}
               AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
               AND ((jobs.unreadable_until > now()) IS NOT TRUE
                    OR NOT jobs.unreadable_by && %(schemas)s::text[])
@@ -57,12 +64,12 @@ _CLAIM = f"""
     SET status = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1,
         worker_id = %(worker_id)s, admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
-    RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
+    RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, {MAX_RETRIES}, quarantined,
               time_limit_seconds, options, date_part('epoch', started_at),
               date_part('epoch', NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now()),
               date_part('epoch', now() - GREATEST(available_at, {FIRST})),
               date_part('epoch', NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now()),
-              unreadable_until <= now()
+              unreadable_until <= now(), slots
 """
 
 
@@ -99,7 +106,7 @@ def claim(
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
     a paused queue, or is locked by somebody, or when the worker's lease has run out; also when its type is
     not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
-    a while ago.
+    a while ago, or it requires a label that the worker has not, or more slots than it has threads.
     """
     parameters = {
         **key_arrays(messages),
@@ -107,6 +114,8 @@ def claim(
         "lease_seconds": lease_seconds,
         "types": known and text_array(known.types),
         "schemas": text_array(known.schemas) if known else "{}",
+        "labels": text_array(known.labels) if known else "{}",
+        "slots": known.slots if known else 1,
     }
     claimed = [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
     for job in claimed:

@@ -129,7 +129,8 @@ class Claimer:
                 messages,
                 worker_id=broker.claimed_jobs.worker_id,
                 lease_seconds=broker.settings.lease_seconds,
-                known=broker.known_types,
+                # Who runs alone has the whole process, however many slots it takes.
+                known=broker.known_types.alone if self._alone else broker.known_types,
             )
 
     def _set_aside(self, message: Message, error: DatabaseRefusedError) -> None:
