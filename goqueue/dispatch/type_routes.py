@@ -122,6 +122,15 @@ class TypeRoutes:
         """
         return list(self._knowledge(queue).values()) if queue in self._by_all else None
 
+    def common_types(self, queue: str) -> frozenset[str] | None:
+        """The types that every worker of a queue knows; None: some worker does not tell."""
+        by_all = self._by_all.get(queue)
+        return None if by_all is None else by_all.types
+
+    def is_sorted(self, queue: str) -> bool:
+        """Tell whether the jobs of a queue are told apart by who can run them at present."""
+        return queue in self._sorted_until
+
     def suits_all(self, queue: str, row: Routed) -> bool:
         """Tell whether every worker of the queue can run a job."""
         by_all = self._by_all.get(queue)

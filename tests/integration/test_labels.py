@@ -68,7 +68,7 @@ def fetch(runway: Runway, known: KnownTypes | None = None, queue: str = "default
     found: list[int] = []
     while True:
         signature = known.signature if known else ""
-        messages, _ = parse(runway.fetch(queue, 100, block_seconds=0.01, signature=signature))
+        messages = parse(runway.fetch(queue, 100, block_seconds=0.01, signature=signature)).messages
         if not messages:
             return sorted(found)
         found += [message.job_id for message in messages]
@@ -311,7 +311,7 @@ def _suspects(runway: Runway, known: KnownTypes, queue: str) -> list[int]:
         fetched = runway.take(queue, 9, block_seconds=0.01, suspects=True, signature=known.signature)
         if not fetched.entries:
             return sorted(found)
-        found += [message.job_id for message in parse(fetched.entries)[0]]
+        found += [message.job_id for message in parse(fetched.entries).messages]
 
 
 def test_the_quarantine_is_served_for_whoever_has_the_labels(
