@@ -75,6 +75,10 @@ class JobTypes:
             known = self._known = declarations, KnownTypes(hashes, labels=labels, slots=threads)
         return known[1]
 
+    def too_wide(self, threads: int) -> dict[str, int]:
+        """Tell the types whose jobs take more slots than so many threads, with how many."""
+        return {name: declared.slots for name, declared in self.by_name.items() if declared.slots > threads}
+
     def throws(self, name: str) -> Throws:
         """Tell the exceptions after which a job of this type is not retried."""
         return self._throws.get(self.aliases.get(name, name), (Discard,))

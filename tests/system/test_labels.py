@@ -105,3 +105,61 @@ def test_what_is_missing_is_said_and_ends_with_the_worker(stack: Stack) -> None:
     wait_until_all_ran(stack, jobs)
     workers = httpx.get(f"{stack.api_url}/workers", trust_env=False).json()
     assert [worker["labels"] for worker in workers if worker["labels"]] == [{"gpu": "true", "region": "eu"}]
+
+
+def lift(stack: Stack, slots: int, seconds: float, count: int = 1) -> list[int]:
+    """Create jobs that take so many slots for so long."""
+    payload = {"slots": slots, "seconds": seconds}
+    return [create(stack, type="lift", payload=payload, slots=slots) for _ in range(count)]
+
+
+def most_held(stack: Stack, ids: list[int]) -> int:
+    """The most slots that were held in a process at once, as these jobs saw it."""
+    return max(int(result["most"]) for _, result in results(stack, ids))
+
+
+def test_jobs_that_take_several_slots_share_the_threads(stack: Stack) -> None:
+    """Never are more slots held than there are threads, whatever comes together; and all of it runs."""
+    stack.workers(1, threads=4, **ACTORS)
+    ids = []
+    for number in range(10):
+        ids += lift(stack, 1, 0.02, 3) + lift(stack, 1 + number % 4, 0.05)
+    wait_until_all_ran(stack, ids)
+    assert most_held(stack, ids) <= 4
+    (spent,) = stack.rows("SELECT max(attempts) FROM jobs WHERE id = ANY (%s)", (ids,))
+    assert spent[0] == 1
+    # Two that take half of the threads run beside each other.
+    pair = lift(stack, 2, 1.0, 2)
+    wait_until_all_ran(stack, pair)
+    sql = "SELECT started_at, finished_at FROM jobs WHERE id = ANY (%s) ORDER BY started_at"
+    first, second = stack.rows(sql, (pair,))
+    assert second[0] < first[1]
+
+
+def test_a_job_that_takes_all_threads_is_not_starved(stack: Stack) -> None:
+    """Beside a backlog of jobs that take one it starts soon, and well before the last of those."""
+    stack.workers(1, threads=4, **ACTORS)
+    one = NewJob(QUEUE, "lift", '{"slots": 1, "seconds": 0.1}')
+    all_threads = NewJob(QUEUE, "lift", '{"slots": 4, "seconds": 0.1}', slots=4)
+    ids = stack.submitter.many([one] * 10 + [all_threads] + [one] * 200)
+    wide, behind = ids[10], ids[11:]
+    wait_until_all_ran(stack, ids)
+    assert most_held(stack, ids) <= 4
+    sql = (
+        "SELECT count(*) FROM jobs WHERE id = ANY (%s) "
+        "AND started_at < (SELECT started_at FROM jobs WHERE id = %s)"
+    )
+    ((earlier,),) = stack.rows(sql, (behind, wide))
+    assert earlier < 100
+
+
+def test_a_worker_that_is_too_small_says_so(stack: Stack) -> None:
+    """It logs the type when it registers, and a larger one runs the job."""
+    own = {**ACTORS, "actors": (*ACTORS["actors"], "tests.support.jobs.wide_jobs")}
+    stack.workers(1, threads=2, **own)
+    logs = list(stack.folder.glob("process-*.log"))
+    wait_until(lambda: any("worker_too_small" in log.read_text() for log in logs), 10, "the warning")
+    (job_id,) = stack.submitter.many([NewJob("wide", "span", "{}", slots=3)])
+    assert explanation(stack, job_id)["reasons"][0]["code"] == "workers_too_small"
+    stack.workers(1, threads=3, **own)
+    wait_until_all_ran(stack, [job_id])

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES
-from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, key_arrays, text_array
+from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, fetch_one, key_arrays, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
 from goqueue.jobs import ClaimedJob
@@ -27,6 +27,7 @@ __all__ = [
     "claimant",
     "claimed_job",
     "locked_messages",
+    "waiting_message",
 ]
 
 # This statement and that of `record.py`, the hot ones, first find and lock their rows, one index lookup a
@@ -140,6 +141,14 @@ def claim(
 def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     """Read which of these (id, fence) messages have a job that is queued under it, in a locked row."""
     return set(fetch_all(connection, _LOCKED, key_arrays(messages)))
+
+
+def waiting_message(connection: Connection, job_id: int) -> tuple[int, int] | None:
+    """Read the (id, fence) under which a job may be claimed now; None: it does not wait."""
+    row = fetch_one(
+        connection, "SELECT id, fence FROM jobs WHERE id = %(id)s AND status = 'queued'", {"id": job_id}
+    )
+    return None if row is None else (row[0], row[1])
 
 
 def claimant(worker_id: int, lease_seconds: float, known: KnownTypes | None) -> dict[str, Any]:
