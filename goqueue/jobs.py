@@ -16,6 +16,7 @@ PRIORITY_RANGE = (-100, 100)
 MAX_TIME_LIMIT_SECONDS = 86_400
 MAX_DELAY_SECONDS = 10 * 366 * 86_400
 MAX_RATE_COST = 10_000
+MAX_LIMIT_COST = 10_000
 MAX_PARENTS = 1_000
 MAX_SLOTS = 1_000
 QUARANTINE_QUEUE = "quarantine"
@@ -165,6 +166,7 @@ class NewJob:
         tags: what it is called by, each once.
         requires: the labels that its worker has to have, as `name=value`, sorted.
         slots: how many threads of its worker it takes.
+        limit_cost: how many slots of each concurrency limit it takes.
     """
 
     queue: str
@@ -189,6 +191,7 @@ class NewJob:
     tags: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     slots: int = 1
+    limit_cost: int = 1
 
     @property
     def needs_fitting_worker(self) -> bool:
@@ -235,6 +238,7 @@ class Job:
     traceparent: str | None = None
     tags: tuple[str, ...] = ()
     suspicion: int = 0
+    limit_cost: int = 1
     requires: tuple[str, ...] = ()
     slots: int = 1
 

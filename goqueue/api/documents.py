@@ -55,6 +55,7 @@ class JobDocument(Document):
     finished_at: datetime | None
     concurrency_key: str | None
     rate_cost: int
+    limit_cost: Annotated[int, Field(description="How many slots of each concurrency limit it takes.")]
     admitted: Annotated[bool, Field(description="The limits of its queue let it in: it holds a slot.")]
     expires_at: datetime | None
     deadline_at: datetime | None

@@ -9,7 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.frame.answers import Document, Seconds, reader_of
 from goqueue.config.labels import by_name
-from goqueue.engine.options.job_options import RateCost, Requires, Retries, Slots, Tags, TimeLimit, UniqueJob
+from goqueue.engine.options.job_options import (
+    LimitCost,
+    RateCost,
+    Requires,
+    Retries,
+    Slots,
+    Tags,
+    TimeLimit,
+    UniqueJob,
+)
 from goqueue.engine.options.request_models import Key, Name, Priority, QueryMoment, Span
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import JobStatus, NewJob
@@ -39,6 +48,7 @@ JOB_MEMBERS = (
     "deadline_seconds",
     "concurrency_key",
     "rate_cost",
+    "limit_cost",
     "unique",
     "tags",
     "requires",
@@ -61,6 +71,7 @@ class PutSchedule(ScheduleSettings):
     deadline_seconds: Annotated[Span | None, Field(description="Over all retries, from the tick on.")] = None
     concurrency_key: Key | None = None
     rate_cost: RateCost = 1
+    limit_cost: LimitCost = 1
     unique: UniqueJob | None = None
     tags: Tags | None = None
     requires: Requires | None = None
@@ -125,6 +136,7 @@ class ScheduleDocument(Document):
     deadline_seconds: Seconds | None
     concurrency_key: str | None
     rate_cost: int
+    limit_cost: int
     unique_key: str | None
     tags: list[str]
     requires: dict[str, str]

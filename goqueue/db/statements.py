@@ -38,7 +38,7 @@ JOB_COLUMNS = (
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
     "has_dependants, cancel_requested_at, cancel_acknowledged_at, begun_at, "
     f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', "
-    "tags, suspicion, requires, slots"
+    "tags, suspicion, limit_cost, requires, slots"
 )
 
 #: The name under which a connection's `info` has the head start of one step of priority, in seconds. A
@@ -52,7 +52,7 @@ def job_from_row(row: Values) -> Job:
     """Return the Job of a row of `JOB_COLUMNS`."""
     values = list(row)
     values[3] = JobStatus(values[3])
-    values[-4] = tuple(values[-4] or ())
+    values[-5] = tuple(values[-5] or ())
     values[-2] = tuple(values[-2] or ())
     return Job(*values)
 

@@ -21,7 +21,7 @@ __all__ = ["Runnable", "by_rank", "heads", "ring", "suspects"]
 Runnable = Sequence[KnownTypes] | None
 
 _CANDIDATE = f"""id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2,
-    {TRIED}, requires, slots"""
+    {TRIED}, requires, slots, limit_cost"""
 
 # Whose type no worker knows, whose payload none can read, or who requires what none has, is not let in: it
 # would hold a slot. The CASE keeps the planner from guessing how many these are.

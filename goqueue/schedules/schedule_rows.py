@@ -250,6 +250,7 @@ def _settings_of(job: NewJob) -> dict[str, Any]:
         "options": job.options,
         "concurrency_key": job.concurrency_key,
         "rate_cost": None if job.rate_cost == 1 else job.rate_cost,
+        "limit_cost": None if job.limit_cost == 1 else job.limit_cost,
         "ttl_seconds": job.ttl_seconds,
         "deadline_seconds": job.deadline_seconds,
         "unique": None if job.unique is None else asdict(job.unique),

@@ -72,6 +72,10 @@ class House:
         found = self._rows("SELECT requires, slots FROM jobs WHERE type = 'once' AND max_retries < 0")
         return {(tuple(requires), slots) for requires, slots in found}
 
+    def costs(self) -> set[int]:
+        """How many slots of limits the jobs of the type take."""
+        return {row[0] for row in self._rows("SELECT limit_cost FROM jobs WHERE type = 'once'")}
+
     def tick(self, **options: Any) -> None:
         """Let a schedule be due once."""
         if not self.goqueue.schedules:
@@ -187,7 +191,7 @@ def test_every_door_counts_alike(house: House, door: str) -> None:
     assert created_and_suppressed() == (created + 1, suppressed + 1)
 
 
-NEEDS: JobSettings = {"requires": {"region": "eu", "cores": 8}, "slots": 3}
+NEEDS: JobSettings = {"requires": {"region": "eu", "cores": 8}, "slots": 3, "limit_cost": 5}
 
 #: Doors at which a job says itself what it requires.
 SAYING: dict[str, Callable[[House], object]] = {
@@ -209,6 +213,7 @@ def test_a_job_says_what_it_requires_at_every_door(house: House, door: str) -> N
     """What it says counts instead of what its type says, as texts; no worker that runs has it."""
     SAYING[door](house)
     assert house.needs() == {(("cores=8", "region=eu"), 3)}
+    assert house.costs() == {5}
 
 
 def test_what_is_rolled_back_is_not_counted(house: House) -> None:

@@ -669,6 +669,7 @@ EXTRAS: dict[str, Any] = {
     "tags": ("a", "b"),
     "requires": ("gpu=true",),
     "slots": 2,
+    "limit_cost": 3,
 }
 
 
@@ -689,7 +690,7 @@ def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) 
     said = (
         "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
         "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags, "
-        "requires, slots)"
+        "requires, slots, limit_cost)"
     )
     assert (
         column(database, of_many, said) == column(database, one.id, said) != column(database, of_plain, said)

@@ -38,6 +38,7 @@ _DEFAULTS: dict[str, Any] = {
     "deadline_seconds": None,
     "concurrency_key": None,
     "rate_cost": 1,
+    "limit_cost": 1,
     "requires": {},
     "slots": 1,
     "catch_up_max": 100,

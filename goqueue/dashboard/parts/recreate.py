@@ -86,6 +86,7 @@ def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_ty
         "deadline_seconds": _seconds_after(job.created_at, job.deadline_at),
         "concurrency_key": job.concurrency_key,
         "rate_cost": job.rate_cost if job.rate_cost != 1 else None,
+        "limit_cost": job.limit_cost if job.limit_cost != 1 else None,
         "requires": by_name(job.requires) or None,
         "slots": job.slots if job.slots != 1 else None,
         "unique": {"key": without_client(job.unique_key)}

@@ -87,6 +87,8 @@ jobs = Table(
     # NULL: it runs anywhere, and takes one.
     Column("requires", ARRAY(Text)),
     Column("slots", SmallInteger, nullable=False, server_default="1"),
+    # How many slots of each concurrency limit it takes.
+    Column("limit_cost", SmallInteger, nullable=False, server_default="1"),
     # What its client calls it by; NULL is none. `job_tags` finds them.
     Column("tags", ARRAY(Text)),
     # When the handler of the present attempt began. NULL from the claim on, until the worker notes it, which

@@ -32,6 +32,7 @@ from goqueue.engine.options.uniqueness import MAX_FIELDS, Unique
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
+    MAX_LIMIT_COST,
     MAX_PARENTS,
     MAX_RATE_COST,
     MAX_RETRIES_LIMIT,
@@ -44,6 +45,7 @@ from goqueue.jobs import (
 
 __all__ = [
     "JobOptions",
+    "LimitCost",
     "OptionsFromPython",
     "ParentFailure",
     "Parents",
@@ -62,6 +64,14 @@ MAX_TAGS = 20
 Retries = Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)]
 TimeLimit = Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)]
 RateCost = Annotated[int, Field(ge=1, le=MAX_RATE_COST)]
+LimitCost = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_LIMIT_COST,
+        description="How many slots of each concurrency limit it takes: of its queue, its key and its type.",
+    ),
+]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, json_schema_extra=dict(UNIQUE_ITEMS))]
 #: True is the text "true", and a whole number its digits: labels are compared as texts.
 Requires = Annotated[
@@ -186,6 +196,7 @@ class JobOptions(Request):
     ] = None
     requires: Requires | None = None
     slots: Slots | None = None
+    limit_cost: LimitCost = 1
 
     def settings(self) -> JobSettings:
         """Collect the settings that were given, as Python has them."""

@@ -57,6 +57,7 @@ class JobSettings(TypedDict, total=False):
         requires: the labels that its worker has to have, at most 20: `{"gpu": True, "region": "eu"}`; instead
             of what its type says of that. {}: none.
         slots: how many threads of its worker it takes, 1 to 1,000, instead of what its type says.
+        limit_cost: how many slots of each concurrency limit it takes, 1 to 10,000.
     """
 
     queue: str | None
@@ -77,6 +78,7 @@ class JobSettings(TypedDict, total=False):
     tags: Sequence[str]
     requires: Mapping[str, LabelValue] | None
     slots: int | None
+    limit_cost: int
 
 
 #: Two ways to say the same: a moment, or how long after the insertion.

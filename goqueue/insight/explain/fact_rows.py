@@ -48,7 +48,8 @@ _JOB = f"""
            left(error, {ERROR_CHARACTERS}), reason, concurrency_key, rate_cost, expires_at, deadline_at,
            cancel_requested_at, cancel_acknowledged_at, begun_at, suspicion,
            coalesce(unreadable_by, ARRAY[]::text[]),
-           CASE WHEN unreadable_until > now() THEN unreadable_until END, requires, slots
+           CASE WHEN unreadable_until > now() THEN unreadable_until END, requires, slots,
+           limit_cost
     FROM jobs WHERE id = %(id)s
 """
 

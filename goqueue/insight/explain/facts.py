@@ -26,6 +26,7 @@ class JobFacts(NamedTuple):
         unreadable_until: so long it waits for a worker with another one; None: it does not.
         requires: the labels that its worker has to have; None: it runs anywhere, and takes one slot.
         slots: how many threads of its worker it takes.
+        limit_cost: how many slots of each concurrency limit it takes.
     """
 
     id: int
@@ -60,6 +61,7 @@ class JobFacts(NamedTuple):
     unreadable_until: datetime | None = None
     requires: Sequence[str] | None = None
     slots: int = 1
+    limit_cost: int = 1
 
     @property
     def runs_alone(self) -> bool:
@@ -182,6 +184,7 @@ class LimitFacts(NamedTuple):
         kind: queue, key or type.
         name: of the queue, the key or the type.
         holders: the first of those that hold its slots.
+        cost: how many of them the job takes.
     """
 
     kind: str
@@ -189,6 +192,7 @@ class LimitFacts(NamedTuple):
     number: int
     held: int
     holders: tuple[SlotHolder, ...]
+    cost: int = 1
 
 
 class RateFacts(NamedTuple):

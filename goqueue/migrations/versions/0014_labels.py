@@ -1,4 +1,4 @@
-"""Labels of workers, what jobs require of them, and how many slots of a worker a job takes.
+"""Labels of workers, what jobs require of them, and how many slots of a worker or of a limit a job takes.
 
 The reasons stand in `goqueue/db/tables`. The release before this one runs on this schema: what it inserts
 requires nothing. A job that requires something has its `max_retries` written as -1 - n: the claims of the
@@ -43,7 +43,8 @@ def upgrade() -> None:
         op.execute("ALTER TABLE workers ADD COLUMN IF NOT EXISTS labels text[]")
         op.execute(
             "ALTER TABLE jobs ADD COLUMN IF NOT EXISTS requires text[], "
-            "ADD COLUMN IF NOT EXISTS slots smallint NOT NULL DEFAULT 1"
+            "ADD COLUMN IF NOT EXISTS slots smallint NOT NULL DEFAULT 1, "
+            "ADD COLUMN IF NOT EXISTS limit_cost smallint NOT NULL DEFAULT 1"
         )
         op.execute(
             "ALTER TABLE job_versions ADD COLUMN IF NOT EXISTS requires text[], "
@@ -67,5 +68,5 @@ def downgrade() -> None:
         )
         op.execute(f"ALTER TABLE jobs VALIDATE CONSTRAINT {name}")
     op.execute("ALTER TABLE job_versions DROP COLUMN slots, DROP COLUMN requires")
-    op.execute("ALTER TABLE jobs DROP COLUMN slots, DROP COLUMN requires")
+    op.execute("ALTER TABLE jobs DROP COLUMN limit_cost, DROP COLUMN slots, DROP COLUMN requires")
     op.execute("ALTER TABLE workers DROP COLUMN labels")
