@@ -52,6 +52,8 @@ OPTIONS: dict[str, tuple[Any, bool, bool]] = {
     "pipe_target": ({}, False, True),
     "unique": (goqueue.Unique(key="k"), True, False),
     "aliases": (["formerly"], True, False),
+    "requires": ({}, True, False),
+    "slots": (2, True, False),
     "delay": (10, False, True),
     "eta": (1, False, True),
     "queue_name": ("elsewhere", True, True),
