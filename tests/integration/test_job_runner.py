@@ -1,4 +1,4 @@
-"""A job that runs straight comes to the same as one that runs as Dramatiq does it, whatever its handler is."""
+"""A job that runs straight comes to the same as one that runs as Dramatiq does it, whatever it raises."""
 
 from __future__ import annotations
 
