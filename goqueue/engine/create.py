@@ -18,12 +18,14 @@ from goqueue.db.callers_transaction import CallersTransaction, at_commit, joined
 from goqueue.db.database import Database
 from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.combined_creates import CombinedCreates
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.runway.pusher import Pusher
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.observability import metrics
+from goqueue.observability.job_context import job_context
 
 __all__ = ["JobCreator", "count", "insert", "insert_one"]
 
@@ -35,12 +37,16 @@ class JobCreator:
         settings: the settings of this GoQueue.
         database: where the rows go.
         runway: where the messages go.
+
+    Attributes:
+        combined: joins plain creates of several threads that meet.
     """
 
     def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
         self._settings = settings
         self._database = database
         self._pusher = Pusher(runway)
+        self.combined = CombinedCreates(self._insert_plain, self._announce_rows)
         self._known_queues: set[str] = set()
 
     def one(self, job: NewJob) -> Job:
@@ -54,7 +60,11 @@ class JobCreator:
             DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
                 not known whether it was; an idempotency key makes asking again safe.
         """
-        self._ensure_queues([job.queue])
+        if job.queue not in self._known_queues:
+            self._ensure_queues([job.queue])
+        # A thread that runs a handler may be interrupted; the jobs of others must not be in its hands then.
+        if creation_store.is_plain(job) and job_context.get() is None:
+            return Created(self.combined.create(job))
         begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
         with begin() as connection:
             created = creation_store.create(connection, job)
@@ -64,6 +74,20 @@ class JobCreator:
             self.push(row.queue, [Message(row.id, row.fence)])
         count([(job, created.node)])
         return created
+
+    def _insert_plain(self, jobs: Sequence[NewJob]) -> list[Job]:
+        with self._database.autocommit() as connection:
+            return creation_store.create_plain(connection, jobs)
+
+    def _announce_rows(self, rows: Sequence[Job]) -> None:
+        """Push and count rows of plain jobs that were just committed."""
+        failpoints.hit("after_commit_before_push")
+        queues = defaultdict[str, list[Message]](list)
+        for row in rows:
+            queues[row.queue].append(Message(row.id, row.fence))
+        for queue, messages in queues.items():
+            self.push(queue, messages)
+            metrics.JOBS_CREATED.labels(queue).inc(len(messages))
 
     def many(self, jobs: Sequence[NewJob]) -> list[int]:
         """Create jobs in one transaction, all or none; their ids, in their order. See `create_many`."""

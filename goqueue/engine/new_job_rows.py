@@ -14,7 +14,7 @@ from goqueue.db.fragments import rank_of
 from goqueue.db.statements import TRACEPARENT, Values, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
-__all__ = ["insert", "insert_many"]
+__all__ = ["insert", "insert_many", "insert_plain", "is_plain"]
 
 # A row whose time has come gets its place in the order at once; the others get it when they are due.
 # The times are PostgreSQL's: a delay counts from the insertion, whatever the client's clock says.
@@ -49,14 +49,15 @@ _INSERT_TAGGED = f"""
 """
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved.
-_INSERT_MANY_PLAIN = f"""
+_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     SELECT n.queue, n.type, n.payload, n.priority, n.max_retries,
            {rank_of("now()", priority="n.priority")}
     FROM json_to_recordset(%(jobs)s::json) AS n (
         queue text, type text, payload json, priority smallint, max_retries smallint)
-    RETURNING id
 """
+_INSERT_MANY_PLAIN = f"{_PLAIN} RETURNING id"
+_INSERT_ROWS_PLAIN = f"{_PLAIN} RETURNING id, available_at, created_at, NULL, NULL"
 _INSERT_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
@@ -92,7 +93,7 @@ _UNTOUCHED: dict[str, Any] = {
 
 def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job:
     """Insert one job, queued or blocked, and return its row."""
-    if _is_plain(job) and not blocked:
+    if is_plain(job) and not blocked:
         parameters = {
             "queue": job.queue,
             "type": job.type,
@@ -116,9 +117,8 @@ def insert_many(
     blocked: Sequence[bool] | None = None,
 ) -> list[int]:
     """Insert many jobs, queued or blocked, in one statement; their ids, in the order of the jobs."""
-    if not blocked and all(map(_is_plain, jobs)):
-        records = [_plain_record(job) for job in jobs]
-        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters(records))
+    if not blocked and all(map(is_plain, jobs)):
+        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters([_plain_record(job) for job in jobs]))
         return [row[0] for row in rows]
     records = [_new_job_record(job) for job in jobs]
     for record, waits in zip(records, blocked or (), strict=False):
@@ -129,8 +129,15 @@ def insert_many(
     return [row[0] for row in rows]
 
 
-def _is_plain(job: NewJob) -> bool:
-    """Whether it may run at once and says nothing but what every job says."""
+def insert_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:
+    """Insert plain jobs in one statement, and return their rows, in the order of the jobs."""
+    records = _parameters([_plain_record(job) for job in jobs])
+    rows = fetch_all(connection, _INSERT_ROWS_PLAIN, records)
+    return [_new_row(job, JobStatus.QUEUED, row) for job, row in zip(jobs, rows, strict=True)]
+
+
+def is_plain(job: NewJob) -> bool:
+    """Tell whether a job may run at once and says nothing but what every job says."""
     return _said_beyond(job) == _NOTHING
 
 
