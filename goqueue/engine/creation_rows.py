@@ -66,9 +66,7 @@ def is_plain(job: NewJob) -> bool:
 
 
 def create_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:
-    """Create plain jobs in one statement; their rows, in their order."""
-    if len(jobs) == 1:
-        return [new_jobs.insert(connection, jobs[0])]
+    """Create plain jobs in one statement that commits itself; their rows, in their order."""
     return new_jobs.insert_plain(connection, jobs)
 
 

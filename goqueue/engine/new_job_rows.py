@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -11,7 +12,8 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.fragments import rank_of
-from goqueue.db.statements import TRACEPARENT, Values, fetch_all, fetch_one
+from goqueue.db.prepared import PreparedStatement
+from goqueue.db.statements import HEAD_START, TRACEPARENT, Values, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
 __all__ = ["insert", "insert_many", "insert_plain", "is_plain"]
@@ -57,13 +59,32 @@ _PLAIN = f"""
         queue text, type text, payload json, priority smallint, max_retries smallint)
 """
 _INSERT_MANY_PLAIN = f"{_PLAIN} RETURNING id"
-_INSERT_ROWS_PLAIN = f"{_PLAIN} RETURNING id, available_at, created_at, NULL, NULL"
-_INSERT_PLAIN = f"""
+_INSERT_ROWS_PLAIN = f"{_PLAIN} RETURNING id, created_at"
+
+# Of one job nothing has to be unpacked; and outside of a transaction not even a cursor is needed.
+_PLAIN_ONE = """
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
-    VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
-            {rank_of("now()", priority="%(priority)s")})
-    RETURNING id, available_at, created_at, NULL, NULL
+    VALUES ({queue}, {type}, {payload}, {priority}, {max_retries}, {rank})
+    RETURNING id, created_at
 """
+_INSERT_PLAIN = _PLAIN_ONE.format(
+    queue="%(queue)s",
+    type="%(type)s",
+    payload="%(payload)s",
+    priority="%(priority)s",
+    max_retries="%(max_retries)s",
+    rank=rank_of("now()", priority="%(priority)s"),
+)
+_INSERT_PLAIN_ALONE = PreparedStatement(
+    _PLAIN_ONE.format(
+        queue="$1",
+        type="$2",
+        payload="$3",
+        priority="$4::smallint",
+        max_retries="$5",
+        rank=rank_of("now()", priority="$4::smallint").replace("%(head_start)s", "$6::float8"),
+    )
+)
 
 
 # What a job may say beyond what is written of every job, or elsewhere; and what it is where it says nothing.
@@ -101,11 +122,11 @@ def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job
             "priority": job.priority,
             "max_retries": job.max_retries,
         }
-        row = fetch_one(connection, _INSERT_PLAIN, parameters)
-    else:
-        record = _new_job_record(job) | ({"blocked": True} if blocked else {})
-        sql = _INSERT_TAGGED if job.tags else _INSERT_ONE
-        row = fetch_one(connection, sql, _parameters([record]))
+        plain = fetch_one(connection, _INSERT_PLAIN, parameters)
+        assert plain is not None
+        return _new_plain_row(job, *plain)
+    record = _new_job_record(job) | ({"blocked": True} if blocked else {})
+    row = fetch_one(connection, _INSERT_TAGGED if job.tags else _INSERT_ONE, _parameters([record]))
     assert row is not None
     return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, row)
 
@@ -130,10 +151,31 @@ def insert_many(
 
 
 def insert_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:
-    """Insert plain jobs in one statement, and return their rows, in the order of the jobs."""
+    """Insert plain jobs in one statement that commits itself; their rows, in the order of the jobs."""
+    if len(jobs) == 1:
+        return [_insert_alone(connection, jobs[0])]
     records = _parameters([_plain_record(job) for job in jobs])
     rows = fetch_all(connection, _INSERT_ROWS_PLAIN, records)
-    return [_new_row(job, JobStatus.QUEUED, row) for job, row in zip(jobs, rows, strict=True)]
+    return [_new_plain_row(job, *row) for job, row in zip(jobs, rows, strict=True)]
+
+
+def _insert_alone(connection: Connection, job: NewJob) -> Job:
+    parameters = [
+        job.queue.encode(),
+        job.type.encode(),
+        job.payload.encode(),
+        b"%d" % job.priority,
+        b"%d" % job.max_retries,
+        str(connection.info[HEAD_START]).encode(),
+    ]
+    job_id, created_at = _INSERT_PLAIN_ALONE.fetch_one(connection, parameters)
+    assert job_id is not None
+    assert created_at is not None
+    return _new_plain_row(job, int(job_id), datetime.fromisoformat(created_at.decode()))
+
+
+def _new_plain_row(job: NewJob, job_id: int, created_at: datetime) -> Job:
+    return _new_row(job, JobStatus.QUEUED, (job_id, created_at, created_at, None, None))
 
 
 def is_plain(job: NewJob) -> bool:

@@ -96,7 +96,7 @@ def test_creates_that_meet_share_an_insert(
     with database.autocommit() as connection:
         assert [job_store.get(connection, job.id) for job in created] == created
     creator.flush()
-    messages, _ = parse(runway.fetch("q", 100, block_seconds=5))
+    messages = parse(runway.fetch("q", 100, block_seconds=5))[0]
     assert {message.job_id for message in messages} == {job.id for job in created}
     assert counted("jobs_created_total", queue="q") == before + 8
 
