@@ -7,11 +7,12 @@ What they need is imported then: importing `goqueue` itself costs nothing.
 # A line for each function: longer than other modules by their signatures alone.
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
     from typing import Unpack
 
@@ -58,6 +59,7 @@ __all__ = [
     "edit_job",
     "enqueue",
     "enqueue_chain",
+    "enqueue_many",
     "explain",
     "job_log",
     "job_progress",
@@ -93,8 +95,13 @@ def __getattr__(name: str) -> Any:
 
 
 def _default() -> GoQueue:
-    goqueue: GoQueue = import_module("goqueue.instance").default()
+    goqueue: GoQueue = _instance().default()
     return goqueue
+
+
+@cache
+def _instance() -> Any:
+    return import_module("goqueue.instance")
 
 
 @overload
@@ -222,6 +229,21 @@ def enqueue_chain(*steps: ChainStep, session: CallersTransaction | None = None) 
     See `GoQueue.create_chain`.
     """
     return _default().create_chain(*steps, session=session)
+
+
+def enqueue_many(
+    actor: Actor[Any, Any],
+    payloads: Iterable[Any],
+    *,
+    session: CallersTransaction | None = None,
+    retry: RetryPolicy | None = None,
+    **settings: Unpack[JobSettings],
+) -> list[int]:
+    """Create a job of an actor for each payload, all or none; their ids, in the order of the payloads.
+
+    See `GoQueue.create_many`.
+    """
+    return _default().create_many(actor, payloads, session=session, retry=retry, **settings)
 
 
 def explain(job_id: int) -> Explanation:

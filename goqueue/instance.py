@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -23,7 +23,7 @@ from goqueue.engine.chains import ChainStep, nodes_of_chain
 from goqueue.engine.create import JobCreator
 from goqueue.engine.edits import EditedVersion, Editor
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.new_job import new_job, options_of_policy
+from goqueue.engine.new_job import new_job, new_jobs, options_of_policy
 from goqueue.engine.options.declare import ActorOptions, declare
 from goqueue.engine.options.job_settings import JobSettings
 from goqueue.engine.queue_directory import QueueDirectory
@@ -226,6 +226,40 @@ class GoQueue:
         if session is None:
             return self.creator.one(job).id
         return self.creator.create_within(session, [NewNode(job)])[0].id
+
+    def create_many(
+        self,
+        actor: Actor[Any, Any],
+        payloads: Iterable[Any],
+        *,
+        session: CallersTransaction | None = None,
+        retry: RetryPolicy | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> list[int]:
+        """Create a job of an actor for each payload, all or none; their ids, in the order of the payloads.
+
+        Args:
+            actor: as for `create`.
+            payloads: one for each job; all are in memory while they are written.
+            session: as for `create`.
+            retry: as for `create`.
+            **settings: those of every job; see `JobSettings`.
+
+        Raises:
+            InvalidJobError: a payload does not fit the type, or a setting is wrong; fields of a payload are
+                named `payloads[3].to`.
+            TypeError: as for `create`.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        job_type = self.broker.type_of(actor)
+        options = None if retry is None else options_of_policy(retry)
+        if retry is not None and settings.get("max_retries") is None:
+            settings["max_retries"] = retry.max_retries
+        jobs = new_jobs(job_type, actor.actor_name, payloads, options=options, **settings)
+        nodes = [NewNode(job) for job in jobs]
+        if session is None:
+            return [row.id for row in self.creator.create_many(nodes)]
+        return [row.id for row in self.creator.create_within(session, nodes)]
 
     def create_chain(self, *steps: ChainStep, session: CallersTransaction | None = None) -> list[int]:
         """Create jobs of which each waits until the one before has completed; their ids, in their order.

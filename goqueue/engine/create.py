@@ -21,6 +21,7 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.combined_creates import CombinedCreates
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.new_job_rows import STATEMENT_MAX
 from goqueue.engine.runway.pusher import Pusher
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.jobs import Job, JobStatus, NewJob
@@ -101,7 +102,8 @@ class JobCreator:
         """
         jobs = [node.job for node in nodes]
         self._ensure_queues({job.queue for job in jobs})
-        begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
+        is_one_statement = creation_store.are_simple(nodes) and len(nodes) <= STATEMENT_MAX
+        begin = self._database.autocommit if is_one_statement else self._database.transaction
         with begin() as connection:
             created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_commit_before_push")

@@ -16,7 +16,10 @@ from goqueue.db.prepared import PreparedStatement
 from goqueue.db.statements import HEAD_START, TRACEPARENT, Values, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
-__all__ = ["insert", "insert_many", "insert_plain", "is_plain"]
+__all__ = ["STATEMENT_MAX", "insert", "insert_many", "insert_plain", "is_plain"]
+
+#: The most rows of one statement, so that none has a text of a hundred megabytes or comes near its time-out.
+STATEMENT_MAX = 10_000
 
 # A row whose time has come gets its place in the order at once; the others get it when they are due.
 # The times are PostgreSQL's: a delay counts from the insertion, whatever the client's clock says.
@@ -137,12 +140,23 @@ def insert_many(
     *,
     blocked: Sequence[bool] | None = None,
 ) -> list[int]:
-    """Insert many jobs, queued or blocked, in one statement; their ids, in the order of the jobs."""
+    """Insert many jobs, queued or blocked; their ids, in the order of the jobs.
+
+    More than `STATEMENT_MAX` need a transaction: there are several statements.
+    """
+    ids: list[int] = []
+    for start in range(0, len(jobs), STATEMENT_MAX):
+        part = slice(start, start + STATEMENT_MAX)
+        ids += _insert_part(connection, jobs[part], blocked[part] if blocked else ())
+    return ids
+
+
+def _insert_part(connection: Connection, jobs: Sequence[NewJob], blocked: Sequence[bool]) -> list[int]:
     if not blocked and all(map(is_plain, jobs)):
         rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters([_plain_record(job) for job in jobs]))
         return [row[0] for row in rows]
     records = [_new_job_record(job) for job in jobs]
-    for record, waits in zip(records, blocked or (), strict=False):
+    for record, waits in zip(records, blocked, strict=False):
         if waits:
             record["blocked"] = True
     sql = _INSERT_TAGGED if any(job.tags for job in jobs) else _INSERT_MANY

@@ -24,6 +24,7 @@ METHODS = {
     "edit_job": "edit",
     "enqueue": "create",
     "enqueue_chain": "create_chain",
+    "enqueue_many": "create_many",
     "job_log": "log",
     "job_progress": "progress",
     "job_versions": "versions",
