@@ -1,7 +1,8 @@
 """Creates that meet: threads of one process share an INSERT and a commit, and none waits for company.
 
-Whoever comes first goes at once. Whoever comes while that one waits for PostgreSQL waits for its return; then
-the first of those goes, with all that have come. A commit of sixty rows costs little more than that of one.
+Whoever comes first goes at once. Whoever comes while enough others wait for PostgreSQL waits until one of
+them is back; then the first of those goes, with all that have come. A commit of sixty rows costs little more
+than that of one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ __all__ = ["CombinedCreates"]
 #: The most jobs of one INSERT, and the most characters of their payloads: nobody waits for a long one.
 JOBS_MAX = 64
 PAYLOADS_MAX = 256 * 1024
+
+#: So many may be away at once: while one waits for the disk, another's rows are written.
+AWAY_MAX = 2
 
 #: Who is away for longer is not waited for: the next one goes at once, on another connection.
 PATIENCE_SECONDS = 0.05
@@ -67,16 +71,17 @@ class CombinedCreates:
         """Begin anew, also in a forked child: who was away or waited is a thread of its parent."""
         self._lock = threading.Lock()
         self._waiting: list[_Seat] = []
-        self._away_since: float | None = None
+        self._away = 0
+        self._last_left = 0.0
 
     @property
-    def is_away(self) -> bool:
-        """Tell whether a thread waits for PostgreSQL."""
-        return self._away_since is not None
+    def away(self) -> int:
+        """Tell how many threads wait for PostgreSQL."""
+        return self._away
 
     @property
     def waiting(self) -> int:
-        """Tell how many creates wait for it."""
+        """Tell how many creates wait for one of them."""
         return len(self._waiting)
 
     def create(self, job: NewJob) -> Job:
@@ -100,9 +105,10 @@ class CombinedCreates:
         return seat.row
 
     def _go_or_queue(self, seat: _Seat) -> list[_Seat] | None:
-        """Who goes now, if nobody is away; None: the seat waits."""
+        """Who goes now, if there are not enough away; None: the seat waits."""
         with self._lock:
-            if self._away_since is None or time.monotonic() - self._away_since > PATIENCE_SECONDS:
+            if self._away < AWAY_MAX or time.monotonic() - self._last_left > PATIENCE_SECONDS:
+                self._away += 1
                 return self._depart(seat)
             seat.released = threading.Lock()
             seat.released.acquire()
@@ -117,6 +123,7 @@ class CombinedCreates:
                 with self._lock:
                     if seat in self._waiting:
                         self._waiting.remove(seat)
+                        self._away += 1
                         return self._depart(seat)
                 # It is under way, and how long that may take has a bound of its own.
                 seat.released.acquire()
@@ -136,7 +143,7 @@ class CombinedCreates:
 
     def _depart(self, seat: _Seat) -> list[_Seat]:
         """Take along who waits, as far as there is room."""
-        self._away_since = time.monotonic()
+        self._last_left = time.monotonic()
         size = len(seat.job.payload)
         count = 0
         for waiting in self._waiting[: JOBS_MAX - 1]:
@@ -149,9 +156,9 @@ class CombinedCreates:
         return together
 
     def _call_next(self) -> None:
-        """Let the first who waits go."""
+        """Let the first who waits go in the place of one who is back."""
         if not self._waiting:
-            self._away_since = None
+            self._away -= 1
             return
         following = self._waiting.pop(0)
         following.leads = True

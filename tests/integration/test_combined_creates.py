@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -24,6 +25,8 @@ from tests.support.counted import counted
 from tests.support.waiting import wait_until
 
 PLAIN = NewJob("q", "t", '{"a":1}')
+#: What a thread has that runs the handler of a job.
+HANDLED: Any = SimpleNamespace(log_fields={"job_id": 1})
 REFUSED = NewJob("q", "t", "{}", priority=1000)
 
 
@@ -35,8 +38,9 @@ def overrides() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, who waits for company here waits until the others are back."""
+    """One is away at a time, and however slow the machine is, the others wait until it is back."""
     monkeypatch.setattr(combined_creates, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(combined_creates, "AWAY_MAX", 1)
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def created_while_one_is_away(
     """Create a first job, whose INSERT has to wait, and the others while it does."""
     with nobody_may_insert(settings) as connection:
         first = threads.submit(creator.one, PLAIN)
-        wait_until(lambda: creator.combined.is_away, what="the first to leave")
+        wait_until(lambda: creator.combined.away, what="the first to leave")
         others = [threads.submit(creator.one, job) for job in jobs]
         wait_until(lambda: creator.combined.waiting == len(jobs), what="the others to wait")
         connection.rollback()
@@ -119,7 +123,7 @@ def test_an_outage_is_everybodys(
     """Where nobody knows what became of the INSERT, nobody tries again: each is told so."""
     with nobody_may_insert(settings):
         first = threads.submit(creator.one, PLAIN)
-        wait_until(lambda: creator.combined.is_away, what="the first to leave")
+        wait_until(lambda: creator.combined.away, what="the first to leave")
         others = [threads.submit(creator.one, PLAIN) for _ in range(3)]
         errors = [future.exception() for future in (first, *others)]
     assert [type(error) for error in errors] == [DatabaseUnavailableError] * 4
@@ -135,7 +139,7 @@ def test_what_is_not_plain_goes_its_own_way(
     started = threading.Barrier(3)
 
     def in_a_handler() -> Job:
-        job_context.set({"job_id": 1})
+        job_context.set(HANDLED)
         started.wait()
         return creator.one(PLAIN)
 
@@ -144,9 +148,9 @@ def test_what_is_not_plain_goes_its_own_way(
         return creator.one(NewJob("q", "t", "{}", concurrency_key="k"))
 
     with nobody_may_insert(settings) as connection:
-        threads.submit(creator.one, PLAIN)
-        wait_until(lambda: creator.combined.is_away, what="the first to leave")
-        own = [threads.submit(in_a_handler), threads.submit(with_a_key)]
+        first = threads.submit(creator.one, PLAIN)
+        wait_until(lambda: creator.combined.away, what="the first to leave")
+        own = [first, threads.submit(in_a_handler), threads.submit(with_a_key)]
         started.wait()
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'jobs'::regclass"
         wait_until(lambda: _asked(database, waiting) == 3, what="each to wait for PostgreSQL itself")

@@ -58,8 +58,9 @@ def threads(inserts: Inserts) -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def combined(inserts: Inserts, monkeypatch: pytest.MonkeyPatch) -> CombinedCreates:
-    """Creates that wait for each other however slow the machine is."""
+    """Creates of which one is away at a time; the others wait for it however slow the machine is."""
     monkeypatch.setattr(combined_creates, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(combined_creates, "AWAY_MAX", 1)
     return CombinedCreates(inserts, lambda _rows: None)
 
 
@@ -75,7 +76,7 @@ def _is_waiting(combined: CombinedCreates, count: int) -> bool:
 def send(threads: ThreadPoolExecutor, combined: CombinedCreates, jobs: Sequence[NewJob]) -> list[Any]:
     """Create a first job, and the others while that one is away."""
     first = threads.submit(combined.create, job())
-    wait_until(lambda: combined.is_away, what="the first to leave")
+    wait_until(lambda: combined.away, what="the first to leave")
     futures = []
     for count, one in enumerate(jobs, 1):
         futures.append(threads.submit(combined.create, one))
@@ -88,7 +89,21 @@ def test_a_lone_create_waits_for_nobody(inserts: Inserts, combined: CombinedCrea
     inserts.may_return.set()
     assert combined.create(job('{"a":1}')).payload == {"a": 1}
     assert inserts.sizes == [1]
-    assert not combined.is_away
+    assert combined.away == 0
+
+
+def test_two_are_away_at_once(
+    inserts: Inserts, combined: CombinedCreates, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one waits for the disk, another's rows are written; who comes then waits for either."""
+    monkeypatch.setattr(combined_creates, "AWAY_MAX", 2)
+    futures = [threads.submit(combined.create, job()) for _ in range(6)]
+    wait_until(lambda: (combined.away, combined.waiting) == (2, 4), what="two to leave")
+    inserts.may_return.set()
+    assert all(future.result() for future in futures)
+    assert sum(inserts.sizes) == 6
+    assert inserts.sizes[:2] == [1, 1]
+    assert combined.away == 0
 
 
 def test_no_insert_has_more_than_its_share(
@@ -160,7 +175,7 @@ def test_an_interrupted_thread_that_waits_holds_up_nobody(
             errors.append(error)
 
     first = threads.submit(combined.create, job())
-    wait_until(lambda: combined.is_away, what="the first to leave")
+    wait_until(lambda: combined.away, what="the first to leave")
     waiting = threading.Thread(target=create)
     waiting.start()
     wait_until(lambda: combined.waiting == 1, what="the second to wait")
@@ -169,5 +184,5 @@ def test_an_interrupted_thread_that_waits_holds_up_nobody(
     waiting.join(60)
     first.result()
     assert [type(error) for error in errors] == [KeyboardInterrupt]
-    assert not combined.is_away
+    assert combined.away == 0
     assert combined.create(job())
