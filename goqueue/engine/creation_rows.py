@@ -61,8 +61,8 @@ class CreatedNode(NamedTuple):
 
 
 def is_plain(job: NewJob) -> bool:
-    """Say whether the job says nothing but what every job says, and belongs to no trace."""
-    return new_jobs.is_plain(job) and not tracing.belongs_to_trace([job])
+    """Say whether the job says nothing but what every job says, waits for none, and belongs to no trace."""
+    return new_jobs.is_plain(job) and not job.depends_on and not tracing.belongs_to_trace([job])
 
 
 def create_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:

@@ -19,7 +19,7 @@ from goqueue.engine import job_rows as job_store
 from goqueue.engine.create import JobCreator
 from goqueue.engine.runway.runway import Runway, parse
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
-from goqueue.jobs import Job, NewJob
+from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.observability.job_context import job_context
 from tests.support.counted import counted
 from tests.support.waiting import wait_until
@@ -157,6 +157,8 @@ def test_what_is_not_plain_goes_its_own_way(
         connection.rollback()
     assert all(future.result() for future in own)
     assert rows_of_each_commit(database) == [1, 1, 1]
+    child = creator.one(NewJob("q", "t", "{}", depends_on=(own[0].result().id,)))
+    assert child.status is JobStatus.BLOCKED
 
 
 def _is_pushed(creator: JobCreator, runway: Runway) -> bool:
