@@ -1,0 +1,95 @@
+"""Creating, picking up and draining jobs beside a full table and beside a nearly empty one, in turn."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.dashboard_pages import Served
+from bench.enqueue import create_requests
+from bench.http_load import Client, request
+from bench.pickup import pickup
+from bench.processes import Child, wait_until
+from bench.report import Row
+from bench.stack import PROCESSES, THREADS, Stack
+from bench.statistics import median
+
+REQUESTS, SAMPLES, DRAINED, BATCH = 2_000, 60, 20_000, 10_000
+SETTLE_SECONDS = 3.0
+TARGET = 1.2
+
+_LEFT = "SELECT count(*) FROM jobs WHERE queue = 'bench' AND status IN ('queued', 'running') AND id > %s"
+
+
+def count_standing(one: Served) -> None:
+    """Do what the scheduler does while nothing happens: count what is counted beforehand."""
+
+
+def measured(stack: Stack, large: Served, small: Served, rounds: int) -> list[Row]:
+    """Create, pick up and drain, `rounds` times in turn."""
+    creates: tuple[list[float], list[float]] = ([], [])
+    picks: tuple[list[float], list[float]] = ([], [])
+    drains: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for place, one in enumerate((large, small)):
+            creates[place].append(create_requests(one.port, REQUESTS))
+            one.sql.execute("DELETE FROM jobs WHERE queue = 'bench'")
+            drains[place].append(_drain(stack, one))
+            with _working(stack, one):
+                time.sleep(SETTLE_SECONDS)
+                picks[place].append(_pickup(stack, one))
+            one.sql.execute("DELETE FROM jobs WHERE queue = 'bench'")
+    few = "with few"
+    (create, create_few), (pick, pick_few), (drain, drain_few) = (
+        map(median, pair) for pair in (creates, picks, drains)
+    )
+    least = 1 / TARGET
+    return [
+        Row("create", "POST /jobs/create", "req/s", create, create_few, few, "ratio", least),
+        Row("pickup", "idle pickup p50, after the answer", "ms", pick, pick_few, few),
+        Row("drain", f"drain of {DRAINED:,} no-op jobs", "jobs/s", drain, drain_few, few, "ratio", least),
+    ]
+
+
+@contextmanager
+def _working(stack: Stack, one: Served) -> Iterator[None]:
+    """Workers and scheduler over one of the databases."""
+    command = ["-m", "dramatiq", "goqueue.actors", "-p", str(PROCESSES), "-t", str(THREADS), "--skip-logging"]
+    with (
+        Child(["-m", "goqueue", "scheduler"], environment=one.environment, log=stack.log),
+        Child(command, environment=one.environment, log=stack.log),
+    ):
+        yield
+
+
+def _pickup(stack: Stack, one: Served) -> float:
+    with Client(one.port) as client:
+
+        def create(number: int) -> None:
+            body = {"queue": "bench", "type": "stamp", "payload": {"number": number}}
+            client.post(request("/jobs/create", json.dumps(body).encode()))
+
+        return pickup(stack, create, samples=SAMPLES)[0]
+
+
+def _drain(stack: Stack, one: Served) -> float:
+    """Jobs a second, from the first half second of recording on to the last record."""
+    newest = one.sql.execute("SELECT max(id) FROM jobs").fetchone()
+    assert newest is not None
+    body = json.dumps({"jobs": [{"queue": "bench", "type": "noop", "payload": {}}] * BATCH}).encode()
+    with Client(one.port) as client:
+        for _ in range(DRAINED // BATCH):
+            client.post(request("/jobs/batch", body))
+
+    def left() -> int:
+        row = one.sql.execute(_LEFT, newest).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    with _working(stack, one):
+        wait_until(lambda: left() < DRAINED, seconds=60, what="the workers work", poll=0.002)
+        begin, begun_at = left(), time.monotonic()
+        wait_until(lambda: not left(), seconds=300, what="all are recorded", poll=0.02)
+        return begin / (time.monotonic() - begun_at)
