@@ -65,7 +65,7 @@ def asked(large: Served, small: Served, options: argparse.Namespace) -> list[Row
                 if (names is None or one.name in names) and (options.match or "") in one.name
             ],
             pause_seconds=options.pause,
-            before_round=job_measurements.count_standing,
+            before_round=job_measurements.keep_counts,
         )
 
     found = of(None)

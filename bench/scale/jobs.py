@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pydantic import SecretStr
+
 from bench.dashboard_pages import Served
 from bench.enqueue import create_requests
 from bench.http_load import Client, request
@@ -15,6 +17,9 @@ from bench.processes import Child, wait_until
 from bench.report import Row
 from bench.stack import PROCESSES, THREADS, Stack
 from bench.statistics import median
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.insight.counter import JobCounter
 
 REQUESTS, SAMPLES, DRAINED, BATCH = 2_000, 60, 20_000, 10_000
 SETTLE_SECONDS = 3.0
@@ -23,8 +28,12 @@ TARGET = 1.2
 _LEFT = "SELECT count(*) FROM jobs WHERE queue = 'bench' AND status IN ('queued', 'running') AND id > %s"
 
 
-def count_standing(one: Served) -> None:
-    """Do what the scheduler does while nothing happens: count what is counted beforehand."""
+def keep_counts(one: Served) -> None:
+    """Do what the scheduler does while nothing happens: keep the counts of what is many."""
+    settings = Settings(database_url=SecretStr(one.environment["GOQUEUE_DATABASE_URL"]))
+    database = Database(settings)
+    JobCounter(settings, database, lambda _seconds: None).run_once()
+    database.close()
 
 
 def measured(stack: Stack, large: Served, small: Served, rounds: int) -> list[Row]:

@@ -60,7 +60,7 @@ class ReadinessDocument(Document):
 
 
 class JobCounts(Document):
-    """Exact counts of jobs, up to `counted_up_to`."""
+    """Counts of jobs: exact, up to `counted_up_to`, but for those that are named in `estimated`."""
 
     ready: int
     waiting: int
@@ -92,6 +92,13 @@ class StatsDocument(Document):
     workers: int
     threads: int
     busy: int
+    estimated: Annotated[
+        list[str],
+        Field(
+            description="Counts that the scheduler made a few seconds ago, because they are many; with "
+            "finished_last_minute, the last minute that was counted."
+        ),
+    ]
 
 
 class Warnings:

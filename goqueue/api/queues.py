@@ -36,7 +36,7 @@ class PauseRequest(PauseSettings):
 
 
 class QueueDocument(Document):
-    """A queue. Counts stop at `counted_up_to` of GET /stats."""
+    """A queue. Counts of more than a thousand are those that the scheduler made a few seconds ago."""
 
     name: str
     paused: bool
@@ -55,6 +55,7 @@ class QueueDocument(Document):
     oldest_ready_age_seconds: Annotated[Seconds | None, Field(description="Null where none is ready.")]
     workers: Annotated[int, Field(description="Live worker processes that serve it.")]
     threads: Annotated[int, Field(description="Their worker threads.")]
+    estimated: Annotated[list[str], Field(description="Counts that are not of this moment.")]
 
 
 class PausedDocument(Document):

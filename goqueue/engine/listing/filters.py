@@ -139,12 +139,18 @@ class Terms(NamedTuple):
         """A statement that walks the range and has the conditions checked on the way."""
         return template.format(
             source=self.source,
+            ids_source=self.ids_source,
             range=self.range,
             fits=" AND ".join(self.conditions) or "true",
             conditions=" AND ".join((self.range, *self.conditions)),
             newest_first=self.newest_first,
             oldest_first=self.oldest_first,
         )
+
+    @property
+    def ids_source(self) -> str:
+        """What stands behind FROM where only the ids matter: the index alone is read."""
+        return self.source.partition(" CROSS JOIN LATERAL")[0]
 
     def between(self, above: int, below: int) -> dict[str, Any]:
         """The parameters of a part of the range."""
@@ -201,7 +207,8 @@ def _conditions_beside(implied: frozenset[str], wanted: JobFilter, status: JobSt
     if status is not None and "status" not in implied:
         yield f"status = '{status.value}'"
     if wanted.queue is not None and "queue" not in implied:
-        yield "queue = %(queue)s"
+        # A tag has a queue as well.
+        yield "jobs.queue = %(queue)s"
     if wanted.type is not None and "type" not in implied:
         yield "type = %(type)s"
     if wanted.ids is not None and "ids" not in implied:

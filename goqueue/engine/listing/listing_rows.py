@@ -21,7 +21,6 @@ from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
 __all__ = [
     "Attempt",
     "Chunk",
-    "Counted",
     "Found",
     "attempts_of",
     "chunk",
@@ -57,7 +56,7 @@ _NEWEST = "SELECT jobs.* FROM {source} WHERE {conditions} ORDER BY {newest_first
 _NEWEST_OF_LOOK = """
     SELECT * FROM (
         SELECT jobs.* FROM {source} WHERE {range} ORDER BY {newest_first} LIMIT %(look)s
-    ) AS looked_at
+    ) AS jobs
     WHERE {fits} LIMIT %(limit)s
 """
 
@@ -71,12 +70,6 @@ _REACHED = """
 _CHUNK = "SELECT jobs.id FROM {source} WHERE {conditions} ORDER BY {oldest_first} LIMIT %(limit)s"
 
 _COUNT = "SELECT count(*) FROM {source} WHERE {conditions}"
-
-_COUNT_OF_LOOK = """
-    SELECT count(*), count(*) FILTER (WHERE {fits}) FROM (
-        SELECT jobs.* FROM {source} WHERE {range} LIMIT %(look)s
-    ) AS looked_at
-"""
 
 _ATTEMPTS = """
     SELECT attempt, fence, outcome, worker_id, error, traceback, started_at, finished_at, run_seconds,
@@ -126,13 +119,6 @@ class Chunk(NamedTuple):
 
     ids: list[int]
     up_to: int
-
-
-class Counted(NamedTuple):
-    """A number of jobs; where it is not exact, at least so many."""
-
-    total: int
-    exact: bool = True
 
 
 def page(
@@ -187,17 +173,17 @@ def chunk(connection: Connection, wanted: JobFilter, *, after_id: int, up_to_id:
     return Chunk(ids, ids[-1] if len(ids) == limit else up_to_id)
 
 
-def count(connection: Connection, wanted: JobFilter, *, up_to_id: int) -> Counted:
-    """Tell how many jobs there are, up to an id; of a filter that searches, how many a bounded look finds."""
+def count(connection: Connection, wanted: JobFilter, *, up_to_id: int) -> int:
+    """Count the jobs up to an id, however many; of a search, those that a bounded look finds."""
     if wanted.searches:
         walk = job_walks.walk(
             connection, wanted, limit=job_walks.LOOK_MAX, below=up_to_id + 1, newest_first=False
         )
-        return Counted(len(walk.ids), walk.reached is None)
+        return len(walk.ids)
     terms = terms_of(connection, wanted)
     row = fetch_one(connection, terms.format(_COUNT), terms.between(0, up_to_id + 1))
     assert row is not None
-    return Counted(int(row[0]))
+    return int(row[0])
 
 
 def _jobs_of(

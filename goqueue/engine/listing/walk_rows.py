@@ -35,7 +35,7 @@ FIRST_STEP = 250
 # The conditions stand above the LIMIT: what is bounded is what is looked at, not what is found.
 _STEP = """
     SELECT count(*), min(id), max(id), array_agg(id) FILTER (WHERE {fits})
-    FROM (SELECT jobs.* FROM {source} WHERE {range} ORDER BY {order} LIMIT %(look)s) AS looked_at
+    FROM (SELECT jobs.* FROM {source} WHERE {range} ORDER BY {order} LIMIT %(look)s) AS jobs
 """
 
 
