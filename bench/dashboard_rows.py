@@ -97,7 +97,10 @@ _ATTEMPTS = """
 """
 
 _OTHERS = (
-    "INSERT INTO job_tags (tag, job_id) SELECT unnest(tags), id FROM jobs WHERE tags IS NOT NULL",
+    """
+    INSERT INTO job_tags (tag, job_id, queue) SELECT unnest(tags), id, queue FROM jobs
+    WHERE tags IS NOT NULL
+    """,
     """
     INSERT INTO failure_kinds (fingerprint, type, exception, message, frame)
     SELECT left(md5('kind ' || n), 16), 'bill', 'shop.TimeoutError', 'request # timed out', 'shop.charge'

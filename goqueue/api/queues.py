@@ -12,6 +12,7 @@ from pydantic import Field
 from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
 from goqueue.api.frame.bodies import read_document, read_optional_document
 from goqueue.api.frame.resource import Resource
+from goqueue.db import bounded_reads
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.request_models import Moment, validate
 from goqueue.engine.queue_rows import Queue
@@ -134,7 +135,8 @@ class QueuesResource(Resource):
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List the queues by name, with their counts; also declared ones that no job has used yet."""
         goqueue = self._goqueue
-        with goqueue.read_database.autocommit() as connection:
+        with goqueue.read_database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds)
         unused = goqueue.queues.declared() - {row.name for row in rows}
         rows += [QueueStatistics(name) for name in unused]
@@ -153,7 +155,8 @@ class QueueResource:
         """Return the counts and the settings of the queue."""
         goqueue = self._goqueue
         queue_store.expect_name(name)
-        with goqueue.database.autocommit() as connection:
+        with goqueue.database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds, name=name)
             if not rows and name in goqueue.queues.declared():
                 rows = [QueueStatistics(name)]

@@ -10,6 +10,9 @@ from goqueue.scheduler.service import Counts, Service
 #: The least time between two rounds.
 INTERVAL_SECONDS = 5.0
 
+#: The longest, at which the kept counts are still taken for fresh.
+LONGEST_SECONDS = 60.0
+
 #: A round takes at most this part of the time: counting ten million jobs that wait takes a second.
 SHARE = 50
 
@@ -33,4 +36,5 @@ class JobCounter(Service):
 
     def pause(self, counts: Counts) -> None:
         """Wait, and the longer the more there was to count."""
-        self._pause(max(INTERVAL_SECONDS, SHARE * counts["milliseconds"] / 1000))
+        seconds = SHARE * counts["milliseconds"] / 1000
+        self._pause(min(LONGEST_SECONDS, max(INTERVAL_SECONDS, seconds)))

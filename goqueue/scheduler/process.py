@@ -16,6 +16,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.errors import GoQueueError, RedisUnavailableError
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight.counter import JobCounter
+from goqueue.insight.payload_indexer import PayloadIndexer
 from goqueue.insight.roller import Roller
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.pause_service import Pauses
@@ -152,6 +153,7 @@ class SchedulerProcess:
             HorizonWatch(settings, database, ending.wait),
             Roller(settings, database, ending.wait),
             JobCounter(settings, database, ending.wait),
+            PayloadIndexer(settings, database, ending.wait),
             Cleaner(settings, database, ending.wait),
         ]
 

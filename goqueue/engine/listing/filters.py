@@ -16,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
 from goqueue.db.statements import array, fetch_one
+from goqueue.engine.listing import payload_index_rows
 from goqueue.engine.listing.job_search import SEARCH_MAX_CHARACTERS, parse_payload
 from goqueue.engine.listing.range_rows import Asked, counting_range_of, range_of
 from goqueue.engine.options.request_models import PRINTABLE, JobId, Moment, Name, Request, Tag
@@ -121,12 +122,14 @@ class Terms(NamedTuple):
 
     Attributes:
         source: what stands behind FROM; `jobs` is a name in it.
+        ids_source: the same where only the ids matter.
         range: the walk along an index; it takes the parameters `above` and `below`, which are outside of it.
         conditions: what the rows of the range have to meet besides; the cheap ones first.
         above, below: the ids between which all of them are.
     """
 
     source: str
+    ids_source: str
     range: str
     conditions: tuple[str, ...]
     newest_first: str
@@ -146,11 +149,6 @@ class Terms(NamedTuple):
             newest_first=self.newest_first,
             oldest_first=self.oldest_first,
         )
-
-    @property
-    def ids_source(self) -> str:
-        """What stands behind FROM where only the ids matter: the index alone is read."""
-        return self.source.partition(" CROSS JOIN LATERAL")[0]
 
     def between(self, above: int, below: int) -> dict[str, Any]:
         """The parameters of a part of the range."""
@@ -176,7 +174,11 @@ def terms_of(
     asked = Asked(
         wanted.queue, wanted.type, status, wanted.fingerprint, wanted.tag, has_ids=wanted.ids is not None
     )
-    ids = (range_of if ordered else counting_range_of)(connection, asked)
+    path, text = parse_payload(wanted.payload or "")
+    ids = None
+    if not asked.has_ids and wanted.fingerprint is None:
+        ids = payload_index_rows.range_by(connection, wanted.type, path, text)
+    ids = ids or (range_of if ordered else counting_range_of)(connection, asked)
     conditions = list(_conditions_beside(ids.implied, wanted, status))
     above, below = 0, 2**63 - 1
     if wanted.created_after is not None:
@@ -185,7 +187,6 @@ def terms_of(
     if wanted.created_before is not None:
         conditions.insert(0, "created_at < %(before)s")
         below = _first_id(connection, wanted.created_before, f"+ {longest}")
-    path, text = parse_payload(wanted.payload or "")
     parameters = {
         "queue": wanted.queue,
         "type": wanted.type,
@@ -199,7 +200,9 @@ def terms_of(
         "before": wanted.created_before,
     }
     order = ids.newest_first, ids.oldest_first
-    return Terms(ids.source, ids.condition, tuple(conditions), *order, above, below, parameters)
+    return Terms(
+        ids.source, ids.ids_source, ids.condition, tuple(conditions), *order, above, below, parameters
+    )
 
 
 def _conditions_beside(implied: frozenset[str], wanted: JobFilter, status: JobStatus | None) -> Iterator[str]:

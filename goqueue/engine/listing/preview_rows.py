@@ -82,7 +82,7 @@ def _first(connection: Connection, wanted: JobFilter, counted: Terms, up_to_id: 
     terms = counted if is_queued else terms_of(connection, wanted)
     order = "" if is_queued else f"ORDER BY {terms.oldest_first}"
     sql = terms.format(_FIRST.replace("{order}", order))
-    parameters = terms.between(0, up_to_id + 1) | {"look": LOOKED_AT_MAX, "limit": limit}
+    parameters = terms.between(0, up_to_id + 1) | {"look": LOOKED_AT_MAX // 2, "limit": limit}
     return sorted(row[0] for row in fetch_all(connection, sql, parameters))
 
 

@@ -30,6 +30,7 @@ class Range(NamedTuple):
 
     Attributes:
         implied: the conditions of a filter that every row of the range meets.
+        ids_source: where the rows are, as far as only their ids matter; the index alone is read.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Range(NamedTuple):
     newest_first: str
     oldest_first: str
     implied: frozenset[str] = frozenset()
+    ids_source: str = "jobs"
 
 
 class Asked(NamedTuple):
@@ -99,6 +101,7 @@ _BY_TAG = Range(
     "job_tags.job_id DESC",
     "job_tags.job_id",
     frozenset({"tag"}),
+    "job_tags",
 )
 
 # Those of a tag in a queue (job_tags_queue_idx).
@@ -110,6 +113,7 @@ _BY_TAG_AND_QUEUE = Range(
     "job_tags.tag DESC, job_tags.queue DESC, job_tags.job_id DESC",
     "job_tags.tag, job_tags.queue, job_tags.job_id",
     frozenset({"tag", "queue"}),
+    "job_tags",
 )
 
 # A release before 0012 writes no queue beside a tag: of such a tag all jobs are looked at.
@@ -129,15 +133,18 @@ _RUNNING = Range(
 def _queued(queue: str | None) -> Range:
     """The queued jobs, by the partial indexes of their states, in no order of their own."""
     of_queue = "" if queue is None else " AND queue = %(queue)s"
-    ids = " UNION ALL ".join(
-        f"SELECT id AS job_id FROM jobs WHERE {state}{of_queue}" for state in (READY, SUSPECT, LATER)
-    )
+
+    def of_states(columns: str) -> str:
+        states = (f"SELECT {columns} FROM jobs WHERE {state}{of_queue}" for state in (READY, SUSPECT, LATER))
+        return f"({' UNION ALL '.join(states)}) AS jobs"
+
     return Range(
-        f"({ids}) AS queued {_LOOKED_UP.format(ids='queued')}",
-        "queued.job_id > %(above)s AND queued.job_id < %(below)s",
-        "queued.job_id DESC",
-        "queued.job_id",
+        of_states("*"),
+        "jobs.id > %(above)s AND jobs.id < %(below)s",
+        "jobs.id DESC",
+        "jobs.id",
         frozenset({"status"} if queue is None else {"status", "queue"}),
+        of_states("id"),
     )
 
 
@@ -199,7 +206,7 @@ def _by_queue_or_type(connection: Connection, asked: Asked) -> Range:
 def _has_few(connection: Connection, along: Range, asked: Asked) -> bool:
     """Whether a range holds few rows, wherever they are."""
     sql = (
-        f"SELECT count(*) FROM (SELECT FROM {along.source.partition(' CROSS')[0]} "
+        f"SELECT count(*) FROM (SELECT FROM {along.ids_source} "
         f"WHERE {along.condition} LIMIT {FEW + 1}) AS counted"
     )
     parameters = asked._asdict() | {"above": 0, "below": 2**63 - 1}
