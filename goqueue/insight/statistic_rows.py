@@ -17,7 +17,7 @@ from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT, KINDS
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
-from goqueue.jobs import JobStatus
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]
 
@@ -63,6 +63,12 @@ def _of_queue(name: str, condition: str, order: str) -> str:
     ) AS {name}"""
 
 
+# Said as rows: with `queue = …` the planner may walk the failed jobs of all queues, or all jobs of the queue.
+_FAILED_OF_QUEUE = (
+    "status = 'failed' AND (status, queue, id) > ('failed', queues.name, 0) "
+    f"AND (status, queue, id) < ('failed', queues.name, {MAX_JOB_ID})"
+)
+
 # The laterals walk the queue's part of jobs_ready_idx, in rank order, and of jobs_unsuccessful_queue_idx.
 _BY_QUEUE = f"""
     WITH {_KEPT}, {_scattered("waiting", LATER)}, {_scattered("quarantined", SUSPECT)},
@@ -86,7 +92,7 @@ _BY_QUEUE = f"""
                               CASE WHEN failed.is_kept THEN 'failed' END], NULL)
     FROM queues
     {_of_queue("ready", f"queue = queues.name AND {READY}", "rank, id")}
-    {_of_queue("failed", "status = 'failed' AND queue = queues.name", "status, id")}
+    {_of_queue("failed", _FAILED_OF_QUEUE, "status, queue, id")}
     CROSS JOIN LATERAL (
         SELECT min(GREATEST(available_at, {FIRST})) AS oldest FROM (
             SELECT available_at FROM jobs WHERE queue = queues.name AND {READY}

@@ -148,9 +148,10 @@ jobs = Table(
     Index("jobs_running_idx", "worker_id", postgresql_where=text("status = 'running'")),
     # Lists of the rare states; completed rows are dense enough to be found without.
     Index("jobs_unsuccessful_idx", "status", "id", postgresql_where=text(UNSUCCESSFUL)),
-    # The same of a queue, and of a type: in the order of ids, whatever ended elsewhere.
-    Index("jobs_unsuccessful_queue_idx", "queue", "status", "id", postgresql_where=text(UNSUCCESSFUL)),
-    Index("jobs_unsuccessful_type_idx", "type", "status", "id", postgresql_where=text(UNSUCCESSFUL)),
+    # The same of a queue, and of a type: in the order of ids, whatever ended elsewhere. The status first, so
+    # that no statement for them can be taken for one of all jobs of the queue or the type.
+    Index("jobs_unsuccessful_queue_idx", "status", "queue", "id", postgresql_where=text(UNSUCCESSFUL)),
+    Index("jobs_unsuccessful_type_idx", "status", "type", "id", postgresql_where=text(UNSUCCESSFUL)),
     # The cleaner: final rows by age.
     Index("jobs_finished_idx", "status", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     # Admission: the next ready rows of a key, and the next key that has one.

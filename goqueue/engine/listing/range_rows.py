@@ -189,9 +189,9 @@ def _by_status(connection: Connection, asked: Asked) -> Range | None:
         return None
     own = f"status={asked.status.value}"
     if asked.queue is not None:
-        return _along("queue", own, status=asked.status, implied=frozenset({"queue", "status"}))
+        return _along(own, "queue", status=asked.status, implied=frozenset({"queue", "status"}))
     if asked.type is not None:
-        return _along("type", own, status=asked.status, implied=frozenset({"type", "status"}))
+        return _along(own, "type", status=asked.status, implied=frozenset({"type", "status"}))
     return _along(own, status=asked.status, implied=frozenset({"status"}))
 
 
