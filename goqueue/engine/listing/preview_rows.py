@@ -46,7 +46,7 @@ _COUNTED_BY = {"queue", "status", "fingerprint"}
 
 
 class Sighted(NamedTuple):
-    """What a look found.
+    """The number of jobs that a look found, and the first of them.
 
     Attributes:
         total: how many jobs there are; where that is not `exact`, an estimate, or, of a filter that searches,

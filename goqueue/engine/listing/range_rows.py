@@ -26,7 +26,7 @@ _UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPI
 
 
 class Range(NamedTuple):
-    """Where the rows are, a condition on ids, and the order in which their index has them.
+    """A range of ids along an index: where its rows are, its condition, and its order.
 
     Attributes:
         implied: the conditions of a filter that every row of the range meets.
