@@ -62,7 +62,7 @@ _RECORD = """
 
 
 class Life(NamedTuple):
-    """Microseconds of a job: of its creation, its claim, and both ends; and bytes of WAL of one that completes."""
+    """Microseconds of a job: its creation, its claim, both ends; and the WAL of one that completes."""
 
     create: float
     claim: float
