@@ -4,7 +4,7 @@ The reasons stand in `goqueue/db/tables`. The release before this one runs on th
 the tables, and writes tags without their queue, which lists of this release look for as well. Indexes of
 `jobs` are made beside its writers.
 
-Revision: 0012, after 0010
+Revision: 0012, after 0011
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
