@@ -41,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, size in bytes_a_job(large.sql, options.jobs).items():
                 if size >= 1:
                     print(f"  {name:30} {size:7.1f} bytes a job")
-            rows = [] if options.only == "jobs" else asked(large, small, options)
+            rows: list[Row] = []
+            if options.only != "jobs":
+                rows += sorted(asked(large, small, options), key=lambda row: -(row.ratio or 0.0))
+                print(f"\n{table(rows)}\n", flush=True)
             if options.only != "questions":
-                rows += job_measurements.measured(stack, large, small, options.rounds)
-    rows.sort(key=lambda row: -(row.ratio or 0.0) if row.at_most else (row.ratio or 0.0) - 1e9)
-    print(f"\n{table(rows)}\n")
+                of_jobs = job_measurements.measured(stack, large, small, options.rounds)
+                print(f"\n{table(of_jobs)}\n", flush=True)
+                rows += of_jobs
     if options.output:
         write_json(options.output, rows, jobs=options.jobs, few=FEW, rounds=options.rounds)
     return 0
