@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pydantic import SecretStr
 
 from bench.dashboard_pages import Served
-from bench.enqueue import create_requests
+from bench.enqueue import CREATE, create_requests
 from bench.http_load import Client, request
 from bench.pickup import pickup
 from bench.processes import Child, wait_until
@@ -47,7 +47,7 @@ def measured(stack: Stack, large: Served, small: Served, rounds: int) -> list[Ro
             one.sql.execute("DELETE FROM jobs WHERE queue = 'bench'")
             drains[place].append(_drain(stack, one))
             with _working(stack, one):
-                time.sleep(SETTLE_SECONDS)
+                _wait_for_workers(one)
                 picks[place].append(_pickup(stack, one))
             one.sql.execute("DELETE FROM jobs WHERE queue = 'bench'")
     few = "with few"
@@ -73,6 +73,16 @@ def _working(stack: Stack, one: Served) -> Iterator[None]:
         yield
 
 
+def _wait_for_workers(one: Served) -> None:
+    """Let a job through: every process has booted that far, and then settle."""
+    with Client(one.port) as client:
+        client.post(request("/jobs/create", json.dumps(CREATE).encode()))
+    newest = one.sql.execute("SELECT max(id) - 1 FROM jobs").fetchone()
+    assert newest is not None
+    wait_until(lambda: not _left(one, newest), seconds=60, what="the workers work", poll=0.05)
+    time.sleep(SETTLE_SECONDS)
+
+
 def _pickup(stack: Stack, one: Served) -> float:
     with Client(one.port) as client:
 
@@ -84,7 +94,7 @@ def _pickup(stack: Stack, one: Served) -> float:
 
 
 def _drain(stack: Stack, one: Served) -> float:
-    """Jobs a second, from the first half second of recording on to the last record."""
+    """Jobs a second, from the first record to the last."""
     newest = one.sql.execute("SELECT max(id) FROM jobs").fetchone()
     assert newest is not None
     body = json.dumps({"jobs": [{"queue": "bench", "type": "noop", "payload": {}}] * BATCH}).encode()
@@ -92,13 +102,15 @@ def _drain(stack: Stack, one: Served) -> float:
         for _ in range(DRAINED // BATCH):
             client.post(request("/jobs/batch", body))
 
-    def left() -> int:
-        row = one.sql.execute(_LEFT, newest).fetchone()
-        assert row is not None
-        return int(row[0])
-
     with _working(stack, one):
-        wait_until(lambda: left() < DRAINED, seconds=60, what="the workers work", poll=0.002)
-        begin, begun_at = left(), time.monotonic()
-        wait_until(lambda: not left(), seconds=300, what="all are recorded", poll=0.02)
+        wait_until(lambda: _left(one, newest) < DRAINED, seconds=60, what="the workers work", poll=0.002)
+        begin, begun_at = _left(one, newest), time.monotonic()
+        wait_until(lambda: not _left(one, newest), seconds=300, what="all are recorded", poll=0.02)
         return begin / (time.monotonic() - begun_at)
+
+
+def _left(one: Served, newest: Sequence[int]) -> int:
+    """Jobs of the measurement, above an id, that are not recorded."""
+    row = one.sql.execute(_LEFT, newest).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -27,7 +27,7 @@ COUNTED_UP_TO = 1_000_000
 
 #: The oldest is looked for among so many of the next jobs of each queue, each of which is a row to look at.
 #: An older one behind them has a lower priority.
-OLDEST_AMONG = 100
+OLDEST_AMONG = 20
 
 _RUNNING = "status = 'running'"
 

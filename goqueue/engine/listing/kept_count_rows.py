@@ -18,7 +18,7 @@ __all__ = ["FRESH", "GLANCED_AT", "KINDS", "KIND_OF_FAILURE", "keep", "total_of"
 KEPT_ABOVE = 1_000
 
 #: Where a count is kept, so many are counted all the same: there may be fewer than a moment ago.
-GLANCED_AT = 250
+GLANCED_AT = 100
 
 #: Kept counts that are older are nobody's: the scheduler does not run.
 FRESH = "counted_at > now() - interval '5 minutes'"
