@@ -453,7 +453,9 @@ class GoQueue:
         return self.flow.set_key(queue, key, validated(KeySettings, settings))
 
     def configure_type(self, name: str, **settings: Any) -> LimitedType:
-        """Change the `concurrency` or the `breaker` of a job type, live; return what they are then.
+        """Change `concurrency`, `breaker` or `indexed` of a job type, live; return what its limits are then.
+
+        `indexed` are paths of its payloads by which its jobs are looked for; the scheduler makes the indexes.
 
         Raises:
             TypeNotFoundError: there is no such type.

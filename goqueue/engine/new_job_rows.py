@@ -48,8 +48,8 @@ _INSERT_ONE = f"{_INSERT} RETURNING id, available_at, created_at, expires_at, de
 
 # Only who has tags pays for them. The rows come back in the order in which they were inserted.
 _INSERT_TAGGED = f"""
-    WITH new AS ({_INSERT} RETURNING id, available_at, created_at, expires_at, deadline_at, tags),
-    tagged AS (INSERT INTO job_tags (tag, job_id) SELECT unnest(tags), id FROM new)
+    WITH new AS ({_INSERT} RETURNING id, available_at, created_at, expires_at, deadline_at, tags, queue),
+    tagged AS (INSERT INTO job_tags (tag, job_id, queue) SELECT unnest(tags), id, queue FROM new)
     SELECT id, available_at, created_at, expires_at, deadline_at FROM new
 """
 

@@ -237,7 +237,8 @@ DATABASE_UP = DerivedGauge(
 )
 QUEUE_DEPTH = DerivedGauge(
     "queue_depth",
-    "Jobs that could start now: queued, and their time has come; counted up to 1,000,000.",
+    "Jobs that could start now: queued, and their time has come; counted up to 1,000,000. Of more than 1,000 "
+    "it is the scheduler's count of a few seconds ago.",
     ("queue",),
 )
 QUEUE_OLDEST_AGE = DerivedGauge(
@@ -246,7 +247,10 @@ QUEUE_OLDEST_AGE = DerivedGauge(
     ("queue",),
 )
 QUEUE_DEAD_LETTERS = DerivedGauge(
-    "queue_dead_letters", "Jobs that are failed now; counted up to 1,000,000 over all queues.", ("queue",)
+    "queue_dead_letters",
+    "Jobs that are failed now; counted up to 1,000,000 over all queues. Of more than 1,000 it is the "
+    "scheduler's count of a few seconds ago.",
+    ("queue",),
 )
 QUEUE_PAUSED = DerivedGauge("queue_paused", "1 where the queue is paused, else 0.", ("queue",))
 QUEUE_WORKERS_LIVE = DerivedGauge(
