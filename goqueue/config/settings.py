@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: Seconds = Field(
         30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."
     )
+    lifespan_close_seconds: Seconds = Field(
+        5.0, description="How long the lifespans of a worker process may take to close, all together."
+    )
     time_limit_seconds: Seconds = Field(
         600.0, description="The longest run of an attempt, where none is set."
     )

@@ -32,6 +32,7 @@ from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.claiming.claimed_ahead import ClaimedAhead
 from goqueue.worker.claiming.claims import ClaimedJobs, WorkerSlots
 from goqueue.worker.claiming.consumer import JobConsumer
+from goqueue.worker.dependencies.dependencies import Dependencies
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.health import Heartbeats
 from goqueue.worker.hooked_broker import HookedBroker
@@ -79,6 +80,8 @@ class JobBroker(HookedBroker):
         #: What was declared here.
         self.types = JobTypes(settings)
         self.job_types, self.aliases = self.types.by_name, self.types.aliases
+        #: What handlers are given besides their payloads.
+        self.dependencies = Dependencies(settings)
         self._submit = submit
         super().__init__(
             client=connect(settings),
@@ -98,7 +101,7 @@ class JobBroker(HookedBroker):
         function = actor.fn
         job_type = self.types.declare(actor)
         actor.fn = JobFunction(
-            function,
+            self.dependencies.injected(job_type.name, function),
             job_type,
             self.interrupts,
             result_max_bytes=self.settings.result_max_bytes,

@@ -32,6 +32,7 @@ from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.lifecycle import Failure, look_at
 from goqueue.observability.exception_reader import NO_TEXT, frames_of
+from goqueue.worker.dependencies import injecting
 from goqueue.worker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
 from goqueue.worker.verdicts import (
     HandlerExited,
@@ -277,7 +278,7 @@ def _failed_to_call(error: BaseException) -> bool:
     if not issubclass(type(error), TypeError):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(frames_of(error))]
-    return bool(frames) and frames[-1].f_code.co_filename == __file__
+    return bool(frames) and frames[-1].f_code.co_filename in {__file__, injecting.__file__}
 
 
 def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread, WorkerThread
 
 from goqueue.db import schema
-from goqueue.errors import GoQueueError
+from goqueue.errors import DependencyError, GoQueueError
 from goqueue.forks import end_children_with_this_process
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
@@ -90,11 +90,16 @@ class WorkerProcess(Middleware):
         gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])
 
     def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
-        """Take the lease before the first fetch."""
+        """Open the lifespans, then take the lease, before the first fetch.
+
+        Raises:
+            SystemExit: a lifespan cannot be opened.
+        """
         worker.work_queue = broker.claimed_ahead.queue  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
         served = worker.consumer_whitelist or broker.get_declared_queues()
         broker.slots.threads = worker.worker_threads
         start_tracing(broker.settings, "worker")
+        open_lifespans(broker)
         self._lease = Lease(
             broker.settings,
             broker.database,
@@ -173,6 +178,7 @@ class WorkerProcess(Middleware):
         broker.interrupts.stop()
         if self._lease is not None:
             self._lease.stop()
+        broker.dependencies.close()
         if self._health is not None:
             self._health.stop()
         stop_tracing()
@@ -194,6 +200,20 @@ def refuse_foreign_schema(broker: JobBroker) -> None:
         sys.stderr.write(f"goqueue: {problem}\n")
         sys.stderr.flush()
         raise SystemExit(EXIT_UNUSABLE)
+
+
+def open_lifespans(broker: JobBroker) -> None:
+    """Open the lifespans before the first fetch; end this process where one cannot be opened.
+
+    Raises:
+        SystemExit: after one line that says which, and why.
+    """
+    try:
+        broker.dependencies.open()
+    except DependencyError as error:
+        sys.stderr.write(f"goqueue: {error}\n")
+        sys.stderr.flush()
+        raise SystemExit(EXIT_UNUSABLE) from None
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:
