@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -101,9 +101,7 @@ class Claimer:
         if claimed:
             # PostgreSQL gives all of them the time of its one statement.
             times = ClaimTimes.of_claim(claimed[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
-            for job in self._in_order(messages, claimed):
-                self._keep(job, times, fetched)
-        if claimed:
+            self._keep(self._in_order(messages, claimed), times, fetched)
             self._broker.claimed_ahead.watch()
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
@@ -164,16 +162,30 @@ class Claimer:
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob, times: ClaimTimes, fetched: Fetched) -> None:
-        broker = self._broker
-        current = JobAttempt(job, self._queue, broker.reporter, broker.results_of_parents, times)
-        current.suspect, current.lane = fetched.suspects, fetched.lane
-        if self._broker.claimed_jobs.add(current):
-            self.claimed.append(JobMessage(current, throws=self._broker.types.throws(job.type)))
-        else:
-            self._broker.slots.give_back(suspect=fetched.suspects)
-            self._broker.claimed_ahead.doubt(self._queue, [Message(job.id, job.fence - 1)])
-            log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
+    def _keep(self, jobs: Iterable[ClaimedJob], times: ClaimTimes, fetched: Fetched) -> None:
+        """Hold what was claimed, until its outcome is recorded."""
+        reporter, ask_parents = self._broker.reporter, self._broker.results_of_parents
+        attempts = [JobAttempt(job, self._queue, reporter, ask_parents, times) for job in jobs]
+        if fetched.suspects or fetched.lane:
+            for current in attempts:
+                current.suspect, current.lane = fetched.suspects, fetched.lane
+        late = self._broker.claimed_jobs.add(attempts)
+        if late:
+            self._refuse(late, fetched)
+            attempts = [current for current in attempts if current not in late]
+        throws = self._broker.types.throws
+        self.claimed.extend(
+            [JobMessage(current, throws=throws(current.claimed.type)) for current in attempts]
+        )
+
+    def _refuse(self, late: Sequence[JobAttempt], fetched: Fetched) -> None:
+        """Give back what was claimed after its claim had been given up."""
+        self._broker.slots.give_back(len(late), suspect=fetched.suspects)
+        self._broker.claimed_ahead.doubt(
+            self._queue, [Message(current.id, current.fence - 1) for current in late]
+        )
+        for current in late:
+            log.warning("claim_came_too_late", job_id=current.id, fence=current.fence)
 
 
 def takes_no_more(broker: JobBroker) -> bool:
