@@ -17,13 +17,14 @@ from dramatiq.worker import ConsumerThread, WorkerThread
 from goqueue.db import schema
 from goqueue.errors import DependencyError, GoQueueError
 from goqueue.forks import end_children_with_this_process
-from goqueue.jobs import AttemptOutcome
+from goqueue.jobs import AttemptOutcome, ShutdownReason
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability.tracing.export import start_tracing, stop_tracing
 from goqueue.worker.drain_guard import DrainGuard
 from goqueue.worker.health import WorkerHealth
 from goqueue.worker.job_runner import JobRunner
 from goqueue.worker.lease import Lease
+from goqueue.worker.recycling import WorkerRecycling
 from goqueue.worker.thread_watch import ThreadWatch
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class WorkerProcess(Middleware):
     def __init__(self) -> None:
         self._lease: Lease | None = None
         self._health: WorkerHealth | None = None
+        self._recycling: WorkerRecycling | None = None
         #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
         self._drain_guard: DrainGuard | None = None
 
@@ -121,6 +123,9 @@ class WorkerProcess(Middleware):
         """Look after the threads from now on."""
         assert self._lease is not None
         ThreadWatch(broker, worker, self._lease, partial(self._end_broken, broker)).start()
+        if self._drain_guard is not None:
+            self._recycling = WorkerRecycling(broker)
+            self._recycling.start()
 
     def after_consumer_thread_boot(self, broker: JobBroker, thread: ConsumerThread) -> None:  # type: ignore[override]
         """Hand claimed jobs straight to the worker threads.
@@ -138,6 +143,8 @@ class WorkerProcess(Middleware):
 
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Stop fetching; what runs may finish, and what has not begun goes back at once."""
+        recycled_for = None if self._recycling is None else self._recycling.reason
+        broker.received_commands.note_shutdown(recycled_for or ShutdownReason.SIGNAL)
         broker.draining.set()
         broker.claimed_ahead.drain()
         if self._drain_guard is not None:
@@ -160,6 +167,7 @@ class WorkerProcess(Middleware):
         """Make the process end in order, and with an error; one that is not ours to end is only reported."""
         if self._drain_guard is not None:
             self._drain_guard.exit_code = EXIT_BROKEN
+            broker.received_commands.note_shutdown(ShutdownReason.BROKEN)
         broker.received_commands.end_process()
 
     def _finish(self, broker: JobBroker) -> None:
