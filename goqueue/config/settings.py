@@ -163,6 +163,12 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: Seconds = Field(
         30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."
     )
+    worker_child_processes: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Child processes of a worker process, for types with process=True; None: one a thread.",
+    )
     worker_max_jobs: int | None = Field(
         None,
         ge=1,

@@ -8,8 +8,8 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from goqueue.worker.verdicts import (
     HandlerExited,
     HarmfulError,
     HarmfulFinalError,
+    ReadElsewhere,
     RetryRequested,
     problem_of_wait,
     verdict_of,
@@ -81,6 +82,21 @@ def current_job() -> CurrentJob:
     if job is None:
         raise LookupError("no job is being worked on here")
     return job
+
+
+def attempt_here() -> JobAttempt | None:
+    """Return the attempt that the calling handler is; None: no job is being worked on here."""
+    return _current.get(None)
+
+
+@contextmanager
+def working_on(current: JobAttempt) -> Iterator[None]:
+    """Let `current_job()` be this one inside the block."""
+    token = _current.set(current)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 class JobFunction:
@@ -227,6 +243,8 @@ class JobFunction:
         return harmless
 
     def _failure_of(self, current: JobAttempt, error: BaseException) -> tuple[Failure, BaseException]:
+        if type(error) is ReadElsewhere:
+            return error.failure, error.stand_in
         failure = look_at(current.type, error, let_through=INTERRUPTS)
         text = failure.error.partition(": ")[2]
         try:

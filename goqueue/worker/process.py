@@ -176,6 +176,7 @@ class WorkerProcess(Middleware):
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.reporter.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.interrupts.stop()
+        broker.children.stop()
         if self._lease is not None:
             self._lease.stop()
         broker.dependencies.close()
