@@ -130,7 +130,9 @@ class JobFunction:
         return self.function(*args, **kwargs)
 
     def run(self, current: JobAttempt) -> Any:
-        """Run one attempt at a claimed job. Returns the result only where Dramatiq passes it on (a pipe, a callback).
+        """Run one attempt at a claimed job; return the result only where Dramatiq passes it on.
+
+        Into a pipe, or to a callback.
 
         Raises:
             BaseException: what stands for the exception of the handler, as `Retries` is to see it.

@@ -142,9 +142,10 @@ class JobConsumer(Consumer):
     def _fetch(self) -> Fetched:
         """Entries; suspects come first, one at a time in a process."""
         broker, block = self._broker, self._broker.settings.fetch_block_seconds
-        count = 1 if self._alone else broker.slots.wait_for_room(0)
-        if count <= 0:
+        room = 1 if self._alone else broker.slots.wait_for_room(0)
+        if room <= 0:
             return NOTHING
+        count = max(1, room // self._claimer.jobs_per_entry)
         self._is_seen_waiting |= self._found_less
         fetched = self._fetch_up_to(count, block)
         if not fetched.suspects:
