@@ -2,7 +2,7 @@
 
 The release before this one goes on: it writes no reason, and reads none.
 
-Revision: 0019, after 0010
+Revision: 0019, after 0011
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0019"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
