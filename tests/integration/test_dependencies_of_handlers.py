@@ -14,6 +14,7 @@ import pytest
 
 import goqueue
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.errors import DependencyError
 from goqueue.instance import default
 from goqueue.jobs import Job
 from tests.support.engine import Engine, running_engine
@@ -378,6 +379,46 @@ def test_a_dependency_is_overridden_inside_a_block(engine: Engine) -> None:
     assert run(engine, "broken", "failed").error == "LookupError: no such host"
     engine.broker.get_actor("broken")(value="by hand")
     assert events == ["ran", "ran", "ran"]
+
+
+def test_a_lifespan_is_overridden_like_any_dependency(engine: Engine) -> None:
+    """A process that starts inside the block opens what stands for it, by function and by class alike."""
+
+    def fake_pool() -> Iterator[Pool]:
+        yield Pool("fake")
+
+    with goqueue.GoQueue(engine.settings) as other, other.override_dependency(open_pool, fake_pool):
+        other.lifespan(open_pool)
+
+        @other.actor
+        def by_both(
+            first: Annotated[Pool, goqueue.Depends(open_pool)], second: Annotated[Pool, goqueue.Depends()]
+        ) -> list[object]:
+            return [first.name, second is first]
+
+        other.broker.dependencies.open()
+        assert by_both() == ["fake", True]
+        other.broker.dependencies.close()
+    assert events == []
+
+
+def test_a_process_without_the_lifespan_of_a_class_does_not_start(engine: Engine) -> None:
+    """It says which parameter of which type asks for what nobody yields, or two do."""
+    with goqueue.GoQueue(engine.settings) as other:
+
+        @other.actor
+        def orphan(pool: Annotated[Pool, goqueue.Depends()]) -> None: ...
+
+        with pytest.raises(DependencyError, match=r"'orphan' cannot run: .*'pool'.* no lifespan"):
+            other.broker.dependencies.open()
+
+        def again() -> Iterator[Pool]:
+            yield Pool("again")
+
+        other.lifespan(open_pool)
+        other.lifespan(again)
+        with pytest.raises(DependencyError, match="several lifespans yield a Pool"):
+            other.broker.dependencies.open()
 
 
 def needs_value(value: int) -> int:
