@@ -14,7 +14,6 @@ import pytest
 
 import goqueue
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.instance import default
 from goqueue.jobs import FINAL_STATUSES, Job
 from tests.support.engine import Engine, running_engine
 from tests.support.jobs import child_jobs
@@ -208,4 +207,3 @@ def test_what_no_child_could_run_is_refused(engine: Engine) -> None:
             other.actor(process=True)(inside)
         with pytest.raises(ValueError, match="True or False"):
             other.actor(process="yes")(declare)  # type: ignore[call-overload]
-    assert default().broker.children.is_used

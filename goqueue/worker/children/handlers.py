@@ -65,7 +65,6 @@ class ProcessHandler:
         self._pool = pool
         self._dependencies = dependencies
         self._function: JobFunction | None = None
-        pool.is_used = True
 
     def declare(self, function: JobFunction) -> None:
         """Let children find the handler, with the function that runs its attempts."""

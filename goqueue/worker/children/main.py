@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -77,6 +78,7 @@ class ChildServer:
         self._jobs: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._parents: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._current: JobAttempt | None = None
+        self._is_running = False
         self._interrupts: Interrupts | None = None
 
     def run(self) -> None:
@@ -89,7 +91,10 @@ class ChildServer:
             if handler not in used:
                 used.append(handler)
                 handler.open()
-            self._send({"ended": handler.run(message["run"], self)})
+            self._is_running = True
+            ended = handler.run(message["run"], self)
+            self._is_running = False
+            self._send({"ended": ended})
         for handler in reversed(used):
             handler.close()
 
@@ -122,6 +127,8 @@ class ChildServer:
             try:
                 message = orjson.loads(self._connection.recv_bytes())
             except (EOFError, OSError):
+                if self._is_running:  # for a worker that is gone
+                    os.kill(os.getpid(), signal.SIGKILL)
                 self._jobs.put(None)
                 self._parents.put(None)
                 return

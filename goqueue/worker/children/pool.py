@@ -27,8 +27,6 @@ class ChildPool:
         self._settings = settings
         self._lock = threading.Lock()
         self._children: list[HandlerChild] = []
-        #: Some handler runs in children.
-        self.is_used = False
 
     @contextmanager
     def child(self, modules: Sequence[str], waits: Callable[[], object]) -> Iterator[HandlerChild]:
