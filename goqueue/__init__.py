@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from goqueue.engine.chains import ChainStep
     from goqueue.engine.edits import EditedVersion
     from goqueue.engine.options.declare import ActorOptions
+    from goqueue.engine.options.injection import Depends
     from goqueue.engine.options.job_settings import JobSettings
     from goqueue.engine.options.uniqueness import Unique
     from goqueue.engine.queue_rows import Queue
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from goqueue.worker.execution import current_job
 
 __all__ = [
+    "Depends",
     "Discard",
     "GoQueue",
     "RetryAfter",
@@ -64,6 +67,8 @@ __all__ = [
     "job_log",
     "job_progress",
     "job_versions",
+    "lifespan",
+    "override_dependency",
     "pause_queue",
     "preview_bulk_operation",
     "quiet_worker",
@@ -77,6 +82,7 @@ __all__ = [
 
 #: Where the names live that are no functions of `GoQueue`.
 _HOMES = {
+    "Depends": "goqueue.engine.options.injection",
     "Discard": "goqueue.errors",
     "GoQueue": "goqueue.instance",
     "RetryAfter": "goqueue.errors",
@@ -276,6 +282,24 @@ def job_versions(job_id: int) -> list[EditedVersion]:
     See `GoQueue.versions`.
     """
     return _default().versions(job_id)
+
+
+def lifespan(function: Handler) -> Handler:
+    """Declare a context manager of each worker process: opened before its first fetch, closed at its end.
+
+    See `GoQueue.lifespan`.
+    """
+    return _default().lifespan(function)
+
+
+def override_dependency(
+    dependency: Callable[..., Any], replacement: Callable[..., Any]
+) -> AbstractContextManager[None]:
+    """Let another function stand for a dependency or a lifespan inside a `with` block, for tests.
+
+    See `GoQueue.override_dependency`.
+    """
+    return _default().override_dependency(dependency, replacement)
 
 
 def pause_queue(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
@@ -160,6 +160,35 @@ class GoQueue:
             ValueError: an option is wrong, or the annotations are no schema of a payload; it says which.
         """
         return declare(self.broker, function, options)
+
+    def lifespan(self, function: Handler) -> Handler:
+        """Declare a context manager of each worker process: opened before its first fetch, closed at its end.
+
+        Args:
+            function: a generator function or an async one, which yields once. What it yields is given to
+                handlers that ask for it: `Annotated[Pool, Depends(open_pool)]`, or by its class,
+                `Annotated[Pool, Depends()]`. It may itself ask for what other lifespans yield.
+
+        Raises:
+            TypeError: it cannot be called.
+            ValueError: it asks for what nobody gives it, or is declared twice.
+        """
+        return self.broker.dependencies.add_lifespan(function)
+
+    def override_dependency(
+        self, dependency: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> AbstractContextManager[None]:
+        """Let another function stand for a dependency or a lifespan inside a `with` block, for tests.
+
+        Args:
+            dependency: what handlers ask for.
+            replacement: what is called for them instead: a function, or a generator function.
+
+        Raises:
+            TypeError: the replacement cannot be called.
+            ValueError: it asks for what nobody gives it.
+        """
+        return self.broker.dependencies.override(dependency, replacement)
 
     def cron(
         self,

@@ -232,6 +232,21 @@ class Job:
         return self.quarantined and self.suspicion > 1
 
 
+class ShutdownReason(enum.StrEnum):
+    """The reason for which a worker process ends."""
+
+    #: A signal told it to, or the end of the program that it is a part of.
+    SIGNAL = "signal"
+    #: An operator told it to stop.
+    REQUESTED = "requested"
+    #: It had run GOQUEUE_WORKER_MAX_JOBS jobs, and was replaced.
+    MAX_JOBS = "max_jobs"
+    #: It had reached GOQUEUE_WORKER_MAX_MEMORY_MIB, and was replaced.
+    MAX_MEMORY = "max_memory"
+    #: It had lost one of its threads.
+    BROKEN = "broken"
+
+
 @dataclass(slots=True)
 class ClaimedJob:
     """A job that this process holds: what a claim gives a worker to run one attempt.

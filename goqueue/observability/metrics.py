@@ -170,6 +170,11 @@ JOBS_GIVEN_BACK = Counter(
     "Jobs that a worker claimed and gave back before their handler began, with no attempt spent, by why.",
     ["reason"],
 )
+WORKERS_RECYCLED = Counter(
+    "workers_recycled_total",
+    "Worker processes that asked to be replaced, by the limit that they had reached.",
+    ["reason"],
+)
 STALE_RESULTS = Counter("stale_results_total", "Outcomes refused because the job was no longer held.")
 STALE_DELIVERIES = Counter("stale_deliveries_total", "Messages whose claim returned no row.")
 GARBAGE_MESSAGES = Counter("garbage_messages_total", "Runway entries that are no messages.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 from dramatiq.actor import Actor
 
 from goqueue.config.settings import Settings
+from goqueue.engine.options.injection import injected_parameters, payload_signature
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.options.payload_schema import schema_of
@@ -95,7 +95,8 @@ class JobTypes:
             / 1000,
             unique=_unique_of(actor),
             rerun_after_death=_rerun_after_death(actor),
-            signature=inspect.signature(function) if style == "call" else None,
+            signature=payload_signature(function) if style == "call" else None,
+            injected=frozenset(parameter.name for parameter in injected_parameters(function)),
         )
 
     def _learn_aliases(self, actor: Actor[Any, Any]) -> None:

@@ -32,7 +32,7 @@ METHODS = {
 }
 
 #: What `goqueue` exports that is no method of a GoQueue.
-OTHERS = {"Discard", "GoQueue", "RetryAfter", "RetryPolicy", "Snooze", "Unique", "current_job"}
+OTHERS = {"Depends", "Discard", "GoQueue", "RetryAfter", "RetryPolicy", "Snooze", "Unique", "current_job"}
 
 
 @pytest.fixture
