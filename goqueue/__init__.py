@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from goqueue.bulk.actions import BulkAction
     from goqueue.bulk.operations import BulkOperation, Preview
+    from goqueue.config.labels import LabelValue
     from goqueue.db.callers_transaction import CallersTransaction
     from goqueue.engine.chains import ChainStep
     from goqueue.engine.edits import EditedVersion
@@ -203,6 +204,8 @@ def edit_job(
     payload: Any = None,
     priority: int | None = None,
     available_at: datetime | None = None,
+    requires: Mapping[str, LabelValue] | None = None,
+    slots: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -210,7 +213,13 @@ def edit_job(
     See `GoQueue.edit`.
     """
     return _default().edit(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        job_id,
+        payload=payload,
+        priority=priority,
+        available_at=available_at,
+        requires=requires,
+        slots=slots,
+        author=author,
     )
 
 
@@ -367,6 +376,8 @@ def retry_job(
     payload: Any = None,
     priority: int | None = None,
     available_at: datetime | None = None,
+    requires: Mapping[str, LabelValue] | None = None,
+    slots: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -374,7 +385,13 @@ def retry_job(
     See `GoQueue.retry`.
     """
     return _default().retry(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        job_id,
+        payload=payload,
+        priority=priority,
+        available_at=available_at,
+        requires=requires,
+        slots=slots,
+        author=author,
     )
 
 

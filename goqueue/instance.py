@@ -15,6 +15,7 @@ from dramatiq.actor import Actor
 from goqueue.bulk import operations as bulk_operations
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operations import BulkOperation, Preview
+from goqueue.config.labels import LabelValue
 from goqueue.config.settings import Settings, get_settings
 from goqueue.db.callers_transaction import CallersTransaction
 from goqueue.db.database import Database
@@ -340,6 +341,8 @@ class GoQueue:
         payload: Any = None,
         priority: int | None = None,
         available_at: datetime | None = None,
+        requires: Mapping[str, LabelValue] | None = None,
+        slots: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -352,7 +355,13 @@ class GoQueue:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         return self.editor.retry(
-            job_id, payload=payload, priority=priority, available_at=available_at, author=author
+            job_id,
+            payload=payload,
+            priority=priority,
+            available_at=available_at,
+            requires=requires,
+            slots=slots,
+            author=author,
         )
 
     def retry_many(self, ids: Sequence[int]) -> int:
@@ -370,6 +379,8 @@ class GoQueue:
         payload: Any = None,
         priority: int | None = None,
         available_at: datetime | None = None,
+        requires: Mapping[str, LabelValue] | None = None,
+        slots: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -381,7 +392,13 @@ class GoQueue:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         return self.editor.edit(
-            job_id, payload=payload, priority=priority, available_at=available_at, author=author
+            job_id,
+            payload=payload,
+            priority=priority,
+            available_at=available_at,
+            requires=requires,
+            slots=slots,
+            author=author,
         )
 
     def versions(self, job_id: int) -> list[EditedVersion]:

@@ -72,7 +72,7 @@ class JobCreator:
         failpoints.hit("after_commit_before_push")
         row = created.job
         if not created.deduplicated and row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
-            self.push(row.queue, [Message(row.id, row.fence)])
+            self.start(row)
         count([(job, created.node)])
         return created
 
@@ -136,10 +136,20 @@ class JobCreator:
         ready = defaultdict[str, list[Message]](list)
         for job, row in zip(jobs, created, strict=True):
             if _is_ready(job, row, now):
-                ready[job.queue].append(Message(row.id, 0))
+                if job.needs_fitting_worker:
+                    self._pusher.wake_dispatcher()
+                else:
+                    ready[job.queue].append(Message(row.id, 0))
         for queue, messages in ready.items():
             self.push(queue, messages)
         count(zip(jobs, created, strict=True))
+
+    def start(self, job: Job) -> None:
+        """Push a committed job that may start; what not every worker can run is left to the dispatcher."""
+        if job.needs_fitting_worker:
+            self._pusher.wake_dispatcher()
+        else:
+            self.push(job.queue, [Message(job.id, job.fence)])
 
     def push(self, queue: str, messages: list[Message]) -> None:
         """Push messages of committed rows; what cannot be pushed is left to the dispatcher."""

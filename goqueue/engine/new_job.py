@@ -9,6 +9,7 @@ import orjson
 from pydantic import BaseModel
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
+from goqueue.config.labels import entries_of
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
 from goqueue.engine.options.job_type import JobType, holds_nul
@@ -106,6 +107,8 @@ def _job_of_settings(
     said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)
+    said.setdefault("slots", job_type.slots)
+    said["requires"] = entries_of(said["requires"]) if "requires" in said else job_type.requires
     text = job_type.validated(payload)
     unique = said.pop("unique", job_type.unique)
     if unique is not None:

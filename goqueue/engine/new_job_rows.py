@@ -26,21 +26,23 @@ STATEMENT_MAX = 10_000
 _INSERT = f"""
     INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
                       time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
-                      unique_key, tags)
+                      unique_key, tags, requires, slots, limit_cost)
     SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
            n.max_retries, n.start,
            CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
                THEN {rank_of("n.start", priority="n.priority")} END,
            n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
            coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
-           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags
+           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags,
+           n.requires, coalesce(n.slots, 1), coalesce(n.limit_cost, 1)
     FROM (
         SELECT *, coalesce(available_at, now() + make_interval(secs => coalesce(delay, 0))) AS start
         FROM json_to_recordset(%(jobs)s::json) AS record (
             queue text, type text, blocked boolean, payload json, priority smallint, max_retries smallint,
             available_at timestamptz, delay float, time_limit_seconds float, options json,
             concurrency_key text, rate_cost smallint, expires_at timestamptz, ttl float,
-            deadline_at timestamptz, deadline float, unique_key text, tags text[])
+            deadline_at timestamptz, deadline float, unique_key text, tags text[],
+            requires text[], slots smallint, limit_cost smallint)
     ) AS n
 """
 _INSERT_MANY = f"{_INSERT} RETURNING id"
@@ -211,7 +213,11 @@ def _extras_of(job: NewJob) -> dict[str, Any]:
         "deadline": job.deadline_seconds,
         "unique_key": None if job.unique is None else job.unique.key,
         "tags": job.tags or None,
+        "limit_cost": None if job.limit_cost == 1 else job.limit_cost,
     }
+    if job.needs_fitting_worker:
+        # Workers that know nothing of it never claim it: see `fragments.MAX_RETRIES`.
+        extras |= {"requires": job.requires, "slots": job.slots, "max_retries": -1 - job.max_retries}
     return {name: value for name, value in extras.items() if value is not None}
 
 
@@ -248,6 +254,9 @@ def _new_row(job: NewJob, status: JobStatus, row: Values) -> Job:
         unique_key=None if job.unique is None else job.unique.key,
         traceparent=job.traceparent,
         tags=job.tags,
+        requires=job.requires,
+        slots=job.slots,
+        limit_cost=job.limit_cost,
         **_UNTOUCHED,
     )
 

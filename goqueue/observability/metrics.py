@@ -265,8 +265,8 @@ QUEUE_WORKERS_LIVE = DerivedGauge(
 )
 QUEUE_UNRUNNABLE_JOBS = DerivedGauge(
     "queue_unrunnable_jobs",
-    "Of the next 1,000 jobs of the queue, those whose type no live worker knows, or whose payload one could "
-    "not read.",
+    "Of the next 1,000 jobs of the queue, those whose type no live worker knows, whose payload one could "
+    "not read, or that require what no worker has.",
     ("queue",),
 )
 QUEUE_SLO_WAIT = DerivedGauge(

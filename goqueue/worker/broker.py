@@ -155,8 +155,8 @@ class JobBroker(HookedBroker):
 
     @property
     def known_types(self) -> KnownTypes:
-        """Tell what this process can run, aliases included."""
-        return self.types.known
+        """Tell what this process can run: types, aliases included, labels, and its threads."""
+        return self.types.known(self.slots.threads)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue; it gets no delay queue: a delay is a column of its job."""

@@ -201,7 +201,10 @@ class Lease(BackgroundThread):
         self._claimed_jobs.quarantine_is_served = (
             not serves_only_quarantine
             and worker_store.is_quarantine_served(
-                connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
+                connection,
+                except_worker_id=worker_id,
+                lease_seconds=self._settings.lease_seconds,
+                labels=self._known_types().labels,
             )
         )
 

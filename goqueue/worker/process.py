@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -101,6 +101,7 @@ class WorkerProcess(Middleware):
         worker.work_queue = broker.claimed_ahead.queue  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
         served = worker.consumer_whitelist or broker.get_declared_queues()
         broker.slots.threads = worker.worker_threads
+        warn_of_wide_types(broker, served)
         start_tracing(broker.settings, "worker")
         open_lifespans(broker)
         self._lease = Lease(
@@ -183,6 +184,14 @@ class WorkerProcess(Middleware):
         if self._health is not None:
             self._health.stop()
         stop_tracing()
+
+
+def warn_of_wide_types(broker: JobBroker, queues: Collection[str]) -> None:
+    """Say whose jobs this process does not run, because they take more slots than it has threads."""
+    threads = broker.slots.threads
+    for name, slots in sorted(broker.types.too_wide(threads).items()):
+        if broker.job_types[name].queue in queues:
+            log.warning("worker_too_small", type=name, slots=slots, threads=threads)
 
 
 def refuse_foreign_schema(broker: JobBroker) -> None:

@@ -53,6 +53,8 @@ OPTIONS: dict[str, tuple[Any, bool, bool]] = {
     "unique": (goqueue.Unique(key="k"), True, False),
     "process": (False, True, False),
     "aliases": (["formerly"], True, False),
+    "requires": ({}, True, False),
+    "slots": (2, True, False),
     "delay": (10, False, True),
     "eta": (1, False, True),
     "queue_name": ("elsewhere", True, True),

@@ -47,6 +47,8 @@ workers = Table(
     Column("signature", Text),
     Column("types", ARRAY(Text)),
     Column("schemas", ARRAY(Text)),
+    # What it is, as `name=value`: jobs may require it. NULL: a release that knows of no labels.
+    Column("labels", ARRAY(Text)),
     # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.
     flag("claims_ranges"),
     CheckConstraint("command IN ('quiet','stop')", name="command"),

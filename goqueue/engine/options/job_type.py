@@ -64,6 +64,8 @@ class JobType:
         rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
         signature: what a plain Dramatiq call may be; None where the payload's schema says it.
         injected: the parameters of the handler that a worker fills in: no payload may.
+        requires: the labels that a worker of its jobs has to have, where they do not say, as `name=value`.
+        slots: how many threads of its worker a job takes that does not say.
     """
 
     name: str
@@ -76,6 +78,8 @@ class JobType:
     rerun_after_death: bool = True
     signature: inspect.Signature | None = None
     injected: frozenset[str] = frozenset()
+    requires: tuple[str, ...] = ()
+    slots: int = 1
 
     def validated(self, payload: Any) -> str:
         """Return the payload as the JSON text that is stored, after it passed the schema.

@@ -79,6 +79,7 @@ class Worker:
         memory_bytes: what was its own at its last heartbeat; None where that is unknown.
         command, commanded_at: what an operator wants of it, and since when.
         shutdown_reason: why it ended, or drains; a `ShutdownReason`, as its release knows it.
+        labels: what it is, as `name=value`: jobs may require it.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Worker:
     command: str | None
     commanded_at: datetime | None
     shutdown_reason: str | None
+    labels: list[str]
 
     @property
     def state(self) -> WorkerState:
@@ -109,16 +111,16 @@ class Worker:
 #: The columns of a `Worker`.
 COLUMNS = (
     f"id, hostname, pid, queues, threads, busy, {ALIVE}, started_at, heartbeat_at, stopped_at, memory_bytes, "
-    "command, commanded_at, shutdown_reason"
+    "command, commanded_at, shutdown_reason, coalesce(labels, ARRAY[]::text[])"
 )
 
 
 _REGISTER = """
     INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at,
-                         signature, types, schemas, claims_ranges)
+                         signature, types, schemas, labels, claims_ranges)
     VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, %(command)s,
             CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s,
-            true)
+            %(labels)s, true)
     RETURNING id
 """
 
@@ -156,8 +158,13 @@ def register(
 
 def _known(known: KnownTypes | None) -> dict[str, Any]:
     if known is None:
-        return {"signature": None, "types": None, "schemas": None}
-    return {"signature": known.signature, "types": list(known.types), "schemas": list(known.schemas)}
+        return {"signature": None, "types": None, "schemas": None, "labels": None}
+    return {
+        "signature": known.signature,
+        "types": list(known.types),
+        "schemas": list(known.schemas),
+        "labels": list(known.labels),
+    }
 
 
 def renew(
@@ -232,12 +239,20 @@ def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def is_quarantine_served(connection: Connection, *, except_worker_id: int, lease_seconds: float) -> bool:
-    """Say whether some other live worker takes jobs of the quarantine, and of nothing else."""
+def is_quarantine_served(
+    connection: Connection, *, except_worker_id: int, lease_seconds: float, labels: Sequence[str] = ()
+) -> bool:
+    """Say whether another live worker, which has these labels, takes jobs of the quarantine alone."""
     row = fetch_one(
         connection,
-        f"SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s AND {SERVING})",
-        {"queues": [QUARANTINE_QUEUE], "id": except_worker_id, "lease_seconds": lease_seconds},
+        "SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s "
+        f"AND coalesce(labels, ARRAY[]::text[]) @> %(labels)s::text[] AND {SERVING})",
+        {
+            "queues": [QUARANTINE_QUEUE],
+            "id": except_worker_id,
+            "lease_seconds": lease_seconds,
+            "labels": list(labels),
+        },
     )
     return bool(row and row[0])
 
