@@ -86,6 +86,11 @@ class Stack:
         """GoQueue's background services."""
         return self._child(["-m", "goqueue", "scheduler"])
 
+    def ruby(self, script: Path, *arguments: str) -> Child:
+        """A Ruby script; the warning that mapped memory is an experiment is left out."""
+        command = ["-W:no-experimental", str(script), *arguments]
+        return Child(command, environment=self.environment(), log=self.log, program="ruby")
+
     def web(self, application: str) -> tuple[Child, int]:
         """A WSGI application under gunicorn, with as many threads for both; and its port."""
         port = free_port()
