@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bench import enqueue, horizon, limits
 from bench.dashboard_creates import creates_beside
@@ -19,11 +19,14 @@ from bench.report import Row
 from bench.size import Size
 from bench.slow_clients import COUNT as COUNT_OF_SLOW
 from bench.slow_clients import create_seconds
-from bench.stack import THREADS, Stack
+from bench.stack import PROCESSES, THREADS, Stack
 from bench.statistics import median, percentile
 from bench.systems import BareDramatiq, GoQueue, System
 
 SETTLE_SECONDS = 3.0
+BOOT_TRIES = 20
+#: Of a process at rest, from one look to the next.
+RESTING_MIB = 0.25
 
 
 Measurement = Callable[[Stack, Size], list[Row]]
@@ -252,7 +255,20 @@ def _library_pickup(stack: Stack, system: System, size: Size) -> tuple[float, fl
 
 
 def _idle_worker(system: System) -> Memory:
+    """The larger of the worker processes, when both have come to rest: how long they boot, the machine says."""
     with system.running() as roles:
-        time.sleep(2 * SETTLE_SECONDS)
-        processes = roles["workers"].tree()[1:]
-        return max(map(memory, processes), key=lambda one: one.uss)
+        before: list[float] = []
+        for _ in range(BOOT_TRIES):
+            time.sleep(SETTLE_SECONDS)
+            found = [memory(process) for process in roles["workers"].tree()[1:]]
+            now = [one.uss for one in found]
+            if len(now) >= PROCESSES and _is_alike(before, now):
+                return max(found, key=lambda one: one.uss)
+            before = now
+    raise TimeoutError("the workers did not come to rest")
+
+
+def _is_alike(before: Sequence[float], now: Sequence[float]) -> bool:
+    return len(before) == len(now) and all(
+        abs(one - other) < RESTING_MIB for one, other in zip(before, now, strict=True)
+    )

@@ -79,7 +79,16 @@ class Stack:
 
     def workers(self, module: str, *, processes: int = PROCESSES, threads: int = THREADS) -> Child:
         """Worker processes under Dramatiq's own command, alike for both systems."""
-        arguments = ["-m", "dramatiq", module, "-p", str(processes), "-t", str(threads), "--skip-logging"]
+        arguments = [
+            "-m",
+            "bench.installed",
+            module,
+            "-p",
+            str(processes),
+            "-t",
+            str(threads),
+            "--skip-logging",
+        ]
         return self._child(arguments)
 
     def scheduler(self) -> Child:
