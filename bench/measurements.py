@@ -255,7 +255,7 @@ def _library_pickup(stack: Stack, system: System, size: Size) -> tuple[float, fl
 
 
 def _idle_worker(system: System) -> Memory:
-    """The larger of the worker processes, when both have come to rest: how long they boot, the machine says."""
+    """The larger of the worker processes, when they have come to rest: their boot takes its time."""
     with system.running() as roles:
         before: list[float] = []
         for _ in range(BOOT_TRIES):
