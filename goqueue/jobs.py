@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -270,6 +271,11 @@ class ClaimedJob:
     def attempt(self) -> int:
         """The number of this run, counted from 1."""
         return self.attempts
+
+    @property
+    def log_fields(self) -> Mapping[str, Any]:
+        """The fields of every log line of its attempt."""
+        return {"job_id": self.id, "type": self.type, "queue": self.queue, "attempt": self.attempts}
 
     def __repr__(self) -> str:
         return f"job {self.id}.{self.fence}"

@@ -129,6 +129,9 @@ class Dispatcher(Service):
             self.unlimited.limited_types = admission_store.limited_types(connection)
             threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
             changed = self._routes.learn(connection, lease_seconds=self._settings.lease_seconds)
+            self.unlimited.ranges.refused_by = worker_store.queues_without_ranges(
+                connection, lease_seconds=self._settings.lease_seconds
+            )
         if not self.unlimited.limited_types:
             self._mixed.clear()
         limited |= self._mixed & queues

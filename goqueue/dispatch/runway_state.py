@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from goqueue.engine.ready_rows import ReadyJob, Wanted
+from goqueue.engine.runway.messages import Place
 
 #: A backlog is read from its first row again so often: for newcomers of a higher rank, and for lost pushes.
 FIRST_ROW_SECONDS = 0.2
@@ -25,6 +26,7 @@ class RunwayState:
             too short, and doubles; one that was still nearly half full shrinks a little.
         backlog: more rows are ready than fit.
         frontier: the (rank, id) of the last row that was pushed from the backlog.
+        by_range: what is behind the frontier was pushed by ranges the last time.
     """
 
     floor: int
@@ -34,6 +36,7 @@ class RunwayState:
     frontier: tuple[str, int] | None = None
     first_row_at: float = 0.0
     looked_at: float = 0.0
+    by_range: bool = False
 
     def adapt(self, length: int) -> None:
         """Learn from a refill that found `length` entries."""
@@ -44,7 +47,7 @@ class RunwayState:
         self.limit = min(self.ceiling, max(self.floor, self.limit))
 
     def wants(self, length: int, known: int) -> Wanted | None:
-        """Tell what to read for a runway of `length` entries, while Redis knows `known` messages in all.
+        """Tell what to read for a runway of `length` jobs, while Redis knows `known` in all.
 
         A runway that is more than half full has time. In a backlog the next rows are behind the frontier;
         from the first row on there may stand as many as Redis knows already: those on the runway, and those
@@ -60,7 +63,9 @@ class RunwayState:
         if self.frontier is not None and now < self.first_row_at:
             return Wanted(room, self.frontier)
         self.looked_at = now
-        return Wanted(room + known)
+        # All between the first row and the frontier stands in ranges, but for what came later: that is first.
+        is_peek = self.by_range and self.frontier is not None
+        return Wanted(min(self.floor, room) if is_peek else room + known)
 
     def note(self, rows: list[ReadyJob], wanted: Wanted, known: int) -> None:
         """Remember how far a push came: the first `known` rows are in Redis."""
@@ -69,8 +74,16 @@ class RunwayState:
             self.backlog = not complete
             now = time.monotonic()
             self.first_row_at = now + max(FIRST_ROW_SECONDS, FIRST_ROW_REST * (now - self.looked_at))
-        if known:
-            self.frontier = (rows[known - 1].rank, rows[known - 1].id)
+        is_peek = wanted.behind is None and self.by_range and self.frontier is not None
+        if known and not is_peek:
+            self._move((rows[known - 1].rank, rows[known - 1].id), by_range=False)
         if complete:
             # Behind the frontier is nothing; before it there may be newcomers.
-            self.frontier = None
+            self._move(None, by_range=False)
+
+    def note_ranges(self, last: Place | None, *, complete: bool) -> None:
+        """Remember how far ranges came that were pushed; complete: behind them is nothing."""
+        self._move(None if complete else last or self.frontier, by_range=not complete)
+
+    def _move(self, frontier: Place | None, *, by_range: bool) -> None:
+        self.frontier, self.by_range = frontier, by_range

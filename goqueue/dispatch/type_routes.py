@@ -104,6 +104,14 @@ class TypeRoutes:
         }
         return sorted(pairs)
 
+    def common_types(self, queue: str) -> frozenset[str] | None:
+        """The types that every worker of a queue knows; None: some worker does not tell."""
+        return self._by_all.get(queue)
+
+    def is_sorted(self, queue: str) -> bool:
+        """Tell whether the jobs of a queue are told apart by who can run them at present."""
+        return queue in self._sorted_until
+
     def suits_all(self, queue: str, type_name: str, tried: Collection[str] | None) -> bool:
         """Tell whether every worker of the queue can run such a job."""
         by_all = self._by_all.get(queue)

@@ -9,6 +9,7 @@ from functools import partial
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.dispatch.range_dispatch import RangeDispatch
 from goqueue.dispatch.ready_looks import ReadyLooks
 from goqueue.dispatch.runway_state import RunwayState
 from goqueue.dispatch.type_routes import TypeRoutes
@@ -58,6 +59,7 @@ class UnlimitedQueues:
         self._lanes_look_at = 0.0
         self._lanes_are_full = False
         self._gates_are_fresh = False
+        self.ranges = RangeDispatch(database, runway, routes)
 
     @property
     def backlog(self) -> bool:
@@ -83,7 +85,7 @@ class UnlimitedQueues:
 
     def refill(self, counts: Counts) -> None:
         """Push to every runway that has room for it."""
-        wanted = self._wanted()
+        wanted = self._push_ranges(self._wanted(), counts)
         foreign = self._read_and_push(wanted, counts)
         if foreign:
             # Jobs that not every worker can run: told apart, they do not keep the others from starting.
@@ -151,13 +153,26 @@ class UnlimitedQueues:
             return self._looks.read(connection, wanted)
 
     def _wanted(self) -> dict[str, Wanted]:
-        queues = list(self.states)
-        lengths = self._runway.lengths(queues)
+        contents = dict(zip(self.states, self._runway.contents(list(self.states)), strict=True))
+        self.ranges.see(contents)
         wants = {
-            queue: self.states[queue].wants(length, known)
-            for queue, (length, known) in zip(queues, lengths, strict=True)
+            queue: self.states[queue].wants(found.jobs, found.known + found.in_ranges)
+            for queue, found in contents.items()
         }
         return {queue: want for queue, want in wants.items() if want is not None}
+
+    def _push_ranges(self, wanted: Mapping[str, Wanted], counts: Counts) -> dict[str, Wanted]:
+        """Push ranges where they serve; what is wanted of the other queues."""
+        left = dict(wanted)
+        for queue, want in wanted.items():
+            state = self.states[queue]
+            if self.ranges.serve(queue, state, want):
+                push = partial(self.ranges.push, queue, state, want, self.limited_types)
+                pushed = self._parts.run(_part_of(queue), push, None)
+                if pushed is not None:
+                    counts["pushed"] += pushed
+                    del left[queue]
+        return left
 
     def _push(self, queue: str, wanted: Wanted, rows: list[ReadyJob], counts: Counts) -> None:
         """Push, and keep the gate as the record is: closed exactly while there is a backlog.
@@ -168,9 +183,11 @@ class UnlimitedQueues:
         if not rows and not state.backlog and self._gates_are_fresh:
             return
         closed = len(rows) >= wanted.count or (state.backlog and wanted.behind is not None)
-        messages = [Message(row.id, row.fence) for row in rows]
+        outside = self.ranges.outside(queue, rows)
+        messages = [Message(row.id, row.fence) for row in outside]
         pushed = self._runway.dispatch(queue, messages, limit=state.limit, closed=closed)
-        state.note(rows, wanted, pushed.known)
+        known = len(rows) if pushed.known == len(outside) else rows.index(outside[pushed.known])
+        state.note(rows, wanted, known)
         counts["pushed"] += pushed.added
         counts["again"] += pushed.again
 

@@ -32,26 +32,45 @@ class JobMessage(MessageProxy):
 
     def __init__(self, current: JobAttempt, *, throws: tuple[type[BaseException], ...]) -> None:
         # Not the base's constructor: it wants the Message, which hardly any job needs (see `_message`), and
-        # its `__getattr__` would be called for every field that Dramatiq looks at.
-        claimed = current.claimed
+        # its `__getattr__` would be called for every field that Dramatiq looks at. What only middleware asks
+        # for is made when it does.
         self.failed = False
         self._exception: BaseException | None = None
         self.current = current
         self.queue_name = current.runway
-        self.actor_name = claimed.type
+        self.actor_name = current.claimed.type
         self.args: tuple[Any, ...] = (current,)
-        self.kwargs: dict[str, Any] = {}
-        self.options: dict[str, Any] = {
+        self.retry_delay_ms: int | None = None
+        self.outcome: Outcome | None = None
+        #: The exceptions after which it is not retried.
+        self.throws = throws
+
+    @cached_property
+    def kwargs(self) -> dict[str, Any]:  # type: ignore[override]  # made when asked for, as below
+        """The keyword arguments of its call, while users' hooks look at it."""
+        return {}
+
+    @cached_property
+    def options(self) -> dict[str, Any]:  # type: ignore[override]
+        """The options of the message, as `Retries` and other middleware know them."""
+        claimed = self.current.claimed
+        return {
             **(readable_options(claimed.options) if claimed.options else _NO_OPTIONS),
             "retries": claimed.attempts - 1,
             "max_retries": claimed.max_retries,
-            "throws": throws,
+            "throws": self.throws,
         }
-        #: The text of the message in Redis: the job and the fence under which it was pushed.
-        self.message_id = f"{claimed.id}.{claimed.fence - 1}"
-        self.retry_delay_ms: int | None = None
-        self.outcome: Outcome | None = None
-        self.follow_ups: list[NewJob] = []
+
+    @cached_property
+    def follow_ups(self) -> list[NewJob]:
+        """The jobs that are created with the record of its outcome."""
+        return []
+
+    @property
+    def message_id(self) -> str:  # type: ignore[override]
+        """The text of the message in Redis: the job and the fence under which it was pushed."""
+        claimed = self.current.claimed
+        return f"{claimed.id}.{claimed.fence - 1}"
 
     @cached_property
     def _message(self) -> Message[Any]:  # type: ignore[override]  # the base sets it; here it is made when asked for
@@ -112,6 +131,19 @@ class JobMessage(MessageProxy):
             unreadable_wait_seconds=current.unreadable.wait_seconds if current.unreadable else 0.0,
             follow_ups=tuple(self.follow_ups),
             begun=current.times.clock + current.started if current.started else None,
+        )
+
+    def complete(self) -> None:
+        """Note that the handler returned and nothing else happened."""
+        current = self.current
+        self.outcome = Outcome(
+            current.id,
+            current.fence,
+            JobStatus.COMPLETED,
+            AttemptOutcome.COMPLETED,
+            current.result,
+            run_seconds=current.run_seconds,
+            begun=current.times.clock + current.started,
         )
 
     def show_call(self) -> None:

@@ -66,17 +66,7 @@ class Lifecycle(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """Bind what every log line of this job carries."""
         if isinstance(message, JobMessage):
-            claimed = message.current.claimed
-            job_context.set(
-                {
-                    "job_id": claimed.id,
-                    "type": claimed.type,
-                    "queue": claimed.queue,
-                    "attempt": claimed.attempts,
-                }
-            )
-            if claimed.traceparent is not None or tracing.is_on():
-                message.current.trace = tracing.begin_attempt(claimed)
+            enter(message)
 
     def after_process_message(
         self,
@@ -91,7 +81,7 @@ class Lifecycle(Middleware):
             if exception is not None:
                 cast("DecidesByCount", broker).decide_by_count(message)
             conclude(message, exception)
-            _leave(message)
+            leave(message)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """Fail a job that a middleware refused to run, and say so in its error."""
@@ -99,11 +89,19 @@ class Lifecycle(Middleware):
             message.conclude(
                 JobStatus.FAILED, AttemptOutcome.FAILED, error="skipped by a middleware", reason="skipped"
             )
-            _leave(message)
+            leave(message)
 
 
-def _leave(message: JobMessage) -> None:
-    """The thread works for another job next."""
+def enter(message: JobMessage) -> None:
+    """Let the log lines and the spans of the calling thread be those of this job."""
+    claimed = message.current.claimed
+    job_context.set(claimed)
+    if claimed.traceparent is not None or tracing.is_on():
+        message.current.trace = tracing.begin_attempt(claimed)
+
+
+def leave(message: JobMessage) -> None:
+    """Let the calling thread work for another job next."""
     job_context.set(None)
     if message.current.trace is not None:
         message.current.trace.end(message.outcome)

@@ -109,11 +109,17 @@ class JobFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler."""
         if len(args) == 1 and isinstance(args[0], JobAttempt):
-            return self._run(args[0])
+            return self.run(args[0])
         return self.function(*args, **kwargs)
 
-    def _run(self, current: JobAttempt) -> Any:
-        """One attempt. Returns the result only where Dramatiq passes it on (a pipe, a callback)."""
+    def run(self, current: JobAttempt) -> Any:
+        """Run one attempt at a claimed job; return the result only where Dramatiq passes it on.
+
+        Into a pipe, or to a callback.
+
+        Raises:
+            BaseException: what stands for the exception of the handler, as `Retries` is to see it.
+        """
         if self.begin_unrepeatable is not None and not self.begin_unrepeatable(current):
             current.control = (AttemptOutcome.INTERRUPTED, 0.0)
             return None

@@ -39,7 +39,11 @@ class HookedBroker(RedisBroker):
         self._hooks: dict[tuple[str, str], list[Callable[..., None]]] = {}
         #: A user has added some: its hooks are told the call and the result.
         self._has_own_middleware = False
+        #: Nobody but the middleware that a broker is made with has a hook around a job's run.
+        self.runs_straight = True
+        self._standard: frozenset[Middleware] = frozenset()
         super().__init__(**options)  # type: ignore[no-untyped-call]  # Dramatiq's
+        self._standard = frozenset(self.middleware)
 
     def add_middleware(
         self,
@@ -57,6 +61,9 @@ class HookedBroker(RedisBroker):
         super().add_middleware(middleware, before=before, after=after)
         self._hooks = {}
         self._has_own_middleware = any(map(_is_own, self.middleware))
+        self.runs_straight = not any(
+            middleware not in self._standard and _looks_at_runs(middleware) for middleware in self.middleware
+        )
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Run the before-hooks in order; hooks that nobody overrides are not called.
@@ -133,6 +140,16 @@ class HookedBroker(RedisBroker):
                 hooks.reverse()
             self._hooks[moment, signal] = hooks
         return hooks
+
+
+#: What Dramatiq's worker tells middleware of each job that it runs.
+_RUN_HOOKS = [
+    f"{moment}_{signal}" for signal in ("process_message", "ack", "nack") for moment in ("before", "after")
+]
+
+
+def _looks_at_runs(middleware: Middleware) -> bool:
+    return any(getattr(type(middleware), hook) is not getattr(Middleware, hook) for hook in _RUN_HOOKS)
 
 
 def _is_own(middleware: Middleware) -> bool:

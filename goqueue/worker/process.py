@@ -19,15 +19,16 @@ from goqueue.errors import GoQueueError
 from goqueue.forks import end_children_with_this_process
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
-from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.tracing.export import start_tracing, stop_tracing
 from goqueue.worker.drain_guard import DrainGuard
 from goqueue.worker.health import WorkerHealth
+from goqueue.worker.job_runner import JobRunner
 from goqueue.worker.lease import Lease
 from goqueue.worker.thread_watch import ThreadWatch
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
+    from goqueue.worker.claiming.consumer import JobConsumer
 
 log = structlog.get_logger(__name__)
 
@@ -126,18 +127,9 @@ class WorkerProcess(Middleware):
         consumer.handle_message = lambda message: hand_over(broker, thread, message)
         consumer.handle_delayed_messages = nothing
 
-    def after_worker_thread_boot(self, broker: JobBroker, thread: WorkerThread) -> None:  # type: ignore[override]  # noqa: ARG002
+    def after_worker_thread_boot(self, broker: JobBroker, thread: WorkerThread) -> None:  # type: ignore[override]
         """Keep the thread alive, whatever is raised around a handler: its place would be lost with it."""
-        worker_thread = cast("_WorkerThread", thread)
-        process = worker_thread.process_message
-
-        def process_and_survive(message: MessageProxy) -> None:
-            try:
-                process(message)
-            except BaseException as error:  # noqa: BLE001  (what users' code raises has no bounds)
-                log.critical("job_left_by_error", error=ExceptionReader(error).line)
-
-        worker_thread.process_message = process_and_survive
+        cast("_WorkerThread", thread).process_message = JobRunner(broker, thread).run
 
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Stop fetching; what runs may finish, and what has not begun goes back at once."""
@@ -197,14 +189,19 @@ def refuse_foreign_schema(broker: JobBroker) -> None:
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:
-    """Put a claimed job on the work queue; one whose type this process does not know goes back, unspent.
+    """Put a claimed job on the work queue, and with it all others that its consumer has claimed.
 
-    A claim asks for known types only: such a job is one whose type was taken from the broker meanwhile.
+    One whose type this process does not know goes back, unspent. A claim asks for known types only: such a
+    job is one whose type was taken from the broker meanwhile.
     """
-    if message.actor_name in broker.actors or message.actor_name in broker.aliases:
-        thread.work_queue.put(message)  # type: ignore[arg-type]  # a JobMessage is its own work item
-        return
-    thread.requeue_messages([message])
+    messages = [message, *cast("JobConsumer", thread.consumer).take_claimed()]
+    unknown = [
+        one for one in messages if not (one.actor_name in broker.actors or one.actor_name in broker.aliases)
+    ]
+    if unknown:
+        thread.requeue_messages(unknown)
+        messages = [one for one in messages if one not in unknown]
+    broker.claimed_ahead.queue.put_many(messages)
 
 
 def nothing() -> None:

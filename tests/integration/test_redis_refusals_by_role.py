@@ -73,7 +73,7 @@ class Roles:
             "running", queue=QUEUE, type="handle", worker_id=self.broker.claimed_jobs.worker_id, begun_at=None
         )
         current = JobAttempt(claimed_job(id=job.id, queue=QUEUE, type="handle"), QUEUE)
-        self.broker.claimed_jobs.add(current)
+        self.broker.claimed_jobs.add([current])
         assert self.broker.slots.take(1) == 1
         self.made.append(job.id)
         return JobMessage(current, throws=())

@@ -87,7 +87,7 @@ def test_order_is_kept_through_push_and_fetch(runway: Runway) -> None:
 def test_put_back_returns_messages_to_their_place(runway: Runway) -> None:
     """What is put back is fetched next, in its order, before the rest."""
     dispatch(runway, 1, 2, 3, 4)
-    taken, _ = parse(fetch(runway, 3))
+    taken = parse(fetch(runway, 3)).messages
     runway.put_back(QUEUE, taken)
     runway.put_back(QUEUE, [])
     assert fetch(runway) == keys(1, 2, 3, 4)

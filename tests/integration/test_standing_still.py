@@ -43,7 +43,7 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, JobAttempt]]
     """A lease that was renewed just now, and a job that is held under it."""
     with process_of(settings) as broker:
         current = JobAttempt(claimed_job(), "default")
-        broker.claimed_jobs.add(current)
+        broker.claimed_jobs.add([current])
         broker.claimed_jobs.renewed_at = clock.now
         yield (
             Lease(

@@ -62,7 +62,7 @@ def on_runway(runway: Runway, queue: str) -> list[int]:
         return bool(found)
 
     wait_until(arrived, what="a push")
-    messages, _ = parse(found)
+    messages = parse(found).messages
     return [message.job_id for message in messages]
 
 

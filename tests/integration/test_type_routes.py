@@ -66,7 +66,7 @@ def fetch(runway: Runway, known: KnownTypes | None = None, queue: str = "default
     found: list[int] = []
     while True:
         signature = known.signature if known else ""
-        messages, _ = parse(runway.fetch(queue, 100, block_seconds=0.01, signature=signature))
+        messages = parse(runway.fetch(queue, 100, block_seconds=0.01, signature=signature)).messages
         if not messages:
             return sorted(found)
         found += [message.job_id for message in messages]

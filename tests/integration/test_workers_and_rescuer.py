@@ -350,7 +350,7 @@ def test_jobs_of_a_lost_host_are_pushed_to_the_front(
     runway.submit("default", [Message(waiting.id, 0)])
     service = rescuer(settings, database, runway)
     assert service.run_once()["rescued"] == 2
-    messages, _ = parse(runway.fetch("default", 9, block_seconds=0.01))
+    messages = parse(runway.fetch("default", 9, block_seconds=0.01)).messages
     assert [message.job_id for message in messages] == [*(job.id for job in jobs), waiting.id]
     with database.autocommit() as connection:
         assert not any(job_store.get(connection, job.id).quarantined for job in jobs)

@@ -133,6 +133,5 @@ class JobFactory:
         claimed = sorted(self.claim(*jobs), key=lambda job: job.id)
         messages = [JobMessage(JobAttempt(job, job.queue), throws=()) for job in claimed]
         if claimed_jobs is not None:
-            for message in messages:
-                claimed_jobs.add(message.current)
+            claimed_jobs.add([message.current for message in messages])
         return messages

@@ -49,18 +49,18 @@ MESSAGES = st.builds(Message, st.integers(1, MAX_JOB_ID), st.integers(0, 999_999
 )
 def test_garbage_is_no_message(entry: bytes) -> None:
     """An entry that is not exactly an id in range and a fence is garbage, and its mates are not."""
-    assert parse([b"1.0", entry, b"2.0"]) == ([Message(1, 0), Message(2, 0)], [entry])
+    assert parse([b"1.0", entry, b"2.0"]) == ([Message(1, 0), Message(2, 0)], [], [entry])
 
 
 def test_the_largest_message_is_one() -> None:
     """The largest id and fence that rows can have are messages."""
-    assert parse([b"9223372036854775807.999999999"]) == ([Message(MAX_JOB_ID, 999_999_999)], [])
+    assert parse([b"9223372036854775807.999999999"]) == ([Message(MAX_JOB_ID, 999_999_999)], [], [])
 
 
 @given(st.lists(MESSAGES))
 def test_messages_come_back_in_order_without_repeats(messages: list[Message]) -> None:
     """What was pushed is what is parsed, in the order of first appearance."""
-    parsed, garbage = parse(message.key.encode() for message in messages)
+    parsed, _, garbage = parse(message.key.encode() for message in messages)
     assert parsed == list(dict.fromkeys(messages))
     assert garbage == []
 
@@ -68,6 +68,6 @@ def test_messages_come_back_in_order_without_repeats(messages: list[Message]) ->
 @given(st.lists(st.binary(max_size=30)))
 def test_every_entry_is_one_or_the_other(entries: list[bytes]) -> None:
     """Whatever the bytes, nothing raises, and each entry is a message or garbage."""
-    messages, garbage = parse(entries)
+    messages, _, garbage = parse(entries)
     texts = {message.key.encode() for message in messages}
     assert all(entry in garbage or entry in texts or b".0" in entry for entry in entries)

@@ -45,6 +45,8 @@ workers = Table(
     Column("signature", Text),
     Column("types", ARRAY(Text)),
     Column("schemas", ARRAY(Text)),
+    # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.
+    flag("claims_ranges"),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )

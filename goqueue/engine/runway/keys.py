@@ -33,7 +33,7 @@ class RunwayKeys:
         return f"{self._namespace}:dispatcher"
 
     def _push_keys(self, queue: str) -> list[str]:
-        return [self._key(queue, "runway"), self._key(queue, "messages"), self._key(queue, "gate")]
+        return [self._key(queue, name) for name in ("runway", "messages", "gate")]
 
     def _key(self, queue: str, name: str) -> str:
         # A cluster hashes the text between the first braces, and all of the key where that text is empty. No

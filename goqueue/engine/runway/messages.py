@@ -1,14 +1,20 @@
-"""Messages on a runway: each is `"{job_id}.{fence}"` and nothing else."""
+"""Entries of a runway: a message names one job, a range all ready jobs of the queue between two places."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from goqueue.jobs import MAX_JOB_ID
 
 _MESSAGE = re.compile(rb"([1-9][0-9]{0,18})\.([0-9]{1,9})")
+_PLACE = rb"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}[-+:.0-9]{2,20})/([0-9]{1,19})"
+_RANGE = re.compile(rb"([1-9][0-9]{0,8}) " + _PLACE + b" " + _PLACE)
+
+#: The place of a job in the order of its queue: its rank, as PostgreSQL writes it, and its id.
+Place = tuple[str, int]
 
 
 class Message(NamedTuple):
@@ -21,6 +27,36 @@ class Message(NamedTuple):
     def key(self) -> str:
         """The text of the message in Redis."""
         return f"{self.job_id}.{self.fence}"
+
+
+class ReadyRange(NamedTuple):
+    """A range in Redis: the jobs of a queue that are ready when it is claimed, between two places.
+
+    A backlog that is drained quickly is dispatched by these: one entry, one look at one index and one
+    acknowledgement stand for as many jobs as it had when it was read.
+
+    Attributes:
+        jobs: the number of ready jobs that it had then.
+        behind: it begins behind this place.
+        last: it ends with this one.
+    """
+
+    jobs: int
+    behind: Place
+    last: Place
+
+    @property
+    def key(self) -> str:
+        """The text of the range in Redis."""
+        return f"{self.jobs} {self.behind[0]}/{self.behind[1]} {self.last[0]}/{self.last[1]}"
+
+
+class Entries(NamedTuple):
+    """The entries of a fetch: messages and ranges in order, without repeats, and those that are neither."""
+
+    messages: list[Message]
+    ranges: list[ReadyRange]
+    garbage: list[bytes]
 
 
 class Pushed(NamedTuple):
@@ -39,14 +75,36 @@ class Pushed(NamedTuple):
     known: int
 
 
-def parse(entries: Iterable[bytes]) -> tuple[list[Message], list[bytes]]:
-    """The messages among runway entries, in order and without repeats, and the entries that are none."""
+def parse(entries: Iterable[bytes]) -> Entries:
+    """Read the entries of a runway."""
     messages: dict[Message, None] = {}
+    ranges: dict[ReadyRange, None] = {}
     garbage = []
     for entry in entries:
         match = _MESSAGE.fullmatch(entry)
-        if match is None or int(match[1]) > MAX_JOB_ID:
-            garbage.append(entry)
-        else:
+        if match is not None and int(match[1]) <= MAX_JOB_ID:
             messages[Message(int(match[1]), int(match[2]))] = None
-    return list(messages), garbage
+        elif (found := parse_range(entry)) is not None:
+            ranges[found] = None
+        else:
+            garbage.append(entry)
+    return Entries(list(messages), list(ranges), garbage)
+
+
+def parse_range(entry: bytes) -> ReadyRange | None:
+    """Read an entry as a range; None: it is none."""
+    match = _RANGE.fullmatch(entry)
+    if match is None:
+        return None
+    jobs, behind, behind_id, last, last_id = (text.decode() for text in match.groups())
+    if not (_is_moment(behind) and _is_moment(last)) or max(int(behind_id), int(last_id)) > MAX_JOB_ID:
+        return None
+    return ReadyRange(int(jobs), (behind, int(behind_id)), (last, int(last_id)))
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -10,6 +10,9 @@
 --                                         lives from the push until the outcome of its attempt is recorded
 -- KEYS[3]  {ns}:{queue}:gate      hash    limit  -> how long the runway may become
 --                                         closed -> "1": only the dispatcher may push (backlog, pause)
+-- KEYS[4]  {ns}:{queue}:ranges    hash    range -> when it was pushed, in ms of Redis's clock ("ranges"): the
+--                                         ready jobs between two places in the order of the queue, which stand
+--                                         in the list of the runway as one entry
 -- Beside them, not for this script:
 --          {ns}:{queue}:waiting   hash    worker id -> until when, in ms of Redis's clock, it may be blocked in
 --                                         a fetch: then nobody else needs to hold what it has not begun
@@ -21,6 +24,7 @@
 --          "return"   from a worker that gives back what it has not begun: these were next, so they go to the
 --                     head, whatever the gate says; where the runway is full it closes the gate, and the
 --                     dispatcher pushes the rest
+--          "ranges"   from the dispatcher, ranges in place of message ids; as many as it gives
 -- ARGV[2]  the runway's limit ("dispatch", "suspects"; the others read it from the gate)
 -- ARGV[3]  "1" closes and "0" opens the gate, "" leaves it as it is ("dispatch"); "1": whatever the limit is,
 --          somebody waits ("return")
@@ -36,7 +40,19 @@ local mode = ARGV[1]
 local dispatching = mode == "dispatch" or mode == "suspects"
 
 local limit
-if mode == "front" then
+if mode == "ranges" then
+    local time = redis.call("TIME")
+    local pushed = time[1] * 1000 + math.floor(time[2] / 1000)
+    local added = 0
+    redis.call("HSET", gate, "limit", ARGV[2], "closed", ARGV[3])
+    for i = 5, #ARGV do
+        if redis.call("HSETNX", KEYS[4], ARGV[i], pushed) == 1 then
+            redis.call("RPUSH", runway, ARGV[i])
+            added = added + 1
+        end
+    end
+    return {added, 0, 0, #ARGV - 4}
+elseif mode == "front" then
     for i = #ARGV, 5, -1 do
         local id = ARGV[i]
         local time = redis.call("TIME")

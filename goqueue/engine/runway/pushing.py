@@ -10,7 +10,7 @@ import redis
 
 from goqueue.config.settings import Settings
 from goqueue.engine.runway.keys import RunwayKeys, lane_of
-from goqueue.engine.runway.messages import Message, Pushed
+from goqueue.engine.runway.messages import Message, Pushed, ReadyRange
 from goqueue.engine.runway.push_connection import PUSH_CHUNK, PUSH_NAME, PUSH_SCRIPT, PushConnection
 from goqueue.engine.runway.servers import translated
 
@@ -72,19 +72,35 @@ class RunwayPushing(RunwayKeys):
         arguments = ["return", self._default_limit, "1" if wanted else "0", ""]
         return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to=lane_of("runway", lane))
 
+    def dispatch_ranges(self, queue: str, ranges: Sequence[ReadyRange], *, limit: int) -> None:
+        """Push ranges of a backlog; one that is known already is left alone. The gate closes."""
+        self._run_push(queue, ["ranges", limit, "1", ""], ranges, also=("ranges",))
+
     def put_back(
-        self, queue: str, messages: Sequence[Message], *, suspects: bool = False, lane: str = ""
+        self,
+        queue: str,
+        messages: Sequence[Message | ReadyRange],
+        *,
+        suspects: bool = False,
+        lane: str = "",
     ) -> None:
-        """Return fetched messages, unclaimed, to the head of where they were, in their order."""
+        """Return what was fetched, unclaimed, to the head of where it was, in its order."""
         if messages:
             key = self._key(queue, lane_of("suspects" if suspects else "runway", lane))
             with translated(self._servers):
                 self._servers.holding(key).lpush(key, *(message.key for message in reversed(messages)))
 
     def _run_push(
-        self, queue: str, arguments: list[Any], messages: Sequence[Message], *, to: str = "runway"
+        self,
+        queue: str,
+        arguments: list[Any],
+        messages: Sequence[Message | ReadyRange],
+        *,
+        to: str = "runway",
+        also: Sequence[str] = (),
     ) -> Pushed:
         keys = [self._key(queue, to), *self._push_keys(queue)[1:]]
+        keys += [self._key(queue, name) for name in also]
         values = [*keys, *arguments, *(message.key for message in messages)]
         with translated(self._servers):
             server = self._servers.holding(keys[0])

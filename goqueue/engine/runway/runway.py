@@ -13,15 +13,26 @@ import redis
 
 from goqueue.engine.runway.fetching import Fetched, RunwayFetching
 from goqueue.engine.runway.keys import lane_of
-from goqueue.engine.runway.messages import Message, Pushed, parse
+from goqueue.engine.runway.messages import Entries, Message, Pushed, ReadyRange, parse
 from goqueue.engine.runway.push_connection import PUSH_CHUNK, PushConnection
 from goqueue.engine.runway.pushing import RunwayPushing
+from goqueue.engine.runway.ranges import RunwayContents, RunwayRanges
 from goqueue.engine.runway.servers import translated
 
-__all__ = ["PUSH_CHUNK", "Fetched", "Message", "PushConnection", "Pushed", "Runway", "parse"]
+__all__ = [
+    "PUSH_CHUNK",
+    "Entries",
+    "Fetched",
+    "Message",
+    "PushConnection",
+    "Pushed",
+    "ReadyRange",
+    "Runway",
+    "parse",
+]
 
 
-class Runway(RunwayPushing, RunwayFetching):
+class Runway(RunwayPushing, RunwayFetching, RunwayRanges):
     """Pushes to, fetches from and acknowledges on the runways of all queues.
 
     Every method raises RedisUnavailableError when Redis does not answer; what the lost call did is then
@@ -30,7 +41,8 @@ class Runway(RunwayPushing, RunwayFetching):
 
     def remove(self, queue: str) -> None:
         """Forget everything of a queue that is none any more."""
-        keys = [self._key(queue, name) for name in ("runway", "suspects", "messages", "gate", "waiting")]
+        names = ("runway", "suspects", "messages", "gate", "waiting", "ranges")
+        keys = [self._key(queue, name) for name in names]
         with translated(self._servers):
             self._servers.holding(keys[0]).delete(*keys)
 
@@ -42,15 +54,23 @@ class Runway(RunwayPushing, RunwayFetching):
 
     def lengths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
         """Count for each queue the entries of its runway, and the messages that are not acknowledged."""
-        found: dict[str, tuple[int, int]] = {}
+        return [(found.entries, found.known) for found in self.contents(queues)]
+
+    def contents(self, queues: Sequence[str]) -> list[RunwayContents]:
+        """Tell for each queue what stands on its runway, and what of it is not acknowledged."""
+        found: dict[str, RunwayContents] = {}
         with translated(self._servers):
             for server, those in self._by_server(queues).items():
                 pipeline = server.pipeline(transaction=False)
                 for queue in those:
                     pipeline.llen(self._key(queue, "runway"))
                     pipeline.hlen(self._key(queue, "messages"))
-                answers = iter(cast("list[int]", pipeline.execute()))
-                found |= {queue: (next(answers), next(answers)) for queue in those}
+                    pipeline.hkeys(self._key(queue, "ranges"))
+                answers = iter(pipeline.execute())
+                for queue in those:
+                    found[queue] = RunwayContents(
+                        next(answers), next(answers), self._read_ranges(next(answers))
+                    )
         return [found[queue] for queue in queues]
 
     def close_gate(self, queue: str) -> None:
@@ -58,7 +78,8 @@ class Runway(RunwayPushing, RunwayFetching):
         with translated(self._servers):
             pipeline = self._servers.holding(self._key(queue, "gate")).pipeline(transaction=True)
             pipeline.hset(self._key(queue, "gate"), "closed", "1")
-            pipeline.delete(*(self._key(queue, name) for name in ("runway", "suspects", "messages")))
+            names = ("runway", "suspects", "messages", "ranges")
+            pipeline.delete(*(self._key(queue, name) for name in names))
             pipeline.execute()
 
     def forget_older_than(self, queue: str, seconds: float) -> int:

@@ -63,6 +63,7 @@ _WORKER, _CLIENT, _CLOCK = (frozenset({maker}) for maker in Maker)
 #: docs/architecture.md. A function has several rows where what it may lead to depends on what it leaves.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", _states("queued"), _states("running"), _WORKER),
+    Transition("claim_ranges", _states("queued"), _states("running"), _WORKER),
     Transition(
         "record",
         _states("running"),

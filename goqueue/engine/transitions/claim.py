@@ -6,7 +6,8 @@ that somebody else won, and the caller goes on. Times are PostgreSQL's `now()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -16,7 +17,16 @@ from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
 from goqueue.jobs import ClaimedJob
 
-__all__ = ["claim", "locked_messages"]
+__all__ = [
+    "ASSIGNMENTS",
+    "CLAIMED",
+    "HAS_LEASE",
+    "MAY_START",
+    "claim",
+    "claimant",
+    "claimed_job",
+    "locked_messages",
+]
 
 # This statement and that of `record.py`, the hot ones, first find and lock their rows, one index lookup a
 # message, and then change them by their place (ctid), which a locked row keeps. As plain joins they were at
@@ -32,6 +42,38 @@ __all__ = ["claim", "locked_messages"]
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
 # stopped and goes on must not take new jobs under an old lease. The closed and governed queues are arrays, so
 # that they are read once a statement and not once a row.
+MAY_START = f"""
+    jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
+    AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
+    AND ((jobs.unreadable_until > now()) IS NOT TRUE OR NOT jobs.unreadable_by && %(schemas)s::text[])
+    AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
+    AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
+    AND (jobs.admitted
+         OR (jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {GOVERNED}))
+             AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
+"""
+
+HAS_LEASE = """
+    EXISTS (SELECT FROM workers WHERE workers.id = %(worker_id)s AND stopped_at IS NULL
+            AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))
+"""
+
+#: What a claim changes beside the state.
+ASSIGNMENTS = """
+    attempts = jobs.attempts + 1, fence = jobs.fence + 1, worker_id = %(worker_id)s, admitted = false,
+    started_at = now(), begun_at = NULL, updated_at = now()
+"""
+
+#: What a worker is told of a claimed job: the fields of a `ClaimedJob`.
+CLAIMED = f"""
+    jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
+    time_limit_seconds, options, date_part('epoch', started_at),
+    date_part('epoch', NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now()),
+    date_part('epoch', now() - GREATEST(available_at, {FIRST})),
+    date_part('epoch', NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now()),
+    unreadable_until <= now()
+"""
+
 _CLAIM = f"""
     WITH chosen AS MATERIALIZED (
         SELECT job.place
@@ -39,32 +81,15 @@ _CLAIM = f"""
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place FROM jobs
             WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
-              AND jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
-              AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
-              AND ((jobs.unreadable_until > now()) IS NOT TRUE
-                   OR NOT jobs.unreadable_by && %(schemas)s::text[])
-              AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
-              AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
-              AND (jobs.admitted
-                   OR (jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {GOVERNED}))
-                       AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
+              AND {MAY_START}
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
-        WHERE EXISTS (SELECT FROM workers WHERE workers.id = %(worker_id)s AND stopped_at IS NULL
-                      AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))
+        WHERE {HAS_LEASE}
     )
-    UPDATE jobs
-    SET status = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1,
-        worker_id = %(worker_id)s, admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
+    UPDATE jobs SET status = 'running', {ASSIGNMENTS}
     WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
-    RETURNING jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
-              time_limit_seconds, options, date_part('epoch', started_at),
-              date_part('epoch', NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now()),
-              date_part('epoch', now() - GREATEST(available_at, {FIRST})),
-              date_part('epoch', NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now()),
-              unreadable_until <= now()
+    RETURNING {CLAIMED}
 """
-
 
 # Of messages that no claim took: whose row is still theirs to take, but locked by somebody.
 _LOCKED = """
@@ -101,18 +126,8 @@ def claim(
     not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
     a while ago.
     """
-    parameters = {
-        **key_arrays(messages),
-        "worker_id": worker_id,
-        "lease_seconds": lease_seconds,
-        "types": known and text_array(known.types),
-        "schemas": text_array(known.schemas) if known else "{}",
-    }
-    claimed = [ClaimedJob(*row) for row in fetch_all(connection, _CLAIM, parameters)]
-    for job in claimed:
-        if job.options is not None:
-            _take_traceparent(job)
-    return claimed
+    parameters = {**key_arrays(messages), **claimant(worker_id, lease_seconds, known)}
+    return [claimed_job(row) for row in fetch_all(connection, _CLAIM, parameters)]
 
 
 def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -120,8 +135,21 @@ def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]])
     return set(fetch_all(connection, _LOCKED, key_arrays(messages)))
 
 
-def _take_traceparent(job: ClaimedJob) -> None:
-    """Take the trace out of the options, among which it is kept: it is none of a Dramatiq message."""
-    assert job.options is not None
-    job.traceparent = job.options.pop(TRACEPARENT, None)
-    job.options = job.options or None
+def claimant(worker_id: int, lease_seconds: float, known: KnownTypes | None) -> dict[str, Any]:
+    """Make the parameters of a claim that say who claims."""
+    return {
+        "worker_id": worker_id,
+        "lease_seconds": lease_seconds,
+        "types": known and text_array(known.types),
+        "schemas": text_array(known.schemas) if known else "{}",
+    }
+
+
+def claimed_job(row: Sequence[Any]) -> ClaimedJob:
+    """Make a job of what a claim returned of it."""
+    job = ClaimedJob(*row)
+    if job.options is not None:
+        # The trace is kept among the options, and is none of a Dramatiq message.
+        job.traceparent = job.options.pop(TRACEPARENT, None)
+        job.options = job.options or None
+    return job

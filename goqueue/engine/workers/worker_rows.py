@@ -26,6 +26,7 @@ __all__ = [
     "is_quarantine_served",
     "list_all",
     "living",
+    "queues_without_ranges",
     "register",
     "renew",
     "stop",
@@ -112,9 +113,10 @@ COLUMNS = (
 
 _REGISTER = """
     INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at,
-                         signature, types, schemas)
+                         signature, types, schemas, claims_ranges)
     VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, %(command)s,
-            CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s)
+            CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s,
+            true)
     RETURNING id
 """
 
@@ -248,6 +250,17 @@ def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[st
         {"lease_seconds": lease_seconds},
     )
     return {row[0]: int(row[1]) for row in rows}
+
+
+def queues_without_ranges(connection: Connection, *, lease_seconds: float) -> set[str]:
+    """Tell at which queues a live worker listens that does not claim ranges: one of an older release."""
+    rows = fetch_all(
+        connection,
+        "SELECT DISTINCT queue FROM workers CROSS JOIN unnest(queues) AS queue "
+        f"WHERE {ALIVE} AND NOT claims_ranges",
+        {"lease_seconds": lease_seconds},
+    )
+    return {row[0] for row in rows}
 
 
 def list_all(connection: Connection, *, lease_seconds: float) -> list[Worker]:

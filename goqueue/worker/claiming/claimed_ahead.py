@@ -105,6 +105,11 @@ class ClaimedAhead(BackgroundThread):
         self.returner.doubt(runway, messages)
         self.wake()
 
+    def doubt_ranges(self, runway: str) -> None:
+        """Note that the answer to a claim of ranges was lost: whatever it claimed goes back soon."""
+        self.returner.doubt_ranges(runway)
+        self.wake()
+
     def may_begin(self, message: JobMessage) -> bool:
         """Tell whether a job that a thread has taken may begin; one that may not goes back."""
         current = message.current

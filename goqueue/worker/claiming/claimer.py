@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from goqueue import failpoints
-from goqueue.engine.runway.runway import Fetched, Message, parse
+from goqueue.engine.runway.runway import Fetched, Message, ReadyRange, parse
 from goqueue.engine.transitions.claim import claim, locked_messages
 from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
 from goqueue.errors import DatabaseRefusedError, UnavailableError
@@ -18,12 +18,16 @@ from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.attempt import ClaimTimes, JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
+from goqueue.worker.claiming.range_claimer import RangeClaimer
 from goqueue.worker.claiming.wanted_changes import FRESH_SECONDS
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
 
 log = structlog.get_logger(__name__)
+
+#: Where ranges are fetched from: they are in no lane, and no suspects.
+RUNWAY = Fetched([])
 
 
 class Claimer:
@@ -38,12 +42,40 @@ class Claimer:
         self._queue = queue_name
         self._alone = queue_name == QUARANTINE_QUEUE
         self.claimed: deque[JobMessage] = deque()
+        self._ranges = RangeClaimer(broker, queue_name)
 
     def claim(self, fetched: Fetched) -> None:
         """Take places for what was fetched, and claim it; what there is no place for goes back."""
-        messages = self._take_places(self._drop_garbage(fetched.entries), fetched)
-        if messages:
-            self._claim(messages, fetched)
+        entries = parse(fetched.entries)
+        self._drop(entries.garbage)
+        if entries.messages and entries.ranges:
+            # One kind at a time; what comes next is fetched next.
+            self._broker.runway.put_back(self._queue, entries.ranges)
+        if entries.messages:
+            self._ranges.jobs_per_entry = 1
+            messages = self._take_places(entries.messages, fetched)
+            if messages:
+                self._claim(messages, fetched)
+        elif entries.ranges:
+            self._claim_ranges(entries.ranges)
+
+    @property
+    def jobs_per_entry(self) -> int:
+        """The number of jobs that an entry of the runway stands for at present."""
+        return self._ranges.jobs_per_entry
+
+    def _claim_ranges(self, ranges: list[ReadyRange]) -> None:
+        """Claim of these as many jobs as there are places for; the rest goes back."""
+        wanted = sum(one.jobs for one in ranges)
+        places = 0 if takes_no_more(self._broker) else self._broker.slots.take(wanted)
+        asked_at = time.monotonic()
+        claim = self._ranges.claim(ranges, places=places)
+        self._keep_claimed(claim.jobs, asked_at, RUNWAY, has_message=False)
+        metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
+        if claim.ended or claim.rest:
+            self._broker.runway.end_ranges(self._queue, claim.ended, claim.rest)
+        if claim.refused:
+            self._claim(claim.refused, RUNWAY)
 
     def _take_places(self, messages: list[Message], fetched: Fetched) -> list[Message]:
         """Places were free when the fetch began; another queue's consumer may have taken them since."""
@@ -76,15 +108,13 @@ class Claimer:
             return False
         return True
 
-    def _drop_garbage(self, entries: Sequence[bytes]) -> list[Message]:
-        messages, garbage = parse(entries)
+    def _drop(self, garbage: Sequence[bytes]) -> None:
         if garbage:
             metrics.GARBAGE_MESSAGES.inc(len(garbage))
             log.warning(
                 "garbage_dropped", runway=self._queue, entries=len(garbage), sample=repr(garbage[0][:80])
             )
             self._broker.runway.acknowledge(self._queue, garbage)
-        return messages
 
     def _claim(self, messages: list[Message], fetched: Fetched) -> None:
         slots, suspect = self._broker.slots, fetched.suspects
@@ -98,13 +128,7 @@ class Claimer:
             slots.give_back(len(messages), suspect=suspect)
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
-        if claimed:
-            # PostgreSQL gives all of them the time of its one statement.
-            times = ClaimTimes.of_claim(claimed[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
-            for job in self._in_order(messages, claimed):
-                self._keep(job, times, fetched)
-        if claimed:
-            self._broker.claimed_ahead.watch()
+        self._keep_claimed(self._in_order(messages, claimed), asked_at, fetched)
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
             self._drop_stale(messages, claimed, suspect=suspect)
@@ -164,16 +188,36 @@ class Claimer:
         place = {message.job_id: number for number, message in enumerate(messages)}
         return sorted(claimed, key=lambda job: place[job.id])
 
-    def _keep(self, job: ClaimedJob, times: ClaimTimes, fetched: Fetched) -> None:
-        broker = self._broker
-        current = JobAttempt(job, self._queue, broker.reporter, broker.results_of_parents, times)
-        current.suspect, current.lane = fetched.suspects, fetched.lane
-        if self._broker.claimed_jobs.add(current):
-            self.claimed.append(JobMessage(current, throws=self._broker.types.throws(job.type)))
-        else:
-            self._broker.slots.give_back(suspect=fetched.suspects)
-            self._broker.claimed_ahead.doubt(self._queue, [Message(job.id, job.fence - 1)])
-            log.warning("claim_came_too_late", job_id=job.id, fence=job.fence)
+    def _keep_claimed(
+        self, jobs: Sequence[ClaimedJob], asked_at: float, fetched: Fetched, *, has_message: bool = True
+    ) -> None:
+        """Hold what was claimed, until its outcome is recorded."""
+        if not jobs:
+            return
+        # PostgreSQL gives all of them the time of its one statement.
+        times = ClaimTimes.of_claim(jobs[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
+        reporter, ask_parents = self._broker.reporter, self._broker.results_of_parents
+        attempts = [JobAttempt(job, self._queue, reporter, ask_parents, times) for job in jobs]
+        for current in attempts:
+            current.has_message = has_message
+            current.suspect, current.lane = fetched.suspects, fetched.lane
+        late = self._broker.claimed_jobs.add(attempts)
+        if late:
+            self._refuse(late, fetched)
+            attempts = [current for current in attempts if current not in late]
+        throws = self._broker.types.throws
+        self.claimed.extend(
+            [JobMessage(current, throws=throws(current.claimed.type)) for current in attempts]
+        )
+
+    def _refuse(self, late: Sequence[JobAttempt], fetched: Fetched) -> None:
+        """Give back what was claimed after its claim had been given up."""
+        self._broker.slots.give_back(len(late), suspect=fetched.suspects)
+        self._broker.claimed_ahead.doubt(
+            self._queue, [Message(current.id, current.fence - 1) for current in late]
+        )
+        for current in late:
+            log.warning("claim_came_too_late", job_id=current.id, fence=current.fence)
 
 
 def takes_no_more(broker: JobBroker) -> bool:

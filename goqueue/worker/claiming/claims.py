@@ -53,14 +53,16 @@ class ClaimedJobs:
         #: Another process serves nothing but the quarantine: this one leaves the suspects to it.
         self.quarantine_is_served = False
 
-    def add(self, current: JobAttempt) -> bool:
-        """Note a claimed job; False: too late, its claim was given up as lost and must not run here."""
-        key = current.id, current.fence
+    def add(self, claimed: Iterable[JobAttempt]) -> list[JobAttempt]:
+        """Note claimed jobs; return those that are too late: their claims were given up as lost.
+
+        These must not run here.
+        """
+        jobs = {(current.id, current.fence): current for current in claimed}
         with self._lock:
-            if key in self._given_up:
-                return False
-            self._jobs[key] = current
-        return True
+            late = [jobs.pop(key) for key in self._given_up & jobs.keys()] if self._given_up else []
+            self._jobs |= jobs
+        return late
 
     def doubt(self) -> None:
         """Note that a claim failed here; PostgreSQL may have made it all the same, or may make it yet."""
@@ -195,14 +197,24 @@ class WorkerSlots:
     def give_back(self, count: int = 1, *, suspect: bool = False) -> None:
         """Return places; `suspect`: that of the suspect."""
         with self._changed:
-            self._held -= count
-            self._given_back_at = time.monotonic()
-            if suspect:
-                self._suspect = False
-            if self._held == 0:
-                self._alone = False
-            if self._waiting:
-                self._changed.notify_all()
+            self._give_back(count, suspect=suspect)
+
+    def end_run(self, run_seconds: float, *, suspect: bool = False) -> None:
+        """Return the place of a job that ran for so long, and learn from it how long jobs run at present."""
+        with self._changed:
+            self.observe(run_seconds)
+            self._give_back(1, suspect=suspect)
+
+    def _give_back(self, count: int, *, suspect: bool) -> None:
+        self._held -= count
+        self._given_back_at = time.monotonic()
+        if suspect:
+            self._suspect = False
+        if self._held == 0:
+            self._alone = False
+        # Who waits is woken for something: to wake a consumer in vain costs as much as a short job.
+        if self._waiting and (suspect or self._held == 0 or self._is_worth_a_fetch()):
+            self._changed.notify_all()
 
     def note_stuck(self, threads: int) -> None:
         """Note how many threads have a job that runs for longer than is claimed ahead: they take no other."""

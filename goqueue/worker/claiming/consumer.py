@@ -77,15 +77,16 @@ class JobConsumer(Consumer):
     def ack(self, message: MessageProxy) -> None:
         """Free the place of an ended attempt, and hand its outcome to the recorder. Never blocks."""
         assert isinstance(message, JobMessage)
-        if message.outcome is None:
-            self._broker.decide_by_count(message)
-            conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
-        self._broker.slots.observe(message.current.run_seconds)
-        self._broker.slots.give_back(suspect=message.current.suspect)
-        self._broker.recorder.put(message)
+        end_attempt(self._broker, message)
 
     #: A rejected message is one whose outcome says so.
     nack = ack
+
+    def take_claimed(self) -> list[JobMessage]:
+        """Take what was claimed and not yielded yet, in order."""
+        claimed = list(self._claimed)
+        self._claimed.clear()
+        return claimed
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Claimed, but never started here: they go back with no attempt spent."""
@@ -95,9 +96,7 @@ class JobConsumer(Consumer):
 
     def close(self) -> None:
         """Give back what was claimed and not handed over."""
-        claimed = list(self._claimed)
-        self._claimed.clear()
-        self.requeue(claimed)
+        self.requeue(self.take_claimed())
 
     def _fetch_and_claim(self) -> None:
         """One turn: wait for room, fetch, take places, claim."""
@@ -143,9 +142,10 @@ class JobConsumer(Consumer):
     def _fetch(self) -> Fetched:
         """Entries; suspects come first, one at a time in a process."""
         broker, block = self._broker, self._broker.settings.fetch_block_seconds
-        count = 1 if self._alone else broker.slots.wait_for_room(0)
-        if count <= 0:
+        room = 1 if self._alone else broker.slots.wait_for_room(0)
+        if room <= 0:
             return NOTHING
+        count = max(1, room // self._claimer.jobs_per_entry)
         self._is_seen_waiting |= self._found_less
         fetched = self._fetch_up_to(count, block)
         if not fetched.suspects:
@@ -182,3 +182,12 @@ class JobConsumer(Consumer):
             log.info("fetching_again", runway=self._queue)
             self._broker.heartbeats.outages.discard(self._queue)
         self._outage = False
+
+
+def end_attempt(broker: JobBroker, message: JobMessage) -> None:
+    """Free the place of an ended attempt, and hand its outcome to the recorder. Never blocks."""
+    if message.outcome is None:
+        broker.decide_by_count(message)
+        conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
+    broker.slots.end_run(message.current.run_seconds, suspect=message.current.suspect)
+    broker.recorder.put(message)

@@ -16,6 +16,7 @@ from goqueue.engine.runway.released_dependants import push_released
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.engine.transitions.give_back import GivenBack, give_back
 from goqueue.engine.transitions.record import still_running
+from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.errors import DatabaseUnavailableError, RedisUnavailableError
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
@@ -37,10 +38,13 @@ DOUBT_SECONDS = (0.05, 0.1, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 class _Doubt(NamedTuple):
-    """Claims of messages of a runway whose answer was lost, and when they are given back for which time."""
+    """Claims of messages of a runway whose answer was lost, and when they are given back for which time.
+
+    None: which jobs were claimed is unknown.
+    """
 
     runway: str
-    claims: frozenset[Key]
+    claims: frozenset[Key] | None
     due_at: float
     tries: int = 0
 
@@ -78,6 +82,11 @@ class Returner:
         claims = frozenset((message.job_id, message.fence + 1) for message in messages)
         with self._lock:
             self._doubts.append(_Doubt(runway, claims, time.monotonic()))
+
+    def doubt_ranges(self, runway: str) -> None:
+        """Note that the answer to a claim of ranges was lost: nobody knows here which jobs it claimed."""
+        with self._lock:
+            self._doubts.append(_Doubt(runway, None, time.monotonic()))
 
     @property
     def has_work(self) -> bool:
@@ -167,7 +176,8 @@ class Returner:
             for (runway, lane), those in by_way.items():
                 keys = [key for message in those if (key := _key(message)) in given_back]
                 self._push(runway, [given_back[key] for key in keys], wanted=wanted, lane=lane)
-                self._runway.acknowledge(runway, [message.message_id for message in those])
+                own = [message.message_id for message in those if message.current.has_message]
+                self._runway.acknowledge(runway, own)
         except RedisUnavailableError as error:
             # The dispatcher pushes what nobody pushed, and the claim refuses what the old messages name.
             log.warning("push_postponed", jobs=len(given_back), error=str(error))
@@ -189,13 +199,14 @@ class Returner:
             # Given up first: a claim of these messages that was made since, and answered, is held and runs;
             # one that is answered while this is asked must not begin. What PostgreSQL does not know as
             # running was never claimed, and may be yet. Without an answer they stay given up.
-            given_up = self._claimed_jobs.give_up(doubt.claims)
-            given_back = self._give_back(given_up)
+            claims = self._unknown_claims() if doubt.claims is None else doubt.claims
+            given_up = self._claimed_jobs.give_up(claims)
+            given_back = self._give_back(given_up) if given_up else {}
             self._claimed_jobs.expect(given_up - given_back.keys())
             with self._lock:
                 self._doubts.remove(doubt)
-                left = doubt.claims - given_back.keys()
-                if left and doubt.tries < len(DOUBT_SECONDS):
+                left = None if doubt.claims is None else doubt.claims - given_back.keys()
+                if (left is None or left) and doubt.tries < len(DOUBT_SECONDS):
                     due_at = time.monotonic() + DOUBT_SECONDS[doubt.tries]
                     self._doubts.append(_Doubt(doubt.runway, left, due_at, doubt.tries + 1))
             if given_back:
@@ -205,6 +216,16 @@ class Returner:
                     self._push(doubt.runway, given_back.values(), wanted=False)
                 except RedisUnavailableError as error:
                     log.warning("push_postponed", jobs=len(given_back), error=str(error))
+
+    def _unknown_claims(self) -> frozenset[Key]:
+        """What the record gives to this process and nobody here knows of.
+
+        Answers that are on their way are among it: they come too late then, and what they claimed is pushed
+        again. What is recorded meanwhile is too: it is not running any more, and stays as it is.
+        """
+        with self._database.autocommit() as connection:
+            held = lease_store.held(connection, self._claimed_jobs.worker_id)
+        return frozenset(held - self._claimed_jobs.snapshot().keys())
 
 
 def _key(message: JobMessage) -> Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -72,6 +72,15 @@ class WorkQueue:
             is_first = not self._items
             self._items.append(item)
         if is_first or not self._are_short():
+            self._wake()
+
+    def put_many(self, items: Sequence[Any]) -> None:
+        """Add items in this order, and wake as many threads as are needed for them; never blocks."""
+        with self._lock:
+            self._put += len(items)
+            self._items.extend(items)
+        wanted = 1 if self._are_short() else len(items)
+        for _ in range(min(wanted, len(self._sleepers))):
             self._wake()
 
     def get(self, timeout: float | None = None) -> Any:

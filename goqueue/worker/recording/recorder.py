@@ -162,7 +162,8 @@ class Recorder(BackgroundThread):
     def _acknowledge(self, batch: Sequence[JobMessage]) -> None:
         by_runway = defaultdict(list)
         for message in batch:
-            by_runway[message.runway].append(message.message_id)
+            if message.current.has_message:
+                by_runway[message.runway].append(message.message_id)
         for runway, keys in by_runway.items():
             try:
                 self._runway.acknowledge(runway, keys)

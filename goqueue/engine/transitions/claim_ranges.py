@@ -1,0 +1,110 @@
+"""Claiming by range: a worker takes the first ready jobs between places in the order of a queue.
+
+What `claim.py` says of its statement holds for this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import READY
+from goqueue.db.statements import array, fetch_all, text_array
+from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.transitions.claim import (
+    ASSIGNMENTS,
+    CLAIMED,
+    HAS_LEASE,
+    MAY_START,
+    claimant,
+    claimed_job,
+)
+from goqueue.jobs import ClaimedJob
+
+__all__ = ["Range", "claim_ranges", "messages_in"]
+
+#: Behind which (rank, id) it begins, and with which it ends.
+Range = tuple[tuple[str, int], tuple[str, int]]
+
+# Rows in the order of jobs_ready_idx, from one place in it to another. Two such statements pass over each
+# other's locked rows, so their order does not matter; the outer limit locks no row more.
+_CLAIM_RANGES = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT job.place
+        FROM unnest(%(behind)s::timestamptz[], %(behind_ids)s::bigint[],
+                    %(last)s::timestamptz[], %(last_ids)s::bigint[])
+             AS range (behind, behind_id, last, last_id)
+        CROSS JOIN LATERAL (
+            SELECT jobs.ctid AS place FROM jobs
+            WHERE jobs.queue = %(queue)s AND {READY}
+              AND (jobs.rank, jobs.id) > (range.behind, range.behind_id)
+              AND (jobs.rank, jobs.id) <= (range.last, range.last_id)
+              AND {MAY_START}
+            ORDER BY jobs.rank, jobs.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        ) AS job
+        WHERE {HAS_LEASE}
+        LIMIT %(limit)s
+    )
+    UPDATE jobs SET status = 'running', {ASSIGNMENTS}
+    WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
+    RETURNING {CLAIMED}, date_part('epoch', rank)
+"""
+
+#: Jobs of ranges, to be claimed one by one where PostgreSQL refuses one of them.
+_IN_RANGES = f"""
+    SELECT job.id, job.fence
+    FROM unnest(%(behind)s::timestamptz[], %(behind_ids)s::bigint[],
+                %(last)s::timestamptz[], %(last_ids)s::bigint[])
+         AS range (behind, behind_id, last, last_id)
+    CROSS JOIN LATERAL (
+        SELECT id, fence FROM jobs
+        WHERE jobs.queue = %(queue)s AND {READY}
+          AND (rank, id) > (range.behind, range.behind_id) AND (rank, id) <= (range.last, range.last_id)
+        ORDER BY rank, id LIMIT %(limit)s
+    ) AS job
+    LIMIT %(limit)s
+"""
+
+
+@retry_on_conflict
+def claim_ranges(
+    connection: Connection,
+    queue: str,
+    ranges: Sequence[Range],
+    *,
+    limit: int,
+    worker_id: int,
+    lease_seconds: float,
+    known: KnownTypes | None = None,
+) -> list[ClaimedJob]:
+    """Move the first `limit` ready jobs of these ranges of a queue to running, as `claim` does; in order.
+
+    A range says behind which (rank, id) it begins, and with which it ends.
+    """
+    parameters = {
+        **_range_arrays(ranges),
+        **claimant(worker_id, lease_seconds, known),
+        "queue": queue,
+        "limit": limit,
+    }
+    rows = sorted(fetch_all(connection, _CLAIM_RANGES, parameters), key=lambda row: (row[-1], row[0]))
+    return [claimed_job(row[:-1]) for row in rows]
+
+
+def messages_in(
+    connection: Connection, queue: str, ranges: Sequence[Range], *, limit: int
+) -> list[tuple[int, int]]:
+    """Read the (id, fence) of the first `limit` ready jobs of these ranges, in order."""
+    parameters = {**_range_arrays(ranges), "queue": queue, "limit": limit}
+    return [(row[0], row[1]) for row in fetch_all(connection, _IN_RANGES, parameters)]
+
+
+def _range_arrays(ranges: Sequence[Range]) -> dict[str, str]:
+    return {
+        "behind": text_array(tuple(behind[0] for behind, _ in ranges)),
+        "behind_ids": array(behind[1] for behind, _ in ranges),
+        "last": text_array(tuple(last[0] for _, last in ranges)),
+        "last_ids": array(last[1] for _, last in ranges),
+    }

@@ -1,0 +1,138 @@
+"""The claim of ranges: as many ready jobs of a backlog, in order, as there are places for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from goqueue import failpoints
+from goqueue.db.database import Connection
+from goqueue.engine.runway.runway import Message, ReadyRange
+from goqueue.engine.transitions.claim_ranges import Range, claim_ranges, messages_in
+from goqueue.engine.transitions.set_aside import is_of_a_row
+from goqueue.errors import DatabaseRefusedError, UnavailableError
+from goqueue.jobs import ClaimedJob
+
+if TYPE_CHECKING:
+    from goqueue.worker.broker import JobBroker
+
+
+class RangeClaim(NamedTuple):
+    """The result of claiming ranges.
+
+    Attributes:
+        jobs: what was claimed, in order.
+        ended: the ranges of which nothing is left.
+        rest: what is left of the last one, if anything is.
+        refused: instead of jobs, the messages of those that are to be claimed one by one, because PostgreSQL
+            refuses a row among them. The places for them are taken.
+    """
+
+    jobs: list[ClaimedJob]
+    ended: list[ReadyRange]
+    rest: list[ReadyRange]
+    refused: list[Message]
+
+
+#: There is no place for any job.
+NOTHING = RangeClaim([], [], [], [])
+
+
+class RangeClaimer:
+    """Claims ranges that a consumer fetched from one queue.
+
+    Attributes:
+        jobs_per_entry: how many jobs an entry of the last fetch stood for.
+    """
+
+    def __init__(self, broker: JobBroker, queue_name: str) -> None:
+        self._broker = broker
+        self._queue = queue_name
+        self.jobs_per_entry = 1
+
+    def claim(self, ranges: Sequence[ReadyRange], *, places: int) -> RangeClaim:
+        """Claim the first jobs of these ranges; ranges that are not needed for that go back at once.
+
+        Args:
+            ranges: in order.
+            places: how many jobs may be claimed; they are taken, and those of no job are given back.
+
+        Raises:
+            UnavailableError: a server does not answer; which jobs were claimed is unknown, if any were.
+        """
+        self.jobs_per_entry = max(1, sum(one.jobs for one in ranges) // len(ranges))
+        chosen = _first_of(ranges, places)
+        try:
+            self._broker.runway.put_back(self._queue, ranges[len(chosen) :])
+        except UnavailableError:
+            self._broker.slots.give_back(places)
+            raise
+        if not chosen:
+            return NOTHING
+        try:
+            claimed = self._claim_rows(chosen, places)
+            failpoints.hit("after_claim")
+        except DatabaseRefusedError as error:
+            if not is_of_a_row(error):
+                self._doubt(places)
+                raise
+            return self._one_by_one(chosen, places)
+        except BaseException:
+            self._doubt(places)
+            raise
+        self._broker.slots.give_back(places - len(claimed))
+        return RangeClaim(claimed, list(chosen), _rest_of(chosen, len(claimed), places), [])
+
+    def _claim_rows(self, ranges: Sequence[ReadyRange], limit: int) -> list[ClaimedJob]:
+        broker = self._broker
+        with broker.database.autocommit() as connection:
+            return claim_ranges(
+                connection,
+                self._queue,
+                _joined(ranges),
+                limit=limit,
+                worker_id=broker.claimed_jobs.worker_id,
+                lease_seconds=broker.settings.lease_seconds,
+                known=broker.known_types,
+            )
+
+    def _one_by_one(self, ranges: Sequence[ReadyRange], places: int) -> RangeClaim:
+        with self._broker.database.autocommit() as connection:
+            messages = self._messages(connection, ranges, places)
+        self._broker.slots.give_back(places - len(messages))
+        return RangeClaim([], list(ranges), _rest_of(ranges, len(messages), places), messages)
+
+    def _messages(self, connection: Connection, ranges: Sequence[ReadyRange], places: int) -> list[Message]:
+        found = messages_in(connection, self._queue, _joined(ranges), limit=places)
+        return [Message(job_id, fence) for job_id, fence in found]
+
+    def _doubt(self, places: int) -> None:
+        self._broker.claimed_jobs.doubt()
+        self._broker.claimed_ahead.doubt_ranges(self._queue)
+        self._broker.slots.give_back(places)
+
+
+def _first_of(ranges: Sequence[ReadyRange], places: int) -> Sequence[ReadyRange]:
+    """The ranges that the first so many jobs are in."""
+    sums = accumulate((one.jobs for one in ranges), initial=0)
+    return ranges[: sum(before < places for before in list(sums)[:-1])]
+
+
+def _rest_of(ranges: Sequence[ReadyRange], claimed: int, places: int) -> list[ReadyRange]:
+    """What is left of the last range, where the places ended before it did."""
+    left = sum(one.jobs for one in ranges) - claimed
+    if claimed < places or left <= 0:
+        return []
+    return [ranges[-1]._replace(jobs=min(left, ranges[-1].jobs))]
+
+
+def _joined(ranges: Sequence[ReadyRange]) -> list[Range]:
+    """The ranges as pairs of places, those that follow on each other as one."""
+    joined: list[Range] = []
+    for one in ranges:
+        if joined and joined[-1][1] == one.behind:
+            joined[-1] = (joined[-1][0], one.last)
+        else:
+            joined.append((one.behind, one.last))
+    return joined
