@@ -7,6 +7,7 @@ from typing import Any, Protocol, Unpack
 import orjson
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
+from goqueue.engine.options.collected_payload import collected
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
 from goqueue.engine.options.job_type import JobType, holds_nul
@@ -68,10 +69,13 @@ def _job_of_settings(
     said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)
-    text = job_type.validated(payload)
     unique = said.pop("unique", job_type.unique)
-    if unique is not None:
-        said["unique"] = unique.rule(type_name, orjson.loads(text))
+    if unique is not None and unique.collects:
+        text, said["unique"] = collected(job_type, type_name, payload, unique, said)
+    else:
+        text = job_type.validated(payload)
+        if unique is not None:
+            said["unique"] = unique.rule(type_name, orjson.loads(text))
     for name in said.keys() & {"depends_on", "tags"}:
         said[name] = tuple(said[name])
     if "on_parent_failure" in said:

@@ -180,6 +180,8 @@ class _Firing:
         )
         (created,) = creation.insert(self._connection, [NewNode(job)])
         self.creates.append((job, created))
+        if created.collected:
+            return TickOutcome.FIRED, created.id
         if created.deduplicated:
             return TickOutcome.OVERLAPPED, None  # by its unique key, an equal job is there
         self.created.append(created.id)

@@ -85,7 +85,7 @@ class JobTypes:
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = getattr(actor.fn, "__wrapped__", actor.fn)
         schema, style = schema_of(cast("Callable[..., Any]", function))
-        return JobType(
+        job_type = JobType(
             name=actor.actor_name,
             queue=actor.queue_name,
             schema=schema,
@@ -97,6 +97,12 @@ class JobTypes:
             rerun_after_death=_rerun_after_death(actor),
             signature=inspect.signature(function) if style == "call" else None,
         )
+        if job_type.unique is not None and job_type.unique.collects and job_type.list_field is None:
+            raise ValueError(
+                f"{job_type.name}: unique: the mode collect needs a handler with one parameter, annotated "
+                "with a list of payloads"
+            )
+        return job_type
 
     def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
         name = actor.actor_name
