@@ -168,7 +168,12 @@ class _Firing:
         return self._create(self._unfinished)
 
     def _look(self) -> list[UnfinishedJob]:
-        return tick_store.unfinished_jobs(self._connection, self._schedule.id, also=self.created)
+        """What a tick may overlap with; what waits is none for one that collects: it goes there."""
+        found = tick_store.unfinished_jobs(self._connection, self._schedule.id, also=self.created)
+        unique = self._schedule.definition.job.unique
+        if unique is None or unique.collect is None:
+            return found
+        return [job for job in found if job.status is JobStatus.RUNNING]
 
     def _create(self, after: list[UnfinishedJob]) -> tuple[TickOutcome, int | None]:
         """Create the job; it waits for those of earlier ticks, of which the blocked wait for each other."""

@@ -58,7 +58,8 @@ def mail(*numbers: int, key: str = "k", bounds: CollectRule = PLENTY, **job: Any
     """A create of a digest with these payloads."""
     payload = orjson.dumps({bounds.field: [{"number": number} for number in numbers]}).decode()
     rule = UniqueRule(key, WAITING, bounds.seconds, mode=UniqueMode.COLLECT, collect=bounds)
-    return NewJob(**{"queue": "q", "type": "digest", "payload": payload, "unique": rule} | job)
+    settings: dict[str, Any] = {"queue": "q", "type": "digest", "payload": payload, "unique": rule}
+    return NewJob(**settings | job)
 
 
 def collected_by_job(database: Database) -> dict[int, list[int]]:
