@@ -1,4 +1,4 @@
-"""Which jobs of a create are new, which meet who has their key, and which put their payload to another's."""
+"""The plan of a create: what is new, what meets the holder of its key, what goes to another's payload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CreationPlan"]
 
 @dataclass(slots=True)
 class CreationPlan:
-    """Which jobs of a batch are new.
+    """The plan of a batch: says which of its jobs are new.
 
     Attributes:
         new: the new ones; `places` says where in it each position of the batch is found.
