@@ -39,11 +39,11 @@ class HookedBroker(RedisBroker):
         self._hooks: dict[tuple[str, str], list[Callable[..., None]]] = {}
         #: A user has added some: its hooks are told the call and the result.
         self._has_own_middleware = False
-        #: Nobody but the middleware that a broker is made with has a hook around a job's run.
-        self.runs_straight = True
         self._standard: frozenset[Middleware] = frozenset()
         super().__init__(**options)  # type: ignore[no-untyped-call]  # Dramatiq's
         self._standard = frozenset(self.middleware)
+        #: Nobody but the middleware that a broker is made with has a hook around a job's run.
+        self.runs_straight = True
 
     def add_middleware(
         self,

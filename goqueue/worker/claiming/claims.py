@@ -120,6 +120,8 @@ class WorkerSlots:
         self._eased_at = 0.0
         self._given_back_at = time.monotonic()
         self._waiting = 0
+        #: Who waits looks again when no more than so many jobs are held.
+        self._wakes_at = 0
         self._changed = threading.Condition(threading.Lock())
 
     @property
@@ -213,7 +215,7 @@ class WorkerSlots:
         if self._held == 0:
             self._alone = False
         # Who waits is woken for something: to wake a consumer in vain costs as much as a short job.
-        if self._waiting and (suspect or self._held == 0 or self._is_worth_a_fetch()):
+        if self._waiting and (suspect or self._held <= self._wakes_at):
             self._changed.notify_all()
 
     def note_stuck(self, threads: int) -> None:
@@ -239,7 +241,9 @@ class WorkerSlots:
 
     def _is_worth_a_fetch(self) -> bool:
         capacity = self._capacity()
-        return self._room() >= (max(1, capacity // 2) if capacity > self.threads else 1)
+        wanted = max(1, capacity // 2) if capacity > self.threads else 1
+        self._wakes_at = max(0, capacity - wanted)
+        return self._room() >= wanted
 
     def _capacity(self) -> int:
         average = self._average_run_seconds
