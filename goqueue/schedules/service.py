@@ -170,10 +170,12 @@ class _Firing:
     def _look(self) -> list[UnfinishedJob]:
         """What a tick may overlap with; what waits is none for one that collects: it goes there."""
         found = tick_store.unfinished_jobs(self._connection, self._schedule.id, also=self.created)
+        return [job for job in found if job.status is JobStatus.RUNNING] if self._collects else found
+
+    @property
+    def _collects(self) -> bool:
         unique = self._schedule.definition.job.unique
-        if unique is None or unique.collect is None:
-            return found
-        return [job for job in found if job.status is JobStatus.RUNNING]
+        return unique is not None and unique.collect is not None
 
     def _create(self, after: list[UnfinishedJob]) -> tuple[TickOutcome, int | None]:
         """Create the job; it waits for those of earlier ticks, of which the blocked wait for each other."""
@@ -190,5 +192,6 @@ class _Firing:
         if created.deduplicated:
             return TickOutcome.OVERLAPPED, None  # by its unique key, an equal job is there
         self.created.append(created.id)
-        after.append(UnfinishedJob(created.id, created.status))
+        if not self._collects:
+            after.append(UnfinishedJob(created.id, created.status))
         return TickOutcome.FIRED, created.id

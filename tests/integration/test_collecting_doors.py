@@ -26,6 +26,7 @@ from goqueue.schedules import scheduling
 from goqueue.schedules.service import CronScheduler
 from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
+from tests.support.factories import set_status
 from tests.support.waiting import wait_until
 
 QUEUE = "digests"
@@ -254,6 +255,15 @@ def test_what_makes_no_sense_is_refused(
         goqueue.enqueue(post.digest, payload, **options)
     assert field in refused.value.fields
     assert post.jobs() == []
+
+
+def test_a_tick_overlaps_only_with_what_runs(post: Post) -> None:
+    """While the job of an earlier tick runs, the next one is skipped, as its schedule says."""
+    post.tick()
+    ((first, _, _),) = post.jobs()
+    assert set_status(post.goqueue.database, first, JobStatus.RUNNING)
+    post.tick()
+    assert post.jobs() == [(first, "running", [MAIL])]
 
 
 def test_only_a_handler_of_one_list_collects(post: Post) -> None:
