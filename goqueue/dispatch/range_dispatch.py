@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from goqueue.db.database import Database
 from goqueue.dispatch.runway_state import RunwayState
@@ -13,6 +13,7 @@ from goqueue.engine.range_rows import next_ranges
 from goqueue.engine.ready_rows import ReadyJob, Wanted
 from goqueue.engine.runway.ranges import RunwayContents
 from goqueue.engine.runway.runway import ReadyRange, Runway
+from goqueue.jobs import MAX_JOB_ID
 
 #: A runway that had to become so long is drained so quickly that ranges serve it better.
 RANGES_FROM = 512
@@ -25,6 +26,8 @@ LOST_SECONDS = 0.5
 
 #: A moment and an id: where a job or the end of a range stands in the order.
 _Point = tuple[datetime, int]
+
+_LAST: _Point = (datetime.max.replace(tzinfo=UTC), MAX_JOB_ID)
 
 
 class RangeDispatch:
@@ -84,9 +87,11 @@ class RangeDispatch:
         state.note_ranges(last, complete=found.jobs < want.count)
         return found.jobs
 
-    def outside(self, queue: str, rows: Sequence[ReadyJob]) -> Sequence[ReadyJob]:
-        """The rows that are in no range that is out."""
+    def outside(self, queue: str, state: RunwayState, rows: Sequence[ReadyJob]) -> Sequence[ReadyJob]:
+        """The rows that are in no range that is out, nor behind the last of them."""
         out = [(_point(one.behind), _point(one.last)) for one in self._out.get(queue, ())]
+        if state.by_range and state.frontier is not None:
+            out.append((_point(state.frontier), _LAST))
         if not out:
             return rows
         return [row for row in rows if not _is_in(_point((row.rank, row.id)), out)]

@@ -27,6 +27,7 @@ class RunwayState:
         backlog: more rows are ready than fit.
         frontier: the (rank, id) of the last row that was pushed from the backlog.
         by_range: what is behind the frontier was pushed by ranges the last time.
+        has_peeked: the last look was for what came before the ranges that are out; the next one is for more.
     """
 
     floor: int
@@ -37,6 +38,7 @@ class RunwayState:
     first_row_at: float = 0.0
     looked_at: float = 0.0
     by_range: bool = False
+    has_peeked: bool = False
 
     def adapt(self, length: int) -> None:
         """Learn from a refill that found `length` entries."""
@@ -60,12 +62,13 @@ class RunwayState:
             return None
         room = max(0, self.limit - length) + 1
         now = time.monotonic()
-        if self.frontier is not None and now < self.first_row_at:
+        if self.frontier is not None and (now < self.first_row_at or self.has_peeked):
+            self.has_peeked = False
             return Wanted(room, self.frontier)
         self.looked_at = now
         # All between the first row and the frontier stands in ranges, but for what came later: that is first.
-        is_peek = self.by_range and self.frontier is not None
-        return Wanted(min(self.floor, room) if is_peek else room + known)
+        self.has_peeked = self.by_range and self.frontier is not None
+        return Wanted(min(self.floor, room) if self.has_peeked else room + known)
 
     def note(self, rows: list[ReadyJob], wanted: Wanted, known: int) -> None:
         """Remember how far a push came: the first `known` rows are in Redis."""
@@ -74,8 +77,7 @@ class RunwayState:
             self.backlog = not complete
             now = time.monotonic()
             self.first_row_at = now + max(FIRST_ROW_SECONDS, FIRST_ROW_REST * (now - self.looked_at))
-        is_peek = wanted.behind is None and self.by_range and self.frontier is not None
-        if known and not is_peek:
+        if known and not self.has_peeked:
             self._move((rows[known - 1].rank, rows[known - 1].id), by_range=False)
         if complete:
             # Behind the frontier is nothing; before it there may be newcomers.

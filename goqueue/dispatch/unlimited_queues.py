@@ -183,7 +183,7 @@ class UnlimitedQueues:
         if not rows and not state.backlog and self._gates_are_fresh:
             return
         closed = len(rows) >= wanted.count or (state.backlog and wanted.behind is not None)
-        outside = self.ranges.outside(queue, rows)
+        outside = self.ranges.outside(queue, state, rows)
         messages = [Message(row.id, row.fence) for row in outside]
         pushed = self._runway.dispatch(queue, messages, limit=state.limit, closed=closed)
         known = len(rows) if pushed.known == len(outside) else rows.index(outside[pushed.known])

@@ -47,7 +47,7 @@ def dispatcher(settings: Settings, database: Database, runway: Runway) -> Dispat
 
 def fetch(runway: Runway, queue: str = "default", count: int = 100) -> list[int]:
     """The ids that are on a runway, taken off it."""
-    messages, _, garbage = parse(runway.fetch(queue, count, block_seconds=0.01))
+    messages, _, _, garbage = parse(runway.fetch(queue, count, block_seconds=0.01))
     assert garbage == []
     return [message.job_id for message in messages]
 

@@ -88,7 +88,7 @@ def poison(database: Database, count: int = 1, **columns: str) -> list[int]:
 
 def fetch(runway: Runway, queue: str) -> list[int]:
     """The ids that are on a runway, taken off it."""
-    messages, _, garbage = parse(runway.fetch(queue, 1000, block_seconds=0.01))
+    messages, _, _, garbage = parse(runway.fetch(queue, 1000, block_seconds=0.01))
     assert garbage == []
     return [message.job_id for message in messages]
 

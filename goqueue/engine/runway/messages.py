@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import groupby
 from typing import NamedTuple
 
 from goqueue.jobs import MAX_JOB_ID
@@ -52,10 +53,17 @@ class ReadyRange(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """The entries of a fetch: messages and ranges in order, without repeats, and those that are neither."""
+    """The entries of a fetch, in order and without repeats.
+
+    Attributes:
+        messages, ranges: the first entries that are of one kind.
+        rest: what comes behind them, from the first of the other kind on.
+        garbage: entries that are neither.
+    """
 
     messages: list[Message]
     ranges: list[ReadyRange]
+    rest: list[Message | ReadyRange]
     garbage: list[bytes]
 
 
@@ -77,18 +85,29 @@ class Pushed(NamedTuple):
 
 def parse(entries: Iterable[bytes]) -> Entries:
     """Read the entries of a runway."""
-    messages: dict[Message, None] = {}
-    ranges: dict[ReadyRange, None] = {}
+    found: dict[Message | ReadyRange, None] = {}
     garbage = []
     for entry in entries:
-        match = _MESSAGE.fullmatch(entry)
-        if match is not None and int(match[1]) <= MAX_JOB_ID:
-            messages[Message(int(match[1]), int(match[2]))] = None
-        elif (found := parse_range(entry)) is not None:
-            ranges[found] = None
-        else:
+        one = _parse_message(entry) or parse_range(entry)
+        if one is None:
             garbage.append(entry)
-    return Entries(list(messages), list(ranges), garbage)
+        else:
+            found[one] = None
+    of_a_kind = [list(those) for _, those in groupby(found, type)]
+    first = of_a_kind[0] if of_a_kind else []
+    return Entries(
+        [one for one in first if isinstance(one, Message)],
+        [one for one in first if isinstance(one, ReadyRange)],
+        [one for those in of_a_kind[1:] for one in those],
+        garbage,
+    )
+
+
+def _parse_message(entry: bytes) -> Message | None:
+    match = _MESSAGE.fullmatch(entry)
+    if match is None or int(match[1]) > MAX_JOB_ID:
+        return None
+    return Message(int(match[1]), int(match[2]))
 
 
 def parse_range(entry: bytes) -> ReadyRange | None:

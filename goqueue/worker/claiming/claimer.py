@@ -48,9 +48,8 @@ class Claimer:
         """Take places for what was fetched, and claim it; what there is no place for goes back."""
         entries = parse(fetched.entries)
         self._drop(entries.garbage)
-        if entries.messages and entries.ranges:
-            # One kind at a time; what comes next is fetched next.
-            self._broker.runway.put_back(self._queue, entries.ranges)
+        # One kind at a time; what comes next is fetched next.
+        self._broker.runway.put_back(self._queue, entries.rest, suspects=fetched.suspects, lane=fetched.lane)
         if entries.messages:
             self._ranges.jobs_per_entry = 1
             messages = self._take_places(entries.messages, fetched)
