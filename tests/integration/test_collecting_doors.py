@@ -23,6 +23,7 @@ from goqueue.errors import InvalidJobError
 from goqueue.instance import GoQueue, default
 from goqueue.jobs import JobStatus
 from goqueue.schedules import scheduling
+from goqueue.schedules.rules import Overlap
 from goqueue.schedules.service import CronScheduler
 from tests.support.counted import counted
 from tests.support.engine import QUICK, Engine, process_of
@@ -72,10 +73,13 @@ class Post:
     def tick(self) -> None:
         """Let a schedule be due once."""
         if not self.goqueue.schedules:
-            self.goqueue.cron("* * * * *", payload=MAIL)(self.digest)
+            self.goqueue.cron("* * * * *", payload=MAIL, overlap=Overlap.SKIP)(self.digest)
             scheduling.declare(self.goqueue.database, self.goqueue.schedules.values())
         with self.goqueue.database.autocommit() as connection:
-            connection.exec_driver_sql("DELETE FROM schedule_ticks")
+            connection.exec_driver_sql(
+                "UPDATE schedule_ticks SET nominal_at = nominal_at - interval '1 h', "
+                "decided_at = decided_at - interval '1 h'"
+            )
             connection.exec_driver_sql(
                 "UPDATE schedules SET due_at = now(), next_at = now() - interval '60 s'"
             )
