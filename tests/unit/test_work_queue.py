@@ -55,8 +55,9 @@ def test_each_item_is_taken_once_by_a_thread_or_given_back() -> None:
     assert work.unfinished_tasks == 0
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
 @pytest.mark.parametrize("are_short", [False, True], ids=["long", "short"])
-def test_threads_are_woken_as_they_are_needed(are_short: bool) -> None:
+def test_threads_are_woken_as_they_are_needed(are_short: bool, at_once: bool) -> None:
     """A thread for each item; while jobs are short one for all, until somebody tells that they wait."""
     work = WorkQueue(are_short=lambda: are_short)
     may_end = threading.Event()
@@ -72,7 +73,9 @@ def test_threads_are_woken_as_they_are_needed(are_short: bool) -> None:
     for thread in threads:
         thread.start()
     wait_until(lambda: len(work._sleepers) == 4, what="all to sleep")  # noqa: SLF001  (which threads sleep, no order of events tells)
-    for number in range(3):
+    if at_once:
+        work.put_many(range(3))
+    for number in range(0 if at_once else 3):
         work.put(number)
     expected = 1 if are_short else 3
     wait_until(lambda: len(begun) == expected and len(work._sleepers) == 4 - expected, what="the first")  # noqa: SLF001  (which threads sleep, no order of events tells)
