@@ -16,7 +16,7 @@ from bench import dashboard_rows as rows
 from bench.dashboard_requests import get
 from bench.dashboard_visitors import POLL_SECONDS
 from bench.enqueue import serving
-from bench.http_load import Client
+from bench.http_load import Client, request
 from bench.processes import Child
 from bench.stack import GUNICORN, Stack
 from bench.statistics import median
@@ -56,11 +56,12 @@ class PageTime(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A page to ask for; `is_live`: only its live part, as its poll does."""
+    """A page to ask for (`is_live`: only its live part, as its poll does), or, with a `body`, a POST."""
 
     name: str
     path: str
     is_live: bool = False
+    body: bytes | None = None
 
 
 def page_times(stack: Stack, many: int, rounds: int) -> tuple[list[PageTime], list[PageTime]]:
@@ -68,29 +69,35 @@ def page_times(stack: Stack, many: int, rounds: int) -> tuple[list[PageTime], li
 
     Each page is asked for again after two seconds or more, as by somebody who looks at it.
     """
-    with _served(stack, many) as large, _served(stack, FEW) as small:
-        found = _measure(large, small, rounds, _pages)
+    with served(stack, many) as large, served(stack, FEW) as small:
+        found = measure(large, small, rounds, pages)
         # Of so many pages the worst is one that something disturbed: those that may be it are measured again.
         worst = sorted(found, key=lambda page: page.ratio)[-MEASURED_AGAIN:]
         names = {page.name for page in worst}
-        again = _measure(
-            large, small, 3 * rounds, lambda sql: [page for page in _pages(sql) if page.name in names]
+        again = measure(
+            large, small, 3 * rounds, lambda sql: [page for page in pages(sql) if page.name in names]
         )
         ordinary = [page for page in found if page.name not in names] + again
-        return ordinary, _measure(large, small, rounds, _unbounded_by_the_page)
+        return ordinary, measure(large, small, rounds, _unbounded_by_the_page)
 
 
-class _Served(NamedTuple):
-    """A database, and a connection to the API that serves it."""
+class Served(NamedTuple):
+    """A database, a connection to the API that serves it, and the environment of what else works on it."""
 
     sql: psycopg.Connection[Any]
     client: Client
+    port: int
+    environment: dict[str, str]
 
 
 @contextmanager
-def _served(stack: Stack, jobs: int) -> Iterator[_Served]:
+def served(
+    stack: Stack, jobs: int, fill: Callable[[psycopg.Connection[Any], int], None] = rows.fill
+) -> Iterator[Served]:
     """A database with so many jobs, and an API of its own; its one process has all that is kept."""
-    with rows.database(stack, f"dashboard_{jobs}", jobs) as (environment, sql):
+    with rows.database(stack, f"dashboard_{jobs}", jobs, fill) as (environment, sql):
+        # Two databases give their jobs the same ids: they share no key in Redis.
+        environment["GOQUEUE_NAMESPACE"] = f"jobs_{jobs}"
         port = free_port()
         serve = [
             "-m",
@@ -108,26 +115,34 @@ def _served(stack: Stack, jobs: int) -> Iterator[_Served]:
             serving(Child(serve, environment=environment, log=stack.log), port),
             Client(port) as client,
         ):
-            yield _Served(sql, client)
+            yield Served(sql, client, port, environment)
 
 
-def _measure(
-    large: _Served, small: _Served, rounds: int, ask: Callable[[psycopg.Connection[Any]], list[Request]]
+def measure(
+    large: Served,
+    small: Served,
+    rounds: int,
+    ask: Callable[[psycopg.Connection[Any]], list[Request]],
+    *,
+    pause_seconds: float = POLL_SECONDS,
+    before_round: Callable[[Served], None] | None = None,
 ) -> list[PageTime]:
     """Each page in turn with many and with few jobs; the first round warms up."""
     pairs = list(zip(ask(large.sql), ask(small.sql), strict=True))
     times: list[tuple[list[float], list[float]]] = [([], []) for _ in pairs]
     for number in range(rounds + 1):
         began = time.monotonic()
-        rows.keep_counted(large.sql)
-        rows.keep_counted(small.sql)
+        for one in (large, small):
+            rows.keep_counted(one.sql)
+            if before_round is not None:
+                before_round(one)
         for (many, few), (with_many, with_few) in zip(pairs, times, strict=True):
-            one, other = _milliseconds(large.client, many), _milliseconds(small.client, few)
+            took, took_few = _milliseconds(large.client, many), _milliseconds(small.client, few)
             if number:
-                with_many.append(one)
-                with_few.append(other)
+                with_many.append(took)
+                with_few.append(took_few)
         # Sooner, pages would be answered with what was made for the round before.
-        time.sleep(max(0.0, began + POLL_SECONDS - time.monotonic()))
+        time.sleep(max(0.0, began + pause_seconds - time.monotonic()))
     return [
         PageTime(many.name, median(with_many), median(with_few))
         for (many, _), (with_many, with_few) in zip(pairs, times, strict=True)
@@ -141,6 +156,8 @@ def _milliseconds(client: Client, wanted: Request) -> float:
         RuntimeError: it is no page.
     """
     message = get(wanted.path, is_live=wanted.is_live)
+    if wanted.body is not None:
+        message = request(wanted.path, wanted.body)
     started = time.perf_counter()
     status, body = client.post(message)
     took = time.perf_counter() - started
@@ -149,7 +166,7 @@ def _milliseconds(client: Client, wanted: Request) -> float:
     return took * 1000
 
 
-def _pages(sql: psycopg.Connection[Any]) -> list[Request]:
+def pages(sql: psycopg.Connection[Any]) -> list[Request]:
     """Every page, and the live part of each that has one."""
     whole = [Request(name, f"/dashboard{path}") for name, path in _places(sql).items()]
     live = [

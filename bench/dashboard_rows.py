@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -97,7 +97,10 @@ _ATTEMPTS = """
 """
 
 _OTHERS = (
-    "INSERT INTO job_tags (tag, job_id) SELECT unnest(tags), id FROM jobs WHERE tags IS NOT NULL",
+    """
+    INSERT INTO job_tags (tag, job_id, queue) SELECT unnest(tags), id, queue FROM jobs
+    WHERE tags IS NOT NULL
+    """,
     """
     INSERT INTO failure_kinds (fingerprint, type, exception, message, frame)
     SELECT left(md5('kind ' || n), 16), 'bill', 'shop.TimeoutError', 'request # timed out', 'shop.charge'
@@ -153,8 +156,33 @@ _COUNTED = """
 _NEWEST = "SELECT max(id) FROM jobs WHERE status = %s AND (rank IS NOT NULL OR status <> 'queued')"
 
 
+def fill(sql: psycopg.Connection[Any], jobs: int) -> None:
+    """Fill the empty tables of a database."""
+    fill_before_jobs(sql)
+    sql.execute(_JOBS, {"jobs": jobs, "hours": HOURS, "tag": TAG})
+    sql.execute(_ATTEMPTS)
+    fill_after_jobs(sql)
+
+
+def fill_before_jobs(sql: psycopg.Connection[Any]) -> None:
+    """Make the queues, and the workers that hold the running jobs."""
+    for statement in (_QUEUES, _WORKERS):
+        sql.execute(statement)
+
+
+def fill_after_jobs(sql: psycopg.Connection[Any]) -> None:
+    """Make what is beside the jobs, their tags among it; and the tables as vacuum leaves them."""
+    for statement in _OTHERS:
+        sql.execute(statement)
+    keep_counted(sql)
+    sql.execute("VACUUM ANALYZE")
+    sql.execute("CHECKPOINT")
+
+
 @contextmanager
-def database(stack: Stack, name: str, jobs: int) -> Iterator[tuple[dict[str, str], psycopg.Connection[Any]]]:
+def database(
+    stack: Stack, name: str, jobs: int, fill: Callable[[psycopg.Connection[Any], int], None] = fill
+) -> Iterator[tuple[dict[str, str], psycopg.Connection[Any]]]:
     """A database of its own with so many jobs: the environment of what works on it, and a connection."""
     stack.sql.execute(f"CREATE DATABASE {name}")
     url = stack.postgres.url_for(name)
@@ -165,18 +193,6 @@ def database(stack: Stack, name: str, jobs: int) -> Iterator[tuple[dict[str, str
         fill(sql, jobs)
         yield environment, sql
     stack.sql.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def fill(sql: psycopg.Connection[Any], jobs: int) -> None:
-    """Fill the empty tables of a database."""
-    for statement in (_QUEUES, _WORKERS):
-        sql.execute(statement)
-    sql.execute(_JOBS, {"jobs": jobs, "hours": HOURS, "tag": TAG})
-    for statement in (_ATTEMPTS, *_OTHERS):
-        sql.execute(statement)
-    keep_counted(sql)
-    sql.execute("VACUUM ANALYZE")
-    sql.execute("CHECKPOINT")
 
 
 def keep_counted(sql: psycopg.Connection[Any]) -> None:

@@ -7,11 +7,13 @@ What they need is imported then: importing `goqueue` itself costs nothing.
 # A line for each function: longer than other modules by their signatures alone.
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from goqueue.engine.chains import ChainStep
     from goqueue.engine.edits import EditedVersion
     from goqueue.engine.options.declare import ActorOptions
+    from goqueue.engine.options.injection import Depends
     from goqueue.engine.options.job_settings import JobSettings
     from goqueue.engine.options.uniqueness import Unique
     from goqueue.engine.queue_rows import Queue
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from goqueue.worker.execution import current_job
 
 __all__ = [
+    "Depends",
     "Discard",
     "GoQueue",
     "RetryAfter",
@@ -59,10 +63,13 @@ __all__ = [
     "edit_job",
     "enqueue",
     "enqueue_chain",
+    "enqueue_many",
     "explain",
     "job_log",
     "job_progress",
     "job_versions",
+    "lifespan",
+    "override_dependency",
     "pause_queue",
     "preview_bulk_operation",
     "quiet_worker",
@@ -76,6 +83,7 @@ __all__ = [
 
 #: Where the names live that are no functions of `GoQueue`.
 _HOMES = {
+    "Depends": "goqueue.engine.options.injection",
     "Discard": "goqueue.errors",
     "GoQueue": "goqueue.instance",
     "RetryAfter": "goqueue.errors",
@@ -94,8 +102,13 @@ def __getattr__(name: str) -> Any:
 
 
 def _default() -> GoQueue:
-    goqueue: GoQueue = import_module("goqueue.instance").default()
+    goqueue: GoQueue = _instance().default()
     return goqueue
+
+
+@cache
+def _instance() -> Any:
+    return import_module("goqueue.instance")
 
 
 @overload
@@ -233,6 +246,21 @@ def enqueue_chain(*steps: ChainStep, session: CallersTransaction | None = None) 
     return _default().create_chain(*steps, session=session)
 
 
+def enqueue_many(
+    actor: Actor[Any, Any],
+    payloads: Iterable[Any],
+    *,
+    session: CallersTransaction | None = None,
+    retry: RetryPolicy | None = None,
+    **settings: Unpack[JobSettings],
+) -> list[int]:
+    """Create a job of an actor for each payload, all or none; their ids, in the order of the payloads.
+
+    See `GoQueue.create_many`.
+    """
+    return _default().create_many(actor, payloads, session=session, retry=retry, **settings)
+
+
 def explain(job_id: int) -> Explanation:
     """Explain why a job does not run: what blocks it, with the evidence, and when it is expected to start.
 
@@ -263,6 +291,24 @@ def job_versions(job_id: int) -> list[EditedVersion]:
     See `GoQueue.versions`.
     """
     return _default().versions(job_id)
+
+
+def lifespan(function: Handler) -> Handler:
+    """Declare a context manager of each worker process: opened before its first fetch, closed at its end.
+
+    See `GoQueue.lifespan`.
+    """
+    return _default().lifespan(function)
+
+
+def override_dependency(
+    dependency: Callable[..., Any], replacement: Callable[..., Any]
+) -> AbstractContextManager[None]:
+    """Let another function stand for a dependency or a lifespan inside a `with` block, for tests.
+
+    See `GoQueue.override_dependency`.
+    """
+    return _default().override_dependency(dependency, replacement)
 
 
 def pause_queue(

@@ -148,7 +148,13 @@ class BulkPreviewDocument(Document):
 
     dry_run: bool
     total: int
-    exact: Annotated[bool, Field(description="With payload or error there may be more than the total.")]
+    exact: Annotated[
+        bool,
+        Field(
+            description="False: the total is an estimate, because there are very many; with payload or error "
+            "there may be more than the total."
+        ),
+    ]
     jobs: Annotated[list[JobDocument], Field(description="The first 20 of them, oldest first.")]
 
 

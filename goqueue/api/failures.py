@@ -16,6 +16,7 @@ from goqueue.api.frame.bodies import read_optional_document
 from goqueue.api.frame.resource import Resource
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operation_rows import NewBulkOperation
+from goqueue.db import bounded_reads
 from goqueue.engine.listing import listing_rows as job_lists
 from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.options.request_models import Name, QueryMoment, validate
@@ -66,6 +67,9 @@ class FailureDocument(Document):
     count: Annotated[int, Field(description="Jobs that are failed now.")]
     first_seen: Annotated[datetime, Field(description="When the first of them failed.")]
     last_seen: datetime
+    is_estimate: Annotated[
+        bool, Field(description="There are many: the scheduler counted them a few seconds ago.")
+    ]
     sample: FailureSampleDocument
 
 
@@ -94,7 +98,8 @@ class FailuresResource(Resource):
         """List the groups of the jobs that are failed now."""
         query = validate(FailuresQuery, request.params, whole="query")
         wanted = FailureFilter(query.queue, query.type, query.since)
-        with self._goqueue.read_database.autocommit() as connection:
+        with self._goqueue.read_database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             groups = failure_store.groups(connection, wanted, order=query.order, limit=query.limit)
         response.data = as_json([failure_document(group) for group in groups])
 
@@ -105,7 +110,8 @@ class FailureResource(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, fingerprint: str) -> None:
         """Tell about the group, and list its newest jobs."""
         query = validate(FailureQuery, request.params, whole="query")
-        with self._goqueue.read_database.autocommit() as connection:
+        with self._goqueue.read_database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             group = failure_store.get_group(connection, fingerprint)
             jobs, _ = job_lists.page(connection, JobFilter(fingerprint=fingerprint), limit=query.limit)
         response.data = as_json(failure_detail_document(group, jobs))

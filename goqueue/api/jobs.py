@@ -14,6 +14,7 @@ from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.cursors import link_next, read_cursor, write_cursor
 from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
+from goqueue.db import bounded_reads
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.listing import listing_rows as job_lists
 from goqueue.engine.listing.filters import JobFilter
@@ -31,15 +32,13 @@ class JobsResource(CreateJobResource):
         query = validate(ListQuery, request.params, whole="queue")
         wanted = _filter_of(query)
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
-        with self._goqueue.read_database.autocommit() as connection:
-            if wanted.searches:
-                jobs, looked, last_id = job_lists.search(
-                    connection, wanted, limit=query.limit, before_id=before_id
-                )
-                response.set_header("Jobs-Searched", str(looked))
-            else:
-                jobs, more = job_lists.page(connection, wanted, limit=query.limit, before_id=before_id)
-                last_id = jobs[-1].id if more else None
+        with self._goqueue.read_database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
+            jobs, looked, last_id = job_lists.search(
+                connection, wanted, limit=query.limit, before_id=before_id
+            )
+        if looked is not None:
+            response.set_header("Jobs-Searched", str(looked))
         if last_id is not None:
             link_next(request, response, write_cursor(last_id, wanted))
         response.data = as_json([job_document(job) for job in jobs])

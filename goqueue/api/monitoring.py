@@ -13,6 +13,7 @@ from goqueue.api.frame.reading import Reading
 from goqueue.api.frame.resource import Resource
 from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config.settings import Settings
+from goqueue.db import bounded_reads
 from goqueue.db.database import Database, expect_primary
 from goqueue.errors import RedisUnavailableError, SchemaBehindError
 from goqueue.insight import gauge_rows as gauges
@@ -60,7 +61,7 @@ class ReadinessDocument(Document):
 
 
 class JobCounts(Document):
-    """Exact counts of jobs, up to `counted_up_to`."""
+    """Counts of jobs: exact, up to `counted_up_to`, but for those that are named in `estimated`."""
 
     ready: int
     waiting: int
@@ -92,6 +93,13 @@ class StatsDocument(Document):
     workers: int
     threads: int
     busy: int
+    estimated: Annotated[
+        list[str],
+        Field(
+            description="Counts that the scheduler made a few seconds ago, because they are many; with "
+            "finished_last_minute, the last minute that was counted."
+        ),
+    ]
 
 
 class Warnings:
@@ -119,7 +127,8 @@ class StatsResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Return bounded counts, an estimate of the completed, and the last minute."""
-        with self._goqueue.read_database.autocommit() as connection:
+        with self._goqueue.read_database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             found = statistics.of_service(connection, lease_seconds=self._goqueue.settings.lease_seconds)
         response.data = as_json(asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO})
 

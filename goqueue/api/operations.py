@@ -284,7 +284,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/types"): Operation("The declared job types", types.TypeDocument, many=True),
     ("GET", "/types/{name}"): Operation("A job type", types.TypeDocument, refusals=(404,)),
     ("PUT", "/types/{name}"): Operation(
-        "Change how the jobs of a type are let in; only what is given changes, null is none",
+        "Change how the jobs of a type are let in and found; only what is given changes, null is none",
         types.TypeDocument,
         body=TypeSettings,
         refusals=(400, 404, 413, 415),

@@ -12,6 +12,7 @@ from pydantic import Field
 from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
 from goqueue.api.frame.bodies import read_document, read_optional_document
 from goqueue.api.frame.resource import Resource
+from goqueue.db import bounded_reads
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.request_models import Moment, validate
 from goqueue.engine.queue_rows import Queue
@@ -36,7 +37,7 @@ class PauseRequest(PauseSettings):
 
 
 class QueueDocument(Document):
-    """A queue. Counts stop at `counted_up_to` of GET /stats."""
+    """A queue. Counts of more than a thousand are those that the scheduler made a few seconds ago."""
 
     name: str
     paused: bool
@@ -55,6 +56,7 @@ class QueueDocument(Document):
     oldest_ready_age_seconds: Annotated[Seconds | None, Field(description="Null where none is ready.")]
     workers: Annotated[int, Field(description="Live worker processes that serve it.")]
     threads: Annotated[int, Field(description="Their worker threads.")]
+    estimated: Annotated[list[str], Field(description="Counts that are not of this moment.")]
 
 
 class PausedDocument(Document):
@@ -133,7 +135,8 @@ class QueuesResource(Resource):
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """List the queues by name, with their counts; also declared ones that no job has used yet."""
         goqueue = self._goqueue
-        with goqueue.read_database.autocommit() as connection:
+        with goqueue.read_database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds)
         unused = goqueue.queues.declared() - {row.name for row in rows}
         rows += [QueueStatistics(name) for name in unused]
@@ -152,7 +155,8 @@ class QueueResource:
         """Return the counts and the settings of the queue."""
         goqueue = self._goqueue
         queue_store.expect_name(name)
-        with goqueue.database.autocommit() as connection:
+        with goqueue.database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
             rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds, name=name)
             if not rows and name in goqueue.queues.declared():
                 rows = [QueueStatistics(name)]

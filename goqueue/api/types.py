@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import falcon
 from pydantic import Field
@@ -15,6 +16,8 @@ from goqueue.api.frame.resource import Resource
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.queues import SETTINGS_MAX_BYTES
 from goqueue.config.labels import by_name
+from goqueue.engine.listing import payload_index_rows as payload_indexes
+from goqueue.engine.listing.payload_index_rows import PayloadIndex
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import TypeNotFoundError
@@ -38,6 +41,17 @@ class BreakerDocument(Document):
     reason: Annotated[str | None, Field(description="Why it stands where it does.")]
 
 
+class PayloadIndexDocument(Document):
+    """An index on a path of the payloads of a type."""
+
+    path: str
+    state: Annotated[
+        Literal["building", "ready", "failed", "dropping"],
+        Field(description="The scheduler makes and drops it. Lists use it when it is ready."),
+    ]
+    error: Annotated[str | None, Field(description="Why it failed.")]
+
+
 class TypeDocument(Document):
     """A declared job type."""
 
@@ -56,10 +70,15 @@ class TypeDocument(Document):
     slots: Annotated[int, Field(description="How many threads of its worker a job takes that does not say.")]
     concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
     breaker: BreakerDocument | None
+    indexed: Annotated[
+        list[PayloadIndexDocument], Field(description="Paths of its payloads by which its jobs are found.")
+    ]
     payload_schema: dict[str, Any]
 
 
-def type_document(goqueue: GoQueue, job_type: JobType, limited: LimitedType | None) -> dict[str, Any]:
+def type_document(
+    goqueue: GoQueue, job_type: JobType, limited: LimitedType | None, indexes: Sequence[PayloadIndex]
+) -> dict[str, Any]:
     """Return the type and its limits as a `TypeDocument`."""
     queues = sorted(goqueue.queues.declared())
     requests = JobRequests(goqueue)
@@ -75,6 +94,11 @@ def type_document(goqueue: GoQueue, job_type: JobType, limited: LimitedType | No
         "slots": job_type.slots,
         "concurrency": limited.limits.concurrency if limited else None,
         "breaker": breaker_document(limited),
+        "indexed": [
+            {"path": index.path, "state": index.state, "error": index.error}
+            for index in indexes
+            if index.type == job_type.name
+        ],
         "payload_schema": job_type.schema.json_schema(),
     }
 
@@ -98,9 +122,10 @@ class TypesResource(Resource):
         goqueue = self._goqueue
         with goqueue.database.autocommit() as connection:
             limited = {found.name: found for found in type_settings_store.all_limited(connection)}
+            indexes = payload_indexes.all_of(connection)
         types = sorted(goqueue.broker.job_types.values(), key=lambda job_type: job_type.name)
         response.data = as_json(
-            [type_document(goqueue, job_type, limited.get(job_type.name)) for job_type in types]
+            [type_document(goqueue, job_type, limited.get(job_type.name), indexes) for job_type in types]
         )
 
 
@@ -124,7 +149,7 @@ class TypeResource:
         self._answer(response, name, self._flow.set_type(name, settings))
 
     def _answer(self, response: falcon.Response, name: str, limited: LimitedType | None) -> None:
-        response.data = as_json(type_document(self._goqueue, declared_type(self._goqueue, name), limited))
+        response.data = as_json(_type_as_it_is(self._goqueue, name, limited))
 
 
 class BreakerResource:
@@ -138,7 +163,15 @@ class BreakerResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Move the breaker, wherever it stands; the answer is the type."""
         limited = self._flow.move_breaker(name, self._state)
-        response.data = as_json(type_document(self._goqueue, declared_type(self._goqueue, name), limited))
+        response.data = as_json(_type_as_it_is(self._goqueue, name, limited))
+
+
+def _type_as_it_is(goqueue: GoQueue, name: str, limited: LimitedType | None) -> dict[str, Any]:
+    """The document of a type, with the indexes that it has now."""
+    job_type = declared_type(goqueue, name)
+    with goqueue.database.autocommit() as connection:
+        indexes = payload_indexes.all_of(connection, job_type.name)
+    return type_document(goqueue, job_type, limited, indexes)
 
 
 def declared_type(goqueue: GoQueue, name: str) -> JobType:

@@ -39,6 +39,13 @@ class WorkerDocument(Document):
         Field(description="It was told to take no more jobs (quiet), or to end after them (stop)."),
     ]
     commanded_at: datetime | None
+    shutdown_reason: Annotated[
+        str | None,
+        Field(
+            description="Why it ended, or drains: signal, requested, max_jobs, max_memory or broken. Null: "
+            "it does neither, or was lost."
+        ),
+    ]
     labels: Annotated[dict[str, str], Field(description="What it is, for jobs that require it.")]
 
 

@@ -126,7 +126,7 @@ def create(connection: Connection, new: NewBulkOperation) -> BulkOperation:
             "state": (BulkState.CANARY if new.canary else BulkState.RUNNING).value,
             "rate": new.rate,
             "canary": new.canary,
-            "total": job_lists.count(connection, new.filter, up_to_id=newest_id).total,
+            "total": job_lists.count(connection, new.filter, up_to_id=newest_id),
             "up_to_id": newest_id,
             "author": new.author,
         },

@@ -10,9 +10,11 @@ import structlog
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk.actions import BulkAction, problems_of, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
+from goqueue.db import bounded_reads
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing import preview_rows
 from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.request_models import KEY_MAX_CHARACTERS, validate
@@ -44,12 +46,14 @@ class Preview:
     """A look at what an operation would change now: how many jobs, and the first of them.
 
     Attributes:
-        exact: there are so many; else, where payloads or errors are searched, at least so many.
+        exact: there are so many; else it is an estimate, or, of a search, at least so many.
+        is_search: payloads or errors are searched.
     """
 
     total: int
     jobs: list[Job]
     exact: bool = True
+    is_search: bool = False
 
 
 def start(database: Database, new: NewBulkOperation, *, whole_status: bool = False) -> BulkOperation:
@@ -85,10 +89,11 @@ def preview(database: Database, new: NewBulkOperation, *, whole_status: bool = F
     """
     wanted = _checked(new, whole_status=whole_status).filter
     with database.transaction() as connection:
+        bounded_reads.along_indexes(connection)
         newest_id = job_lists.newest_id(connection)
-        total, exact = job_lists.count(connection, wanted, up_to_id=newest_id)
-        ids, _ = job_lists.chunk(connection, wanted, after_id=0, up_to_id=newest_id, limit=PREVIEW_JOBS)
-        return Preview(total, job_store.get_many(connection, ids), exact)
+        sighted = preview_rows.look(connection, wanted, up_to_id=newest_id, limit=PREVIEW_JOBS)
+        jobs = job_store.get_many(connection, sighted.ids)
+        return Preview(sighted.total, jobs, sighted.exact, wanted.searches)
 
 
 def abort(database: Database, operation_id: int) -> BulkOperation:

@@ -168,6 +168,27 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: Seconds = Field(
         30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."
     )
+    worker_child_processes: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Child processes of a worker process, for types with process=True; None: one a thread.",
+    )
+    worker_max_jobs: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="A worker process that has run so many jobs is replaced; None: it is not.",
+    )
+    worker_max_memory_mib: int | None = Field(
+        None,
+        ge=32,
+        le=1_048_576,
+        description="A worker process that takes so much memory for itself is replaced; None: it is not.",
+    )
+    lifespan_close_seconds: Seconds = Field(
+        5.0, description="How long the lifespans of a worker process may take to close, all together."
+    )
     time_limit_seconds: Seconds = Field(
         600.0, description="The longest run of an attempt, where none is set."
     )

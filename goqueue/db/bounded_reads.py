@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_one
 
-__all__ = ["ALONG_INDEXES", "begin", "one_snapshot"]
+__all__ = ["ALONG_INDEXES", "along_indexes", "begin", "one_snapshot"]
 
 _ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -23,7 +23,12 @@ def one_snapshot(connection: Connection) -> None:
     connection.exec_driver_sql(_ONE_SNAPSHOT)
 
 
+def along_indexes(connection: Connection) -> None:
+    """Let the statements of this transaction read along indexes, in their order."""
+    fetch_one(connection, ALONG_INDEXES, {})
+
+
 def begin(connection: Connection) -> None:
     """Let all statements of this transaction read one moment, along indexes; called before any of them."""
     one_snapshot(connection)
-    fetch_one(connection, ALONG_INDEXES, {})
+    along_indexes(connection)

@@ -34,6 +34,10 @@ MAX_RETRIES = "GREATEST(max_retries, -1 - max_retries)"
 #: A suspect that runs alone.
 SUSPECT_ALONE = f"{SUSPECT} AND suspicion = 2"
 
+#: A job in a state that few jobs are in, beside completed ones (jobs_unsuccessful_idx, and those by queue and
+#: by type).
+UNSUCCESSFUL = "status IN ('failed','cancelled','expired','blocked')"
+
 
 def rank_of(start: str, *, priority: str = "priority") -> str:
     """Say the place in the order of a job that may start from some moment on, by its priority.

@@ -18,12 +18,15 @@ from goqueue.db.callers_transaction import CallersTransaction, at_commit, joined
 from goqueue.db.database import Database
 from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.combined_creates import CombinedCreates
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.new_job_rows import STATEMENT_MAX
 from goqueue.engine.runway.pusher import Pusher
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.observability import metrics
+from goqueue.observability.job_context import job_context
 
 __all__ = ["JobCreator", "count", "insert", "insert_one"]
 
@@ -35,12 +38,16 @@ class JobCreator:
         settings: the settings of this GoQueue.
         database: where the rows go.
         runway: where the messages go.
+
+    Attributes:
+        combined: joins plain creates of several threads that meet.
     """
 
     def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
         self._settings = settings
         self._database = database
         self._pusher = Pusher(runway)
+        self.combined = CombinedCreates(self._insert_plain, self._announce_rows)
         self._known_queues: set[str] = set()
 
     def one(self, job: NewJob) -> Job:
@@ -54,7 +61,11 @@ class JobCreator:
             DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
                 not known whether it was; an idempotency key makes asking again safe.
         """
-        self._ensure_queues([job.queue])
+        if job.queue not in self._known_queues:
+            self._ensure_queues([job.queue])
+        # A thread that runs a handler may be interrupted; the jobs of others must not be in its hands then.
+        if creation_store.is_plain(job) and job_context.get() is None:
+            return Created(self.combined.create(job))
         begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
         with begin() as connection:
             created = creation_store.create(connection, job)
@@ -64,6 +75,20 @@ class JobCreator:
             self.start(row)
         count([(job, created.node)])
         return created
+
+    def _insert_plain(self, jobs: Sequence[NewJob]) -> list[Job]:
+        with self._database.autocommit() as connection:
+            return creation_store.create_plain(connection, jobs)
+
+    def _announce_rows(self, rows: Sequence[Job]) -> None:
+        """Push and count rows of plain jobs that were just committed."""
+        failpoints.hit("after_commit_before_push")
+        queues = defaultdict[str, list[Message]](list)
+        for row in rows:
+            queues[row.queue].append(Message(row.id, row.fence))
+        for queue, messages in queues.items():
+            self.push(queue, messages)
+            metrics.JOBS_CREATED.labels(queue).inc(len(messages))
 
     def many(self, jobs: Sequence[NewJob]) -> list[int]:
         """Create jobs in one transaction, all or none; their ids, in their order. See `create_many`."""
@@ -77,7 +102,8 @@ class JobCreator:
         """
         jobs = [node.job for node in nodes]
         self._ensure_queues({job.queue for job in jobs})
-        begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
+        is_one_statement = creation_store.are_simple(nodes) and len(nodes) <= STATEMENT_MAX
+        begin = self._database.autocommit if is_one_statement else self._database.transaction
         with begin() as connection:
             created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_commit_before_push")
@@ -160,16 +186,23 @@ def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode
 
 
 def count(created: Iterable[tuple[NewJob, CreatedNode]]) -> None:
-    """Count jobs in the metrics, by queue: as created, or as suppressed by the holder of their unique key."""
-    queues = Counter((job.queue, row.deduplicated) for job, row in created)
-    for (queue, is_deduplicated), number in queues.items():
-        (metrics.JOBS_DEDUPLICATED if is_deduplicated else metrics.JOBS_CREATED).labels(queue).inc(number)
+    """Count jobs in the metrics, by queue: as created, or as suppressed or collected by who has their key."""
+    queues = Counter((job.queue, _counter_of(row)) for job, row in created)
+    for (queue, counter), number in queues.items():
+        counter.labels(queue).inc(number)
+
+
+def _counter_of(row: CreatedNode) -> metrics.Counter:
+    if row.collected:
+        return metrics.PAYLOADS_COLLECTED
+    return metrics.JOBS_DEDUPLICATED if row.deduplicated else metrics.JOBS_CREATED
 
 
 def _is_ready(job: NewJob, row: CreatedNode, now: datetime) -> bool:
     return (
         not row.deduplicated
         and row.status is JobStatus.QUEUED
+        and (job.unique is None or job.unique.collect is None)
         and not job.delay_seconds
         and (job.available_at is None or job.available_at <= now)
     )

@@ -27,7 +27,7 @@ from goqueue.limits.queue_setting_rows import DEFAULTS
 __all__ = ["ARRIVALS_MAX", "ENDED_MAX", "of_queue"]
 
 #: So many of the newest jobs, and of those whose time comes next, are looked at for arrivals.
-ARRIVALS_MAX = 5_000
+ARRIVALS_MAX = 1_000
 
 #: So many that ended are looked for in each of the places where they may be seen, and so many attempts count.
 ENDED_MAX = 1_000

@@ -1,7 +1,7 @@
 """Failed jobs in groups: one group a fingerprint, of the jobs that are failed now.
 
 Counting reads one partial index, of failed jobs only (jobs_fingerprint_idx holds all that is asked for):
-where autovacuum keeps up, the rows themselves are not looked at.
+where autovacuum keeps up, the rows themselves are not looked at. Large groups are counted by the scheduler.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.statements import FINGERPRINT, fetch_all
+from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT, KIND_OF_FAILURE
 from goqueue.errors import FailureNotFoundError
 from goqueue.jobs import FailureKind
 
@@ -33,20 +34,64 @@ Order = Literal["last_seen", "count"]
 
 FINGERPRINT_PATTERN = re.compile(r"[0-9a-f]{16}")
 
+# Without a filter: from group to group along jobs_fingerprint_idx, one descent each. A group whose count the
+# scheduler keeps is counted up to a bound, to see that it is still large. Ids are given out in the order of
+# time: the first job of a group is the first that failed, but for retries.
+_WALKED = f"""
+    WITH RECURSIVE walk AS (
+        (SELECT {FINGERPRINT} AS fingerprint FROM jobs WHERE status = 'failed'
+         ORDER BY {FINGERPRINT}, id LIMIT 1)
+        UNION ALL
+        SELECT next.fingerprint FROM walk CROSS JOIN LATERAL (
+            SELECT {FINGERPRINT} AS fingerprint FROM jobs
+            WHERE status = 'failed' AND {FINGERPRINT} > walk.fingerprint ORDER BY {FINGERPRINT}, id LIMIT 1
+        ) AS next
+    ), grouped AS MATERIALIZED (
+        SELECT walk.fingerprint,
+               CASE WHEN newest.count = {GLANCED_AT} THEN coalesce(kept.jobs, newest.count)
+                    ELSE newest.count END AS count,
+               least(first.first_seen, newest.first_seen) AS first_seen, newest.last_seen, newest.newest_id,
+               newest.count = {GLANCED_AT} AND kept.jobs IS NOT NULL AS is_kept
+        FROM {{walk}} AS walk
+        LEFT JOIN kept_counts AS kept
+          ON kept.kind = '{KIND_OF_FAILURE}' AND kept.name = walk.fingerprint AND kept.{FRESH}
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS count, min(finished_at) AS first_seen, max(finished_at) AS last_seen,
+                   max(id) AS newest_id
+            FROM (SELECT id, finished_at FROM jobs
+                  WHERE status = 'failed' AND {FINGERPRINT} = walk.fingerprint
+                  ORDER BY {FINGERPRINT} DESC, id DESC
+                  LIMIT CASE WHEN kept.jobs IS NOT NULL THEN {GLANCED_AT} END) AS jobs
+        ) AS newest
+        CROSS JOIN LATERAL (
+            SELECT finished_at AS first_seen FROM jobs
+            WHERE status = 'failed' AND {FINGERPRINT} = walk.fingerprint ORDER BY {FINGERPRINT}, id LIMIT 1
+        ) AS first
+        ORDER BY {{order}}, 1 LIMIT %(limit)s
+    )
+"""
+
+_ONE = "(SELECT %(fingerprint)s::text AS fingerprint)"
+
+# What is filtered is counted whole.
+_FILTERED = f"""
+    WITH grouped AS MATERIALIZED (
+        SELECT {FINGERPRINT} AS fingerprint, count(*) AS count, min(finished_at) AS first_seen,
+               max(finished_at) AS last_seen, max(id) AS newest_id, false AS is_kept
+        FROM jobs WHERE status = 'failed'{{conditions}}
+        GROUP BY 1 ORDER BY {{order}}, 1 LIMIT %(limit)s
+    )
+"""
+
 # The newest job of a group stands for it. A kind that was never written (PostgreSQL was away just then) is
 # known by the error of that job; a job that failed without an exception, by its reason.
 _GROUPS = """
-    WITH grouped AS MATERIALIZED (
-        SELECT {fingerprint} AS fingerprint, count(*) AS count, min(finished_at) AS first_seen,
-               max(finished_at) AS last_seen, max(id) AS newest_id
-        FROM jobs WHERE status = 'failed'{conditions}
-        GROUP BY 1 ORDER BY {order}, 1 LIMIT %(limit)s
-    )
+    {grouped}
     SELECT grouped.fingerprint, newest.type, kind.exception,
            coalesce(kind.message, CASE WHEN newest.fingerprint IS NULL THEN newest.reason END,
                     newest.error, ''),
            kind.frame, grouped.count, grouped.first_seen, grouped.last_seen,
-           newest.id, coalesce(newest.error, ''), newest.reason, last_attempt.traceback
+           newest.id, coalesce(newest.error, ''), newest.reason, last_attempt.traceback, grouped.is_kept
     FROM grouped
     JOIN jobs AS newest ON newest.id = grouped.newest_id
     LEFT JOIN failure_kinds AS kind ON kind.fingerprint = grouped.fingerprint
@@ -104,6 +149,8 @@ class FailureGroup:
         message: normalised; the reason where no exception was seen.
         first_seen, last_seen: when the first and the last of them failed.
         sample_*: of the newest of them; the traceback is its last attempt's.
+        is_estimate: the count is the scheduler's of a few seconds ago, and the times are those of its first
+            and its newest jobs.
     """
 
     fingerprint: str
@@ -118,16 +165,20 @@ class FailureGroup:
     sample_error: str
     sample_reason: str | None
     sample_traceback: str | None
+    is_estimate: bool = False
 
 
 def groups(
     connection: Connection, wanted: FailureFilter, *, order: Order = "last_seen", limit: int
 ) -> list[FailureGroup]:
     """Read the groups, the latest or the largest first."""
-    conditions = "".join(f" AND {condition}" for condition in wanted.conditions)
-    if wanted.fingerprint is not None:
-        conditions += f" AND {FINGERPRINT} = %(fingerprint)s"
-    sql = _GROUPS.format(fingerprint=FINGERPRINT, conditions=conditions, order=_ORDERS[order])
+    if wanted.conditions:
+        of_kind = [] if wanted.fingerprint is None else [f"{FINGERPRINT} = %(fingerprint)s"]
+        conditions = "".join(f" AND {condition}" for condition in (*wanted.conditions, *of_kind))
+        grouped = _FILTERED.format(conditions=conditions, order=_ORDERS[order])
+    else:
+        grouped = _WALKED.format(walk="walk" if wanted.fingerprint is None else _ONE, order=_ORDERS[order])
+    sql = _GROUPS.format(grouped=grouped, order=_ORDERS[order])
     return [FailureGroup(*row) for row in fetch_all(connection, sql, wanted.parameters | {"limit": limit})]
 
 

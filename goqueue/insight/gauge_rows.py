@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.fragments import LATER, READY
 from goqueue.db.statements import FIRST, LAST, fetch_all, fetch_one
+from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
 
@@ -46,19 +47,29 @@ _READ = f"""
     ), serving AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers FROM live CROSS JOIN unnest(live.queues) AS queue
         GROUP BY queue
+    ), kept AS MATERIALIZED (
+        SELECT kind, name, jobs FROM kept_counts WHERE kind IN ('ready', 'failed') AND {FRESH}
     ), failed AS MATERIALIZED (
-        SELECT queue, count(*) AS jobs
-        FROM (SELECT queue FROM jobs WHERE status = 'failed' LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue
+        SELECT name AS queue, jobs FROM kept WHERE kind = 'failed'
+        UNION ALL
+        SELECT queue, count(*) FROM (
+            SELECT queue FROM jobs
+            WHERE status = 'failed' AND NOT EXISTS (SELECT FROM kept WHERE kind = 'failed')
+            LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue
     ), queue AS (
-        SELECT queues.name, ({PAUSED}) AS paused, ready.depth, first.oldest_age,
+        SELECT queues.name, ({PAUSED}) AS paused,
+               CASE WHEN ready.depth = {GLANCED_AT} THEN coalesce(kept.jobs, ready.depth) ELSE ready.depth
+               END AS depth, first.oldest_age,
                CASE WHEN serving.workers > 0 THEN first.unrunnable ELSE 0 END AS unrunnable,
                coalesce(failed.jobs, 0) AS dead_letters,
                coalesce(serving.workers, 0) AS workers,
                queues.slo_wait_seconds AS slo_wait, queues.slo_objective
         FROM queues
+        LEFT JOIN kept ON kept.kind = 'ready' AND kept.name = queues.name
         CROSS JOIN LATERAL (
             SELECT count(*) AS depth FROM (
-                SELECT rank, id FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
+                SELECT rank, id FROM jobs WHERE {_READY} ORDER BY rank, id
+                LIMIT CASE WHEN kept.jobs IS NULL THEN {COUNTED_UP_TO} ELSE {GLANCED_AT} END) AS counted
         ) AS ready
         CROSS JOIN LATERAL (
             SELECT extract(epoch FROM now() - min(alike.oldest))::float AS oldest_age,
@@ -104,7 +115,8 @@ class QueueGauges:
     """The gauges of one queue.
 
     Attributes:
-        depth: jobs that could start now, up to COUNTED_UP_TO.
+        depth: jobs that could start now, up to COUNTED_UP_TO; where they are many, as the scheduler counted
+            them a few seconds ago. So are the dead letters.
         oldest_age_seconds: of the next jobs, how long the oldest could have started; 0 where there is none.
         dead_letters: jobs that are failed now.
         workers: live worker processes that serve it.

@@ -1,7 +1,12 @@
-"""Counts for people to read. Each is bounded, and each is read from the partial index of its state."""
+"""Counts for people to read, each along the partial index of its state.
+
+Those of few jobs are counted when they are asked for; those of many are the ones that the scheduler keeps
+(`kept_count_rows.py`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,30 +14,65 @@ from sqlalchemy import Connection
 
 from goqueue.db.fragments import LATER, READY, SUSPECT
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
+from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT, KINDS
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
-from goqueue.jobs import JobStatus
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]
 
-#: Counting stops here: a count of this number means "this many or more". About a tenth of a second a state.
+#: Where no count is kept, counting stops here: a count of this number means "this many or more". About a
+#: tenth of a second a state.
 COUNTED_UP_TO = 1_000_000
+
+#: The oldest is looked for among so many of the next jobs of each queue, each of which is a row to look at.
+#: An older one behind them has a lower priority.
+OLDEST_AMONG = 20
 
 _RUNNING = "status = 'running'"
 
-
-def _grouped(name: str, condition: str) -> str:
-    """Counts by queue of a state that is rare beside the ready one."""
-    return (
-        f"{name} AS (SELECT queue, count(*) AS count FROM (SELECT queue FROM jobs WHERE {condition} "
-        f"LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue)"
-    )
+_KEPT = f"""
+    kept AS MATERIALIZED (SELECT kind, name, jobs FROM kept_counts WHERE {FRESH})
+"""
 
 
-# The lateral walks the queue's part of jobs_ready_idx, in rank order.
+def _bound(kept: str) -> str:
+    """Up to where to count: where a count is kept, only to see that there are not fewer now."""
+    return f"LIMIT CASE WHEN {kept} IS NULL THEN {COUNTED_UP_TO} ELSE {GLANCED_AT} END"
+
+
+def _scattered(name: str, condition: str) -> str:
+    """Counts by queue of a state whose index does not begin with the queue: all are counted, or none."""
+    return f"""{name} AS MATERIALIZED (
+        SELECT name AS queue, jobs AS count, true AS is_kept FROM kept WHERE kind = '{name}'
+        UNION ALL
+        SELECT queue, count(*), false FROM (
+            SELECT queue FROM jobs
+            WHERE {condition} AND NOT EXISTS (SELECT FROM kept WHERE kind = '{name}') LIMIT {COUNTED_UP_TO}
+        ) AS counted GROUP BY queue)"""
+
+
+def _of_queue(name: str, condition: str, order: str) -> str:
+    """The count of a state of one queue, along its part of the index of the state."""
+    return f"""
+    LEFT JOIN kept AS kept_{name} ON kept_{name}.kind = '{name}' AND kept_{name}.name = queues.name
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN count(*) = {GLANCED_AT} THEN coalesce(kept_{name}.jobs, count(*)) ELSE count(*)
+               END AS count, count(*) = {GLANCED_AT} AND kept_{name}.jobs IS NOT NULL AS is_kept
+        FROM (SELECT FROM jobs WHERE {condition} ORDER BY {order} {_bound(f"kept_{name}.jobs")}) AS counted
+    ) AS {name}"""
+
+
+# Said as rows: with `queue = …` the planner may walk the failed jobs of all queues, or all jobs of the queue.
+_FAILED_OF_QUEUE = (
+    "status = 'failed' AND (status, queue, id) > ('failed', queues.name, 0) "
+    f"AND (status, queue, id) < ('failed', queues.name, {MAX_JOB_ID})"
+)
+
+# The laterals walk the queue's part of jobs_ready_idx, in rank order, and of jobs_unsuccessful_queue_idx.
 _BY_QUEUE = f"""
-    WITH {_grouped("waiting", LATER)}, {_grouped("quarantined", SUSPECT)},
-         {_grouped("running", _RUNNING)}, {_grouped("failed", "status = 'failed'")},
+    WITH {_KEPT}, {_scattered("waiting", LATER)}, {_scattered("quarantined", SUSPECT)},
+         {_scattered("running", _RUNNING)},
     live AS (
         SELECT queue, count(*) AS workers, sum(threads) AS threads
         FROM workers CROSS JOIN unnest(queues) AS queue
@@ -40,52 +80,81 @@ _BY_QUEUE = f"""
         GROUP BY queue
     )
     SELECT queues.name, CASE WHEN {PAUSED} THEN queues.paused_at END, ready.count, coalesce(waiting.count, 0),
-           coalesce(quarantined.count, 0), coalesce(running.count, 0), coalesce(failed.count, 0),
-           extract(epoch FROM now() - ready.oldest)::float, coalesce(live.workers, 0)::int,
+           coalesce(quarantined.count, 0), coalesce(running.count, 0), failed.count,
+           extract(epoch FROM now() - head.oldest)::float, coalesce(live.workers, 0)::int,
            coalesce(live.threads, 0)::int, CASE WHEN {PAUSED} THEN queues.paused_until END,
            CASE WHEN {PAUSED} THEN queues.paused_by END, CASE WHEN {PAUSED} THEN queues.pause_reason END,
-           CASE WHEN queues.throttled_until > now() THEN queues.throttled_until END
+           CASE WHEN queues.throttled_until > now() THEN queues.throttled_until END,
+           array_remove(ARRAY[CASE WHEN ready.is_kept THEN 'ready' END,
+                              CASE WHEN waiting.is_kept THEN 'waiting' END,
+                              CASE WHEN quarantined.is_kept THEN 'quarantined' END,
+                              CASE WHEN running.is_kept THEN 'running' END,
+                              CASE WHEN failed.is_kept THEN 'failed' END], NULL)
     FROM queues
+    {_of_queue("ready", f"queue = queues.name AND {READY}", "rank, id")}
+    {_of_queue("failed", _FAILED_OF_QUEUE, "status, queue, id")}
     CROSS JOIN LATERAL (
-        SELECT count(*), min(GREATEST(available_at, {FIRST})) AS oldest FROM (
+        SELECT min(GREATEST(available_at, {FIRST})) AS oldest FROM (
             SELECT available_at FROM jobs WHERE queue = queues.name AND {READY}
-            ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
-    ) AS ready
+            ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+    ) AS head
     LEFT JOIN waiting ON waiting.queue = queues.name
     LEFT JOIN quarantined ON quarantined.queue = queues.name
     LEFT JOIN running ON running.queue = queues.name
-    LEFT JOIN failed ON failed.queue = queues.name
     LEFT JOIN live ON live.queue = queues.name
     WHERE %(name)s::text IS NULL OR queues.name = %(name)s
     ORDER BY queues.name
 """
 
 
-def _count(condition: str) -> str:
-    return f"(SELECT count(*) FROM (SELECT FROM jobs WHERE {condition} LIMIT {COUNTED_UP_TO}) AS counted)"
+def _total(name: str, condition: str) -> str:
+    """Select the live count of a state, as far as it is counted, and the kept one."""
+    kept = f"(SELECT sum(jobs) FROM kept WHERE kind = '{name}')"
+    return f"""
+        SELECT '{name}', {kept}::bigint, (SELECT count(*) FROM (
+            SELECT FROM jobs WHERE {condition} {_bound(kept)}) AS counted)"""
 
 
-def _finished(status: JobStatus) -> str:
-    return _count(f"status = '{status.value}' AND finished_at > now() - interval '1 minute'")
+_COUNTS = f"WITH {_KEPT} " + " UNION ALL ".join(_total(name, condition) for name, condition in KINDS.items())
 
 
-_COUNTS = f"""
-    SELECT {_count(READY)}, {_count(LATER)}, {_count(SUSPECT)}, {_count("status = 'blocked'")},
-           {_count(_RUNNING)}, {_count("status = 'failed'")}, {_count("status = 'cancelled'")},
-           {_count("status = 'expired'")}
-"""
+def _finished(status: JobStatus, up_to: int) -> str:
+    return (
+        f"(SELECT count(*) FROM (SELECT FROM jobs WHERE status = '{status.value}' "
+        f"AND finished_at > now() - interval '1 minute' LIMIT {up_to}) AS counted)"
+    )
+
 
 # reltuples is -1 before the first vacuum or analyze.
 _COMPLETED_ESTIMATE = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'jobs'::regclass"
 
-_FINISHED = f"""
-    SELECT {_finished(JobStatus.COMPLETED)}, {_finished(JobStatus.FAILED)}, {_finished(JobStatus.CANCELLED)},
-           {_finished(JobStatus.EXPIRED)}
+_ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+
+
+def _finished_up_to(up_to: int) -> str:
+    return "SELECT " + ", ".join(_finished(status, up_to) for status in _ENDS)
+
+
+#: What ended in a minute is counted up to here; where more did, the roller has counted it.
+ENDS_COUNTED_UP_TO = 1_000
+
+# The last minute of what is counted. No row: no roller has run lately.
+_FINISHED_COUNTED = """
+    SELECT coalesce(sum(completed), 0)::int, coalesce(sum(failed), 0)::int,
+           coalesce(sum(cancelled), 0)::int, coalesce(sum(expired), 0)::int
+    FROM rollup_progress LEFT JOIN rollups
+      ON scope = 'service' AND name = '' AND rollups.step_seconds = 10
+      AND starts_at >= up_to - interval '1 minute'
+    WHERE rollup_progress.step_seconds = 10 AND up_to > now() - interval '1 minute'
+    GROUP BY up_to
 """
 
 _OLDEST_READY = f"""
     SELECT extract(epoch FROM now() - min(GREATEST(available_at, {FIRST})))::float FROM (
-        SELECT available_at FROM jobs WHERE {READY} LIMIT {COUNTED_UP_TO}) AS counted
+        SELECT next.available_at FROM queues CROSS JOIN LATERAL (
+            SELECT available_at FROM jobs WHERE queue = queues.name AND {READY}
+            ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+    ) AS heads
 """
 
 _WORKERS = f"""
@@ -96,7 +165,12 @@ _WORKERS = f"""
 
 @dataclass(frozen=True, slots=True)
 class QueueStatistics:
-    """One queue: what waits in it, and who serves it."""
+    """One queue: what waits in it, and who serves it.
+
+    Attributes:
+        oldest_ready_age_seconds: of the next jobs, how long the oldest could have started.
+        estimated: the counts that the scheduler made a few seconds ago, because they are many.
+    """
 
     name: str
     paused_at: datetime | None = None
@@ -112,6 +186,7 @@ class QueueStatistics:
     paused_by: str | None = None
     pause_reason: str | None = None
     throttled_until: datetime | None = None
+    estimated: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +198,8 @@ class ServiceStatistics:
         completed_estimate: rows by the planner's statistics, less the counted ones.
         finished_last_minute: completed, failed, cancelled, expired.
         workers, threads, busy: of the live workers that take jobs.
+        estimated: the counts that the scheduler made a few seconds ago, because they are many;
+            finished_last_minute is that of the last minute that was counted.
     """
 
     counts: dict[str, int]
@@ -132,6 +209,7 @@ class ServiceStatistics:
     workers: int
     threads: int
     busy: int
+    estimated: Sequence[str] = ()
 
 
 def by_queue(
@@ -144,23 +222,33 @@ def by_queue(
 
 def of_service(connection: Connection, *, lease_seconds: float) -> ServiceStatistics:
     """Read the service at a glance."""
-    names = ("ready", "waiting", "quarantined", "blocked", "running", "failed", "cancelled", "expired")
-    counts = dict(zip(names, _row(connection, _COUNTS), strict=True))
+    counts, estimated = _counts(connection)
     (rows_estimate,) = _row(connection, _COMPLETED_ESTIMATE)
-    finished = _row(connection, _FINISHED)
+    finished = _row(connection, _finished_up_to(ENDS_COUNTED_UP_TO))
+    if ENDS_COUNTED_UP_TO in finished:
+        counted = fetch_one(connection, _FINISHED_COUNTED, {})
+        finished = counted or _row(connection, _finished_up_to(COUNTED_UP_TO))
+        estimated += ["finished_last_minute"] if counted else []
     (oldest,) = _row(connection, _OLDEST_READY)
     workers, threads, busy = _row(connection, _WORKERS, lease_seconds=lease_seconds)
     return ServiceStatistics(
         counts=counts,
         completed_estimate=max(0, rows_estimate - sum(counts.values())),
-        finished_last_minute=dict(
-            zip(("completed", "failed", "cancelled", "expired"), finished, strict=True)
-        ),
+        finished_last_minute=dict(zip((status.value for status in _ENDS), finished, strict=True)),
         oldest_ready_age_seconds=oldest,
         workers=workers,
         threads=threads,
         busy=busy,
+        estimated=estimated,
     )
+
+
+def _counts(connection: Connection) -> tuple[dict[str, int], list[str]]:
+    """The counts of each state, and those that are kept ones."""
+    rows = fetch_all(connection, _COUNTS, {})
+    kept = {str(name): int(jobs) for name, jobs, live in rows if jobs is not None and live >= GLANCED_AT}
+    live_counts = {str(name): int(live) for name, _, live in rows}
+    return live_counts | kept, list(kept)
 
 
 def _row(connection: Connection, sql: str, **parameters: float) -> tuple[int, ...]:

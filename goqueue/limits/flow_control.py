@@ -15,6 +15,7 @@ import structlog
 
 from goqueue.db.database import Connection, Database
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.listing import payload_index_rows as payload_indexes
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.engine.queue_rows import Queue
 from goqueue.engine.runway.runway import Runway
@@ -131,7 +132,7 @@ class FlowControl:
         self._wake_dispatcher()
 
     def set_type(self, name: str, settings: TypeSettings) -> LimitedType:
-        """Change limits of a job type; what they are then.
+        """Change limits of a job type, and the indexes on its payloads; what the limits are then.
 
         Raises:
             TypeNotFoundError: there is no such type.
@@ -140,9 +141,12 @@ class FlowControl:
         with self._database.transaction() as connection:
             before = type_settings_store.locked(connection, name)
             limits = dataclasses.replace(before.limits, **settings.changes())
-            type_settings_store.set_limits(connection, name, limits)
+            if settings.changes():
+                type_settings_store.set_limits(connection, name, limits)
+            if "indexed" in settings.model_fields_set:
+                payload_indexes.set_paths(connection, name, settings.indexed or ())
             changed = type_settings_store.locked(connection, name)
-        log.info("type_configured", type=name, **_plain(settings.changes()))
+        log.info("type_configured", type=name, **_plain(settings.model_dump(exclude_unset=True)))
         self._wake_dispatcher()
         return changed
 

@@ -164,17 +164,28 @@ class BreakerSettings(FlowSettings):
         return Breaker(**self.model_dump())
 
 
+#: Each index on payloads is paid for by every job of its type.
+MAX_INDEXED_PATHS = 5
+
+PayloadPath = Annotated[str, Field(pattern=r"^[\w-]+(\.[\w-]+)*$", max_length=200)]
+
+
 class TypeSettings(FlowSettings):
-    """How the jobs of a type are let in. Only what is given changes; null is none."""
+    """How the jobs of a type are let in and found. Only what is given changes; null is none."""
 
     concurrency: Annotated[Slots | None, Field(description="The most jobs that run at once.")] = None
     breaker: Annotated[
         BreakerSettings | None, Field(description="Its circuit breaker; what it does not say is the default.")
     ] = None
 
+    indexed: Annotated[
+        Annotated[list[PayloadPath], Field(max_length=MAX_INDEXED_PATHS)] | None,
+        Field(description="Paths of its payloads by which its jobs are looked for, such as customer_id."),
+    ] = None
+
     def changes(self) -> dict[str, Any]:
-        """Return the settings that were given, null where they are to go."""
-        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
+        """Return the limits that were given, null where they are to go."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - {"indexed"}}
         if isinstance(given.get("breaker"), BreakerSettings):
             given["breaker"] = given["breaker"].limits()
         return given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from alembic import context
 from sqlalchemy import Connection
 
@@ -14,6 +16,9 @@ MIGRATION_LOCK = 7_310_001
 LOCK_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 600
 
+#: How often one that waits for another migration asks for the lock.
+LOCK_POLL_SECONDS = 0.2
+
 
 def run(connection: Connection) -> None:
     """Run the migrations that are asked for on this connection."""
@@ -22,7 +27,7 @@ def run(connection: Connection) -> None:
     connection.connection.driver_connection.answer_seconds = STATEMENT_TIMEOUT_SECONDS  # type: ignore[union-attr]
     connection.exec_driver_sql("SET lock_timeout = 0")
     connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")
-    connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+    _lock(connection)
     connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     connection.commit()
     try:
@@ -34,6 +39,16 @@ def run(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
         connection.exec_driver_sql("RESET ALL")
         connection.commit()
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for the lock, without a snapshot meanwhile: CREATE INDEX CONCURRENTLY waits for all that have one."""
+    until = time.monotonic() + STATEMENT_TIMEOUT_SECONDS
+    while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({MIGRATION_LOCK})").scalar_one():
+        connection.commit()
+        if time.monotonic() > until:
+            raise TimeoutError("another migration has been running for ten minutes")
+        time.sleep(LOCK_POLL_SECONDS)
 
 
 run(context.config.attributes["connection"])

@@ -139,6 +139,9 @@ JOBS_CREATED = Counter("jobs_created_total", "Jobs accepted: committed rows.", [
 JOBS_DEDUPLICATED = Counter(
     "jobs_deduplicated_total", "Creates that met the holder of their unique key.", ["queue"]
 )
+PAYLOADS_COLLECTED = Counter(
+    "jobs_collected_total", "Creates whose payload a waiting job took beside its own.", ["queue"]
+)
 HTTP_REQUEST_DURATION = Histogram(
     "http_request_duration_seconds", "Answering one HTTP request.", ["method", "route", "status"]
 )
@@ -168,6 +171,11 @@ JOB_WAIT = Histogram(
 JOBS_GIVEN_BACK = Counter(
     "jobs_given_back_total",
     "Jobs that a worker claimed and gave back before their handler began, with no attempt spent, by why.",
+    ["reason"],
+)
+WORKERS_RECYCLED = Counter(
+    "workers_recycled_total",
+    "Worker processes that asked to be replaced, by the limit that they had reached.",
     ["reason"],
 )
 STALE_RESULTS = Counter("stale_results_total", "Outcomes refused because the job was no longer held.")
@@ -237,7 +245,8 @@ DATABASE_UP = DerivedGauge(
 )
 QUEUE_DEPTH = DerivedGauge(
     "queue_depth",
-    "Jobs that could start now: queued, and their time has come; counted up to 1,000,000.",
+    "Jobs that could start now: queued, and their time has come; counted up to 1,000,000. Of more than 1,000 "
+    "it is the scheduler's count of a few seconds ago.",
     ("queue",),
 )
 QUEUE_OLDEST_AGE = DerivedGauge(
@@ -246,7 +255,10 @@ QUEUE_OLDEST_AGE = DerivedGauge(
     ("queue",),
 )
 QUEUE_DEAD_LETTERS = DerivedGauge(
-    "queue_dead_letters", "Jobs that are failed now; counted up to 1,000,000 over all queues.", ("queue",)
+    "queue_dead_letters",
+    "Jobs that are failed now; counted up to 1,000,000 over all queues. Of more than 1,000 it is the "
+    "scheduler's count of a few seconds ago.",
+    ("queue",),
 )
 QUEUE_PAUSED = DerivedGauge("queue_paused", "1 where the queue is paused, else 0.", ("queue",))
 QUEUE_WORKERS_LIVE = DerivedGauge(

@@ -15,6 +15,8 @@ from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine.runway.runway import Runway
 from goqueue.errors import GoQueueError, RedisUnavailableError
 from goqueue.insight import gauge_rows as gauges
+from goqueue.insight.counter import JobCounter
+from goqueue.insight.payload_indexer import PayloadIndexer
 from goqueue.insight.roller import Roller
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.pause_service import Pauses
@@ -150,6 +152,8 @@ class SchedulerProcess:
             CronScheduler(settings, database, ending.wait, self._wake_dispatcher),
             HorizonWatch(settings, database, ending.wait),
             Roller(settings, database, ending.wait),
+            JobCounter(settings, database, ending.wait),
+            PayloadIndexer(settings, database, ending.wait),
             Cleaner(settings, database, ending.wait),
         ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -11,6 +10,7 @@ from dramatiq.actor import Actor
 
 from goqueue.config.labels import entries_of, labels_of
 from goqueue.config.settings import Settings
+from goqueue.engine.options.injection import injected_parameters, payload_signature
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.options.payload_schema import schema_of
@@ -90,7 +90,7 @@ class JobTypes:
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = getattr(actor.fn, "__wrapped__", actor.fn)
         schema, style = schema_of(cast("Callable[..., Any]", function))
-        return JobType(
+        job_type = JobType(
             name=actor.actor_name,
             queue=actor.queue_name,
             schema=schema,
@@ -100,10 +100,17 @@ class JobTypes:
             / 1000,
             unique=_unique_of(actor),
             rerun_after_death=_rerun_after_death(actor),
-            signature=inspect.signature(function) if style == "call" else None,
+            signature=payload_signature(function) if style == "call" else None,
+            injected=frozenset(parameter.name for parameter in injected_parameters(function)),
             requires=entries_of(labels_of(actor.options.get("requires") or {})),
             slots=actor.options.get("slots") or 1,
         )
+        if job_type.unique is not None and job_type.unique.collects and job_type.list_field is None:
+            raise ValueError(
+                f"{job_type.name}: unique: the mode collect needs a handler with one parameter, annotated "
+                "with a list of payloads"
+            )
+        return job_type
 
     def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
         name = actor.actor_name

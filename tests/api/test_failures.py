@@ -48,6 +48,7 @@ def test_failures_are_listed_in_groups(client: testing.TestClient, dead: list[in
         "message": "no customer <n>",
         "frame": "app.charge",
         "count": 3,
+        "is_estimate": False,
         "sample": {
             "job_id": dead[-1],
             "error": "ValueError: 2",

@@ -16,6 +16,7 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
+from goqueue.engine.listing import preview_rows
 from goqueue.engine.listing import walk_rows as job_walks
 from goqueue.engine.runway.runway import Runway
 from goqueue.jobs import Job, JobStatus
@@ -307,6 +308,19 @@ def test_all_that_match_are_shown_then_changed_and_watched(
     assert "Abort" not in ended.text
     assert status_of(database, other) is JobStatus.FAILED
     assert begun.headers["Location"] in dashboard.get(OPERATIONS).text
+
+
+def test_a_dry_run_of_very_many_shows_an_estimate(
+    dashboard: DashboardClient, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that the number is about so many, and why; the operation is of all of them."""
+    monkeypatch.setattr(preview_rows, "INDEXED_MAX", 3)
+    for _ in range(5):
+        make_job("failed", queue="a")
+    page = dashboard.get(f"{OPERATIONS}/new?queue=a&status=failed").text
+    assert re.search(r'About <span id="matching">', page)
+    assert "it is an estimate" in page
+    assert "all of them" in page
 
 
 def test_canaries_that_wait_are_shown_with_why(

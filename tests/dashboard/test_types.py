@@ -88,6 +88,19 @@ def state(database: Database) -> str:
     return found.limits.state.value
 
 
+def test_the_page_tells_how_far_an_index_is(dashboard: DashboardClient, database: Database) -> None:
+    """The indexes on the payloads of a type stand among its settings, and why one failed."""
+    answer = dashboard.client.simulate_put("/types/noop", json={"indexed": ["customer_id", "note"]})
+    assert answer.status_code == 200, answer.text
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE payload_indexes SET state = 'failed', error = 'no space left' WHERE path = 'note'"
+        )
+    told = text_of(dashboard.get(f"{PLACE}/noop"))
+    assert re.search(r"payload\.customer_id ?: building", told)
+    assert re.search(r"payload\.note ?: failed, ?no space left", told)
+
+
 # The list
 
 

@@ -118,6 +118,7 @@ JOB = {"queue": QUEUE, "type": "once", "payload": {}}
 DOORS: dict[str, Callable[[House], object]] = {
     "GoQueue.create": lambda house: house.goqueue.create(house.once, {}),
     "goqueue.enqueue": lambda house: goqueue.enqueue(house.once, {}),
+    "goqueue.enqueue_many": lambda house: goqueue.enqueue_many(house.once, [{}]),
     "enqueue in a session": lambda house: house.in_session(
         lambda session: goqueue.enqueue(house.once, {}, session=session)
     ),

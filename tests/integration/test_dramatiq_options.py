@@ -51,6 +51,7 @@ OPTIONS: dict[str, tuple[Any, bool, bool]] = {
     "pipe_ignore": (True, True, True),
     "pipe_target": ({}, False, True),
     "unique": (goqueue.Unique(key="k"), True, False),
+    "process": (False, True, False),
     "aliases": (["formerly"], True, False),
     "requires": ({}, True, False),
     "slots": (2, True, False),

@@ -19,6 +19,7 @@ from goqueue.bulk.service import BulkOperator
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine.listing import listing_rows as job_lists
+from goqueue.engine.listing import preview_rows, range_rows
 from goqueue.engine.listing import walk_rows as job_walks
 from goqueue.engine.listing.filters import JobFilter, terms_of
 from goqueue.engine.listing.job_search import PayloadMatch, parse_payload, parse_search, written
@@ -87,7 +88,9 @@ def insert_rows(database: Database, made: list[Row]) -> None:
         found = connection.exec_driver_sql(
             "INSERT INTO jobs (queue, type, status, payload, error, tags, finished_at, rank) "
             "SELECT queue, type, status, payload, error, nullif(tags, '{}'), "
-            "CASE WHEN status <> 'queued' THEN now() END, CASE WHEN status = 'queued' THEN now() END "
+            "CASE WHEN status <> 'queued' THEN now() END, "
+            # Of the queued ones some wait for their time.
+            "CASE WHEN status = 'queued' AND error IS NULL THEN now() END "
             "FROM json_to_recordset(%(rows)s::json) AS row (queue text, type text, status text, "
             "payload json, error text, tags text[]) RETURNING id",
             {"rows": orjson.dumps([dict(row) for row in made]).decode()},
@@ -158,6 +161,54 @@ def test_chunks_of_many_find_exactly_what_fits(
                 chunk, after = job_lists.chunk(connection, wanted, after_id=after, up_to_id=up_to, limit=20)
                 ids += chunk
         assert ids == [row["id"] for row in rows if row.fits(wanted)], wanted
+
+
+def every_filter() -> list[JobFilter]:
+    """Each combination of what an index knows."""
+    values = [None, "a"], [None, "x"], [None, *map(JobStatus, STATUSES)], [None, "red", "none"]
+    return [
+        JobFilter(queue=queue, type=kind, status=status, tag=tag)
+        for queue, kind, status, tag in itertools.product(*values)
+    ]
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+@pytest.mark.parametrize("names_queues", [False, True], ids=["tags of before", "tags with queues"])
+def test_every_list_finds_exactly_what_fits(
+    database: Database, rows: list[Row], monkeypatch: pytest.MonkeyPatch, few: int, *, names_queues: bool
+) -> None:
+    """Whichever index is the shortest, lists, chunks and counts agree with a look at every row."""
+    monkeypatch.setattr(range_rows, "FEW", few)
+    monkeypatch.setattr(job_walks, "LOOK_MAX", 30)
+    monkeypatch.setattr(job_lists, "DENSE_LOOK_MAX", 30)
+    with database.autocommit() as connection:
+        if names_queues:
+            connection.exec_driver_sql(
+                "UPDATE job_tags SET queue = jobs.queue FROM jobs WHERE jobs.id = job_tags.job_id"
+            )
+        up_to = job_lists.newest_id(connection)
+        for wanted in every_filter():
+            expected = [row["id"] for row in rows if row.fits(wanted)]
+            assert listed(connection, wanted) == expected[::-1], wanted
+            chunk = job_lists.chunk(connection, wanted, after_id=0, up_to_id=up_to, limit=20)
+            assert chunk.ids == expected[:20], wanted
+            assert job_lists.count(connection, wanted, up_to_id=up_to) == len(expected), wanted
+            sighted = preview_rows.look(connection, wanted, up_to_id=up_to, limit=20)
+            assert (sighted.total, sighted.exact) == (len(expected), True), wanted
+            assert set(sighted.ids) <= set(expected), wanted
+
+
+def listed(connection: Connection, wanted: JobFilter, limit: int = 10) -> list[int]:
+    """The ids of all pages of a list."""
+    ids: list[int] = []
+    before_id: int | None = None
+    while True:
+        found = job_lists.search(connection, wanted, limit=limit, before_id=before_id)
+        assert len(found.jobs) <= limit
+        ids += [job.id for job in found.jobs]
+        before_id = found.next_before
+        if before_id is None:
+            return ids
 
 
 def test_a_list_of_the_api_goes_on_where_it_stopped(

@@ -68,6 +68,8 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "bulk_canaries",
             "rollups",
             "rollup_progress",
+            "kept_counts",
+            "payload_indexes",
             "dashboard_sessions",
             "service_secrets",
             "leadership",

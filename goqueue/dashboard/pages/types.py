@@ -18,6 +18,8 @@ from goqueue.dashboard.page import Page, Site, one_moment
 from goqueue.dashboard.parts.json_tree import tree
 from goqueue.dashboard.parts.presentation import name_key
 from goqueue.db.statements import current_time
+from goqueue.engine.listing import payload_index_rows as payload_indexes
+from goqueue.engine.listing.payload_index_rows import PayloadIndex
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import TypeNotFoundError
 from goqueue.insight import failure_group_rows as failure_groups
@@ -110,6 +112,7 @@ class OneType:
     steps: Sequence[Step]
     figures: Figures
     groups: Sequence[ShownGroup]
+    indexes: Sequence[PayloadIndex]
 
 
 class TypesPage(Page):
@@ -215,9 +218,10 @@ def _one(goqueue: GoQueue, name: str, wanted: TimeRange) -> OneType:
         groups = failure_groups.shown(
             connection, FailureFilter(type=name), order="last_seen", limit=GROUPS_SHOWN
         )
+        indexes = payload_indexes.all_of(connection, name)
     if not (known or groups or name in _limits(goqueue)):
         raise TypeNotFoundError(name)
-    return OneType(name, declared, since, steps, _figures_of(steps), groups)
+    return OneType(name, declared, since, steps, _figures_of(steps), groups, indexes)
 
 
 def _figures_of(steps: Sequence[Step]) -> Figures:

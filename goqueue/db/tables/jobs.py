@@ -21,7 +21,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from goqueue.db.fragments import LATER, MAX_RETRIES, READY, READY_OF_KEYS, SUSPECT, SUSPECT_BESIDE
+from goqueue.db.fragments import (
+    LATER,
+    MAX_RETRIES,
+    READY,
+    READY_OF_KEYS,
+    SUSPECT,
+    SUSPECT_BESIDE,
+    UNSUCCESSFUL,
+)
 from goqueue.db.tables.base import Timestamp, count, flag, identity, metadata, now, within_bounds
 
 jobs = Table(
@@ -129,6 +137,8 @@ jobs = Table(
     ),
     # GET /jobs?queue=…, newest first.
     Index("jobs_queue_id_idx", "queue", "id"),
+    # GET /jobs?type=…, the same. Neither column ever changes.
+    Index("jobs_type_id_idx", "type", "id"),
     # The dispatcher: the next ready rows of a queue, by rank.
     Index(
         "jobs_ready_idx",
@@ -158,12 +168,11 @@ jobs = Table(
     # The rescuer, and "what does this worker hold?".
     Index("jobs_running_idx", "worker_id", postgresql_where=text("status = 'running'")),
     # Lists of the rare states; completed rows are dense enough to be found without.
-    Index(
-        "jobs_unsuccessful_idx",
-        "status",
-        "id",
-        postgresql_where=text("status IN ('failed','cancelled','expired','blocked')"),
-    ),
+    Index("jobs_unsuccessful_idx", "status", "id", postgresql_where=text(UNSUCCESSFUL)),
+    # The same of a queue, and of a type: in the order of ids, whatever ended elsewhere. The status first, so
+    # that no statement for them can be taken for one of all jobs of the queue or the type.
+    Index("jobs_unsuccessful_queue_idx", "status", "queue", "id", postgresql_where=text(UNSUCCESSFUL)),
+    Index("jobs_unsuccessful_type_idx", "status", "type", "id", postgresql_where=text(UNSUCCESSFUL)),
     # The cleaner: final rows by age.
     Index("jobs_finished_idx", "status", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     # Admission: the next ready rows of a key, and the next key that has one.
@@ -218,7 +227,11 @@ job_tags = Table(
     metadata,
     Column("tag", Text(collation="C"), nullable=False),
     Column("job_id", BigInteger, nullable=False),
+    # NULL: a release before 0012 wrote it.
+    Column("queue", Text),
     PrimaryKeyConstraint("tag", "job_id"),
+    # Those of a queue: most tags are used in several, and some in one that has few jobs.
+    Index("job_tags_queue_idx", "tag", "queue", "job_id"),
 )
 
 # One row an edge: `job_id` waits for `parent_id`. No foreign keys, as for attempts.
@@ -247,6 +260,9 @@ unique_keys = Table(
     Column("states", ARRAY(Text), nullable=False),
     # Until when the key is kept; NULL: as long as its job is in one of the states.
     Column("until", Timestamp),
+    # The most payloads that its job takes while it waits, and their bytes; NULL: it takes no further ones.
+    Column("collect_max", Integer),
+    Column("collect_max_bytes", Integer),
     now("created_at"),
     Index("unique_keys_job_idx", "job_id"),
 )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSON
@@ -150,4 +151,33 @@ type_outcomes = Table(
     count("completed"),
     count("failed"),
     PrimaryKeyConstraint("type", "since", "second"),
+)
+
+# Counts of jobs that are too many to be counted for each request, by the scheduler: how many of a queue are
+# ready, waiting, failed …, and of a kind of failure. What is few is counted when it is asked for.
+kept_counts = Table(
+    "kept_counts",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text(collation="C"), nullable=False),
+    Column("jobs", BigInteger, nullable=False),
+    now("counted_at"),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
+# Indexes on paths of the payloads of a type, which somebody asked for; the scheduler makes and drops them.
+payload_indexes = Table(
+    "payload_indexes",
+    metadata,
+    identity(),
+    Column("type", Text, nullable=False),
+    # customer_id, or address.country.
+    Column("path", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="building"),
+    # Of one that failed: why.
+    Column("error", Text),
+    now("created_at"),
+    now("updated_at"),
+    UniqueConstraint("type", "path", name="payload_indexes_type_key"),
+    CheckConstraint("state IN ('building','ready','failed','dropping')", name="state"),
 )

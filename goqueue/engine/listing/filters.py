@@ -1,9 +1,9 @@
 """The filter that says which jobs are meant, and the SQL that it becomes.
 
-A filter is a range of ids along the one index that leaves the least to be filtered, and conditions on the
-rows of that range. The statements are put together from constants, so that each has only the conditions that
-it needs; a status is written into the text, because the planner uses a partial index only for a condition
-that it sees.
+A filter is a range of ids along the one index that leaves the least to be filtered (`range_rows.py`), and
+conditions on the rows of that range. The statements are put together from constants, so that each has only
+the conditions that it needs; a status is written into the text, because the planner uses a partial index only
+for a condition that it sees.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import AfterValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
-from goqueue.db.statements import FINGERPRINT, array, fetch_one
+from goqueue.db.statements import array, fetch_one
+from goqueue.engine.listing import payload_index_rows
 from goqueue.engine.listing.job_search import SEARCH_MAX_CHARACTERS, parse_payload
+from goqueue.engine.listing.range_rows import Asked, counting_range_of, range_of
 from goqueue.engine.options.request_models import PRINTABLE, JobId, Moment, Name, Request, Tag
 from goqueue.jobs import JobStatus
 
@@ -39,15 +41,6 @@ MAX_IDS = 10_000
 LONGEST_TRANSACTION = "interval '1 hour'"
 
 
-class _Range(NamedTuple):
-    """Where the rows are, a condition on ids, and the order in which their index has them."""
-
-    source: str
-    condition: str
-    newest_first: str
-    oldest_first: str
-
-
 # The first id whose row, and so every later one, was created at a time or later: about twenty steps down the
 # primary key instead of an index that every insert would pay for.
 _FIRST_ID_SINCE = """
@@ -63,46 +56,6 @@ _FIRST_ID_SINCE = """
     )
     SELECT max(low) FROM bisection
 """
-
-# Ids in a range, in their order: by the primary key, or inside one queue by jobs_queue_id_idx. To say it as
-# rows is to insist on that index. With `queue = …` the planner often walks the primary key and expects a job
-# of the queue every few steps; a million newer jobs of other queues would stand before the first.
-_BY_ID = _Range("jobs", "id > %(above)s AND id < %(below)s", "id DESC", "id")
-_BY_QUEUE_AND_ID = _Range(
-    "jobs",
-    "(queue, id) > (%(queue)s, %(above)s) AND (queue, id) < (%(queue)s, %(below)s)",
-    "queue DESC, id DESC",
-    "queue, id",
-)
-
-# One group of dead letters, in the order of ids.
-_BY_FINGERPRINT_AND_ID = _Range(
-    "jobs",
-    f"({FINGERPRINT}, id) > (%(fingerprint)s, %(above)s) "
-    f"AND ({FINGERPRINT}, id) < (%(fingerprint)s, %(below)s)",
-    f"{FINGERPRINT} DESC, id DESC",
-    f"{FINGERPRINT}, id",
-)
-
-# The jobs of a tag, in the order of ids, each looked up by its id: the LIMIT keeps the planner from joining
-# the tables as wholes.
-_BY_TAG_AND_ID = _Range(
-    "job_tags CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.id = job_tags.job_id LIMIT 1) AS jobs",
-    "job_tags.tag = %(tag)s AND job_tags.job_id > %(above)s AND job_tags.job_id < %(below)s",
-    "job_tags.job_id DESC",
-    "job_tags.job_id",
-)
-
-# Not `id` alone: a generic plan, which does not know how far apart the two ids are, would read that part of
-# the primary key as well, and that may be all of it.
-_RUNNING = _Range(
-    "jobs", "status = 'running' AND id + 0 > %(above)s AND id + 0 < %(below)s", "id + 0 DESC", "id + 0"
-)
-
-# These have indexes of their own, and are rare.
-_INDEXED_STATUSES = frozenset(
-    {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.BLOCKED, JobStatus.RUNNING}
-)
 
 
 def _each_once(ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -169,12 +122,14 @@ class Terms(NamedTuple):
 
     Attributes:
         source: what stands behind FROM; `jobs` is a name in it.
+        ids_source: the same where only the ids matter.
         range: the walk along an index; it takes the parameters `above` and `below`, which are outside of it.
         conditions: what the rows of the range have to meet besides; the cheap ones first.
         above, below: the ids between which all of them are.
     """
 
     source: str
+    ids_source: str
     range: str
     conditions: tuple[str, ...]
     newest_first: str
@@ -187,6 +142,9 @@ class Terms(NamedTuple):
         """A statement that walks the range and has the conditions checked on the way."""
         return template.format(
             source=self.source,
+            ids_source=self.ids_source,
+            range=self.range,
+            fits=" AND ".join(self.conditions) or "true",
             conditions=" AND ".join((self.range, *self.conditions)),
             newest_first=self.newest_first,
             oldest_first=self.oldest_first,
@@ -197,11 +155,31 @@ class Terms(NamedTuple):
         return self.parameters | {"above": max(above, self.above), "below": min(below, self.below)}
 
 
-def terms_of(connection: Connection, wanted: JobFilter, *, longest: str = LONGEST_TRANSACTION) -> Terms:
-    """The SQL of a filter; `longest` is how long a transaction that created jobs stayed open at most."""
+def terms_of(
+    connection: Connection,
+    wanted: JobFilter,
+    *,
+    longest: str = LONGEST_TRANSACTION,
+    ordered: bool = True,
+) -> Terms:
+    """Make the SQL of a filter.
+
+    Args:
+        connection: is asked which of several indexes leads to few rows.
+        wanted: the filter.
+        longest: how long a transaction that created jobs stayed open at most.
+        ordered: whether the rows are wanted in the order of their ids, or only counted.
+    """
     status = wanted.status if wanted.fingerprint is None else JobStatus.FAILED
-    ids = _range_of(wanted, status)
-    conditions = list(_conditions_beside(ids, wanted, status))
+    asked = Asked(
+        wanted.queue, wanted.type, status, wanted.fingerprint, wanted.tag, has_ids=wanted.ids is not None
+    )
+    path, text = parse_payload(wanted.payload or "")
+    ids = None
+    if not asked.has_ids and wanted.fingerprint is None:
+        ids = payload_index_rows.range_by(connection, wanted.type, path, text)
+    ids = ids or (range_of if ordered else counting_range_of)(connection, asked)
+    conditions = list(_conditions_beside(ids.implied, wanted, status))
     above, below = 0, 2**63 - 1
     if wanted.created_after is not None:
         conditions.insert(0, "created_at >= %(after)s")
@@ -209,7 +187,6 @@ def terms_of(connection: Connection, wanted: JobFilter, *, longest: str = LONGES
     if wanted.created_before is not None:
         conditions.insert(0, "created_at < %(before)s")
         below = _first_id(connection, wanted.created_before, f"+ {longest}")
-    path, text = parse_payload(wanted.payload or "")
     parameters = {
         "queue": wanted.queue,
         "type": wanted.type,
@@ -223,20 +200,23 @@ def terms_of(connection: Connection, wanted: JobFilter, *, longest: str = LONGES
         "before": wanted.created_before,
     }
     order = ids.newest_first, ids.oldest_first
-    return Terms(ids.source, ids.condition, tuple(conditions), *order, above, below, parameters)
+    return Terms(
+        ids.source, ids.ids_source, ids.condition, tuple(conditions), *order, above, below, parameters
+    )
 
 
-def _conditions_beside(ids: _Range, wanted: JobFilter, status: JobStatus | None) -> Iterator[str]:
+def _conditions_beside(implied: frozenset[str], wanted: JobFilter, status: JobStatus | None) -> Iterator[str]:
     """What a filter says beside the range of ids and the times; last what has to open a payload."""
-    if status is not None and f"status = '{status.value}'" not in ids.condition:
+    if status is not None and "status" not in implied:
         yield f"status = '{status.value}'"
-    if wanted.queue is not None and ids is not _BY_QUEUE_AND_ID:
-        yield "queue = %(queue)s"
-    if wanted.type is not None:
+    if wanted.queue is not None and "queue" not in implied:
+        # A tag has a queue as well.
+        yield "jobs.queue = %(queue)s"
+    if wanted.type is not None and "type" not in implied:
         yield "type = %(type)s"
-    if wanted.ids is not None and "%(ids)s" not in ids.condition:
+    if wanted.ids is not None and "ids" not in implied:
         yield "id = ANY(%(ids)s::bigint[])"
-    if wanted.tag is not None and ids is not _BY_TAG_AND_ID:
+    if wanted.tag is not None and "tag" not in implied:
         yield "%(tag)s = ANY (tags)"
     if wanted.error is not None:
         yield "strpos(lower(error), lower(%(error)s)) > 0"
@@ -251,35 +231,6 @@ def _payload_condition(said: str) -> str:
     # The null of JSON has no text of its own.
     value = "payload #>> %(path)s::text[]" if text != "null" else "(payload #> %(path)s::text[])::text"
     return f"{value} = %(text)s"
-
-
-def _range_of(wanted: JobFilter, status: JobStatus | None) -> _Range:
-    """The index to walk: the one that leaves the least to be filtered."""
-    if wanted.ids is not None:
-        return _BY_ID._replace(condition=f"{_BY_ID.condition} AND id = ANY(%(ids)s::bigint[])")
-    if wanted.fingerprint is not None:
-        # The index is partial: it is only used where the statement says so.
-        return _BY_FINGERPRINT_AND_ID._replace(
-            condition=f"status = 'failed' AND {_BY_FINGERPRINT_AND_ID.condition}"
-        )
-    if wanted.tag is not None:
-        return _BY_TAG_AND_ID
-    if status in _INDEXED_STATUSES:
-        return _by_status(status)
-    return _BY_ID if wanted.queue is None else _BY_QUEUE_AND_ID
-
-
-def _by_status(status: JobStatus) -> _Range:
-    """jobs_unsuccessful_idx, said as rows as well. Running jobs are few: jobs_running_idx has them all."""
-    if status is JobStatus.RUNNING:
-        return _RUNNING
-    name = f"'{status.value}'"
-    return _Range(
-        "jobs",
-        f"status = {name} AND (status, id) > ({name}, %(above)s) AND (status, id) < ({name}, %(below)s)",
-        "status DESC, id DESC",
-        "status, id",
-    )
 
 
 def _first_id(connection: Connection, moment: datetime, shift: str) -> int:

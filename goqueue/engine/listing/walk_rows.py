@@ -19,11 +19,11 @@ from goqueue.jobs import MAX_JOB_ID
 __all__ = ["LOOK_MAX", "Walk", "walk"]
 
 #: Rows that one walk looks at.
-LOOK_MAX = 20_000
+LOOK_MAX = 10_000
 
 #: Jobs that were created in a transaction that stayed open for longer may be missed at the end of a span of
-#: time. It is less than other filters allow for: where many jobs are created, a walk would look at nothing
-#: but those of the time after the span.
+#: time. It is less than work on many jobs allows for: where many jobs are created, a walk would look at
+#: nothing but those of the time after the span.
 LONGEST_TRANSACTION = "interval '15 seconds'"
 
 #: A walk over large payloads ends sooner.
@@ -35,7 +35,7 @@ FIRST_STEP = 250
 # The conditions stand above the LIMIT: what is bounded is what is looked at, not what is found.
 _STEP = """
     SELECT count(*), min(id), max(id), array_agg(id) FILTER (WHERE {fits})
-    FROM (SELECT jobs.* FROM {source} WHERE {range} ORDER BY {order} LIMIT %(look)s) AS looked_at
+    FROM (SELECT jobs.* FROM {source} WHERE {range} ORDER BY {order} LIMIT %(look)s) AS jobs
 """
 
 

@@ -36,6 +36,8 @@ class ActorOptions(TypedDict, total=False):
         rerun_after_death: whether a job whose worker process died in the middle of it runs again (True).
             Where it must not, it is failed with the reason `worker_died`, and each attempt costs a statement
             more, which notes that it begins.
+        process: whether its handler runs in a child process of the worker (False), for work that needs the
+            processor: it is killed where it does not end in time, and its death is a failed attempt.
         requires: the labels that a worker of its jobs has to have, where they do not say: `{"gpu": True}`.
         slots: how many threads of its worker a job takes that does not say.
     """
@@ -51,6 +53,7 @@ class ActorOptions(TypedDict, total=False):
     unique: Unique | None
     rerun_after_death: bool
     aliases: Sequence[str] | None
+    process: bool
     requires: Mapping[str, LabelValue] | None
     slots: int | None
 
@@ -84,7 +87,17 @@ def _declare(broker: Broker, function: Callable[..., Any], options: dict[str, An
     for name in ("name", "queue"):
         if options.get(name) is not None and (wrong := problem_of_name(options[name])):
             raise ValueError(f"actor: {name}: {wrong}")
-    names = ("max_retries", "jitter", "throws", "unique", "rerun_after_death", "aliases", "requires", "slots")
+    names = (
+        "max_retries",
+        "jitter",
+        "throws",
+        "unique",
+        "rerun_after_death",
+        "aliases",
+        "process",
+        "requires",
+        "slots",
+    )
     plain = {name: options[name] for name in names if options.get(name) is not None}
     actor_of: Any = dramatiq.actor
     declared: Actor[..., Any] = actor_of(

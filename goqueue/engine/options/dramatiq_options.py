@@ -107,6 +107,8 @@ def _problems_of_actor(actor: Actor[Any, Any]) -> Iterator[tuple[str, str]]:
         yield "unique", "expected a goqueue.Unique"
     if not callable(options.get("retry_when", len)):
         yield "retry_when", "expected a function of the number of retries and the exception"
+    if not isinstance(options.get("process", False), bool):
+        yield "process", "expected True or False"
     yield from _problems_of_lists(options)
     yield from _problems_of_needs(options)
 

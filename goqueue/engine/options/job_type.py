@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -63,6 +64,7 @@ class JobType:
         unique: which of its jobs are alike, where they do not say.
         rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
         signature: what a plain Dramatiq call may be; None where the payload's schema says it.
+        injected: the parameters of the handler that a worker fills in: no payload may.
         requires: the labels that a worker of its jobs has to have, where they do not say, as `name=value`.
         slots: how many threads of its worker a job takes that does not say.
     """
@@ -76,6 +78,7 @@ class JobType:
     unique: Unique | None = None
     rerun_after_death: bool = True
     signature: inspect.Signature | None = None
+    injected: frozenset[str] = frozenset()
     requires: tuple[str, ...] = ()
     slots: int = 1
 
@@ -144,9 +147,12 @@ class JobType:
             InvalidJobError: with the wrong fields, named `payload.…`.
         """
         try:
-            return self.schema.validate_json(text)
+            payload = self.schema.validate_json(text)
         except ValidationError as error:
             raise InvalidJobError(_fields(error)) from None
+        if self.injected and self.style == "call" and (taken := self.injected & payload.kwargs.keys()):
+            raise InvalidJobError({f"payload.kwargs.{name}": "a worker fills it in" for name in taken})
+        return payload
 
     def arguments(self, text: str) -> Arguments:
         """Return the arguments that the handler is called with.
@@ -203,6 +209,15 @@ class JobType:
         except TypeError:
             return False
         return True
+
+    @cached_property
+    def list_field(self) -> str | None:
+        """The parameter of a handler that takes one list and nothing else; None: it takes something else."""
+        if self.style != "fields":
+            return None
+        members = self.json_schema().get("properties", {})
+        names = [name for name, member in members.items() if member.get("type") == "array"]
+        return names[0] if len(members) == len(names) == 1 else None
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the payload."""

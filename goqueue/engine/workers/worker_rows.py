@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.errors import WorkerConflictError, WorkerNotFoundError
-from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.jobs import QUARANTINE_QUEUE, ShutdownReason
 
 __all__ = [
     "ALIVE",
@@ -78,6 +78,7 @@ class Worker:
         alive: its lease has not ended and has not run out.
         memory_bytes: what was its own at its last heartbeat; None where that is unknown.
         command, commanded_at: what an operator wants of it, and since when.
+        shutdown_reason: why it ended, or drains; a `ShutdownReason`, as its release knows it.
         labels: what it is, as `name=value`: jobs may require it.
     """
 
@@ -94,6 +95,7 @@ class Worker:
     memory_bytes: int | None
     command: str | None
     commanded_at: datetime | None
+    shutdown_reason: str | None
     labels: list[str]
 
     @property
@@ -102,14 +104,14 @@ class Worker:
         if not self.alive:
             return WorkerState.GONE
         if self.command is None:
-            return WorkerState.LIVE
+            return WorkerState.LIVE if self.shutdown_reason is None else WorkerState.STOPPING
         return WorkerState.STOPPING if self.command == WorkerCommand.STOP else WorkerState.QUIET
 
 
 #: The columns of a `Worker`.
 COLUMNS = (
     f"id, hostname, pid, queues, threads, busy, {ALIVE}, started_at, heartbeat_at, stopped_at, memory_bytes, "
-    "command, commanded_at, coalesce(labels, ARRAY[]::text[])"
+    "command, commanded_at, shutdown_reason, coalesce(labels, ARRAY[]::text[])"
 )
 
 
@@ -166,17 +168,24 @@ def _known(known: KnownTypes | None) -> dict[str, Any]:
 
 
 def renew(
-    connection: Connection, worker_id: int, *, busy: int, memory_bytes: int | None = None
+    connection: Connection,
+    worker_id: int,
+    *,
+    busy: int,
+    memory_bytes: int | None = None,
+    shutdown_reason: ShutdownReason | None = None,
 ) -> Renewal | None:
     """Renew the lease of a worker. None: it ended, others have its jobs, and it can never be renewed again.
 
     A late renewal is good as long as nobody ended the lease: after an outage of PostgreSQL all are late.
+    `shutdown_reason` is why it drains, once it does.
     """
     row = fetch_one(
         connection,
-        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, memory_bytes = %(memory_bytes)s "
+        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, memory_bytes = %(memory_bytes)s, "
+        "shutdown_reason = %(reason)s "
         "WHERE id = %(id)s AND stopped_at IS NULL RETURNING command",
-        {"id": worker_id, "busy": busy, "memory_bytes": memory_bytes},
+        {"id": worker_id, "busy": busy, "memory_bytes": memory_bytes, "reason": shutdown_reason},
     )
     return None if row is None else Renewal(row[0] and WorkerCommand(row[0]))
 
@@ -248,11 +257,12 @@ def is_quarantine_served(
     return bool(row and row[0])
 
 
-def stop(connection: Connection, worker_id: int) -> None:
+def stop(connection: Connection, worker_id: int, *, reason: ShutdownReason | None = None) -> None:
     """Say goodbye: the worker holds nothing any more and never renews again."""
     connection.exec_driver_sql(
-        "UPDATE workers SET stopped_at = now(), busy = 0 WHERE id = %(id)s AND stopped_at IS NULL",
-        {"id": worker_id},
+        "UPDATE workers SET stopped_at = now(), busy = 0, shutdown_reason = %(reason)s "
+        "WHERE id = %(id)s AND stopped_at IS NULL",
+        {"id": worker_id, "reason": reason},
     )
 
 

@@ -10,7 +10,7 @@ and looks at no row, and validated under a lock that stops no reader and no writ
 transaction and may be run again. After a downgrade jobs require nothing any more: cancel before it what must
 not run anywhere.
 
-Revision: 0014, after 0011
+Revision: 0014, after 0013
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 

@@ -111,6 +111,8 @@ class WorkerSlots:
         self.threads = threads
         self._ahead_seconds = ahead_seconds
         self._ahead_max = ahead_max
+        #: So many attempts have ended here.
+        self.ended = 0
         self._held = 0
         #: Of these, places beyond one a job.
         self._beyond = 0
@@ -269,6 +271,7 @@ class WorkerSlots:
 
     def observe(self, run_seconds: float) -> None:
         """Learn how long jobs run at present."""
+        self.ended += 1
         average = self._average_run_seconds
         if run_seconds > average or average == math.inf:
             self._average_run_seconds = max(run_seconds, 1e-6)

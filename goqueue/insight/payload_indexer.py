@@ -1,0 +1,87 @@
+"""The indexer: makes the indexes on payloads that somebody asked for, and drops those that are not wanted."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import structlog
+
+from goqueue.engine.listing import payload_index_rows as payload_indexes
+from goqueue.engine.listing.payload_index_rows import PayloadIndex
+from goqueue.errors import GoQueueError, UnavailableError
+from goqueue.scheduler.service import Counts, Service
+
+log = structlog.get_logger(__name__)
+
+#: How often it looks whether one is due.
+LOOK_SECONDS = 2.0
+
+
+class PayloadIndexer(Service):
+    """Works on one index at a time, in a thread of its own: a build takes as long as it takes.
+
+    A build that was cut off, with the process or the connection, is begun anew: what is due stands in the
+    table until it is done.
+    """
+
+    name = "indexer"
+
+    def run_once(self) -> Counts:
+        """Begin the work that is due; how much is under way."""
+        if self._worker is not None and self._worker.is_alive():
+            return {"working": 1}
+        with self._database.autocommit() as connection:
+            index = payload_indexes.due(connection)
+        if index is None:
+            return {"working": 0}
+        self._worker = threading.Thread(target=self._work, args=(index,), name="payload-index", daemon=True)
+        self._worker.start()
+        return {"working": 1}
+
+    def pause(self, counts: Counts) -> None:  # noqa: ARG002  (every role's signature)
+        """Wait for a moment."""
+        self._pause(LOOK_SECONDS)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the work that was begun is done, at most so long."""
+        if self._worker is not None:
+            self._worker.join(seconds)
+
+    _worker: threading.Thread | None = None
+
+    def _work(self, index: PayloadIndex) -> None:
+        """Make or drop an index, and note how it ended."""
+        error: str | None = None
+        try:
+            with self._database.connection() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                try:
+                    (payload_indexes.drop if index.state == "dropping" else payload_indexes.build)(
+                        connection, index
+                    )
+                finally:
+                    # Its time-outs are for this alone.
+                    connection.invalidate()
+        except UnavailableError as failure:
+            log.warning("payload_index_postponed", type=index.type, path=index.path, error=str(failure))
+            with suppress(UnavailableError), self._database.autocommit() as connection:
+                payload_indexes.wait_again(connection, index)
+            return
+        except GoQueueError as failure:
+            error = str(failure)
+        self._note(index, error)
+
+    def _note(self, index: PayloadIndex, error: str | None) -> None:
+        try:
+            with self._database.autocommit() as connection:
+                payload_indexes.finish(connection, index, error=error)
+        except UnavailableError as failure:
+            # It is due still, and found to be done.
+            log.warning("payload_index_postponed", type=index.type, path=index.path, error=str(failure))
+            return
+        if error is None:
+            done = "dropped" if index.state == "dropping" else "ready"
+            log.info("payload_index_done", type=index.type, path=index.path, state=done)
+        else:
+            log.error("payload_index_failed", type=index.type, path=index.path, error=error)
