@@ -52,6 +52,8 @@ def small_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(range_dispatch, "RANGES_FROM", 0)
     monkeypatch.setattr(range_dispatch, "RANGE_JOBS", JOBS)
     monkeypatch.setattr(range_dispatch, "LOST_SECONDS", 0.0)
+    # On a slow machine every look would be one from the first row on, which pushes messages.
+    monkeypatch.setattr(runway_state, "FIRST_ROW_SECONDS", 60.0)
     for name in ("WORKERS_SECONDS", "WAITING_SECONDS"):
         monkeypatch.setattr(dispatcher_module, name, 0.0)
     monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
