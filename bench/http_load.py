@@ -27,6 +27,11 @@ def request(path: str, body: bytes) -> bytes:
 class _Connection:
     socket: socket.socket
     received: bytes = b""
+    sent: float = 0.0
+
+    def send(self, message: bytes) -> None:
+        self.sent = time.perf_counter()
+        self.socket.sendall(message)
 
 
 def post_once(port: int, message: bytes) -> tuple[int, bytes]:
@@ -71,26 +76,32 @@ def load(port: int, message: bytes, *, connections: int, requests: int) -> float
         RuntimeError: an answer was not a success.
         ConnectionError: the server closed a connection.
     """
-    selector = _opened(port, connections)
     started = time.perf_counter()
+    load_seconds(port, message, connections=connections, requests=requests)
+    return requests / (time.perf_counter() - started)
+
+
+def load_seconds(port: int, message: bytes, *, connections: int, requests: int) -> list[float]:
+    """Do the same, and return how long each answer took. Raises as `load`."""
+    selector = _opened(port, connections)
     for key in list(selector.get_map().values()):
-        key.data.socket.sendall(message)
-    sent, answered = connections, 0
-    while answered < requests:
+        key.data.send(message)
+    sent = connections
+    seconds: list[float] = []
+    while len(seconds) < requests:
         ready = selector.select(TIMEOUT_SECONDS)
         if not ready:
             raise ConnectionError("no answer in time")
         for key, _ in ready:
             if not _is_answered(key.data):
                 continue
-            answered += 1
+            seconds.append(time.perf_counter() - key.data.sent)
             if sent < requests:
-                key.data.socket.sendall(message)
+                key.data.send(message)
                 sent += 1
-    elapsed = time.perf_counter() - started
     for key in list(selector.get_map().values()):
         key.data.socket.close()
-    return requests / elapsed
+    return seconds
 
 
 def _opened(port: int, connections: int) -> selectors.BaseSelector:

@@ -7,11 +7,13 @@ What they need is imported then: importing `goqueue` itself costs nothing.
 # A line for each function: longer than other modules by their signatures alone.
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
 
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 
     from goqueue.bulk.actions import BulkAction
     from goqueue.bulk.operations import BulkOperation, Preview
+    from goqueue.config.labels import LabelValue
     from goqueue.db.callers_transaction import CallersTransaction
     from goqueue.engine.chains import ChainStep
     from goqueue.engine.edits import EditedVersion
     from goqueue.engine.options.declare import ActorOptions
+    from goqueue.engine.options.injection import Depends
     from goqueue.engine.options.job_settings import JobSettings
     from goqueue.engine.options.uniqueness import Unique
     from goqueue.engine.queue_rows import Queue
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from goqueue.worker.execution import current_job
 
 __all__ = [
+    "Depends",
     "Discard",
     "GoQueue",
     "RetryAfter",
@@ -58,10 +63,13 @@ __all__ = [
     "edit_job",
     "enqueue",
     "enqueue_chain",
+    "enqueue_many",
     "explain",
     "job_log",
     "job_progress",
     "job_versions",
+    "lifespan",
+    "override_dependency",
     "pause_queue",
     "preview_bulk_operation",
     "quiet_worker",
@@ -75,6 +83,7 @@ __all__ = [
 
 #: Where the names live that are no functions of `GoQueue`.
 _HOMES = {
+    "Depends": "goqueue.engine.options.injection",
     "Discard": "goqueue.errors",
     "GoQueue": "goqueue.instance",
     "RetryAfter": "goqueue.errors",
@@ -93,8 +102,13 @@ def __getattr__(name: str) -> Any:
 
 
 def _default() -> GoQueue:
-    goqueue: GoQueue = import_module("goqueue.instance").default()
+    goqueue: GoQueue = _instance().default()
     return goqueue
+
+
+@cache
+def _instance() -> Any:
+    return import_module("goqueue.instance")
 
 
 @overload
@@ -190,6 +204,8 @@ def edit_job(
     payload: Any = None,
     priority: int | None = None,
     available_at: datetime | None = None,
+    requires: Mapping[str, LabelValue] | None = None,
+    slots: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -197,7 +213,13 @@ def edit_job(
     See `GoQueue.edit`.
     """
     return _default().edit(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        job_id,
+        payload=payload,
+        priority=priority,
+        available_at=available_at,
+        requires=requires,
+        slots=slots,
+        author=author,
     )
 
 
@@ -222,6 +244,21 @@ def enqueue_chain(*steps: ChainStep, session: CallersTransaction | None = None) 
     See `GoQueue.create_chain`.
     """
     return _default().create_chain(*steps, session=session)
+
+
+def enqueue_many(
+    actor: Actor[Any, Any],
+    payloads: Iterable[Any],
+    *,
+    session: CallersTransaction | None = None,
+    retry: RetryPolicy | None = None,
+    **settings: Unpack[JobSettings],
+) -> list[int]:
+    """Create a job of an actor for each payload, all or none; their ids, in the order of the payloads.
+
+    See `GoQueue.create_many`.
+    """
+    return _default().create_many(actor, payloads, session=session, retry=retry, **settings)
 
 
 def explain(job_id: int) -> Explanation:
@@ -254,6 +291,24 @@ def job_versions(job_id: int) -> list[EditedVersion]:
     See `GoQueue.versions`.
     """
     return _default().versions(job_id)
+
+
+def lifespan(function: Handler) -> Handler:
+    """Declare a context manager of each worker process: opened before its first fetch, closed at its end.
+
+    See `GoQueue.lifespan`.
+    """
+    return _default().lifespan(function)
+
+
+def override_dependency(
+    dependency: Callable[..., Any], replacement: Callable[..., Any]
+) -> AbstractContextManager[None]:
+    """Let another function stand for a dependency or a lifespan inside a `with` block, for tests.
+
+    See `GoQueue.override_dependency`.
+    """
+    return _default().override_dependency(dependency, replacement)
 
 
 def pause_queue(
@@ -321,6 +376,8 @@ def retry_job(
     payload: Any = None,
     priority: int | None = None,
     available_at: datetime | None = None,
+    requires: Mapping[str, LabelValue] | None = None,
+    slots: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -328,7 +385,13 @@ def retry_job(
     See `GoQueue.retry`.
     """
     return _default().retry(
-        job_id, payload=payload, priority=priority, available_at=available_at, author=author
+        job_id,
+        payload=payload,
+        priority=priority,
+        available_at=available_at,
+        requires=requires,
+        slots=slots,
+        author=author,
     )
 
 

@@ -199,6 +199,10 @@ class StartupError(GoQueueError):
     """A command cannot start; its text is the one line that the user reads."""
 
 
+class DependencyError(GoQueueError):
+    """A dependency of a handler, or a lifespan, gives no value."""
+
+
 class Translated(Exception):  # noqa: N818  (a mark, which others inherit beside their own kind)
     """An error that stands, towards Dramatiq, for the one that a handler raised, which is its cause."""
 

@@ -13,6 +13,7 @@ import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import Protocol
 from weakref import WeakMethod, WeakSet
 
@@ -23,6 +24,8 @@ __all__ = [
     "close_in_children",
     "disconnect_in_children",
     "end_children_with_this_process",
+    "end_with",
+    "life_of_this_process",
 ]
 
 log = structlog.get_logger(__name__)
@@ -83,6 +86,31 @@ def end_children_with_this_process() -> None:
         _life = os.pipe()
 
 
+def life_of_this_process() -> Connection | None:
+    """Return a reading end of the pipe that closes when this process ends; None: it does not care.
+
+    It is for a child that is not forked; the caller closes it once that has it.
+    """
+    return None if _life is None else Connection(os.dup(_life[0]), writable=False)
+
+
+def end_with(reading: int) -> None:
+    """Let the kernel kill this process when the writing end of a pipe is closed; Linux's alone."""
+    try:
+        # Opened anew: who is told of what happens to a file is noted once for all who share it.
+        watched = os.open(f"/proc/self/fd/{reading}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.fcntl(watched, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(watched, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(watched, fcntl.F_SETFL, fcntl.fcntl(watched, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError as error:
+        log.debug("child_outlives_its_worker", error=str(error))
+        return
+    poller = select.poll()
+    poller.register(watched, 0)
+    if poller.poll(0):  # the worker has ended meanwhile
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _begin_child() -> None:
     """In the child, before anything else runs in it. An error here would be printed, and change nothing."""
     for file in list(_files):
@@ -114,19 +142,7 @@ def _end_with_parent(reading: int, writing: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     with suppress(OSError):  # a child of a child has closed it already
         os.close(writing)
-    try:
-        # Opened anew: who is told of what happens to a file is noted once for all who share it.
-        watched = os.open(f"/proc/self/fd/{reading}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        fcntl.fcntl(watched, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(watched, F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(watched, fcntl.F_SETFL, fcntl.fcntl(watched, fcntl.F_GETFL) | os.O_ASYNC)
-    except OSError as error:
-        log.debug("child_outlives_its_worker", error=str(error))
-        return
-    poller = select.poll()
-    poller.register(watched, 0)
-    if poller.poll(0):  # the worker has ended meanwhile
-        os.kill(os.getpid(), signal.SIGKILL)
+    end_with(reading)
 
 
 os.register_at_fork(after_in_child=_begin_child)

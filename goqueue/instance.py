@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
@@ -15,6 +15,7 @@ from dramatiq.actor import Actor
 from goqueue.bulk import operations as bulk_operations
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operations import BulkOperation, Preview
+from goqueue.config.labels import LabelValue
 from goqueue.config.settings import Settings, get_settings
 from goqueue.db.callers_transaction import CallersTransaction
 from goqueue.db.database import Database
@@ -23,7 +24,7 @@ from goqueue.engine.chains import ChainStep, nodes_of_chain
 from goqueue.engine.create import JobCreator
 from goqueue.engine.edits import EditedVersion, Editor
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.new_job import new_job, options_of_policy
+from goqueue.engine.new_job import new_job, new_jobs, options_of_policy
 from goqueue.engine.options.declare import ActorOptions, declare
 from goqueue.engine.options.job_settings import JobSettings
 from goqueue.engine.queue_directory import QueueDirectory
@@ -161,6 +162,35 @@ class GoQueue:
         """
         return declare(self.broker, function, options)
 
+    def lifespan(self, function: Handler) -> Handler:
+        """Declare a context manager of each worker process: opened before its first fetch, closed at its end.
+
+        Args:
+            function: a generator function or an async one, which yields once. What it yields is given to
+                handlers that ask for it: `Annotated[Pool, Depends(open_pool)]`, or by its class,
+                `Annotated[Pool, Depends()]`. It may itself ask for what other lifespans yield.
+
+        Raises:
+            TypeError: it cannot be called.
+            ValueError: it asks for what nobody gives it, or is declared twice.
+        """
+        return self.broker.dependencies.add_lifespan(function)
+
+    def override_dependency(
+        self, dependency: Callable[..., Any], replacement: Callable[..., Any]
+    ) -> AbstractContextManager[None]:
+        """Let another function stand for a dependency or a lifespan inside a `with` block, for tests.
+
+        Args:
+            dependency: what handlers ask for.
+            replacement: what is called for them instead: a function, or a generator function.
+
+        Raises:
+            TypeError: the replacement cannot be called.
+            ValueError: it asks for what nobody gives it.
+        """
+        return self.broker.dependencies.override(dependency, replacement)
+
     def cron(
         self,
         line: str,
@@ -227,6 +257,40 @@ class GoQueue:
             return self.creator.one(job).id
         return self.creator.create_within(session, [NewNode(job)])[0].id
 
+    def create_many(
+        self,
+        actor: Actor[Any, Any],
+        payloads: Iterable[Any],
+        *,
+        session: CallersTransaction | None = None,
+        retry: RetryPolicy | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> list[int]:
+        """Create a job of an actor for each payload, all or none; their ids, in the order of the payloads.
+
+        Args:
+            actor: as for `create`.
+            payloads: one for each job; all are in memory while they are written.
+            session: as for `create`.
+            retry: as for `create`.
+            **settings: those of every job; see `JobSettings`.
+
+        Raises:
+            InvalidJobError: a payload does not fit the type, or a setting is wrong; fields of a payload are
+                named `payloads[3].to`.
+            TypeError: as for `create`.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        job_type = self.broker.type_of(actor)
+        options = None if retry is None else options_of_policy(retry)
+        if retry is not None and settings.get("max_retries") is None:
+            settings["max_retries"] = retry.max_retries
+        jobs = new_jobs(job_type, actor.actor_name, payloads, options=options, **settings)
+        nodes = [NewNode(job) for job in jobs]
+        if session is None:
+            return [row.id for row in self.creator.create_many(nodes)]
+        return [row.id for row in self.creator.create_within(session, nodes)]
+
     def create_chain(self, *steps: ChainStep, session: CallersTransaction | None = None) -> list[int]:
         """Create jobs of which each waits until the one before has completed; their ids, in their order.
 
@@ -277,6 +341,8 @@ class GoQueue:
         payload: Any = None,
         priority: int | None = None,
         available_at: datetime | None = None,
+        requires: Mapping[str, LabelValue] | None = None,
+        slots: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -289,7 +355,13 @@ class GoQueue:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         return self.editor.retry(
-            job_id, payload=payload, priority=priority, available_at=available_at, author=author
+            job_id,
+            payload=payload,
+            priority=priority,
+            available_at=available_at,
+            requires=requires,
+            slots=slots,
+            author=author,
         )
 
     def retry_many(self, ids: Sequence[int]) -> int:
@@ -307,6 +379,8 @@ class GoQueue:
         payload: Any = None,
         priority: int | None = None,
         available_at: datetime | None = None,
+        requires: Mapping[str, LabelValue] | None = None,
+        slots: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -318,7 +392,13 @@ class GoQueue:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         return self.editor.edit(
-            job_id, payload=payload, priority=priority, available_at=available_at, author=author
+            job_id,
+            payload=payload,
+            priority=priority,
+            available_at=available_at,
+            requires=requires,
+            slots=slots,
+            author=author,
         )
 
     def versions(self, job_id: int) -> list[EditedVersion]:

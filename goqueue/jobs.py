@@ -16,7 +16,9 @@ PRIORITY_RANGE = (-100, 100)
 MAX_TIME_LIMIT_SECONDS = 86_400
 MAX_DELAY_SECONDS = 10 * 366 * 86_400
 MAX_RATE_COST = 10_000
+MAX_LIMIT_COST = 10_000
 MAX_PARENTS = 1_000
+MAX_SLOTS = 1_000
 QUARANTINE_QUEUE = "quarantine"
 
 
@@ -162,6 +164,9 @@ class NewJob:
         depends_on: ids of jobs that must have completed before.
         traceparent: the trace that it belongs to, and the span that caused it, by W3C Trace Context.
         tags: what it is called by, each once.
+        requires: the labels that its worker has to have, as `name=value`, sorted.
+        slots: how many threads of its worker it takes.
+        limit_cost: how many slots of each concurrency limit it takes.
     """
 
     queue: str
@@ -184,6 +189,14 @@ class NewJob:
     on_parent_failure: OnParentFailure = OnParentFailure.FAIL
     traceparent: str | None = None
     tags: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    slots: int = 1
+    limit_cost: int = 1
+
+    @property
+    def needs_fitting_worker(self) -> bool:
+        """Whether not every worker that knows its type can run it: the dispatcher finds one that can."""
+        return self.slots > 1 or bool(self.requires)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +238,34 @@ class Job:
     traceparent: str | None = None
     tags: tuple[str, ...] = ()
     suspicion: int = 0
+    limit_cost: int = 1
+    requires: tuple[str, ...] = ()
+    slots: int = 1
+
+    @property
+    def needs_fitting_worker(self) -> bool:
+        """Whether not every worker that knows its type can run it: the dispatcher finds one that can."""
+        return self.slots > 1 or bool(self.requires)
 
     @property
     def runs_alone(self) -> bool:
         """Whether the job runs next in a process of its own: its workers died twice or more in a row."""
         return self.quarantined and self.suspicion > 1
+
+
+class ShutdownReason(enum.StrEnum):
+    """The reason for which a worker process ends."""
+
+    #: A signal told it to, or the end of the program that it is a part of.
+    SIGNAL = "signal"
+    #: An operator told it to stop.
+    REQUESTED = "requested"
+    #: It had run GOQUEUE_WORKER_MAX_JOBS jobs, and was replaced.
+    MAX_JOBS = "max_jobs"
+    #: It had reached GOQUEUE_WORKER_MAX_MEMORY_MIB, and was replaced.
+    MAX_MEMORY = "max_memory"
+    #: It had lost one of its threads.
+    BROKEN = "broken"
 
 
 @dataclass(slots=True)
@@ -248,6 +284,7 @@ class ClaimedJob:
         unreadable_is_over: a schema could not read its payload, and the time to wait for another one has
             passed; None: none failed to.
         traceparent: the trace that it belongs to, and the span that created it, if it has any.
+        slots: how many threads of its worker it takes.
     """
 
     id: int
@@ -265,6 +302,7 @@ class ClaimedJob:
     wait_seconds: float = 0.0
     expires_seconds: float | None = None
     unreadable_is_over: bool | None = None
+    slots: int = 1
     traceparent: str | None = None
 
     @property

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from goqueue.api.frame.answers import Document, Seconds, reader_of
+from goqueue.config.labels import by_name
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.observability.tracing.context import trace_id_of
@@ -54,6 +55,7 @@ class JobDocument(Document):
     finished_at: datetime | None
     concurrency_key: str | None
     rate_cost: int
+    limit_cost: Annotated[int, Field(description="How many slots of each concurrency limit it takes.")]
     admitted: Annotated[bool, Field(description="The limits of its queue let it in: it holds a slot.")]
     expires_at: datetime | None
     deadline_at: datetime | None
@@ -63,6 +65,8 @@ class JobDocument(Document):
     fingerprint: Annotated[str | None, Field(description="Which kind of failure: GET /failures.")]
     trace_id: Annotated[str | None, Field(description="The trace that it belongs to, as 32 hex digits.")]
     tags: Annotated[list[str], Field(description="What its client calls it by.")]
+    requires: Annotated[dict[str, str], Field(description="The labels that its worker has to have.")]
+    slots: Annotated[int, Field(description="How many threads of its worker it takes.")]
 
 
 class DeduplicatedDocument(JobDocument):
@@ -128,6 +132,7 @@ def job_document(job: Job) -> dict[str, Any]:
     """Return the job as a `JobDocument`."""
     document = _members_of(job)
     document["error"] = job.error or ""
+    document["requires"] = by_name(job.requires)
     document["trace_id"] = trace_id_of(job.traceparent)
     if job.status is not JobStatus.RUNNING:
         document["begun_at"] = None

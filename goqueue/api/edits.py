@@ -14,8 +14,10 @@ from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.jobs import JobResource
+from goqueue.config.labels import by_name
 from goqueue.engine.edits import EditedVersion
 from goqueue.engine.json_diff import ABSENT
+from goqueue.engine.options.job_options import Requires, Slots
 from goqueue.engine.options.request_models import Name, NearMoment, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
 
@@ -26,13 +28,17 @@ class EditAndRetry(Request):
     payload: Annotated[dict[str, Any] | None, Field(description="The whole new payload.")] = None
     priority: Annotated[Priority | None, Field()] = None
     available_at: Annotated[NearMoment | None, Field(description="Not before.")] = None
+    requires: Annotated[Requires | None, Field(description="The labels that its worker has to have.")] = None
+    slots: Annotated[Slots | None, Field(description="How many threads of its worker it takes.")] = None
     author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
 
 
 class EditJob(EditAndRetry):
-    """What a job shall become; at least one of payload, priority and available_at."""
+    """What a job shall become; at least one of payload, priority, available_at, requires and slots."""
 
-    model_config = ConfigDict(json_schema_extra=some_of("payload", "priority", "available_at"))
+    model_config = ConfigDict(
+        json_schema_extra=some_of("payload", "priority", "available_at", "requires", "slots")
+    )
 
 
 class VersionChangeDocument(Document):
@@ -50,6 +56,8 @@ class VersionDocument(Document):
     payload: dict[str, Any]
     priority: int
     available_at: datetime
+    requires: dict[str, str]
+    slots: int
     author: Annotated[str | None, Field(description="Who made it of the version before, as they said.")]
     edited_at: Annotated[datetime | None, Field(description="The first version: when the job was created.")]
     changes: Annotated[
@@ -61,12 +69,13 @@ class VersionDocument(Document):
 def version_document(edited: EditedVersion) -> dict[str, Any]:
     """Return the version as a `VersionDocument`, with what changed in it."""
     version, changes = edited
+    document = asdict(version) | {"requires": by_name(version.requires)}
     if changes is None:
-        return asdict(version) | {"changes": None}
+        return document | {"changes": None}
     changed = [
         {name: value for name, value in change._asdict().items() if value is not ABSENT} for change in changes
     ]
-    return asdict(version) | {"changes": changed}
+    return document | {"changes": changed}
 
 
 class EditableJobResource(JobResource):
@@ -103,5 +112,7 @@ def _said(wanted: EditAndRetry) -> dict[str, Any]:
         "payload": wanted.payload,
         "priority": wanted.priority,
         "available_at": wanted.available_at,
+        "requires": wanted.requires,
+        "slots": wanted.slots,
         "author": wanted.author,
     }

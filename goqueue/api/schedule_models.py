@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.frame.answers import Document, Seconds, reader_of
-from goqueue.engine.options.job_options import RateCost, Retries, Tags, TimeLimit, UniqueJob
+from goqueue.config.labels import by_name
+from goqueue.engine.options.job_options import (
+    LimitCost,
+    RateCost,
+    Requires,
+    Retries,
+    Slots,
+    Tags,
+    TimeLimit,
+    UniqueJob,
+)
 from goqueue.engine.options.request_models import Key, Name, Priority, QueryMoment, Span
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import JobStatus, NewJob
@@ -38,8 +48,11 @@ JOB_MEMBERS = (
     "deadline_seconds",
     "concurrency_key",
     "rate_cost",
+    "limit_cost",
     "unique",
     "tags",
+    "requires",
+    "slots",
 )
 
 
@@ -58,8 +71,11 @@ class PutSchedule(ScheduleSettings):
     deadline_seconds: Annotated[Span | None, Field(description="Over all retries, from the tick on.")] = None
     concurrency_key: Key | None = None
     rate_cost: RateCost = 1
+    limit_cost: LimitCost = 1
     unique: UniqueJob | None = None
     tags: Tags | None = None
+    requires: Requires | None = None
+    slots: Slots | None = None
 
 
 class CreateSchedule(PutSchedule):
@@ -120,8 +136,11 @@ class ScheduleDocument(Document):
     deadline_seconds: Seconds | None
     concurrency_key: str | None
     rate_cost: int
+    limit_cost: int
     unique_key: str | None
     tags: list[str]
+    requires: dict[str, str]
+    slots: int
     overlap: Overlap
     catch_up: CatchUp
     catch_up_max: int
@@ -186,6 +205,7 @@ def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, 
     unique = schedule.definition.job.unique
     return _members_of(schedule) | {
         "payload": payload,
+        "requires": by_name(schedule.definition.job.requires),
         "unique_key": None if unique is None else without_client(unique.key),
         "paused": schedule.paused_at is not None,
     }

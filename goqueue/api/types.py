@@ -15,6 +15,7 @@ from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.queues import SETTINGS_MAX_BYTES
+from goqueue.config.labels import by_name
 from goqueue.engine.listing import payload_index_rows as payload_indexes
 from goqueue.engine.listing.payload_index_rows import PayloadIndex
 from goqueue.engine.options.job_type import JobType
@@ -63,6 +64,10 @@ class TypeDocument(Document):
     min_backoff_seconds: Seconds
     max_backoff_seconds: Seconds
     time_limit_seconds: Seconds
+    requires: Annotated[
+        dict[str, str], Field(description="Labels that a worker of its jobs has to have that do not say.")
+    ]
+    slots: Annotated[int, Field(description="How many threads of its worker a job takes that does not say.")]
     concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
     breaker: BreakerDocument | None
     indexed: Annotated[
@@ -85,6 +90,8 @@ def type_document(
         "min_backoff_seconds": job_type.retry.min_backoff_seconds,
         "max_backoff_seconds": job_type.retry.max_backoff_seconds,
         "time_limit_seconds": job_type.time_limit_seconds,
+        "requires": by_name(job_type.requires),
+        "slots": job_type.slots,
         "concurrency": limited.limits.concurrency if limited else None,
         "breaker": breaker_document(limited),
         "indexed": [

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import falcon
 from pydantic import Field
 
 from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.resource import Resource
+from goqueue.config.labels import by_name
 from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.engine.workers.worker_commands import tell_worker
-from goqueue.engine.workers.worker_rows import WorkerCommand
+from goqueue.engine.workers.worker_rows import Worker, WorkerCommand
 from goqueue.instance import GoQueue
 
 
@@ -37,6 +39,14 @@ class WorkerDocument(Document):
         Field(description="It was told to take no more jobs (quiet), or to end after them (stop)."),
     ]
     commanded_at: datetime | None
+    shutdown_reason: Annotated[
+        str | None,
+        Field(
+            description="Why it ended, or drains: signal, requested, max_jobs, max_memory or broken. Null: "
+            "it does neither, or was lost."
+        ),
+    ]
+    labels: Annotated[dict[str, str], Field(description="What it is, for jobs that require it.")]
 
 
 class WorkersResource(Resource):
@@ -46,7 +56,7 @@ class WorkersResource(Resource):
         """List live workers and those that are still remembered, the newest first."""
         with self._goqueue.database.autocommit() as connection:
             workers = worker_store.list_all(connection, lease_seconds=self._goqueue.settings.lease_seconds)
-        response.data = as_json(workers)
+        response.data = as_json([worker_document(worker) for worker in workers])
 
 
 class WorkerCommandResource:
@@ -59,4 +69,10 @@ class WorkerCommandResource:
     def on_post(self, _request: falcon.Request, response: falcon.Response, worker_id: int) -> None:
         """Note the command, which the worker learns with its next heartbeat; the answer is the worker."""
         goqueue = self._goqueue
-        response.data = as_json(tell_worker(goqueue.database, goqueue.settings, worker_id, self._command))
+        worker = tell_worker(goqueue.database, goqueue.settings, worker_id, self._command)
+        response.data = as_json(worker_document(worker))
+
+
+def worker_document(worker: Worker) -> dict[str, Any]:
+    """Return the worker as a `WorkerDocument`."""
+    return asdict(worker) | {"labels": by_name(worker.labels)}

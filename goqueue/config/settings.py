@@ -21,6 +21,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.config.example_secrets import holds_example_secret
+from goqueue.config.labels import labels_of
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
 from goqueue.errors import ConfigurationError
@@ -160,8 +161,33 @@ class Settings(BaseSettings):
     worker_queues: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Queues that the workers serve, comma separated; empty is all."
     )
+    worker_labels: Annotated[Mapping[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="What the workers are, for jobs that require it: gpu=true,region=eu, or JSON.",
+    )
     shutdown_grace_seconds: Seconds = Field(
         30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."
+    )
+    worker_child_processes: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Child processes of a worker process, for types with process=True; None: one a thread.",
+    )
+    worker_max_jobs: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="A worker process that has run so many jobs is replaced; None: it is not.",
+    )
+    worker_max_memory_mib: int | None = Field(
+        None,
+        ge=32,
+        le=1_048_576,
+        description="A worker process that takes so much memory for itself is replaced; None: it is not.",
+    )
+    lifespan_close_seconds: Seconds = Field(
+        5.0, description="How long the lifespans of a worker process may take to close, all together."
     )
     time_limit_seconds: Seconds = Field(
         600.0, description="The longest run of an attempt, where none is set."
@@ -352,6 +378,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("worker_labels", mode="before")
+    @classmethod
+    def _read_labels(cls, value: Any) -> Any:
+        return labels_of(value)
 
     @field_validator("api_keys")
     @classmethod

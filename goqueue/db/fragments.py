@@ -27,6 +27,10 @@ SUSPECT = f"{IN_ORDER} AND quarantined"
 #: A suspect that may run beside others, in a process that has no other suspect (jobs_suspects_idx).
 SUSPECT_BESIDE = f"{SUSPECT} AND suspicion < 2"
 
+#: How often a job is tried again. Of one that requires something of its worker, or takes several slots, the
+#: column has -1 - n: a release that knows of neither claims by `attempts <= max_retries`, and so takes none.
+MAX_RETRIES = "GREATEST(max_retries, -1 - max_retries)"
+
 #: A suspect that runs alone.
 SUSPECT_ALONE = f"{SUSPECT} AND suspicion = 2"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 import psycopg
@@ -155,6 +156,11 @@ class ServerConnection(psycopg.Connection[Any]):
     server: Server | None = None
     answer_seconds = 0.0
     generation = 0
+
+    @cached_property
+    def prepared(self) -> set[bytes]:
+        """The names of the statements that `PreparedStatement` has prepared in the session."""
+        return set()
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for an answer, and doubt a server that takes long.

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 
 from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
+from goqueue.db.fragments import MAX_RETRIES
 from goqueue.jobs import Job, JobStatus
 
 #: Which group of dead letters a failed job belongs to, as jobs_fingerprint_idx has it: by its error, or by
@@ -32,12 +33,12 @@ FIRST = f"timestamptz '{FIRST_MOMENT.isoformat(' ')}'"
 LAST = f"timestamptz '{LAST_MOMENT.isoformat(' ')}'"
 
 JOB_COLUMNS = (
-    "id, queue, type, status, payload, priority, attempts, max_retries, fence, deaths, quarantined, "
+    f"id, queue, type, status, payload, priority, attempts, {MAX_RETRIES}, fence, deaths, quarantined, "
     "available_at, time_limit_seconds, worker_id, result, error, reason, created_at, updated_at, "
     "started_at, finished_at, concurrency_key, rate_cost, admitted, expires_at, deadline_at, unique_key, "
     "has_dependants, cancel_requested_at, cancel_acknowledged_at, begun_at, "
     f"CASE WHEN status = 'failed' THEN {FINGERPRINT} ELSE fingerprint END, options ->> '{TRACEPARENT}', "
-    "tags, suspicion"
+    "tags, suspicion, limit_cost, requires, slots"
 )
 
 #: The name under which a connection's `info` has the head start of one step of priority, in seconds. A
@@ -51,6 +52,7 @@ def job_from_row(row: Values) -> Job:
     """Return the Job of a row of `JOB_COLUMNS`."""
     values = list(row)
     values[3] = JobStatus(values[3])
+    values[-5] = tuple(values[-5] or ())
     values[-2] = tuple(values[-2] or ())
     return Job(*values)
 

@@ -76,7 +76,7 @@ class LimitedQueues:
                 QueueRates(name),
             )
             state.threads = threads.get(name, 0)
-            state.runnable = self._routes.known_by_some(name)
+            state.runnable = self._routes.able(name)
             state.window.floor = floor
             state.window.ceiling = ceiling
             self._queues[name] = state
@@ -151,7 +151,7 @@ class LimitedQueues:
             rows = admission_store.let_in(connection, self._settings.runway_max * max(1, len(self._queues)))
         again = 0
         ready = [row for row in rows if not row.quarantined]
-        stuck = [row.id for row in ready if not self._routes.has_way(row.queue, row.type, row.tried)]
+        stuck = [row.id for row in ready if not self._routes.has_way(row.queue, row)]
         if stuck:
             with self._database.autocommit() as connection:
                 admission_store.put_back(connection, stuck)

@@ -130,7 +130,13 @@ class ReadyLooks:
 
     def _newcomers(self, connection: Connection, wanted: Mapping[str, Wanted]) -> dict[str, list[ReadyJob]]:
         places = {
-            queue: replace(self._marks[queue].below, sorted=want.sorted, types=want.types)
+            queue: replace(
+                self._marks[queue].below,
+                sorted=want.sorted,
+                types=want.types,
+                labels=want.labels,
+                slots=want.slots,
+            )
             for queue, want in wanted.items()
         }
         return _by_queue(ready_store.newcomers(connection, places)) if places else {}

@@ -33,23 +33,21 @@ class Suspects:
         return pushed
 
     def _next(self) -> list[ReadyJob]:
-        """Of each queue; where nobody knows the type of one, only those of known types: they may be many."""
+        """Of each queue; where nobody can run one, only those that somebody can: they may be many."""
         with self._database.autocommit() as connection:
             rows = ready_store.next_suspects(connection, self._limit)
-            known = {
-                row.queue: {name for name, _ in self._routes.known_by_some(row.queue) or ()}
+            able = {
+                row.queue: self._routes.able(row.queue) or []
                 for row in rows
-                if not self._routes.has_way(row.queue, row.type, row.tried)
+                if not self._routes.has_way(row.queue, row)
             }
-            return ready_store.next_suspects(connection, self._limit, known=known) if known else rows
+            return ready_store.next_suspects(connection, self._limit, able=able) if able else rows
 
     def quarantine(self) -> int:
         """Push those that have to run alone."""
-        known = self._routes.known_by_some(QUARANTINE_QUEUE)
+        able = self._routes.able(QUARANTINE_QUEUE)
         with self._database.autocommit() as connection:
-            rows = ready_store.next_quarantined(
-                connection, self._limit, types=None if known is None else {name for name, _ in known}
-            )
+            rows = ready_store.next_quarantined(connection, self._limit, able=able)
         if not rows:
             return 0
         added = 0

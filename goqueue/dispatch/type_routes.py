@@ -1,9 +1,10 @@
-"""Routes of jobs to workers that can run them, by the types that each worker knows.
+"""Routes of jobs to workers that can run them: by the types that each knows, its labels and its threads.
 
-While all live workers of a queue know the same types, which is nearly always, its jobs go to its runway, and
-nothing here costs anything. During a rolling deploy some know types, or versions of a type, that others do
-not: what all know goes to the runway as before; what only some know goes to the *lane* of these, the part of
-the runway that only workers of one signature fetch from; what nobody knows stays a row.
+While all live workers of a queue can run all that is in it, which is nearly always, its jobs go to its
+runway, and nothing here costs anything. During a rolling deploy some know types, or versions of a type, that
+others do not; some have labels that jobs require, or more threads than others. What all can run goes to the
+runway as before; what only some can run goes to the *lane* of these, the part of the runway that only workers
+of one signature fetch from; what nobody can run stays a row.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import reduce
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from goqueue.db.database import Connection
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.ready_rows import LaneWanted, ReadyJob, Wanted
 from goqueue.engine.runway.runway import Message
 from goqueue.engine.workers import worker_type_rows as worker_types
+from goqueue.jobs import QUARANTINE_QUEUE
 
 __all__ = ["TypeRoutes"]
 
@@ -46,6 +47,30 @@ class Routed(Protocol):
     def tried(self) -> list[str] | None:
         """The schemas that could not read its payload, while it waits for another one."""
 
+    @property
+    def requires(self) -> list[str] | None:
+        """The labels that its worker has to have; None: it runs anywhere, and takes one slot."""
+
+    @property
+    def slots(self) -> int:
+        """The number of threads of its worker that it takes."""
+
+
+class _OfAll(NamedTuple):
+    """What every worker of a queue knows and has."""
+
+    types: frozenset[str]
+    labels: frozenset[str]
+    slots: int
+
+    @classmethod
+    def of(cls, those: Collection[KnownTypes]) -> _OfAll:
+        return cls(
+            frozenset.intersection(*(frozenset(known.types) for known in those)) if those else frozenset(),
+            frozenset.intersection(*(frozenset(known.labels) for known in those)) if those else frozenset(),
+            min((known.slots for known in those), default=0),
+        )
+
 
 class TypeRoutes:
     """Says by which way jobs reach a worker that can run them.
@@ -57,7 +82,7 @@ class TypeRoutes:
     def __init__(self) -> None:
         self._signatures: dict[str, set[str | None]] = {}
         self._known: dict[str, KnownTypes] = {}
-        self._by_all: dict[str, frozenset[str]] = {}
+        self._by_all: dict[str, _OfAll] = {}
         #: Queues whose jobs are told apart by who can run them, and until when.
         self._sorted_until: dict[str, float] = {}
 
@@ -85,48 +110,48 @@ class TypeRoutes:
         known = {signature: self._known[signature] for signature in wanted & self._known.keys()}
         self._known = known | worker_types.known_types(connection, wanted - known.keys())
         self._by_all = {
-            queue: _common(self._known[signature].types for signature in those if signature in self._known)
+            queue: _OfAll.of(self._knowledge(queue).values())
             for queue, those in self._signatures.items()
             if None not in those
         }
 
-    def known_by_some(self, queue: str) -> list[tuple[str, str]] | None:
-        """List each type that some worker of the queue knows, with the hash of its schema.
+    def able(self, queue: str) -> list[KnownTypes] | None:
+        """List what the workers of the queue can run, each once.
 
         None: no worker is there, or one does not tell.
         """
-        if queue not in self._by_all:
-            return None
-        pairs = {
-            pair
-            for known in self._knowledge(queue).values()
-            for pair in zip(known.types, known.schemas, strict=True)
-        }
-        return sorted(pairs)
+        return list(self._knowledge(queue).values()) if queue in self._by_all else None
 
     def common_types(self, queue: str) -> frozenset[str] | None:
         """The types that every worker of a queue knows; None: some worker does not tell."""
-        return self._by_all.get(queue)
+        by_all = self._by_all.get(queue)
+        return None if by_all is None else by_all.types
 
     def is_sorted(self, queue: str) -> bool:
         """Tell whether the jobs of a queue are told apart by who can run them at present."""
         return queue in self._sorted_until
 
-    def suits_all(self, queue: str, type_name: str, tried: Collection[str] | None) -> bool:
-        """Tell whether every worker of the queue can run such a job."""
+    def suits_all(self, queue: str, row: Routed) -> bool:
+        """Tell whether every worker of the queue can run a job."""
         by_all = self._by_all.get(queue)
-        return not tried and (by_all is None or type_name in by_all)
+        if row.tried or by_all is None:
+            return not row.tried
+        return row.type in by_all.types and (
+            row.requires is None or (row.slots <= by_all.slots and by_all.labels.issuperset(row.requires))
+        )
 
-    def has_way(self, queue: str, type_name: str, tried: Collection[str] | None) -> bool:
-        """Tell whether some worker of the queue can run such a job, as far as is known."""
-        return self.suits_all(queue, type_name, tried) or bool(self.lanes_of(queue, type_name, tried))
+    def has_way(self, queue: str, row: Routed) -> bool:
+        """Tell whether some worker of the queue can run a job, as far as is known."""
+        return self.suits_all(queue, row) or bool(self.lanes_of(queue, row))
 
-    def lanes_of(self, queue: str, type_name: str, tried: Collection[str] | None) -> list[str]:
+    def lanes_of(self, queue: str, row: Routed) -> list[str]:
         """The signatures whose workers can run a job that not all can."""
         return [
             signature
             for signature, known in self._knowledge(queue).items()
-            if type_name in known and known[type_name] not in (tried or ())
+            if row.type in known
+            and known[row.type] not in (row.tried or ())
+            and known.holds(row.requires, row.slots)
         ]
 
     def split(self, queue: str, rows: Iterable[Routed]) -> dict[str | None, list[Message]]:
@@ -137,8 +162,8 @@ class TypeRoutes:
         found = defaultdict[str | None, list[Message]](list)
         for row in rows:
             ways: list[str | None] = [None]
-            if not self.suits_all(queue, row.type, row.tried):
-                ways = [*self.lanes_of(queue, row.type, row.tried)]
+            if not self.suits_all(queue, row):
+                ways = [*self.lanes_of(queue, row)]
             for way in ways:
                 found[way].append(Message(row.id, row.fence))
         return dict(found)
@@ -160,12 +185,20 @@ class TypeRoutes:
         if queue not in self._sorted_until:
             return want
         by_all = self._by_all.get(queue)
-        return replace(want, sorted=True, types=None if by_all is None else tuple(by_all))
+        if by_all is None:
+            return replace(want, sorted=True)
+        return replace(
+            want,
+            sorted=True,
+            types=tuple(by_all.types),
+            labels=tuple(by_all.labels),
+            slots=by_all.slots,
+        )
 
     def lanes(self, counts: Mapping[str, int]) -> list[tuple[str, LaneWanted]]:
         """Tell what to read for the lanes of those queues that are sorted, with the signature of each."""
         return [
-            (signature, LaneWanted(queue, count, known.types, known.schemas, self._others(queue, known)))
+            (signature, self._lane(queue, count, known))
             for queue, count in counts.items()
             if queue in self._sorted_until
             for signature, known in self._knowledge(queue).items()
@@ -174,18 +207,34 @@ class TypeRoutes:
     def has_foreign(self, queue: str, rows: Iterable[ReadyJob]) -> bool:
         """Tell whether some of the rows of a queue are not for every worker."""
         by_all = self._by_all.get(queue)
-        return any(row.tried is not None or (by_all is not None and row.type not in by_all) for row in rows)
+        return any(
+            row.tried is not None
+            or (by_all is not None and row.type not in by_all.types)
+            or (row.requires is not None and not self.suits_all(queue, row))
+            for row in rows
+        )
 
     def _knowledge(self, queue: str) -> dict[str, KnownTypes]:
+        """By signature; who runs alone has the whole process, however many threads it has."""
         those = self._signatures.get(queue, set())
-        return {signature: self._known[signature] for signature in those if signature in self._known}
+        known = {signature: self._known[signature] for signature in those if signature in self._known}
+        if queue == QUARANTINE_QUEUE:
+            return {signature: one.alone for signature, one in known.items()}
+        return known
 
-    def _others(self, queue: str, known: KnownTypes) -> tuple[str, ...]:
-        """Of the types, those that not every worker of the queue knows."""
+    def _lane(self, queue: str, count: int, known: KnownTypes) -> LaneWanted:
         by_all = self._by_all.get(queue)
-        return () if by_all is None else tuple(name for name in known.types if name not in by_all)
-
-
-def _common(known: Iterable[Collection[str]]) -> frozenset[str]:
-    sets = [frozenset(types) for types in known]
-    return reduce(frozenset.__and__, sets) if sets else frozenset()
+        if by_all is None:
+            return LaneWanted(queue, count, known.types, known.schemas, (), known.labels, known.slots)
+        others = tuple(name for name in known.types if name not in by_all.types)
+        return LaneWanted(
+            queue,
+            count,
+            known.types,
+            known.schemas,
+            others,
+            known.labels,
+            known.slots,
+            tuple(by_all.labels),
+            by_all.slots,
+        )

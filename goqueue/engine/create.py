@@ -18,12 +18,15 @@ from goqueue.db.callers_transaction import CallersTransaction, at_commit, joined
 from goqueue.db.database import Database
 from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.combined_creates import CombinedCreates
 from goqueue.engine.creation_rows import Created, CreatedNode
 from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.new_job_rows import STATEMENT_MAX
 from goqueue.engine.runway.pusher import Pusher
 from goqueue.engine.runway.runway import Message, Runway
 from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.observability import metrics
+from goqueue.observability.job_context import job_context
 
 __all__ = ["JobCreator", "count", "insert", "insert_one"]
 
@@ -35,12 +38,16 @@ class JobCreator:
         settings: the settings of this GoQueue.
         database: where the rows go.
         runway: where the messages go.
+
+    Attributes:
+        combined: joins plain creates of several threads that meet.
     """
 
     def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
         self._settings = settings
         self._database = database
         self._pusher = Pusher(runway)
+        self.combined = CombinedCreates(self._insert_plain, self._announce_rows)
         self._known_queues: set[str] = set()
 
     def one(self, job: NewJob) -> Job:
@@ -54,16 +61,34 @@ class JobCreator:
             DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
                 not known whether it was; an idempotency key makes asking again safe.
         """
-        self._ensure_queues([job.queue])
+        if job.queue not in self._known_queues:
+            self._ensure_queues([job.queue])
+        # A thread that runs a handler may be interrupted; the jobs of others must not be in its hands then.
+        if creation_store.is_plain(job) and job_context.get() is None:
+            return Created(self.combined.create(job))
         begin = self._database.autocommit if creation_store.is_simple(job) else self._database.transaction
         with begin() as connection:
             created = creation_store.create(connection, job)
         failpoints.hit("after_commit_before_push")
         row = created.job
         if not created.deduplicated and row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
-            self.push(row.queue, [Message(row.id, row.fence)])
+            self.start(row)
         count([(job, created.node)])
         return created
+
+    def _insert_plain(self, jobs: Sequence[NewJob]) -> list[Job]:
+        with self._database.autocommit() as connection:
+            return creation_store.create_plain(connection, jobs)
+
+    def _announce_rows(self, rows: Sequence[Job]) -> None:
+        """Push and count rows of plain jobs that were just committed."""
+        failpoints.hit("after_commit_before_push")
+        queues = defaultdict[str, list[Message]](list)
+        for row in rows:
+            queues[row.queue].append(Message(row.id, row.fence))
+        for queue, messages in queues.items():
+            self.push(queue, messages)
+            metrics.JOBS_CREATED.labels(queue).inc(len(messages))
 
     def many(self, jobs: Sequence[NewJob]) -> list[int]:
         """Create jobs in one transaction, all or none; their ids, in their order. See `create_many`."""
@@ -77,7 +102,8 @@ class JobCreator:
         """
         jobs = [node.job for node in nodes]
         self._ensure_queues({job.queue for job in jobs})
-        begin = self._database.autocommit if creation_store.are_simple(nodes) else self._database.transaction
+        is_one_statement = creation_store.are_simple(nodes) and len(nodes) <= STATEMENT_MAX
+        begin = self._database.autocommit if is_one_statement else self._database.transaction
         with begin() as connection:
             created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_commit_before_push")
@@ -110,10 +136,20 @@ class JobCreator:
         ready = defaultdict[str, list[Message]](list)
         for job, row in zip(jobs, created, strict=True):
             if _is_ready(job, row, now):
-                ready[job.queue].append(Message(row.id, 0))
+                if job.needs_fitting_worker:
+                    self._pusher.wake_dispatcher()
+                else:
+                    ready[job.queue].append(Message(row.id, 0))
         for queue, messages in ready.items():
             self.push(queue, messages)
         count(zip(jobs, created, strict=True))
+
+    def start(self, job: Job) -> None:
+        """Push a committed job that may start; what not every worker can run is left to the dispatcher."""
+        if job.needs_fitting_worker:
+            self._pusher.wake_dispatcher()
+        else:
+            self.push(job.queue, [Message(job.id, job.fence)])
 
     def push(self, queue: str, messages: list[Message]) -> None:
         """Push messages of committed rows; what cannot be pushed is left to the dispatcher."""

@@ -21,7 +21,16 @@ from goqueue.errors import InvalidJobError, UniqueKeyHeldError
 from goqueue.jobs import Job, JobStatus, NewJob, UniqueMode
 from goqueue.observability import tracing
 
-__all__ = ["Created", "CreatedNode", "are_simple", "create", "create_many", "is_simple"]
+__all__ = [
+    "Created",
+    "CreatedNode",
+    "are_simple",
+    "create",
+    "create_many",
+    "create_plain",
+    "is_plain",
+    "is_simple",
+]
 
 #: Who replaced a payload, in the versions of its job.
 REPLACED_BY = "a create with the same unique key"
@@ -49,6 +58,16 @@ class CreatedNode(NamedTuple):
     id: int
     status: JobStatus
     deduplicated: bool = False
+
+
+def is_plain(job: NewJob) -> bool:
+    """Say whether the job says nothing but what every job says, waits for none, and belongs to no trace."""
+    return new_jobs.is_plain(job) and not job.depends_on and not tracing.belongs_to_trace([job])
+
+
+def create_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:
+    """Create plain jobs in one statement that commits itself; their rows, in their order."""
+    return new_jobs.insert_plain(connection, jobs)
 
 
 def is_simple(job: NewJob) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import rank_of
+from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.statements import FIRST, JOB_COLUMNS, fetch_all, fetch_one, job_from_row
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import Job, JobStatus
@@ -31,6 +31,9 @@ REPLAYABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 _LOCK = "SELECT id FROM jobs WHERE id = %(id)s AND status = ANY(%(states)s) FOR UPDATE"
 
+# What the row says of a job that not every worker can run: see `fragments.MAX_RETRIES`.
+_NEEDS = "cardinality(new_requires) > 0 OR new_slots > 1"
+
 # The row is locked, so every part of the statement reads the same row. Only a queued job has a place in the
 # order, and only while its time has come; one whose start moves on gives back the slot that it was let in to.
 _EDIT = f"""
@@ -38,11 +41,16 @@ _EDIT = f"""
         SELECT id AS job_id, payload AS old_payload, priority AS old_priority, available_at AS old_start,
                coalesce(%(priority)s, priority) AS new_priority,
                coalesce(%(available_at)s::timestamptz, available_at) AS new_start,
+               requires AS old_requires, slots AS old_slots, {MAX_RETRIES} AS retries,
+               coalesce(%(requires)s::text[], requires, ARRAY[]::text[]) AS new_requires,
+               coalesce(%(slots)s, slots) AS new_slots,
                coalesce((SELECT max(version) FROM job_versions WHERE job_id = jobs.id), 0) + 1 AS version
         FROM jobs WHERE id = %(id)s AND status = ANY(%(states)s)
     ), kept AS (
-        INSERT INTO job_versions (job_id, version, payload, priority, available_at, replaced_by)
-        SELECT job_id, version, old_payload, old_priority, old_start, %(author)s FROM before
+        INSERT INTO job_versions (job_id, version, payload, priority, available_at, requires, slots,
+                                  replaced_by)
+        SELECT job_id, version, old_payload, old_priority, old_start, old_requires, old_slots, %(author)s
+        FROM before
     ), dropped AS (
         DELETE FROM job_versions USING before
         WHERE job_versions.job_id = before.job_id
@@ -51,6 +59,8 @@ _EDIT = f"""
     UPDATE jobs
     SET payload = coalesce(%(payload)s::json, payload), priority = new_priority,
         available_at = new_start, updated_at = now(), admitted = admitted AND new_start <= now(),
+        requires = CASE WHEN {_NEEDS} THEN new_requires END, slots = new_slots,
+        max_retries = CASE WHEN {_NEEDS} THEN -1 - retries ELSE retries END,
         unreadable_by = CASE WHEN %(payload)s::json IS NULL THEN unreadable_by END,
         unreadable_until = CASE WHEN %(payload)s::json IS NULL THEN unreadable_until END,
         rank = CASE WHEN status = 'queued' AND new_start <= now()
@@ -78,14 +88,15 @@ _POSTPONE = f"""
 # one before it; the first one, by the create.
 _VERSIONS = """
     WITH version AS (
-        SELECT version, payload, priority, available_at, replaced_by, replaced_at
+        SELECT version, payload, priority, available_at, requires, slots, replaced_by, replaced_at
         FROM job_versions WHERE job_id = %(id)s
         UNION ALL
         SELECT coalesce((SELECT max(version) FROM job_versions WHERE job_id = %(id)s), 0) + 1,
-               payload, priority, available_at, NULL, NULL
+               payload, priority, available_at, requires, slots, NULL, NULL
         FROM jobs WHERE id = %(id)s
     )
-    SELECT version, payload, priority, available_at, lag(replaced_by) OVER one_by_one,
+    SELECT version, payload, priority, available_at, coalesce(requires, ARRAY[]::text[]), coalesce(slots, 1),
+           lag(replaced_by) OVER one_by_one,
            coalesce(lag(replaced_at) OVER one_by_one,
                     CASE WHEN version = 1 THEN (SELECT created_at FROM jobs WHERE id = %(id)s) END)
     FROM version WINDOW one_by_one AS (ORDER BY version) ORDER BY version
@@ -99,12 +110,21 @@ class JobEdit:
     Attributes:
         payload: JSON text that fits the job's type.
         author: who edits it, by their own account.
+        requires: the labels that its worker has to have, as `name=value`.
+        slots: how many threads of its worker it takes.
     """
 
     payload: str | None = None
     priority: int | None = None
     available_at: datetime | None = None
     author: str | None = None
+    requires: tuple[str, ...] | None = None
+    slots: int | None = None
+
+    @property
+    def changes_waiting_only(self) -> bool:
+        """Whether it says no more than when the job may run."""
+        return (self.payload, self.priority, self.requires, self.slots) == (None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +140,8 @@ class Version:
     payload: Any
     priority: int
     available_at: datetime
+    requires: list[str]
+    slots: int
     author: str | None
     edited_at: datetime | None
 
@@ -139,6 +161,8 @@ def edit(
         "priority": change.priority,
         "available_at": change.available_at,
         "author": change.author,
+        "requires": None if change.requires is None else list(change.requires),
+        "slots": change.slots,
     }
     if fetch_one(connection, _LOCK, parameters) is None:
         return None

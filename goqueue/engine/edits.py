@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from goqueue.config.labels import LabelValue, by_name, entries_of
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
 from goqueue.engine import job_rows as job_store
@@ -19,7 +21,6 @@ from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.payloads import payload_of
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
-from goqueue.engine.runway.runway import Message
 from goqueue.engine.transitions.retry import retry
 from goqueue.errors import IllegalTransitionError, InvalidJobError, JobNotFoundError
 from goqueue.jobs import Job, JobStatus
@@ -62,6 +63,8 @@ class Editor:
         payload: Any = None,
         priority: int | None = None,
         available_at: datetime | None = None,
+        requires: Mapping[str, LabelValue] | None = None,
+        slots: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Edit a queued or blocked job; None is as it is. The job as it is now.
@@ -71,15 +74,18 @@ class Editor:
             JobNotFoundError: there is no such job.
             IllegalTransitionError: it waits no more; a worker's claim came first.
         """
-        if payload is None and priority is None and available_at is None:
-            raise InvalidJobError({"body": "expected at least one of payload, priority and available_at"})
-        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author))
+        if all(value is None for value in (payload, priority, available_at, requires, slots)):
+            raise InvalidJobError(
+                {"body": "expected at least one of payload, priority, available_at, requires and slots"}
+            )
+        needs = _needs(requires, slots)
+        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author, *needs))
         with self._database.transaction() as connection:
             job = edit_store.edit(connection, job_id, change)
             if job is None:
                 raise IllegalTransitionError(job_id, job_store.get(connection, job_id).status, "edited")
         if _is_ready(job):
-            self._creator.push(job.queue, [Message(job.id, job.fence)])
+            self._creator.start(job)
         return job
 
     def retry(
@@ -89,6 +95,8 @@ class Editor:
         payload: Any = None,
         priority: int | None = None,
         available_at: datetime | None = None,
+        requires: Mapping[str, LabelValue] | None = None,
+        slots: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -99,11 +107,12 @@ class Editor:
             IllegalTransitionError: it has not failed, and is not cancelled.
             UniqueKeyHeldError: another job has its unique key.
         """
-        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author))
+        needs = _needs(requires, slots)
+        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author, *needs))
         with self._database.transaction() as connection:
             # Keys before jobs: see `unique_keys`.
             unique_keys.lock(connection, unique_keys.keyed(connection, [job_id]).values())
-            if priority is not None or payload is not None:
+            if not change.changes_waiting_only:
                 edit_store.edit(
                     connection,
                     job_id,
@@ -115,7 +124,7 @@ class Editor:
             if not retried:
                 self._refuse_retry(connection, job)
         if _is_ready(job):
-            self._creator.push(job.queue, [Message(job.id, job.fence)])
+            self._creator.start(job)
         return job
 
     def versions(self, job_id: int) -> list[EditedVersion]:
@@ -175,11 +184,25 @@ def _refuse_start_beyond_end(job: Job, available_at: datetime | None) -> None:
             raise InvalidJobError({"available_at": f"expected a time before the job's {name}"})
 
 
+def _needs(
+    requires: Mapping[str, LabelValue] | None, slots: int | None
+) -> tuple[tuple[str, ...] | None, int | None]:
+    """What a job shall require and take, as it is kept, if it is right.
+
+    Raises:
+        InvalidJobError: it is not.
+    """
+    refuse_wrong({"requires": requires, "slots": slots})
+    return None if requires is None else entries_of(requires), slots
+
+
 def _document(version: Version) -> dict[str, Any]:
     return {
         "payload": version.payload,
         "priority": version.priority,
         "available_at": version.available_at,
+        "requires": by_name(version.requires),
+        "slots": version.slots,
     }
 
 

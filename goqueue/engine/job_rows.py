@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import rank_of
+from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.statements import (
     FIRST,
     JOB_COLUMNS,
@@ -45,10 +45,10 @@ _SET_PRIORITY = f"""
 """
 
 
-_INCREMENT = """
+_INCREMENT = f"""
     UPDATE jobs SET attempts = attempts + 1, updated_at = now()
-    WHERE id = %(id)s AND ((status = 'queued' AND attempts < max_retries)
-                        OR (status = 'running' AND attempts <= max_retries))
+    WHERE id = %(id)s AND ((status = 'queued' AND attempts < {MAX_RETRIES})
+                        OR (status = 'running' AND attempts <= {MAX_RETRIES}))
     RETURNING id
 """
 

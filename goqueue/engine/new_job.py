@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Unpack
 
 import orjson
+from pydantic import BaseModel
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
+from goqueue.config.labels import entries_of
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
 from goqueue.engine.options.job_type import JobType, holds_nul
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, NewJob, OnParentFailure, RetryPolicy
 
-__all__ = ["DeclaredTypes", "job_of_request", "new_job", "options_of_policy"]
+__all__ = ["DeclaredTypes", "job_of_request", "new_job", "new_jobs", "options_of_policy"]
 
 
 class DeclaredTypes(Protocol):
@@ -48,6 +51,42 @@ def new_job(
     return _job_of_settings(job_type, type_name, payload, settings, options)
 
 
+def new_jobs(
+    job_type: JobType,
+    type_name: str,
+    payloads: Iterable[Any],
+    *,
+    options: dict[str, Any] | None = None,
+    **settings: Unpack[JobSettings],
+) -> list[NewJob]:
+    """Make validated jobs of a type, one for each payload, all with these settings; nothing is stored.
+
+    Raises:
+        InvalidJobError: a setting is wrong, or a payload: its fields are named `payloads[3].to`.
+    """
+    refuse_wrong(settings)
+    if not isinstance(payloads, Iterable) or isinstance(payloads, str | bytes | Mapping | BaseModel):
+        raise InvalidJobError({"payloads": "expected a list, with a payload for each job"})
+    jobs: list[NewJob] = []
+    try:
+        for payload in payloads:
+            document = job_type.payload_of_call((payload,), {})
+            jobs.append(_job_of_settings(job_type, type_name, document, settings, options))
+    except InvalidJobError as error:
+        place = f"payloads[{len(jobs)}]"
+        raise InvalidJobError(
+            {
+                f"{place}{name.removeprefix('payload')}" if _is_of_payload(name) else name: wrong
+                for name, wrong in error.fields.items()
+            }
+        ) from None
+    return jobs
+
+
+def _is_of_payload(field: str) -> bool:
+    return field == "payload" or field.startswith("payload.")
+
+
 def job_of_request(types: DeclaredTypes, type_name: str, payload: Any, settings: JobSettings) -> NewJob:
     """Make a job of a declared type, whose settings `JobOptions` has read. Raises as `new_job`."""
     job_type = _declared_type(types, type_name)
@@ -68,6 +107,8 @@ def _job_of_settings(
     said: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)
+    said.setdefault("slots", job_type.slots)
+    said["requires"] = entries_of(said["requires"]) if "requires" in said else job_type.requires
     text = job_type.validated(payload)
     unique = said.pop("unique", job_type.unique)
     if unique is not None:

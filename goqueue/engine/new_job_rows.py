@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -11,31 +12,37 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.fragments import rank_of
-from goqueue.db.statements import TRACEPARENT, Values, fetch_all, fetch_one
+from goqueue.db.prepared import PreparedStatement
+from goqueue.db.statements import HEAD_START, TRACEPARENT, Values, fetch_all, fetch_one
 from goqueue.jobs import Job, JobStatus, NewJob
 
-__all__ = ["insert", "insert_many"]
+__all__ = ["STATEMENT_MAX", "insert", "insert_many", "insert_plain", "is_plain"]
+
+#: The most rows of one statement, so that none has a text of a hundred megabytes or comes near its time-out.
+STATEMENT_MAX = 10_000
 
 # A row whose time has come gets its place in the order at once; the others get it when they are due.
 # The times are PostgreSQL's: a delay counts from the insertion, whatever the client's clock says.
 _INSERT = f"""
     INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
                       time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
-                      unique_key, tags)
+                      unique_key, tags, requires, slots, limit_cost)
     SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
            n.max_retries, n.start,
            CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
                THEN {rank_of("n.start", priority="n.priority")} END,
            n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
            coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
-           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags
+           coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags,
+           n.requires, coalesce(n.slots, 1), coalesce(n.limit_cost, 1)
     FROM (
         SELECT *, coalesce(available_at, now() + make_interval(secs => coalesce(delay, 0))) AS start
         FROM json_to_recordset(%(jobs)s::json) AS record (
             queue text, type text, blocked boolean, payload json, priority smallint, max_retries smallint,
             available_at timestamptz, delay float, time_limit_seconds float, options json,
             concurrency_key text, rate_cost smallint, expires_at timestamptz, ttl float,
-            deadline_at timestamptz, deadline float, unique_key text, tags text[])
+            deadline_at timestamptz, deadline float, unique_key text, tags text[],
+            requires text[], slots smallint, limit_cost smallint)
     ) AS n
 """
 _INSERT_MANY = f"{_INSERT} RETURNING id"
@@ -49,20 +56,40 @@ _INSERT_TAGGED = f"""
 """
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved.
-_INSERT_MANY_PLAIN = f"""
+_PLAIN = f"""
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
     SELECT n.queue, n.type, n.payload, n.priority, n.max_retries,
            {rank_of("now()", priority="n.priority")}
     FROM json_to_recordset(%(jobs)s::json) AS n (
         queue text, type text, payload json, priority smallint, max_retries smallint)
-    RETURNING id
 """
-_INSERT_PLAIN = f"""
+_INSERT_MANY_PLAIN = f"{_PLAIN} RETURNING id"
+_INSERT_ROWS_PLAIN = f"{_PLAIN} RETURNING id, created_at"
+
+# Of one job nothing has to be unpacked; and outside of a transaction not even a cursor is needed.
+_PLAIN_ONE = """
     INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
-    VALUES (%(queue)s, %(type)s, %(payload)s, %(priority)s, %(max_retries)s,
-            {rank_of("now()", priority="%(priority)s")})
-    RETURNING id, available_at, created_at, NULL, NULL
+    VALUES ({queue}, {type}, {payload}, {priority}, {max_retries}, {rank})
+    RETURNING id, created_at
 """
+_INSERT_PLAIN = _PLAIN_ONE.format(
+    queue="%(queue)s",
+    type="%(type)s",
+    payload="%(payload)s",
+    priority="%(priority)s",
+    max_retries="%(max_retries)s",
+    rank=rank_of("now()", priority="%(priority)s"),
+)
+_INSERT_PLAIN_ALONE = PreparedStatement(
+    _PLAIN_ONE.format(
+        queue="$1",
+        type="$2",
+        payload="$3",
+        priority="$4::smallint",
+        max_retries="$5",
+        rank=rank_of("now()", priority="$4::smallint").replace("%(head_start)s", "$6::float8"),
+    )
+)
 
 
 # What a job may say beyond what is written of every job, or elsewhere; and what it is where it says nothing.
@@ -92,7 +119,7 @@ _UNTOUCHED: dict[str, Any] = {
 
 def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job:
     """Insert one job, queued or blocked, and return its row."""
-    if _is_plain(job) and not blocked:
+    if is_plain(job) and not blocked:
         parameters = {
             "queue": job.queue,
             "type": job.type,
@@ -100,11 +127,11 @@ def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job
             "priority": job.priority,
             "max_retries": job.max_retries,
         }
-        row = fetch_one(connection, _INSERT_PLAIN, parameters)
-    else:
-        record = _new_job_record(job) | ({"blocked": True} if blocked else {})
-        sql = _INSERT_TAGGED if job.tags else _INSERT_ONE
-        row = fetch_one(connection, sql, _parameters([record]))
+        plain = fetch_one(connection, _INSERT_PLAIN, parameters)
+        assert plain is not None
+        return _new_plain_row(job, *plain)
+    record = _new_job_record(job) | ({"blocked": True} if blocked else {})
+    row = fetch_one(connection, _INSERT_TAGGED if job.tags else _INSERT_ONE, _parameters([record]))
     assert row is not None
     return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, row)
 
@@ -115,13 +142,23 @@ def insert_many(
     *,
     blocked: Sequence[bool] | None = None,
 ) -> list[int]:
-    """Insert many jobs, queued or blocked, in one statement; their ids, in the order of the jobs."""
-    if not blocked and all(map(_is_plain, jobs)):
-        records = [_plain_record(job) for job in jobs]
-        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters(records))
+    """Insert many jobs, queued or blocked; their ids, in the order of the jobs.
+
+    More than `STATEMENT_MAX` need a transaction: there are several statements.
+    """
+    ids: list[int] = []
+    for start in range(0, len(jobs), STATEMENT_MAX):
+        part = slice(start, start + STATEMENT_MAX)
+        ids += _insert_part(connection, jobs[part], blocked[part] if blocked else ())
+    return ids
+
+
+def _insert_part(connection: Connection, jobs: Sequence[NewJob], blocked: Sequence[bool]) -> list[int]:
+    if not blocked and all(map(is_plain, jobs)):
+        rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters([_plain_record(job) for job in jobs]))
         return [row[0] for row in rows]
     records = [_new_job_record(job) for job in jobs]
-    for record, waits in zip(records, blocked or (), strict=False):
+    for record, waits in zip(records, blocked, strict=False):
         if waits:
             record["blocked"] = True
     sql = _INSERT_TAGGED if any(job.tags for job in jobs) else _INSERT_MANY
@@ -129,8 +166,36 @@ def insert_many(
     return [row[0] for row in rows]
 
 
-def _is_plain(job: NewJob) -> bool:
-    """Whether it may run at once and says nothing but what every job says."""
+def insert_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:
+    """Insert plain jobs in one statement that commits itself; their rows, in the order of the jobs."""
+    if len(jobs) == 1:
+        return [_insert_alone(connection, jobs[0])]
+    records = _parameters([_plain_record(job) for job in jobs])
+    rows = fetch_all(connection, _INSERT_ROWS_PLAIN, records)
+    return [_new_plain_row(job, *row) for job, row in zip(jobs, rows, strict=True)]
+
+
+def _insert_alone(connection: Connection, job: NewJob) -> Job:
+    parameters = [
+        job.queue.encode(),
+        job.type.encode(),
+        job.payload.encode(),
+        b"%d" % job.priority,
+        b"%d" % job.max_retries,
+        str(connection.info[HEAD_START]).encode(),
+    ]
+    job_id, created_at = _INSERT_PLAIN_ALONE.fetch_one(connection, parameters)
+    assert job_id is not None
+    assert created_at is not None
+    return _new_plain_row(job, int(job_id), datetime.fromisoformat(created_at.decode()))
+
+
+def _new_plain_row(job: NewJob, job_id: int, created_at: datetime) -> Job:
+    return _new_row(job, JobStatus.QUEUED, (job_id, created_at, created_at, None, None))
+
+
+def is_plain(job: NewJob) -> bool:
+    """Tell whether a job may run at once and says nothing but what every job says."""
     return _said_beyond(job) == _NOTHING
 
 
@@ -148,7 +213,11 @@ def _extras_of(job: NewJob) -> dict[str, Any]:
         "deadline": job.deadline_seconds,
         "unique_key": None if job.unique is None else job.unique.key,
         "tags": job.tags or None,
+        "limit_cost": None if job.limit_cost == 1 else job.limit_cost,
     }
+    if job.needs_fitting_worker:
+        # Workers that know nothing of it never claim it: see `fragments.MAX_RETRIES`.
+        extras |= {"requires": job.requires, "slots": job.slots, "max_retries": -1 - job.max_retries}
     return {name: value for name, value in extras.items() if value is not None}
 
 
@@ -185,6 +254,9 @@ def _new_row(job: NewJob, status: JobStatus, row: Values) -> Job:
         unique_key=None if job.unique is None else job.unique.key,
         traceparent=job.traceparent,
         tags=job.tags,
+        requires=job.requires,
+        slots=job.slots,
+        limit_cost=job.limit_cost,
         **_UNTOUCHED,
     )
 

@@ -24,7 +24,8 @@ _NEXT_ENDS = f"""
         FROM (
             SELECT rank, id,
                    (unreadable_until > now()) IS TRUE OR type = ANY (%(limited)s::text[])
-                   OR NOT (%(known)s::text[] IS NULL OR type = ANY (%(known)s::text[])) AS is_foreign
+                   OR NOT (%(known)s::text[] IS NULL OR type = ANY (%(known)s::text[]))
+                   OR requires IS NOT NULL AS is_foreign
             FROM jobs
             WHERE jobs.queue = %(queue)s AND {READY} AND (rank, id) > (%(rank)s::timestamptz, %(id)s)
               AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))

@@ -14,7 +14,10 @@ from goqueue.config.bounds import FIRST_MOMENT
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import LATER, READY, SUSPECT_ALONE, SUSPECT_BESIDE, rank_of
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
+from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
+from goqueue.engine.runnable_rows import ABLE, able_parameter, runnable_by
+from goqueue.jobs import QUARANTINE_QUEUE
 
 #: So many rows become due in one statement.
 DUE_LIMIT = 1000
@@ -43,23 +46,32 @@ _MAKE_DUE = f"""
 #: The schemas that could not read the payload of a job, as long as it waits for another one.
 TRIED = "CASE WHEN unreadable_until > now() THEN unreadable_by END"
 
-# Where not every worker of a queue knows every type, jobs that some do not know are left out (`sorted`): they
+#: What the dispatcher reads of a row that may start.
+_READY_COLUMNS = f"id, fence, rank, type, {TRIED} AS tried, requires, slots"
+_READ = "ready.id, ready.fence, ready.rank::text, ready.type, ready.tried, ready.requires, ready.slots"
+
+# Where not every worker of a queue can run everything, jobs that some cannot are left out (`sorted`): they
 # may be many, and stand in front. The CASE keeps the planner from guessing how many these are.
+_FOR_ALL = """CASE WHEN {0}.sorted
+                   THEN ({0}.types IS NULL OR type = ANY ({0}.types))
+                        AND (unreadable_until > now()) IS NOT TRUE
+                        AND (requires IS NULL OR (requires <@ {0}.labels AND jobs.slots <= {0}.slots))
+                   ELSE true END"""
+
 #
 # One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
 # row comparison starts the scan behind what was read before.
 _NEXT_READY = f"""
-    SELECT wanted.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    SELECT wanted.queue, {_READ}
     FROM json_to_recordset(%(wanted)s::json) AS wanted
-        (queue text, count int, rank timestamptz, id bigint, sorted boolean, types text[])
+        (queue text, count int, rank timestamptz, id bigint, sorted boolean, types text[], labels text[],
+         slots int)
     JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
-        SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
+        SELECT {_READY_COLUMNS} FROM jobs
         WHERE jobs.queue = wanted.queue AND {READY}
           AND (rank, id) > (wanted.rank, wanted.id)
-          AND CASE WHEN wanted.sorted THEN (wanted.types IS NULL OR type = ANY (wanted.types))
-                                           AND (unreadable_until > now()) IS NOT TRUE
-                   ELSE true END
+          AND {_FOR_ALL.format("wanted")}
         ORDER BY rank, id LIMIT wanted.count
     ) AS ready
     ORDER BY wanted.queue, ready.rank, ready.id
@@ -68,35 +80,40 @@ _NEXT_READY = f"""
 # `status || ''` keeps the planner from jobs_ready_idx, which it would walk up to the mark: rows are asked for
 # by their ids because that is a long way.
 _NEWCOMERS = f"""
-    SELECT mark.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    SELECT mark.queue, {_READ}
     FROM json_to_recordset(%(marks)s::json) AS mark
-        (queue text, rank timestamptz, id bigint, after bigint, sorted boolean, types text[])
+        (queue text, rank timestamptz, id bigint, after bigint, sorted boolean, types text[], labels text[],
+         slots int)
     JOIN queues ON queues.name = mark.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
-        SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
+        SELECT {_READY_COLUMNS} FROM jobs
         WHERE jobs.queue = mark.queue AND jobs.id > mark.after AND status || '' = 'queued' AND NOT quarantined
           AND (rank, id) <= (mark.rank, mark.id) AND rank >= {FIRST}
-          AND CASE WHEN mark.sorted THEN (mark.types IS NULL OR type = ANY (mark.types))
-                                         AND (unreadable_until > now()) IS NOT TRUE
-                   ELSE true END
+          AND {_FOR_ALL.format("mark")}
         ORDER BY rank, id LIMIT %(limit)s
     ) AS ready
     ORDER BY mark.queue, ready.rank, ready.id
 """
 
-# What is left out above, for those who know it: jobs of types that not every worker of the queue knows, and
-# jobs whose payload some schema could not read, but not theirs.
+# What is left out above, for those who can run it: jobs of types that not every worker of the queue knows,
+# jobs whose payload some schema could not read, but not theirs, and jobs that require what not every worker
+# has.
 _NEXT_OF_LANES = f"""
-    SELECT lane.number, lane.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    SELECT lane.number, lane.queue, {_READ}
     FROM json_to_recordset(%(lanes)s::json) AS lane
-        (number int, queue text, count int, types text[], schemas text[], others text[])
+        (number int, queue text, count int, types text[], schemas text[], others text[], labels text[],
+         slots int, labels_of_all text[], slots_of_all int)
     JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
-        SELECT id, fence, rank, type, {TRIED} AS tried FROM jobs
+        SELECT {_READY_COLUMNS} FROM jobs
         WHERE jobs.queue = lane.queue AND {READY}
           AND CASE WHEN unreadable_until > now()
                    THEN type = ANY (lane.types) AND NOT unreadable_by && lane.schemas
-                   ELSE type = ANY (lane.others) END
+                   WHEN requires IS NULL
+                        OR (requires <@ lane.labels_of_all AND jobs.slots <= lane.slots_of_all)
+                   THEN type = ANY (lane.others)
+                   ELSE type = ANY (lane.types) END
+          AND (requires IS NULL OR (requires <@ lane.labels AND jobs.slots <= lane.slots))
         ORDER BY rank, id LIMIT lane.count
     ) AS ready
     ORDER BY lane.number, ready.rank, ready.id
@@ -104,21 +121,20 @@ _NEXT_OF_LANES = f"""
 
 # One descent of jobs_suspects_idx for each queue that has a suspect, and so one where there is none.
 _NEXT_SUSPECTS = f"""
-    WITH RECURSIVE suspected (queue) AS (
+    WITH RECURSIVE {ABLE}, suspected (queue) AS (
         (SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} ORDER BY queue LIMIT 1)
         UNION ALL
         SELECT next.queue FROM suspected CROSS JOIN LATERAL (
             SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} AND queue > suspected.queue ORDER BY queue LIMIT 1
         ) AS next
     )
-    SELECT ready.queue, ready.id, ready.fence, ready.rank::text, ready.type, ready.tried
+    SELECT ready.queue, {_READ}
     FROM suspected JOIN queues ON queues.name = suspected.queue AND {CLOSED} IS NOT TRUE
-    LEFT JOIN json_to_recordset(%(known)s::json) AS known (queue text, types text[])
-        ON known.queue = suspected.queue
     CROSS JOIN LATERAL (
-        SELECT jobs.queue, id, fence, rank, type, {TRIED} AS tried FROM jobs
+        SELECT jobs.queue, {_READY_COLUMNS} FROM jobs
         WHERE {SUSPECT_BESIDE} AND jobs.queue = suspected.queue
-          AND CASE WHEN known.types IS NOT NULL THEN type = ANY (known.types) ELSE true END
+          AND CASE WHEN suspected.queue = ANY (%(sorted)s::text[]) THEN {runnable_by("suspected.queue")}
+                   ELSE true END
           AND (admitted OR ({GOVERNED} IS NOT TRUE
                             AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
         ORDER BY rank, id LIMIT %(limit)s
@@ -127,11 +143,12 @@ _NEXT_SUSPECTS = f"""
 """
 
 _NEXT_QUARANTINED = f"""
-    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank::text, jobs.type, {TRIED}
+    WITH {ABLE}
+    SELECT jobs.queue, jobs.id, jobs.fence, jobs.rank::text, jobs.type, {TRIED}, requires, slots
     FROM jobs LEFT JOIN queues ON queues.name = jobs.queue
     WHERE {SUSPECT_ALONE}
       AND {CLOSED} IS NOT TRUE
-      AND NOT (%(is_known)s AND type <> ALL (%(types)s::text[]))
+      AND CASE WHEN %(is_known)s THEN {runnable_by(f"'{QUARANTINE_QUEUE}'")} ELSE true END
       AND (admitted OR ({GOVERNED} IS NOT TRUE
                         AND jobs.type <> ALL (ARRAY (SELECT name FROM types WHERE governed))))
     ORDER BY deaths, rank, jobs.id LIMIT %(limit)s
@@ -144,6 +161,8 @@ class ReadyJob(NamedTuple):
     Attributes:
         rank: its place in the order as PostgreSQL writes it; thousands of times would be read in vain.
         tried: schemas that could not read its payload, while it waits for another one.
+        requires: the labels that its worker has to have; None: it runs anywhere, and takes one slot.
+        slots: how many threads of its worker it takes.
     """
 
     queue: str
@@ -152,6 +171,8 @@ class ReadyJob(NamedTuple):
     rank: str
     type: str
     tried: list[str] | None = None
+    requires: list[str] | None = None
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +180,17 @@ class Wanted:
     """The number of rows that are wanted of a queue, and behind which (rank, id); None: from the first on.
 
     Attributes:
-        sorted: only rows that every worker of the queue can run: of these `types` (None: of any), and none
-            that waits for a worker with another schema.
+        sorted: only rows that every worker of the queue can run: of these `types` (None: of any), that
+            require none but these `labels` and take at most so many `slots`, and none that waits for a worker
+            with another schema.
     """
 
     count: int
     behind: tuple[datetime | str, int] | None = None
     sorted: bool = False
     types: tuple[str, ...] | None = None
+    labels: tuple[str, ...] = ()
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +200,7 @@ class LaneWanted:
     Attributes:
         types, schemas: which these workers know.
         others: of the types, those that not every worker of the queue knows.
+        labels, slots: what these workers have, and what every worker of the queue has.
     """
 
     queue: str
@@ -183,16 +208,22 @@ class LaneWanted:
     types: tuple[str, ...]
     schemas: tuple[str, ...]
     others: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    slots: int = 1
+    labels_of_all: tuple[str, ...] = ()
+    slots_of_all: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """The ready rows up to a (rank, id), with ids above `after_id`; `sorted` and `types` as in Wanted."""
+    """The ready rows up to a (rank, id), with ids above `after_id`; the rest as in Wanted."""
 
     place: tuple[datetime, int]
     after_id: int
     sorted: bool = False
     types: tuple[str, ...] | None = None
+    labels: tuple[str, ...] = ()
+    slots: int = 1
 
 
 @retry_on_conflict
@@ -249,7 +280,9 @@ def next_of_lanes(connection: Connection, lanes: Sequence[LaneWanted]) -> list[l
 
 
 def _sorting(look: Wanted | Below) -> dict[str, Any]:
-    return {"sorted": True, "types": look.types} if look.sorted else {}
+    if not look.sorted:
+        return {}
+    return {"sorted": True, "types": look.types, "labels": look.labels, "slots": look.slots}
 
 
 def present(connection: Connection) -> tuple[datetime, int]:
@@ -260,23 +293,27 @@ def present(connection: Connection) -> tuple[datetime, int]:
 
 
 def next_suspects(
-    connection: Connection, limit: int, *, known: Mapping[str, Iterable[str]] | None = None
+    connection: Connection, limit: int, *, able: Mapping[str, Iterable[KnownTypes]] | None = None
 ) -> list[ReadyJob]:
     """Read the first `limit` suspects of each queue that may run beside others, by queue and rank.
 
-    `known`: of these queues only those of these types.
+    `able`: of these queues only those that workers who can run so much can run.
     """
-    records = [{"queue": queue, "types": list(types)} for queue, types in (known or {}).items()]
-    parameters = {"limit": limit, "known": orjson.dumps(records).decode()}
+    able = able or {}
+    parameters = {"limit": limit, "sorted": list(able), **able_parameter(able)}
     return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_SUSPECTS, parameters)]
 
 
 def next_quarantined(
-    connection: Connection, limit: int, *, types: Iterable[str] | None = None
+    connection: Connection, limit: int, *, able: Iterable[KnownTypes] | None = None
 ) -> list[ReadyJob]:
     """Read the first `limit` suspects that wait to run alone: the fewest deaths first, then by rank.
 
-    `types`: only of these.
+    `able`: only those that workers who can run so much can run.
     """
-    parameters = {"limit": limit, "is_known": types is not None, "types": list(types or ())}
+    parameters = {
+        "limit": limit,
+        "is_known": able is not None,
+        **able_parameter({QUARANTINE_QUEUE: able or ()}),
+    }
     return [ReadyJob(*row) for row in fetch_all(connection, _NEXT_QUARANTINED, parameters)]

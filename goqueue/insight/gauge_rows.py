@@ -41,9 +41,9 @@ _HORIZON = """
 # Who knows a type is asked once for each that was met: workers that know the same are one.
 _READ = f"""
     WITH live AS MATERIALIZED (
-        SELECT queues, threads, busy, signature, types FROM workers WHERE {SERVING}
+        SELECT queues, threads, busy, signature, types, labels FROM workers WHERE {SERVING}
     ), knowing AS MATERIALIZED (
-        SELECT DISTINCT ON (queues, signature) queues, types FROM live
+        SELECT DISTINCT ON (queues, signature) queues, types, labels, threads FROM live
     ), serving AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers FROM live CROSS JOIN unnest(live.queues) AS queue
         GROUP BY queue
@@ -75,13 +75,18 @@ _READ = f"""
             SELECT extract(epoch FROM now() - min(alike.oldest))::float AS oldest_age,
                    sum(alike.jobs) FILTER (WHERE alike.waits OR NOT EXISTS (
                        SELECT FROM knowing WHERE queues.name = ANY (knowing.queues)
-                       AND (knowing.types IS NULL OR alike.type = ANY (knowing.types))))::int AS unrunnable
+                       AND (knowing.types IS NULL OR alike.type = ANY (knowing.types))
+                       AND (alike.requires IS NULL
+                            OR (alike.requires <@ knowing.labels AND alike.slots <= knowing.threads))
+                   ))::int AS unrunnable
             FROM (
-                SELECT next.type, next.waits, min(GREATEST(available_at, {FIRST})) AS oldest, count(*) AS jobs
+                SELECT next.type, next.waits, next.requires, next.slots,
+                       min(GREATEST(available_at, {FIRST})) AS oldest, count(*) AS jobs
                 FROM (
-                    SELECT available_at, type, (unreadable_until > now()) IS TRUE AS waits FROM jobs
+                    SELECT available_at, type, (unreadable_until > now()) IS TRUE AS waits, requires, slots
+                    FROM jobs
                     WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
-                GROUP BY next.type, next.waits) AS alike
+                GROUP BY next.type, next.waits, next.requires, next.slots) AS alike
         ) AS first
         LEFT JOIN serving ON serving.queue = queues.name
         LEFT JOIN failed ON failed.queue = queues.name
@@ -116,8 +121,8 @@ class QueueGauges:
         dead_letters: jobs that are failed now.
         workers: live worker processes that serve it.
         slo_wait_seconds, slo_objective: its objective; None where it has none.
-        unrunnable: of the next jobs, those whose type no live worker of the queue knows, or whose payload
-            one could not read; 0 where no worker serves it.
+        unrunnable: of the next jobs, those whose type no live worker of the queue knows, whose payload one
+            could not read, or that require what no worker has; 0 where no worker serves it.
     """
 
     name: str

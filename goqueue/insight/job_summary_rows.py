@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY, SUSPECT
+from goqueue.db.fragments import LATER, MAX_RETRIES, READY, SUSPECT
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.jobs import JobStatus
 
@@ -27,7 +27,7 @@ _SUMMARIES = f"""
     SELECT id, queue, type, status,
            CASE WHEN pg_column_size(payload) <= {PAYLOAD_MAX_BYTES}
                THEN left(payload::text, {TEXT_MAX_CHARACTERS}) END,
-           coalesce(tags, ARRAY[]::text[]), priority, attempts, max_retries,
+           coalesce(tags, ARRAY[]::text[]), priority, attempts, {MAX_RETRIES},
            left(error, {TEXT_MAX_CHARACTERS}), reason, created_at, available_at,
            started_at, finished_at, cancel_requested_at IS NOT NULL,
            status = 'running' AND worker_id IS NOT NULL AND begun_at IS NULL

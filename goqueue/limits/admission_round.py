@@ -29,6 +29,7 @@ from goqueue.limits.rules import (
     Holder,
     TypeLimitState,
     closed_types,
+    key_limits,
     key_slots,
     left_of,
     ramped_slots,
@@ -112,15 +113,18 @@ class QueueAdmission:
     ) -> Budget:
         limits = opened.limits
         here = [holder for holder in holders if holder.queue == self.queue]
-        held = sum(holder.running + holder.waiting for holder in here)
         budget = Budget(
-            slots=min(left_of(limits.concurrency, held), self._ramp(opened) - held),
+            slots=left_of(limits.concurrency, sum(holder.slots for holder in here)),
+            ramp=self._ramp(opened) - sum(holder.jobs for holder in here),
+            limit=left_of(limits.concurrency, 0),
             type_slots=type_slots(types, holders),
+            type_limits=type_slots(types, []),
             key_slots_default=math.inf if limits.key_concurrency is None else limits.key_concurrency,
             key_rate_default=limits.key_rate,
         )
         if limits.by_key:
             budget.key_slots = key_slots(limits, keys, here)
+            budget.key_limits = key_limits(limits, keys, budget.key_slots)
         if limits.rate or limits.key_rate:
             budget.rate = self.rates.read(connection, opened)
         return budget
@@ -135,7 +139,7 @@ class QueueAdmission:
         """The jobs that may be next, by key in the order of the ring; without keys all are one."""
         limits = now.opened.limits
         waits = limits.on_conflict is OnConflict.WAIT
-        count = min(room, _whole(now.budget.slots, room)) if waits else room
+        count = min(room, _whole(min(now.budget.slots, now.budget.ramp), room)) if waits else room
         if not count:
             return {}
         waiting: dict[str, list[Candidate]] = {}
@@ -189,7 +193,7 @@ class QueueAdmission:
         within = {key: budget.within_key(key, jobs) for key, jobs in waiting.items()}
         weights = {key: limits.weight for key, limits in keys.items()}
         before = replace(self.fair_share)
-        dealt = self.fair_share.deal(within, _whole(budget.slots, room), weights)
+        dealt = self.fair_share.deal(within, _whole(min(budget.slots, budget.ramp), room), weights)
         allowed, lacking = budget.within_queue(dealt)
         if len(allowed) + len(lacking) < len(dealt):
             # The rate stopped them: whose job was not let in has not had its turn.

@@ -70,11 +70,15 @@ _TYPES = """
 # Who holds a slot: what runs, whoever let it in, and what was let in and has not started. Both are few.
 _HOLDERS = """
     SELECT queue, coalesce(concurrency_key, ''), type,
-           sum(running)::int, sum(waiting)::int, sum(suspects)::int, sum(alone)::int FROM (
-        SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting, 0 AS suspects, 0 AS alone FROM jobs
+           sum(running)::int, sum(waiting)::int, sum(suspects)::int, sum(alone)::int,
+           sum(limit_cost - 1)::int
+    FROM (
+        SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting, 0 AS suspects, 0 AS alone, limit_cost
+        FROM jobs
         WHERE status = 'running' AND (queue = %(queue)s OR type = ANY(%(types)s))
         UNION ALL
-        SELECT queue, concurrency_key, type, 0, 1, quarantined::int, (quarantined AND suspicion = 2)::int
+        SELECT queue, concurrency_key, type, 0, 1, quarantined::int, (quarantined AND suspicion = 2)::int,
+               limit_cost
         FROM jobs
         WHERE admitted AND (queue = %(queue)s OR type = ANY(%(types)s))
     ) AS holder
@@ -96,7 +100,7 @@ _ADMIT = f"""
 """
 
 _LET_IN = f"""
-    SELECT queue, id, fence, rank, quarantined, type, {TRIED} FROM jobs WHERE admitted
+    SELECT queue, id, fence, rank, quarantined, type, {TRIED}, requires, slots FROM jobs WHERE admitted
     ORDER BY queue, rank, id LIMIT %(limit)s
 """
 
@@ -148,6 +152,8 @@ class LetIn(NamedTuple):
     quarantined: bool
     type: str
     tried: list[str] | None
+    requires: list[str] | None
+    slots: int
 
 
 def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:

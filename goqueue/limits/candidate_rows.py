@@ -10,27 +10,28 @@ from sqlalchemy import Connection
 
 from goqueue.db.fragments import READY_OF_KEYS, READY_OUTSIDE, SUSPECT
 from goqueue.db.statements import fetch_all
+from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.ready_rows import TRIED
+from goqueue.engine.runnable_rows import ABLE, able_parameter, runnable_by
 from goqueue.limits.rules import KEYLESS, Candidate
 
 __all__ = ["Runnable", "by_rank", "heads", "ring", "suspects"]
 
-#: The types that some worker of the queue knows, each with a hash of its schema; None: all that there are.
-Runnable = Sequence[tuple[str, str]] | None
+#: What the workers of the queue can run, each once; None: all that there is.
+Runnable = Sequence[KnownTypes] | None
 
 _CANDIDATE = f"""id, fence, rank, type, coalesce(concurrency_key, ''), rate_cost, quarantined, suspicion = 2,
-    {TRIED}"""
+    {TRIED}, requires, slots, limit_cost"""
 
-# Whose type no worker knows, or whose payload none can read, is not let in: it would hold a slot. The CASE
-# keeps the planner from guessing how many these are.
-_RUNNABLE = """CASE
+# Whose type no worker knows, whose payload none can read, or who requires what none has, is not let in: it
+# would hold a slot. The CASE keeps the planner from guessing how many these are.
+_RUNNABLE = f"""CASE
     WHEN %(types)s::text[] IS NULL THEN true
-    WHEN unreadable_until > now() THEN EXISTS (
-        SELECT FROM unnest(%(types)s::text[], %(schemas)s::text[]) AS known (name, schema)
-        WHERE known.name = type AND known.schema <> ALL (unreadable_by))
+    WHEN unreadable_until > now() OR requires IS NOT NULL THEN {runnable_by("%(queue)s")}
     ELSE type = ANY (%(types)s::text[]) END"""
 
 _BY_RANK = f"""
+    WITH {ABLE}
     SELECT {_CANDIDATE} FROM jobs
     WHERE queue = %(queue)s AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ORDER BY rank, id LIMIT %(count)s
@@ -56,6 +57,7 @@ _RING = f"""
 """
 
 _HEADS = f"""
+    WITH {ABLE}
     SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
     CROSS JOIN LATERAL (
         SELECT {_CANDIDATE} FROM jobs
@@ -69,6 +71,7 @@ _HEADS = f"""
 # In strict order only the oldest unfinished job of a key may start, if it may: one that runs, waits for its
 # time, for its backoff or for others holds up those behind it.
 _OLDEST = f"""
+    WITH {ABLE}
     SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
     CROSS JOIN LATERAL (
         SELECT {_CANDIDATE} FROM (
@@ -84,6 +87,7 @@ _OLDEST = f"""
 
 # Suspects start by ways of their own, but they need a slot as any other job; in strict order also their turn.
 _SUSPECTS = f"""
+    WITH {ABLE}
     SELECT {_CANDIDATE} FROM (
         SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
         WHERE queue = %(queue)s AND {SUSPECT} AND NOT admitted
@@ -110,7 +114,7 @@ def by_rank(
 ) -> list[Candidate]:
     """Read the first `count` jobs that wait to be let in, by rank; of those without a key, if `keyless`."""
     parameters: dict[str, Any] = {"queue": queue, "count": count, "except_types": list(except_types)}
-    parameters |= _known(runnable)
+    parameters |= _known(queue, runnable)
     return _candidates(connection, _KEYLESS if keyless else _BY_RANK, parameters)
 
 
@@ -141,7 +145,7 @@ def heads(
         "queue": queue,
         "wanted": orjson.dumps(wanted).decode(),
         "except_types": list(except_types),
-        **_known(runnable),
+        **_known(queue, runnable),
     }
     found: dict[str, list[Candidate]] = {}
     for candidate in _candidates(connection, _OLDEST if fifo else _HEADS, parameters):
@@ -166,15 +170,14 @@ def suspects(
         "fifo": fifo,
         "except_types": list(except_types),
         "except_keys": list(except_keys),
-        **_known(runnable),
+        **_known(queue, runnable),
     }
     return _candidates(connection, _SUSPECTS, parameters)
 
 
-def _known(runnable: Runnable) -> dict[str, Any]:
-    if runnable is None:
-        return {"types": None, "schemas": None}
-    return {"types": [name for name, _ in runnable], "schemas": [schema for _, schema in runnable]}
+def _known(queue: str, runnable: Runnable) -> dict[str, Any]:
+    types = None if runnable is None else sorted({name for known in runnable for name in known.types})
+    return {"types": types, **able_parameter({queue: runnable or ()})}
 
 
 def _candidates(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> list[Candidate]:

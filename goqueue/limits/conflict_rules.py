@@ -45,19 +45,19 @@ class HeldSlots:
         """Count the slots that are held after a round: those held before, and those of the jobs it let in."""
         held = cls(limits, keys, types, 0, Counter(), Counter())
         for holder in holders:
-            count = holder.running + holder.waiting
+            count = holder.slots
             held.of_types[holder.type] += count
             if holder.queue == queue:
                 held.in_queue += count
                 held.of_keys[holder.key] += count
         for job in admitted:
-            held.in_queue += 1
-            held.of_keys[job.key] += 1
-            held.of_types[job.type] += 1
+            held.in_queue += job.units
+            held.of_keys[job.key] += job.units
+            held.of_types[job.type] += job.units
         return held
 
     def of(self, full: FullLimit) -> int:
-        """Return how many jobs hold a slot of this limit."""
+        """Return how many slots of this limit are held."""
         if full.key is not None:
             return self.of_keys[full.key]
         return self.in_queue if full.type is None else self.of_types[full.type]
@@ -65,13 +65,13 @@ class HeldSlots:
     def full_limit(self, job: Candidate) -> FullLimit | None:
         """Return the narrowest limit that this job finds full; None where it could have a slot."""
         key_limit = self._key_limit(job.key)
-        if key_limit is not None and self.of_keys[job.key] >= key_limit:
+        if key_limit is not None and _is_full(job, self.of_keys[job.key], key_limit):
             return FullLimit(key=job.key)
         limited = self.types.get(job.type)
         type_limit = limited.limits.concurrency if limited else None
-        if type_limit is not None and self.of_types[job.type] >= type_limit:
+        if type_limit is not None and _is_full(job, self.of_types[job.type], type_limit):
             return FullLimit(type=job.type)
-        if self.limits.concurrency is not None and self.in_queue >= self.limits.concurrency:
+        if self.limits.concurrency is not None and _is_full(job, self.in_queue, self.limits.concurrency):
             return FullLimit()
         return None
 
@@ -82,3 +82,8 @@ class HeldSlots:
             return 1
         own = self.keys.get(key, KeyLimits()).concurrency
         return self.limits.key_concurrency if own is None else own
+
+
+def _is_full(job: Candidate, held: int, limit: int) -> bool:
+    """Whether too few slots are free; a job that takes more than there are takes all of them."""
+    return held + min(job.units, limit) > limit

@@ -28,6 +28,9 @@ class Candidate(NamedTuple):
 
     Attributes:
         tried: schemas that could not read its payload, while it waits for another one.
+        requires: the labels that its worker has to have; None: it runs anywhere, and takes one slot.
+        slots: how many threads of its worker it takes.
+        units: how many slots of each limit it takes.
     """
 
     id: int
@@ -39,6 +42,9 @@ class Candidate(NamedTuple):
     quarantined: bool = False
     alone: bool = False
     tried: list[str] | None = None
+    requires: list[str] | None = None
+    slots: int = 1
+    units: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class Holder(NamedTuple):
         waiting: were let in and have not started.
         suspects: of these; a process starts one after the other.
         alone: of the suspects; only one at a time runs, in a process that runs nothing else.
+        beyond: slots that they hold beyond one each.
     """
 
     queue: str
@@ -76,6 +83,17 @@ class Holder(NamedTuple):
     waiting: int
     suspects: int = 0
     alone: int = 0
+    beyond: int = 0
+
+    @property
+    def jobs(self) -> int:
+        """The number of jobs that hold slots."""
+        return self.running + self.waiting
+
+    @property
+    def slots(self) -> int:
+        """The number of slots that they hold."""
+        return self.jobs + self.beyond
 
 
 @dataclass(slots=True)
@@ -116,13 +134,22 @@ class FairShare:
 class Budget:
     """The jobs that the limits of a queue still allow in this round.
 
+    A job that takes more slots than a limit has takes all of them. One that lacks slots of a limit, because
+    it takes several, stops those behind it: they would keep it waiting for ever.
+
     Attributes:
-        slots: of the queue; and of types and keys that have a limit.
+        slots: free ones of the queue; and of types and keys that have a limit.
+        ramp: how many jobs may start while admission ramps up.
+        limit, type_limits, key_limits: all slots of each limit.
         rate, key_rates: starts of the queue, and of keys.
         key_slots_default, key_rate_default: for a key that holds nothing.
     """
 
     slots: float = math.inf
+    ramp: float = math.inf
+    limit: float = math.inf
+    type_limits: dict[str, int] = field(default_factory=dict)
+    key_limits: dict[str, int] = field(default_factory=dict)
     type_slots: dict[str, int] = field(default_factory=dict)
     key_slots: dict[str, int] = field(default_factory=dict)
     key_slots_default: float = math.inf
@@ -141,9 +168,11 @@ class Budget:
         allowed: list[Candidate] = []
         rate = self._rate_of(key)
         slots = self.slots_of(key)
+        limit = self.key_limits.get(key, self.key_slots_default)
         for job in jobs:
-            if len(allowed) >= slots or not rate.affords(job.cost):
+            if min(job.units, limit) > slots or not rate.affords(job.cost):
                 break
+            slots -= job.units
             rate.spend(job.cost)
             allowed.append(job)
         return allowed
@@ -157,7 +186,7 @@ class Budget:
         allowed: list[Candidate] = []
         without_slot: list[Candidate] = []
         for job in jobs:
-            if self.slots < 1 or self.type_slots.get(job.type, 1) < 1:
+            if self._lacks_slot(job):
                 without_slot.append(job)
             elif self.rate.affords(job.cost):
                 self._spend(job)
@@ -166,11 +195,24 @@ class Budget:
                 break
         return allowed, without_slot
 
+    def _lacks_slot(self, job: Candidate) -> bool:
+        """Whether there are too few slots; those that there are wait with a job that takes several."""
+        of_queue = min(job.units, self.limit)
+        of_type = min(job.units, self.type_limits.get(job.type, math.inf))
+        if self.slots < of_queue:
+            self.slots = 0
+            return True
+        if job.type in self.type_slots and self.type_slots[job.type] < of_type:
+            self.type_slots[job.type] = 0
+            return True
+        return self.ramp < 1
+
     def _spend(self, job: Candidate) -> None:
-        self.slots -= 1
+        self.slots -= job.units
+        self.ramp -= 1
         self.rate.spend(job.cost)
         if job.type in self.type_slots:
-            self.type_slots[job.type] -= 1
+            self.type_slots[job.type] -= job.units
 
     def _rate_of(self, key: str) -> RateBudget:
         """A copy that the jobs of this round may use up."""
@@ -192,30 +234,38 @@ def left_of(limit: int | None, held: int) -> float:
     return math.inf if limit is None else limit - held
 
 
-def key_slots(limits: QueueLimits, keys: dict[str, KeyLimits], here: list[Holder]) -> dict[str, int]:
-    """Count the free slots of every key that holds some, or has a limit of its own."""
-    held: Counter[str] = Counter()
-    for holder in here:
-        held[holder.key] += holder.running + holder.waiting
-    slots = {}
-    for key in {*held, *(name for name, own in keys.items() if own.concurrency is not None)} - {KEYLESS}:
+def key_limits(limits: QueueLimits, keys: dict[str, KeyLimits], names: Iterable[str]) -> dict[str, int]:
+    """Return all slots of these keys, as far as they have a limit."""
+    found = {}
+    for key in names:
         own = keys.get(key, KeyLimits()).concurrency
         limit = limits.key_concurrency if own is None else own
         if limits.fifo:
             limit = 1
         if limit is not None:
-            slots[key] = limit - held[key]
-    return slots
+            found[key] = limit
+    return found
+
+
+def key_slots(limits: QueueLimits, keys: dict[str, KeyLimits], here: list[Holder]) -> dict[str, int]:
+    """Count the free slots of every key that holds some, or has a limit of its own."""
+    held: Counter[str] = Counter()
+    for holder in here:
+        held[holder.key] += holder.slots
+    names = {*held, *(name for name, own in keys.items() if own.concurrency is not None)} - {KEYLESS}
+    return {key: limit - held[key] for key, limit in key_limits(limits, keys, names).items()}
 
 
 def type_slots(types: dict[str, TypeLimitState], holders: list[Holder]) -> dict[str, int]:
     """Count the free slots of every limited type, over all queues."""
     held: Counter[str] = Counter()
+    jobs: Counter[str] = Counter()
     for holder in holders:
-        held[holder.type] += holder.running + holder.waiting
+        held[holder.type] += holder.slots
+        jobs[holder.type] += holder.jobs
     slots = {}
     for name, limited in types.items():
-        left = [left_of(limited.limits.concurrency, held[name]), _breaker_slots(limited, held[name])]
+        left = [left_of(limited.limits.concurrency, held[name]), _breaker_slots(limited, jobs[name])]
         if min(left) < math.inf:
             slots[name] = int(min(left))
     return slots

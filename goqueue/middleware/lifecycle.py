@@ -61,7 +61,16 @@ class Lifecycle(Middleware):
     @property
     def actor_options(self) -> set[str]:
         """The options of plain Dramatiq actors that GoQueue understands itself."""
-        return {"time_limit", "jitter", "unique", "rerun_after_death", "aliases"}
+        return {
+            "time_limit",
+            "jitter",
+            "unique",
+            "rerun_after_death",
+            "aliases",
+            "process",
+            "requires",
+            "slots",
+        }
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
         """Bind what every log line of this job carries."""

@@ -170,6 +170,11 @@ JOBS_GIVEN_BACK = Counter(
     "Jobs that a worker claimed and gave back before their handler began, with no attempt spent, by why.",
     ["reason"],
 )
+WORKERS_RECYCLED = Counter(
+    "workers_recycled_total",
+    "Worker processes that asked to be replaced, by the limit that they had reached.",
+    ["reason"],
+)
 STALE_RESULTS = Counter("stale_results_total", "Outcomes refused because the job was no longer held.")
 STALE_DELIVERIES = Counter("stale_deliveries_total", "Messages whose claim returned no row.")
 GARBAGE_MESSAGES = Counter("garbage_messages_total", "Runway entries that are no messages.")
@@ -260,8 +265,8 @@ QUEUE_WORKERS_LIVE = DerivedGauge(
 )
 QUEUE_UNRUNNABLE_JOBS = DerivedGauge(
     "queue_unrunnable_jobs",
-    "Of the next 1,000 jobs of the queue, those whose type no live worker knows, or whose payload one could "
-    "not read.",
+    "Of the next 1,000 jobs of the queue, those whose type no live worker knows, whose payload one could "
+    "not read, or that require what no worker has.",
     ("queue",),
 )
 QUEUE_SLO_WAIT = DerivedGauge(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -115,6 +116,7 @@ class MonitoringPort:
         self._server.stop()
 
 
+@lru_cache(maxsize=64)
 def answers_to(host: str | None, allowed: frozenset[str]) -> bool:
     """Tell whether a service without keys answers to this Host: a loopback one, or one that is allowed.
 

@@ -48,7 +48,8 @@ class Command:
         name: what log lines call it.
         grace_seconds: how long it may take to end after SIGTERM.
         output: where its standard output and error go; None is where ours go.
-        shutdown_reasons: the folder in which a process notes that it ends because an operator wants it to.
+        shutdown_reasons: the folder in which a process notes that it ends because an operator wants it to, or
+            that it is to be replaced.
         folder: where it runs; None is where we do.
         account: who runs it; None is who we are.
         orphan_signal: what ends it when its owner is gone.
@@ -78,6 +79,7 @@ class ChildProcess:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.started_at = time.monotonic()
+        self._asked_to_end_at: float | None = None
         self._process = subprocess.Popen(  # noqa: S603  (our own commands)
             command.arguments,
             env=command.environment,
@@ -108,6 +110,11 @@ class ChildProcess:
         return self._process.returncode
 
     @property
+    def asked_to_end_seconds(self) -> float:
+        """Tell how long ago it was asked to end; 0 while it was not."""
+        return 0.0 if self._asked_to_end_at is None else time.monotonic() - self._asked_to_end_at
+
+    @property
     def lived_seconds(self) -> float:
         """Tell how long ago it was started."""
         return time.monotonic() - self.started_at
@@ -125,6 +132,8 @@ class ChildProcess:
 
     def terminate(self) -> None:
         """Ask it to end: what it does is finished first."""
+        if self._asked_to_end_at is None:
+            self._asked_to_end_at = time.monotonic()
         self.signal(SIGTERM)
 
     def signal(self, number: Signals) -> None:

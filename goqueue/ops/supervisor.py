@@ -8,26 +8,19 @@ import threading
 import time
 from contextlib import contextmanager
 from queue import SimpleQueue
-from signal import SIGTERM, Signals
-from typing import TYPE_CHECKING, Any
+from signal import SIGTERM
+from typing import TYPE_CHECKING
 
 import structlog
 
+from goqueue.ops.kept_command import KeptCommand
 from goqueue.ops.processes import POLL_SECONDS, ChildProcess, Command
-from goqueue.worker.shutdown_reason import take_shutdown_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import FrameType
 
 log = structlog.get_logger(__name__)
-
-#: The wait before a restart: at first, doubling, and at most.
-BACKOFF_MIN_SECONDS = 0.1
-BACKOFF_MAX_SECONDS = 5.0
-
-#: Who lived this long did not die of being started: the next restart is quick again.
-STABLE_SECONDS = 10.0
 
 TEND_SECONDS = 0.1
 
@@ -99,7 +92,7 @@ class Supervisor:
     """
 
     def __init__(self, commands: Sequence[Command]) -> None:
-        self._kept = [_KeptCommand(command) for command in commands]
+        self._kept = [KeptCommand(command) for command in commands]
 
     @property
     def pids(self) -> dict[str, int]:
@@ -122,9 +115,10 @@ class Supervisor:
             kept.start()
 
     def tend(self) -> None:
-        """Restart what has ended, each when its wait is over."""
+        """Restart what has ended, each when its wait is over; replace who asks for it, one at a time."""
         for kept in self._kept:
-            kept.tend()
+            others = (other for other in self._kept if other is not kept)
+            kept.tend(may_replace=not any(other.is_replacing for other in others))
 
     @property
     def is_released(self) -> bool:
@@ -147,73 +141,11 @@ class Supervisor:
         Returns:
             Whether all of them ended by themselves and without an error.
         """
-        children = [kept.let_go() for kept in self._named(names)]
-        return _end([child for child in children if child is not None], forced)
+        return _end([child for kept in self._named(names) for child in kept.let_go()], forced)
 
-    def _named(self, names: Iterable[str] | None) -> list[_KeptCommand]:
+    def _named(self, names: Iterable[str] | None) -> list[KeptCommand]:
         wanted = None if names is None else set(names)
         return [kept for kept in self._kept if wanted is None or kept.command.name in wanted]
-
-
-class _KeptCommand:
-    """One command, its present process, and when it may be started again."""
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.child: ChildProcess | None = None
-        self.exit_code: int | None = None
-        #: Its process ended because an operator wanted it to.
-        self.is_released = False
-        self._backoff_seconds = BACKOFF_MIN_SECONDS
-        self._start_at: float | None = None
-
-    def start(self) -> None:
-        self.child = ChildProcess(self.command)
-        self._start_at = None
-        self.is_released = False
-        # An older process may have had its number, and ended together with its supervisor.
-        self._take_shutdown_reason(self.child)
-
-    def tend(self) -> None:
-        if self.child is not None and self.child.has_ended():
-            self._note_exit(self.child)
-        if self._start_at is not None and time.monotonic() >= self._start_at:
-            self.start()
-            assert self.child is not None
-            log.info("process_restarted", process=self.command.name, pid=self.child.pid)
-
-    def let_go(self) -> ChildProcess | None:
-        """Stop keeping it; its process, which is still to be ended."""
-        child, self.child, self._start_at = self.child, None, None
-        return child
-
-    def _take_shutdown_reason(self, child: ChildProcess) -> bool:
-        return self.command.shutdown_reasons is not None and take_shutdown_reason(
-            self.command.shutdown_reasons, child.pid
-        )
-
-    def _note_exit(self, child: ChildProcess) -> None:
-        if self._take_shutdown_reason(child):
-            log.info(
-                "process_stopped_on_request",
-                process=self.command.name,
-                pid=child.pid,
-                **_how_it_ended(child.exit_code),
-            )
-            self.child, self.exit_code, self.is_released = None, child.exit_code, True
-            return
-        if child.lived_seconds >= STABLE_SECONDS:
-            self._backoff_seconds = BACKOFF_MIN_SECONDS
-        log.error(
-            "process_exited",
-            process=self.command.name,
-            pid=child.pid,
-            restart_in_seconds=self._backoff_seconds,
-            **_how_it_ended(child.exit_code),
-        )
-        self.child, self.exit_code = None, child.exit_code
-        self._start_at = time.monotonic() + self._backoff_seconds
-        self._backoff_seconds = min(2 * self._backoff_seconds, BACKOFF_MAX_SECONDS)
 
 
 def _end(children: list[ChildProcess], forced: threading.Event) -> bool:
@@ -232,9 +164,3 @@ def _end(children: list[ChildProcess], forced: threading.Event) -> bool:
             child.kill()
     # SIGTERM before its handler was installed: it had not begun to do anything.
     return all(child.exit_code in {0, -SIGTERM} for child in children)
-
-
-def _how_it_ended(exit_code: int | None) -> dict[str, Any]:
-    if exit_code is not None and exit_code < 0:
-        return {"signal": Signals(-exit_code).name}
-    return {"code": exit_code}

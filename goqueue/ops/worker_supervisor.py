@@ -40,7 +40,7 @@ def worker_commands(settings: Settings, *, name: str = "worker") -> list[Command
             name=f"{name}-{number}" if count > 1 else name,
             arguments=tuple(arguments),
             environment=environment,
-            grace_seconds=settings.shutdown_grace_seconds + MARGIN_SECONDS,
+            grace_seconds=settings.shutdown_grace_seconds + settings.lifespan_close_seconds + MARGIN_SECONDS,
             shutdown_reasons=None if settings.metrics_folder is None else Path(settings.metrics_folder),
         )
         for number in range(1, count + 1)

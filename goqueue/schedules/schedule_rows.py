@@ -250,10 +250,13 @@ def _settings_of(job: NewJob) -> dict[str, Any]:
         "options": job.options,
         "concurrency_key": job.concurrency_key,
         "rate_cost": None if job.rate_cost == 1 else job.rate_cost,
+        "limit_cost": None if job.limit_cost == 1 else job.limit_cost,
         "ttl_seconds": job.ttl_seconds,
         "deadline_seconds": job.deadline_seconds,
         "unique": None if job.unique is None else asdict(job.unique),
         "tags": job.tags or None,
+        "requires": job.requires or None,
+        "slots": None if job.slots == 1 else job.slots,
     }
     return {name: value for name, value in said.items() if value is not None}
 
@@ -283,8 +286,8 @@ def _job(
     queue: str, kind: str, payload: str, priority: int, max_retries: int, settings: dict[str, Any]
 ) -> NewJob:
     said = dict(settings)
-    if "tags" in said:
-        said["tags"] = tuple(said["tags"])
+    for name in said.keys() & {"tags", "requires"}:
+        said[name] = tuple(said[name])
     if "unique" in said:
         unique = said["unique"]
         states, mode = tuple(map(JobStatus, unique["states"])), UniqueMode(unique["mode"])

@@ -29,9 +29,12 @@ from goqueue.middleware import job_middleware
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
+from goqueue.worker.children.handlers import ProcessHandler
+from goqueue.worker.children.pool import ChildPool
 from goqueue.worker.claiming.claimed_ahead import ClaimedAhead
 from goqueue.worker.claiming.claims import ClaimedJobs, WorkerSlots
 from goqueue.worker.claiming.consumer import JobConsumer
+from goqueue.worker.dependencies.dependencies import Dependencies
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.health import Heartbeats
 from goqueue.worker.hooked_broker import HookedBroker
@@ -79,6 +82,10 @@ class JobBroker(HookedBroker):
         #: What was declared here.
         self.types = JobTypes(settings)
         self.job_types, self.aliases = self.types.by_name, self.types.aliases
+        #: What handlers are given besides their payloads.
+        self.dependencies = Dependencies(settings)
+        #: The processes in which handlers with `process=True` run.
+        self.children = ChildPool(settings)
         self._submit = submit
         super().__init__(
             client=connect(settings),
@@ -97,8 +104,12 @@ class JobBroker(HookedBroker):
         refuse_actor(actor)
         function = actor.fn
         job_type = self.types.declare(actor)
+        handler = self.dependencies.injected(job_type.name, function)
+        in_child = None
+        if actor.options.get("process"):
+            handler = in_child = ProcessHandler(handler, job_type, self.children, self.dependencies)
         actor.fn = JobFunction(
-            function,
+            handler,
             job_type,
             self.interrupts,
             result_max_bytes=self.settings.result_max_bytes,
@@ -107,6 +118,8 @@ class JobBroker(HookedBroker):
             begin_unrepeatable=None if job_type.rerun_after_death else self.begin_unrepeatable,
             unreadable_wait_seconds=self.settings.unreadable_payload_wait_seconds,
         )
+        if in_child is not None:
+            in_child.declare(actor.fn)
         super().declare_actor(actor)
 
     def get_actor(self, actor_name: str) -> Actor[Any, Any]:
@@ -142,8 +155,8 @@ class JobBroker(HookedBroker):
 
     @property
     def known_types(self) -> KnownTypes:
-        """Tell what this process can run, aliases included."""
-        return self.types.known
+        """Tell what this process can run: types, aliases included, labels, and its threads."""
+        return self.types.known(self.slots.threads)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue; it gets no delay queue: a delay is a column of its job."""

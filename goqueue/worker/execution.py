@@ -8,8 +8,8 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -32,11 +32,13 @@ from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.lifecycle import Failure, look_at
 from goqueue.observability.exception_reader import NO_TEXT, frames_of
+from goqueue.worker.dependencies import injecting
 from goqueue.worker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
 from goqueue.worker.verdicts import (
     HandlerExited,
     HarmfulError,
     HarmfulFinalError,
+    ReadElsewhere,
     RetryRequested,
     problem_of_wait,
     verdict_of,
@@ -80,6 +82,21 @@ def current_job() -> CurrentJob:
     if job is None:
         raise LookupError("no job is being worked on here")
     return job
+
+
+def attempt_here() -> JobAttempt | None:
+    """Return the attempt that the calling handler is; None: no job is being worked on here."""
+    return _current.get(None)
+
+
+@contextmanager
+def working_on(current: JobAttempt) -> Iterator[None]:
+    """Let `current_job()` be this one inside the block."""
+    token = _current.set(current)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 class JobFunction:
@@ -228,6 +245,8 @@ class JobFunction:
         return harmless
 
     def _failure_of(self, current: JobAttempt, error: BaseException) -> tuple[Failure, BaseException]:
+        if type(error) is ReadElsewhere:
+            return error.failure, error.stand_in
         failure = look_at(current.type, error, let_through=INTERRUPTS)
         text = failure.error.partition(": ")[2]
         try:
@@ -283,7 +302,7 @@ def _failed_to_call(error: BaseException) -> bool:
     if not issubclass(type(error), TypeError):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(frames_of(error))]
-    return bool(frames) and frames[-1].f_code.co_filename == __file__
+    return bool(frames) and frames[-1].f_code.co_filename in {__file__, injecting.__file__}
 
 
 def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,6 +90,17 @@ class Interrupts(BackgroundThread):
                 current, time.monotonic() + limit_seconds, TimeLimitExceeded, repeats=True
             )
 
+    def restart(self, limit_seconds: float) -> None:
+        """Let the time limit of the calling thread's handler count from now on; all else holds as before."""
+        with self._lock:
+            armed = self._armed.get(threading.get_ident())
+            if armed is None or armed.raised:
+                return
+            armed.ends_at, armed.exceeded = time.monotonic() + limit_seconds, TimeLimitExceeded
+            deadline = armed.current.deadline
+            if deadline is not None and deadline <= armed.ends_at:
+                armed.ends_at, armed.exceeded = deadline, DeadlinePassed
+
     def disarm(self) -> bool:
         """Leave the calling thread alone; tell whether it was interrupted. Again it does nothing."""
         with self._lock:

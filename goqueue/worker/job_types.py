@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 from dramatiq.actor import Actor
 
+from goqueue.config.labels import entries_of, labels_of
 from goqueue.config.settings import Settings
+from goqueue.engine.options.injection import injected_parameters, payload_signature
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.options.payload_schema import schema_of
@@ -63,16 +64,20 @@ class JobTypes:
         """Tell the names of all types, aliases included."""
         return {*self.by_name, *self.aliases}
 
-    @property
-    def known(self) -> KnownTypes:
-        """The types that this process can run, aliases included, with the hash of each schema."""
+    def known(self, threads: int) -> KnownTypes:
+        """The jobs that this process can run with so many threads: by types, aliases included, and labels."""
         declarations, known = self._declarations, self._known
-        if known is None or known[0] != declarations:
+        if known is None or known[0] != declarations or known[1].slots != threads:
             # Hashes take a while: a type that is declared meanwhile must not be forgotten for good.
             types = [self.get(name) for name in self.names()]
             hashes = {job_type.name: job_type.schema_hash() for job_type in types if job_type}
-            known = self._known = declarations, KnownTypes(hashes)
+            labels = entries_of(self._settings.worker_labels)
+            known = self._known = declarations, KnownTypes(hashes, labels=labels, slots=threads)
         return known[1]
+
+    def too_wide(self, threads: int) -> dict[str, int]:
+        """Tell the types whose jobs take more slots than so many threads, with how many."""
+        return {name: declared.slots for name, declared in self.by_name.items() if declared.slots > threads}
 
     def throws(self, name: str) -> Throws:
         """Tell the exceptions after which a job of this type is not retried."""
@@ -95,7 +100,10 @@ class JobTypes:
             / 1000,
             unique=_unique_of(actor),
             rerun_after_death=_rerun_after_death(actor),
-            signature=inspect.signature(function) if style == "call" else None,
+            signature=payload_signature(function) if style == "call" else None,
+            injected=frozenset(parameter.name for parameter in injected_parameters(function)),
+            requires=entries_of(labels_of(actor.options.get("requires") or {})),
+            slots=actor.options.get("slots") or 1,
         )
 
     def _learn_aliases(self, actor: Actor[Any, Any]) -> None:

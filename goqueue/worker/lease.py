@@ -87,7 +87,9 @@ class Lease(BackgroundThread):
             self._thread.join(self._settings.database_connect_timeout_seconds)
         try:
             with self._database.autocommit() as connection:
-                worker_store.stop(connection, self._claimed_jobs.worker_id)
+                worker_store.stop(
+                    connection, self._claimed_jobs.worker_id, reason=self._received_commands.shutdown_reason
+                )
         except DatabaseUnavailableError as error:
             log.warning("lease_not_returned", error=str(error))
 
@@ -167,7 +169,11 @@ class Lease(BackgroundThread):
         worker_id = self._claimed_jobs.worker_id
         with self._database.autocommit() as connection:
             renewal = worker_store.renew(
-                connection, worker_id, busy=self._slots.busy, memory_bytes=own_memory_bytes()
+                connection,
+                worker_id,
+                busy=self._slots.busy,
+                memory_bytes=own_memory_bytes(),
+                shutdown_reason=self._received_commands.shutdown_reason,
             )
             held = self._comparison.held(connection, known) if renewal else set()
             self._tell_types(connection, worker_id)
@@ -195,7 +201,10 @@ class Lease(BackgroundThread):
         self._claimed_jobs.quarantine_is_served = (
             not serves_only_quarantine
             and worker_store.is_quarantine_served(
-                connection, except_worker_id=worker_id, lease_seconds=self._settings.lease_seconds
+                connection,
+                except_worker_id=worker_id,
+                lease_seconds=self._settings.lease_seconds,
+                labels=self._known_types().labels,
             )
         )
 

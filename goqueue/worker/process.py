@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -15,15 +15,16 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import ConsumerThread, WorkerThread
 
 from goqueue.db import schema
-from goqueue.errors import GoQueueError
+from goqueue.errors import DependencyError, GoQueueError
 from goqueue.forks import end_children_with_this_process
-from goqueue.jobs import AttemptOutcome
+from goqueue.jobs import AttemptOutcome, ShutdownReason
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability.tracing.export import start_tracing, stop_tracing
 from goqueue.worker.drain_guard import DrainGuard
 from goqueue.worker.health import WorkerHealth
 from goqueue.worker.job_runner import JobRunner
 from goqueue.worker.lease import Lease
+from goqueue.worker.recycling import WorkerRecycling
 from goqueue.worker.thread_watch import ThreadWatch
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class WorkerProcess(Middleware):
     def __init__(self) -> None:
         self._lease: Lease | None = None
         self._health: WorkerHealth | None = None
+        self._recycling: WorkerRecycling | None = None
         #: Only in a process of Dramatiq's command: what a program of somebody's own waits for is its affair.
         self._drain_guard: DrainGuard | None = None
 
@@ -91,11 +93,17 @@ class WorkerProcess(Middleware):
         gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])
 
     def before_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # it is added by this broker alone
-        """Take the lease before the first fetch."""
+        """Open the lifespans, then take the lease, before the first fetch.
+
+        Raises:
+            SystemExit: a lifespan cannot be opened.
+        """
         worker.work_queue = broker.claimed_ahead.queue  # type: ignore[assignment]  # Dramatiq names a PriorityQueue, and asks for no more than this
         served = worker.consumer_whitelist or broker.get_declared_queues()
         broker.slots.threads = worker.worker_threads
+        warn_of_wide_types(broker, served)
         start_tracing(broker.settings, "worker")
+        open_lifespans(broker)
         self._lease = Lease(
             broker.settings,
             broker.database,
@@ -116,6 +124,9 @@ class WorkerProcess(Middleware):
         """Look after the threads from now on."""
         assert self._lease is not None
         ThreadWatch(broker, worker, self._lease, partial(self._end_broken, broker)).start()
+        if self._drain_guard is not None:
+            self._recycling = WorkerRecycling(broker)
+            self._recycling.start()
 
     def after_consumer_thread_boot(self, broker: JobBroker, thread: ConsumerThread) -> None:  # type: ignore[override]
         """Hand claimed jobs straight to the worker threads.
@@ -133,6 +144,8 @@ class WorkerProcess(Middleware):
 
     def before_worker_shutdown(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]  # noqa: ARG002
         """Stop fetching; what runs may finish, and what has not begun goes back at once."""
+        recycled_for = None if self._recycling is None else self._recycling.reason
+        broker.received_commands.note_shutdown(recycled_for or ShutdownReason.SIGNAL)
         broker.draining.set()
         broker.claimed_ahead.drain()
         if self._drain_guard is not None:
@@ -155,6 +168,7 @@ class WorkerProcess(Middleware):
         """Make the process end in order, and with an error; one that is not ours to end is only reported."""
         if self._drain_guard is not None:
             self._drain_guard.exit_code = EXIT_BROKEN
+            broker.received_commands.note_shutdown(ShutdownReason.BROKEN)
         broker.received_commands.end_process()
 
     def _finish(self, broker: JobBroker) -> None:
@@ -163,11 +177,21 @@ class WorkerProcess(Middleware):
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.reporter.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.interrupts.stop()
+        broker.children.stop()
         if self._lease is not None:
             self._lease.stop()
+        broker.dependencies.close()
         if self._health is not None:
             self._health.stop()
         stop_tracing()
+
+
+def warn_of_wide_types(broker: JobBroker, queues: Collection[str]) -> None:
+    """Say whose jobs this process does not run, because they take more slots than it has threads."""
+    threads = broker.slots.threads
+    for name, slots in sorted(broker.types.too_wide(threads).items()):
+        if broker.job_types[name].queue in queues:
+            log.warning("worker_too_small", type=name, slots=slots, threads=threads)
 
 
 def refuse_foreign_schema(broker: JobBroker) -> None:
@@ -186,6 +210,20 @@ def refuse_foreign_schema(broker: JobBroker) -> None:
         sys.stderr.write(f"goqueue: {problem}\n")
         sys.stderr.flush()
         raise SystemExit(EXIT_UNUSABLE)
+
+
+def open_lifespans(broker: JobBroker) -> None:
+    """Open the lifespans before the first fetch; end this process where one cannot be opened.
+
+    Raises:
+        SystemExit: after one line that says which, and why.
+    """
+    try:
+        broker.dependencies.open()
+    except DependencyError as error:
+        sys.stderr.write(f"goqueue: {error}\n")
+        sys.stderr.flush()
+        raise SystemExit(EXIT_UNUSABLE) from None
 
 
 def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) -> None:

@@ -8,7 +8,8 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.engine.workers.worker_rows import WorkerCommand
-from goqueue.worker.shutdown_reason import leave_shutdown_reason
+from goqueue.jobs import ShutdownReason
+from goqueue.worker.shutdown_reason import Note, leave_note
 from goqueue.worker.terminations import Terminations, listen
 
 __all__ = ["ReceivedCommands"]
@@ -27,6 +28,8 @@ class ReceivedCommands:
         self._settings = settings
         self._quiet = threading.Event()
         self._terminations: Terminations | None = None
+        #: Why this process ends, once it does.
+        self.shutdown_reason: ShutdownReason | None = None
         #: What is followed now.
         self.command: WorkerCommand | None = None
 
@@ -60,7 +63,12 @@ class ReceivedCommands:
         if command is WorkerCommand.STOP:
             self._stop()
 
+    def note_shutdown(self, reason: ShutdownReason) -> None:
+        """Note why this process ends; the first reason counts."""
+        self.shutdown_reason = self.shutdown_reason or reason
+
     def _stop(self) -> None:
+        self.note_shutdown(ShutdownReason.REQUESTED)
         if self._terminations is not None:
-            leave_shutdown_reason(self._settings)
+            leave_note(self._settings, Note.STOPPED)
         self.end_process()

@@ -20,6 +20,15 @@ class HandlerExited(Translated):
     """An async handler's SystemExit or KeyboardInterrupt: raised as such it would end the event loop."""
 
 
+class ReadElsewhere(Exception):  # noqa: N818  (it only carries what a handler raised)
+    """Carries what a handler raised in another process, where it was read."""
+
+    def __init__(self, failure: Failure, stand_in: BaseException) -> None:
+        super().__init__(failure.error)
+        self.failure = failure
+        self.stand_in = stand_in
+
+
 class HarmfulError(Exception):
     """Stands for an exception that raises when it is looked at: nobody after the handler meets that one."""
 

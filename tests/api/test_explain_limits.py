@@ -92,6 +92,19 @@ def start(database: Database, job: Job, seconds_ago: float | None) -> None:
 # Concurrency
 
 
+def test_too_few_slots_are_free_for_what_it_takes(
+    client: testing.TestClient, make_job: JobFactory, limit: Limit
+) -> None:
+    """A job that takes several slots waits for so many, though one is free; one that takes one does not."""
+    limit(concurrency=4)
+    make_job("running", limit_cost=3)
+    answer = asked(client, make_job(limit_cost=2))
+    evidence = evidence_of(answer, "limit_reached")
+    assert (evidence["number"], evidence["held"], evidence["cost"]) == (4, 3, 2)
+    assert "it takes 2 slots" in answer["summary"]
+    assert "limit_reached" not in codes(asked(client, make_job()))
+
+
 def test_the_limit_of_its_queue_is_reached(
     client: testing.TestClient, make_job: JobFactory, limit: Limit
 ) -> None:

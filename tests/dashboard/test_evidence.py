@@ -81,6 +81,13 @@ TABLE: dict[ReasonCode, Facts] = {
         job=job(unreadable_by=["1", "2"], unreadable_until=LATER, error="no field order"),
         eligible=EligibleWorkers("default", ignorant=2, outdated=1),
     ),
+    ReasonCode.LABELS_MISSING: facts(
+        job=job(requires=["gpu=true"]),
+        eligible=EligibleWorkers("default", unlabelled=3, labels=[(["region=eu"], 2), ([], 1)]),
+    ),
+    ReasonCode.WORKERS_TOO_SMALL: facts(
+        job=job(requires=[], slots=9), eligible=EligibleWorkers("default", small=2, most_threads=8)
+    ),
     ReasonCode.BREAKER_OPEN: broken(BreakerState.OPEN),
     ReasonCode.BREAKER_HALF_OPEN: broken(BreakerState.HALF_OPEN),
     ReasonCode.SUSPECTED: facts(job=job(quarantined=True, suspicion=1), attempt=FAILED),

@@ -8,6 +8,7 @@ from goqueue.db.database import Database
 from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
+from goqueue.jobs import ShutdownReason
 from tests.support.dashboard.client import DashboardClient
 from tests.support.dashboard.html import Element, elements_of
 from tests.support.factories import JobFactory
@@ -122,6 +123,20 @@ def test_silent_and_ended_ones_are_told_apart(
     assert (
         page.index(f'id="worker-{silent}"') < page.index("Ended lately") < page.index(f'id="worker-{ended}"')
     )
+
+
+def test_the_reason_of_an_end_is_told(
+    dashboard: DashboardClient, make_job: JobFactory, database: Database
+) -> None:
+    """From the heartbeat after it began to drain, when it is stopping, until long after it has ended."""
+    draining, replaced = make_job.worker(), make_job.worker()
+    with database.autocommit() as connection:
+        worker_store.renew(connection, draining, busy=1, shutdown_reason=ShutdownReason.SIGNAL)
+        worker_store.stop(connection, replaced, reason=ShutdownReason.MAX_MEMORY)
+    page = dashboard.get(PLACE).text
+    assert "stopping" in row_of(page, draining).spans
+    assert "told to stop by a signal" in page
+    assert "replaced: it had reached its memory limit" in row_of(page, replaced).text
 
 
 def test_the_live_part_is_known_when_nothing_changed(

@@ -16,6 +16,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.limited_queues import LimitedQueues
+from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
 from goqueue.engine.runway.runway import Runway, parse
@@ -342,6 +343,56 @@ def test_a_job_that_costs_more_than_the_limit_starts_alone(
         cancel(connection, [small])
     run(queues)
     assert admitted(database) == [large]
+
+
+LIMITED_TO_FOUR = {
+    "queue": (QueueLimits(concurrency=4), None),
+    "key": (QueueLimits(key_concurrency=4), None),
+    "type": (QueueLimits(), 4),
+}
+
+
+@pytest.mark.parametrize("which", LIMITED_TO_FOUR)
+def test_a_job_takes_several_slots_of_a_limit(
+    database: Database, settings: Settings, runway: Runway, make_job: JobFactory, which: str
+) -> None:
+    """Costs add up, one that lacks slots holds up those behind it, one above the limit takes all of it."""
+    limits, of_type = LIMITED_TO_FOUR[which]
+    limit(database, "default", limits)
+    if of_type is not None:
+        with database.transaction() as connection:
+            type_settings.locked(connection, "noop")
+            type_settings.set_limits(connection, "noop", TypeLimits(concurrency=of_type))
+    three, two, one, whole, last = (
+        make_job(limit_cost=cost, concurrency_key="k").id for cost in (3, 2, 1, 9, 1)
+    )
+    queues = governed(database, settings, runway, "default")
+    held = [[three], [two, one], [whole], [last]]
+    for these in held:
+        run(queues)
+        assert admitted(database) == these
+        run(queues)
+        assert admitted(database) == these
+        with database.autocommit() as connection:
+            cancel(connection, these)
+    assert one < whole
+
+
+def test_a_job_that_takes_more_slots_than_are_free_is_dropped(
+    database: Database, settings: Settings, runway: Runway, make_job: JobFactory
+) -> None:
+    """Where jobs without a slot are dropped; one behind it that takes fewer has its slot."""
+    limit(database, "default", QueueLimits(concurrency=2, on_conflict=OnConflict.DROP_NEW))
+    running = make_job("running").id
+    large = make_job(limit_cost=2).id
+    small = make_job().id
+    queues = governed(database, settings, runway, "default")
+    run(queues)
+    run(queues)
+    assert admitted(database) == [small]
+    with database.autocommit() as connection:
+        assert job_store.get(connection, large).reason == "dropped"
+        assert job_store.get(connection, running).status == JobStatus.RUNNING
 
 
 def test_admission_ramps_up_after_a_pause(

@@ -18,6 +18,7 @@ import goqueue
 from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine.options.job_settings import JobSettings
 from goqueue.engine.runway.runway import Runway
 from goqueue.instance import GoQueue, default
 from goqueue.jobs import JobStatus
@@ -66,10 +67,19 @@ class House:
         with self.goqueue.database.autocommit() as connection:
             return connection.exec_driver_sql(sql).fetchall()
 
-    def tick(self) -> None:
+    def needs(self) -> set[tuple[tuple[str, ...], int]]:
+        """What the jobs of the type require, and how many slots they take."""
+        found = self._rows("SELECT requires, slots FROM jobs WHERE type = 'once' AND max_retries < 0")
+        return {(tuple(requires), slots) for requires, slots in found}
+
+    def costs(self) -> set[int]:
+        """How many slots of limits the jobs of the type take."""
+        return {row[0] for row in self._rows("SELECT limit_cost FROM jobs WHERE type = 'once'")}
+
+    def tick(self, **options: Any) -> None:
         """Let a schedule be due once."""
         if not self.goqueue.schedules:
-            self.goqueue.cron("* * * * *")(self.once)
+            self.goqueue.cron("* * * * *", **options)(self.once)
             scheduling.declare(self.goqueue.database, self.goqueue.schedules.values())
         with self.goqueue.database.autocommit() as connection:
             connection.exec_driver_sql("DELETE FROM schedule_ticks")
@@ -79,9 +89,9 @@ class House:
         cron = CronScheduler(self.goqueue.settings, self.goqueue.database, threading.Event().wait)
         assert sum(cron.run_once().values())
 
-    def run_schedule(self) -> None:
+    def run_schedule(self, **said: Any) -> None:
         """Run a schedule by hand."""
-        document = {"cron": "@yearly", "type": "once", "queue": QUEUE, "payload": {}}
+        document = {"cron": "@yearly", "type": "once", "queue": QUEUE, "payload": {}, **said}
         assert self.client.simulate_put("/schedules/yearly", json=document).status_code in {200, 201}
         assert self.client.simulate_post("/schedules/yearly/run").status_code in {200, 201}
 
@@ -108,6 +118,7 @@ JOB = {"queue": QUEUE, "type": "once", "payload": {}}
 DOORS: dict[str, Callable[[House], object]] = {
     "GoQueue.create": lambda house: house.goqueue.create(house.once, {}),
     "goqueue.enqueue": lambda house: goqueue.enqueue(house.once, {}),
+    "goqueue.enqueue_many": lambda house: goqueue.enqueue_many(house.once, [{}]),
     "enqueue in a session": lambda house: house.in_session(
         lambda session: goqueue.enqueue(house.once, {}, session=session)
     ),
@@ -146,7 +157,9 @@ def idempotency_key(house: House) -> dict[str, str]:
 def house(settings: Settings, database: Database, runway: Runway) -> Iterator[House]:
     """A process of its own, with its types declared."""
     with process_of(settings.model_copy(update=QUICK)):
-        once = goqueue.actor(name="once", queue=QUEUE, unique=UNIQUE)(_nothing)
+        once = goqueue.actor(name="once", queue=QUEUE, unique=UNIQUE, requires={"gpu": True}, slots=2)(
+            _nothing
+        )
         parent = goqueue.actor(name="parent", queue="elsewhere")(_nothing)
         client = testing.TestClient(create_app(settings, database=database, runway=runway))
         with ExitStack() as cleanup:
@@ -173,9 +186,35 @@ def test_every_door_counts_alike(house: House, door: str) -> None:
     # A follow-up is counted by a thread of the worker.
     wait_until(lambda: created_and_suppressed() != (created, suppressed), what="the first to be counted")
     assert created_and_suppressed() == (created + 1, suppressed)
+    assert house.needs() == {(("gpu=true",), 2)}
     DOORS[door](house)
     wait_until(lambda: created_and_suppressed() != (created + 1, suppressed), what="the second to be counted")
     assert created_and_suppressed() == (created + 1, suppressed + 1)
+
+
+NEEDS: JobSettings = {"requires": {"region": "eu", "cores": 8}, "slots": 3, "limit_cost": 5}
+
+#: Doors at which a job says itself what it requires.
+SAYING: dict[str, Callable[[House], object]] = {
+    "GoQueue.create": lambda house: house.goqueue.create(house.once, {}, **NEEDS),
+    "goqueue.enqueue": lambda house: goqueue.enqueue(house.once, {}, **NEEDS),
+    "a chain": lambda house: goqueue.enqueue_chain((house.once, {}, NEEDS)),
+    "POST /jobs/create": lambda house: house.rest("/jobs/create", JOB | {**NEEDS}),
+    "POST /jobs/batch": lambda house: house.rest("/jobs/batch", {"jobs": [JOB | {**NEEDS}]}),
+    "a job that follows": lambda house: house.rest(
+        "/jobs/create", {"queue": "elsewhere", "type": "parent", "payload": {}, "then": [JOB | {**NEEDS}]}
+    ),
+    "a schedule": lambda house: house.run_schedule(**NEEDS),
+    "a schedule in code": lambda house: house.tick(job=NEEDS),
+}
+
+
+@pytest.mark.parametrize("door", SAYING)
+def test_a_job_says_what_it_requires_at_every_door(house: House, door: str) -> None:
+    """What it says counts instead of what its type says, as texts; no worker that runs has it."""
+    SAYING[door](house)
+    assert house.needs() == {(("cores=8", "region=eu"), 3)}
+    assert house.costs() == {5}
 
 
 def test_what_is_rolled_back_is_not_counted(house: House) -> None:

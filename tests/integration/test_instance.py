@@ -24,6 +24,7 @@ METHODS = {
     "edit_job": "edit",
     "enqueue": "create",
     "enqueue_chain": "create_chain",
+    "enqueue_many": "create_many",
     "job_log": "log",
     "job_progress": "progress",
     "job_versions": "versions",
@@ -31,7 +32,7 @@ METHODS = {
 }
 
 #: What `goqueue` exports that is no method of a GoQueue.
-OTHERS = {"Discard", "GoQueue", "RetryAfter", "RetryPolicy", "Snooze", "Unique", "current_job"}
+OTHERS = {"Depends", "Discard", "GoQueue", "RetryAfter", "RetryPolicy", "Snooze", "Unique", "current_job"}
 
 
 @pytest.fixture

@@ -667,6 +667,9 @@ EXTRAS: dict[str, Any] = {
     "deadline_seconds": 60.0,
     "unique": UniqueRule("a key", (JobStatus.QUEUED,)),
     "tags": ("a", "b"),
+    "requires": ("gpu=true",),
+    "slots": 2,
+    "limit_cost": 3,
 }
 
 
@@ -686,7 +689,8 @@ def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) 
         of_plain, of_many = new_job_store.insert_many(connection, [plain, special])
     said = (
         "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
-        "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags)"
+        "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags, "
+        "requires, slots, limit_cost)"
     )
     assert (
         column(database, of_many, said) == column(database, one.id, said) != column(database, of_plain, said)

@@ -14,8 +14,10 @@ from goqueue.db.database import Database
 from goqueue.engine import new_job_rows as new_job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine import ready_rows as ready_store
+from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.ready_rows import Wanted
-from goqueue.jobs import NewJob
+from goqueue.engine.runnable_rows import able_parameter
+from goqueue.jobs import QUARANTINE_QUEUE, NewJob
 from tests.support.database.plans import nodes
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -216,12 +218,12 @@ QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "suspects that run alone": (
         ready_store._NEXT_QUARANTINED,  # noqa: SLF001  (the plan of this very statement)
-        {"limit": 10, "is_known": True, "types": ["noop"]},
+        {"limit": 10, "is_known": True, **able_parameter({QUARANTINE_QUEUE: [KnownTypes({"noop": "1"})]})},
         "jobs_quarantined_idx",
     ),
     "suspects beside others": (
         ready_store._NEXT_SUSPECTS,  # noqa: SLF001  (the plan of this very statement)
-        {"limit": 10, "known": '[{"queue":"a","types":["noop"]}]'},
+        {"limit": 10, "sorted": ["a"], **able_parameter({"a": [KnownTypes({"noop": "1"})]})},
         "jobs_suspects_idx",
     ),
     "make due": (

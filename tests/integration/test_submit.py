@@ -15,6 +15,7 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dispatch.dispatcher import Dispatcher
+from goqueue.engine import create, new_job_rows
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.create import JobCreator
 from goqueue.engine.graph_rows import NewNode
@@ -195,3 +196,52 @@ def test_an_unknown_type_is_refused(broker: JobBroker) -> None:
     """A type that nobody declared has no jobs."""
     with pytest.raises(InvalidJobError, match="unknown job type 'nobody'"):
         new_job(broker, "nobody", {})
+
+
+def test_many_payloads_are_many_jobs(broker: JobBroker, database: Database) -> None:
+    """One call makes a job of each payload, in their order, each with the settings of the call."""
+    ids = goqueue.enqueue_many(broker.actors["ship"], ({"number": n} for n in range(5)), priority=7)
+    rows = [read(database, job_id) for job_id in ids]
+    assert [row.payload for row in rows] == [{"number": n} for n in range(5)]
+    assert {(row.queue, row.max_retries, row.priority) for row in rows} == {("orders", 5, 7)}
+    own = goqueue.RetryPolicy(max_retries=1, min_backoff_seconds=2)
+    (job_id,) = goqueue.enqueue_many(broker.actors["ship"], [Order(number=9)], retry=own)
+    assert read(database, job_id).max_retries == 1
+    assert goqueue.enqueue_many(broker.actors["ship"], []) == []
+
+
+def test_one_wrong_payload_of_many_makes_no_row(broker: JobBroker, database: Database) -> None:
+    """Its place is told, and nothing is created; a setting that is wrong has no place."""
+    with pytest.raises(InvalidJobError) as caught:
+        goqueue.enqueue_many(broker.actors["ship"], [{"number": 1}, {"number": "many"}, {"number": 3}])
+    assert set(caught.value.fields) == {"payloads[1].number"}
+    with pytest.raises(InvalidJobError) as caught:
+        goqueue.enqueue_many(broker.actors["ship"], [{"number": 1}], priority=1000)
+    assert set(caught.value.fields) == {"priority"}
+    assert number_of_jobs(database) == 0
+
+
+def test_many_payloads_join_the_callers_transaction(broker: JobBroker, database: Database) -> None:
+    """A rollback leaves none of them."""
+    with pytest.raises(RuntimeError, match="no"), database.transaction() as connection:  # noqa: PT012
+        ids = goqueue.enqueue_many(broker.actors["ship"], [{"number": 1}] * 3, session=connection)
+        assert len(set(ids)) == 3
+        raise RuntimeError("no")
+    assert number_of_jobs(database) == 0
+
+
+@pytest.mark.parametrize("own", [{}, {"tags": ["a"]}], ids=["plain", "with tags"])
+def test_more_than_a_statement_holds_are_all_or_none(
+    broker: JobBroker, database: Database, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any]
+) -> None:
+    """Several statements are one transaction, and the ids come in the order of the payloads."""
+    monkeypatch.setattr(new_job_rows, "STATEMENT_MAX", 3)
+    monkeypatch.setattr(create, "STATEMENT_MAX", 3)
+    ship = broker.actors["ship"]
+    ids = goqueue.enqueue_many(ship, [{"number": n} for n in range(8)], **own)
+    assert [read(database, job_id).payload["number"] for job_id in ids] == list(range(8))
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs ADD CHECK ((payload ->> 'number')::int < 107)")
+    with pytest.raises(goqueue.errors.DatabaseRefusedError):
+        goqueue.enqueue_many(ship, [{"number": n} for n in range(100, 108)], **own)
+    assert number_of_jobs(database) == 8

@@ -164,6 +164,7 @@ def test_a_wrong_setting_is_refused_by_name(
     ship = broker.actors["ship"]
     (name,) = settings_
     assert name in refused(lambda: api.enqueue(ship, {"number": 1}, **settings_), database)
+    assert name in refused(lambda: api.enqueue_many(ship, [{"number": 1}], **settings_), database)
     if name not in {"retry", "session"}:
         chain = (ship, {"number": 1}, settings_)
         assert name in refused(lambda: api.enqueue_chain(chain), database)
@@ -174,6 +175,7 @@ def test_a_wrong_setting_is_refused_by_name(
 def test_what_is_no_actor_is_refused(broker: JobBroker, database: Database, actor: Any) -> None:
     """The error says what should be passed."""
     assert "actor" in refused(lambda: api.enqueue(actor, {"number": 1}), database)
+    assert "actor" in refused(lambda: api.enqueue_many(actor, [{"number": 1}]), database)
     assert "actor" in refused(lambda: api.enqueue_chain((actor, {"number": 1})), database)
     assert "actor" in refused(lambda: api.cron("@daily")(actor), database)
 
@@ -182,6 +184,12 @@ def test_what_is_no_actor_is_refused(broker: JobBroker, database: Database, acto
 def test_what_is_no_chain_is_refused(broker: JobBroker, database: Database, steps: Any) -> None:
     """A step is an actor and its payload, and perhaps settings."""
     refused(lambda: api.enqueue_chain(*steps), database)
+
+
+@pytest.mark.parametrize("payloads", [None, 5, "abc", b"abc", {"number": 1}, len, NOTHING_KNOWN], ids=repr)
+def test_what_are_no_payloads_is_refused(broker: JobBroker, database: Database, payloads: Any) -> None:
+    """One payload is not many, however it can be iterated over."""
+    assert "payloads" in refused(lambda: api.enqueue_many(broker.actors["ship"], payloads), database)
 
 
 def test_what_cannot_be_joined_is_refused(broker: JobBroker, settings: Settings, database: Database) -> None:
@@ -289,7 +297,7 @@ def test_nonsense_is_a_clear_error(broker: JobBroker, database: Database, name: 
 def test_every_export_is_tried_here() -> None:
     """A function that is added is tried as well."""
     tried = {name.split()[0] for name in FUNCTIONS}
-    others = {"enqueue", "enqueue_chain", "current_job", "RetryPolicy", "Discard", "GoQueue"}
+    others = {"enqueue", "enqueue_chain", "enqueue_many", "current_job", "RetryPolicy", "Discard", "GoQueue"}
     assert set(goqueue.__all__) == tried | others
 
 

@@ -88,6 +88,9 @@ class JobFactory:
         values["status"] = status.value
         if status is JobStatus.RUNNING:
             values = {"worker_id": self.worker_id, "attempts": 1, "fence": 1} | values
+        if values.get("requires") is not None:
+            # As new jobs are written: see `goqueue.db.fragments.MAX_RETRIES`.
+            values["max_retries"] = -1 - values.get("max_retries", 3)
         sql_values = {name: f"%({name})s" for name in values}
         if status in FINAL_STATUSES:
             sql_values.setdefault("finished_at", "now()")

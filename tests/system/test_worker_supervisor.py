@@ -17,7 +17,7 @@ import pytest
 
 from goqueue.config.settings import Settings, environment_of
 from goqueue.db.database import Database
-from goqueue.ops import supervisor
+from goqueue.ops import kept_command
 from goqueue.ops.processes import ChildProcess, Command
 from goqueue.ops.supervisor import Supervisor
 from tests.support.waiting import wait_until
@@ -81,7 +81,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
         info = error = note
 
-    monkeypatch.setattr(supervisor, "log", Log())
+    monkeypatch.setattr(kept_command, "log", Log())
     return noted
 
 

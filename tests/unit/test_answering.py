@@ -11,14 +11,24 @@ from gunicorn.config import Config
 
 from goqueue.api.server.answering import answer
 from goqueue.api.server.connection import Connection, Limits, Stage
+from goqueue.api.server.worker import read_once
 
 LIMITS = Limits(10, 10, 10, 2, 10, 1_000_000)
 
 
-def connection_with(message: bytes) -> Connection:
+def connection_with(message: bytes, address: str = "127.0.0.1", config: Config | None = None) -> Connection:
     """A connection on which a whole request has come."""
-    peer: Any = ("127.0.0.1", 1)
-    made = Connection(None, peer, peer, Config(), LIMITS, lambda *_: 1_000, deadline=0, since=0)  # type: ignore[arg-type]
+    peer: Any = (address, 1)
+    made = Connection(
+        None,  # type: ignore[arg-type]  # nothing is sent
+        peer,
+        peer,
+        config or Config(),
+        LIMITS,
+        lambda *_: 1_000,
+        deadline=0,
+        since=0,
+    )
     made.received += message
     assert made.advance(0, len(message))
     assert made.stage is Stage.ANSWERING
@@ -55,3 +65,29 @@ def test_a_second_request_waits_for_the_first() -> None:
     assert connection.advance(1.0, 0)
     assert connection.request.body.read() == b"{}"
     assert not connection.received
+
+
+@pytest.mark.parametrize(
+    ("peer", "allowed", "scheme"),
+    [
+        ("127.0.0.1", "127.0.0.1,::1", "https"),
+        ("10.1.2.3", "127.0.0.1,::1", "http"),
+        ("10.1.2.3", "10.0.0.0/8", "https"),
+        ("10.1.2.3", "*", "https"),
+    ],
+)
+def test_only_a_trusted_proxy_says_the_scheme(peer: str, allowed: str, scheme: str) -> None:
+    """What was looked up of an address once is right for its next requests, in no other configuration."""
+    for _ in range(2):
+        config = Config()
+        config.set("forwarded_allow_ips", allowed)
+        made = connection_with(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n\r\n", peer, config)
+        assert made.request.scheme == scheme
+
+
+def test_settings_of_the_server_are_read_once() -> None:
+    """Every setting has the value that gunicorn finds, without being looked for."""
+    config, plain = Config(), Config()
+    read_once(config)
+    assert vars(config).keys() >= plain.settings.keys()
+    assert all(getattr(config, name) == getattr(plain, name) for name in plain.settings)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goqueue.worker.claiming import claims
+from goqueue.worker.claiming import claims, gathering
 from goqueue.worker.claiming.claims import WorkerSlots
 from tests.support.waiting import wait_until
 
@@ -192,3 +192,79 @@ def test_after_a_return_less_is_claimed_ahead_for_a_while(monkeypatch: pytest.Mo
         place.give_back(ahead[-1] + 4)
     assert ahead[-1] == 128
     assert ahead[9:] == sorted(ahead[9:])
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "left"),
+    [
+        pytest.param(0, [4], [], id="all threads"),
+        pytest.param(0, [2, 2], [], id="two that share them"),
+        pytest.param(0, [2, 3, 1], [1, 2], id="one too many, and what is behind it"),
+        pytest.param(2, [1, 2], [1], id="beside others"),
+        pytest.param(2, [2, 1], [1], id="nothing beside it without a thread"),
+        pytest.param(3, [2], [0], id="one thread too few"),
+    ],
+)
+def test_a_job_that_takes_several_slots_has_so_many_threads(
+    held: int, wanted: list[int], left: list[int]
+) -> None:
+    """Of jobs that have a place each, in order, those that there are too few threads for go back."""
+    place = slots(4)
+    assert place.take(held) == held
+    place.observe(0.001)  # Short jobs: so many more places than threads.
+    assert place.take(len(wanted)) == len(wanted)
+    assert place.fit(wanted) == left
+    kept = [number for position, number in enumerate(wanted) if position not in left]
+    assert place.held == held + len(left) + sum(kept)
+    place.give_back(len(left))
+    for number in kept:
+        place.end_run(0.001, places=number)
+    assert place.held == held
+
+
+def test_beside_a_job_that_takes_several_nothing_is_claimed_ahead() -> None:
+    """The jobs that are held have a thread each; when it has ended, short jobs are claimed ahead again."""
+    place = slots(4)
+    place.observe(0.0)
+    assert place.take(1) == 1
+    assert place.fit([3]) == []
+    assert (place.take(100), place.busy) == (1, 4)
+    place.end_run(0.0, places=3)
+    assert place.take(1000) > 100
+
+
+def test_free_threads_are_kept_for_a_job_that_needs_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until there are enough, or twice as long as jobs run; after that was in vain others have a turn."""
+    now = [100.0]
+    monkeypatch.setattr(gathering, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    place = slots(4)
+    place.observe(10.0)
+    assert place.take(3) == 3
+    assert place.take(1) == 1
+    assert place.fit([3]) == [0]
+    place.give_back()
+    assert place.take(1) == 0
+    place.give_back()
+    assert place.take(1) == 0
+    place.give_back()
+    assert place.take(1) == 1
+    assert place.fit([3]) == []
+    place.end_run(10.0, places=3)
+    assert (place.take(3), place.free_threads) == (3, 0)
+    place.give_back()
+    assert place.take(1) == 1
+    assert place.fit([2]) == [0]
+    place.give_back()
+    assert place.take(1) == 0
+    now[0] += 20.1
+    assert place.take(1) == 1
+    # In vain: the next one that has no room keeps nothing, for a while, and what is behind it may start.
+    assert place.fit([2]) == [0]
+    place.give_back()
+    assert place.take(1) == 1
+    place.give_back()
+    now[0] += 41
+    assert place.take(1) == 1
+    assert place.fit([2]) == [0]
+    place.give_back()
+    assert place.take(1) == 0

@@ -135,11 +135,38 @@ def any_facts(draw: st.DrawFn) -> Facts:
             "no live worker can read its payload (no field order)",
             id="nobody reads the payload",
         ),
+        pytest.param(
+            EligibleWorkers("default", ignorant=1, unlabelled=3, labels=[(["region=eu"], 2), ([], 1)]),
+            "labels_missing",
+            "no worker of the queue 'default' has gpu=true; 3 workers listen to it: 2 with region=eu, "
+            "1 without labels",
+            id="nobody has the label",
+        ),
+        pytest.param(
+            EligibleWorkers("default", unlabelled=2, labels=[(["gpu=true"], 1), (["region=eu"], 1)]),
+            "labels_missing",
+            "no worker of the queue 'default' has gpu=true, region=eu together; 2 workers listen to it: "
+            "1 with gpu=true, 1 with region=eu",
+            id="nobody has both labels",
+        ),
+        pytest.param(
+            EligibleWorkers("default", unlabelled=1, small=2, most_threads=8, labels=[([], 1)]),
+            "workers_too_small",
+            "it takes 9 slots, and no worker of the queue 'default' with gpu=true, region=eu has so many "
+            "threads; 2 workers have at most 8",
+            id="those with the labels are too small",
+        ),
     ],
 )
 def test_it_says_who_is_missing(eligible: EligibleWorkers, code: str, words: str) -> None:
     """Without a worker that can run it the first reason says what the workers of its queue lack."""
-    waiting = job(unreadable_by=["1"], unreadable_until=NOW, error="no field order")
+    waiting = job(
+        unreadable_by=["1"],
+        unreadable_until=NOW,
+        error="no field order",
+        requires=["gpu=true", "region=eu"],
+        slots=9,
+    )
     reason = explained(Facts(NOW, waiting, eligible=eligible)).reasons[0]
     assert (reason.code, reason.waits) == (code, True)
     assert words in reason.message

@@ -8,12 +8,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any
 
 from gunicorn.config import Config
 from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import NoMoreData, ParseException
-from gunicorn.http.message import Request
+from gunicorn.http.message import Request, _ip_in_allow_list  # type: ignore[attr-defined]  # no public name
 from gunicorn.http.unreader import Unreader
 
 from goqueue.api.server.chunked import ChunkedBody
@@ -192,7 +193,7 @@ class Connection:
         unreader = _Received()
         unreader.unread(head)
         try:
-            return Request(self.config, unreader, self.peer, self._number)
+            return _Head(self.config, unreader, self.peer, self._number)
         except NoMoreData as error:
             if not whole:
                 return None
@@ -230,11 +231,23 @@ class Connection:
         return True
 
 
+class _Head(Request):
+    """The header of a request; whether its sender may speak for others is looked up once an address."""
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        return not isinstance(self.peer_addr, tuple) or _is_trusted(self.peer_addr[0], self.cfg)
+
+
 class _Received(Unreader):
     """What has come, and nothing more."""
 
     def chunk(self, size_hint: int | None = None) -> bytes:  # noqa: ARG002  (gunicorn calls it so)
         return b""
+
+
+@lru_cache(maxsize=1024)
+def _is_trusted(address: str, config: Config) -> bool:
+    return bool(_ip_in_allow_list(address, config.forwarded_allow_ips, config.forwarded_allow_networks()))
 
 
 def _authorization(request: Any) -> str:

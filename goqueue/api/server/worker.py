@@ -6,6 +6,7 @@ requests as there are threads, and nobody else is answered. Here a thread gets a
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import resource
@@ -46,6 +47,7 @@ class BufferingWorker(Worker):
     def init_process(self) -> None:
         """Make the loop before gunicorn installs the handlers of signals, which wake it."""
         self._work: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        read_once(self.cfg)
         limits = limits_of(get_settings(), self.cfg)
         self._loop = ConnectionLoop(self.sockets, self.cfg, limits, self._body_limit, self._work.put)
         super().init_process()
@@ -57,6 +59,9 @@ class BufferingWorker(Worker):
 
     def run(self) -> None:
         """Serve until the process is told to stop, then answer what has begun."""
+        # What the imports made lives as long as the process: no collection in a large request has to walk it.
+        gc.collect()
+        gc.freeze()
         for number in range(self.cfg.threads):
             threading.Thread(target=self._serve, name=f"api-{number}", daemon=True).start()
         while self.alive and self.ppid == os.getppid():
@@ -105,6 +110,14 @@ class BufferingWorker(Worker):
             # In this order: the loop, which appended while we answered, looks at the stage afterwards.
             if connection.received or connection.is_at_end or not self.alive:
                 self._loop.defer(partial(self._loop.resume, connection))
+
+
+def read_once(config: Config) -> None:
+    """Keep the values of all settings where Python finds them by itself.
+
+    gunicorn looks each up by a method, and asks for about twenty of them with every request.
+    """
+    vars(config).update({name: setting.get() for name, setting in config.settings.items()})
 
 
 def limits_of(settings: Settings, config: Any) -> Limits:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from goqueue.config.labels import entries_of, labels_typed
+
 __all__ = ["SETTINGS", "document_of", "settings_of", "texts_of_document", "wrong_beside"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
@@ -21,7 +23,7 @@ class Setting:
 
     Attributes:
         name: in the form, and in the request.
-        kind: text, integer, number, moment, or tags.
+        kind: text, integer, number, moment, tags, or labels.
         key: of what is wrong with it in an answer.
     """
 
@@ -44,6 +46,8 @@ SETTINGS = (
     Setting("concurrency_key", "Key", "text", "whose turn it is in the queue: a tenant, an account"),
     Setting("tags", "Tags", "tags", "separated by commas"),
     Setting("max_retries", "Retries", "integer", "0 to 20"),
+    Setting("requires", "Requires", "labels", "labels of its worker: gpu=true, region=eu"),
+    Setting("slots", "Slots", "integer", "how many threads of its worker it takes"),
     Setting("unique_key", "Unique key", "text", "at most one unfinished job has it"),
 )
 
@@ -80,7 +84,11 @@ def texts_of_document(document: Mapping[str, Any]) -> dict[str, str] | None:
     tags = values.pop("tags", None)
     if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         return None
+    requires = values.pop("requires", None)
+    if requires is not None and not isinstance(requires, dict):
+        return None
     texts = {name: "" if value is None else str(value) for name, value in values.items()}
+    texts |= {} if requires is None else {"requires": ", ".join(entries_of(requires))}
     return texts | ({} if tags is None else {"tags": ", ".join(tags)})
 
 
@@ -101,6 +109,8 @@ def wrong_beside(keys: Iterable[str], wrong: Mapping[str, str]) -> dict[str, str
 def _value_of(kind: str, text: str) -> Any:
     if kind == "tags":
         return [tag for part in text.split(",") if (tag := part.strip())]
+    if kind == "labels":
+        return labels_typed(text)
     if kind == "moment" and (local := _LOCAL.fullmatch(text)):
         return f"{local[1]}{local[2] or ':00'}Z"
     if kind == "integer" and _INTEGER.fullmatch(text):

@@ -11,6 +11,7 @@ from goqueue.api.edits import EditAndRetry
 from goqueue.api.frame.json_reader import read_json
 from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
+from goqueue.config.labels import entries_of, labels_typed
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
@@ -30,7 +31,7 @@ __all__ = ["CancelAction", "CloneAction", "DeleteAction", "EditPage", "RetryActi
 AUTHOR = "dashboard"
 
 #: What the form of the edit asks for.
-FIELDS = ("payload", "priority", "available_at")
+FIELDS = ("payload", "priority", "available_at", "requires", "slots")
 
 #: As a browser writes a field of date and time.
 MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -123,6 +124,8 @@ class EditPage(_Action):
             "payload": pretty(job.payload),
             "priority": str(job.priority),
             "available_at": f"{job.available_at.astimezone(UTC):{MOMENT}}" if starts_later else "",
+            "requires": ", ".join(job.requires),
+            "slots": str(job.slots),
         }
         self._show(request, response, job, form, {})
 
@@ -168,11 +171,17 @@ class EditPage(_Action):
         document["priority"] = _whole_number("priority", form.get("priority", ""))
         if form.get("available_at"):
             document["available_at"] = _moment("available_at", form["available_at"])
+        if "requires" in form:
+            document["requires"] = labels_typed(form["requires"])
+        if form.get("slots"):
+            document["slots"] = _whole_number("slots", form["slots"])
         wanted = validate(EditAndRetry, document)
         changes = {
             "payload": None if _is_same(wanted.payload, job.payload) else wanted.payload,
             "priority": None if wanted.priority == job.priority else wanted.priority,
             "available_at": None if _is_start_of(job, wanted.available_at) else wanted.available_at,
+            "requires": None if entries_of(wanted.requires or {}) == job.requires else wanted.requires,
+            "slots": None if wanted.slots == job.slots else wanted.slots,
         }
         return {name: value for name, value in changes.items() if value is not None}
 
@@ -225,8 +234,10 @@ def _by_field(fields: dict[str, str]) -> dict[str, list[str]]:
     """What is wrong, by the fields of the form. What names none of them is about the payload's text."""
     wrong: dict[str, list[str]] = {}
     for path, problem in fields.items():
-        if path in {"priority", "available_at"}:
-            wrong.setdefault(path, []).append(problem)
+        name = path.partition(".")[0]
+        if name in FIELDS and name != "payload":
+            within = path.removeprefix(name).removeprefix(".")
+            wrong.setdefault(name, []).append(f"{within}: {problem}" if within else problem)
         else:
             inner = path.removeprefix("payload").removeprefix(".").removeprefix("body")
             wrong.setdefault("payload", []).append(f"{inner}: {problem}" if inner else problem)

@@ -49,6 +49,8 @@ def _fact(key: str, value: Any) -> Fact:
 
 def _text(key: str, value: Any) -> str:
     """A value in words, however deep it is."""
+    if isinstance(value, Mapping) and not value:
+        return "none"
     if isinstance(value, Mapping):
         # A reason of another job has a sentence, which says what its evidence is.
         if "message" in value:

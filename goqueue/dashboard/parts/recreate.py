@@ -13,6 +13,7 @@ from typing import Any
 import falcon
 import orjson
 
+from goqueue.config.labels import by_name
 from goqueue.dashboard.parts.json_tree import printable
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.options.uniqueness import without_client
@@ -85,6 +86,9 @@ def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_ty
         "deadline_seconds": _seconds_after(job.created_at, job.deadline_at),
         "concurrency_key": job.concurrency_key,
         "rate_cost": job.rate_cost if job.rate_cost != 1 else None,
+        "limit_cost": job.limit_cost if job.limit_cost != 1 else None,
+        "requires": by_name(job.requires) or None,
+        "slots": job.slots if job.slots != 1 else None,
         "unique": {"key": without_client(job.unique_key)}
         if job.unique_key is not None and not unique_by_type
         else None,

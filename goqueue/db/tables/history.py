@@ -77,6 +77,9 @@ job_versions = Table(
     Column("payload", JSON, nullable=False),
     Column("priority", SmallInteger, nullable=False),
     Column("available_at", Timestamp, nullable=False),
+    # NULL: it required nothing, or a release before this one edited it.
+    Column("requires", ARRAY(Text)),
+    Column("slots", SmallInteger),
     Column("replaced_by", Text),
     now("replaced_at"),
     PrimaryKeyConstraint("job_id", "version"),

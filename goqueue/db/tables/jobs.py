@@ -21,7 +21,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from goqueue.db.fragments import LATER, READY, READY_OF_KEYS, SUSPECT, SUSPECT_BESIDE, UNSUCCESSFUL
+from goqueue.db.fragments import (
+    LATER,
+    MAX_RETRIES,
+    READY,
+    READY_OF_KEYS,
+    SUSPECT,
+    SUSPECT_BESIDE,
+    UNSUCCESSFUL,
+)
 from goqueue.db.tables.base import Timestamp, count, flag, identity, metadata, now, within_bounds
 
 jobs = Table(
@@ -35,6 +43,7 @@ jobs = Table(
     # MiB of request into fifty of table) and costs a parse at each write; nothing searches it by index.
     Column("payload", JSON, nullable=False),
     count("priority", SmallInteger),
+    # -1 - n where it requires something: see `MAX_RETRIES`.
     Column("max_retries", SmallInteger, nullable=False, server_default="3"),
     count("attempts", SmallInteger),
     # Raised by every claim, lowered by nothing: who does not hold the present number cannot write.
@@ -82,6 +91,12 @@ jobs = Table(
     Column("cancel_acknowledged_at", Timestamp),
     # Which kind of failure its last error is (`failure_kinds`).
     Column("fingerprint", Text),
+    # The labels that its worker has to have, as `name=value`, and how many of the worker's threads it takes.
+    # NULL: it runs anywhere, and takes one.
+    Column("requires", ARRAY(Text)),
+    Column("slots", SmallInteger, nullable=False, server_default="1"),
+    # How many slots of each concurrency limit it takes.
+    Column("limit_cost", SmallInteger, nullable=False, server_default="1"),
     # What its client calls it by; NULL is none. `job_tags` finds them.
     Column("tags", ARRAY(Text)),
     # When the handler of the present attempt began. NULL from the claim on, until the worker notes it, which
@@ -103,8 +118,14 @@ jobs = Table(
     # Who is let in waits to be claimed; who was claimed holds its slot by running.
     CheckConstraint("NOT admitted OR status = 'queued'", name="admitted"),
     # A job runs at most 1 + max_retries times, whatever asks for more.
-    CheckConstraint("attempts BETWEEN 0 AND max_retries + 1", name="attempts"),
-    CheckConstraint("max_retries BETWEEN 0 AND 20", name="max_retries"),
+    CheckConstraint(f"attempts BETWEEN 0 AND {MAX_RETRIES} + 1", name="attempts"),
+    CheckConstraint(f"{MAX_RETRIES} <= 20", name="max_retries"),
+    # What requires something is not claimable for workers that know nothing of it.
+    CheckConstraint(
+        "CASE WHEN max_retries < 0 THEN requires IS NOT NULL AND slots >= 1 "
+        "ELSE requires IS NULL AND slots = 1 END",
+        name="requires",
+    ),
     CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
     CheckConstraint("fence >= 0 AND deaths >= 0", name="counters"),
     CheckConstraint("suspicion BETWEEN 0 AND 2", name="suspicion"),

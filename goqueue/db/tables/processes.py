@@ -40,11 +40,15 @@ workers = Table(
     # What an operator wants it to do: fetch no more, or end after its jobs. It is told by its heartbeat.
     Column("command", Text),
     Column("commanded_at", Timestamp),
+    # Why it ends, from when it drains. NULL: it does not, nobody knows, or its release does not tell.
+    Column("shutdown_reason", Text),
     # The job types that it can run, each with the hash of its schema, and a hash of both lists: processes
     # that know the same have the same. NULL: a release that does not tell.
     Column("signature", Text),
     Column("types", ARRAY(Text)),
     Column("schemas", ARRAY(Text)),
+    # What it is, as `name=value`: jobs may require it. NULL: a release that knows of no labels.
+    Column("labels", ARRAY(Text)),
     # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.
     flag("claims_ranges"),
     CheckConstraint("command IN ('quiet','stop')", name="command"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import dramatiq
@@ -11,6 +11,7 @@ from dramatiq import Broker
 from dramatiq.actor import Actor
 
 from goqueue.config.bounds import is_number
+from goqueue.config.labels import LabelValue
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.jobs import MAX_DELAY_SECONDS
@@ -35,6 +36,10 @@ class ActorOptions(TypedDict, total=False):
         rerun_after_death: whether a job whose worker process died in the middle of it runs again (True).
             Where it must not, it is failed with the reason `worker_died`, and each attempt costs a statement
             more, which notes that it begins.
+        process: whether its handler runs in a child process of the worker (False), for work that needs the
+            processor: it is killed where it does not end in time, and its death is a failed attempt.
+        requires: the labels that a worker of its jobs has to have, where they do not say: `{"gpu": True}`.
+        slots: how many threads of its worker a job takes that does not say.
     """
 
     name: str | None
@@ -48,6 +53,9 @@ class ActorOptions(TypedDict, total=False):
     unique: Unique | None
     rerun_after_death: bool
     aliases: Sequence[str] | None
+    process: bool
+    requires: Mapping[str, LabelValue] | None
+    slots: int | None
 
 
 def declare(broker: Broker, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
@@ -79,7 +87,17 @@ def _declare(broker: Broker, function: Callable[..., Any], options: dict[str, An
     for name in ("name", "queue"):
         if options.get(name) is not None and (wrong := problem_of_name(options[name])):
             raise ValueError(f"actor: {name}: {wrong}")
-    names = ("max_retries", "jitter", "throws", "unique", "rerun_after_death", "aliases")
+    names = (
+        "max_retries",
+        "jitter",
+        "throws",
+        "unique",
+        "rerun_after_death",
+        "aliases",
+        "process",
+        "requires",
+        "slots",
+    )
     plain = {name: options[name] for name in names if options.get(name) is not None}
     actor_of: Any = dramatiq.actor
     declared: Actor[..., Any] = actor_of(

@@ -23,10 +23,17 @@ from dramatiq.middleware import (
 from dramatiq.results import Results
 
 from goqueue.config.bounds import is_number
+from goqueue.config.labels import labels_of
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import MAX_DELAY_SECONDS, MAX_RETRIES_LIMIT, MAX_TIME_LIMIT_SECONDS, QUARANTINE_QUEUE
+from goqueue.jobs import (
+    MAX_DELAY_SECONDS,
+    MAX_RETRIES_LIMIT,
+    MAX_SLOTS,
+    MAX_TIME_LIMIT_SECONDS,
+    QUARANTINE_QUEUE,
+)
 
 __all__ = ["called_by_name", "refuse_actor", "refuse_message", "refuse_middleware"]
 
@@ -100,7 +107,20 @@ def _problems_of_actor(actor: Actor[Any, Any]) -> Iterator[tuple[str, str]]:
         yield "unique", "expected a goqueue.Unique"
     if not callable(options.get("retry_when", len)):
         yield "retry_when", "expected a function of the number of retries and the exception"
+    if not isinstance(options.get("process", False), bool):
+        yield "process", "expected True or False"
     yield from _problems_of_lists(options)
+    yield from _problems_of_needs(options)
+
+
+def _problems_of_needs(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    try:
+        labels_of(options.get("requires") or {})
+    except ValueError as error:
+        yield "requires", str(error)
+    slots = options.get("slots", 1)
+    if isinstance(slots, bool) or not isinstance(slots, int) or not 1 <= slots <= MAX_SLOTS:
+        yield "slots", f"expected a whole number from 1 to {MAX_SLOTS:,}, got {slots!r}"
 
 
 def _problems_of_lists(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

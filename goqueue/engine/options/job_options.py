@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from goqueue.config.labels import LABEL_NAME, LABEL_VALUE, MAX_LABELS
 from goqueue.engine.options.job_settings import EITHER, JobSettings, problem_of_name, refuse_contradictions
 from goqueue.engine.options.request_models import (
     JobId,
@@ -31,9 +32,11 @@ from goqueue.engine.options.uniqueness import MAX_FIELDS, Unique
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
+    MAX_LIMIT_COST,
     MAX_PARENTS,
     MAX_RATE_COST,
     MAX_RETRIES_LIMIT,
+    MAX_SLOTS,
     MAX_TIME_LIMIT_SECONDS,
     JobStatus,
     OnParentFailure,
@@ -42,11 +45,14 @@ from goqueue.jobs import (
 
 __all__ = [
     "JobOptions",
+    "LimitCost",
     "OptionsFromPython",
     "ParentFailure",
     "Parents",
     "RateCost",
+    "Requires",
     "Retries",
+    "Slots",
     "Tags",
     "TimeLimit",
     "UniqueJob",
@@ -58,7 +64,30 @@ MAX_TAGS = 20
 Retries = Annotated[int, Field(ge=0, le=MAX_RETRIES_LIMIT)]
 TimeLimit = Annotated[float, Field(gt=0, le=MAX_TIME_LIMIT_SECONDS, allow_inf_nan=False)]
 RateCost = Annotated[int, Field(ge=1, le=MAX_RATE_COST)]
+LimitCost = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_LIMIT_COST,
+        description="How many slots of each concurrency limit it takes: of its queue, its key and its type.",
+    ),
+]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, json_schema_extra=dict(UNIQUE_ITEMS))]
+#: True is the text "true", and a whole number its digits: labels are compared as texts.
+Requires = Annotated[
+    dict[
+        Annotated[str, Field(pattern=LABEL_NAME)],
+        Annotated[str, Field(pattern=LABEL_VALUE)] | bool | int,
+    ],
+    Field(
+        max_length=MAX_LABELS,
+        description='The labels that its worker has to have: {"gpu": true}. Default: the type\'s.',
+    ),
+]
+Slots = Annotated[
+    int,
+    Field(ge=1, le=MAX_SLOTS, description="How many threads of its worker it takes. Default: the type's."),
+]
 Parents = Annotated[
     list[JobId], Field(max_length=MAX_PARENTS, fail_fast=True, json_schema_extra=dict(UNIQUE_ITEMS))
 ]
@@ -165,6 +194,9 @@ class JobOptions(Request):
         Tags | None,
         Field(description="What it is called by, to be found: GET /jobs?tag=…; each once."),
     ] = None
+    requires: Requires | None = None
+    slots: Slots | None = None
+    limit_cost: LimitCost = 1
 
     def settings(self) -> JobSettings:
         """Collect the settings that were given, as Python has them."""

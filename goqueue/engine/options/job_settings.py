@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from goqueue.config.bounds import is_number
+from goqueue.config.labels import LabelValue
 from goqueue.engine.options.request_models import (
     KEY_MAX_CHARACTERS,
     NAME_MAX_CHARACTERS,
@@ -53,6 +54,10 @@ class JobSettings(TypedDict, total=False):
         depends_on: ids of jobs that have to complete before; it is blocked until they have. At most 1,000.
         on_parent_failure: what becomes of it when one of them does not complete: `fail`, `cancel` or `run`.
         tags: what it is called by, to be found: at most 20 of 1 to 100 printable characters, each once.
+        requires: the labels that its worker has to have, at most 20: `{"gpu": True, "region": "eu"}`; instead
+            of what its type says of that. {}: none.
+        slots: how many threads of its worker it takes, 1 to 1,000, instead of what its type says.
+        limit_cost: how many slots of each concurrency limit it takes, 1 to 10,000.
     """
 
     queue: str | None
@@ -71,6 +76,9 @@ class JobSettings(TypedDict, total=False):
     depends_on: Sequence[int]
     on_parent_failure: OnParentFailure | str
     tags: Sequence[str]
+    requires: Mapping[str, LabelValue] | None
+    slots: int | None
+    limit_cost: int
 
 
 #: Two ways to say the same: a moment, or how long after the insertion.

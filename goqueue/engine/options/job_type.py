@@ -63,6 +63,9 @@ class JobType:
         unique: which of its jobs are alike, where they do not say.
         rerun_after_death: a job whose worker process died in the middle of it runs again; else it is failed.
         signature: what a plain Dramatiq call may be; None where the payload's schema says it.
+        injected: the parameters of the handler that a worker fills in: no payload may.
+        requires: the labels that a worker of its jobs has to have, where they do not say, as `name=value`.
+        slots: how many threads of its worker a job takes that does not say.
     """
 
     name: str
@@ -74,6 +77,9 @@ class JobType:
     unique: Unique | None = None
     rerun_after_death: bool = True
     signature: inspect.Signature | None = None
+    injected: frozenset[str] = frozenset()
+    requires: tuple[str, ...] = ()
+    slots: int = 1
 
     def validated(self, payload: Any) -> str:
         """Return the payload as the JSON text that is stored, after it passed the schema.
@@ -140,9 +146,12 @@ class JobType:
             InvalidJobError: with the wrong fields, named `payload.…`.
         """
         try:
-            return self.schema.validate_json(text)
+            payload = self.schema.validate_json(text)
         except ValidationError as error:
             raise InvalidJobError(_fields(error)) from None
+        if self.injected and self.style == "call" and (taken := self.injected & payload.kwargs.keys()):
+            raise InvalidJobError({f"payload.kwargs.{name}": "a worker fills it in" for name in taken})
+        return payload
 
     def arguments(self, text: str) -> Arguments:
         """Return the arguments that the handler is called with.

@@ -1,13 +1,15 @@
-"""The job types that a worker process can run, and the hashes that tell versions of a schema apart."""
+"""The jobs that a worker process can run: types, with hashes of their schemas, labels, and its threads."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 import orjson
+
+from goqueue.jobs import MAX_SLOTS
 
 __all__ = ["KnownTypes", "schema_hash"]
 
@@ -16,10 +18,17 @@ _ORDERED = frozenset({"prefixItems"})
 
 
 class KnownTypes:
-    """The names of the job types that a process can run, aliases among them, each with its schema's hash."""
+    """The names of the job types that a process can run, aliases among them, each with its schema's hash.
 
-    def __init__(self, schemas: Mapping[str, str]) -> None:
+    Attributes:
+        labels: what the process is, as `name=value`: it can run the jobs that require no others.
+        slots: how many threads it has: it can run the jobs that take no more.
+    """
+
+    def __init__(self, schemas: Mapping[str, str], *, labels: Iterable[str] = (), slots: int = 1) -> None:
         self._schemas = dict(sorted(schemas.items()))
+        self.labels = tuple(sorted(labels))
+        self.slots = slots
 
     @cached_property
     def types(self) -> tuple[str, ...]:
@@ -33,8 +42,17 @@ class KnownTypes:
 
     @cached_property
     def signature(self) -> str:
-        """A digest that two processes share exactly if they know the same names with the same schemas."""
-        return _digest([*self.types, *self.schemas])
+        """A digest that two processes share exactly if they can run the same jobs."""
+        return _digest([*self.types, *self.schemas, *self.labels, self.slots])
+
+    @cached_property
+    def alone(self) -> KnownTypes:
+        """The jobs that the process can run alone: such a job has all of it, however many slots it takes."""
+        return KnownTypes(self._schemas, labels=self.labels, slots=MAX_SLOTS)
+
+    def holds(self, requires: Iterable[str] | None, slots: int) -> bool:
+        """Tell whether the process has the labels that a job requires (None: any), and so many threads."""
+        return requires is None or (slots <= self.slots and set(requires) <= set(self.labels))
 
     def __getitem__(self, type_name: str) -> str:
         """The hash of a type's schema.

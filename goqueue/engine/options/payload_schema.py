@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from typing_extensions import is_typeddict
 
+from goqueue.engine.options.injection import payload_signature
+
 __all__ = ["CallPayload", "schema_of"]
 
 #: What pydantic needs of a model under these names.
@@ -35,9 +37,9 @@ def schema_of(
     """The payload's schema, read from the handler's annotations.
 
     One parameter annotated with a model, dataclass or TypedDict is the payload; several annotated ones are
-    its fields; anything else is called as plain Dramatiq would.
+    its fields; anything else is called as plain Dramatiq would. What is injected is no part of it.
     """
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = list(payload_signature(function).parameters.values())
     named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     annotated = inspect.get_annotations(function) if inspect.isroutine(function) else {}
     is_typed = all(p.kind in named and p.name in annotated for p in parameters)

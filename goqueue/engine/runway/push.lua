@@ -19,6 +19,8 @@
 -- ARGV[1]  "submit"   from a client that just committed rows; refused while the gate is closed, and closes
 --                     it when the runway is full, so that later rows do not overtake the backlog
 --          "dispatch" from the dispatcher, which knows the rank of every row
+--          "lane"     the same for the lane of workers that know the same: a message that stands on the lane of others,
+--                     who can run it as well, and that these have not taken for a moment, is added here, too
 --          "suspects" the same for that list, whatever the gate says
 --          "front"    of rows that had started once: before all others, whatever the limit and the gate say
 --          "return"   from a worker that gives back what it has not begun: these were next, so they go to the
@@ -28,7 +30,7 @@
 -- ARGV[2]  the runway's limit ("dispatch", "suspects"; the others read it from the gate)
 -- ARGV[3]  "1" closes and "0" opens the gate, "" leaves it as it is ("dispatch"); "1": whatever the limit is,
 --          somebody waits ("return")
--- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch")
+-- ARGV[4]  a message that is still in the hash after this many ms is looked for in the list ("dispatch", "lane")
 -- ARGV[5…] message ids, in order
 --
 -- Returns {how many were added, how many of them again because their push or their fetch was lost,
@@ -37,7 +39,7 @@
 
 local runway, messages, gate = KEYS[1], KEYS[2], KEYS[3]
 local mode = ARGV[1]
-local dispatching = mode == "dispatch" or mode == "suspects"
+local dispatching = mode == "dispatch" or mode == "suspects" or mode == "lane"
 
 local limit
 if mode == "ranges" then
@@ -63,7 +65,7 @@ elseif mode == "front" then
         end
     end
     return {#ARGV - 4, 0, 0, #ARGV - 4}
-elseif mode == "suspects" then
+elseif mode == "suspects" or mode == "lane" then
     limit = tonumber(ARGV[2])
 elseif dispatching then
     limit = tonumber(ARGV[2])
@@ -128,8 +130,12 @@ for i = 5, #ARGV do
     elseif dispatching then
         local pushed = tonumber(redis.call("HGET", messages, id))
         if not pushed or now - pushed >= tonumber(ARGV[4]) then
-            redis.call("HSET", messages, id, now)
-            if not is_listed(id) then
+            local listed_here = is_listed(id)
+            -- Standing on one lane must not make it look new to the others.
+            if not (mode == "lane" and listed_here) then
+                redis.call("HSET", messages, id, now)
+            end
+            if not listed_here then
                 redis.call("RPUSH", runway, id)
                 length = length + 1
                 added = added + 1

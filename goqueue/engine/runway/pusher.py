@@ -129,8 +129,13 @@ class Pusher:
             queue, _ = self._outstanding.popleft()
             if pushed.added == 0:
                 self._refused_until[queue] = time.monotonic() + REFUSED_SECONDS
-            if pushed.closed and (self._waking is None or not self._waking.is_alive()):
-                self._waking = _start(self._wake_dispatcher)
+            if pushed.closed:
+                self.wake_dispatcher()
+
+    def wake_dispatcher(self) -> None:
+        """Tell the dispatcher that there is something to push; never raises, and never waits."""
+        if self._waking is None or not self._waking.is_alive():
+            self._waking = _start(self._wake_dispatcher)
 
     def _wake_dispatcher(self) -> None:
         """Best effort: it looks by itself every moment."""

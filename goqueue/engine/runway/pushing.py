@@ -14,6 +14,9 @@ from goqueue.engine.runway.messages import Message, Pushed, ReadyRange
 from goqueue.engine.runway.push_connection import PUSH_CHUNK, PUSH_NAME, PUSH_SCRIPT, PushConnection
 from goqueue.engine.runway.servers import translated
 
+#: A message that stands on a lane for so long, and that nobody has taken, is offered on further lanes.
+OFFERED_MS = 25
+
 
 class RunwayPushing(RunwayKeys):
     """Pushes messages of jobs that may start."""
@@ -42,8 +45,11 @@ class RunwayPushing(RunwayKeys):
         return self._run_push(queue, ["dispatch", limit, gate, self._lost_push_ms], messages[:PUSH_CHUNK])
 
     def dispatch_to(self, queue: str, signature: str, messages: Sequence[Message], *, limit: int) -> Pushed:
-        """Push, as `dispatch` does, what only workers of one signature can run to the lane of these."""
-        arguments = ["dispatch", limit, "", self._lost_push_ms]
+        """Push, as `dispatch` does, what not all workers can run to the lane of those with one signature.
+
+        What others can run as well, and have not taken within `OFFERED_MS`, is on several lanes.
+        """
+        arguments = ["lane", limit, "", min(OFFERED_MS, self._lost_push_ms)]
         return self._run_push(queue, arguments, messages[:PUSH_CHUNK], to=lane_of("runway", signature))
 
     def dispatch_suspects(

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, key_arrays, text_array
+from goqueue.db.fragments import MAX_RETRIES
+from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, fetch_one, key_arrays, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
 from goqueue.jobs import ClaimedJob
@@ -26,6 +27,7 @@ __all__ = [
     "claimant",
     "claimed_job",
     "locked_messages",
+    "waiting_message",
 ]
 
 # This statement and that of `record.py`, the hot ones, first find and lock their rows, one index lookup a
@@ -42,8 +44,14 @@ __all__ = [
 # A claim is refused, not only late, when the lease of the claiming worker ran out: a process that was
 # stopped and goes on must not take new jobs under an old lease. The closed and governed queues are arrays, so
 # that they are read once a statement and not once a row.
+#
+# The max_retries of a job that requires something of its worker is below zero (`fragments.MAX_RETRIES`): all
+# others are decided by the first comparison, as they always were.
 MAY_START = f"""
-    jobs.available_at <= now() AND jobs.attempts <= jobs.max_retries
+    jobs.available_at <= now()
+    AND (jobs.attempts <= jobs.max_retries
+         OR (jobs.attempts < -jobs.max_retries AND jobs.slots <= %(slots)s
+             AND jobs.requires <@ %(labels)s::text[]))
     AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
     AND ((jobs.unreadable_until > now()) IS NOT TRUE OR NOT jobs.unreadable_by && %(schemas)s::text[])
     AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
@@ -66,12 +74,12 @@ ASSIGNMENTS = """
 
 #: What a worker is told of a claimed job: the fields of a `ClaimedJob`.
 CLAIMED = f"""
-    jobs.id, jobs.fence, queue, type, payload::text, attempts, max_retries, quarantined,
+    jobs.id, jobs.fence, queue, type, payload::text, attempts, {MAX_RETRIES}, quarantined,
     time_limit_seconds, options, date_part('epoch', started_at),
     date_part('epoch', NULLIF(LEAST(deadline_at, {LAST}), {LAST}) - now()),
     date_part('epoch', now() - GREATEST(available_at, {FIRST})),
     date_part('epoch', NULLIF(LEAST(expires_at, {LAST}), {LAST}) - now()),
-    unreadable_until <= now()
+    unreadable_until <= now(), slots
 """
 
 _CLAIM = f"""
@@ -124,7 +132,7 @@ def claim(
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
     a paused queue, or is locked by somebody, or when the worker's lease has run out; also when its type is
     not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
-    a while ago.
+    a while ago, or it requires a label that the worker has not, or more slots than it has threads.
     """
     parameters = {**key_arrays(messages), **claimant(worker_id, lease_seconds, known)}
     return [claimed_job(row) for row in fetch_all(connection, _CLAIM, parameters)]
@@ -135,6 +143,14 @@ def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]])
     return set(fetch_all(connection, _LOCKED, key_arrays(messages)))
 
 
+def waiting_message(connection: Connection, job_id: int) -> tuple[int, int] | None:
+    """Read the (id, fence) under which a job may be claimed now; None: it does not wait."""
+    row = fetch_one(
+        connection, "SELECT id, fence FROM jobs WHERE id = %(id)s AND status = 'queued'", {"id": job_id}
+    )
+    return None if row is None else (row[0], row[1])
+
+
 def claimant(worker_id: int, lease_seconds: float, known: KnownTypes | None) -> dict[str, Any]:
     """Make the parameters of a claim that say who claims."""
     return {
@@ -142,6 +158,8 @@ def claimant(worker_id: int, lease_seconds: float, known: KnownTypes | None) -> 
         "lease_seconds": lease_seconds,
         "types": known and text_array(known.types),
         "schemas": text_array(known.schemas) if known else "{}",
+        "labels": text_array(known.labels) if known else "{}",
+        "slots": known.slots if known else 1,
     }
 
 

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import rank_of
+from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.statements import array, fetch_all, key_arrays
 from goqueue.engine.transitions.release import Released, settle
 from goqueue.jobs import JobStatus, Outcome
@@ -39,7 +39,7 @@ _RECORD = f"""
             wait float)
         CROSS JOIN LATERAL (
             SELECT jobs.ctid AS place, jobs.cancel_requested_at,
-                   jobs.attempts - o.refund > jobs.max_retries AS out_of_attempts,
+                   jobs.attempts - o.refund > {MAX_RETRIES} AS out_of_attempts,
                    jobs.deadline_at <= now() + make_interval(secs => o.delay) AS out_of_time
             FROM jobs
             WHERE jobs.id = o.id AND jobs.fence = o.fence AND jobs.status || '' = 'running'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import rank_of
+from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.statements import (
     atomic,
     fetch_one,
@@ -32,7 +32,7 @@ _SET_STATUS = f"""
         deadline_at = CASE WHEN %(wanted)s <> 'queued' OR deadline_at > now() THEN deadline_at END,
         finished_at = CASE WHEN %(final)s THEN now() END
     WHERE id = %(id)s AND status = ANY(%(sources)s)
-      AND (%(wanted)s <> 'queued' OR attempts <= max_retries)
+      AND (%(wanted)s <> 'queued' OR attempts <= {MAX_RETRIES})
       AND (%(wanted)s <> 'running' OR (LEAST(expires_at, deadline_at) > now()) IS NOT FALSE)
     RETURNING id
 """

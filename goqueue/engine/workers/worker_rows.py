@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.errors import WorkerConflictError, WorkerNotFoundError
-from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.jobs import QUARANTINE_QUEUE, ShutdownReason
 
 __all__ = [
     "ALIVE",
@@ -78,6 +78,8 @@ class Worker:
         alive: its lease has not ended and has not run out.
         memory_bytes: what was its own at its last heartbeat; None where that is unknown.
         command, commanded_at: what an operator wants of it, and since when.
+        shutdown_reason: why it ended, or drains; a `ShutdownReason`, as its release knows it.
+        labels: what it is, as `name=value`: jobs may require it.
     """
 
     id: int
@@ -93,6 +95,8 @@ class Worker:
     memory_bytes: int | None
     command: str | None
     commanded_at: datetime | None
+    shutdown_reason: str | None
+    labels: list[str]
 
     @property
     def state(self) -> WorkerState:
@@ -100,23 +104,23 @@ class Worker:
         if not self.alive:
             return WorkerState.GONE
         if self.command is None:
-            return WorkerState.LIVE
+            return WorkerState.LIVE if self.shutdown_reason is None else WorkerState.STOPPING
         return WorkerState.STOPPING if self.command == WorkerCommand.STOP else WorkerState.QUIET
 
 
 #: The columns of a `Worker`.
 COLUMNS = (
     f"id, hostname, pid, queues, threads, busy, {ALIVE}, started_at, heartbeat_at, stopped_at, memory_bytes, "
-    "command, commanded_at"
+    "command, commanded_at, shutdown_reason, coalesce(labels, ARRAY[]::text[])"
 )
 
 
 _REGISTER = """
     INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at,
-                         signature, types, schemas, claims_ranges)
+                         signature, types, schemas, labels, claims_ranges)
     VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, %(command)s,
             CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s,
-            true)
+            %(labels)s, true)
     RETURNING id
 """
 
@@ -154,22 +158,34 @@ def register(
 
 def _known(known: KnownTypes | None) -> dict[str, Any]:
     if known is None:
-        return {"signature": None, "types": None, "schemas": None}
-    return {"signature": known.signature, "types": list(known.types), "schemas": list(known.schemas)}
+        return {"signature": None, "types": None, "schemas": None, "labels": None}
+    return {
+        "signature": known.signature,
+        "types": list(known.types),
+        "schemas": list(known.schemas),
+        "labels": list(known.labels),
+    }
 
 
 def renew(
-    connection: Connection, worker_id: int, *, busy: int, memory_bytes: int | None = None
+    connection: Connection,
+    worker_id: int,
+    *,
+    busy: int,
+    memory_bytes: int | None = None,
+    shutdown_reason: ShutdownReason | None = None,
 ) -> Renewal | None:
     """Renew the lease of a worker. None: it ended, others have its jobs, and it can never be renewed again.
 
     A late renewal is good as long as nobody ended the lease: after an outage of PostgreSQL all are late.
+    `shutdown_reason` is why it drains, once it does.
     """
     row = fetch_one(
         connection,
-        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, memory_bytes = %(memory_bytes)s "
+        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, memory_bytes = %(memory_bytes)s, "
+        "shutdown_reason = %(reason)s "
         "WHERE id = %(id)s AND stopped_at IS NULL RETURNING command",
-        {"id": worker_id, "busy": busy, "memory_bytes": memory_bytes},
+        {"id": worker_id, "busy": busy, "memory_bytes": memory_bytes, "reason": shutdown_reason},
     )
     return None if row is None else Renewal(row[0] and WorkerCommand(row[0]))
 
@@ -223,21 +239,30 @@ def living(connection: Connection, host_key: str) -> list[tuple[int, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def is_quarantine_served(connection: Connection, *, except_worker_id: int, lease_seconds: float) -> bool:
-    """Say whether some other live worker takes jobs of the quarantine, and of nothing else."""
+def is_quarantine_served(
+    connection: Connection, *, except_worker_id: int, lease_seconds: float, labels: Sequence[str] = ()
+) -> bool:
+    """Say whether another live worker, which has these labels, takes jobs of the quarantine alone."""
     row = fetch_one(
         connection,
-        f"SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s AND {SERVING})",
-        {"queues": [QUARANTINE_QUEUE], "id": except_worker_id, "lease_seconds": lease_seconds},
+        "SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s "
+        f"AND coalesce(labels, ARRAY[]::text[]) @> %(labels)s::text[] AND {SERVING})",
+        {
+            "queues": [QUARANTINE_QUEUE],
+            "id": except_worker_id,
+            "lease_seconds": lease_seconds,
+            "labels": list(labels),
+        },
     )
     return bool(row and row[0])
 
 
-def stop(connection: Connection, worker_id: int) -> None:
+def stop(connection: Connection, worker_id: int, *, reason: ShutdownReason | None = None) -> None:
     """Say goodbye: the worker holds nothing any more and never renews again."""
     connection.exec_driver_sql(
-        "UPDATE workers SET stopped_at = now(), busy = 0 WHERE id = %(id)s AND stopped_at IS NULL",
-        {"id": worker_id},
+        "UPDATE workers SET stopped_at = now(), busy = 0, shutdown_reason = %(reason)s "
+        "WHERE id = %(id)s AND stopped_at IS NULL",
+        {"id": worker_id, "reason": reason},
     )
 
 

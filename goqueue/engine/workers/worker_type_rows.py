@@ -1,4 +1,4 @@
-"""Rows of the job types that each worker knows, by the signature of all of its types."""
+"""Rows of what each worker can run: its types, labels and threads, by the signature of all of them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,13 @@ def known_types(connection: Connection, signatures: Collection[str]) -> dict[str
     """Read what each of these signatures stands for; one that no worker has any more is left out."""
     rows = fetch_all(
         connection,
-        "SELECT DISTINCT ON (signature) signature, types, schemas FROM workers "
+        # A release that knows of no labels takes nothing that requires any, or more than one slot.
+        "SELECT DISTINCT ON (signature) signature, types, schemas, coalesce(labels, ARRAY[]::text[]), "
+        "CASE WHEN labels IS NULL THEN 1 ELSE threads END FROM workers "
         "WHERE signature = ANY (%(signatures)s) ORDER BY signature, id DESC",
         {"signatures": list(signatures)},
     )
-    return {row[0]: KnownTypes(dict(zip(row[1], row[2], strict=True))) for row in rows}
+    return {
+        signature: KnownTypes(dict(zip(types, schemas, strict=True)), labels=labels, slots=slots)
+        for signature, types, schemas, labels, slots in rows
+    }

@@ -69,15 +69,17 @@ def _key_blocked(facts: Facts) -> Reason:
 def _limit_reached(limit: LimitFacts) -> Reason:
     shown = ", ".join(f"{holder.id} ({holder.status})" for holder in limit.holders[:HOLDERS_SHOWN])
     more = ", …" if limit.held > HOLDERS_SHOWN else ""
+    takes = "" if limit.cost == 1 else f"it takes {limit.cost} slots, "
     return Reason(
         ReasonCode.LIMIT_REACHED,
-        f"the {limit.kind} {limit.name!r} runs at most {count(limit.number, 'job')} at once, and its slots "
-        f"are held by {shown or 'jobs that end just now'}{more}",
+        f"{takes}the {limit.kind} {limit.name!r} runs at most {count(limit.number, 'job')} at once, and its "
+        f"slots are held by {shown or 'jobs that end just now'}{more}",
         {
             "limit": limit.kind,
             "name": limit.name,
             "number": limit.number,
             "held": limit.held,
+            "cost": limit.cost,
             "held_by": [
                 {"id": holder.id, "status": holder.status, "since": holder.since} for holder in limit.holders
             ],

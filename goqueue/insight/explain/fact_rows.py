@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db import bounded_reads
+from goqueue.db.fragments import MAX_RETRIES
 from goqueue.db.statements import Values, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.queue_rows import GOVERNED, PAUSED
@@ -42,14 +43,18 @@ ERROR_CHARACTERS = 2_000
 
 # Not the payload, nor the result: they may have a MiB.
 _JOB = f"""
-    SELECT now(), id, queue, type, status, attempts, max_retries, fence, deaths, quarantined, admitted,
+    SELECT now(), id, queue, type, status, attempts, {MAX_RETRIES}, fence, deaths, quarantined, admitted,
            rank IS NOT NULL, rank, available_at, created_at, updated_at, started_at, finished_at, worker_id,
            left(error, {ERROR_CHARACTERS}), reason, concurrency_key, rate_cost, expires_at, deadline_at,
            cancel_requested_at, cancel_acknowledged_at, begun_at, suspicion,
            coalesce(unreadable_by, ARRAY[]::text[]),
-           CASE WHEN unreadable_until > now() THEN unreadable_until END
+           CASE WHEN unreadable_until > now() THEN unreadable_until END, requires, slots,
+           limit_cost
     FROM jobs WHERE id = %(id)s
 """
+
+#: Sets of labels that are told, of the workers that lack one that is required.
+LABELS_MAX = 50
 
 _ATTEMPT = f"""
     SELECT attempt, fence, outcome, left(error, {ERROR_CHARACTERS}), finished_at,
@@ -89,17 +94,29 @@ _WORKER = f"""
 # What a worker holds is counted in its part of jobs_running_idx: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
-        SELECT id, queues, threads, command,
+        SELECT id, queues, threads, command, coalesce(labels, ARRAY[]::text[]) AS labels,
                CASE WHEN types IS NULL THEN true
                     ELSE %(type)s = ANY (types) END AS knows,
                CASE WHEN types IS NULL THEN true
-                    ELSE %(type)s = ANY (types) AND NOT schemas && %(tried)s::text[] END AS reads
+                    ELSE %(type)s = ANY (types) AND NOT schemas && %(tried)s::text[] END AS reads,
+               coalesce(labels, ARRAY[]::text[]) @> %(requires)s::text[]
+                   AND (labels IS NOT NULL OR NOT %(needs)s) AS suits,
+               threads >= %(slots)s AS holds
         FROM workers WHERE {ALIVE}
     ), serving AS (
         SELECT live.queues, live.threads, held.count FROM live CROSS JOIN LATERAL (
             SELECT count(*) AS count FROM jobs WHERE status = 'running' AND worker_id = live.id
         ) AS held
-        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads
+        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
+          AND live.reads AND live.suits AND live.holds
+    ), unlabelled AS (
+        SELECT labels, count(*)::int AS workers FROM live
+        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads AND NOT live.suits
+        GROUP BY labels
+    ), small AS (
+        SELECT threads FROM live
+        WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads AND live.suits
+          AND NOT live.holds
     )
     SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(count), 0)::int,
            coalesce(bool_or(queues = ARRAY['{QUARANTINE_QUEUE}']), false),
@@ -109,7 +126,11 @@ _CREW = f"""
            (SELECT count(*)::int FROM live
             WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND NOT live.knows),
            (SELECT count(*)::int FROM live
-            WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.knows AND NOT live.reads)
+            WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.knows AND NOT live.reads),
+           (SELECT coalesce(sum(workers), 0)::int FROM unlabelled),
+           (SELECT count(*)::int FROM small), (SELECT coalesce(max(threads), 0)::int FROM small),
+           (SELECT coalesce(json_agg(json_build_array(labels, workers)), '[]')
+            FROM (SELECT * FROM unlabelled ORDER BY workers DESC, labels LIMIT {LABELS_MAX}) AS first)
     FROM serving
 """
 
@@ -222,12 +243,19 @@ class Inquiry:
         """Who would run it: one that runs alone does so on the quarantine."""
         runway = QUARANTINE_QUEUE if job.runs_alone else job.queue
         tried = job.unreadable_by if job.unreadable_until is not None else []
-        row = self._row(_CREW, runway=runway, type=job.type, tried=tried, lease_seconds=self.lease_seconds)
-        assert row is not None
-        workers, threads, busy, dedicated, queues, quiet, ignorant, outdated = row
-        return EligibleWorkers(
-            runway, workers, threads, busy, dedicated, tuple(queues), quiet, ignorant, outdated
+        row = self._row(
+            _CREW,
+            runway=runway,
+            type=job.type,
+            tried=tried,
+            requires=job.requires or [],
+            needs=job.requires is not None,
+            # Who runs alone has the whole process.
+            slots=1 if job.runs_alone else job.slots,
+            lease_seconds=self.lease_seconds,
         )
+        assert row is not None
+        return EligibleWorkers(runway, *row)
 
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)

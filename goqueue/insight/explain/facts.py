@@ -24,6 +24,9 @@ class JobFacts(NamedTuple):
         begun_at: when the handler of a running job began; None: as far as is known it has not.
         unreadable_by: the schemas of its type that could not read its payload.
         unreadable_until: so long it waits for a worker with another one; None: it does not.
+        requires: the labels that its worker has to have; None: it runs anywhere, and takes one slot.
+        slots: how many threads of its worker it takes.
+        limit_cost: how many slots of each concurrency limit it takes.
     """
 
     id: int
@@ -56,6 +59,9 @@ class JobFacts(NamedTuple):
     suspicion: int = 0
     unreadable_by: Sequence[str] = ()
     unreadable_until: datetime | None = None
+    requires: Sequence[str] | None = None
+    slots: int = 1
+    limit_cost: int = 1
 
     @property
     def runs_alone(self) -> bool:
@@ -132,6 +138,10 @@ class EligibleWorkers(NamedTuple):
         quiet: further workers, that were told to take no more jobs.
         ignorant: further workers, that do not know its type.
         outdated: further workers, that know its type and cannot read its payload.
+        unlabelled: further workers, that could read it and have not all labels that it requires.
+        small: further workers, that have all of them and fewer threads than it takes slots.
+        labels: of the unlabelled ones, each set of labels that there is, and how many workers have it.
+        most_threads: of the small ones.
     """
 
     runway: str
@@ -139,10 +149,14 @@ class EligibleWorkers(NamedTuple):
     threads: int = 0
     busy: int = 0
     dedicated: bool = False
-    queues: tuple[str, ...] = ()
+    queues: Sequence[str] = ()
     quiet: int = 0
     ignorant: int = 0
     outdated: int = 0
+    unlabelled: int = 0
+    small: int = 0
+    most_threads: int = 0
+    labels: Sequence[tuple[Sequence[str], int]] = ()
 
     @property
     def free(self) -> int:
@@ -170,6 +184,7 @@ class LimitFacts(NamedTuple):
         kind: queue, key or type.
         name: of the queue, the key or the type.
         holders: the first of those that hold its slots.
+        cost: how many of them the job takes.
     """
 
     kind: str
@@ -177,6 +192,7 @@ class LimitFacts(NamedTuple):
     number: int
     held: int
     holders: tuple[SlotHolder, ...]
+    cost: int = 1
 
 
 class RateFacts(NamedTuple):

@@ -32,6 +32,8 @@ class ReasonCode(enum.StrEnum):
     NO_WORKER = "no_worker"
     UNKNOWN_TYPE = "unknown_type"
     UNREADABLE_PAYLOAD = "unreadable_payload"
+    LABELS_MISSING = "labels_missing"
+    WORKERS_TOO_SMALL = "workers_too_small"
     BREAKER_OPEN = "breaker_open"
     BREAKER_HALF_OPEN = "breaker_half_open"
     SUSPECTED = "suspected"

@@ -20,14 +20,14 @@ _KEY = "SELECT weight, concurrency FROM queue_keys WHERE queue = %(queue)s AND k
 
 # As `admission.holders`: what runs, and what was let in and has not started. Both are few.
 _HELD = """
-    SELECT count(*) FILTER (WHERE queue = %(queue)s)::int,
-           count(*) FILTER (WHERE queue = %(queue)s AND concurrency_key = %(key)s)::int,
-           count(*) FILTER (WHERE type = %(type)s)::int
+    SELECT coalesce(sum(limit_cost) FILTER (WHERE queue = %(queue)s), 0)::int,
+           coalesce(sum(limit_cost) FILTER (WHERE queue = %(queue)s AND concurrency_key = %(key)s), 0)::int,
+           coalesce(sum(limit_cost) FILTER (WHERE type = %(type)s), 0)::int
     FROM (
-        SELECT queue, concurrency_key, type FROM jobs
+        SELECT queue, concurrency_key, type, limit_cost FROM jobs
         WHERE status = 'running' AND (queue = %(queue)s OR type = %(type)s)
         UNION ALL
-        SELECT queue, concurrency_key, type FROM jobs
+        SELECT queue, concurrency_key, type, limit_cost FROM jobs
         WHERE admitted AND (queue = %(queue)s OR type = %(type)s)
     ) AS holder
 """
@@ -69,9 +69,9 @@ def limits_reached(
     assert row is not None
     held = dict(zip(("queue", "key", "type"), row, strict=True))
     reached = tuple(
-        LimitFacts(kind, name, number, held[kind], _held_by(connection, kind, parameters))
+        LimitFacts(kind, name, number, held[kind], _held_by(connection, kind, parameters), job.limit_cost)
         for kind, name, number in _numbers(job, queue, key, limited)
-        if held[kind] >= number
+        if held[kind] + min(job.limit_cost, number) > number
     )
     return held["queue"], reached
 

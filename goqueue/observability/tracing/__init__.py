@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from goqueue.observability.tracing.attempts import AttemptTrace, begin_attempt
 from goqueue.observability.tracing.calls import calling, tell_http_status
-from goqueue.observability.tracing.creation import Creation, begin_create
+from goqueue.observability.tracing.creation import Creation, begin_create, belongs_to_trace
 from goqueue.observability.tracing.spans import adopt, is_on, use
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "adopt",
     "begin_attempt",
     "begin_create",
+    "belongs_to_trace",
     "calling",
     "is_on",
     "tell_http_status",

@@ -15,7 +15,7 @@ from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.tracing.context import context_of, current_traceparent, formatted, parsed
 from goqueue.observability.tracing.spans import Tracing, adopt, fail, messaging, span_name
 
-__all__ = ["Creation", "begin_create"]
+__all__ = ["Creation", "begin_create", "belongs_to_trace"]
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +25,21 @@ def begin_create(jobs: Sequence[NewJob]) -> Creation | None:
 
     Never raises, nor does what it returns: what a foreign sampler or processor raises costs the span alone.
     """
-    current = current_traceparent()
-    if Tracing.tracer is None and current is None and not any(job.traceparent for job in jobs):
+    if not belongs_to_trace(jobs):
         return None
+    current = current_traceparent()
     try:
         return Creation(adopt(), jobs, current)
     except Exception as error:  # noqa: BLE001  (as said above)
         log.warning("tracing_failed", error=ExceptionReader(error).line)
         return Creation(None, jobs, current)
+
+
+def belongs_to_trace(jobs: Sequence[NewJob]) -> bool:
+    """Tell whether new jobs are to carry a trace: spans are made here, or they or their maker are in one."""
+    if Tracing.tracer is not None or any(job.traceparent for job in jobs):
+        return True
+    return current_traceparent() is not None
 
 
 class Creation:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from goqueue import failpoints
 from goqueue.engine.runway.runway import Fetched, Message, ReadyRange, parse
-from goqueue.engine.transitions.claim import claim, locked_messages
+from goqueue.engine.transitions.claim import claim, locked_messages, waiting_message
 from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
 from goqueue.errors import DatabaseRefusedError, UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
@@ -19,6 +19,7 @@ from goqueue.middleware.attempt import ClaimTimes, JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
 from goqueue.worker.claiming.range_claimer import RangeClaimer
+from goqueue.worker.claiming.returner import NO_ROOM
 from goqueue.worker.claiming.wanted_changes import FRESH_SECONDS
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ log = structlog.get_logger(__name__)
 
 #: Where ranges are fetched from: they are in no lane, and no suspects.
 RUNWAY = Fetched([])
+
+
+class _Wide(NamedTuple):
+    """A job that takes several slots and had no room, and how it was fetched."""
+
+    job_id: int
+    slots: int
+    fetched: Fetched
 
 
 class Claimer:
@@ -43,6 +52,8 @@ class Claimer:
         self._alone = queue_name == QUARANTINE_QUEUE
         self.claimed: deque[JobMessage] = deque()
         self._ranges = RangeClaimer(broker, queue_name)
+        #: The job for which free threads are kept.
+        self._gathers_for: _Wide | None = None
 
     def claim(self, fetched: Fetched) -> None:
         """Take places for what was fetched, and claim it; what there is no place for goes back."""
@@ -152,7 +163,8 @@ class Claimer:
                 messages,
                 worker_id=broker.claimed_jobs.worker_id,
                 lease_seconds=broker.settings.lease_seconds,
-                known=broker.known_types,
+                # Who runs alone has the whole process, however many slots it takes.
+                known=broker.known_types.alone if self._alone else broker.known_types,
             )
 
     def _set_aside(self, message: Message, error: DatabaseRefusedError) -> None:
@@ -196,6 +208,7 @@ class Claimer:
         # PostgreSQL gives all of them the time of its one statement.
         times = ClaimTimes.of_claim(jobs[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
         reporter, ask_parents = self._broker.reporter, self._broker.results_of_parents
+        left = self._without_room(jobs, fetched)
         attempts = [JobAttempt(job, self._queue, reporter, ask_parents, times) for job in jobs]
         for current in attempts:
             current.has_message = has_message
@@ -205,9 +218,47 @@ class Claimer:
             self._refuse(late, fetched)
             attempts = [current for current in attempts if current not in late]
         throws = self._broker.types.throws
-        self.claimed.extend(
-            [JobMessage(current, throws=throws(current.claimed.type)) for current in attempts]
-        )
+        messages = [JobMessage(current, throws=throws(current.claimed.type)) for current in attempts]
+        for message in messages if left else ():
+            if (reason := left.get(message.current.id)) is not None:
+                self._broker.claimed_ahead.give_back([message], reason)
+        self.claimed.extend([message for message in messages if message.current.id not in left])
+
+    def _without_room(self, jobs: Sequence[ClaimedJob], fetched: Fetched) -> dict[int, str]:
+        """Take the further places of jobs that take several; the ids of those that go back, and why."""
+        if self._alone:
+            # It has the whole process, as one place.
+            jobs[0].slots = 1
+        if all(job.slots == 1 for job in jobs):
+            return {}
+        left = [jobs[position] for position in self._broker.slots.fit([job.slots for job in jobs])]
+        wide = [job for job in left if job.slots > 1]
+        reasons = {job.id: NO_ROOM if job.slots > 1 else "behind_wide" for job in left}
+        if wide and not fetched.suspects:
+            self._gathers_for = _Wide(wide[0].id, wide[0].slots, fetched)
+        for job in left:
+            # What goes back holds the one place that was taken for each.
+            job.slots = 1
+        return reasons
+
+    def claim_gathered(self) -> None:
+        """Claim the job for which free threads were kept, if there are enough, and it still waits."""
+        if self._gathers_for is None:
+            return
+        wide, self._gathers_for = self._gathers_for, None
+        slots = self._broker.slots
+        if slots.free_threads < wide.slots or not slots.take(1):
+            return
+        try:
+            with self._broker.database.autocommit() as connection:
+                waiting = waiting_message(connection, wide.job_id)
+        except BaseException:
+            slots.give_back()
+            raise
+        if waiting is None:
+            slots.give_back()
+        else:
+            self._claim([Message(*waiting)], wide.fetched)
 
     def _refuse(self, late: Sequence[JobAttempt], fetched: Fetched) -> None:
         """Give back what was claimed after its claim had been given up."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from goqueue.middleware.attempt import JobAttempt
+from goqueue.worker.claiming.gathering import Gathering
 
 #: A job, and the fence under which it was claimed.
 Key = tuple[int, int]
@@ -110,7 +111,12 @@ class WorkerSlots:
         self.threads = threads
         self._ahead_seconds = ahead_seconds
         self._ahead_max = ahead_max
+        #: So many attempts have ended here.
+        self.ended = 0
         self._held = 0
+        #: Of these, places beyond one a job.
+        self._beyond = 0
+        self._gathering = Gathering()
         self._alone = False
         self._suspect = False
         self._suspect_since = 0.0
@@ -155,6 +161,40 @@ class WorkerSlots:
             self._wait(lambda: self._held == 0, timeout_seconds)
             return self._held == 0
 
+    def fit(self, wanted: Sequence[int]) -> list[int]:
+        """Take the further places of claimed jobs that take several, and tell which there is no room for.
+
+        Beside a job that takes several nothing is claimed ahead: the places of all that is held are threads.
+        Threads that become free are kept for the first that has no room; what is behind it goes back as well.
+
+        Args:
+            wanted: how many places each of the jobs takes; one of each is taken already.
+
+        Returns:
+            The positions of the jobs that go back; they still have the one place.
+        """
+        with self._changed:
+            free, beyond = self.threads - (self._held - len(wanted)), self._beyond
+            left: list[int] = []
+            gathers = False
+            for position, slots in enumerate(wanted):
+                if gathers or (slots > free and (slots > 1 or beyond)):
+                    gathers = gathers or (
+                        slots > 1 and self._gathering.begin(slots, run_seconds=self._average_run_seconds)
+                    )
+                    left.append(position)
+                    continue
+                free -= slots
+                beyond += slots - 1
+            self._held += beyond - self._beyond
+            self._beyond = beyond
+            return left
+
+    @property
+    def free_threads(self) -> int:
+        """The number of threads that nothing is held for."""
+        return self.threads - self._held
+
     def take(self, count: int) -> int:
         """Take up to `count` places; how many were free."""
         with self._changed:
@@ -196,19 +236,20 @@ class WorkerSlots:
             self._alone = True
             return True
 
-    def give_back(self, count: int = 1, *, suspect: bool = False) -> None:
-        """Return places; `suspect`: that of the suspect."""
+    def give_back(self, count: int = 1, *, suspect: bool = False, beyond: int = 0) -> None:
+        """Return places, and so many beyond one a job; `suspect`: that of the suspect."""
         with self._changed:
-            self._give_back(count, suspect=suspect)
+            self._give_back(count, suspect=suspect, beyond=beyond)
 
-    def end_run(self, run_seconds: float, *, suspect: bool = False) -> None:
-        """Return the place of a job that ran for so long, and learn from it how long jobs run at present."""
+    def end_run(self, run_seconds: float, *, suspect: bool = False, places: int = 1) -> None:
+        """Return the places of a job that ran for so long, and learn from it how long jobs run at present."""
         with self._changed:
             self.observe(run_seconds)
-            self._give_back(1, suspect=suspect)
+            self._give_back(1, suspect=suspect, beyond=places - 1)
 
-    def _give_back(self, count: int, *, suspect: bool) -> None:
-        self._held -= count
+    def _give_back(self, count: int, *, suspect: bool, beyond: int) -> None:
+        self._held -= count + beyond
+        self._beyond -= beyond
         self._given_back_at = time.monotonic()
         if suspect:
             self._suspect = False
@@ -230,6 +271,7 @@ class WorkerSlots:
 
     def observe(self, run_seconds: float) -> None:
         """Learn how long jobs run at present."""
+        self.ended += 1
         average = self._average_run_seconds
         if run_seconds > average or average == math.inf:
             self._average_run_seconds = max(run_seconds, 1e-6)
@@ -237,7 +279,9 @@ class WorkerSlots:
             self._average_run_seconds = average + (run_seconds - average) * SMOOTHING
 
     def _room(self) -> int:
-        return 0 if self._alone else self._capacity() - self._held
+        if self._alone or self._gathering.goes_on(self.threads - self._held):
+            return 0
+        return self._capacity() - self._held
 
     def _is_worth_a_fetch(self) -> bool:
         capacity = self._capacity()
@@ -247,7 +291,7 @@ class WorkerSlots:
 
     def _capacity(self) -> int:
         average = self._average_run_seconds
-        if average > self._ahead_seconds:
+        if average > self._ahead_seconds or self._beyond:
             return self.threads
         if self._held >= self.threads and time.monotonic() - self._given_back_at > STALE_SECONDS:
             return self.threads

@@ -103,6 +103,9 @@ class JobConsumer(Consumer):
         self._stop_waiting()
         if not self._wait_for_room():
             return
+        self._claimer.claim_gathered()
+        if self._claimed:
+            return
         fetched = self._fetch()
         failpoints.hit("after_fetch")
         self._claimer.claim(fetched)
@@ -189,5 +192,6 @@ def end_attempt(broker: JobBroker, message: JobMessage) -> None:
     if message.outcome is None:
         broker.decide_by_count(message)
         conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
-    broker.slots.end_run(message.current.run_seconds, suspect=message.current.suspect)
+    current = message.current
+    broker.slots.end_run(current.run_seconds, suspect=current.suspect, places=current.claimed.slots)
     broker.recorder.put(message)

@@ -27,6 +27,10 @@ log = structlog.get_logger(__name__)
 #: The reason of what goes back because its process stops.
 STOPPING = "stopping"
 
+#: The reason of what goes back because it takes more places than there are. It is not pushed to the head,
+#: where this process would find it again at once: the dispatcher pushes it within a moment.
+NO_ROOM = "no_room"
+
 #: Pauses between tries while PostgreSQL is away.
 RETRY_SECONDS = 0.2
 
@@ -168,13 +172,18 @@ class Returner:
         there. The dispatcher knows who else can run what the claims of others refuse.
         """
         messages = [message for message, _ in taken]
+        without_room = {_key(message) for message, reason in taken if reason == NO_ROOM}
         by_way: dict[tuple[str, str], list[JobMessage]] = defaultdict(list)
         for message, reason in taken:
             self._claimed_jobs.remove(message.current)
             by_way[message.runway, "" if reason == STOPPING else message.current.lane].append(message)
         try:
             for (runway, lane), those in by_way.items():
-                keys = [key for message in those if (key := _key(message)) in given_back]
+                keys = [
+                    key
+                    for message in those
+                    if (key := _key(message)) in given_back and key not in without_room
+                ]
                 self._push(runway, [given_back[key] for key in keys], wanted=wanted, lane=lane)
                 own = [message.message_id for message in those if message.current.has_message]
                 self._runway.acknowledge(runway, own)
@@ -182,7 +191,11 @@ class Returner:
             # The dispatcher pushes what nobody pushed, and the claim refuses what the old messages name.
             log.warning("push_postponed", jobs=len(given_back), error=str(error))
         finally:
-            self._slots.give_back(len(messages), suspect=any(message.current.suspect for message in messages))
+            self._slots.give_back(
+                len(messages),
+                suspect=any(message.current.suspect for message in messages),
+                beyond=sum(message.current.claimed.slots - 1 for message in messages),
+            )
 
     def _push(self, runway: str, jobs: Iterable[GivenBack], *, wanted: bool, lane: str = "") -> None:
         messages = [Message(job.id, job.fence) for job in jobs if job.starts]

@@ -237,6 +237,11 @@ class Stack:
         with self.database.autocommit() as connection:
             return connection.exec_driver_sql(sql, parameters).fetchall()
 
+    def rows_changed(self, sql: str) -> None:
+        """Run a statement that returns nothing."""
+        with self.database.autocommit() as connection:
+            connection.exec_driver_sql(sql)
+
     def count(self, *statuses: str) -> int:
         """Count the jobs in one of these states."""
         return int(self.rows("SELECT count(*) FROM jobs WHERE status = ANY(%s)", (list(statuses),))[0][0])
