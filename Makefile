@@ -101,7 +101,7 @@ house: $(READY) ## Print what the layout of the package looks like in numbers
 dashboards: $(READY) ## Write the Grafana dashboards of deploy/grafana again
 	@$(BIN)/python -m deploy.grafana.build
 
-bench: $(READY) ## Measure GoQueue and bare Dramatiq in turn: a table and JSON
+bench: $(READY) ## Measure GoQueue, bare Dramatiq and (where Ruby has it) Sidekiq in turn
 	@$(BIN)/python -m bench
 
 load: $(READY) ## Send 1,000 and 100,000 jobs through the REST API, count every one, write docs/load.md

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.measurements import MEASUREMENTS, Size
+from bench.measurements import MEASUREMENTS
 from bench.profile import profile_drain
 from bench.report import Row, table, write_json
+from bench.size import Size
 from bench.stack import PROCESSES, THREADS, Stack
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
@@ -67,7 +68,9 @@ def _size(options: argparse.Namespace) -> Size:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="GoQueue beside bare Dramatiq.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="GoQueue beside bare Dramatiq and Sidekiq."
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement; medians are shown")
     parser.add_argument("--quick", action="store_true", help="one small round: shows that it works, no more")
     parser.add_argument("--only", nargs="+", choices=list(MEASUREMENTS), help="measure these; writes no JSON")

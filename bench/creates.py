@@ -14,7 +14,7 @@ from bench.stack import Stack
 from bench.statistics import median, percentile
 
 if TYPE_CHECKING:
-    from bench.measurements import Size
+    from bench.size import Size
 
 CLIENTS = (1, 8, 32)
 PERCENTILES = (50, 99)

@@ -52,6 +52,21 @@ def goqueue_enqueues(stack: Stack, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
+def goqueue_bulk(stack: Stack, count: int) -> float:
+    """Jobs a second of one call for so many: each validated, inserted in one transaction, and pushed."""
+    from goqueue.actors import broker  # noqa: PLC0415  (as above)
+    from goqueue.engine.new_job import new_job  # noqa: PLC0415
+    from goqueue.instance import default  # noqa: PLC0415
+
+    stack.clear()
+    creator = default().creator
+    creator.many([new_job(broker, "noop", {}) for _ in range(WARM_UP)])
+    started = time.perf_counter()
+    creator.many([new_job(broker, "noop", {}) for _ in range(count)])
+    creator.flush()
+    return count / (time.perf_counter() - started)
+
+
 def dramatiq_sends(stack: Stack, count: int) -> float:
     """Jobs a second of bare Dramatiq's `actor.send` in a loop."""
     from bench.dramatiq_jobs import noop  # noqa: PLC0415  (as above)

@@ -15,6 +15,14 @@ def noop() -> None:
     work.noop()
 
 
+@goqueue.actor(queue="bench", min_backoff_seconds=0, jitter=False)
+def fail_once() -> None:
+    """Fail the first of two attempts; both are counted."""
+    work.noop()
+    if goqueue.current_job().attempt == 1:
+        raise RuntimeError("the first attempt fails")
+
+
 @goqueue.actor(queue="bench")
 def nap(seconds: float) -> None:
     """Sleep, and be counted."""

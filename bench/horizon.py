@@ -4,7 +4,7 @@ PostgreSQL cannot remove a row version, nor an index entry that leads to one, wh
 still see it. So under a transaction that stays open everything that reads "the next jobs" by an index
 finds the entries of all that are done in its way. Two stacks with the same history are measured in turn, in
 short slices: on one the transaction has been open all along, on the other there is none. Before and after on
-one stack would not do: on a shared machine both differ by more than the allowed 1.3 without any transaction.
+one stack would not do: on a shared machine both differ by more than what is allowed without any transaction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.statistics import median, percentile
 RESULTS = Path(__file__).resolve().parent / "results" / "horizon.json"
 
 #: What the issue allows: so many times the latency, and the same share of the speed.
-ALLOWED = 1.3
+ALLOWED = 1.1
 
 MILLISECONDS = 1000
 
@@ -117,16 +117,18 @@ def compare(plan: Plan) -> list[Row]:
             for side in _in_turn(number, held, free):
                 side.figures.drains.append(side.ask("drain", plan.burst))
         held.ask("release")
-    return _rows(held.figures, free.figures, plan)
+    return horizon_rows(held.figures, free.figures, plan)
 
 
 def _in_turn(number: int, held: RemoteSide, free: RemoteSide) -> tuple[RemoteSide, RemoteSide]:
     return (held, free) if number % 2 == 0 else (free, held)
 
 
-def _rows(held: Figures, free: Figures, plan: Plan) -> list[Row]:
+def horizon_rows(held: Figures, free: Figures, plan: Plan) -> list[Row]:
+    """The figures of both sides as rows of the table."""
+
     def row(key: str, title: str, unit: str, mine: float, other: float, target: float | None = None) -> Row:
-        slower = key != "drain"
+        slower = key != "horizon_drain"
         return Row(key, title, unit, mine, other, "without", "ratio", target, at_most=slower)
 
     def wait(side: Figures, percent: float) -> float:
@@ -136,12 +138,12 @@ def _rows(held: Figures, free: Figures, plan: Plan) -> list[Row]:
     cpu = f"  PostgreSQL at {plan.rate} jobs/s"
     drains = median(held.drains), median(free.drains)
     return [
-        row("pickup_p50", title, "ms", wait(held, 50), wait(free, 50), ALLOWED),
-        row("pickup_p99", "  p99", "ms", wait(held, 99), wait(free, 99), ALLOWED),
-        row("drain", f"  drain of {plan.burst:,}", "jobs/s", *drains, 1 / ALLOWED),
-        row("cpu", cpu, "CPU s / 1,000", median(held.cpu), median(free.cpu)),
-        row("pages", "  pages it touches", "a job", median(held.pages), median(free.pages)),
-        Row("rate", "  jobs really created", "jobs/s", median(held.rates), target=plan.rate * 0.95),
+        row("horizon_pickup_p50", title, "ms", wait(held, 50), wait(free, 50), ALLOWED),
+        row("horizon_pickup_p99", "  p99", "ms", wait(held, 99), wait(free, 99), ALLOWED),
+        row("horizon_drain", f"  drain of {plan.burst:,}", "jobs/s", *drains, round(1 / ALLOWED, 2)),
+        row("horizon_cpu", cpu, "CPU s / 1,000", median(held.cpu), median(free.cpu)),
+        row("horizon_pages", "  pages it touches", "a job", median(held.pages), median(free.pages)),
+        Row("horizon_rate", "  jobs really created", "jobs/s", median(held.rates), target=plan.rate * 0.95),
     ]
 
 

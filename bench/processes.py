@@ -16,19 +16,34 @@ STOP_SECONDS = 15.0
 
 
 class Memory(NamedTuple):
-    """Memory of one process in MiB: what is its own, and its share of what is shared."""
+    """Memory of one process in MiB: its own, with its share of what is shared, and with all of that."""
 
     uss: float
     pss: float
+    rss: float
 
 
 class Child:
-    """One command of a benchmark, with everything that it starts. Its output goes to a log file."""
+    """One command of a benchmark, with everything that it starts. Its output goes to a log file.
 
-    def __init__(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
+    Args:
+        arguments: of the command.
+        environment: the whole environment.
+        log: where the output goes.
+        program: what is run; this Python where none is named.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        program: str = sys.executable,
+    ) -> None:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -97,7 +112,7 @@ def cpu_seconds(pid: int) -> float:
 def memory(process: psutil.Process) -> Memory:
     """The memory of one process."""
     info = process.memory_full_info()
-    return Memory(info.uss / 2**20, info.pss / 2**20)
+    return Memory(info.uss / 2**20, info.pss / 2**20, info.rss / 2**20)
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float, what: str, poll: float = 0.005) -> None:

@@ -22,7 +22,7 @@ class Row:
         key: its name in the JSON.
         title, unit: what was measured, in what.
         goqueue: GoQueue's figure.
-        yardstick: what it is compared with, and that one's figure.
+        yardstick: what it is compared with, and that one's figure; a name alone says why there is none.
         compares: "ratio" judges goqueue / yardstick by the target, "value" GoQueue's figure alone.
         target: the least (or, where `at_most`, the greatest) that passes.
     """
@@ -80,8 +80,8 @@ def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    verdict = {True: "pass", False: "MISS", None: ""}[row.passes]
-    yardstick = f"{_number(row.yardstick)} {row.yardstick_name}".strip() if row.yardstick is not None else ""
+    verdict = {True: "met", False: "MISSED", None: ""}[row.passes]
+    yardstick = f"{_number(row.yardstick)} {row.yardstick_name}".strip()
     ratio = f"{row.ratio:.2f} x" if row.ratio is not None else ""
     return (row.title, row.unit, _number(row.goqueue), yardstick, ratio, _target(row), verdict)
 

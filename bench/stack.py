@@ -79,12 +79,26 @@ class Stack:
 
     def workers(self, module: str, *, processes: int = PROCESSES, threads: int = THREADS) -> Child:
         """Worker processes under Dramatiq's own command, alike for both systems."""
-        arguments = ["-m", "dramatiq", module, "-p", str(processes), "-t", str(threads), "--skip-logging"]
+        arguments = [
+            "-m",
+            "bench.installed",
+            module,
+            "-p",
+            str(processes),
+            "-t",
+            str(threads),
+            "--skip-logging",
+        ]
         return self._child(arguments)
 
     def scheduler(self) -> Child:
         """GoQueue's background services."""
         return self._child(["-m", "goqueue", "scheduler"])
+
+    def ruby(self, script: Path, *arguments: str) -> Child:
+        """A Ruby script; the warning that mapped memory is an experiment is left out."""
+        command = ["-W:no-experimental", str(script), *arguments]
+        return Child(command, environment=self.environment(), log=self.log, program="ruby")
 
     def web(self, application: str) -> tuple[Child, int]:
         """A WSGI application under gunicorn, with as many threads for both; and its port."""

@@ -1,9 +1,12 @@
-"""The few figures that samples are reduced to."""
+"""The few figures that samples are reduced to, and the order in which rivals are measured."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -29,3 +32,9 @@ def median(samples: Sequence[float]) -> float:
     ordered = sorted(samples)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """The items, each in turn the first from one number to the next."""
+    start = number % len(items)
+    return [*items[start:], *items[:start]]

@@ -1,4 +1,4 @@
-"""The two systems behind one face: what a measurement needs to ask of either."""
+"""The systems behind one face: what a measurement needs to ask of each. Sidekiq is in a file of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH = 10_000
 
 
 class System(Protocol):
-    """GoQueue, or bare Dramatiq."""
+    """GoQueue, bare Dramatiq, or Sidekiq."""
 
     name: str
 

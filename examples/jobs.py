@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from opentelemetry import propagate
+from pydantic import BaseModel
 
 import goqueue
 
@@ -21,6 +22,7 @@ __all__ = [
     "tell_trace",
     "tidy",
     "walk",
+    "write_digest",
     "write_letter",
 ]
 
@@ -50,6 +52,18 @@ def slow(seconds: float) -> dict[str, float]:
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, POLL_SECONDS))
     return {"seconds": seconds}
+
+
+class Letter(BaseModel):
+    """A letter of a digest."""
+
+    to: str
+
+
+@goqueue.actor(queue="digests")
+def write_digest(letters: list[Letter]) -> dict[str, list[str]]:
+    """Write all letters that were collected; the result says to whom."""
+    return {"written_to": [letter.to for letter in letters]}
 
 
 @goqueue.actor(queue="letters")

@@ -12,11 +12,12 @@ WAITS = {"queue": "letters", "delay_seconds": 600}
 
 
 def main() -> None:
-    """Reject, replace the payload, debounce, and a batch."""
+    """Reject, replace the payload, debounce, collect, and a batch."""
     with api() as client:
         rejects(client)
         replaces(client)
         debounces(client)
+        collects(client)
         batch(client)
 
 
@@ -60,6 +61,17 @@ def debounces(client: httpx.Client) -> None:
     assert again["available_at"] > first["available_at"], again
     done = job_in(client, first["id"])
     print("job", done["id"], "was pushed out from", first["available_at"], "to", again["available_at"])
+
+
+def collects(client: httpx.Client) -> None:
+    """The third letter fills the digest, which starts with all three."""
+    unique = {"key": "letters-of-ada", "mode": "collect", "collect_seconds": 600, "collect_max": 3}
+    digest = {"queue": "digests", "unique": unique}
+    answers = [create(client, digest | {"payload": {"to": f"ada {number}"}})[1] for number in range(3)]
+    assert [answer.get("collected", False) for answer in answers] == [False, True, True], answers
+    done = job_in(client, answers[0]["id"])
+    assert done["result"] == {"written_to": ["ada 0", "ada 1", "ada 2"]}, done
+    print("job", done["id"], "wrote a digest of", len(done["result"]["written_to"]), "letters")
 
 
 def batch(client: httpx.Client) -> None:

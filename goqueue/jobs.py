@@ -122,11 +122,30 @@ class UniqueMode(enum.StrEnum):
     reject: nothing; the answer is the holder.
     replace_payload: the holder gets the new payload, while it is queued.
     debounce: the holder's start is pushed out to the new job's, while it is queued and up to a maximum.
+    collect: the holder gets the new payload beside its own, until it begins, is full, or its time is over.
     """
 
     REJECT = "reject"
     REPLACE_PAYLOAD = "replace_payload"
     DEBOUNCE = "debounce"
+    COLLECT = "collect"
+
+
+@dataclass(frozen=True, slots=True)
+class CollectRule:
+    """The bounds within which a waiting job takes the payloads of further creates.
+
+    Attributes:
+        field: the member of the payload that is the list.
+        seconds: it starts so long after its creation, and takes no more then.
+        max_payloads: it starts as soon as it has so many.
+        max_bytes: its payload has at most so many, as JSON text; a single create may have more.
+    """
+
+    field: str
+    seconds: float
+    max_payloads: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +157,7 @@ class UniqueRule:
         states: the key is taken while its holder is in one of these.
         window_seconds: and only for so long after the holder was created; None is for ever.
         debounce_max_seconds: a debounced start is at most so long after the holder's creation.
+        collect: for the mode of that name, how much the holder takes.
     """
 
     key: str
@@ -145,6 +165,7 @@ class UniqueRule:
     window_seconds: float | None = None
     mode: UniqueMode = UniqueMode.REJECT
     debounce_max_seconds: float | None = None
+    collect: CollectRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

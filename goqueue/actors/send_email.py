@@ -20,7 +20,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from goqueue import actor
-from goqueue.actors.outgoing import tls_context
 from goqueue.config.settings import Settings, get_settings
 from goqueue.errors import Discard, GoQueueError
 from goqueue.observability.tracing import calling
@@ -216,6 +215,8 @@ def _server(url: SplitResult) -> tuple[str, int]:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
+    from goqueue.actors.outgoing import tls_context  # noqa: PLC0415  (what it needs is large)
+
     return tls_context()
 
 

@@ -174,13 +174,17 @@ def _answer_created(response: falcon.Response, document: dict[str, Any]) -> None
 def _created_document(created: Created) -> dict[str, Any]:
     """A JobDocument; or, where nothing was created, a DeduplicatedDocument."""
     document = job_document(created.job)
-    return document | {"deduplicated": True} if created.deduplicated else document
+    if created.deduplicated:
+        document |= {"deduplicated": True}
+    return document | {"collected": True} if created.collected else document
 
 
 def _batch_document(created: Sequence[CreatedNode]) -> dict[str, Any]:
     """A BatchDocument."""
     ids = [row.id for row in created]
-    return {"ids": ids, "count": len(ids), "deduplicated": sum(row.deduplicated for row in created)}
+    document = {"ids": ids, "count": len(ids), "deduplicated": sum(row.deduplicated for row in created)}
+    collected = sum(row.collected for row in created)
+    return document | {"collected": collected} if collected else document
 
 
 def _idempotency_key(request: falcon.Request) -> str | None:

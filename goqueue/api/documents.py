@@ -69,10 +69,16 @@ class JobDocument(Document):
     slots: Annotated[int, Field(description="How many threads of its worker it takes.")]
 
 
+CollectedHere = Annotated[
+    bool, Field(description="Present, and true, where the job took the payload, beside its own.")
+]
+
+
 class DeduplicatedDocument(JobDocument):
     """The job that has the unique key: nothing was created."""
 
     deduplicated: Literal[True]
+    collected: CollectedHere = False
 
 
 class AttemptDocument(Document):
@@ -99,6 +105,10 @@ class BatchDocument(Document):
         int,
         Field(description="How many were not created: their ids are those of jobs with their keys."),
     ]
+    collected: Annotated[
+        int,
+        Field(description="Present where there are any: of those, how many payloads these jobs took."),
+    ] = 0
 
 
 MoreSelected = Annotated[

@@ -111,7 +111,8 @@ class RunScheduleResource(Resource):
         created = scheduling.run_now(goqueue.database, goqueue.creator, name)
         response.set_header("Location", f"/jobs/{created.job.id}")
         if created.deduplicated:
-            response.data = as_json(job_document(created.job) | {"deduplicated": True})
+            more = {"deduplicated": True} | ({"collected": True} if created.collected else {})
+            response.data = as_json(job_document(created.job) | more)
         else:
             response.status = falcon.HTTP_201
             response.data = as_json(job_document(created.job))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import psycopg
 from sqlalchemy import Connection, NestedTransaction, event
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from goqueue.config.settings import Settings
 from goqueue.db.statements import HEAD_START
 
+# Six megabytes in every worker, which never gets a session: whoever hands one over has imported it.
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
 __all__ = ["CallersTransaction", "at_commit", "joined"]
 
 #: What an application may hand over.
-CallersTransaction = Session | scoped_session[Any] | Connection
+CallersTransaction: TypeAlias = "Session | scoped_session[Any] | Connection"
 
 
 def joined(transaction: CallersTransaction, settings: Settings) -> Connection:
@@ -29,6 +32,8 @@ def joined(transaction: CallersTransaction, settings: Settings) -> Connection:
     Raises:
         TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
     """
+    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415
+
     if isinstance(transaction, (Session, scoped_session)):
         transaction = transaction.connection()
     if not isinstance(transaction, Connection):
@@ -52,6 +57,8 @@ def at_commit(transaction: CallersTransaction, action: Callable[[], None]) -> No
     connection's commit just before it happens: where PostgreSQL refuses that, the action is called all the
     same.
     """
+    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415
+
     if isinstance(transaction, scoped_session):
         at_commit(transaction(), action)
     elif isinstance(transaction, Session):

@@ -186,16 +186,23 @@ def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode
 
 
 def count(created: Iterable[tuple[NewJob, CreatedNode]]) -> None:
-    """Count jobs in the metrics, by queue: as created, or as suppressed by the holder of their unique key."""
-    queues = Counter((job.queue, row.deduplicated) for job, row in created)
-    for (queue, is_deduplicated), number in queues.items():
-        (metrics.JOBS_DEDUPLICATED if is_deduplicated else metrics.JOBS_CREATED).labels(queue).inc(number)
+    """Count jobs in the metrics, by queue: as created, or as suppressed or collected by who has their key."""
+    queues = Counter((job.queue, _counter_of(row)) for job, row in created)
+    for (queue, counter), number in queues.items():
+        counter.labels(queue).inc(number)
+
+
+def _counter_of(row: CreatedNode) -> metrics.Counter:
+    if row.collected:
+        return metrics.PAYLOADS_COLLECTED
+    return metrics.JOBS_DEDUPLICATED if row.deduplicated else metrics.JOBS_CREATED
 
 
 def _is_ready(job: NewJob, row: CreatedNode, now: datetime) -> bool:
     return (
         not row.deduplicated
         and row.status is JobStatus.QUEUED
+        and (job.unique is None or job.unique.collect is None)
         and not job.delay_seconds
         and (job.available_at is None or job.available_at <= now)
     )

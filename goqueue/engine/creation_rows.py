@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from graphlib import CycleError
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.engine import collect_rows as collecting
 from goqueue.engine import edit_rows as edits
 from goqueue.engine import graph_rows as new_graphs
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import new_job_rows as new_jobs
 from goqueue.engine import unique_rows as unique_keys
+from goqueue.engine.collect_rows import CollectedList
+from goqueue.engine.creation_plan import CreationPlan
 from goqueue.engine.edit_rows import JobEdit
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.unique_rows import KeyHolder
@@ -41,15 +44,17 @@ class Created(NamedTuple):
 
     Attributes:
         deduplicated: nothing was created: the job is the holder of the unique key.
+        collected: and it has taken the payload, beside its own.
     """
 
     job: Job
     deduplicated: bool = False
+    collected: bool = False
 
     @property
     def node(self) -> CreatedNode:
         """The result in the shape in which a create of many jobs gives it for each."""
-        return CreatedNode(self.job.id, self.job.status, self.deduplicated)
+        return CreatedNode(self.job.id, self.job.status, self.deduplicated, self.collected)
 
 
 class CreatedNode(NamedTuple):
@@ -58,6 +63,7 @@ class CreatedNode(NamedTuple):
     id: int
     status: JobStatus
     deduplicated: bool = False
+    collected: bool = False
 
 
 def is_plain(job: NewJob) -> bool:
@@ -87,7 +93,8 @@ def create(connection: Connection, job: NewJob) -> Created:
 
     Raises:
         InvalidJobError: it depends on a job that does not exist.
-        UniqueKeyHeldError: the holder is of another type, and its payload was to be replaced.
+        UniqueKeyHeldError: the holder is of another type, and its payload was to be replaced; or the payload
+            was to be collected by a job of another type or mode.
     """
     creation = tracing.begin_create([job])
     if creation is None:
@@ -102,6 +109,9 @@ def create(connection: Connection, job: NewJob) -> Created:
 def _create(connection: Connection, job: NewJob) -> Created:
     if job.unique is None:
         return Created(_insert(connection, job))
+    if job.unique.collect is not None:
+        (made,) = _create_many(connection, [NewNode(job)])
+        return Created(job_store.get(connection, made.id), made.deduplicated, made.collected)
     unique_keys.lock(connection, [job.unique.key])
     holder = _meet_holder(connection, job)
     if holder is not None:
@@ -143,12 +153,17 @@ def _create_many(connection: Connection, nodes: Sequence[NewNode]) -> list[Creat
     unique_keys.bind(connection, {job_id: rule for job_id, rule in rules.items() if rule})
     for position in sorted(plan.suppressed_here):
         _meet_holder(connection, nodes[position].job)
-    return [
-        CreatedNode(*inserted[place], deduplicated=position in plan.suppressed_here)
-        if (place := plan.places.get(position)) is not None
-        else CreatedNode(plan.holders[position].id, plan.holders[position].status, deduplicated=True)
-        for position in range(len(nodes))
-    ]
+    return [_result(plan, position, inserted) for position in range(len(nodes))]
+
+
+def _result(plan: CreationPlan, position: int, inserted: Sequence[new_graphs.Inserted]) -> CreatedNode:
+    is_collected = position in plan.collected
+    place = plan.places.get(position)
+    if place is None:
+        holder = plan.holders[position]
+        return CreatedNode(holder.id, holder.status, deduplicated=True, collected=is_collected)
+    is_suppressed = is_collected or position in plan.suppressed_here
+    return CreatedNode(*inserted[place], deduplicated=is_suppressed, collected=is_collected)
 
 
 def _link_parents(connection: Connection, creation: tracing.Creation) -> None:
@@ -158,65 +173,42 @@ def _link_parents(connection: Connection, creation: tracing.Creation) -> None:
         creation.link(job_store.traceparents(connection, parents))
 
 
-@dataclass(slots=True)
-class _Plan:
-    """Which jobs of a batch are new.
-
-    Attributes:
-        new: the new ones; `places` says where in it each position of the batch is found.
-        takers: key → place of the new job that takes it.
-        suppressed_here: positions of jobs whose key an earlier one takes.
-        holders: position → the job that exists and has the key.
-    """
-
-    new: list[NewNode] = field(default_factory=list)
-    places: dict[int, int] = field(default_factory=dict)
-    takers: dict[str, int] = field(default_factory=dict)
-    suppressed_here: set[int] = field(default_factory=set)
-    holders: dict[int, KeyHolder] = field(default_factory=dict)
-
-    def add(self, position: int, node: NewNode, holder: KeyHolder | None) -> None:
-        unique = node.job.unique
-        if holder is not None:
-            self.holders[position] = holder
-        elif unique and _taken_here(self, node):
-            self.places[position] = self.takers[unique.key]
-            self.suppressed_here.add(position)
-        else:
-            self.places[position] = len(self.new)
-            if unique:
-                self.takers[unique.key] = len(self.new)
-            self.new.append(node)
-
-
-def _plan(connection: Connection, nodes: Sequence[NewNode]) -> _Plan:
+def _plan(connection: Connection, nodes: Sequence[NewNode]) -> CreationPlan:
     keys = {node.job.unique.key for node in nodes if node.job.unique}
     unique_keys.lock(connection, keys)
     held = unique_keys.holders_of(connection, keys)
-    plan = _Plan()
+    plan = CreationPlan()
+    waiting = _open_lists(connection, plan, nodes)
     for position, node in enumerate(nodes):
         unique = node.job.unique
+        if unique and unique.collect:
+            if not plan.collect(position, node):
+                plan.add_collecting(position, node)
+                held.pop(unique.key, None)
+            continue
         holder = None
         if unique and unique.key in held:
             holder = _meet(connection, node.job, held[unique.key])
             if holder is None:
                 del held[unique.key]
         plan.add(position, node, holder)
+    collecting.write(connection, waiting)
+    for key in plan.lists:
+        plan.finish_list(key)
     return plan
 
 
-def _taken_here(plan: _Plan, node: NewNode) -> bool:
-    """Whether an earlier job of the batch takes the key, and has it as soon as it exists."""
-    unique = node.job.unique
-    if unique is None or unique.key not in plan.takers:
-        return False
-    taker = plan.new[plan.takers[unique.key]]
-    born = JobStatus.BLOCKED if taker.after or taker.job.depends_on else JobStatus.QUEUED
-    assert taker.job.unique is not None
-    return born in taker.job.unique.states
+def _open_lists(
+    connection: Connection, plan: CreationPlan, nodes: Sequence[NewNode]
+) -> dict[int, CollectedList]:
+    """Let the plan begin with the lists of jobs that exist: id → list."""
+    jobs = [node.job for node in nodes if node.job.unique and node.job.unique.collect]
+    if jobs:
+        plan.lists = collecting.open_lists(connection, jobs)
+    return {found.holder[0]: found for found in plan.lists.values() if found.holder is not None}
 
 
-def _insert_graph(connection: Connection, plan: _Plan) -> list[new_graphs.Inserted]:
+def _insert_graph(connection: Connection, plan: CreationPlan) -> list[new_graphs.Inserted]:
     """Insert the new ones; what they wait for may be another job of the batch, or one that exists."""
     nodes = []
     for node in plan.new:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
 from goqueue.config.labels import entries_of
+from goqueue.engine.options.collected_payload import collected
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
 from goqueue.engine.options.job_type import JobType, holds_nul
@@ -109,10 +110,13 @@ def _job_of_settings(
     said.setdefault("max_retries", job_type.retry.max_retries)
     said.setdefault("slots", job_type.slots)
     said["requires"] = entries_of(said["requires"]) if "requires" in said else job_type.requires
-    text = job_type.validated(payload)
     unique = said.pop("unique", job_type.unique)
-    if unique is not None:
-        said["unique"] = unique.rule(type_name, orjson.loads(text))
+    if unique is not None and unique.collects:
+        text, said["unique"] = collected(job_type, type_name, payload, unique, said)
+    else:
+        text = job_type.validated(payload)
+        if unique is not None:
+            said["unique"] = unique.rule(type_name, orjson.loads(text))
     for name in said.keys() & {"depends_on", "tags"}:
         said[name] = tuple(said[name])
     if "on_parent_failure" in said:

@@ -17,7 +17,7 @@ Locks are taken in this order: keys by their text, then jobs by id.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection
@@ -70,20 +70,23 @@ _BIND = """
     WITH bound AS MATERIALIZED (
         SELECT taker.*, held.place
         FROM json_to_recordset(%(bound)s::json) AS taker (
-            key text, job_id bigint, states text[], seconds float)
+            key text, job_id bigint, states text[], seconds float, most int, most_bytes int)
         CROSS JOIN LATERAL (
             SELECT ctid AS place FROM unique_keys WHERE unique_keys.key = taker.key LIMIT 1
         ) AS held
     )
     UPDATE unique_keys SET job_id = bound.job_id, states = bound.states, created_at = now(),
-                           until = now() + make_interval(secs => bound.seconds)
+                           until = now() + make_interval(secs => bound.seconds),
+                           collect_max = bound.most, collect_max_bytes = bound.most_bytes
     FROM bound
     WHERE unique_keys.ctid = bound.place AND unique_keys.ctid = ANY (ARRAY (SELECT place FROM bound))
     RETURNING unique_keys.key
 """
 
+# What has collected needs its key no more: it is that of the job that collects now.
 _KEYED = """
     SELECT id, unique_key FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND unique_key IS NOT NULL
+      AND NOT EXISTS (SELECT FROM unique_keys WHERE key = unique_key AND collect_max IS NOT NULL)
 """
 
 _REPLAYABLE = """
@@ -165,16 +168,20 @@ def holders_of(connection: Connection, keys: Iterable[str]) -> dict[str, KeyHold
 
 def bind(connection: Connection, takers: Mapping[int, UniqueRule]) -> None:
     """Give locked keys to new jobs of this transaction: id → rule; of two with one key, to the later."""
-    records = {
-        rule.key: {"key": rule.key, "job_id": job_id, "states": rule.states, "seconds": rule.window_seconds}
-        for job_id, rule in takers.items()
-    }
+    records = {rule.key: _record_of(job_id, rule) for job_id, rule in takers.items()}
     if records:
         fetch_all(connection, _BIND, {"bound": orjson.dumps(list(records.values())).decode()})
 
 
+def _record_of(job_id: int, rule: UniqueRule) -> dict[str, Any]:
+    record = {"key": rule.key, "job_id": job_id, "states": rule.states, "seconds": rule.window_seconds}
+    if rule.collect is not None:
+        record |= {"most": rule.collect.max_payloads, "most_bytes": rule.collect.max_bytes}
+    return record
+
+
 def keyed(connection: Connection, job_ids: Iterable[int]) -> dict[int, str]:
-    """Read the keys that these jobs were created with, whatever their state: id → key."""
+    """Read the keys that these jobs need to run again, whatever their state: id → key."""
     return dict(fetch_all(connection, _KEYED, {"ids": array(job_ids)}))
 
 

@@ -139,6 +139,9 @@ JOBS_CREATED = Counter("jobs_created_total", "Jobs accepted: committed rows.", [
 JOBS_DEDUPLICATED = Counter(
     "jobs_deduplicated_total", "Creates that met the holder of their unique key.", ["queue"]
 )
+PAYLOADS_COLLECTED = Counter(
+    "jobs_collected_total", "Creates whose payload a waiting job took beside its own.", ["queue"]
+)
 HTTP_REQUEST_DURATION = Histogram(
     "http_request_duration_seconds", "Answering one HTTP request.", ["method", "route", "status"]
 )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import Values, array, fetch_all, fetch_one
 from goqueue.errors import ScheduleNotFoundError
-from goqueue.jobs import JobStatus, NewJob, UniqueMode, UniqueRule
+from goqueue.jobs import CollectRule, JobStatus, NewJob, UniqueMode, UniqueRule
 from goqueue.schedules.rules import (
     BlackoutPolicy,
     CatchUp,
@@ -253,12 +253,20 @@ def _settings_of(job: NewJob) -> dict[str, Any]:
         "limit_cost": None if job.limit_cost == 1 else job.limit_cost,
         "ttl_seconds": job.ttl_seconds,
         "deadline_seconds": job.deadline_seconds,
-        "unique": None if job.unique is None else asdict(job.unique),
+        "unique": None if job.unique is None else _rule_as_kept(job.unique),
         "tags": job.tags or None,
         "requires": job.requires or None,
         "slots": None if job.slots == 1 else job.slots,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _rule_as_kept(rule: UniqueRule) -> dict[str, Any]:
+    """The rule as JSON; the release before reads those that collect nothing."""
+    kept = asdict(rule)
+    if rule.collect is None:
+        del kept["collect"]
+    return kept
 
 
 def _schedule(row: Values) -> Schedule:
@@ -290,6 +298,11 @@ def _job(
         said[name] = tuple(said[name])
     if "unique" in said:
         unique = said["unique"]
-        states, mode = tuple(map(JobStatus, unique["states"])), UniqueMode(unique["mode"])
-        said["unique"] = UniqueRule(**unique | {"states": states, "mode": mode})
+        read: dict[str, Any] = {
+            "states": tuple(map(JobStatus, unique["states"])),
+            "mode": UniqueMode(unique["mode"]),
+        }
+        if "collect" in unique:
+            read["collect"] = CollectRule(**unique["collect"])
+        said["unique"] = UniqueRule(**unique | read)
     return NewJob(queue, kind, payload, priority, max_retries, **said)

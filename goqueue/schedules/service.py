@@ -168,7 +168,14 @@ class _Firing:
         return self._create(self._unfinished)
 
     def _look(self) -> list[UnfinishedJob]:
-        return tick_store.unfinished_jobs(self._connection, self._schedule.id, also=self.created)
+        """What a tick may overlap with; what waits is none for one that collects: it goes there."""
+        found = tick_store.unfinished_jobs(self._connection, self._schedule.id, also=self.created)
+        return [job for job in found if job.status is JobStatus.RUNNING] if self._collects else found
+
+    @property
+    def _collects(self) -> bool:
+        unique = self._schedule.definition.job.unique
+        return unique is not None and unique.collect is not None
 
     def _create(self, after: list[UnfinishedJob]) -> tuple[TickOutcome, int | None]:
         """Create the job; it waits for those of earlier ticks, of which the blocked wait for each other."""
@@ -180,8 +187,11 @@ class _Firing:
         )
         (created,) = creation.insert(self._connection, [NewNode(job)])
         self.creates.append((job, created))
+        if created.collected:
+            return TickOutcome.FIRED, created.id
         if created.deduplicated:
             return TickOutcome.OVERLAPPED, None  # by its unique key, an equal job is there
         self.created.append(created.id)
-        after.append(UnfinishedJob(created.id, created.status))
+        if not self._collects:
+            after.append(UnfinishedJob(created.id, created.status))
         return TickOutcome.FIRED, created.id

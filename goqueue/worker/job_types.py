@@ -90,7 +90,7 @@ class JobTypes:
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = getattr(actor.fn, "__wrapped__", actor.fn)
         schema, style = schema_of(cast("Callable[..., Any]", function))
-        return JobType(
+        job_type = JobType(
             name=actor.actor_name,
             queue=actor.queue_name,
             schema=schema,
@@ -105,6 +105,12 @@ class JobTypes:
             requires=entries_of(labels_of(actor.options.get("requires") or {})),
             slots=actor.options.get("slots") or 1,
         )
+        if job_type.unique is not None and job_type.unique.collects and job_type.list_field is None:
+            raise ValueError(
+                f"{job_type.name}: unique: the mode collect needs a handler with one parameter, annotated "
+                "with a list of payloads"
+            )
+        return job_type
 
     def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
         name = actor.actor_name

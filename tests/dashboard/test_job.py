@@ -21,10 +21,11 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
+from goqueue.engine.create import insert_one
 from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.engine.runway.runway import Runway
 from goqueue.insight import job_history_rows as job_history
-from goqueue.jobs import Job
+from goqueue.jobs import CollectRule, Job, JobStatus, NewJob, UniqueMode, UniqueRule
 from tests.support.dashboard.client import DashboardClient
 from tests.support.dashboard.html import elements_of
 from tests.support.factories import JobFactory
@@ -117,6 +118,21 @@ def test_a_waiting_job_says_why_it_does_not_run(
     assert "The queue 'noop' is paused" in written
     assert "the bank is closed" in written
     assert "No live worker listens to the queue 'noop'" in written
+
+
+def test_a_job_that_collects_says_what_it_has(
+    dashboard: DashboardClient, create: Create, database: Database
+) -> None:
+    """How many payloads it has and takes, until when; another job says nothing of that."""
+    bounds = CollectRule("mails", seconds=600, max_payloads=1000, max_bytes=100_000)
+    rule = UniqueRule("k", (JobStatus.QUEUED,), 600, mode=UniqueMode.COLLECT, collect=bounds)
+    for _ in range(7):
+        with database.transaction() as connection:
+            job = insert_one(connection, NewJob("noop", "noop", '{"mails":[{}]}', unique=rule)).job
+    written = page(dashboard, job.id)
+    assert "Collected 7 of at most 1,000 payloads, until" in written
+    assert "it collects payloads, and has 7 of at most 1,000" in written
+    assert "Collected" not in page(dashboard, create(delay_seconds=600)["id"])
 
 
 def test_a_job_that_its_key_blocks_has_a_page(

@@ -22,7 +22,8 @@ from pydantic import SecretStr
 import goqueue
 from goqueue.actors.outgoing import shared_caller
 from goqueue.actors.send_email import DeliveryError, EmailPayload, deliver
-from goqueue.actors.send_webhook import WebhookPayload, post
+from goqueue.actors.send_webhook import WebhookPayload
+from goqueue.actors.webhook_call import post
 from goqueue.api.app import create_app
 from goqueue.config.settings import Settings, get_settings
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey

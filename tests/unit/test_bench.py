@@ -14,11 +14,14 @@ from bench.dashboard_visitors import COUNT, PHASES, POLL_SECONDS, phases_of, que
 from bench.faults.proxy import RedisProxy
 from bench.faults.scenarios import Tally
 from bench.faults.side_effects import ENDED, STARTED, SideEffects
+from bench.horizon import Figures, Plan, horizon_rows
 from bench.http_load import answer_length, request, status_of
+from bench.job_kinds import KINDS, PLAIN
 from bench.profile import summary
 from bench.report import Row, table, write_json
 from bench.run_counter import RunCounter, counts
-from bench.statistics import median, percentile
+from bench.sidekiq import ABSENT
+from bench.statistics import median, percentile, rotated
 
 
 @pytest.mark.parametrize(
@@ -81,9 +84,43 @@ def test_the_table_shows_figures_targets_and_verdicts() -> None:
         ">=",
         "2.2",
         "x",
-        "pass",
+        "met",
     ]
-    assert lines[3].split() == ["pickup", "ms", "2.50", "<=", "2.00", "MISS"]
+    assert lines[3].split() == ["pickup", "ms", "2.50", "<=", "2.00", "MISSED"]
+
+
+def test_a_yardstick_that_is_not_at_hand_is_named_without_a_figure() -> None:
+    """The table says what is missing instead of leaving the row out, and judges nothing."""
+    row = Row("drain_sidekiq", "drain", "jobs/s", 9876.5, None, ABSENT, "ratio", 1.3)
+    assert row.passes is None
+    line = table([row]).splitlines()[2]
+    assert "9,876  Sidekiq: not at hand (apt-get install ruby-sidekiq)" in line
+    assert line.endswith(">= 1.3 x")
+
+
+def test_the_rows_of_the_horizon_have_keys_of_their_own() -> None:
+    """The JSON has one row a key: a drain under a transaction does not replace the plain one."""
+    side = Figures([1.0], [1.0], [1.0], [1.0], [1.0])
+    assert all(row.key.startswith("horizon_") for row in horizon_rows(side, side, Plan()))
+
+
+def test_every_kind_of_job_is_created_as_it_says() -> None:
+    """Keys take turns, every second job of pairs waits for the one before it, and each has its own key."""
+    made = {kind.key: kind.nodes(_Job, kind.job, 4) for kind in (PLAIN, *KINDS)}
+    assert len(made) == 6
+    assert [node.job.settings["concurrency_key"] for node in made["keys"]] == [f"key-{n}" for n in range(4)]
+    assert [node.after for node in made["dependencies"]] == [(), (0,), (), (2,)]
+    assert {node.job.name for node in made["retries"]} == {"fail_once"}
+
+
+def test_systems_take_turns_at_the_beginning() -> None:
+    """What disturbs the machine at the start of a round does not always meet the same system."""
+    assert [rotated("abc", number) for number in range(4)] == [
+        list("abc"),
+        list("bca"),
+        list("cab"),
+        list("abc"),
+    ]
 
 
 def test_the_json_keeps_every_row_by_its_key(tmp_path: Path) -> None:
@@ -207,3 +244,11 @@ def _ask(port: int, question: bytes) -> bytes:
             return connection.recv(100)
         except ConnectionError:
             return b""
+
+
+class _Job:
+    """What a kind asks a new job for."""
+
+    def __init__(self, name: str, **settings: object) -> None:
+        self.name = name
+        self.settings = settings

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from goqueue.actors.outgoing import CallFailedError
-from goqueue.actors.process_payment import CURRENCIES, PaymentPayload, charge, process_payment
+from goqueue.actors.payment_call import charge
+from goqueue.actors.process_payment import CURRENCIES, PaymentPayload, process_payment
 from goqueue.config.settings import Settings
 from goqueue.dev.fakes.payment_sandbox import PaymentSandbox
 from goqueue.errors import Discard, RetryAfter

@@ -12,7 +12,8 @@ from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
 from goqueue.actors.outgoing import CallFailedError, shared_caller
-from goqueue.actors.send_webhook import WebhookPayload, post, send_webhook
+from goqueue.actors.send_webhook import WebhookPayload, send_webhook
+from goqueue.actors.webhook_call import post
 from goqueue.config.settings import Settings
 from goqueue.dev.fakes.webhook_receiver import WebhookReceiver, make_secret
 from goqueue.errors import ConfigurationError, Discard, RetryAfter

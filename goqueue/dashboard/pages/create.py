@@ -23,6 +23,7 @@ from goqueue.dashboard.forms.payload import payload_of, texts_of
 from goqueue.dashboard.forms.schema import form_of as form_of_schema
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
+from goqueue.engine.creation_rows import CreatedNode
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import InvalidJobError, TypeNotFoundError
 
@@ -113,12 +114,9 @@ class CreatePage(Page):
             raise InvalidJobError(dict(refuse))
         if len(nodes) > 1:
             first = self._goqueue.creator.create_many(nodes)[0]
-            job_id, was_there = first.id, first.deduplicated
         else:
-            created = self._goqueue.creator.create(nodes[0].job)
-            job_id, was_there = created.job.id, created.deduplicated
-        said = f"Job {job_id} has this unique key: no other was created." if was_there else "Created."
-        go_to(request, response, f"{FOLDER}/jobs/{job_id}", said)
+            first = self._goqueue.creator.create(nodes[0].job).node
+        go_to(request, response, f"{FOLDER}/jobs/{first.id}", _said(first))
 
     def _show_form(
         self,
@@ -184,6 +182,15 @@ class CreatePage(Page):
         if job_type is None:
             raise TypeNotFoundError(name)
         return job_type
+
+
+def _said(created: CreatedNode) -> str:
+    """What became of a create."""
+    if created.collected:
+        return f"Job {created.id} has this unique key, and took the payload beside its own."
+    if created.deduplicated:
+        return f"Job {created.id} has this unique key: no other was created."
+    return "Created."
 
 
 def _written(document: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -113,6 +114,7 @@ class JobPage(Page):
         explanation = view.explanation
         values["explanation"] = explanation
         values["evidence"] = {} if explanation is None else _evidence(explanation)
+        values["collecting"] = None if explanation is None else _collecting(explanation)
         # What stands outside of the live part is not made for it: it may be large.
         if not is_poll(request):
             values |= self._below(request, view)
@@ -256,6 +258,12 @@ def _values(view: JobView) -> dict[str, Any]:
 def _fence_of(request: falcon.Request) -> int | None:
     text = request.get_param("attempt") or ""
     return int(text) if text.isascii() and text.isdigit() and int(text[:12]) <= MAX_FENCE else None
+
+
+def _collecting(explanation: Explanation) -> Mapping[str, Any] | None:
+    """What a job has collected that waits for more; None: it does not."""
+    found = (reason.evidence for reason in explanation.reasons)
+    return next((evidence for evidence in found if evidence.get("kind") == "collecting"), None)
 
 
 def _evidence(explanation: Explanation) -> dict[int, list[Fact]]:

@@ -84,7 +84,9 @@ class CloneAction(_Action):
         created = goqueue.creator.create(node.job)
         new_id = created.job.id
         said = f"Job {new_id} was created like job {job_id}."
-        if created.deduplicated:
+        if created.collected:
+            said = f"Job {new_id} took the payload of job {job_id} beside its own."
+        elif created.deduplicated:
             said = f"Nothing was created: job {new_id} has the unique key of job {job_id}."
         go_to(request, response, place_of(new_id), said)
 

@@ -164,6 +164,13 @@ def _unique(rule: UniqueRule) -> dict[str, Any]:
         "mode": rule.mode.value,
         "debounce_max_seconds": rule.debounce_max_seconds,
     }
+    if rule.collect is not None:
+        del said["while"], said["window_seconds"]
+        said |= {
+            "collect_seconds": rule.collect.seconds,
+            "collect_max": rule.collect.max_payloads,
+            "collect_max_bytes": rule.collect.max_bytes,
+        }
     return {name: value for name, value in said.items() if value is not None}
 
 

@@ -175,6 +175,8 @@ class SchedulePage(Page):
         created = scheduling.run_now(goqueue.database, goqueue.creator, name)
         job_id = created.job.id
         place = f"{FOLDER}/jobs/{job_id}"
+        if created.collected:
+            return place, f"Job {job_id} took the payload of the schedule {name} beside its own."
         if created.deduplicated:
             return place, f"Nothing was created: job {job_id} has the unique key of the schedule {name}."
         return place, f"Job {job_id} was created by the schedule {name}."

@@ -260,6 +260,9 @@ unique_keys = Table(
     Column("states", ARRAY(Text), nullable=False),
     # Until when the key is kept; NULL: as long as its job is in one of the states.
     Column("until", Timestamp),
+    # The most payloads that its job takes while it waits, and their bytes; NULL: it takes no further ones.
+    Column("collect_max", Integer),
+    Column("collect_max_bytes", Integer),
     now("created_at"),
     Index("unique_keys_job_idx", "job_id"),
 )

@@ -28,7 +28,7 @@ from goqueue.engine.options.request_models import (
     validate,
 )
 from goqueue.engine.options.schema_rules import UNIQUE_ITEMS, alternatives, some_of
-from goqueue.engine.options.uniqueness import MAX_FIELDS, Unique
+from goqueue.engine.options.uniqueness import COLLECT_MAX, COLLECT_MAX_BYTES, MAX_FIELDS, Unique
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
@@ -124,7 +124,7 @@ class UniqueJob(Request):
         Field(
             alias="while",
             description="The states of its holder in which the key is taken. Default: queued, blocked, "
-            "running; for replace_payload and debounce: queued, blocked.",
+            "running; for the other modes than reject: queued, blocked.",
         ),
     ] = None
     window_seconds: Annotated[
@@ -139,6 +139,19 @@ class UniqueJob(Request):
         Field(description="For debounce: its start is at most so long after the holder's creation."),
     ] = None
 
+    collect_seconds: Annotated[
+        Span | None,
+        Field(description="For collect: the job starts so long after its creation with what it has then."),
+    ] = None
+    collect_max: Annotated[
+        Annotated[int, Field(ge=2, le=COLLECT_MAX)] | None,
+        Field(description="For collect: it starts as soon as it has so many payloads. Default: 100."),
+    ] = None
+    collect_max_bytes: Annotated[
+        Annotated[int, Field(ge=1, le=COLLECT_MAX_BYTES)] | None,
+        Field(description="For collect: the most bytes of all its payloads. Default: 262,144."),
+    ] = None
+
     def said(self) -> Unique:
         """Make the `Unique` that says the same."""
         return Unique(
@@ -148,6 +161,9 @@ class UniqueJob(Request):
             window_seconds=self.window_seconds,
             mode=self.mode,
             debounce_max_seconds=self.debounce_max_seconds,
+            collect_seconds=self.collect_seconds,
+            collect_max=self.collect_max,
+            collect_max_bytes=self.collect_max_bytes,
         )
 
 

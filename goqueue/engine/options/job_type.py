@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -208,6 +209,15 @@ class JobType:
         except TypeError:
             return False
         return True
+
+    @cached_property
+    def list_field(self) -> str | None:
+        """The parameter of a handler that takes one list and nothing else; None: it takes something else."""
+        if self.style != "fields":
+            return None
+        members = self.json_schema().get("properties", {})
+        names = [name for name, member in members.items() if member.get("type") == "array"]
+        return names[0] if len(members) == len(names) == 1 else None
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the payload."""

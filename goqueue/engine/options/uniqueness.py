@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,25 @@ import orjson
 
 from goqueue.config.bounds import is_number
 from goqueue.errors import InvalidJobError
-from goqueue.jobs import MAX_DELAY_SECONDS, JobStatus, UniqueMode, UniqueRule
+from goqueue.jobs import MAX_DELAY_SECONDS, CollectRule, JobStatus, UniqueMode, UniqueRule
 
-__all__ = ["KEY_MAX_CHARACTERS", "MAX_FIELDS", "Unique", "of_client", "without_client"]
+__all__ = [
+    "COLLECT_MAX",
+    "COLLECT_MAX_BYTES",
+    "KEY_MAX_CHARACTERS",
+    "MAX_FIELDS",
+    "Unique",
+    "of_client",
+    "without_client",
+]
 
 #: Keys are shown in lists and paths.
 KEY_MAX_CHARACTERS = 200
 MAX_FIELDS = 20
+
+#: Each payload that is added rewrites what was collected before it.
+COLLECT_MAX = 1_000
+COLLECT_MAX_BYTES = 1024 * 1024
 
 #: A number that JSON writes as 1 or 1.0 is the same number, as far as a float tells whole ones apart.
 _WHOLE_UP_TO = 2.0**53
@@ -25,6 +37,8 @@ _WHOLE_UP_TO = 2.0**53
 _UNFINISHED = (JobStatus.QUEUED, JobStatus.BLOCKED, JobStatus.RUNNING)
 _UNSTARTED = (JobStatus.QUEUED, JobStatus.BLOCKED)
 _MISSING = object()
+_USUAL_COLLECT_MAX = 100
+_USUAL_COLLECT_MAX_BYTES = 256 * 1024
 
 
 #: Between the name of a client and its own key: no key that a client can say has this character.
@@ -59,6 +73,10 @@ class Unique:
         mode: what becomes of the holder: see `UniqueMode`.
         debounce_max_seconds: for `debounce`: the start is pushed out to at most so long after the holder's
             creation.
+        collect_seconds: for `collect`: the job starts so long after its creation, and takes no payload then.
+        collect_max: for `collect`: it starts as soon as it has so many payloads, 2 to 1,000; by default 100.
+        collect_max_bytes: for `collect`: their JSON text has at most so many bytes, by default 262,144, at
+            most 1,048,576. One that does not fit begins the next job.
     """
 
     key: str | None = None
@@ -67,6 +85,14 @@ class Unique:
     window_seconds: float | None = None
     mode: UniqueMode | str = UniqueMode.REJECT
     debounce_max_seconds: float | None = None
+    collect_seconds: float | None = None
+    collect_max: int | None = None
+    collect_max_bytes: int | None = None
+
+    @property
+    def collects(self) -> bool:
+        """Whether a waiting holder takes the payloads of further creates."""
+        return self.mode == UniqueMode.COLLECT
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with these options, each as a field and what was expected."""
@@ -86,6 +112,24 @@ class Unique:
             yield "unique.debounce_max_seconds", "expected together with the mode debounce, and only then"
         elif self.debounce_max_seconds is not None and not _is_span(self.debounce_max_seconds):
             yield "unique.debounce_max_seconds", f"expected more than 0, at most {MAX_DELAY_SECONDS:g}"
+        yield from self._problems_of_collecting()
+
+    def _problems_of_collecting(self) -> Iterator[tuple[str, str]]:
+        if self.collects != (self.collect_seconds is not None):
+            yield "unique.collect_seconds", "expected together with the mode collect, and only then"
+        elif self.collect_seconds is not None and not _is_span(self.collect_seconds):
+            yield "unique.collect_seconds", f"expected more than 0, at most {MAX_DELAY_SECONDS:g}"
+        bounds = (("collect_max", 2, COLLECT_MAX), ("collect_max_bytes", 1, COLLECT_MAX_BYTES))
+        for name, least, most in bounds:
+            value = getattr(self, name)
+            if value is not None and not self.collects:
+                yield f"unique.{name}", "expected only with the mode collect"
+            elif value is not None and (type(value) is not int or not least <= value <= most):
+                yield f"unique.{name}", f"expected a whole number from {least} to {most:,}"
+        if self.collects and self.while_:
+            yield "unique.while", "expected only with other modes: what has begun collects nothing"
+        if self.collects and self.window_seconds is not None:
+            yield "unique.window_seconds", "expected only with other modes: collect_seconds is the window"
 
     def rule(self, type_name: str, payload: Any) -> UniqueRule:
         """Return the rule for a job of this type and payload (JSON values).
@@ -100,6 +144,26 @@ class Unique:
             window_seconds=self.window_seconds,
             mode=UniqueMode(self.mode),
             debounce_max_seconds=self.debounce_max_seconds,
+        )
+
+    def rule_of_collected(self, type_name: str, field: str, payloads: Sequence[Any]) -> UniqueRule:
+        """Return the rule of the mode `collect`, for a job with these payloads in this member.
+
+        Raises:
+            InvalidJobError: the payloads have different keys, or one has not all of the fields.
+        """
+        assert self.collect_seconds is not None
+        keys = {self._key_of(type_name, payload) if self.key is None else self.key for payload in payloads}
+        if len(keys) > 1:
+            raise InvalidJobError({"unique.fields": "the payloads of one create have different values"})
+        bounds = CollectRule(
+            field,
+            self.collect_seconds,
+            self.collect_max or _USUAL_COLLECT_MAX,
+            self.collect_max_bytes or _USUAL_COLLECT_MAX_BYTES,
+        )
+        return UniqueRule(
+            keys.pop(), _UNSTARTED, self.collect_seconds, mode=UniqueMode.COLLECT, collect=bounds
         )
 
     def _key_of(self, type_name: str, payload: Any) -> str:

@@ -20,6 +20,7 @@ from goqueue.insight.explain.facts import (
     PARENTS_MAX,
     AttemptFacts,
     Blocker,
+    CollectedFacts,
     EligibleWorkers,
     Facts,
     JobFacts,
@@ -134,6 +135,14 @@ _CREW = f"""
     FROM serving
 """
 
+_COLLECTED = """
+    SELECT (SELECT json_array_length(value) FROM json_each(payload)
+            WHERE json_typeof(value) = 'array' LIMIT 1),
+           held.collect_max, held.until
+    FROM unique_keys AS held JOIN jobs ON jobs.id = held.job_id
+    WHERE held.job_id = %(id)s AND held.collect_max IS NOT NULL AND held.until > now() AND jobs.fence = 0
+"""
+
 # As in `candidates`: in strict order only the oldest unfinished job of a key may start.
 _OLDEST = """
     SELECT id FROM jobs
@@ -200,6 +209,7 @@ class Inquiry:
             type=limited,
             eligible=self._eligible(job),
             parents=self._parents(job.id) if job.status is JobStatus.BLOCKED else (),
+            collected=None if due else self._collected(job.id),
             starts_per_second=starts_per_second(self.connection, job.queue, now),
         )
         return self._of_due(facts, with_blocker=with_blocker) if due else facts
@@ -260,6 +270,10 @@ class Inquiry:
     def _parents(self, job_id: int) -> tuple[Parent, ...]:
         links = dependency_lists.pending_parents(self.connection, job_id, limit=PARENTS_MAX)
         return tuple(Parent(link.id, link.status, link.queue, link.type) for link in links)
+
+    def _collected(self, job_id: int) -> CollectedFacts | None:
+        row = self._row(_COLLECTED, id=job_id)
+        return CollectedFacts(*row) if row and row[0] else None
 
     def _blocker(self, job: JobFacts) -> Blocker | None:
         """The oldest unfinished job of its key, if that is another one, and why it has not ended."""

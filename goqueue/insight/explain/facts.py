@@ -235,6 +235,20 @@ class Parent(NamedTuple):
     type: str | None
 
 
+class CollectedFacts(NamedTuple):
+    """The payloads of a job that collects.
+
+    Attributes:
+        payloads: how many it has.
+        most: it starts as soon as it has so many.
+        until: it takes no more then.
+    """
+
+    payloads: int
+    most: int
+    until: datetime
+
+
 class Position(NamedTuple):
     """The job's place in the order of its queue: how many jobs come before it.
 
@@ -259,6 +273,7 @@ class Facts:
         now: PostgreSQL's time.
         eligible: the workers that could run it; of one that runs alone, who serves the quarantine.
         parents: what a blocked job waits for.
+        collected: what a job has that waits for the payloads of further creates.
         held: slots of its queue.
         starts_per_second: of the queue, over the last minute.
         led: some scheduler leads; None: not asked.
@@ -273,6 +288,7 @@ class Facts:
     worker: WorkerFacts | None = None
     eligible: EligibleWorkers = field(default_factory=lambda: EligibleWorkers(""))
     parents: tuple[Parent, ...] = ()
+    collected: CollectedFacts | None = None
     blocker: Blocker | None = None
     limits: tuple[LimitFacts, ...] = ()
     held: int = 0

@@ -79,13 +79,18 @@ def kind_of_wait(outcome: AttemptOutcome | None, *, is_last: bool, spent: bool) 
 
 
 def _time(facts: Facts) -> Reason:
-    job, attempt = facts.job, facts.attempt
+    job = facts.job
+    attempt = facts.attempt if facts.collected is None else None
     evidence: dict[str, Any] = {
         "available_at": job.available_at,
         "seconds": (job.available_at - facts.now).total_seconds(),
         "kind": "run_at",
     }
     why = "it was created for then"
+    if facts.collected is not None and job.available_at <= facts.collected.until:
+        collected = facts.collected
+        evidence |= {"kind": "collecting", "collected": collected.payloads, "collect_max": collected.most}
+        why = f"it collects payloads, and has {collected.payloads:,} of at most {collected.most:,}"
     if attempt is not None:
         evidence["kind"] = kind_of_wait(
             attempt.outcome, is_last=attempt.fence == job.fence, spent=attempt.attempt == job.attempts
