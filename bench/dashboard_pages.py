@@ -82,10 +82,9 @@ def page_times(stack: Stack, many: int, rounds: int) -> tuple[list[PageTime], li
 
 
 class Served(NamedTuple):
-    """A database, a connection to the API that serves it, and the environment of what else works on it."""
+    """A database, the port of the API that serves it, and the environment of what else works on it."""
 
     sql: psycopg.Connection[Any]
-    client: Client
     port: int
     environment: dict[str, str]
 
@@ -111,11 +110,8 @@ def served(
             f"127.0.0.1:{port}",
             APPLICATION,
         ]
-        with (
-            serving(Child(serve, environment=environment, log=stack.log), port),
-            Client(port) as client,
-        ):
-            yield Served(sql, client, port, environment)
+        with serving(Child(serve, environment=environment, log=stack.log), port):
+            yield Served(sql, port, environment)
 
 
 def measure(
@@ -136,11 +132,13 @@ def measure(
             rows.keep_counted(one.sql)
             if before_round is not None:
                 before_round(one)
-        for (many, few), (with_many, with_few) in zip(pairs, times, strict=True):
-            took, took_few = _milliseconds(large.client, many), _milliseconds(small.client, few)
-            if number:
-                with_many.append(took)
-                with_few.append(took_few)
+        # Connections of this round: the server closes those that nobody has used for a while.
+        with Client(large.port) as to_large, Client(small.port) as to_small:
+            for (many, few), (with_many, with_few) in zip(pairs, times, strict=True):
+                took, took_few = _milliseconds(to_large, many), _milliseconds(to_small, few)
+                if number:
+                    with_many.append(took)
+                    with_few.append(took_few)
         # Sooner, pages would be answered with what was made for the round before.
         time.sleep(max(0.0, began + pause_seconds - time.monotonic()))
     return [
