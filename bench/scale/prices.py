@@ -24,7 +24,6 @@ BATCH = 10_000
 PAYLOAD_INDEX = "jobs_payload_0_idx"
 INDEXES = (
     "jobs_queue_id_idx",
-    "jobs_type_id_idx",
     "jobs_finished_idx",
     "jobs_unsuccessful_idx",
     "jobs_unsuccessful_queue_idx",

@@ -137,8 +137,6 @@ jobs = Table(
     ),
     # GET /jobs?queue=…, newest first.
     Index("jobs_queue_id_idx", "queue", "id"),
-    # GET /jobs?type=…, the same. Neither column ever changes.
-    Index("jobs_type_id_idx", "type", "id"),
     # The dispatcher: the next ready rows of a queue, by rank.
     Index(
         "jobs_ready_idx",

@@ -18,7 +18,6 @@ depends_on = None
 
 _UNSUCCESSFUL = "WHERE status IN ('failed','cancelled','expired','blocked')"
 _INDEXES = {
-    "jobs_type_id_idx": "jobs (type, id)",
     "jobs_unsuccessful_queue_idx": f"jobs (status, queue, id) {_UNSUCCESSFUL}",
     "jobs_unsuccessful_type_idx": f"jobs (status, type, id) {_UNSUCCESSFUL}",
     "job_tags_queue_idx": "job_tags (tag, queue, job_id)",
