@@ -42,6 +42,18 @@ def stamp(number: int) -> None:
     work.stamp(number)
 
 
+@goqueue.actor(queue="bench_async")
+async def noop_async() -> None:
+    """Do nothing, and be counted."""
+    work.noop()
+
+
+@goqueue.actor(queue="bench_async", time_limit_seconds=60)
+async def nap_async(number: int, seconds: float) -> None:
+    """Write down when this began, sleep on the event loop, and be counted."""
+    await work.nap_async(number, seconds)
+
+
 # Further queues that the workers listen to, where a measurement spreads its jobs.
 for number in range(1, int(os.environ.get("BENCH_QUEUES", "1"))):
     default().broker.declare_queue(f"bench{number}")

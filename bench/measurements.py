@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench import enqueue, horizon, limits
+from bench.async_jobs import async_rows
 from bench.creates import bulk_call, create_seconds
 from bench.dashboard_creates import creates_beside
 from bench.dashboard_pages import FEW, page_times
@@ -138,6 +139,11 @@ def idle_memory(stack: Stack, size: Size) -> list[Row]:  # noqa: ARG001  (every 
     ]
 
 
+def async_jobs(stack: Stack, size: Size) -> list[Row]:
+    """Async jobs of one process: how many wait at once, how fast no-ops are, and what a waiting one costs."""
+    return async_rows(stack, rounds=size.rounds, noops=size.drain_jobs)
+
+
 def limited_drain(stack: Stack, size: Size) -> list[Row]:
     """Create and drain jobs of a thousand keys, with a limit a key and without."""
     limited, free = [], []
@@ -238,6 +244,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "enqueue": enqueue_call,
     "bulk": bulk_call,
     "memory": idle_memory,
+    "async": async_jobs,
     "limits": limited_drain,
     "admission": admission,
     "horizon": held_horizon,

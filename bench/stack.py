@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,6 +91,10 @@ class Stack:
             "--skip-logging",
         ]
         return self._child(arguments)
+
+    def command(self, arguments: list[str], extra: Mapping[str, str] | None = None) -> Child:
+        """Another Python command, with more in its environment."""
+        return Child(arguments, environment=self.environment() | dict(extra or {}), log=self.log)
 
     def scheduler(self) -> Child:
         """GoQueue's background services."""

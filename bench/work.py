@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -20,6 +21,13 @@ def noop() -> None:
 def nap(seconds: float) -> None:
     """Sleep, then count a run."""
     time.sleep(seconds)
+    _counter.add()
+
+
+async def nap_async(number: int, seconds: float) -> None:
+    """Write down when this began, sleep on the event loop, then count a run."""
+    stamp(number)
+    await asyncio.sleep(seconds)
     _counter.add()
 
 

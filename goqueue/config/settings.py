@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -25,6 +25,9 @@ from goqueue.config.labels import labels_of
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
 from goqueue.errors import ConfigurationError
+
+#: Makes of event loops.
+EventLoopKind = Literal["auto", "asyncio", "uvloop"]
 
 #: A wait, an interval or a time-out: at most a day, which every timer of Python and PostgreSQL can hold.
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -158,6 +161,15 @@ class Settings(BaseSettings):
     )
     worker_processes: int = Field(2, ge=1, le=256, description="Processes that `goqueue worker` keeps alive.")
     worker_threads: int = Field(8, ge=1, le=256, description="Worker threads of one process.")
+    worker_async_slots: int = Field(
+        100, ge=1, le=10_000, description="Jobs of `async def` types that one process runs at once."
+    )
+    worker_event_loop: EventLoopKind = Field(
+        "auto", description="The event loop of async jobs; auto is uvloop where it is installed."
+    )
+    worker_async_grace_seconds: Seconds = Field(
+        5.0, description="How long an async handler that was cancelled may clean up."
+    )
     worker_queues: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Queues that the workers serve, comma separated; empty is all."
     )

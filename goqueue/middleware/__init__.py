@@ -35,5 +35,5 @@ def job_middleware(settings: Settings) -> list[Middleware]:
         ),
         JobCallbacks(),
         JobPipelines(),
-        JobEventLoop(),
+        JobEventLoop(settings.worker_event_loop),
     ]

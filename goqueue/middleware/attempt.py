@@ -59,6 +59,7 @@ class JobAttempt(CurrentJob):
         fresh_until: until then it may begin without a look at what people want of it, or at the clock.
         runway: where its message was fetched.
         lane: the signature of the lane of that runway which its message came from, if it came from one.
+        has_async_slot: its place is a slot of the event loop, not of a thread.
         has_message: its own message stands in Redis until its outcome is recorded; a range has none.
         suspect: its worker died, and it runs beside others again: the one suspect of this process.
         started: when the handler began, by this machine's monotonic clock; 0 while it has not.
@@ -80,6 +81,7 @@ class JobAttempt(CurrentJob):
         "deadline",
         "failure",
         "fresh_until",
+        "has_async_slot",
         "has_message",
         "interruption",
         "is_noted",
@@ -120,6 +122,7 @@ class JobAttempt(CurrentJob):
         self.report = None
         self.runway = runway
         self.lane = ""
+        self.has_async_slot = False
         self.has_message = True
         self.suspect = False
         self.started = 0.0

@@ -9,13 +9,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import structlog
 from dramatiq import Broker, Worker
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.middleware import AsyncIO, Interrupt
+
+from goqueue.config.settings import EventLoopKind
+from goqueue.errors import StartupError
 
 __all__ = ["EventLoopLostError", "JobEventLoop", "KeptEventLoop", "kept_event_loop"]
 
@@ -52,11 +56,16 @@ class KeptEventLoop(EventLoopThread):
     and those who wait for them are told.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, kind: EventLoopKind = "auto") -> None:
         super().__init__(logger)
+        self.loop.close()
+        self._kind = kind
         self.name = "event-loop"
         # A handler that blocks the loop must not hold the process at its end.
         self.daemon = True
+        self.loop = new_event_loop(kind)
+        #: Called in the thread of the loop when another one has taken its place.
+        self.on_replaced: Callable[[], object] = bool
         self._ending = threading.Event()
         self._asked_at: float | None = None
 
@@ -165,8 +174,9 @@ class KeptEventLoop(EventLoopThread):
                 self._replace()
 
     def _replace(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = new_event_loop(self._kind)
         self._asked_at = None
+        self.on_replaced()
 
     def _answer(self) -> None:
         self._asked_at = None
@@ -178,12 +188,38 @@ class KeptEventLoop(EventLoopThread):
             log.debug("event_loop_is_closed", error=str(error))
 
 
+def new_event_loop(kind: EventLoopKind) -> asyncio.AbstractEventLoop:
+    """Make an event loop of this kind; "auto" is uvloop's where that is installed, which is quicker.
+
+    Raises:
+        StartupError: uvloop is asked for, and not installed.
+    """
+    if kind == "asyncio":
+        return asyncio.new_event_loop()
+    try:
+        uvloop = import_module("uvloop")
+    except ImportError as error:
+        if kind == "uvloop":
+            raise StartupError("GOQUEUE_WORKER_EVENT_LOOP: uvloop is not installed") from error
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
 class JobEventLoop(AsyncIO):
-    """Dramatiq's middleware for async actors, with a KeptEventLoop."""
+    """Dramatiq's middleware for async actors, with a KeptEventLoop.
+
+    Args:
+        kind: of which make the loop is.
+    """
+
+    def __init__(self, kind: EventLoopKind = "auto") -> None:
+        super().__init__()
+        self._kind = kind
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Start the loop of this process."""
-        thread = KeptEventLoop(self.logger)
+        thread = KeptEventLoop(self.logger, self._kind)
         set_event_loop_thread(thread)
         thread.start(timeout=START_SECONDS)
 

@@ -173,6 +173,14 @@ JOBS_GIVEN_BACK = Counter(
     "Jobs that a worker claimed and gave back before their handler began, with no attempt spent, by why.",
     ["reason"],
 )
+ASYNC_HANDLERS_GIVEN_UP = Counter(
+    "async_handlers_given_up_total", "Async handlers that went on although they were cancelled.", ["type"]
+)
+EVENT_LOOP_BLOCKS = Counter(
+    "event_loop_blocks_total",
+    "Times that an async handler blocked the event loop of its process for a quarter of a second.",
+    ["type"],
+)
 WORKERS_RECYCLED = Counter(
     "workers_recycled_total",
     "Worker processes that asked to be replaced, by the limit that they had reached.",

@@ -29,6 +29,8 @@ from goqueue.middleware import job_middleware
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
+from goqueue.worker.async_jobs.async_jobs import AsyncJobs
+from goqueue.worker.async_jobs.function import AsyncJobFunction, is_async
 from goqueue.worker.children.handlers import ProcessHandler
 from goqueue.worker.children.pool import ChildPool
 from goqueue.worker.claiming.claimed_ahead import ClaimedAhead
@@ -69,7 +71,10 @@ class JobBroker(HookedBroker):
             settings, self.database, self.runway, self.claimed_jobs, flush_reports=self.reporter.flush
         )
         self.slots = WorkerSlots(
-            settings.worker_threads, ahead_seconds=settings.prefetch_seconds, ahead_max=settings.prefetch_max
+            settings.worker_threads,
+            ahead_seconds=settings.prefetch_seconds,
+            ahead_max=settings.prefetch_max,
+            async_slots=settings.worker_async_slots,
         )
         #: What an operator wants of this worker process.
         self.received_commands = ReceivedCommands(settings)
@@ -77,6 +82,8 @@ class JobBroker(HookedBroker):
         self.draining = threading.Event()
         #: What was claimed and has not begun.
         self.claimed_ahead = ClaimedAhead(self)
+        #: What runs on the event loop.
+        self.async_jobs = AsyncJobs(self)
         #: When each consumer last turned.
         self.heartbeats = Heartbeats()
         #: What was declared here.
@@ -108,7 +115,7 @@ class JobBroker(HookedBroker):
         in_child = None
         if actor.options.get("process"):
             handler = in_child = ProcessHandler(handler, job_type, self.children, self.dependencies)
-        actor.fn = JobFunction(
+        actor.fn = (AsyncJobFunction if is_async(handler) else JobFunction)(
             handler,
             job_type,
             self.interrupts,

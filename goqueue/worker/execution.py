@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import json
 import math
 import time
@@ -14,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from dramatiq.asyncio import async_to_sync
 
 from goqueue.config.bounds import problem_of_value
 from goqueue.engine.options.job_type import JobType, holds_nul, is_unsendable, plain
@@ -35,7 +33,6 @@ from goqueue.observability.exception_reader import NO_TEXT, frames_of
 from goqueue.worker.dependencies import injecting
 from goqueue.worker.interrupts import DeadlinePassed, Interrupted, Interrupts, TimeLimitExceeded
 from goqueue.worker.verdicts import (
-    HandlerExited,
     HarmfulError,
     HarmfulFinalError,
     ReadElsewhere,
@@ -84,6 +81,16 @@ def current_job() -> CurrentJob:
     return job
 
 
+def job_in(context: contextvars.Context) -> JobAttempt | None:
+    """The job that a context works on, if it does."""
+    return context.get(_current)
+
+
+def enter_job(current: JobAttempt) -> None:
+    """Make this the job of the calling context, which ends with its task."""
+    _current.set(current)
+
+
 def attempt_here() -> JobAttempt | None:
     """Return the attempt that the calling handler is; None: no job is being worked on here."""
     return _current.get(None)
@@ -114,7 +121,7 @@ class JobFunction:
         begin_unrepeatable: Callable[[JobAttempt], bool] | None = None,
         unreadable_wait_seconds: float = 0.0,
     ) -> None:
-        self.function = _keeping_the_loop(function)
+        self.function = function
         self.job_type = job_type
         self.interrupts = interrupts
         self.result_max_bytes = result_max_bytes
@@ -145,18 +152,26 @@ class JobFunction:
         try:
             self._call_armed(current)
         except BaseException as error:
-            current.result = None
-            if not self._is_stopped(current, error) and not self._is_given_back(current, error):
+            if not self._is_no_failure(current, error):
                 raise
         finally:
             current.end()
             _current.reset(token)
+        return self._returned(current)
+
+    def _returned(self, current: JobAttempt) -> Any:
+        """What Dramatiq is told that an attempt returned that did not fail."""
         if current.knows_of_cancel:
             current.control = (AttemptOutcome.CANCELLED, 0.0)
             return None
         if current.result is not None and (current.claimed.options or self.has_callback()):
             return json.loads(current.result)
         return None
+
+    def _is_no_failure(self, current: JobAttempt, error: BaseException) -> bool:
+        """Whether what a handler raised is none: then how the attempt ended is noted."""
+        current.result = None
+        return self._is_stopped(current, error) or self._is_given_back(current, error)
 
     @staticmethod
     def _is_stopped(current: JobAttempt, error: BaseException) -> bool:
@@ -297,29 +312,14 @@ class JobFunction:
         return text
 
 
+def call_handler(handler: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call an async handler, which makes its coroutine; it may not take these arguments."""
+    return handler(*args, **kwargs)
+
+
 def _failed_to_call(error: BaseException) -> bool:
     """Whether it was raised by calling the handler with arguments that it does not take, not in it."""
     if not issubclass(type(error), TypeError):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(frames_of(error))]
     return bool(frames) and frames[-1].f_code.co_filename in {__file__, injecting.__file__}
-
-
-def _keeping_the_loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function; an async one such that nothing it raises ends the event loop of its process."""
-    if getattr(function, "__code__", None) is not _ASYNC_WRAPPER:
-        return function
-    handler = function.__wrapped__  # type: ignore[attr-defined]  # functools.wraps sets it
-
-    @functools.wraps(handler)
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await handler(*args, **kwargs)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise HandlerExited from error
-
-    return async_to_sync(run)
-
-
-#: How Dramatiq's wrapper around an async function is told from a user's own decorators.
-_ASYNC_WRAPPER = async_to_sync(_keeping_the_loop).__code__  # type: ignore[arg-type]  # only its code is wanted

@@ -4,6 +4,8 @@ CPython can raise an exception in another thread, at its next bytecode. Dramatiq
 while the thread may be anywhere, its hooks included, where the exception kills the thread. Here a thread is
 armed exactly around the handler; arming, raising and disarming happen under one lock, and an exception that
 was raised but not yet delivered is withdrawn. So it lands in the handler or not at all.
+
+A handler that runs as a task of the event loop is interrupted by whoever runs it there: see `async_jobs`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ctypes
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dramatiq.middleware import Interrupt, raise_thread_exception
@@ -47,13 +50,21 @@ class _Armed:
     repeats: bool = False
 
 
+@dataclass(slots=True)
+class _ArmedTask(_Armed):
+    #: Cancels the task of the handler, from any thread.
+    interrupt: Callable[[type[Interrupt]], None] = lambda _exception: None
+
+
+# More methods than others have: threads and tasks are armed, looked at and interrupted under one lock.
 class Interrupts(BackgroundThread):
-    """The armed threads of this process. Thread-safe."""
+    """The armed threads and tasks of this process. Thread-safe."""
 
     def __init__(self) -> None:
         super().__init__("interrupts")
         self._lock = threading.Lock()
         self._armed: dict[int, _Armed] = {}
+        self._tasks: dict[JobAttempt, _ArmedTask] = {}
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -71,16 +82,36 @@ class Interrupts(BackgroundThread):
             Interrupted: the job was stopped after its claim, before its handler started.
             DeadlinePassed: its deadline passed meanwhile.
         """
-        now = time.monotonic()
-        armed = _Armed(current, now + limit_seconds, TimeLimitExceeded)
-        if current.deadline is not None and current.deadline <= armed.ends_at:
-            armed.ends_at, armed.exceeded = current.deadline, DeadlinePassed
+        armed = _Armed(current, time.monotonic() + limit_seconds, TimeLimitExceeded)
         with self._lock:
-            if current.interruption is not None:
-                raise Interrupted
-            if armed.ends_at <= now:
-                raise armed.exceeded
+            _let_begin(armed)
             self._armed[threading.get_ident()] = armed
+
+    def arm_task(
+        self, current: JobAttempt, limit_seconds: float, interrupt: Callable[[type[Interrupt]], None]
+    ) -> None:
+        """Let `interrupt` be called on behalf of this job from now on, once, by any thread.
+
+        Args:
+            current: the job.
+            limit_seconds: how long the attempt may run; the job's deadline may come before.
+            interrupt: cancels the task; told which exception stands for it. Never blocks.
+
+        Raises:
+            Interrupted: the job was stopped after its claim, before its handler started.
+            DeadlinePassed: its deadline passed meanwhile.
+        """
+        now = time.monotonic()
+        armed = _ArmedTask(current, now + limit_seconds, TimeLimitExceeded, interrupt=interrupt)
+        with self._lock:
+            _let_begin(armed)
+            self._tasks[current] = armed
+
+    def disarm_task(self, current: JobAttempt) -> bool:
+        """Leave the task of this job alone; tell whether it was interrupted. Again it does nothing."""
+        with self._lock:
+            armed = self._tasks.pop(current, None)
+        return armed is not None and armed.raised
 
     def rearm(self, current: JobAttempt, limit_seconds: float) -> None:
         """Give the calling thread so much time from now on for what its handler left behind; never raises."""
@@ -118,10 +149,10 @@ class Interrupts(BackgroundThread):
     def interrupt(self, current: JobAttempt, why: AttemptOutcome) -> bool:
         """Stop the handler of this job, or keep it from starting; whether it ran."""
         with self._lock:
-            for thread_id, armed in self._armed.items():
-                if armed.current is current:
-                    self._interrupt(thread_id, armed, why)
-                    return True
+            thread_id, armed = self._find(current)
+            if armed is not None:
+                self._interrupt(thread_id, armed, why)
+                return True
             current.interruption = why
         return False
 
@@ -134,7 +165,7 @@ class Interrupts(BackgroundThread):
             if current.cancel_requested:
                 return False
             current.cancel_requested = True
-            armed = next((armed for armed in self._armed.values() if armed.current is current), None)
+            _, armed = self._find(current)
             if armed is None:
                 current.interruption = AttemptOutcome.CANCELLED
             else:
@@ -143,22 +174,22 @@ class Interrupts(BackgroundThread):
 
     @property
     def armed(self) -> int:
-        """Tell how many handlers run now."""
+        """Tell how many handlers run now on threads of their own."""
         return len(self._armed)
 
     def running(self) -> list[JobAttempt]:
-        """The jobs whose handlers run now."""
+        """The jobs whose handlers run now, on threads and on the event loop."""
         with self._lock:
-            return [armed.current for armed in self._armed.values()]
+            return [armed.current for armed in (*self._armed.values(), *self._tasks.values())]
 
     def running_longer_than(self, seconds: float) -> list[JobAttempt]:
-        """The jobs whose handlers run for longer than this."""
+        """The jobs whose handlers keep threads of their own for longer than this."""
         before = time.monotonic() - seconds
         with self._lock:
             return [armed.current for armed in self._armed.values() if armed.current.started < before]
 
     def newly_running(self, seconds: float) -> list[JobAttempt]:
-        """The jobs whose handlers run for longer than this, each once, marked as noted.
+        """The jobs whose handlers run for longer than this, each once, marked as noted; of both kinds.
 
         Under the lock that a thread needs to leave its handler: so none has ended before it is marked.
         """
@@ -166,7 +197,7 @@ class Interrupts(BackgroundThread):
         with self._lock:
             found = [
                 armed.current
-                for armed in self._armed.values()
+                for armed in (*self._armed.values(), *self._tasks.values())
                 if armed.current.started < before and not armed.current.is_noted
             ]
             for current in found:
@@ -178,10 +209,23 @@ class Interrupts(BackgroundThread):
             now = time.monotonic()
             with self._lock:
                 for thread_id, armed in self._armed.items():
-                    if now >= armed.cancels_at:
-                        self._interrupt(thread_id, armed, AttemptOutcome.CANCELLED)
-                    elif now >= armed.ends_at and (armed.repeats or not armed.raised):
-                        self._raise(thread_id, armed, armed.exceeded)
+                    self._look_at_the_clock(now, thread_id, armed)
+                for task in self._tasks.values():
+                    self._look_at_the_clock(now, 0, task)
+
+    def _find(self, current: JobAttempt) -> tuple[int, _Armed | None]:
+        """What is armed for a job, and the thread that it is; 0: it is a task."""
+        task = self._tasks.get(current)
+        if task is not None:
+            return 0, task
+        found = (item for item in self._armed.items() if item[1].current is current)
+        return next(found, (0, None))
+
+    def _look_at_the_clock(self, now: float, thread_id: int, armed: _Armed) -> None:
+        if now >= armed.cancels_at:
+            self._interrupt(thread_id, armed, AttemptOutcome.CANCELLED)
+        elif now >= armed.ends_at and (armed.repeats or not armed.raised):
+            self._raise(thread_id, armed, armed.exceeded)
 
     def _interrupt(self, thread_id: int, armed: _Armed, why: AttemptOutcome) -> None:
         if armed.raised:
@@ -194,4 +238,18 @@ class Interrupts(BackgroundThread):
     @staticmethod
     def _raise(thread_id: int, armed: _Armed, exception: type[Interrupt]) -> None:
         armed.raised = True
-        raise_thread_exception(thread_id, exception)  # type: ignore[no-untyped-call]  # Dramatiq's
+        if isinstance(armed, _ArmedTask):
+            armed.interrupt(exception)
+        else:
+            raise_thread_exception(thread_id, exception)  # type: ignore[no-untyped-call]  # Dramatiq's
+
+
+def _let_begin(armed: _Armed) -> None:
+    """Give a handler the end that comes first, unless it was stopped or its time is over: then raise."""
+    current = armed.current
+    if current.deadline is not None and current.deadline <= armed.ends_at:
+        armed.ends_at, armed.exceeded = current.deadline, DeadlinePassed
+    if current.interruption is not None:
+        raise Interrupted
+    if armed.ends_at <= time.monotonic():
+        raise armed.exceeded

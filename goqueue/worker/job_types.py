@@ -17,6 +17,7 @@ from goqueue.engine.options.payload_schema import schema_of
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import Discard
 from goqueue.jobs import RetryPolicy
+from goqueue.worker.async_jobs.function import is_async
 from goqueue.worker.verdicts import HarmfulFinalError
 
 Throws = tuple[type[BaseException], ...]
@@ -38,6 +39,7 @@ class JobTypes:
         self.aliases: dict[str, str] = {}
         self._settings = settings
         self._throws: dict[str, Throws] = {}
+        self._async: set[str] = set()
         self._declarations = 0
         #: The known types, and of how many declarations they were made.
         self._known: tuple[int, KnownTypes] | None = None
@@ -52,6 +54,10 @@ class JobTypes:
         self._learn_aliases(actor)
         self.by_name[actor.actor_name] = job_type
         self._throws[actor.actor_name] = (Discard, HarmfulFinalError, *throws_of(actor))
+        if is_async(actor.fn):
+            self._async.add(actor.actor_name)
+        else:
+            self._async.discard(actor.actor_name)
         self._declarations += 1
         return job_type
 
@@ -63,6 +69,20 @@ class JobTypes:
     def names(self) -> set[str]:
         """Tell the names of all types, aliases included."""
         return {*self.by_name, *self.aliases}
+
+    def is_async(self, name: str) -> bool:
+        """Tell whether jobs of this type run on the event loop."""
+        return self.aliases.get(name, name) in self._async
+
+    @property
+    def has_async(self) -> bool:
+        """Tell whether any type is async."""
+        return bool(self._async)
+
+    def kinds_in(self, queue: str) -> set[bool]:
+        """Tell whether the types that were declared for a queue are async: some, all, none of them."""
+        types = self.by_name.copy().values()
+        return {job_type.name in self._async for job_type in types if job_type.queue == queue}
 
     def known(self, threads: int) -> KnownTypes:
         """The jobs that this process can run with so many threads: by types, aliases included, and labels."""

@@ -18,9 +18,10 @@ from goqueue.db import schema
 from goqueue.errors import DependencyError, GoQueueError
 from goqueue.forks import end_children_with_this_process
 from goqueue.jobs import AttemptOutcome, ShutdownReason
+from goqueue.middleware.event_loop import CLEAN_UP_SECONDS
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability.tracing.export import start_tracing, stop_tracing
-from goqueue.worker.drain_guard import DrainGuard
+from goqueue.worker.drain_guard import END_SECONDS, DrainGuard
 from goqueue.worker.health import WorkerHealth
 from goqueue.worker.job_runner import JobRunner
 from goqueue.worker.lease import Lease
@@ -118,6 +119,7 @@ class WorkerProcess(Middleware):
         broker.reporter.start()
         broker.recorder.start()
         broker.claimed_ahead.start()
+        broker.async_jobs.start()
         self._lease.start()
 
     def after_worker_boot(self, broker: JobBroker, worker: Worker) -> None:  # type: ignore[override]
@@ -157,6 +159,9 @@ class WorkerProcess(Middleware):
         Raises:
             SystemExit: the process ends because it lost a thread.
         """
+        # The guard interrupts what does not end by itself.
+        more_seconds = 0.0 if self._drain_guard is None else END_SECONDS
+        broker.async_jobs.wait_until_none_runs(broker.settings.shutdown_grace_seconds + more_seconds)
         if self._drain_guard is None:
             self._finish(broker)
             return
@@ -173,6 +178,9 @@ class WorkerProcess(Middleware):
 
     def _finish(self, broker: JobBroker) -> None:
         release_unfinished(broker)
+        # What was interrupted just now may clean up, before the lifespans that it uses are closed.
+        broker.async_jobs.wait_until_none_runs(CLEAN_UP_SECONDS)
+        broker.async_jobs.stop()
         broker.claimed_ahead.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.reporter.stop(broker.settings.database_connect_timeout_seconds + 2)
@@ -239,6 +247,8 @@ def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) 
     if unknown:
         thread.requeue_messages(unknown)
         messages = [one for one in messages if one not in unknown]
+    if broker.types.has_async:
+        messages = broker.async_jobs.put_some(thread, cast("list[JobMessage]", messages))
     broker.claimed_ahead.queue.put_many(messages)
 
 

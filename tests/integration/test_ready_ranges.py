@@ -384,3 +384,47 @@ def test_a_row_that_postgresql_refuses_holds_up_no_other(
         status = status_of(broker, bad.id)
     assert sorted(seen) == sorted(job.id for job in jobs if job is not bad)
     assert status == "failed"
+
+
+def test_ranges_of_both_kinds_give_what_there_is_room_for(
+    broker: JobBroker, dispatcher: Dispatcher, make_job: JobFactory
+) -> None:
+    """While no thread is free, the async jobs of a range are claimed, in order; the others when one is."""
+
+    async def noop_async() -> None:
+        """Do nothing, on the event loop."""
+
+    goqueue.actor(noop_async)
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    # Fewer of the others than the runway has places for: what stands there is looked through.
+    names = (["noop"] + ["noop_async"] * 19) * 4
+    jobs = [make_job(type=name, rank=start + timedelta(minutes=number)) for number, name in enumerate(names)]
+    consumer = JobConsumer(broker, "default")
+    threads = broker.slots.take(10_000)
+    claimed: list[JobMessage] = []
+    had_ranges = False
+    for _ in range(60):
+        dispatcher.run_once()
+        had_ranges |= bool(ranges_on(broker.runway))
+        claimed += async_ones(consumer)
+    assert had_ranges
+    assert ids(claimed) == [job.id for job in jobs if job.type == "noop_async"]
+    assert count_of(broker, "status = 'running'") == 76
+    broker.slots.give_back(threads)
+    for _ in range(60):
+        dispatcher.run_once()
+        claimed += claim_some(consumer)
+    assert sorted(ids(claimed)) == [job.id for job in jobs]
+    assert count_of(broker, "status = 'running' AND fence = 1") == 80
+
+
+def async_ones(consumer: JobConsumer) -> list[JobMessage]:
+    """What one fetch brings, all of it async; it is done with at once."""
+    first = next(consumer)
+    found = [] if first is None else [first, *consumer.take_claimed()]
+    broker = consumer._broker  # noqa: SLF001  (as the recorder and the end of a run do)
+    for one in found:
+        broker.claimed_jobs.remove(one.current)
+    broker.slots.leave([one.current for one in found])
+    broker.runway.acknowledge("default", [one.message_id for one in found])
+    return found

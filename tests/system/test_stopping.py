@@ -217,6 +217,21 @@ def _without_schema(stack: Stack) -> dict[str, Any]:
     return {"database_url": SecretStr(stack.postgres.url_for("nothing"))}
 
 
+def test_async_jobs_finish_within_the_grace_period(data_folder: Path) -> None:
+    """They hold no thread, and are waited for all the same."""
+    actors = ("tests.support.jobs.chaos_jobs", "tests.support.jobs.process_jobs")
+    with Stack(data_folder, actors=actors, shutdown_grace_seconds=20.0) as stack:
+        child = stack.run([*COMMANDS["dramatiq"], "-t", "2"])
+        wait_until(stack.worker_pids, 60, "the worker to register")
+        stack.collector.submit("naps", 20, seconds=2.0)
+        wait_until(lambda: stack.count("running") == 20, 20, "the jobs to run")
+        tell_all(child, SIGTERM)
+        wait_until(child.has_ended, 40, "it to end")
+        assert child.exit_code == 0
+        assert stack.rows("SELECT DISTINCT status, attempts, fence FROM jobs") == [("completed", 1, 1)]
+        assert stack.worker_pids() == []
+
+
 def test_what_does_not_end_within_the_grace_period_goes_back(data_folder: Path) -> None:
     """Dramatiq's own command keeps the setting, too, and waits neither for a system call nor for a thread."""
     actors = ("tests.support.jobs.chaos_jobs", "tests.support.jobs.process_jobs")
@@ -227,13 +242,15 @@ def test_what_does_not_end_within_the_grace_period_goes_back(data_folder: Path) 
         stack.collector.submit("quick", 50)
         stack.wait_until_finished(20)
         stack.collector.submit("slow", 2, seconds=600.0)
+        stack.collector.submit("naps", 3, seconds=600.0)
         # While jobs are short, some are claimed that have to wait.
         stack.collector.submit("quick", 10)
-        wait_until(lambda: stack.count("running") >= 2, 20, "the jobs to run")
+        wait_until(lambda: stack.count("running") >= 5, 20, "the jobs to run")
         tell_all(child, SIGTERM)
         wait_until(child.has_ended, 40, "it to end")
         assert child.exit_code == 0
         left = stack.rows("SELECT DISTINCT status, attempts FROM jobs WHERE status <> 'completed'")
         assert left == [("queued", 0)]
         assert stack.rows("SELECT count(*) FROM jobs WHERE type = 'slow' AND status = 'queued'") == [(2,)]
+        assert stack.rows("SELECT count(*) FROM jobs WHERE type = 'naps' AND status = 'queued'") == [(3,)]
         assert stack.worker_pids() == []

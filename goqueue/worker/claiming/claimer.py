@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from goqueue import failpoints
-from goqueue.engine.runway.runway import Fetched, Message, ReadyRange, parse
+from goqueue.engine.runway.runway import Entries, Fetched, Message, ReadyRange, parse
 from goqueue.engine.transitions.claim import claim, locked_messages, waiting_message
 from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
 from goqueue.errors import DatabaseRefusedError, UnavailableError
@@ -18,6 +18,7 @@ from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.attempt import ClaimTimes, JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
+from goqueue.worker.claiming.places import FETCH_MAX, Places
 from goqueue.worker.claiming.range_claimer import RangeClaimer
 from goqueue.worker.claiming.returner import NO_ROOM
 from goqueue.worker.claiming.wanted_changes import FRESH_SECONDS
@@ -43,6 +44,7 @@ class Claimer:
     """Claims what a consumer fetched from one queue.
 
     Attributes:
+        places: what there is room for.
         claimed: jobs that were claimed and not handed over yet.
     """
 
@@ -50,8 +52,9 @@ class Claimer:
         self._broker = broker
         self._queue = queue_name
         self._alone = queue_name == QUARANTINE_QUEUE
+        self.places = Places(broker, queue_name)
         self.claimed: deque[JobMessage] = deque()
-        self._ranges = RangeClaimer(broker, queue_name)
+        self._ranges = RangeClaimer(broker, queue_name, self.places)
         #: The job for which free threads are kept.
         self._gathers_for: _Wide | None = None
 
@@ -59,6 +62,9 @@ class Claimer:
         """Take places for what was fetched, and claim it; what there is no place for goes back."""
         entries = parse(fetched.entries)
         self._drop(entries.garbage)
+        if self.places.are_mixed:
+            self._claim_mixed(entries, fetched)
+            return
         # One kind at a time; what comes next is fetched next.
         self._broker.runway.put_back(self._queue, entries.rest, suspects=fetched.suspects, lane=fetched.lane)
         if entries.messages:
@@ -77,7 +83,7 @@ class Claimer:
     def _claim_ranges(self, ranges: list[ReadyRange]) -> None:
         """Claim of these as many jobs as there are places for; the rest goes back."""
         wanted = sum(one.jobs for one in ranges)
-        places = 0 if takes_no_more(self._broker) else self._broker.slots.take(wanted)
+        places = 0 if takes_no_more(self._broker) else self.places.take_count(wanted)
         asked_at = time.monotonic()
         claim = self._ranges.claim(ranges, places=places)
         self._keep_claimed(claim.jobs, asked_at, RUNWAY, has_message=False)
@@ -87,36 +93,41 @@ class Claimer:
         if claim.refused:
             self._claim(claim.refused, RUNWAY)
 
+    def _claim_mixed(self, entries: Entries, fetched: Fetched) -> None:
+        """Claim by their messages jobs of both kinds, of which there may be places for one alone.
+
+        All that was fetched is looked through: what has no place must not stand in the way of the other kind.
+        """
+        messages = [*entries.messages, *(one for one in entries.rest if isinstance(one, Message))]
+        ranges = [*entries.ranges, *(one for one in entries.rest if isinstance(one, ReadyRange))]
+        self._ranges.jobs_per_entry = 1
+        if ranges:
+            listed = self._ranges.listed(ranges, FETCH_MAX)
+            # Before what has no place goes back: that stands in front of the rest.
+            self._broker.runway.end_ranges(self._queue, listed.ended, listed.rest)
+            messages += listed.refused
+        granted = self._take_places(messages, fetched)
+        if granted:
+            self._claim(granted, fetched)
+
     def _take_places(self, messages: list[Message], fetched: Fetched) -> list[Message]:
         """Places were free when the fetch began; another queue's consumer may have taken them since."""
-        slots, suspects = self._broker.slots, fetched.suspects
         if not messages:
             return []
-        granted = 0 if takes_no_more(self._broker) else self._taken(len(messages), suspects=suspects)
+        granted: list[Message] = []
         try:
-            self._broker.runway.put_back(
-                self._queue, messages[granted:], suspects=suspects, lane=fetched.lane
-            )
-        except UnavailableError:
-            slots.give_back(granted, suspect=suspects and granted > 0)
-            raise
-        return messages[:granted]
-
-    def _taken(self, count: int, *, suspects: bool) -> int:
-        slots = self._broker.slots
-        if self._alone:
-            return int(self._take_whole_process())
-        return int(slots.take_suspect()) if suspects else slots.take(count)
-
-    def _take_whole_process(self) -> bool:
-        slots = self._broker.slots
-        if not slots.take_all():
-            return False
-        if len(self._broker.claimed_jobs):
-            # Another queue's job came and went between the look and this.
-            slots.give_back()
-            return False
-        return True
+            if not takes_no_more(self._broker):
+                granted = self.places.take(messages, suspects=fetched.suspects)
+        finally:
+            # Also where PostgreSQL does not say which kinds they are.
+            kept = set(granted)
+            left = [message for message in messages if message not in kept]
+            try:
+                self._broker.runway.put_back(self._queue, left, suspects=fetched.suspects, lane=fetched.lane)
+            except UnavailableError:
+                self.places.give_back_rest()
+                raise
+        return granted
 
     def _drop(self, garbage: Sequence[bytes]) -> None:
         if garbage:
@@ -127,7 +138,6 @@ class Claimer:
             self._broker.runway.acknowledge(self._queue, garbage)
 
     def _claim(self, messages: list[Message], fetched: Fetched) -> None:
-        slots, suspect = self._broker.slots, fetched.suspects
         asked_at = time.monotonic()
         try:
             claimed = self._claim_rows(messages)
@@ -135,13 +145,14 @@ class Claimer:
         except BaseException:
             self._broker.claimed_jobs.doubt()
             self._broker.claimed_ahead.doubt(self._queue, messages)
-            slots.give_back(len(messages), suspect=suspect)
+            self.places.give_back_rest()
             raise
         # Before anything that may fail: what is claimed here must not be forgotten.
         self._keep_claimed(self._in_order(messages, claimed), asked_at, fetched)
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
-            self._drop_stale(messages, claimed, suspect=suspect)
+            self.places.give_back_rest()
+            self._drop_stale(messages, claimed)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
         """Claim them; a row that PostgreSQL refuses to change is set aside, and the others are claimed."""
@@ -179,14 +190,13 @@ class Claimer:
             metrics.JOBS_SET_ASIDE.labels(job.queue).inc()
             log.error("job_set_aside", **job._asdict())
 
-    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob], *, suspect: bool) -> None:
+    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob]) -> None:
         """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat.
 
         Or its row is locked: its message stays, and the dispatcher puts it on the runway again in a while.
         """
         alive = {(job.id, job.fence - 1) for job in claimed}
         left = [message for message in messages if message not in alive]
-        self._broker.slots.give_back(len(left), suspect=suspect)
         with self._broker.database.autocommit() as connection:
             locked = locked_messages(connection, left)
         stale = [message for message in left if message not in locked]
@@ -213,12 +223,15 @@ class Claimer:
         for current in attempts:
             current.has_message = has_message
             current.suspect, current.lane = fetched.suspects, fetched.lane
+        misplaced = self.places.occupy(attempts)
         late = self._broker.claimed_jobs.add(attempts)
         if late:
-            self._refuse(late, fetched)
+            self._refuse(late)
             attempts = [current for current in attempts if current not in late]
         throws = self._broker.types.throws
         messages = [JobMessage(current, throws=throws(current.claimed.type)) for current in attempts]
+        if misplaced:
+            left |= {current.id: "busy" for current in misplaced}
         for message in messages if left else ():
             if (reason := left.get(message.current.id)) is not None:
                 self._broker.claimed_ahead.give_back([message], reason)
@@ -229,6 +242,11 @@ class Claimer:
         if self._alone:
             # It has the whole process, as one place.
             jobs[0].slots = 1
+        # An async job takes one slot of the event loop, however many it would take of threads.
+        if self._broker.types.has_async:
+            for job in jobs:
+                job.slots = 1 if self._broker.types.is_async(job.type) else job.slots
+            jobs = [job for job in jobs if not self._broker.types.is_async(job.type)]
         if all(job.slots == 1 for job in jobs):
             return {}
         left = [jobs[position] for position in self._broker.slots.fit([job.slots for job in jobs])]
@@ -247,22 +265,22 @@ class Claimer:
             return
         wide, self._gathers_for = self._gathers_for, None
         slots = self._broker.slots
-        if slots.free_threads < wide.slots or not slots.take(1):
+        if slots.free_threads < wide.slots or not self.places.take_count(1):
             return
         try:
             with self._broker.database.autocommit() as connection:
                 waiting = waiting_message(connection, wide.job_id)
         except BaseException:
-            slots.give_back()
+            self.places.give_back(1)
             raise
         if waiting is None:
-            slots.give_back()
+            self.places.give_back(1)
         else:
             self._claim([Message(*waiting)], wide.fetched)
 
-    def _refuse(self, late: Sequence[JobAttempt], fetched: Fetched) -> None:
+    def _refuse(self, late: Sequence[JobAttempt]) -> None:
         """Give back what was claimed after its claim had been given up."""
-        self._broker.slots.give_back(len(late), suspect=fetched.suspects)
+        self._broker.slots.leave(late)
         self._broker.claimed_ahead.doubt(
             self._queue, [Message(current.id, current.fence - 1) for current in late]
         )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from goqueue.middleware.attempt import JobAttempt
+from goqueue.worker.claiming.async_slots import AsyncSlots
 from goqueue.worker.claiming.gathering import Gathering
 
 #: A job, and the fence under which it was claimed.
@@ -105,10 +106,15 @@ class WorkerSlots:
         threads: worker threads.
         ahead_seconds: how much work may be claimed ahead of free threads.
         ahead_max: the most jobs claimed ahead.
+        async_slots: how many async jobs may run at once; they are held beside those of the threads.
+
+    Attributes:
+        asynchronous: the slots of async jobs.
     """
 
-    def __init__(self, threads: int, *, ahead_seconds: float, ahead_max: int) -> None:
+    def __init__(self, threads: int, *, ahead_seconds: float, ahead_max: int, async_slots: int = 0) -> None:
         self.threads = threads
+        self.asynchronous = AsyncSlots(async_slots, ahead_seconds=ahead_seconds, ahead_max=ahead_max)
         self._ahead_seconds = ahead_seconds
         self._ahead_max = ahead_max
         #: So many attempts have ended here.
@@ -128,6 +134,8 @@ class WorkerSlots:
         self._waiting = 0
         #: Who waits looks again when no more than so many jobs are held.
         self._wakes_at = 0
+        #: How many look again at every change.
+        self._watching = 0
         self._changed = threading.Condition(threading.Lock())
 
     @property
@@ -158,8 +166,61 @@ class WorkerSlots:
     def wait_for_idle(self, timeout_seconds: float) -> bool:
         """Wait until this process holds nothing; False when the time is over."""
         with self._changed:
-            self._wait(lambda: self._held == 0, timeout_seconds)
-            return self._held == 0
+            self._wait(self._is_idle, timeout_seconds)
+            return self._is_idle()
+
+    def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> None:
+        """Wait until a change of the places makes this true, no longer than this."""
+        with self._changed:
+            self._watching += 1
+            try:
+                self._wait(ready, timeout_seconds)
+            finally:
+                self._watching -= 1
+
+    def room_of(self, *, is_async: bool) -> int:
+        """Tell how many jobs of a kind may be taken now."""
+        return self.asynchronous.room if is_async else max(0, self._room())
+
+    def take_async(self, count: int) -> int:
+        """Take up to `count` slots of async jobs; how many were free."""
+        with self._changed:
+            granted = min(count, self.asynchronous.room)
+            self.asynchronous.held += granted
+            return granted
+
+    def give_back_async(
+        self, count: int = 1, *, suspect: bool = False, run_seconds: float | None = None
+    ) -> None:
+        """Return slots of async jobs; `suspect`: that of the suspect; `run_seconds`: how long a job ran."""
+        with self._changed:
+            if run_seconds is not None:
+                self.ended += 1
+                self.asynchronous.observe(run_seconds)
+            slots = self.asynchronous
+            was_full = not slots.room
+            slots.held -= count
+            if suspect:
+                self._suspect = False
+            # Whoever waits for more than one free slot is not woken for each.
+            if self._waiting and (was_full or suspect or not slots.gathers):
+                self._changed.notify_all()
+
+    def note_async_stuck(self, *, is_stuck: bool) -> None:
+        """Note whether the event loop turns: while it does not, no job is taken for it."""
+        if is_stuck is not self.asynchronous.is_stuck:
+            self.asynchronous.is_stuck = is_stuck
+            self.give_back(0)
+
+    def leave(self, jobs: Sequence[JobAttempt]) -> None:
+        """Return the places of these jobs, of either kind."""
+        is_async = sum(job.has_async_slot for job in jobs)
+        suspect = any(job.suspect for job in jobs)
+        if is_async:
+            self.give_back_async(is_async, suspect=suspect)
+        if is_async < len(jobs):
+            beyond = sum(job.claimed.slots - 1 for job in jobs if not job.has_async_slot)
+            self.give_back(len(jobs) - is_async, suspect=suspect, beyond=beyond)
 
     def fit(self, wanted: Sequence[int]) -> list[int]:
         """Take the further places of claimed jobs that take several, and tell which there is no room for.
@@ -217,12 +278,15 @@ class WorkerSlots:
         with self._changed:
             self._wait(lambda: not self._suspect, timeout_seconds)
 
-    def take_suspect(self) -> bool:
+    def take_suspect(self, *, is_async: bool = False) -> bool:
         """Take a place for a suspect; False when there is none, or one of the jobs is a suspect already."""
         with self._changed:
-            if self._suspect or self._room() <= 0:
+            if self._suspect or self.room_of(is_async=is_async) <= 0:
                 return False
-            self._held += 1
+            if is_async:
+                self.asynchronous.held += 1
+            else:
+                self._held += 1
             self._suspect = True
             self._suspect_since = time.monotonic()
             return True
@@ -230,10 +294,10 @@ class WorkerSlots:
     def take_all(self) -> bool:
         """Take the whole process for one job; False when it holds something."""
         with self._changed:
-            if self._held:
+            if not self._is_idle():
                 return False
             self._held = 1
-            self._alone = True
+            self._alone = self.asynchronous.is_closed = True
             return True
 
     def give_back(self, count: int = 1, *, suspect: bool = False, beyond: int = 0) -> None:
@@ -250,13 +314,14 @@ class WorkerSlots:
     def _give_back(self, count: int, *, suspect: bool, beyond: int) -> None:
         self._held -= count + beyond
         self._beyond -= beyond
-        self._given_back_at = time.monotonic()
+        if count:
+            self._given_back_at = time.monotonic()
         if suspect:
             self._suspect = False
         if self._held == 0:
-            self._alone = False
+            self._alone = self.asynchronous.is_closed = False
         # Who waits is woken for something: to wake a consumer in vain costs as much as a short job.
-        if self._waiting and (suspect or self._held <= self._wakes_at):
+        if self._waiting and (suspect or self._watching or self._held <= self._wakes_at):
             self._changed.notify_all()
 
     def note_stuck(self, threads: int) -> None:
@@ -277,6 +342,9 @@ class WorkerSlots:
             self._average_run_seconds = max(run_seconds, 1e-6)
         else:
             self._average_run_seconds = average + (run_seconds - average) * SMOOTHING
+
+    def _is_idle(self) -> bool:
+        return self._held == 0 and self.asynchronous.held == 0
 
     def _room(self) -> int:
         if self._alone or self._gathering.goes_on(self.threads - self._held):

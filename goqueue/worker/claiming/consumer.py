@@ -129,7 +129,7 @@ class JobConsumer(Consumer):
             return False
         if self._alone:
             return broker.slots.wait_for_idle(block) and self._all_is_recorded()
-        return broker.slots.wait_for_room(block) > 0
+        return self._claimer.places.wait_for_room(block) > 0
 
     def _all_is_recorded(self) -> bool:
         """Whether what ran here before is recorded, which takes a moment.
@@ -145,11 +145,11 @@ class JobConsumer(Consumer):
     def _fetch(self) -> Fetched:
         """Entries; suspects come first, one at a time in a process."""
         broker, block = self._broker, self._broker.settings.fetch_block_seconds
-        room = 1 if self._alone else broker.slots.wait_for_room(0)
+        room = 1 if self._alone else self._claimer.places.wait_for_room(0)
         if room <= 0:
             return NOTHING
         count = max(1, room // self._claimer.jobs_per_entry)
-        self._is_seen_waiting |= self._found_less
+        self._is_seen_waiting |= self._found_less and self._claimer.places.has_free_thread
         fetched = self._fetch_up_to(count, block)
         if not fetched.suspects:
             self._found_less = len(fetched.entries) < count
@@ -162,7 +162,9 @@ class JobConsumer(Consumer):
         take = partial(
             self._broker.runway.take, self._queue, count, signature=self._broker.known_types.signature
         )
-        waits_as = self._broker.claimed_jobs.worker_id if self._found_less else None
+        # Others hold no more than what threads are to begin: a worker that has none free wants nothing of it.
+        waits = self._found_less and self._claimer.places.has_free_thread
+        waits_as = self._broker.claimed_jobs.worker_id if waits else None
         if self._alone or not slots.has_suspect:
             return take(block_seconds=block_seconds, suspects=not self._alone, waits_as=waits_as)
         if slots.suspect_seconds > SHORT_SUSPECT_SECONDS:
@@ -193,5 +195,8 @@ def end_attempt(broker: JobBroker, message: JobMessage) -> None:
         broker.decide_by_count(message)
         conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
     current = message.current
-    broker.slots.end_run(current.run_seconds, suspect=current.suspect, places=current.claimed.slots)
+    if current.has_async_slot:
+        broker.slots.give_back_async(suspect=current.suspect, run_seconds=current.run_seconds)
+    else:
+        broker.slots.end_run(current.run_seconds, suspect=current.suspect, places=current.claimed.slots)
     broker.recorder.put(message)

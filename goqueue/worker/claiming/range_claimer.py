@@ -13,6 +13,7 @@ from goqueue.engine.transitions.claim_ranges import Range, claim_ranges, message
 from goqueue.engine.transitions.set_aside import is_of_a_row
 from goqueue.errors import DatabaseRefusedError, UnavailableError
 from goqueue.jobs import ClaimedJob
+from goqueue.worker.claiming.places import Places
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
@@ -46,9 +47,10 @@ class RangeClaimer:
         jobs_per_entry: how many jobs an entry of the last fetch stood for.
     """
 
-    def __init__(self, broker: JobBroker, queue_name: str) -> None:
+    def __init__(self, broker: JobBroker, queue_name: str, places: Places) -> None:
         self._broker = broker
         self._queue = queue_name
+        self._places = places
         self.jobs_per_entry = 1
 
     def claim(self, ranges: Sequence[ReadyRange], *, places: int) -> RangeClaim:
@@ -66,7 +68,7 @@ class RangeClaimer:
         try:
             self._broker.runway.put_back(self._queue, ranges[len(chosen) :])
         except UnavailableError:
-            self._broker.slots.give_back(places)
+            self._places.give_back(places)
             raise
         if not chosen:
             return NOTHING
@@ -81,8 +83,21 @@ class RangeClaimer:
         except BaseException:
             self._doubt(places)
             raise
-        self._broker.slots.give_back(places - len(claimed))
+        self._places.give_back(places - len(claimed))
         return RangeClaim(claimed, list(chosen), _rest_of(chosen, len(claimed), places), [])
+
+    def listed(self, ranges: Sequence[ReadyRange], limit: int) -> RangeClaim:
+        """List the messages of the first jobs of these ranges, instead of claiming them; no place is taken.
+
+        Raises:
+            UnavailableError: a server does not answer.
+        """
+        self.jobs_per_entry = max(1, sum(one.jobs for one in ranges) // len(ranges))
+        chosen = _first_of(ranges, limit)
+        self._broker.runway.put_back(self._queue, ranges[len(chosen) :])
+        with self._broker.database.autocommit() as connection:
+            messages = self._messages(connection, chosen, limit)
+        return RangeClaim([], list(chosen), _rest_of(chosen, len(messages), limit), messages)
 
     def _claim_rows(self, ranges: Sequence[ReadyRange], limit: int) -> list[ClaimedJob]:
         broker = self._broker
@@ -100,7 +115,7 @@ class RangeClaimer:
     def _one_by_one(self, ranges: Sequence[ReadyRange], places: int) -> RangeClaim:
         with self._broker.database.autocommit() as connection:
             messages = self._messages(connection, ranges, places)
-        self._broker.slots.give_back(places - len(messages))
+        self._places.give_back(places - len(messages))
         return RangeClaim([], list(ranges), _rest_of(ranges, len(messages), places), messages)
 
     def _messages(self, connection: Connection, ranges: Sequence[ReadyRange], places: int) -> list[Message]:
@@ -110,7 +125,7 @@ class RangeClaimer:
     def _doubt(self, places: int) -> None:
         self._broker.claimed_jobs.doubt()
         self._broker.claimed_ahead.doubt_ranges(self._queue)
-        self._broker.slots.give_back(places)
+        self._places.give_back(places)
 
 
 def _first_of(ranges: Sequence[ReadyRange], places: int) -> Sequence[ReadyRange]:

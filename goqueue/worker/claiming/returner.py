@@ -191,11 +191,7 @@ class Returner:
             # The dispatcher pushes what nobody pushed, and the claim refuses what the old messages name.
             log.warning("push_postponed", jobs=len(given_back), error=str(error))
         finally:
-            self._slots.give_back(
-                len(messages),
-                suspect=any(message.current.suspect for message in messages),
-                beyond=sum(message.current.claimed.slots - 1 for message in messages),
-            )
+            self._slots.leave([message.current for message in messages])
 
     def _push(self, runway: str, jobs: Iterable[GivenBack], *, wanted: bool, lane: str = "") -> None:
         messages = [Message(job.id, job.fence) for job in jobs if job.starts]

@@ -1,0 +1,1 @@
+"""Async job types: their attempts run as tasks of the event loop of their process, and hold no thread."""

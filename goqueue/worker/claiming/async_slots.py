@@ -1,0 +1,69 @@
+"""The slots of async jobs in one process: they hold no thread, and are counted beside the threads."""
+
+from __future__ import annotations
+
+import math
+import time
+
+#: A shorter run than seen so far lowers the average by this much of the difference.
+SMOOTHING = 0.1
+
+#: No more is claimed ahead of free slots: a loop begins about as many jobs in 25 ms.
+AHEAD_MAX = 256
+
+#: After a return nothing is claimed ahead for so long.
+BACK_OFF_SECONDS = 0.5
+
+
+class AsyncSlots:
+    """The slots of async jobs. Not thread-safe: whoever owns them has a lock.
+
+    Args:
+        size: how many jobs may run at once.
+        ahead_seconds: how much work may be claimed ahead of free slots.
+        ahead_max: the most jobs claimed ahead.
+
+    Attributes:
+        held: slots that are taken, and jobs claimed ahead of them.
+        is_closed: a job runs alone in this process: no other begins.
+        is_stuck: the event loop does not turn: nothing begins.
+    """
+
+    def __init__(self, size: int, *, ahead_seconds: float = 0.0, ahead_max: int = 0) -> None:
+        self.size = size
+        self.held = 0
+        self.is_closed = False
+        self.is_stuck = False
+        self._ahead_seconds = ahead_seconds
+        self._ahead_max = min(ahead_max, AHEAD_MAX)
+        self._average_run_seconds = math.inf
+        self._none_ahead_until = float("-inf")
+
+    @property
+    def room(self) -> int:
+        """Tell how many jobs may be taken now."""
+        return 0 if self.is_closed or self.is_stuck else max(0, self._capacity() - self.held)
+
+    @property
+    def gathers(self) -> bool:
+        """Tell whether it is worth to wait for more room: a fetch costs more than a short job."""
+        capacity = self._capacity()
+        return capacity > self.size and capacity - self.held < capacity // 2
+
+    def observe(self, run_seconds: float) -> None:
+        """Learn how long jobs run at present; a longer run counts at once."""
+        average = self._average_run_seconds
+        if run_seconds > average or average == math.inf:
+            self._average_run_seconds = max(run_seconds, 1e-6)
+        else:
+            self._average_run_seconds = average + (run_seconds - average) * SMOOTHING
+
+    def back_off(self) -> None:
+        """Claim nothing ahead for a while: what was claimed had to be given back."""
+        self._none_ahead_until = time.monotonic() + BACK_OFF_SECONDS
+
+    def _capacity(self) -> int:
+        average = self._average_run_seconds
+        if average > self._ahead_seconds or time.monotonic() < self._none_ahead_until:
+            return self.size
+        return self.size + min(self._ahead_max, int(self.size * self._ahead_seconds / average))
