@@ -77,7 +77,7 @@ _BY_IDS = _BY_ID._replace(
     condition=f"{_BY_ID.condition} AND id = ANY(%(ids)s::bigint[])", implied=frozenset({"ids"})
 )
 
-# jobs_queue_id_idx. There is none by type alone: each index of all jobs is written at the insert, the claim and
+# jobs_queue_id_idx. There is none by type alone: an index of all jobs is written at the insert, the claim and
 # the record, which costs a tenth of what PostgreSQL spends on a short job.
 _BY_QUEUE = _along("queue", implied=frozenset({"queue"}))
 
