@@ -87,6 +87,7 @@ FLOW = Section(
             "Not run",
             "Creates that met a unique key, jobs that expired, slow-downs that handlers asked for.",
             Query(f"sum(rate(jobs_deduplicated_total{{{QUEUES}}}[$__rate_interval]))", "deduplicated"),
+            Query(f"sum(rate(jobs_collected_total{{{QUEUES}}}[$__rate_interval]))", "collected"),
             Query(f"sum(rate(jobs_expired_total{{{QUEUES}}}[$__rate_interval]))", "expired"),
             Query(f"sum(rate(queues_slowed_down_total{{{QUEUES}}}[$__rate_interval]))", "slow-downs"),
             unit="ops",

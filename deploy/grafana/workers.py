@@ -80,6 +80,22 @@ CLAIMS = Section(
             unit="ops",
             parts=2,
         ),
+        over_time(
+            "Async handlers",
+            "Those that held up the event loop of their process, and those that would not end.",
+            Query("sum by (type) (rate(event_loop_blocks_total[$__rate_interval]))", "{{type}} blocks"),
+            Query(
+                "sum by (type) (rate(async_handlers_given_up_total[$__rate_interval]))", "{{type}} given up"
+            ),
+            unit="ops",
+            parts=2,
+        ),
+        over_time(
+            "Replaced processes",
+            "By why: a number of jobs, or a size.",
+            Query("sum by (reason) (increase(workers_recycled_total[$__rate_interval]))", "{{reason}}"),
+            parts=2,
+        ),
     ],
 )
 

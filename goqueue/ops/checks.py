@@ -14,7 +14,7 @@ import structlog
 from goqueue.config.redaction import redact
 from goqueue.db.database import Database
 from goqueue.db.schema import problem_with
-from goqueue.engine.runway.runway import Message, Runway
+from goqueue.engine.runway.runway import Message, ReadyRange, Runway
 from goqueue.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
@@ -37,6 +37,9 @@ RETRY_SECONDS = 0.5
 
 #: A queue that nobody has, for doing on it what is done to every queue: no name has a control character.
 REHEARSAL = "\x7frehearsal"
+
+#: A range that holds nothing.
+NO_JOBS = ReadyRange(1, ("2000-01-01 00:00:00+00", 0), ("2000-01-01 00:00:00+00", 0))
 
 
 class SchemaError(GoQueueError):
@@ -138,6 +141,9 @@ def _rehearse(runway: Runway) -> None:
     runway.is_waited_for(REHEARSAL, except_worker=1)
     runway.wait_no_more(REHEARSAL, 1)
     runway.forget_older_than(REHEARSAL, 1)
+    runway.dispatch_ranges(REHEARSAL, [NO_JOBS], limit=1)
+    runway.end_ranges(REHEARSAL, [NO_JOBS], [NO_JOBS])
+    runway.forget_lost_ranges(REHEARSAL)
     runway.lengths([REHEARSAL])
     runway.close_gate(REHEARSAL)
     connection = runway.push_connection()

@@ -69,8 +69,8 @@ class RunwayRanges(RunwayKeys):
             server = self._servers.holding(key)
             seconds, microseconds = server.time()
             before_ms = seconds * 1000 + microseconds // 1000 - self._lost_push_ms
-            pushed = cast("dict[bytes, bytes]", server.hgetall(key))
-            old = [one for one, at in pushed.items() if not _is_younger(at, before_ms)]
+            pushed = cast("Iterable[tuple[bytes, bytes]]", server.hscan_iter(key, count=1000))
+            old = [one for one, at in pushed if not _is_younger(at, before_ms)]
             if not old:
                 return 0
             lost = set(old) - set(cast("list[bytes]", server.lrange(runway, 0, -1)))

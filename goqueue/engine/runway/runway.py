@@ -65,11 +65,12 @@ class Runway(RunwayPushing, RunwayFetching, RunwayRanges):
                 for queue in those:
                     pipeline.llen(self._key(queue, "runway"))
                     pipeline.hlen(self._key(queue, "messages"))
-                    pipeline.hkeys(self._key(queue, "ranges"))
+                    # A user of Redis that the release before was content with may not do HKEYS.
+                    pipeline.hscan(self._key(queue, "ranges"), count=1000)
                 answers = iter(pipeline.execute())
                 for queue in those:
                     found[queue] = RunwayContents(
-                        next(answers), next(answers), self._read_ranges(next(answers))
+                        next(answers), next(answers), self._read_ranges(next(answers)[1])
                     )
         return [found[queue] for queue in queues]
 
