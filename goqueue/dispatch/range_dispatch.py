@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from goqueue.db.database import Database
+from goqueue.dispatch.ready_looks import moment_of
 from goqueue.dispatch.runway_state import RunwayState
 from goqueue.dispatch.type_routes import TypeRoutes
 from goqueue.engine.range_rows import next_ranges
@@ -102,4 +103,4 @@ def _is_in(point: _Point, ranges: Sequence[tuple[_Point, _Point]]) -> bool:
 
 
 def _point(place: tuple[str, int]) -> _Point:
-    return datetime.fromisoformat(place[0]), place[1]
+    return moment_of(place[0]), place[1]

@@ -153,7 +153,7 @@ class ReadyLooks:
         latest = (now - timedelta(seconds=LATE_SECONDS), 0)
         for queue in queues:
             rows, new = found.get(queue), newcomers.get(queue, [])
-            place = min(latest, (_moment_of(rows[0].rank), rows[0].id - 1)) if rows else latest
+            place = min(latest, (moment_of(rows[0].rank), rows[0].id - 1)) if rows else latest
             mark = self._marks.setdefault(queue, QueueMark(place))
             mark.place = max(mark.place, place)
             # Of more than a thousand only the first are known.
@@ -189,7 +189,7 @@ class DueLooks:
         return due
 
 
-def _moment_of(rank: str) -> datetime:
+def moment_of(rank: str) -> datetime:
     """A place in the order as a moment; where Python has none so late, the last one."""
     try:
         return datetime.fromisoformat(rank)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from goqueue.engine.runway.keys import RunwayKeys, lane_of
-from goqueue.engine.runway.servers import translated
+from goqueue.engine.runway.servers import milliseconds, translated
 
 #: A worker whose fetch came back without an entry says again that it waits within so long.
 WAITING_EXTRA_SECONDS = 0.1
@@ -74,7 +74,7 @@ class RunwayFetching(RunwayKeys):
             elif waits_as is None:
                 answer = server.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
             else:
-                until_ms = _milliseconds(server.time()) + int((block_seconds + WAITING_EXTRA_SECONDS) * 1000)
+                until_ms = milliseconds(server.time()) + int((block_seconds + WAITING_EXTRA_SECONDS) * 1000)
                 pipeline = server.pipeline(transaction=False)
                 pipeline.hset(self._key(queue, "waiting"), str(waits_as), f"{until_ms} {signature}")
                 pipeline.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)
@@ -96,7 +96,7 @@ class RunwayFetching(RunwayKeys):
             pipeline.time()
             pipeline.hscan(key, count=1000)
             time, (_, waiting) = pipeline.execute()
-            now_ms = _milliseconds(time)
+            now_ms = milliseconds(time)
             gone = [worker for worker, wait in waiting.items() if int(wait.split(b" ")[0]) < now_ms]
             if gone:
                 server.hdel(key, *gone)
@@ -127,9 +127,3 @@ def _with_lanes(names: Sequence[str], signature: str) -> list[str]:
     for pair in pairs:
         random.shuffle(pair)
     return [name for pair in pairs for name in pair]
-
-
-def _milliseconds(time: tuple[int, int]) -> int:
-    """What Redis's TIME says, in milliseconds."""
-    seconds, microseconds = time
-    return seconds * 1000 + microseconds // 1000

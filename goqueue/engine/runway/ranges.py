@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from goqueue.engine.runway.keys import RunwayKeys
 from goqueue.engine.runway.messages import ReadyRange, parse_range
-from goqueue.engine.runway.servers import translated
+from goqueue.engine.runway.servers import milliseconds, translated
 
 
 class RunwayContents(NamedTuple):
@@ -50,8 +50,7 @@ class RunwayRanges(RunwayKeys):
             if not rest:
                 server.hdel(ranges, *(one.key for one in ended))
                 return
-            seconds, microseconds = server.time()
-            now_ms = seconds * 1000 + microseconds // 1000
+            now_ms = milliseconds(server.time())
             pipeline = server.pipeline(transaction=True)
             if ended:
                 pipeline.hdel(ranges, *(one.key for one in ended))
@@ -67,8 +66,7 @@ class RunwayRanges(RunwayKeys):
         runway, key = self._key(queue, "runway"), self._key(queue, "ranges")
         with translated(self._servers):
             server = self._servers.holding(key)
-            seconds, microseconds = server.time()
-            before_ms = seconds * 1000 + microseconds // 1000 - self._lost_push_ms
+            before_ms = milliseconds(server.time()) - self._lost_push_ms
             pushed = cast("Iterable[tuple[bytes, bytes]]", server.hscan_iter(key, count=1000))
             old = [one for one, at in pushed if not _is_younger(at, before_ms)]
             if not old:

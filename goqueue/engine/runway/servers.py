@@ -24,7 +24,7 @@ from goqueue.config.redis_url import RedisAddress, RedisHost, parse_redis_url
 from goqueue.config.settings import Settings
 from goqueue.errors import RedisUnavailableError
 
-__all__ = ["RedisServers", "connect", "open_servers", "translated"]
+__all__ = ["RedisServers", "connect", "milliseconds", "open_servers", "translated"]
 
 #: Refusals that end when a person changes a setting, of Redis or of GoQueue.
 _LOGIN_ERRORS = (
@@ -119,6 +119,12 @@ def _with_its_word(error: redis.RedisError) -> str:
     """What Redis said, with the word that names its kind (OOM, NOPERM, …): redis-py takes some off."""
     word, text = getattr(error, "status_code", None), str(error)
     return text if not word or text.startswith(word) else f"{word} {text}"
+
+
+def milliseconds(time: tuple[int, int]) -> int:
+    """Read what Redis's TIME says, in milliseconds."""
+    seconds, microseconds = time
+    return seconds * 1000 + microseconds // 1000
 
 
 class _OneServer:
