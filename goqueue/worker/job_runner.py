@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from dramatiq.errors import RateLimitExceeded, Retry
-from dramatiq.middleware import SkipMessage
 
 from goqueue.middleware.job_message import JobMessage
-from goqueue.middleware.lifecycle import conclude, enter, leave
+from goqueue.middleware.lifecycle import enter
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.worker.claiming.consumer import end_attempt
 from goqueue.worker.execution import JobFunction
+from goqueue.worker.run_ends import conclude_straight, fail, is_plain
 
 if TYPE_CHECKING:
     from dramatiq.broker import MessageProxy
@@ -34,7 +33,6 @@ class JobRunner:
     def __init__(self, broker: JobBroker, thread: WorkerThread) -> None:
         self._broker = broker
         self._work_queue = broker.claimed_ahead.queue
-        self._logger = thread.logger
         self._run_by_dramatiq = thread.process_message
 
     def run(self, message: MessageProxy) -> None:
@@ -50,46 +48,23 @@ class JobRunner:
 
     def _function_of(self, message: MessageProxy) -> JobFunction | None:
         """The function of a job that may go straight: nothing follows from what it returns."""
-        if not isinstance(message, JobMessage) or message.current.claimed.options is not None:
-            return None
         actor = self._broker.actors.get(message.actor_name)
         function = None if actor is None else actor.fn
-        return function if isinstance(function, JobFunction) and not function.has_callback() else None
+        if not isinstance(message, JobMessage) or not isinstance(function, JobFunction):
+            return None
+        return function if is_plain(message, function) else None
 
     def _run_straight(self, message: JobMessage, function: JobFunction) -> None:
-        current = message.current
         try:
             enter(message)
             try:
-                function.run(current)
+                function.run(message.current)
             except BaseException as error:  # noqa: BLE001  (what users' code raises has no bounds)
-                self._fail(message, function, error)
+                fail(self._broker, message, function, error)
             else:
-                if current.control is None:
-                    message.complete()
-                else:
-                    conclude(message, None)
-                leave(message)
+                conclude_straight(message)
         finally:
             end_attempt(self._broker, message)
             self._work_queue.task_done()
             # The traceback holds the frames of the handler, and they what it worked on.
             message.clear_exception()
-
-    def _fail(self, message: JobMessage, function: JobFunction, error: BaseException) -> None:
-        """Do what Dramatiq does where a job raised, with the same lines in the log."""
-        if isinstance(error, SkipMessage):
-            self._logger.warning("Message %s was skipped.", message)
-            self._broker.emit_after("skip_message", message)
-            return
-        message.stuff_exception(error)
-        if isinstance(error, RateLimitExceeded):
-            self._logger.debug("Rate limit exceeded in message %s: %s.", message, error)
-        elif (throws := message.throws or function.throws) and isinstance(error, throws):
-            kind = type(error).__name__
-            self._logger.info("Failed to process message %s with expected exception %s.", message, kind)
-        elif not isinstance(error, Retry):
-            self._logger.error(
-                "Failed to process message %s with unhandled exception.", message, exc_info=error
-            )
-        self._broker.emit_after("process_message", message, exception=error)

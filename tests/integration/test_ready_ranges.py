@@ -142,6 +142,17 @@ def ids(messages: list[JobMessage]) -> list[int]:
     return [message.current.id for message in messages]
 
 
+def run_all(dispatcher: Dispatcher, consumer: JobConsumer, count: int) -> list[int]:
+    """Run rounds until so many jobs were claimed, or it was tried often enough; which."""
+    seen: list[int] = []
+    for _ in range(500):
+        dispatcher.run_once()
+        seen += ids(claim_some(consumer))
+        if len(seen) == count:
+            break
+    return seen
+
+
 @pytest.mark.parametrize("count", [33, 34, 64, 100, 257])
 def test_a_backlog_leaves_by_ranges_each_job_once_and_in_order(
     broker: JobBroker, make_job: JobFactory, dispatcher: Dispatcher, count: int
@@ -234,11 +245,7 @@ def test_a_range_that_was_fetched_and_never_claimed_is_forgotten(
     seen = ids(dispatch_until_ranges(dispatcher, consumer))
     lost = parse(broker.runway.fetch("default", 2, block_seconds=None))
     assert lost.ranges or lost.messages
-    for _ in range(500):
-        dispatcher.run_once()
-        seen += ids(claim_some(consumer))
-        if len(seen) == len(jobs):
-            break
+    seen += run_all(dispatcher, consumer, len(jobs) - len(seen))
     assert sorted(seen) == sorted(job.id for job in jobs)
     assert ranges_on(broker.runway) == []
 
@@ -249,11 +256,7 @@ def test_a_wiped_redis_loses_nothing(broker: JobBroker, make_job: JobFactory, di
     consumer = JobConsumer(broker, "default")
     seen = ids(dispatch_until_ranges(dispatcher, consumer))
     BareRunway(broker.settings).redis.flushall()
-    for _ in range(500):
-        dispatcher.run_once()
-        seen += ids(claim_some(consumer))
-        if len(seen) == len(jobs):
-            break
+    seen += run_all(dispatcher, consumer, len(jobs) - len(seen))
     assert sorted(seen) == sorted(job.id for job in jobs)
 
 
@@ -299,12 +302,7 @@ def test_jobs_that_not_every_worker_knows_are_told_apart(
         connection.exec_driver_sql(
             "UPDATE workers SET signature = 's', types = '{noop}', schemas = '{x}', claims_ranges = true"
         )
-    consumer, seen = JobConsumer(broker, "default"), list[int]()
-    for _ in range(500):
-        dispatcher.run_once()
-        seen += ids(claim_some(consumer))
-        if len(seen) == len(known):
-            break
+    seen = run_all(dispatcher, JobConsumer(broker, "default"), len(known))
     assert sorted(seen) == [job.id for job in known]
 
 
@@ -326,12 +324,7 @@ def test_a_lost_answer_to_a_claim_gives_the_jobs_back(
     assert broker.claimed_ahead.returner.flush()
     # Nor is what this test claimed before known here any more.
     assert count_of(broker, "status = 'running' OR attempts > 0") == 0
-    seen: list[int] = []
-    for _ in range(500):
-        dispatcher.run_once()
-        seen += ids(claim_some(consumer))
-        if len(seen) == len(jobs):
-            break
+    seen = run_all(dispatcher, consumer, len(jobs))
     assert sorted(seen) == sorted(job.id for job in jobs)
 
 
@@ -352,11 +345,7 @@ def test_places_survive_a_lost_put_back(
         for _ in range(5):
             seen += ids(claim_some(consumer))
     assert broker.slots.held == 0
-    for _ in range(500):
-        dispatcher.run_once()
-        seen += ids(claim_some(consumer))
-        if len(seen) == len(jobs):
-            break
+    seen += run_all(dispatcher, consumer, len(jobs) - len(seen))
     assert sorted(seen) == sorted(job.id for job in jobs)
 
 
@@ -373,11 +362,7 @@ def test_a_row_that_postgresql_refuses_holds_up_no_other(
             f"ALTER TABLE jobs ADD CONSTRAINT refused CHECK (id <> {bad.id} OR attempts = 0)"
         )
     try:
-        for _ in range(500):
-            dispatcher.run_once()
-            seen += ids(claim_some(consumer))
-            if len(seen) == len(jobs) - 1:
-                break
+        seen += run_all(dispatcher, consumer, len(jobs) - 1 - len(seen))
     finally:
         with broker.database.autocommit() as connection:
             connection.exec_driver_sql("ALTER TABLE jobs DROP CONSTRAINT refused")

@@ -13,20 +13,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from dramatiq.errors import RateLimitExceeded, Retry
-from dramatiq.logging import get_logger
-from dramatiq.middleware import Interrupt, SkipMessage
+from dramatiq.middleware import Interrupt
 from dramatiq.worker import ConsumerThread
 
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.job_message import JobMessage
-from goqueue.middleware.lifecycle import conclude, enter, leave
+from goqueue.middleware.lifecycle import enter
 from goqueue.observability import metrics
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.worker.async_jobs.function import AsyncJobFunction
 from goqueue.worker.claiming.consumer import end_attempt
+from goqueue.worker.run_ends import conclude_straight, fail, is_plain
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
@@ -35,9 +34,6 @@ log = structlog.get_logger(__name__)
 
 #: A handler that has not ended so long after it was cancelled again is given up: its slot is free.
 SECOND_GRACE_SECONDS = 1.0
-
-#: The logger of Dramatiq's worker threads: what is said of a failed message is said in the same words.
-_dramatiq_log = get_logger("dramatiq.worker", "WorkerThread")  # type: ignore[no-untyped-call]  # Dramatiq's
 
 
 class AsyncAttempt:
@@ -80,7 +76,7 @@ class AsyncAttempt:
         self._loop = loop
         self._on_end = on_end
         self._function = cast("AsyncJobFunction", broker.get_actor(message.actor_name).fn)
-        self._is_straight = broker.runs_straight and self._is_plain()
+        self._is_straight = broker.runs_straight and is_plain(message, self._function)
         self._context = contextvars.Context()
         self._begun = False
         self._interrupted_by: type[Interrupt] | None = None
@@ -175,10 +171,6 @@ class AsyncAttempt:
         finally:
             self._on_end(self)
 
-    def _is_plain(self) -> bool:
-        """Whether nothing follows from what it returns: then only our own middleware has to know of it."""
-        return self.current.claimed.options is None and not self._function.has_callback()
-
     def _tell_hooks(self, value: Any, error: BaseException | None) -> None:
         message, broker = self.message, self._broker
         try:
@@ -186,13 +178,9 @@ class AsyncAttempt:
             if not self._is_straight:
                 broker.emit_after("process_message", message, result=result)
             else:
-                if self.current.control is None:
-                    message.complete()
-                else:
-                    conclude(message, None)
-                leave(message)
+                conclude_straight(message)
         except BaseException as raised:  # noqa: BLE001  (the attempt failed, with whatever it is)
-            self._fail(raised)
+            fail(broker, message, self._function, raised)
         finally:
             if self._is_straight:
                 end_attempt(broker, message)
@@ -200,19 +188,6 @@ class AsyncAttempt:
                 self._consumer.post_process_message(message)
             # An exception's traceback holds the frames of the handler.
             message.clear_exception()
-
-    def _fail(self, error: BaseException) -> None:
-        """Do what Dramatiq does where a job raised, with the same lines in the log."""
-        message = self.message
-        if isinstance(error, SkipMessage):
-            if message.failed:
-                message.stuff_exception(error)
-            _dramatiq_log.warning("Message %s was skipped.", message)
-            self._broker.emit_after("skip_message", message)
-            return
-        message.stuff_exception(error)
-        self._log_failure(error)
-        self._broker.emit_after("process_message", message, exception=error)
 
     def _end(self, value: Any, error: BaseException | None) -> Any:
         """What the handler returned, where Dramatiq passes it on.
@@ -232,18 +207,3 @@ class AsyncAttempt:
         return (
             self._interrupted_by is None and task is not None and (task.cancelled() or task.cancelling() > 0)
         )
-
-    def _log_failure(self, error: BaseException) -> None:
-        throws = self.message.throws or self._function.throws
-        if isinstance(error, RateLimitExceeded):
-            _dramatiq_log.debug("Rate limit exceeded in message %s: %s.", self.message, error)
-        elif throws and isinstance(error, throws):
-            _dramatiq_log.info(
-                "Failed to process message %s with expected exception %s.",
-                self.message,
-                type(error).__name__,
-            )
-        elif not isinstance(error, Retry):
-            _dramatiq_log.error(
-                "Failed to process message %s with unhandled exception.", self.message, exc_info=error
-            )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-#: A shorter run than seen so far lowers the average by this much of the difference.
-SMOOTHING = 0.1
+from goqueue.worker.claiming.run_average import average_with
 
 #: No more is claimed ahead of free slots: a loop begins about as many jobs in 25 ms.
 AHEAD_MAX = 256
@@ -52,11 +51,7 @@ class AsyncSlots:
 
     def observe(self, run_seconds: float) -> None:
         """Learn how long jobs run at present; a longer run counts at once."""
-        average = self._average_run_seconds
-        if run_seconds > average or average == math.inf:
-            self._average_run_seconds = max(run_seconds, 1e-6)
-        else:
-            self._average_run_seconds = average + (run_seconds - average) * SMOOTHING
+        self._average_run_seconds = average_with(self._average_run_seconds, run_seconds)
 
     def back_off(self) -> None:
         """Claim nothing ahead for a while: what was claimed had to be given back."""

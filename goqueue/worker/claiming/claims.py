@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker.claiming.async_slots import AsyncSlots
 from goqueue.worker.claiming.gathering import Gathering
+from goqueue.worker.claiming.run_average import average_with
 
 #: A job, and the fence under which it was claimed.
 Key = tuple[int, int]
 
 #: For so long after a failed claim every renewal of the lease reads all that this process holds.
 DOUBT_SECONDS = 60.0
-
-#: A shorter run than seen so far lowers the average by this much of the difference; a longer one counts at
-#: once, because claiming ahead of a long job holds jobs back that another process could start.
-SMOOTHING = 0.1
 
 #: After a return the most jobs claimed ahead are half as many, and twice as many again after each so long.
 EASE_SECONDS = 0.5
@@ -337,11 +334,7 @@ class WorkerSlots:
     def observe(self, run_seconds: float) -> None:
         """Learn how long jobs run at present."""
         self.ended += 1
-        average = self._average_run_seconds
-        if run_seconds > average or average == math.inf:
-            self._average_run_seconds = max(run_seconds, 1e-6)
-        else:
-            self._average_run_seconds = average + (run_seconds - average) * SMOOTHING
+        self._average_run_seconds = average_with(self._average_run_seconds, run_seconds)
 
     def _is_idle(self) -> bool:
         return self._held == 0 and self.asynchronous.held == 0

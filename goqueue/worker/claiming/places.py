@@ -37,6 +37,7 @@ GATHER_SECONDS = 0.002
 
 #: Whether a job is async, for both kinds.
 _BOTH = frozenset({True, False})
+_THREADS = frozenset({False})
 
 
 class Places:
@@ -140,8 +141,9 @@ class Places:
             self._slots.give_back_async(slots, suspect=self._suspect)
 
     def _kinds(self) -> frozenset[bool]:
-        kinds = frozenset(self._broker.types.kinds_in(self._queue) | self._seen)
-        return kinds or (_BOTH if self._broker.types.has_async else frozenset({False}))
+        if not self._broker.types.has_async:
+            return _THREADS
+        return frozenset(self._broker.types.kinds_in(self._queue) | self._seen) or _BOTH
 
     def _has_room(self, kinds: frozenset[bool] | set[bool]) -> bool:
         return any(self._slots.room_of(is_async=kind) for kind in kinds)

@@ -7,7 +7,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from goqueue import failpoints
-from goqueue.db.database import Connection
 from goqueue.engine.runway.runway import Message, ReadyRange
 from goqueue.engine.transitions.claim_ranges import Range, claim_ranges, messages_in
 from goqueue.engine.transitions.set_aside import is_of_a_row
@@ -79,7 +78,9 @@ class RangeClaimer:
             if not is_of_a_row(error):
                 self._doubt(places)
                 raise
-            return self._one_by_one(chosen, places)
+            listed = self._as_messages(chosen, places)
+            self._places.give_back(places - len(listed.refused))
+            return listed
         except BaseException:
             self._doubt(places)
             raise
@@ -95,9 +96,7 @@ class RangeClaimer:
         self.jobs_per_entry = max(1, sum(one.jobs for one in ranges) // len(ranges))
         chosen = _first_of(ranges, limit)
         self._broker.runway.put_back(self._queue, ranges[len(chosen) :])
-        with self._broker.database.autocommit() as connection:
-            messages = self._messages(connection, chosen, limit)
-        return RangeClaim([], list(chosen), _rest_of(chosen, len(messages), limit), messages)
+        return self._as_messages(chosen, limit)
 
     def _claim_rows(self, ranges: Sequence[ReadyRange], limit: int) -> list[ClaimedJob]:
         broker = self._broker
@@ -112,15 +111,11 @@ class RangeClaimer:
                 known=broker.known_types,
             )
 
-    def _one_by_one(self, ranges: Sequence[ReadyRange], places: int) -> RangeClaim:
+    def _as_messages(self, ranges: Sequence[ReadyRange], limit: int) -> RangeClaim:
         with self._broker.database.autocommit() as connection:
-            messages = self._messages(connection, ranges, places)
-        self._places.give_back(places - len(messages))
-        return RangeClaim([], list(ranges), _rest_of(ranges, len(messages), places), messages)
-
-    def _messages(self, connection: Connection, ranges: Sequence[ReadyRange], places: int) -> list[Message]:
-        found = messages_in(connection, self._queue, _joined(ranges), limit=places)
-        return [Message(job_id, fence) for job_id, fence in found]
+            found = messages_in(connection, self._queue, _joined(ranges), limit=limit)
+        messages = [Message(job_id, fence) for job_id, fence in found]
+        return RangeClaim([], list(ranges), _rest_of(ranges, len(messages), limit), messages)
 
     def _doubt(self, places: int) -> None:
         self._broker.claimed_jobs.doubt()
