@@ -224,6 +224,16 @@ def bare_runway(settings: Settings) -> Iterator[BareRunway]:
 
 
 @pytest.fixture
+def crowd(settings: Settings, database: Database) -> Iterator[Database]:
+    """Connections for fifty threads, on a machine that is busy with other tests; `database` is emptied."""
+    assert database
+    patient = settings.model_copy(update={"database_connect_timeout_seconds": 60})
+    connections = Database(patient, pool_size=20)
+    yield connections
+    connections.close()
+
+
+@pytest.fixture
 def make_job(database: Database) -> JobFactory:
     """Makes jobs in any state, with overrides."""
     return JobFactory(database)

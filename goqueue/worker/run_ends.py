@@ -1,4 +1,4 @@
-"""The end of a run, in a worker thread and on the event loop: what Dramatiq does of it, and in which words."""
+"""The end of a run, by a worker thread or the event loop: what Dramatiq does of it, and in which words."""
 
 from __future__ import annotations
 

@@ -37,16 +37,6 @@ PLENTY = CollectRule("mails", seconds=60.0, max_payloads=1000, max_bytes=1_000_0
 
 
 @pytest.fixture
-def crowd(settings: Settings, database: Database) -> Iterator[Database]:
-    """Connections for many threads, on a machine that is busy with other tests; `database` is emptied."""
-    assert database
-    patient = settings.model_copy(update={"database_connect_timeout_seconds": 60})
-    connections = Database(patient, pool_size=20)
-    yield connections
-    connections.close()
-
-
-@pytest.fixture
 def submitter(settings: Settings, crowd: Database) -> Iterator[JobCreator]:
     """Creates jobs."""
     runway = Runway(settings)

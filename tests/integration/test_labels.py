@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.dispatch import dispatcher as dispatcher_module
-from goqueue.dispatch import ready_looks, runway_state, unlimited_queues
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
@@ -23,6 +20,7 @@ from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.jobs import MAX_SLOTS, QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
+from tests.support.dispatching import do_everything_in_each_round, fetch
 from tests.support.factories import JobFactory
 from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
@@ -44,12 +42,7 @@ CLAIMED_BY_THE_RELEASE_BEFORE = """
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round, so that one round shows it."""
-    for name in ("WORKERS_SECONDS", "WAITING_SECONDS"):
-        monkeypatch.setattr(dispatcher_module, name, 0.0)
-    for name in ("FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
-        monkeypatch.setattr(runway_state, name, 0.0)
-    monkeypatch.setattr(unlimited_queues, "LANES_REST", 0.0)
-    monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
+    do_everything_in_each_round(monkeypatch)
 
 
 @pytest.fixture
@@ -61,17 +54,6 @@ def dispatcher(settings: Settings, database: Database, runway: Runway) -> Dispat
 def worker_of(make_job: JobFactory, known: KnownTypes) -> int:
     """A live worker that can run this, and serves the quarantine as well."""
     return make_job.worker(queues=["default", QUARANTINE_QUEUE], known=known, threads=known.slots)
-
-
-def fetch(runway: Runway, known: KnownTypes | None = None, queue: str = "default") -> list[int]:
-    """Everything that a worker that can run this would fetch; None: from the runway itself alone."""
-    found: list[int] = []
-    while True:
-        signature = known.signature if known else ""
-        messages = parse(runway.fetch(queue, 100, block_seconds=0.01, signature=signature)).messages
-        if not messages:
-            return sorted(found)
-        found += [message.job_id for message in messages]
 
 
 def claim(database: Database, worker_id: int, job: Job, known: KnownTypes) -> list[ClaimedJob]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import orjson
@@ -10,8 +9,6 @@ import pytest
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.dispatch import dispatcher as dispatcher_module
-from goqueue.dispatch import ready_looks, runway_state, unlimited_queues
 from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
@@ -28,6 +25,7 @@ from goqueue.jobs import QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobS
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
 from tests.support.database.plans import scans_along_indexes
+from tests.support.dispatching import do_everything_in_each_round, fetch
 from tests.support.factories import JobFactory
 
 OLD = KnownTypes({"noop": "noop-1", "gone": "gone-1"})
@@ -37,12 +35,7 @@ NEW = KnownTypes({"noop": "noop-2", "fresh": "fresh-1"})
 @pytest.fixture(autouse=True)
 def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done in each round, so that one round shows it."""
-    for name in ("WORKERS_SECONDS", "WAITING_SECONDS"):
-        monkeypatch.setattr(dispatcher_module, name, 0.0)
-    for name in ("FIRST_ROW_SECONDS", "FIRST_ROW_REST"):
-        monkeypatch.setattr(runway_state, name, 0.0)
-    monkeypatch.setattr(unlimited_queues, "LANES_REST", 0.0)
-    monkeypatch.setattr(ready_looks, "SLOW_SECONDS", math.inf)
+    do_everything_in_each_round(monkeypatch)
 
 
 @pytest.fixture
@@ -59,17 +52,6 @@ def workers(make_job: JobFactory) -> Mapping[str, int]:
         "old": make_job.worker(queues=queues, known=OLD),
         "new": make_job.worker(queues=queues, known=NEW),
     }
-
-
-def fetch(runway: Runway, known: KnownTypes | None = None, queue: str = "default") -> list[int]:
-    """Everything that a worker that knows these types would fetch; None: from the runway itself alone."""
-    found: list[int] = []
-    while True:
-        signature = known.signature if known else ""
-        messages = parse(runway.fetch(queue, 100, block_seconds=0.01, signature=signature)).messages
-        if not messages:
-            return sorted(found)
-        found += [message.job_id for message in messages]
 
 
 def fetch_suspects(runway: Runway, known: KnownTypes) -> list[int]:

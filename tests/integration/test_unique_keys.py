@@ -42,16 +42,6 @@ LIVE = (JobStatus.QUEUED, JobStatus.BLOCKED, JobStatus.RUNNING)
 
 
 @pytest.fixture
-def crowd(settings: Settings, database: Database) -> Iterator[Database]:
-    """Connections for fifty threads, on a machine that is busy with other tests; `database` is emptied."""
-    assert database
-    patient = settings.model_copy(update={"database_connect_timeout_seconds": 60})
-    connections = Database(patient, pool_size=20)
-    yield connections
-    connections.close()
-
-
-@pytest.fixture
 def submitter(settings: Settings, crowd: Database) -> Iterator[JobCreator]:
     """Creates jobs."""
     runway = Runway(settings)
