@@ -15,6 +15,7 @@ from bench.dashboard_visitors import ALONE, COUNT, DASHBOARDS, TRIVIAL, TRIVIAL_
 from bench.drain_rows import job_kinds, nap_drain, noop_drain
 from bench.held_up import LONG_SECONDS, SHORT_JOBS, longest_waits
 from bench.http_load import Client, request
+from bench.namespaces import namespaces
 from bench.pickup import pickup
 from bench.processes import Memory, memory
 from bench.report import Row
@@ -248,6 +249,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "limits": limited_drain,
     "admission": admission,
     "horizon": held_horizon,
+    "namespaces": namespaces,
     "pages": dashboard_pages,
     "dashboards": open_dashboards,
 }

@@ -103,7 +103,12 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="The address that `goqueue api` binds.")
     api_port: int = Field(8000, ge=0, le=65535, description="The port that `goqueue api` binds.")
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
-    api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
+    api_threads: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Threads of one gunicorn worker process; of several namespaces each has so many.",
+    )
     api_connections_max: int = Field(
         4096,
         ge=16,
