@@ -51,21 +51,21 @@ def problems_of_all(settings: Settings) -> list[str]:
     problems = problems_of(settings)
     for name, other in settings.of_all_namespaces().items():
         if name != settings.namespace:
-            problems += [f"{name}: {line}" for line in problems_of_servers(other)]
+            problems += [f"{name}: {line}" for line in _problems_of_servers(other)]
     return problems
 
 
 def problems_of(settings: Settings) -> list[str]:
     """List all that is wrong with these settings and the servers that they name; nothing is waited for."""
     return [
-        *problems_of_servers(settings),
+        *_problems_of_servers(settings),
         *problems_of_check(lambda: check_actors(settings)),
         *problems_of_check(lambda: check_bind(settings)),
         *problems_of_check(lambda: check_tracing(settings)),
     ]
 
 
-def problems_of_servers(settings: Settings) -> list[str]:
+def _problems_of_servers(settings: Settings) -> list[str]:
     """List what is wrong with PostgreSQL and Redis; nothing is waited for."""
     return [
         *problems_of_check(lambda: check_database(settings)),
@@ -226,7 +226,7 @@ def ensure_ready(
     problems = [
         line for one in [check_tracing, *checks] for line in problems_of_check(partial(one, settings))
     ]
-    problems += _redisproblems_of_check(settings)
+    problems += redis_problems(settings)
     if problems:
         raise ConfigurationError(problems)
     _wait_for_database(settings, wait_seconds, stopping or threading.Event())
@@ -250,7 +250,8 @@ def _wait_for_database(settings: Settings, wait_seconds: float, stopping: thread
             return
 
 
-def _redisproblems_of_check(settings: Settings) -> list[str]:
+def redis_problems(settings: Settings) -> list[str]:
+    """List what waiting does not mend in Redis; that it does not answer is logged, and no problem."""
     try:
         check_redis(settings)
     except RedisUnavailableError as error:

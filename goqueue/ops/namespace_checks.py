@@ -11,7 +11,7 @@ import structlog
 
 from goqueue.errors import ConfigurationError, StartupError
 from goqueue.observability.tracing.export import check_tracing
-from goqueue.ops.checks import RETRY_SECONDS, ensure_ready, problems_of_check, problems_of_servers
+from goqueue.ops.checks import RETRY_SECONDS, check_database, ensure_ready, problems_of_check, redis_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def ensure_one_ready(
     deadline = time.monotonic() + wait_seconds
     with ThreadPoolExecutor(len(namespaces)) as threads:
         while True:
-            wrong = dict(zip(namespaces, threads.map(problems_of_servers, namespaces.values()), strict=True))
+            wrong = dict(zip(namespaces, threads.map(_problems_of, namespaces.values()), strict=True))
             if not all(wrong.values()):
                 break
             if time.monotonic() >= deadline:
@@ -58,6 +58,11 @@ def ensure_one_ready(
     for name, lines in wrong.items():
         if lines:
             log.warning("namespace_not_ready", namespace=name, error="; ".join(lines))
+
+
+def _problems_of(settings: Settings) -> list[str]:
+    """What keeps a namespace from being served; a Redis that does not answer does not."""
+    return problems_of_check(partial(check_database, settings)) + redis_problems(settings)
 
 
 def _told(wrong: dict[str, list[str]]) -> str:

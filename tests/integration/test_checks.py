@@ -198,3 +198,12 @@ def test_an_api_needs_one_of_its_namespaces(settings: Settings, tmp_path: Path) 
         ensure_one_ready(changed, [], wait_seconds=0)
     changed = settings.model_copy(update=file_of(tmp_path, acme=gone["acme"], beta=there))
     ensure_one_ready(changed, [], wait_seconds=0)
+
+
+def test_an_api_of_namespaces_starts_without_redis(settings: Settings, tmp_path: Path) -> None:
+    """As that of one: jobs are accepted, and start when it is there."""
+    there = settings.database_url.get_secret_value()
+    nobody = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    gone = f"postgresql://127.0.0.1:{free_port()}/goqueue"
+    changes = file_of(tmp_path, acme=there, beta=gone) | {"redis_url": nobody}
+    ensure_one_ready(settings.model_copy(update=changes), [], wait_seconds=0)
