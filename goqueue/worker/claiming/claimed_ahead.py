@@ -20,6 +20,7 @@ import structlog
 from goqueue.engine.runway.runway import Message
 from goqueue.errors import GoQueueError
 from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_batch import JobBatch, messages_of
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.claiming.begin_notes import NOTE_SECONDS, BeginNotes
@@ -77,7 +78,7 @@ class ClaimedAhead(BackgroundThread):
         self.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
-        self.returner.put(self.queue.take_all(), "stopping")
+        self.returner.put(messages_of(self.queue.take_all()), "stopping")
         self.returner.flush()
 
     def drain(self) -> None:
@@ -110,8 +111,16 @@ class ClaimedAhead(BackgroundThread):
         self.returner.doubt_ranges(runway)
         self.wake()
 
-    def may_begin(self, message: JobMessage) -> bool:
-        """Tell whether a job that a thread has taken may begin; one that may not goes back."""
+    def may_begin(self, message: JobMessage | JobBatch) -> bool:
+        """Tell whether a job that a thread has taken may begin; one that may not goes back.
+
+        Of a batch, each job by itself; the batch may begin where any may.
+        """
+        if isinstance(message, JobBatch):
+            message.messages = [one for one in message.messages if self.may_begin(one)]
+            if not message.messages:
+                self._slots.leave_place(is_async=message.has_async_slot)
+            return bool(message.messages)
         current = message.current
         is_fresh = time.monotonic() < current.fresh_until
         if is_fresh and current.interruption is None and not self._is_stopping:
@@ -200,7 +209,7 @@ class ClaimedAhead(BackgroundThread):
         wanted = reason == "wanted" or self.waiting_workers.is_somebody_there()
         self._slots.note_stuck(self._count_stuck())
         self._slots.back_off()
-        self.returner.put(self.queue.take_all(), reason)
+        self.returner.put(messages_of(self.queue.take_all()), reason)
         self.returner.flush(wanted=wanted)
 
     def _count_stuck(self) -> int:
