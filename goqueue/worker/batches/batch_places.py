@@ -6,17 +6,29 @@ A batch that is open has its place already: what it still takes can be claimed e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from goqueue.middleware.attempt import JobAttempt
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
 
-__all__ = ["CLAIM_MAX", "BatchPlaces"]
+__all__ = ["CLAIM_MAX", "BatchPlaces", "Placed"]
 
 #: No more is claimed at once, unless a single batch takes more: one statement for it has to stay quick.
 CLAIM_MAX = 1_000
+
+
+class Placed(NamedTuple):
+    """The places that claimed jobs were given.
+
+    Attributes:
+        places: how many they are.
+        misplaced: jobs of other types that have to go back, for want of a place of their kind.
+    """
+
+    places: int
+    misplaced: list[JobAttempt]
 
 
 class BatchPlaces:
@@ -57,24 +69,24 @@ class BatchPlaces:
         self.granted = min(count, self.open_room + places * self.jobs_per_place)
         return self.granted
 
-    def place(self, jobs: Sequence[JobAttempt], places: int, *, is_async: bool) -> list[JobAttempt]:
-        """Give claimed jobs the places that were taken; those that have to go back, of other types.
+    def place(self, jobs: Sequence[JobAttempt], places: int, *, is_async: bool) -> Placed:
+        """Give claimed jobs the places that were taken, those of other types first.
 
         Jobs of a batched type that get none join one that does: the collector sees to it.
         """
-        types = self._broker.types
+        types, left = self._broker.types, places
         others = [job for job in jobs if types.batch_of(job.type) is None]
         self._saw_others |= bool(others)
         misplaced = []
         for job in others:
-            if places > 0 and types.is_async(job.type) is is_async:
-                places -= 1
+            if left > 0 and types.is_async(job.type) is is_async:
+                left -= 1
                 job.has_async_slot = is_async
             else:
                 job.claimed.slots -= 1
                 misplaced.append(job)
         for job in jobs if not others else [job for job in jobs if types.batch_of(job.type)]:
-            job.has_async_slot = is_async and places > 0
-            job.claimed.slots = int(places > 0)
-            places -= 1
-        return misplaced
+            job.has_async_slot = is_async and left > 0
+            job.claimed.slots = int(left > 0)
+            left -= left > 0
+        return Placed(places - left, misplaced)

@@ -124,13 +124,14 @@ class BatchCollector(BackgroundThread):
             self._spare[current.has_async_slot] += 1
             leave_place(current)
         text = claimed.payload
+        has_time = claimed.expires_seconds is None and claimed.deadline_seconds is None
         return self._open.add(
             BatchKey(claimed.queue, claimed.type, options.key_of(text)),
             item,
             payload_bytes=len(text) if text.isascii() else len(text.encode()),
             options=options,
             now=now,
-            due_by=current.begins_before - SPARE_SECONDS,
+            due_by=math.inf if has_time else current.begins_before - SPARE_SECONDS,
         )
 
     def _take_place(self, item: _Collected) -> bool:

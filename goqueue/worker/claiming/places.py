@@ -164,10 +164,11 @@ class Places:
 
     def _occupy_as_batches(self, jobs: Sequence[JobAttempt]) -> list[JobAttempt]:
         kind = self._reserved[True] > 0 or self._kinds() == {True}
-        misplaced = self._batches.place(jobs, self._reserved[kind], is_async=kind)
-        self._reserved[kind] = max(0, self._reserved[kind] - len(jobs))
+        placed = self._batches.place(jobs, self._reserved[kind], is_async=kind)
+        self._reserved[kind] -= placed.places
+        self._seen |= {self._broker.types.is_async(job.type) for job in placed.misplaced}
         self.give_back(len(jobs))
-        return misplaced
+        return placed.misplaced
 
     def give_back_rest(self) -> None:
         """Return the places that were taken and not occupied."""
