@@ -39,7 +39,7 @@ class JobBatch:
 
     @property
     def current(self) -> JobAttempt:
-        """The first job."""
+        """The first job of the batch."""
         return self.messages[0].current
 
     @property

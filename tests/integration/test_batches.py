@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -272,6 +273,11 @@ def outcomes(engine: Engine, job_id: int) -> list[str]:
     return [row[1] for row in engine.attempts(job_id)]
 
 
+def has_ended(engine: Engine, job_id: int, outcome: str) -> bool:
+    """Whether a job's only attempt ended like this."""
+    return outcomes(engine, job_id) == [outcome]
+
+
 def cancel(engine: Engine, job_id: int) -> None:
     """Ask for the end of a running job, and wait until its worker knows."""
     with engine.broker.database.autocommit() as connection:
@@ -356,7 +362,7 @@ def test_a_batch_may_ask_for_another_time(engine: Engine, kind: str) -> None:
     """A Snooze of the handler is that of every job; no attempt is spent."""
     ids = create(f"ends{kind}", named(3, deed="asks for another time"))
     for job_id in ids:
-        wait_until(lambda job_id=job_id: outcomes(engine, job_id) == ["snoozed"], what="the snooze")
+        wait_until(partial(has_ended, engine, job_id, "snoozed"), what="the snooze")
         job = engine.job(job_id)
         assert (job.status, job.attempts) == ("queued", 0)
         assert job.available_at > datetime.now(UTC) + timedelta(seconds=500)

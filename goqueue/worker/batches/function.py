@@ -14,8 +14,8 @@ from goqueue.errors import BatchFailed
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.current_batch import CurrentBatch, enter_batch
-from goqueue.middleware.lifecycle import Failure
-from goqueue.observability.exception_reader import frames_of
+from goqueue.middleware.lifecycle import Failure, look_at
+from goqueue.observability.exception_reader import NO_TEXT, frames_of
 from goqueue.observability.job_context import job_context
 from goqueue.worker.async_jobs.function import AsyncJobFunction
 from goqueue.worker.execution import INTERRUPTS, READING_SECONDS, UNSPENT_MAX, JobFunction, call_handler
@@ -192,7 +192,12 @@ class BatchFunction(JobFunction):
     def _read_once(self, current: JobAttempt, error: BaseException, known: dict[int, _Read]) -> BaseException:
         """Read an exception, which may be that of many jobs, the first time that it is met."""
         if id(error) not in known:
-            harmless = self._read(current, error)
+            try:
+                harmless = self._read(current, error)
+            except BaseException:  # noqa: BLE001  (the interrupt may land on the way into disarm)
+                self.interrupts.disarm()
+                harmless = self._stand_in(error, NO_TEXT)
+                current.failure = id(harmless), look_at(current.type, harmless)
             known[id(error)] = _Read(harmless, current.failure)
         harmless, current.failure = known[id(error)]
         return harmless

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
+from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.job_batch import JobBatch
 from goqueue.middleware.job_message import JobMessage
 from goqueue.middleware.lifecycle import enter
-from goqueue.observability import metrics
+from goqueue.observability import metrics, tracing
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.job_context import job_context
 from goqueue.worker.batches.function import BatchFunction, Errors
@@ -44,9 +45,11 @@ class BatchRun:
         self._is_straight = broker.runs_straight and not self.function.has_callback()
         self._begun: list[JobMessage] = []
         self._told: BaseException | None = None
+        self._trace = tracing.BatchTrace(None)
 
     def begin(self) -> list[JobAttempt]:
         """Tell the hooks that the jobs begin; those that no hook refused."""
+        self._trace = tracing.begin_batch([message.current.claimed for message in self._batch.messages])
         metrics.BATCH_SIZE.labels(self._batch.actor_name).observe(len(self._batch.messages))
         for message in self._batch.messages:
             try:
@@ -61,12 +64,15 @@ class BatchRun:
                 self._conclude(message, None)
             else:
                 self._begun.append(message)
+        self._trace.enter()
         return [message.current for message in self._begun]
 
     def conclude(self, errors: Errors) -> None:
         """Note the outcome of each job that began, and tell the hooks."""
         for message in self._begun:
             job_context.set(message.current.claimed)
+            if message.current.trace is not None:
+                message.current.trace.resume()
             try:
                 self._conclude(message, errors.get(message.current))
             except BaseException as left:  # noqa: BLE001  (what users' code raises has no bounds)
@@ -81,6 +87,9 @@ class BatchRun:
                 self._batch.consumer.post_process_message(message)
             # The traceback holds the frames of the handler, and they what it worked on.
             message.clear_exception()
+        outcomes = [message.outcome for message in self._batch.messages]
+        failed = AttemptOutcome.FAILED
+        self._trace.end(failed=sum(one is not None and one.attempt_outcome is failed for one in outcomes))
         first = self._batch.current
         slots, jobs = self._broker.slots, len(self._batch.messages)
         if self._batch.has_async_slot:
