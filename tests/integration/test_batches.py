@@ -152,7 +152,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def declare_threads() -> None:
+def declare_threads() -> None:  # noqa: C901  (a list of actors, nothing is decided)
     """Those that run on threads."""
 
     @goqueue.actor(queue="acts", batch=BATCH, **OPTIONS)
@@ -181,6 +181,10 @@ def declare_threads() -> None:
     @goqueue.actor(queue="not_again", batch=BATCH, rerun_after_death=False)
     def not_again(items: list[dict[str, Any]]) -> list[Any]:
         return [item["name"] for item in items]
+
+    @goqueue.actor(queue="patient", batch=goqueue.Batch(size=SIZE, wait_ms=10_000))
+    def patient(items: list[Item]) -> list[Any]:
+        return act("patient", items)
 
     @goqueue.actor(queue="injected", batch=BATCH)
     def injected(items: list[Item], number: Annotated[int, goqueue.Depends(make_number)]) -> list[int]:
@@ -222,6 +226,10 @@ def declare_tasks() -> None:
     @goqueue.actor(queue="not_again_async", batch=BATCH, rerun_after_death=False)
     async def not_again_async(items: list[dict[str, Any]]) -> list[Any]:
         return [item["name"] for item in items]
+
+    @goqueue.actor(queue="patient_async", batch=goqueue.Batch(size=SIZE, wait_ms=10_000))
+    async def patient_async(items: list[Item]) -> list[Any]:
+        return act("patient_async", items)
 
     @goqueue.actor(queue="injected_async", batch=BATCH)
     async def injected_async(
@@ -562,19 +570,61 @@ def test_the_begin_of_each_job_is_noted_while_the_batch_runs(engine: Engine, kin
     assert {engine.job(job_id).status for job_id in ids} == {"running"}
 
 
+def collected(engine: Engine, name: str, payloads: list[dict[str, Any]]) -> list[int]:
+    """Create jobs and wait until they are in a batch that fills; their ids."""
+    ids = create(name, payloads)
+    wait_until(lambda: {engine.job(job_id).status for job_id in ids} == {"running"}, what="the claim")
+    return ids
+
+
 @BOTH
-def test_a_pause_keeps_what_is_collected_from_beginning(engine: Engine, kind: str) -> None:
-    """What was claimed and has not begun goes back, unspent."""
-    goqueue.pause_queue(f"acts{kind}")
+def test_a_pause_gives_back_what_is_collected(engine: Engine, kind: str) -> None:
+    """What was claimed and has not begun goes back soon, unspent, however long its batch would wait."""
+    ids = collected(engine, f"patient{kind}", named(3))
+    goqueue.pause_queue(f"patient{kind}")
     try:
-        ids = create(f"acts{kind}", named(3))
-        later = [current for current in engine.broker.claimed_jobs.snapshot().values() if current.id in ids]
-        assert later == []
-        assert {engine.job(job_id).status for job_id in ids} == {"queued"}
+        wait_until(lambda: {engine.job(job_id).status for job_id in ids} == {"queued"}, 2, "the return")
+        assert {engine.job(job_id).attempts for job_id in ids} == {0}
+        assert calls == {}
     finally:
-        goqueue.resume_queue(f"acts{kind}")
-    for job_id in ids:
+        goqueue.resume_queue(f"patient{kind}")
+    more = create(f"patient{kind}", named(SIZE - 3))
+    for job_id in ids + more:
         assert engine.wait_for(job_id).attempts == 1
+
+
+@BOTH
+def test_a_cancel_takes_a_job_out_of_a_batch_that_fills(engine: Engine, kind: str) -> None:
+    """It never begins; the others go on waiting, and it makes room for another."""
+    ids = collected(engine, f"patient{kind}", named(3))
+    goqueue.cancel_job(ids[1])
+    engine.wait_for(ids[1], "cancelled")
+    more = create(f"patient{kind}", [{"name": f"more-{number}"} for number in range(SIZE - 2)])
+    for job_id in [ids[0], ids[2], *more]:
+        engine.wait_for(job_id)
+    (names,) = calls[f"patient{kind}"]
+    assert names[:2] == ["item-0", "item-2"]
+    assert len(names) == SIZE
+    assert outcomes(engine, ids[1]) == []
+
+
+def test_explain_says_that_a_batch_fills(engine: Engine) -> None:
+    """And for how long at most."""
+    ids = collected(engine, "patient", named(1))
+    (reason,) = goqueue.explain(ids[0]).reasons
+    assert reason.code == "claimed"
+    assert "waits for its batch to fill, at most 10000 ms" in reason.message
+    assert reason.evidence["batch_wait_ms"] == 10_000
+    for job_id in create("patient", named(SIZE - 1)) + ids:
+        engine.wait_for(job_id)
+
+
+@BOTH
+def test_a_batch_does_not_wait_until_a_job_expires(engine: Engine, kind: str) -> None:
+    """It begins before, with what there is."""
+    actor = default().broker.get_actor(f"patient{kind}")
+    job_id = goqueue.enqueue(actor, {"name": "short-lived"}, ttl_seconds=1.0)
+    assert engine.wait_for(job_id).result == "short-lived"
 
 
 @BOTH

@@ -20,6 +20,7 @@ from goqueue.middleware.job_batch import JobBatch, holds_place, leave_place
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.batches.open_batches import BatchKey, OpenBatch, OpenBatches
+from goqueue.worker.claiming.claimed_ahead import UNKNOWN
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
@@ -30,6 +31,10 @@ log = structlog.get_logger(__name__)
 
 #: A job that expires, or has a deadline, is not kept waiting for others until it has no more than this left.
 SPARE_SECONDS = 0.02
+
+
+#: A batch that waits for longer is looked at so often: whether people still want its jobs to begin.
+LOOK_SECONDS = 0.08
 
 
 class _Collected:
@@ -184,8 +189,29 @@ class BatchCollector(BackgroundThread):
     def _turn(self) -> None:
         with self._lock:
             self._open.close_due(time.monotonic())
-            self._sleeps_until = self._open.next_due_at
-        left = self._sleeps_until - time.monotonic()
-        if left > 0:
+            self._sleeps_until = due_at = self._open.next_due_at
+        left = due_at - time.monotonic()
+        if left > LOOK_SECONDS and due_at < math.inf:
+            self._changed.wait(LOOK_SECONDS)
+            self._look_at_waiting()
+        elif left > 0:
             self._changed.wait(None if left == math.inf else left)
         self._changed.clear()
+
+    def _look_at_waiting(self) -> None:
+        """Give back what nobody wants to begin any more of what has waited for longer: paused, cancelled."""
+        with self._lock:
+            waiting = self._open.opened_before(time.monotonic() - LOOK_SECONDS)
+        # Not under the lock: PostgreSQL is asked, once for all of them. What is handed over meanwhile is
+        # looked at again before it begins.
+        reasons = {item: self._broker.claimed_ahead.reason_against(item.message.current) for item in waiting}
+        # What PostgreSQL does not say now, it says before the batch begins.
+        unwanted = {item: reason for item, reason in reasons.items() if reason not in {None, UNKNOWN}}
+        if not unwanted:
+            return
+        with self._lock:
+            removed, empty = self._open.remove(unwanted)
+        for item in removed:
+            self._broker.claimed_ahead.give_back([item.message], unwanted[item])
+        for batch in empty:
+            self._broker.slots.leave_place(is_async=self._broker.types.is_async(batch.key.type))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Generic, NamedTuple, TypeVar
 
 from goqueue.engine.options.batch import Batch
@@ -34,15 +34,17 @@ class OpenBatch(Generic[Item]):
         options: how it is collected.
         items: its jobs, in order.
         bytes: what their payloads have.
+        opened_at: when its first job came.
         due_at: when it is closed although it is not full.
     """
 
-    __slots__ = ("bytes", "due_at", "items", "key", "options")
+    __slots__ = ("bytes", "due_at", "items", "key", "opened_at", "options")
 
-    def __init__(self, key: BatchKey, options: Batch, due_at: float) -> None:
+    def __init__(self, key: BatchKey, options: Batch, opened_at: float) -> None:
         self.key = key
         self.options = options
-        self.due_at = due_at
+        self.opened_at = opened_at
+        self.due_at = opened_at + options.wait_ms / 1000
         self.items: list[Item] = []
         self.bytes = 0
 
@@ -107,7 +109,7 @@ class OpenBatches(Generic[Item]):
         if batch is None:
             if not self._admit(item):
                 return False
-            batch = self._open[key] = OpenBatch(key, options, now + options.wait_ms / 1000)
+            batch = self._open[key] = OpenBatch(key, options, now)
         batch.items.append(item)
         batch.bytes += payload_bytes
         batch.due_at = min(batch.due_at, due_by)
@@ -125,6 +127,23 @@ class OpenBatches(Generic[Item]):
         """Close the batches of a type: no further job comes into them."""
         for key in [key for key in self._open if (key.queue, key.type) == (queue, type_name)]:
             self._close(self._open.pop(key))
+
+    def opened_before(self, moment: float) -> list[Item]:
+        """List the items of batches that have been open since before a moment."""
+        return [item for batch in self._open.values() if batch.opened_at < moment for item in batch.items]
+
+    def remove(self, unwanted: Container[Item]) -> tuple[list[Item], list[OpenBatch[Item]]]:
+        """Take items out of their batches: those that were in one, and the batches that are empty now."""
+        removed: list[Item] = []
+        empty: list[OpenBatch[Item]] = []
+        for key, batch in list(self._open.items()):
+            left = [item for item in batch.items if item not in unwanted]
+            if len(left) < len(batch.items):
+                removed += [item for item in batch.items if item in unwanted]
+                batch.items = left
+            if not left:
+                empty.append(self._open.pop(key))
+        return removed, empty
 
     def take_all(self) -> list[OpenBatch[Item]]:
         """Take the open batches away: whoever has them gives their jobs back."""

@@ -45,6 +45,9 @@ RETURN_SECONDS = 0.015
 #: What waits for this long goes back in any case: with the statement that makes less than 250 ms.
 LONGEST_WAIT_SECONDS = 0.2
 
+#: The reason of what may not begin because PostgreSQL does not say whether it may.
+UNKNOWN = "unknown"
+
 #: Looks in a row without a job taken, after which the threads count as busy for longer.
 STANDSTILL_TICKS = 2
 
@@ -125,14 +128,14 @@ class ClaimedAhead(BackgroundThread):
         is_fresh = time.monotonic() < current.fresh_until
         if is_fresh and current.interruption is None and not self._is_stopping:
             return True
-        reason = self._reason_against(current)
+        reason = self.reason_against(current)
         if reason is None:
             return True
         self.give_back([message], reason)
         return False
 
-    def _reason_against(self, current: JobAttempt) -> str | None:
-        """Why a job may not begin now; None: it may."""
+    def reason_against(self, current: JobAttempt) -> str | None:
+        """Tell why a job may not begin now; None: it may. Asks PostgreSQL where it was asked too long ago."""
         now = time.monotonic()
         if self._broker.draining.is_set():
             return "stopping"
@@ -144,7 +147,7 @@ class ClaimedAhead(BackgroundThread):
             return self._changes.against(current, now)
         except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the thread)
             log.warning("changes_not_read", error=str(error))
-            return "unknown"
+            return UNKNOWN
 
     def _run(self) -> None:
         while not self._stopping.is_set():

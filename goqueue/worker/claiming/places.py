@@ -41,6 +41,7 @@ _BOTH = frozenset({True, False})
 _THREADS = frozenset({False})
 
 
+# More methods than others have: what is taken, occupied and given back is counted in one place.
 class Places:
     """Takes places for one queue. Called by the thread of its consumer alone."""
 
