@@ -182,6 +182,11 @@ def declare_threads() -> None:  # noqa: C901  (a list of actors, nothing is deci
     def not_again(items: list[dict[str, Any]]) -> list[Any]:
         return [item["name"] for item in items]
 
+    @goqueue.actor(queue="scattered", batch=goqueue.Batch(size=100, wait_ms=20, key="name"))
+    def scattered(items: list[Item]) -> list[Any]:
+        gate.wait(0.04)
+        return act("scattered", items)
+
     @goqueue.actor(queue="patient", batch=goqueue.Batch(size=SIZE, wait_ms=10_000))
     def patient(items: list[Item]) -> list[Any]:
         return act("patient", items)
@@ -461,6 +466,18 @@ def test_a_batch_has_one_key(engine: Engine, kind: str) -> None:
     for tenant in "abcd":
         order = [name for batch in batches for name in batch if name[0] == tenant]
         assert sorted(order) == order or len(order) == 6
+
+
+def test_little_is_claimed_in_vain_where_each_job_has_a_key_of_its_own(engine: Engine) -> None:
+    """What finds no place goes back: at first nearly all of a large claim, then no more than it is worth."""
+    before = counted("jobs_given_back_total", reason="busy")
+    count = 80
+    for job_id in create("scattered", named(count)):
+        assert engine.wait_for(job_id).attempts == 1
+    assert [len(names) for names in calls["scattered"]] == [1] * count
+    given_back = counted("jobs_given_back_total", reason="busy") - before
+    assert 0 < given_back < 10 * count
+    assert engine.broker.batches.claim_scales["scattered"] < 1
 
 
 @BOTH

@@ -48,7 +48,8 @@ class BatchPlaces:
     def jobs_per_place(self) -> int:
         """The number of jobs that one place is enough for; 1: other types are in the queue as well."""
         types = self._broker.types
-        return types.jobs_per_place(self._queue) if types.has_batches and not self._saw_others else 1
+        most = types.jobs_per_place(self._queue) if types.has_batches and not self._saw_others else 1
+        return min(most, max(2, int(most * self._broker.batches.claim_scales.get(self._queue, 1.0))))
 
     @property
     def open_room(self) -> int:

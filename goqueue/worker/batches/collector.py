@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 SPARE_SECONDS = 0.02
 
 
+#: So many claimed jobs for each that is kept, no more.
+WASTED_MAX = 10
+
 #: A batch that waits for longer is looked at so often: whether people still want its jobs to begin.
 LOOK_SECONDS = 0.08
 
@@ -58,6 +61,8 @@ class BatchCollector(BackgroundThread):
         self._changed = threading.Event()
         self._is_started = False
         self._is_stopping = False
+        #: How much of full batches is claimed, by queue: less where most of it is of keys without a place.
+        self.claim_scales: dict[str, float] = {}
         #: When the thread looks again, by the monotonic clock.
         self._sleeps_until = math.inf
         #: Places of jobs that joined a batch, of threads and of the event loop: for the next, or to return.
@@ -84,6 +89,7 @@ class BatchCollector(BackgroundThread):
             for queue, type_name in {(one.current.queue, one.actor_name) for one in without_place}:
                 # What comes next is of other keys, and finds no place either: nobody joins them any more.
                 self._open.close_of(queue, type_name)
+            self._learn(messages, without_place)
             # Last: a batch that waits for nobody takes all that came with its first job.
             self._open.close_due(now)
             self._give_back_spare()
@@ -138,6 +144,20 @@ class BatchCollector(BackgroundThread):
             now=now,
             due_by=math.inf if has_time else current.begins_before - SPARE_SECONDS,
         )
+
+    def _learn(self, messages: list[JobMessage], without_place: list[JobMessage]) -> None:
+        """Claim less at a time of a queue with so many keys that hardly anything of it can be kept.
+
+        A claim that goes back costs as much as one that is kept: for each of these, a few are worth it.
+        """
+        if not messages:
+            return
+        queue, kept = messages[0].queue_name, len(messages) - len(without_place)
+        scale = self.claim_scales.get(queue, 1.0)
+        if kept * WASTED_MAX < len(messages):
+            self.claim_scales[queue] = scale / 2
+        elif not without_place and scale < 1:
+            self.claim_scales[queue] = scale * 2
 
     def _take_place(self, item: _Collected) -> bool:
         """Take the place of a new batch: one that a job brought along, or else a free one."""
