@@ -569,7 +569,7 @@ def test_what_is_interrupted_from_outside_goes_back_unspent(engine: Engine, kind
     wait_until(lambda: len(engine.broker.interrupts.running()) == 3, what="the handler")
     first, *others = engine.broker.interrupts.running()
     assert engine.broker.interrupts.interrupt(first, AttemptOutcome.INTERRUPTED)
-    assert len(engine.broker.interrupts.running()) == 3
+    assert [current.interruption for current in others] == [None, None]
     for current in others:
         engine.broker.interrupts.interrupt(current, AttemptOutcome.INTERRUPTED)
     wait_until(lambda: sum(map(len, calls[f"holds{kind}"])) == 6, what="the second runs")
@@ -647,18 +647,24 @@ def test_a_batch_does_not_wait_until_a_job_expires(engine: Engine, kind: str) ->
 @BOTH
 @pytest.mark.parametrize("suspicion", [1, 2], ids=["beside others", "alone in its process"])
 def test_a_suspect_is_a_batch_of_one(engine: Engine, kind: str, suspicion: int) -> None:
-    """Whoever may take the process along has no neighbours in its batch."""
+    """Whoever may take the process along has no neighbours in its batch, and waits for none."""
     later = datetime.now(UTC) + timedelta(hours=1)
-    ids = create(f"acts{kind}", named(3), available_at=later)
+    ids = create(f"patient{kind}", named(3), available_at=later)
+    others = collected(engine, f"patient{kind}", [{"name": "other"}])
     engine.rows(
         "UPDATE jobs SET quarantined = true, suspicion = %(suspicion)s, available_at = now() "
         "WHERE id = ANY (%(ids)s) RETURNING 1",
         ids=ids,
         suspicion=suspicion,
     )
-    for job_id in ids:
+    if suspicion == 1:
+        for job_id in ids:
+            assert engine.wait_for(job_id).attempts == 1
+    others += create(f"patient{kind}", [{"name": f"other-{number}"} for number in range(SIZE - 1)])
+    for job_id in ids + others:
         assert engine.wait_for(job_id).attempts == 1
-    assert sorted(calls[f"acts{kind}"]) == [["item-0"], ["item-1"], ["item-2"]]
+    alone = [names for names in calls[f"patient{kind}"] if names[0].startswith("item")]
+    assert sorted(alone) == [["item-0"], ["item-1"], ["item-2"]]
     assert QUARANTINE_QUEUE in engine.broker.get_declared_queues()
 
 

@@ -82,6 +82,7 @@ def test_what_can_be_meant_is_not() -> None:
         pytest.param("a", '{"a": null}', "null", id="null is a value"),
         pytest.param("a.b", '{"a": 1}', "", id="no object"),
         pytest.param("b", '{"a": 1}', "", id="no such field"),
+        pytest.param("a", '{"a": 1e999}', "", id="what cannot be read"),
     ],
 )
 def test_the_key_of_a_payload(key: str | None, payload: str, found: str) -> None:
