@@ -88,7 +88,7 @@ def test_a_mark_keeps_looks_from_walking_what_is_done(database: Database) -> Non
     looks = ReadyLooks()
     assert look(looks, database) == [job]
     mark = looks._marks["a"]  # noqa: SLF001  (how far a look goes is told nowhere)
-    assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record("-infinity", 0)]) > DEAD / 50  # noqa: SLF001  (the plan of this very statement)
+    assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record("-infinity", 0)]) > DEAD / 100  # noqa: SLF001  (the plan of this very statement)
     assert pages(database, ready_store._NEXT_READY, wanted=[wanted_record(*mark.place)]) < 20  # noqa: SLF001  (the plan of this very statement)
     below = {"queue": "a", "rank": mark.place[0], "id": mark.place[1], "after": mark.below.after_id}
     assert pages(database, ready_store._NEWCOMERS, marks=[below], limit=1000) < 20  # noqa: SLF001  (the plan of this very statement)
@@ -107,7 +107,7 @@ def test_a_mark_keeps_make_due_from_walking_what_was_due(database: Database) -> 
     looks = DueLooks()
     assert make_due(looks, database) == 0
     parameters = {"head_start": HEAD_START, "limit": 1000}
-    assert pages(database, ready_store._MAKE_DUE, **parameters, after="-infinity") > DEAD / 50  # noqa: SLF001  (the plan of this very statement)
+    assert pages(database, ready_store._MAKE_DUE, **parameters, after="-infinity") > DEAD / 100  # noqa: SLF001  (the plan of this very statement)
     assert pages(database, ready_store._MAKE_DUE, **parameters, after=looks._mark) < 20  # noqa: SLF001  (the plan of this very statement)
 
 

@@ -108,7 +108,7 @@ _SUSPECTS = f"""
 """
 
 # Starts have no index, and get none for this: they are seen at the jobs that run, and at the newest attempts
-# that have ended. Where these are too many for a minute, they stand for a shorter time.
+# that have ended (and at the few jobs that completed without one). Where these are too many for a minute, they stand for a shorter time.
 _STARTS = f"""
     WITH ended AS MATERIALIZED (
         SELECT job.queue, newest.started_at, newest.finished_at FROM (
@@ -117,6 +117,10 @@ _STARTS = f"""
             ORDER BY finished_at DESC LIMIT {STARTS_MAX}
         ) AS newest
         CROSS JOIN LATERAL (SELECT queue FROM jobs WHERE jobs.id = newest.job_id LIMIT 1) AS job
+        UNION ALL
+        (SELECT queue, started_at, finished_at FROM jobs
+         WHERE rare_state = 'completed' AND rare_since > now() - interval '{STARTS_SECONDS} seconds'
+         ORDER BY rare_since DESC LIMIT {STARTS_MAX})
     ), span AS (
         SELECT CASE WHEN count(*) < {STARTS_MAX} THEN now() - interval '{STARTS_SECONDS} seconds'
                     ELSE min(finished_at) END AS since FROM ended
