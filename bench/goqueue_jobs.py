@@ -42,6 +42,12 @@ def stamp(number: int) -> None:
     work.stamp(number)
 
 
+@goqueue.actor(queue="bench", process=True)
+def noop_in_child() -> None:
+    """Do nothing in a child process, and be counted."""
+    work.noop()
+
+
 @goqueue.actor(queue="bench_async")
 async def noop_async() -> None:
     """Do nothing, and be counted."""
