@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import READY
+from goqueue.db.fragments import READY_JOBS, READY_ORDER, RUNNING_JOBS, ready_between
 from goqueue.db.statements import FIRST, fetch_all
 from goqueue.engine.workers.worker_rows import SERVING
 from goqueue.engine.workers.worker_slot_rows import EACH_QUEUE, QUEUE_SLOTS
@@ -21,15 +21,15 @@ LOOKED_AT = 1_000
 # The walks of the questions about the whole queue (`demand_rows.py`), each along the same index.
 _JOBS = f"""
     WITH seen AS (
-        (SELECT 'backlog' AS kind, requires, 0 AS seconds FROM jobs
-         WHERE queue = %(queue)s AND {READY} ORDER BY rank, id LIMIT {LOOKED_AT})
+        (SELECT 'backlog' AS kind, requires, 0 AS seconds FROM {READY_JOBS}
+         WHERE {ready_between("%(queue)s")} ORDER BY {READY_ORDER} LIMIT {LOOKED_AT})
         UNION ALL
         (SELECT 'arrivals', requires, 0 FROM jobs WHERE queue = %(queue)s
          ORDER BY queue DESC, id DESC LIMIT {LOOKED_AT})
         UNION ALL
         (SELECT 'running', requires, greatest(0, extract(epoch FROM now() - GREATEST(started_at, {FIRST})))
-         FROM (SELECT queue, requires, started_at FROM jobs
-               WHERE status = 'running' LIMIT {10 * LOOKED_AT}) AS running
+         FROM (SELECT queue, requires, started_at FROM {RUNNING_JOBS}
+               LIMIT {10 * LOOKED_AT}) AS running
          WHERE queue = %(queue)s)
     )
     SELECT coalesce(requires, ARRAY[]::text[]), count(*) FILTER (WHERE kind = 'backlog')::int,

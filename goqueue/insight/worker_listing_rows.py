@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import RUNNING_JOBS
 from goqueue.db.statements import fetch_all
 from goqueue.engine.workers.worker_rows import COLUMNS, Worker
 
@@ -65,7 +66,7 @@ _GONE = f"""
     SELECT {COLUMNS} FROM workers WHERE stopped_at IS NOT NULL ORDER BY id DESC LIMIT %(limit)s
 """
 
-# Each worker has its part of jobs_running_idx, of at most its threads, its async slots and what it claimed
+# Each worker has its part of `running_jobs`, of at most its threads, its async slots and what it claimed
 # ahead.
 _AT_HAND = f"""
     SELECT worker.id, job.count, job.threads, job.async_slots, job.id, job.type, job.queue, job.started_at
@@ -75,9 +76,9 @@ _AT_HAND = f"""
                (count(*) OVER ())::int AS count,
                coalesce(sum(slots) FILTER (WHERE NOT is_async) OVER (), 0)::int AS threads,
                coalesce(sum(slots) FILTER (WHERE is_async) OVER (), 0)::int AS async_slots
-        FROM jobs
+        FROM {RUNNING_JOBS}
         CROSS JOIN LATERAL (SELECT (jobs.type = ANY (worker.async_types)) IS TRUE AS is_async) AS kind
-        WHERE status = 'running' AND worker_id = worker.id
+        WHERE running_jobs.holder = worker.id
         ORDER BY started_at, id LIMIT least(worker.threads + worker.async_slots, {JOBS_SHOWN})
     ) AS job
     WHERE worker.id = ANY (%(ids)s::bigint[])

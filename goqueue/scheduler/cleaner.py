@@ -9,6 +9,7 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as sessions
 from goqueue.db.database import Connection, Database
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import place_rows
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.jobs import JobStatus
 from goqueue.scheduler.service import Counts, Pause, Service
@@ -29,8 +30,9 @@ class Cleaner(Service):
     def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
         super().__init__(settings, database, pause)
         self._after_key = ""
+        self._after_id = 0
+        self._completed_retention = settings.completed_retention_seconds
         self._retention = {
-            JobStatus.COMPLETED: settings.completed_retention_seconds,
             JobStatus.FAILED: settings.failed_retention_seconds,
             JobStatus.CANCELLED: settings.cancelled_retention_seconds,
             JobStatus.EXPIRED: settings.expired_retention_seconds,
@@ -48,12 +50,14 @@ class Cleaner(Service):
             "workers": partial(
                 cleaning.delete_workers, age_seconds=settings.worker_retention_seconds, limit=BATCH
             ),
+            "places": partial(place_rows.delete_stale, limit=BATCH),
             "sessions": partial(sessions.forget, limit=BATCH),
         }
 
     def run_once(self) -> Counts:
         """Delete one batch of each kind."""
-        counts = {
+        counts = {"completed": self._clean("completed", self._delete_completed)}
+        counts |= {
             status.value: self._clean(
                 status.value,
                 partial(cleaning.delete_jobs, status=status, age_seconds=age_seconds, limit=BATCH),
@@ -72,6 +76,14 @@ class Cleaner(Service):
                 return delete(connection)
 
         return self.parts.run(kind, run, 0)
+
+    def _delete_completed(self, connection: Connection) -> int:
+        """Look through the jobs, from the oldest on, for completed ones whose time is over."""
+        deleted = cleaning.delete_completed(
+            connection, age_seconds=self._completed_retention, limit=BATCH, after_id=self._after_id
+        )
+        self._after_id = deleted.up_to or 0
+        return BATCH if deleted.up_to and deleted.jobs < BATCH else deleted.jobs
 
     def _forget_keys(self) -> unique_keys.Forgotten:
         with self._database.autocommit() as connection:

@@ -8,7 +8,6 @@ from pathlib import Path
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.engine import cleaning_rows as cleaning
-from goqueue.jobs import JobStatus
 from tests.support.engine import QUICK, Engine, process_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
@@ -37,6 +36,6 @@ def test_attempts_may_be_partitioned(settings: Settings) -> None:
                 assert [row[1] for row in engine.attempts(job_id)] == ["failed", "completed"]
             partitions = engine.rows("SELECT count(DISTINCT tableoid) FROM attempts")
             with broker.database.autocommit() as connection:
-                deleted = cleaning.delete_jobs(connection, JobStatus.COMPLETED, age_seconds=0, limit=1000)
+                deleted = cleaning.delete_completed(connection, age_seconds=0, limit=1000).jobs
             left = engine.rows("SELECT count(*) FROM attempts")
     assert (partitions, deleted, left) == ([(3,)], len(jobs), [(0,)])

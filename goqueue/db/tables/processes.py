@@ -60,6 +60,9 @@ workers = Table(
     Column("labels", ARRAY(Text)),
     # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.
     flag("claims_ranges"),
+    # It asks `ready_jobs` and `running_jobs`; a worker of an older release asks the indexes that were there
+    # before them (`goqueue.db.retired_indexes.py`).
+    flag("places_jobs"),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db import bounded_reads
-from goqueue.db.fragments import MAX_RETRIES
+from goqueue.db.fragments import MAX_RETRIES, RUNNING_JOBS
 from goqueue.db.statements import Values, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.queue_rows import GOVERNED, PAUSED
@@ -93,7 +93,7 @@ _WORKER = f"""
     FROM workers WHERE id = %(id)s
 """
 
-# What a worker holds is counted in its part of jobs_running_idx: its own count is as old as its heartbeat.
+# What a worker holds is counted in its part of `running_jobs`: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
         SELECT id, queues, threads, queue_slots, command, async_types, kind.is_async, kind.slots,
@@ -112,8 +112,8 @@ _CREW = f"""
         WHERE {ALIVE}
     ), serving AS (
         SELECT live.queues, live.slots, held.busy FROM live CROSS JOIN LATERAL (
-            SELECT least(live.slots, coalesce(sum(jobs.slots), 0)) AS busy FROM jobs
-            WHERE status = 'running' AND worker_id = live.id
+            SELECT least(live.slots, coalesce(sum(jobs.slots), 0)) AS busy FROM {RUNNING_JOBS}
+            WHERE running_jobs.holder = live.id
               AND (jobs.type = ANY (live.async_types)) IS TRUE = live.is_async
         ) AS held
         WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
@@ -158,9 +158,8 @@ _COLLECTED = """
 # As in `candidates`: in strict order only the oldest unfinished job of a key may start.
 _OLDEST = """
     SELECT id FROM jobs
-    WHERE queue = %(queue)s AND concurrency_key = %(key)s AND finished_at IS NULL
-      AND concurrency_key IS NOT NULL
-    ORDER BY queue, concurrency_key, id LIMIT 1
+    WHERE queue = %(queue)s AND unfinished_key = %(key)s
+    ORDER BY queue, unfinished_key, id LIMIT 1
 """
 
 

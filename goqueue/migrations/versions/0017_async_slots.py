@@ -3,7 +3,7 @@
 The columns are added without a table to be rewritten, which takes a moment. A worker of the release before
 this one tells none of it: its threads are all that it has, as that release counts.
 
-Revision: 0017, after 0015
+Revision: 0017, after 0016
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
