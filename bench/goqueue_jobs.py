@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import goqueue
 from bench import work
@@ -46,6 +47,12 @@ def stamp(number: int) -> None:
 def noop_in_child() -> None:
     """Do nothing in a child process, and be counted."""
     work.noop()
+
+
+@goqueue.actor(queue="bench_batches", batch=goqueue.Batch(size=100, wait_ms=50))
+def noop_batch(items: list[dict[str, Any]]) -> None:
+    """Do nothing, and be counted, a batch at once."""
+    work.noops(len(items))
 
 
 @goqueue.actor(queue="bench_async")

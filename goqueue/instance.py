@@ -446,7 +446,7 @@ class GoQueue:
             JobNotFoundError: there is no such job.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        return explain_job(self.database, self.settings, job_id)
+        return explain_job(self.database, self.settings, job_id, self.broker.types.batch_of)
 
     def autoscale(
         self,

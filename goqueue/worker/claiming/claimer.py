@@ -243,6 +243,11 @@ class Claimer:
         if self._alone:
             # It has the whole process, as one place.
             attempts[0].claimed.slots = 1
+        # A batch takes one place, however many its jobs would take by themselves.
+        if self._broker.types.has_batches:
+            for current in attempts:
+                if self._broker.types.batch_of(current.type):
+                    current.claimed.slots = 1
         for current in misplaced:
             current.claimed.slots = 1
         reasons = {current.id: "busy" for current in misplaced}

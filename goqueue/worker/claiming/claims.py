@@ -193,14 +193,16 @@ class WorkerSlots:
         suspect: bool = False,
         beyond: int = 0,
         run_seconds: float | None = None,
+        jobs: int = 1,
     ) -> None:
         """Return the slots of so many async jobs, and so many `beyond` one a job.
 
         `suspect`: the suspect is one of them; `run_seconds`: how long the job ran.
+        `jobs`: so many shared the slot.
         """
         with self._changed:
             if run_seconds is not None:
-                self.ended += 1
+                self.ended += jobs
                 self.asynchronous.observe(run_seconds)
             slots = self.asynchronous
             was_full = not slots.room
@@ -227,6 +229,13 @@ class WorkerSlots:
             self.give_back_async(len(further[True]), suspect=suspect, beyond=sum(further[True]))
         if further[False]:
             self.give_back(len(further[False]), suspect=suspect, beyond=sum(further[False]))
+
+    def leave_place(self, *, is_async: bool) -> None:
+        """Return the place of a batch of which no job may begin."""
+        if is_async:
+            self.give_back_async()
+        else:
+            self.give_back()
 
     def fit(self, wanted: Sequence[int], *, is_async: bool = False) -> list[int]:
         """Take the further places of claimed jobs that take several, and tell which there is no room for.
@@ -308,10 +317,14 @@ class WorkerSlots:
         with self._changed:
             self._give_back(count, suspect=suspect, beyond=beyond)
 
-    def end_run(self, run_seconds: float, *, suspect: bool = False, places: int = 1) -> None:
-        """Return the places of a job that ran for so long, and learn from it how long jobs run at present."""
+    def end_run(self, run_seconds: float, *, suspect: bool = False, places: int = 1, jobs: int = 1) -> None:
+        """Return the places of a job that ran for so long, and learn from it how long jobs run at present.
+
+        `jobs`: so many shared the places.
+        """
         with self._changed:
             self.observe(run_seconds)
+            self.ended += jobs - 1
             self._give_back(1, suspect=suspect, beyond=places - 1)
 
     def _give_back(self, count: int, *, suspect: bool, beyond: int) -> None:
