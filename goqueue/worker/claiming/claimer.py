@@ -220,6 +220,11 @@ class Claimer:
         times = ClaimTimes.of_claim(jobs[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
         reporter, ask_parents = self._broker.reporter, self._broker.results_of_parents
         attempts = [JobAttempt(job, self._queue, reporter, ask_parents, times) for job in jobs]
+        # A batch takes one place, however many its jobs would take by themselves; `occupy` takes it.
+        if self._broker.types.has_batches:
+            for current in attempts:
+                if self._broker.types.batch_of(current.type):
+                    current.claimed.slots = 1
         for current in attempts:
             current.has_message = has_message
             current.suspect, current.lane = fetched.suspects, fetched.lane
@@ -243,21 +248,16 @@ class Claimer:
         if self._alone:
             # It has the whole process, as one place.
             attempts[0].claimed.slots = 1
-        # A batch takes one place, however many its jobs would take by themselves.
-        if self._broker.types.has_batches:
-            for current in attempts:
-                if self._broker.types.batch_of(current.type):
-                    current.claimed.slots = 1
         for current in misplaced:
-            current.claimed.slots = 1
+            current.claimed.slots = min(1, current.claimed.slots)
         reasons = {current.id: "busy" for current in misplaced}
-        if all(current.claimed.slots == 1 for current in attempts):
+        if all(current.claimed.slots <= 1 for current in attempts):
             return reasons
         for is_async in (False, True):
             jobs = [
                 current.claimed
                 for current in attempts
-                if current.has_async_slot is is_async and current.id not in reasons
+                if current.has_async_slot is is_async and current.claimed.slots and current.id not in reasons
             ]
             reasons |= self._without_room_of_kind(jobs, fetched, is_async=is_async)
         return reasons
