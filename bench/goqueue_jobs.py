@@ -43,6 +43,12 @@ def stamp(number: int) -> None:
     work.stamp(number)
 
 
+@goqueue.actor(queue="bench", process=True)
+def noop_in_child() -> None:
+    """Do nothing in a child process, and be counted."""
+    work.noop()
+
+
 @goqueue.actor(queue="bench_batches", batch=goqueue.Batch(size=100, wait_ms=50))
 def noop_batch(items: list[dict[str, Any]]) -> None:
     """Do nothing, and be counted, a batch at once."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from bench import enqueue, horizon, limits
 from bench.async_jobs import async_rows
+from bench.child_processes import child_rows
 from bench.creates import bulk_call, create_seconds
 from bench.dashboard_creates import creates_beside
 from bench.dashboard_pages import FEW, page_times
@@ -145,6 +146,11 @@ def async_jobs(stack: Stack, size: Size) -> list[Row]:
     return async_rows(stack, rounds=size.rounds, noops=size.drain_jobs)
 
 
+def child_processes(stack: Stack, size: Size) -> list[Row]:
+    """Jobs of handlers in child processes, beside the same on threads."""
+    return child_rows(stack, rounds=size.rounds, jobs=size.drain_jobs // 4)
+
+
 def limited_drain(stack: Stack, size: Size) -> list[Row]:
     """Create and drain jobs of a thousand keys, with a limit a key and without."""
     limited, free = [], []
@@ -247,6 +253,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "bulk": bulk_call,
     "memory": idle_memory,
     "async": async_jobs,
+    "children": child_processes,
     "limits": limited_drain,
     "admission": admission,
     "horizon": held_horizon,

@@ -145,12 +145,20 @@ def abort_bulk_operation(operation_id: int) -> BulkOperation:
     return _default().abort_bulk_operation(operation_id)
 
 
-def autoscale(queue: str, *, window_seconds: float = 300.0, assumed_run_seconds: float = 1.0) -> Autoscale:
+def autoscale(
+    queue: str,
+    *,
+    window_seconds: float = 300.0,
+    assumed_run_seconds: float = 1.0,
+    labels: Mapping[str, LabelValue] | None = None,
+) -> Autoscale:
     """Compute how many worker threads a queue needs for its objective, with all that this follows from.
 
     See `GoQueue.autoscale`.
     """
-    return _default().autoscale(queue, window_seconds=window_seconds, assumed_run_seconds=assumed_run_seconds)
+    return _default().autoscale(
+        queue, window_seconds=window_seconds, assumed_run_seconds=assumed_run_seconds, labels=labels
+    )
 
 
 def bulk_operation(operation_id: int) -> BulkOperation:

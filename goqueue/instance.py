@@ -461,6 +461,7 @@ class GoQueue:
         *,
         window_seconds: float = WINDOW_SECONDS,
         assumed_run_seconds: float = ASSUMED_RUN_SECONDS,
+        labels: Mapping[str, LabelValue] | None = None,
     ) -> Autoscale:
         """Compute how many worker threads a queue needs for its objective, with all that this follows from.
 
@@ -468,10 +469,12 @@ class GoQueue:
             queue: its name.
             window_seconds: how far back, and ahead, arrivals are counted.
             assumed_run_seconds: the mean run of a job, where none has ended and none runs.
+            labels: of a group of workers, of which alone is asked: what needs them, and how many there are.
+                None: all workers, and all jobs; empty: workers without labels, for jobs that require none.
 
         Raises:
             QueueNotFoundError: there is no such queue.
-            ValueError: a number of seconds is out of its range.
+            ValueError: a number of seconds is out of its range, or labels are none.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         return autoscale_queue(
@@ -481,6 +484,7 @@ class GoQueue:
             declared_queues=self.queues.declared(),
             window_seconds=window_seconds,
             assumed_run_seconds=assumed_run_seconds,
+            labels=labels,
         )
 
     def configure_queue(self, name: str, **settings: Any) -> QueueLimits:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
 from goqueue.api.frame.resource import Resource
+from goqueue.config.labels import by_name, labels_of
 from goqueue.engine.options.request_models import validate
+from goqueue.errors import InvalidJobError
 from goqueue.insight.autoscale import (
     ASSUMED_RUN_SECONDS,
     DEFAULT_SLO_WAIT_SECONDS,
@@ -18,12 +20,17 @@ from goqueue.insight.autoscale import (
     MAX_WINDOW_SECONDS,
     WINDOW_SECONDS,
     Autoscale,
+    LabelNeed,
     LimitedBy,
     RunTimes,
 )
+from goqueue.insight.autoscaling import slots_per_worker
 from goqueue.insight.gauge_rows import COUNTED_UP_TO
 
 MAX_THREADS_PER_WORKER = 65_536
+
+#: At most 20 labels of 128 characters.
+MAX_LABELS_LENGTH = 2_560
 
 
 class AutoscaleQuery(BaseModel):
@@ -34,8 +41,9 @@ class AutoscaleQuery(BaseModel):
     threads_per_worker: Annotated[
         Annotated[int, Field(ge=1, le=MAX_THREADS_PER_WORKER)] | None,
         Field(
-            description="The threads of one `goqueue worker`. Default: worker_processes times worker_threads "
-            "of the API's own settings."
+            description="The threads of one `goqueue worker`, or its slots where async types are declared "
+            "for the queue. Default: worker_processes times worker_threads of the API's own settings, or "
+            "times the slots of the newest process."
         ),
     ] = None
     window_seconds: Annotated[
@@ -56,6 +64,15 @@ class AutoscaleQuery(BaseModel):
             description="The mean run of a job, where none has ended and none runs.",
         ),
     ] = ASSUMED_RUN_SECONDS
+    labels: Annotated[
+        str | None,
+        Field(
+            max_length=MAX_LABELS_LENGTH,
+            description="Of a group of workers, as GOQUEUE_WORKER_LABELS has them: the answer is for the "
+            "jobs that require some of these labels and no others, and for workers that have them. Empty: "
+            "for jobs that require none, and workers without labels.",
+        ),
+    ] = None
 
 
 class ObjectiveDocument(Document):
@@ -96,6 +113,20 @@ class RunsDocument(Document):
     assumed_seconds: Annotated[Seconds, Field(description="The mean run where nothing is known.")]
 
 
+class LabelNeedDocument(Document):
+    """The need of the jobs that require the same labels, by themselves."""
+
+    requires: Annotated[dict[str, str], Field(description="The labels that they require.")]
+    backlog: int
+    running: int
+    arrival_rate: float
+    slots: Annotated[
+        int, Field(description="Of live workers with all of these labels, which may have other jobs too.")
+    ]
+    threads_needed: int
+    missing: Annotated[int, Field(description="threads_needed less slots, where that is too few.")]
+
+
 class AutoscaleDocument(Document):
     """How many workers a queue needs for its objective, and what that follows from."""
 
@@ -110,7 +141,16 @@ class AutoscaleDocument(Document):
     load: Annotated[float, Field(description="Threads that are busy on average: their quotient, in Erlang.")]
     workers: Annotated[int, Field(description="Live worker processes that serve the queue.")]
     threads: Annotated[int, Field(description="Their threads.")]
-    threads_per_worker: Annotated[int, Field(description="Of one `goqueue worker`, all its processes.")]
+    slots: Annotated[
+        int,
+        Field(
+            description="Jobs of the queue that they run at once: on threads, on event loops (async types), "
+            "or both. Where they are async slots, so are the threads that are needed."
+        ),
+    ]
+    threads_per_worker: Annotated[
+        int, Field(description="Of one `goqueue worker`, all its processes: threads, or slots as above.")
+    ]
     threads_for_arrivals: Annotated[
         int, Field(description="By Erlang C: so that the objective is kept by what arrives.")
     ]
@@ -129,14 +169,27 @@ class AutoscaleDocument(Document):
         Field(
             ge=0,
             le=1,
-            description="The part of arrivals that is expected to keep the wait with the present threads, "
+            description="The part of arrivals that is expected to keep the wait with the present slots, "
             "by Erlang C; the backlog is not regarded.",
         ),
     ]
     kept_then: Annotated[float, Field(ge=0, le=1, description="And with threads_needed.")]
+    labels: Annotated[
+        list[LabelNeedDocument],
+        Field(
+            description="What jobs need that require labels, by these; the largest lack first, at most 20."
+        ),
+    ]
     objective: ObjectiveDocument
     arrivals: ArrivalsDocument
     runs: RunsDocument
+
+
+def _labels_of(text: str | None) -> dict[str, str] | None:
+    try:
+        return None if text is None else labels_of(text)
+    except ValueError as error:
+        raise InvalidJobError({"labels": str(error)}) from None
 
 
 _objective_of = reader_of(ObjectiveDocument, slo_wait_seconds="wait_seconds", slo_objective="part")
@@ -170,6 +223,7 @@ def autoscale_document(queue: str, answer: Autoscale, query: AutoscaleQuery, thr
         "load": demand.arrival_rate * answer.run_seconds,
         "workers": demand.workers,
         "threads": demand.threads,
+        "slots": demand.slots,
         "threads_per_worker": threads,
         "threads_for_arrivals": answer.threads_for_arrivals,
         "threads_for_backlog": answer.threads_for_backlog,
@@ -178,9 +232,23 @@ def autoscale_document(queue: str, answer: Autoscale, query: AutoscaleQuery, thr
         "limited_by": answer.limited_by,
         "kept_now": answer.kept_now,
         "kept_then": answer.kept_then,
+        "labels": [_label_need(need) for need in answer.label_needs],
         "objective": _objective_of(answer.objective),
         "arrivals": _arrivals_of(demand) | {"window_seconds": query.window_seconds},
         "runs": _runs_of(answer) | {"assumed_seconds": query.assumed_run_seconds},
+    }
+
+
+def _label_need(need: LabelNeed) -> dict[str, Any]:
+    demand = need.answer.demand
+    return {
+        "requires": by_name(need.requires),
+        "backlog": demand.backlog,
+        "running": demand.running,
+        "arrival_rate": demand.arrival_rate,
+        "slots": demand.slots,
+        "threads_needed": need.answer.threads_needed,
+        "missing": need.missing,
     }
 
 
@@ -195,6 +263,7 @@ class AutoscaleResource(Resource):
             name,
             window_seconds=query.window_seconds,
             assumed_run_seconds=query.assumed_run_seconds,
+            labels=_labels_of(query.labels),
         )
-        threads = query.threads_per_worker or settings.worker_processes * settings.worker_threads
+        threads = query.threads_per_worker or slots_per_worker(answer, settings)
         response.data = as_json(autoscale_document(name, answer, query, threads))

@@ -97,6 +97,10 @@ class StatsDocument(Document):
     workers: int
     threads: int
     busy: int
+    async_slots: Annotated[
+        int, Field(description="Async jobs that the workers run at once, beside those of their threads.")
+    ]
+    async_busy: Annotated[int, Field(description="Async slots that are taken.")]
     estimated: Annotated[
         list[str],
         Field(

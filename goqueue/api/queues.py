@@ -56,6 +56,13 @@ class QueueDocument(Document):
     oldest_ready_age_seconds: Annotated[Seconds | None, Field(description="Null where none is ready.")]
     workers: Annotated[int, Field(description="Live worker processes that serve it.")]
     threads: Annotated[int, Field(description="Their worker threads.")]
+    slots: Annotated[
+        int,
+        Field(
+            description="Jobs of the queue that these run at once: on their threads, on their event loops "
+            "(async types), or both, by the types that are declared for it."
+        ),
+    ]
     estimated: Annotated[list[str], Field(description="Counts that are not of this moment.")]
 
 

@@ -80,6 +80,8 @@ def _gauges(found: ServiceGauges | None) -> Iterable[Metric]:
         yield metrics.WORKERS_LIVE.of(found.workers)
         yield metrics.WORKER_THREADS.of(found.threads)
         yield metrics.WORKER_THREADS_BUSY.of(found.busy)
+        yield metrics.WORKER_ASYNC_SLOTS.of(found.async_slots)
+        yield metrics.WORKER_ASYNC_SLOTS_BUSY.of(found.async_busy)
         yield metrics.DATABASE_HORIZON_AGE.of(found.horizon_age_seconds)
         yield from _of_queues(bounded(found.queues))
 

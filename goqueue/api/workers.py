@@ -46,6 +46,11 @@ class WorkerDocument(Document):
             "it does neither, or was lost."
         ),
     ]
+    async_slots: Annotated[
+        int, Field(description="Async jobs that it runs at once, beside those of its threads. 0: no type is.")
+    ]
+    async_busy: Annotated[int, Field(description="Async slots that were taken at its last heartbeat.")]
+    async_types: Annotated[list[str], Field(description="Types that it runs on its event loop.")]
     labels: Annotated[dict[str, str], Field(description="What it is, for jobs that require it.")]
 
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from goqueue.config.settings import Settings, load_settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_slot_rows import slots_by_queue
 from goqueue.errors import StartupError
 from goqueue.migrations.upgrade import upgrade
 from goqueue.observability.logging import configure_logging
@@ -188,9 +188,9 @@ class EmbeddedStack:
 
     def _workers_are_registered(self, database: Database) -> bool:
         with database.autocommit() as connection:
-            threads = worker_store.threads_by_queue(connection, lease_seconds=self.settings.lease_seconds)
+            slots = slots_by_queue(connection, lease_seconds=self.settings.lease_seconds)
         # Every worker serves the quarantine when it is idle; one thread serves nothing else.
-        return threads.get("quarantine", 0) > self.settings.worker_processes * self.settings.worker_threads
+        return slots.get("quarantine", 0) > self.settings.worker_processes * self.settings.worker_threads
 
     def _api_answers(self) -> bool:
         with suppress(httpx.HTTPError):

@@ -24,6 +24,7 @@ from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.set_aside import set_aside_unreadable
 from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_slot_rows import slots_by_queue
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.limits import admission_rows as admission_store
 from goqueue.limits import queue_setting_rows as queue_settings
@@ -127,7 +128,7 @@ class Dispatcher(Service):
             queues = {queue.name for queue in queue_store.list_all(connection) if not queue.is_closed}
             limited = set(queue_settings.limited_names(connection))
             self.unlimited.limited_types = admission_store.limited_types(connection)
-            threads = worker_store.threads_by_queue(connection, lease_seconds=self._settings.lease_seconds)
+            slots = slots_by_queue(connection, lease_seconds=self._settings.lease_seconds)
             changed = self._routes.learn(connection, lease_seconds=self._settings.lease_seconds)
             self.unlimited.ranges.refused_by = worker_store.queues_without_ranges(
                 connection, lease_seconds=self._settings.lease_seconds
@@ -135,8 +136,8 @@ class Dispatcher(Service):
         if not self.unlimited.limited_types:
             self._mixed.clear()
         limited |= self._mixed & queues
-        self._limited.learn(limited, threads)
-        self.unlimited.learn(queues - limited, threads)
+        self._limited.learn(limited, slots)
+        self.unlimited.learn(queues - limited, slots)
         self.parts.keep({*SHARED_STEPS, *OTHER_STEPS, *self.unlimited.parts})
         self.unlimited.look_anew(changed.keys() | self._routes.end_sorting())
         for queue, left in changed.items():

@@ -61,13 +61,13 @@ class LimitedQueues:
         """Tell which queues are limited."""
         return set(self._queues)
 
-    def learn(self, names: Iterable[str], threads: Mapping[str, int]) -> None:
-        """Learn which queues are limited, and how many worker threads listen to each."""
+    def learn(self, names: Iterable[str], slots: Mapping[str, int]) -> None:
+        """Learn which queues are limited, and how many jobs of each the live workers run at once."""
         known, self._queues = self._queues, {}
         now = time.monotonic()
         self._rest_until = {name: until for name, until in self._rest_until.items() if until > now}
         for name in names:
-            floor = max(1, threads.get(name, 0) // 2)
+            floor = max(1, slots.get(name, 0) // 2)
             ceiling = max(floor, self._settings.runway_max)
             state = known.get(name) or QueueAdmission(
                 name,
@@ -75,7 +75,7 @@ class LimitedQueues:
                 Window(floor, ceiling, floor),
                 QueueRates(name),
             )
-            state.threads = threads.get(name, 0)
+            state.worker_slots = slots.get(name, 0)
             state.runnable = self._routes.able(name)
             state.window.floor = floor
             state.window.ceiling = ceiling

@@ -1,10 +1,10 @@
-"""Routes of jobs to workers that can run them: by the types that each knows, its labels and its threads.
+"""Routes of jobs to workers that can run them: by the types that each knows, its labels and its slots.
 
 While all live workers of a queue can run all that is in it, which is nearly always, its jobs go to its
 runway, and nothing here costs anything. During a rolling deploy some know types, or versions of a type, that
-others do not; some have labels that jobs require, or more threads than others. What all can run goes to the
-runway as before; what only some can run goes to the *lane* of these, the part of the runway that only workers
-of one signature fetch from; what nobody can run stays a row.
+others do not; some have labels that jobs require, or more threads or async slots than others. What all can
+run goes to the runway as before; what only some can run goes to the *lane* of these, the part of the runway
+that only workers of one signature fetch from; what nobody can run stays a row.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Routed(Protocol):
 
     @property
     def slots(self) -> int:
-        """The number of threads of its worker that it takes."""
+        """The number of threads of its worker that it takes, or of async slots."""
 
 
 class _OfAll(NamedTuple):
@@ -68,7 +68,7 @@ class _OfAll(NamedTuple):
         return cls(
             frozenset.intersection(*(frozenset(known.types) for known in those)) if those else frozenset(),
             frozenset.intersection(*(frozenset(known.labels) for known in those)) if those else frozenset(),
-            min((known.slots for known in those), default=0),
+            min((known.slots_for_any for known in those), default=0),
         )
 
 
@@ -151,7 +151,7 @@ class TypeRoutes:
             for signature, known in self._knowledge(queue).items()
             if row.type in known
             and known[row.type] not in (row.tried or ())
-            and known.holds(row.requires, row.slots)
+            and known.holds(row.type, row.requires, row.slots)
         ]
 
     def split(self, queue: str, rows: Iterable[Routed]) -> dict[str | None, list[Message]]:
@@ -224,17 +224,22 @@ class TypeRoutes:
 
     def _lane(self, queue: str, count: int, known: KnownTypes) -> LaneWanted:
         by_all = self._by_all.get(queue)
-        if by_all is None:
-            return LaneWanted(queue, count, known.types, known.schemas, (), known.labels, known.slots)
-        others = tuple(name for name in known.types if name not in by_all.types)
-        return LaneWanted(
+        lane = LaneWanted(
             queue,
             count,
             known.types,
             known.schemas,
-            others,
+            (),
             known.labels,
             known.slots,
-            tuple(by_all.labels),
-            by_all.slots,
+            async_types=known.async_types,
+            async_slots=known.async_slots,
+        )
+        if by_all is None:
+            return lane
+        return replace(
+            lane,
+            others=tuple(name for name in known.types if name not in by_all.types),
+            labels_of_all=tuple(by_all.labels),
+            slots_of_all=by_all.slots,
         )

@@ -71,12 +71,12 @@ class UnlimitedQueues:
         """The parts of a round that are these queues."""
         return set(map(_part_of, self.states))
 
-    def learn(self, names: Collection[str], threads: Mapping[str, int]) -> None:
-        """Learn which queues these are, and how many worker threads listen to each."""
+    def learn(self, names: Collection[str], slots: Mapping[str, int]) -> None:
+        """Learn which queues these are, and how many jobs of each the live workers run at once."""
         known, self.states = self.states, {}
         ceiling = self._settings.runway_max
         for name in names:
-            floor = min(ceiling, max(self._settings.runway_min, 2 * threads.get(name, 0)))
+            floor = min(ceiling, max(self._settings.runway_min, 2 * slots.get(name, 0)))
             state = known.get(name) or RunwayState(floor, ceiling, floor)
             state.floor = floor
             self.states[name] = state

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sysconfig
+from functools import lru_cache
 from types import FrameType, TracebackType
 
 from goqueue.jobs import FailureKind
@@ -18,6 +19,9 @@ __all__ = ["handler_frame", "kind_of", "normalise", "own_frame"]
 
 #: Of a longer message the rest does not matter.
 MESSAGE_MAX_CHARACTERS = 1_000
+
+#: The kinds of so many messages are remembered.
+KINDS_KEPT = 256
 
 #: Words of so many characters that have a digit in them are taken for identifiers.
 IDENTIFIER_MIN_CHARACTERS = 16
@@ -58,6 +62,12 @@ _SPACES = re.compile(r"\s++")
 
 def kind_of(job_type: str, exception: str, message: str, frame: str | None) -> FailureKind:
     """The kind of a failure. The message is normalised here."""
+    return _kind_of(job_type, exception, message[:MESSAGE_MAX_CHARACTERS], frame)
+
+
+@lru_cache(KINDS_KEPT)
+def _kind_of(job_type: str, exception: str, message: str, frame: str | None) -> FailureKind:
+    """Failures of one kind often have the very same message, and come by the thousand."""
     normal = normalise(message)
     text = "\0".join((job_type, exception, normal, frame or ""))
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8)

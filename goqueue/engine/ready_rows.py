@@ -108,7 +108,7 @@ _NEXT_OF_LANES = f"""
     SELECT lane.number, lane.queue, {_READ}
     FROM json_to_recordset(%(lanes)s::json) AS lane
         (number int, queue text, count int, types text[], schemas text[], others text[], labels text[],
-         slots int, labels_of_all text[], slots_of_all int)
+         slots int, labels_of_all text[], slots_of_all int, async_types text[], async_slots int)
     JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT {_READY_COLUMNS} FROM {READY_JOBS}
@@ -119,7 +119,9 @@ _NEXT_OF_LANES = f"""
                         OR (requires <@ lane.labels_of_all AND jobs.slots <= lane.slots_of_all)
                    THEN type = ANY (lane.others)
                    ELSE type = ANY (lane.types) END
-          AND (requires IS NULL OR (requires <@ lane.labels AND jobs.slots <= lane.slots))
+          AND (requires IS NULL
+               OR (requires <@ lane.labels AND jobs.slots <= CASE
+                   WHEN type = ANY (lane.async_types) THEN lane.async_slots ELSE lane.slots END))
         ORDER BY {READY_ORDER} LIMIT lane.count
     ) AS ready
     ORDER BY lane.number, ready.rank, ready.id
@@ -206,7 +208,8 @@ class LaneWanted:
     Attributes:
         types, schemas: which these workers know.
         others: of the types, those that not every worker of the queue knows.
-        labels, slots: what these workers have, and what every worker of the queue has.
+        labels, slots: what these workers have, and what every worker of the queue has, whatever the type.
+        async_types, async_slots: types that take slots of the event loop, and how many of these there are.
     """
 
     queue: str
@@ -218,6 +221,8 @@ class LaneWanted:
     slots: int = 1
     labels_of_all: tuple[str, ...] = ()
     slots_of_all: int = 1
+    async_types: tuple[str, ...] = ()
+    async_slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)

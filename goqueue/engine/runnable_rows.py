@@ -14,7 +14,8 @@ __all__ = ["ABLE", "able_parameter", "runnable_by"]
 #: have other names than those of jobs.
 ABLE = """able AS MATERIALIZED (
         SELECT * FROM json_to_recordset(%(able)s::json) AS able (
-            runway text, names text[], hashes text[], holds text[], threads int)
+            runway text, names text[], hashes text[], holds text[], threads int,
+            async_names text[], async_slots int)
     )"""
 
 
@@ -26,7 +27,8 @@ def runnable_by(runway: str) -> str:
     """
     return f"""EXISTS (
         SELECT FROM able WHERE able.runway = {runway} AND type = ANY (able.names)
-          AND (requires IS NULL OR (requires <@ able.holds AND slots <= able.threads))
+          AND (requires IS NULL OR (requires <@ able.holds AND slots <= CASE
+                   WHEN type = ANY (able.async_names) THEN able.async_slots ELSE able.threads END))
           AND ((unreadable_until > now()) IS NOT TRUE OR NOT unreadable_by && able.hashes))"""
 
 
@@ -39,6 +41,8 @@ def able_parameter(able: Mapping[str, Iterable[KnownTypes]]) -> dict[str, str]:
             "hashes": known.schemas,
             "holds": known.labels,
             "threads": known.slots,
+            "async_names": known.async_types,
+            "async_slots": known.async_slots,
         }
         for runway, those in able.items()
         for known in those

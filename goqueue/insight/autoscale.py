@@ -1,6 +1,7 @@
 """The number of worker threads that a queue needs for its objective, from what was measured. Pure Python.
 
-The threads for what arrives are Erlang's (`erlang.py`). Those for the backlog are what is needed to be rid of
+Jobs of async types run on event loops: for them read async slots where threads stand. The threads for what
+arrives are Erlang's (`erlang.py`). Those for the backlog are what is needed to be rid of
 it within the wait of the objective while arrivals go on. The larger number counts, and never fewer threads
 than there are jobs that run.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "WINDOW_SECONDS",
     "Autoscale",
     "Demand",
+    "LabelNeed",
     "LimitedBy",
     "Objective",
     "RunTimes",
@@ -76,6 +78,9 @@ class Demand:
         due: jobs that wait for a time (a run-at, a retry) that comes within the next due_seconds.
         ended: attempts that ended, the newest ones; ended_seconds: how long they ran, all together.
         workers, threads: live worker processes that serve the queue, and their threads.
+        slots: jobs of the queue that these run at once: on threads, on event loops, or both.
+        process_slots: the same of the newest of its processes, also of one that is gone, where async types
+            are declared for the queue; else None.
         closed: nothing of the queue starts now.
         concurrency: the most of its jobs that run at once; None is without limit.
     """
@@ -92,6 +97,8 @@ class Demand:
     ended_seconds: float = 0.0
     workers: int = 0
     threads: int = 0
+    slots: int = 0
+    process_slots: int | None = None
     closed: bool = False
     concurrency: int | None = None
 
@@ -141,8 +148,9 @@ class Autoscale:
         threads_for_backlog: to be rid of the backlog within the wait of the objective, arrivals included.
         threads_needed: the larger of both, at least one for each running job, at most what helps.
         limited_by: why not more; None: nothing limits it.
-        kept_now: the part of arrivals that is expected to keep the wait with the present threads, by
+        kept_now: the part of arrivals that is expected to keep the wait with the present slots, by
             Erlang C, without regard to the backlog; kept_then: with those that are needed.
+        label_needs: what the jobs need that require labels, by these: the largest lack first.
     """
 
     demand: Demand
@@ -154,6 +162,26 @@ class Autoscale:
     limited_by: LimitedBy | None
     kept_now: float
     kept_then: float
+    label_needs: tuple[LabelNeed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelNeed:
+    """The need of the jobs that require the same labels.
+
+    Attributes:
+        requires: the labels, as `name=value`, sorted.
+        answer: what they need, by themselves, of workers that have all of these labels; the slots in its
+            demand are those of these workers, who may have other jobs as well.
+    """
+
+    requires: tuple[str, ...]
+    answer: Autoscale
+
+    @property
+    def missing(self) -> int:
+        """The number of slots that workers with these labels have too few."""
+        return max(0, self.answer.threads_needed - self.answer.demand.slots)
 
 
 def autoscale(demand: Demand, objective: Objective, *, assumed_run_seconds: float) -> Autoscale:
@@ -175,7 +203,7 @@ def autoscale(demand: Demand, objective: Objective, *, assumed_run_seconds: floa
         threads_for_backlog=for_backlog,
         threads_needed=needed,
         limited_by=limited_by,
-        kept_now=_kept(demand, demand.threads, run_seconds, objective.wait_seconds),
+        kept_now=_kept(demand, demand.slots, run_seconds, objective.wait_seconds),
         kept_then=_kept(demand, needed, run_seconds, objective.wait_seconds),
     )
 

@@ -19,6 +19,7 @@ from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, RUNNING_JOBS, r
 from goqueue.db.statements import FIRST, Values, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.workers.worker_rows import SERVING
+from goqueue.engine.workers.worker_slot_rows import EACH_QUEUE, QUEUE_SLOTS
 from goqueue.errors import QueueNotFoundError
 from goqueue.insight.autoscale import DEFAULT_SLO_WAIT_SECONDS, Demand, Objective
 from goqueue.insight.gauge_rows import COUNTED_UP_TO, OLDEST_AMONG
@@ -120,8 +121,10 @@ _ENDED = f"""
 """
 
 _WORKERS = f"""
-    SELECT count(*)::int, coalesce(sum(threads), 0)::int FROM workers
-    WHERE {SERVING} AND %(queue)s = ANY (queues)
+    SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum({QUEUE_SLOTS}), 0)::int, (
+               SELECT NULLIF({QUEUE_SLOTS}, threads) FROM workers CROSS JOIN {EACH_QUEUE}
+               WHERE listens.queue = %(queue)s ORDER BY id DESC LIMIT 1)
+    FROM workers CROSS JOIN {EACH_QUEUE} WHERE {SERVING} AND listens.queue = %(queue)s
 """
 
 
@@ -159,7 +162,7 @@ def _measured(connection: Connection, parameters: Mapping[str, Any]) -> Demand:
     arrivals, arrivals_seconds = _arrivals(asked(_ARRIVALS), parameters["window_seconds"])
     due, due_seconds = asked(_DUE)
     ended, ended_seconds = asked(_ENDED)
-    workers, threads = asked(_WORKERS)
+    workers, threads, slots, process_slots = asked(_WORKERS)
     return Demand(
         backlog=backlog,
         oldest_age_seconds=oldest_age or 0.0,
@@ -173,6 +176,8 @@ def _measured(connection: Connection, parameters: Mapping[str, Any]) -> Demand:
         ended_seconds=ended_seconds,
         workers=workers,
         threads=threads,
+        slots=slots,
+        process_slots=process_slots,
     )
 
 

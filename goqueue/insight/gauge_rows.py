@@ -39,9 +39,11 @@ _HORIZON = """
 # Who knows a type is asked once for each that was met: workers that know the same are one.
 _READ = f"""
     WITH live AS MATERIALIZED (
-        SELECT queues, threads, busy, signature, types, labels FROM workers WHERE {SERVING}
+        SELECT queues, threads, busy, signature, types, labels, async_types, async_slots, async_busy
+        FROM workers WHERE {SERVING}
     ), knowing AS MATERIALIZED (
-        SELECT DISTINCT ON (queues, signature) queues, types, labels, threads FROM live
+        SELECT DISTINCT ON (queues, signature) queues, types, labels, threads, async_types, async_slots
+        FROM live
     ), serving AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers FROM live CROSS JOIN unnest(live.queues) AS queue
         GROUP BY queue
@@ -75,7 +77,9 @@ _READ = f"""
                        SELECT FROM knowing WHERE queues.name = ANY (knowing.queues)
                        AND (knowing.types IS NULL OR alike.type = ANY (knowing.types))
                        AND (alike.requires IS NULL
-                            OR (alike.requires <@ knowing.labels AND alike.slots <= knowing.threads))
+                            OR (alike.requires <@ knowing.labels AND alike.slots <= CASE
+                                WHEN alike.type = ANY (knowing.async_types) THEN knowing.async_slots
+                                ELSE knowing.threads END))
                    ))::int AS unrunnable
             FROM (
                 SELECT next.type, next.waits, next.requires, next.slots,
@@ -90,10 +94,12 @@ _READ = f"""
         LEFT JOIN failed ON failed.queue = queues.name
     ), service AS (
         SELECT count(*)::int AS workers, coalesce(sum(threads), 0)::int AS threads,
-               coalesce(sum(busy), 0)::int AS busy
+               coalesce(sum(busy), 0)::int AS busy, coalesce(sum(async_slots), 0)::int AS async_slots,
+               coalesce(sum(async_busy), 0)::int AS async_busy
         FROM live
     )
-    SELECT service.workers, service.threads, service.busy, ({_HORIZON}),
+    SELECT service.workers, service.threads, service.busy, service.async_slots, service.async_busy,
+           ({_HORIZON}),
            queue.name, queue.paused, queue.depth, queue.oldest_age, queue.dead_letters, queue.workers,
            queue.slo_wait, queue.slo_objective, queue.unrunnable
     FROM service LEFT JOIN queue ON true
@@ -140,12 +146,15 @@ class ServiceGauges:
 
     Attributes:
         workers, threads, busy: of the live workers that take jobs.
+        async_slots, async_busy: how many async jobs they run at once beside their threads, and have.
         horizon_age_seconds: the age of the oldest transaction that holds back vacuum; 0 where none does.
     """
 
     workers: int
     threads: int
     busy: int
+    async_slots: int
+    async_busy: int
     horizon_age_seconds: float
     queues: tuple[QueueGauges, ...]
 
@@ -153,9 +162,9 @@ class ServiceGauges:
 def read(connection: Connection, *, lease_seconds: float) -> ServiceGauges:
     """Read all gauges as they are now."""
     rows = fetch_all(connection, _READ, {"lease_seconds": lease_seconds})
-    workers, threads, busy, horizon = rows[0][:4]
-    queues = tuple(_queue(*row[4:]) for row in rows if row[4] is not None)
-    return ServiceGauges(workers, threads, busy, max(0.0, horizon or 0.0), queues)
+    workers, threads, busy, async_slots, async_busy, horizon = rows[0][:6]
+    queues = tuple(_queue(*row[6:]) for row in rows if row[6] is not None)
+    return ServiceGauges(workers, threads, busy, async_slots, async_busy, max(0.0, horizon or 0.0), queues)
 
 
 def horizon_age(connection: Connection) -> float:

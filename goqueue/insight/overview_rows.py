@@ -103,8 +103,12 @@ _SERVICE = f"""
     SELECT EXISTS (SELECT FROM jobs), {_count(f"jobs WHERE {LATER}")},
            {_count("jobs WHERE rare_state = 'blocked'")}, {_count("running_jobs")},
            {_count("jobs WHERE rare_state = 'failed'")},
-           workers.count, workers.threads, workers.busy
-    FROM (SELECT count(*)::int, coalesce(sum(threads), 0)::int AS threads, coalesce(sum(busy), 0)::int AS busy
+           workers.count, workers.threads, workers.busy,
+           workers.async_slots, workers.async_busy
+    FROM (SELECT count(*)::int, coalesce(sum(threads), 0)::int AS threads,
+                 coalesce(sum(busy), 0)::int AS busy,
+                 coalesce(sum(async_slots), 0)::int AS async_slots,
+                 coalesce(sum(async_busy), 0)::int AS async_busy
           FROM workers WHERE {SERVING}) AS workers
 """
 
@@ -143,6 +147,7 @@ class ServiceGlance:
         waiting: for a time: a run-at, a retry.
         blocked: until other jobs have ended.
         workers, threads, busy: of the live workers that take jobs.
+        async_slots, async_busy: how many async jobs they run at once beside their threads, and have.
     """
 
     has_jobs: bool
@@ -153,6 +158,8 @@ class ServiceGlance:
     workers: int
     threads: int
     busy: int
+    async_slots: int
+    async_busy: int
 
 
 def of_queues(connection: Connection, name: str | None = None) -> list[QueueGlance]:

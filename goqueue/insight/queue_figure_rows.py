@@ -13,6 +13,7 @@ from goqueue.db.fragments import LATER, RUNNING_JOBS
 from goqueue.db.statements import Values, fetch_all
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
+from goqueue.engine.workers.worker_slot_rows import EACH_QUEUE, QUEUE_SLOTS
 from goqueue.insight.overview_rows import COUNTED_UP_TO
 from goqueue.limits.queue_setting_rows import DEFAULTS, LIMITS, limits_from_row
 from goqueue.limits.settings import QueueLimits
@@ -43,11 +44,11 @@ _COUNTS = f"""
     {_grouped("running", RUNNING_JOBS, ROWS_COUNTED_UP_TO)},
     {_grouped("failed", "jobs WHERE rare_state = 'failed'", COUNTED_UP_TO)},
     live AS MATERIALIZED (
-        SELECT queue, count(*)::int AS workers, sum(threads)::int AS threads
-        FROM workers CROSS JOIN unnest(queues) AS queue WHERE {SERVING} GROUP BY queue
+        SELECT queue, count(*)::int AS workers, sum({QUEUE_SLOTS})::int AS slots
+        FROM workers CROSS JOIN {EACH_QUEUE} WHERE {SERVING} GROUP BY queue
     )
     SELECT named.queue, {_count("waiting")}, {_count("running")}, {_count("failed")},
-           coalesce(live.workers, 0), coalesce(live.threads, 0)
+           coalesce(live.workers, 0), coalesce(live.slots, 0)
     FROM unnest(%(names)s::text[]) AS named (queue)
     LEFT JOIN waiting USING (queue)
     LEFT JOIN running USING (queue)
@@ -77,14 +78,15 @@ class QueueCounts:
 
     Attributes:
         waiting: jobs whose time has not come.
-        workers, threads: live worker processes that take its jobs.
+        workers: live worker processes that take its jobs.
+        slots: how many of its jobs these run at once: on their threads, their event loops, or both.
     """
 
     waiting: QueueCount
     running: QueueCount
     failed: QueueCount
     workers: int
-    threads: int
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)

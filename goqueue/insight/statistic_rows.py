@@ -17,6 +17,7 @@ from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT, KINDS
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
+from goqueue.engine.workers.worker_slot_rows import EACH_QUEUE, QUEUE_SLOTS
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 
 __all__ = ["COUNTED_UP_TO", "QueueStatistics", "ServiceStatistics", "by_queue", "of_service"]
@@ -71,8 +72,8 @@ _FAILED_OF_QUEUE = (
 _BY_QUEUE = f"""
     WITH {_KEPT}, {_scattered("waiting")}, {_scattered("quarantined")}, {_scattered("running")},
     live AS (
-        SELECT queue, count(*) AS workers, sum(threads) AS threads
-        FROM workers CROSS JOIN unnest(queues) AS queue
+        SELECT queue, count(*) AS workers, sum(threads) AS threads, sum({QUEUE_SLOTS}) AS slots
+        FROM workers CROSS JOIN {EACH_QUEUE}
         WHERE {SERVING}
         GROUP BY queue
     )
@@ -86,7 +87,8 @@ _BY_QUEUE = f"""
                               CASE WHEN waiting.is_kept THEN 'waiting' END,
                               CASE WHEN quarantined.is_kept THEN 'quarantined' END,
                               CASE WHEN running.is_kept THEN 'running' END,
-                              CASE WHEN failed.is_kept THEN 'failed' END], NULL)
+                              CASE WHEN failed.is_kept THEN 'failed' END], NULL),
+           coalesce(live.slots, 0)::int
     FROM queues
     {_of_queue("ready", f"ready_jobs WHERE {ready_between('queues.name')}", READY_ORDER)}
     {_of_queue("failed", _FAILED_OF_QUEUE, "rare_state, queue, id")}
@@ -166,8 +168,9 @@ _OLDEST_READY = f"""
 """
 
 _WORKERS = f"""
-    SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(busy), 0)::int FROM workers
-    WHERE {SERVING}
+    SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(busy), 0)::int,
+           coalesce(sum(async_slots), 0)::int, coalesce(sum(async_busy), 0)::int
+    FROM workers WHERE {SERVING}
 """
 
 
@@ -178,6 +181,7 @@ class QueueStatistics:
     Attributes:
         oldest_ready_age_seconds: of the next jobs, how long the oldest could have started.
         estimated: the counts that the scheduler made a few seconds ago, because they are many.
+        slots: jobs of it that its live workers run at once: on their threads, their event loops, or both.
     """
 
     name: str
@@ -195,6 +199,7 @@ class QueueStatistics:
     pause_reason: str | None = None
     throttled_until: datetime | None = None
     estimated: Sequence[str] = ()
+    slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +211,7 @@ class ServiceStatistics:
         completed_estimate: rows by the planner's statistics, less the counted ones.
         finished_last_minute: completed, failed, cancelled, expired.
         workers, threads, busy: of the live workers that take jobs.
+        async_slots, async_busy: how many async jobs they run at once beside their threads, and have.
         estimated: the counts that the scheduler made a few seconds ago, because they are many;
             finished_last_minute is that of the last minute that was counted.
     """
@@ -217,6 +223,8 @@ class ServiceStatistics:
     workers: int
     threads: int
     busy: int
+    async_slots: int
+    async_busy: int
     estimated: Sequence[str] = ()
 
 
@@ -238,7 +246,8 @@ def of_service(connection: Connection, *, lease_seconds: float) -> ServiceStatis
         finished = counted or _row(connection, _finished_up_to(COUNTED_UP_TO))
         estimated += ["finished_last_minute"] if counted else []
     (oldest,) = _row(connection, _OLDEST_READY)
-    workers, threads, busy = _row(connection, _WORKERS, lease_seconds=lease_seconds)
+    crew = _row(connection, _WORKERS, lease_seconds=lease_seconds)
+    workers, threads, busy, async_slots, async_busy = crew
     return ServiceStatistics(
         counts=counts,
         completed_estimate=max(0, rows_estimate - sum(counts.values())),
@@ -247,6 +256,8 @@ def of_service(connection: Connection, *, lease_seconds: float) -> ServiceStatis
         workers=workers,
         threads=threads,
         busy=busy,
+        async_slots=async_slots,
+        async_busy=async_busy,
         estimated=estimated,
     )
 

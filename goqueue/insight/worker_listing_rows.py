@@ -45,12 +45,15 @@ class WorkAtHand:
     """The work that a worker holds.
 
     Attributes:
-        jobs: those that it claimed first, as many as it has threads, at most JOBS_SHOWN.
-        held: how many it holds: its threads have a job each, the others wait for one of them.
+        jobs: those that it claimed first, as many as it has threads and async slots, at most JOBS_SHOWN.
+        count: how many it holds; what has no place yet waits for one.
+        threads, async_slots: how many of both these take, or wait for.
     """
 
     jobs: Sequence[RunningJob] = ()
-    held: int = 0
+    count: int = 0
+    threads: int = 0
+    async_slots: int = 0
 
 
 # Who holds a lease is an entry of workers_heartbeat_idx; the table also remembers those of the last days.
@@ -63,16 +66,22 @@ _GONE = f"""
     SELECT {COLUMNS} FROM workers WHERE stopped_at IS NOT NULL ORDER BY id DESC LIMIT %(limit)s
 """
 
-# Each worker has its part of `running_jobs`, of at most its threads and what it claimed ahead.
+# Each worker has its part of `running_jobs`, of at most its threads, its async slots and what it claimed
+# ahead.
 _AT_HAND = f"""
-    SELECT worker.id, job.held, job.id, job.type, job.queue, job.started_at
-    FROM unnest(%(ids)s::bigint[], %(threads)s::int[]) AS worker (id, threads)
+    SELECT worker.id, job.count, job.threads, job.async_slots, job.id, job.type, job.queue, job.started_at
+    FROM workers AS worker
     CROSS JOIN LATERAL (
         SELECT id, type, queue, coalesce(started_at, updated_at) AS started_at,
-               (count(*) OVER ())::int AS held
-        FROM {RUNNING_JOBS} WHERE holder = worker.id
-        ORDER BY started_at, id LIMIT least(worker.threads, {JOBS_SHOWN})
+               (count(*) OVER ())::int AS count,
+               coalesce(sum(slots) FILTER (WHERE NOT is_async) OVER (), 0)::int AS threads,
+               coalesce(sum(slots) FILTER (WHERE is_async) OVER (), 0)::int AS async_slots
+        FROM {RUNNING_JOBS}
+        CROSS JOIN LATERAL (SELECT (jobs.type = ANY (worker.async_types)) IS TRUE AS is_async) AS kind
+        WHERE running_jobs.holder = worker.id
+        ORDER BY started_at, id LIMIT least(worker.threads + worker.async_slots, {JOBS_SHOWN})
     ) AS job
+    WHERE worker.id = ANY (%(ids)s::bigint[])
     ORDER BY worker.id, job.started_at, job.id
 """
 
@@ -89,17 +98,12 @@ def gone(connection: Connection, *, lease_seconds: float) -> list[Worker]:
 
 def at_hand(connection: Connection, workers: Iterable[Worker]) -> dict[int, WorkAtHand]:
     """Read what each of these workers holds, by its id; who holds nothing is not in it."""
-    workers = list(workers)
-    parameters = {
-        "ids": [worker.id for worker in workers],
-        "threads": [worker.threads for worker in workers],
-    }
     jobs = defaultdict[int, list[RunningJob]](list)
-    held: dict[int, int] = {}
-    for worker_id, count, *job in fetch_all(connection, _AT_HAND, parameters):
-        jobs[worker_id].append(RunningJob(*job))
-        held[worker_id] = count
-    return {worker_id: WorkAtHand(found, held[worker_id]) for worker_id, found in jobs.items()}
+    held: dict[int, tuple[int, int, int]] = {}
+    for row in fetch_all(connection, _AT_HAND, {"ids": [worker.id for worker in workers]}):
+        jobs[row[0]].append(RunningJob(*row[4:]))
+        held[row[0]] = (row[1], row[2], row[3])
+    return {worker_id: WorkAtHand(found, *held[worker_id]) for worker_id, found in jobs.items()}
 
 
 def _workers(connection: Connection, sql: str, limit: int, lease_seconds: float) -> list[Worker]:

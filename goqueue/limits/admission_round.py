@@ -58,12 +58,12 @@ class QueueAdmission:
     """Lets the jobs of one queue in. What it remembers from round to round only makes it fair and quick.
 
     Attributes:
-        threads: of live workers that listen to the queue.
+        worker_slots: the jobs of the queue that its live workers run at once.
         runnable: what live workers that listen to it know.
     """
 
     queue: str
-    threads: int
+    worker_slots: int
     window: Window
     rates: QueueRates
     runnable: Runnable = None
@@ -131,7 +131,7 @@ class QueueAdmission:
 
     def _ramp(self, opened: OpenQueue) -> float:
         """How many jobs may run at once while admission ramps up."""
-        return ramped_slots(self.threads, opened.ramp)
+        return ramped_slots(self.worker_slots, opened.ramp)
 
     # Who waits
 

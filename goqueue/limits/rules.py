@@ -224,9 +224,9 @@ class Budget:
         return RateBudget(self.key_rate_default.limit)
 
 
-def ramped_slots(threads: int, ramp: float | None) -> float:
-    """Return how many jobs may run at once in a ramp: one at its beginning, all threads at its end."""
-    return math.inf if ramp is None else max(1, int(threads * ramp))
+def ramped_slots(worker_slots: int, ramp: float | None) -> float:
+    """Return how many jobs may run at once in a ramp: one at its beginning, all slots at its end."""
+    return math.inf if ramp is None else max(1, int(worker_slots * ramp))
 
 
 def left_of(limit: int | None, held: int) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dramatiq import Middleware
-from dramatiq.middleware import Retries
 
 from goqueue.config.settings import Settings
 from goqueue.middleware.event_loop import JobEventLoop
 from goqueue.middleware.follow_ups import JobCallbacks, JobPipelines
+from goqueue.middleware.job_retries import JobRetries
 from goqueue.middleware.lifecycle import Lifecycle
 
 __all__ = ["job_middleware"]
@@ -28,7 +28,7 @@ def job_middleware(settings: Settings) -> list[Middleware]:
     """
     return [
         Lifecycle(),
-        Retries(
+        JobRetries(
             max_retries=settings.max_retries,
             min_backoff=max(1, round(settings.min_backoff_seconds * 1000)),
             max_backoff=max(1, round(settings.max_backoff_seconds * 1000)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from dramatiq import Message
@@ -21,6 +21,9 @@ from goqueue.jobs import (
     Outcome,
 )
 from goqueue.middleware.attempt import JobAttempt
+
+if TYPE_CHECKING:
+    from goqueue.middleware.lifecycle import Failure
 
 
 class JobMessage(MessageProxy):
@@ -100,6 +103,12 @@ class JobMessage(MessageProxy):
         """The runway that it was fetched from: its queue's, or the quarantine's."""
         return self.current.runway
 
+    @property
+    def failure(self) -> Failure | None:
+        """The facts that were read of its failed attempt, once they were."""
+        noted = self.current.failure
+        return None if noted is None else noted[1]
+
     def conclude(
         self,
         status: JobStatus,
@@ -166,12 +175,15 @@ class JobMessage(MessageProxy):
         """The message as a plain Dramatiq call of its job: what callbacks are told."""
         claimed = self.current.claimed
         called = self._call()
+        options = {name: value for name, value in self.options.items() if name != "throws"}
+        if "traceback" in options and self.failure is not None:
+            options["traceback"] = self.failure.traceback
         return {
             "queue_name": claimed.queue,
             "actor_name": claimed.type,
             "args": called["args"],
             "kwargs": called["kwargs"],
-            "options": {name: value for name, value in self.options.items() if name != "throws"},
+            "options": options,
             "message_id": str(claimed.id),
             "message_timestamp": int(self.current.begun_at.timestamp() * 1000),
         }

@@ -221,6 +221,8 @@ def _cause_of(exception: BaseException) -> BaseException:
 
 def storable(text: str) -> str:
     """Text that PostgreSQL takes: no NUL, no lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
 
 

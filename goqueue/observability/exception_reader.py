@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from goqueue.config.redaction import redact
+from goqueue.observability.frame_texts import formatted
 
 __all__ = ["NO_TEXT", "ExceptionReader", "frames_of", "text_of"]
 
@@ -46,14 +47,20 @@ class ExceptionReader:
         """The class and the text of the exception in one line."""
         return f"{self.name}: {self.text}" if self.text else self.name
 
+    @property
+    def _long_line(self) -> str:
+        """The same with the module, as Python prints it."""
+        name = self.qualified_name.removeprefix("__main__.")
+        return f"{name}: {self.text}" if self.text else name
+
     def traceback(self, frames: TracebackType | None) -> str:
         """The exception as Python prints it, with its causes, from these frames on, without secrets."""
         exception = self._exception
-        told = self._read(
-            lambda: "".join(traceback.format_exception(type(exception), exception, frames)),
-            "Traceback (most recent call last):\n" + "".join(traceback.format_tb(frames)) + self.line + "\n",
-        )
-        return redact(told)
+        told = self._read(lambda: formatted(exception, frames, line=self._long_line), "")
+        if not told:
+            told = "Traceback (most recent call last):\n" + "".join(traceback.format_tb(frames)) + self.line
+            told = redact(told + "\n")
+        return told
 
     def _read(self, read: Callable[[], str], otherwise: str) -> str:
         try:

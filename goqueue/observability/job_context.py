@@ -21,6 +21,9 @@ class LoggedJob(Protocol):
         """The fields of each of its log records."""
 
 
+#: What was read of the error that the calling context is about to log, so that it is not read again.
+known_error: ContextVar[str | None] = ContextVar("goqueue_known_error", default=None)
+
 #: The job that the calling context works on.
 job_context: ContextVar[LoggedJob | None] = ContextVar("goqueue_job_context", default=None)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from goqueue.config.redaction import protect, redact_values
+from goqueue.config.redaction import protect, redact, redact_values
 from goqueue.errors import Translated
 from goqueue.observability.exception_reader import ExceptionReader
-from goqueue.observability.job_context import add_job_context
+from goqueue.observability.job_context import add_job_context, known_error
 from goqueue.observability.printable import printable
 from goqueue.observability.tracing.context import add_trace_id
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _CHATTY = ("httpx", "httpcore", "alembic", "asyncio")
 
 ERROR_MAX_CHARACTERS = 500
+
+#: Values that are no text and have no parts.
+_PLAIN = frozenset({int, float, bool, type(None)})
 
 #: Of many lines, made by us.
 _LINES = frozenset({"stack", "exception"})
@@ -93,16 +96,20 @@ _VERDICTS = {
 
 
 def _become_event(record: logging.LogRecord, verdict: str) -> None:
-    # Retries logs while the exception is being handled, in the thread that handles it.
-    error = sys.exc_info()[1]
-    if error is not None and issubclass(type(error), Translated) and error.__cause__ is not None:
-        error = error.__cause__
+    told = known_error.get() or _error_that_is_handled()
     record.name, record.msg, record.args = "goqueue.attempts", "attempt_failed", ()
     record.levelno, record.levelname = logging.WARNING, "WARNING"
     record.verdict = verdict
-    if error is not None:
-        reader = ExceptionReader(error)
-        record.error = f"{reader.name}: {' '.join(reader.text.split())}"[:ERROR_MAX_CHARACTERS]
+    if told is not None:
+        record.error = " ".join(told.split())[:ERROR_MAX_CHARACTERS]
+
+
+def _error_that_is_handled() -> str | None:
+    """The line of it. Retries logs while the exception is being handled, in the thread that handles it."""
+    error = sys.exc_info()[1]
+    if error is not None and issubclass(type(error), Translated) and error.__cause__ is not None:
+        error = error.__cause__
+    return None if error is None else ExceptionReader(error).line
 
 
 class _StandardError:
@@ -144,6 +151,12 @@ def _is_console(log_format: str) -> bool:
 
 def redact_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
     """A structlog processor: every text of a record without the secrets in it."""
+    texts = [value for value in event.values() if isinstance(value, str)]
+    if len(texts) + sum(type(value) in _PLAIN for value in event.values()) == len(event):
+        # Most records have no secret, and nothing with parts: one look at all of it tells.
+        together = "\n".join(texts)
+        if redact(together) == together:
+            return event
     return {name: redact_values(value) for name, value in event.items()}
 
 

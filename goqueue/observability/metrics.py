@@ -297,6 +297,12 @@ WORKER_THREADS = DerivedGauge("worker_threads", "Worker threads of the live work
 WORKER_THREADS_BUSY = DerivedGauge(
     "worker_threads_busy", "Worker threads that had a job at the last heartbeat of their process."
 )
+WORKER_ASYNC_SLOTS = DerivedGauge(
+    "worker_async_slots", "Async jobs that the live worker processes run at once, beside their threads."
+)
+WORKER_ASYNC_SLOTS_BUSY = DerivedGauge(
+    "worker_async_slots_busy", "Async slots that were taken at the last heartbeat of their process."
+)
 DATABASE_HORIZON_AGE = DerivedGauge(
     "database_horizon_age_seconds", "Age of the oldest transaction that holds back vacuum."
 )

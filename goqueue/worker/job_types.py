@@ -104,6 +104,15 @@ class JobTypes:
         types = self.by_name.copy().values()
         return {job_type.name in self._async for job_type in types if job_type.queue == queue}
 
+    def slots_in(self, queue: str, threads: int) -> int:
+        """Tell how many jobs of a queue run here at once: on threads, async ones, or both, by what it holds.
+
+        What is declared for no type is expected to hold what threads run.
+        """
+        kinds = self.kinds_in(queue)
+        async_slots = self._settings.worker_async_slots if True in kinds else 0
+        return async_slots + (0 if kinds == {True} else threads)
+
     def known(self, threads: int) -> KnownTypes:
         """The jobs that this process can run with so many threads: by types, aliases included, and labels."""
         declarations, known = self._declarations, self._known
@@ -112,12 +121,29 @@ class JobTypes:
             types = [self.get(name) for name in self.names()]
             hashes = {job_type.name: job_type.schema_hash() for job_type in types if job_type}
             labels = entries_of(self._settings.worker_labels)
-            known = self._known = declarations, KnownTypes(hashes, labels=labels, slots=threads)
+            known = self._known = (
+                declarations,
+                KnownTypes(
+                    hashes,
+                    labels=labels,
+                    slots=threads,
+                    async_types=[name for name in hashes if self.is_async(name)],
+                    async_slots=self._settings.worker_async_slots,
+                ),
+            )
         return known[1]
 
     def too_wide(self, threads: int) -> dict[str, int]:
-        """Tell the types whose jobs take more slots than so many threads, with how many."""
-        return {name: declared.slots for name, declared in self.by_name.items() if declared.slots > threads}
+        """Tell the types whose jobs take more slots than there are, with how many they take.
+
+        For those of async types there are async slots, for those of others so many threads.
+        """
+        most = {True: self._settings.worker_async_slots, False: threads}
+        return {
+            name: declared.slots
+            for name, declared in self.by_name.items()
+            if declared.slots > most[self.is_async(name)]
+        }
 
     def throws(self, name: str) -> Throws:
         """Tell the exceptions after which a job of this type is not retried."""

@@ -55,7 +55,9 @@ class Lease(BackgroundThread):
         slots: WorkerSlots,
         received_commands: ReceivedCommands,
         queues: list[str],
+        *,
         known_types: Callable[[], KnownTypes],
+        slots_in: Callable[[str], int],
     ) -> None:
         super().__init__("lease")
         self._settings = settings
@@ -66,6 +68,7 @@ class Lease(BackgroundThread):
         self._received_commands = received_commands
         self._queues = queues
         self._known_types = known_types
+        self._slots_in = slots_in
         self._told: KnownTypes | None = None
         self._host_key = host_key()
         self._comparison = ClaimComparison(settings, database, claimed_jobs, interrupts)
@@ -155,6 +158,7 @@ class Lease(BackgroundThread):
                 memory_bytes=own_memory_bytes(),
                 command=self._received_commands.command,
                 known=known,
+                queue_slots=self._queue_slots(),
             )
             self._look_at_others(connection, worker_id)
         self._told = known
@@ -172,6 +176,7 @@ class Lease(BackgroundThread):
                 connection,
                 worker_id,
                 busy=self._slots.busy,
+                async_busy=self._slots.asynchronous.busy,
                 memory_bytes=own_memory_bytes(),
                 shutdown_reason=self._received_commands.shutdown_reason,
             )
@@ -191,8 +196,12 @@ class Lease(BackgroundThread):
         """Tell what was declared since this process registered."""
         known = self._known_types()
         if known is not self._told:
-            worker_types.tell(connection, worker_id, known)
+            worker_types.tell(connection, worker_id, known, queue_slots=self._queue_slots())
             self._told = known
+
+    def _queue_slots(self) -> list[int]:
+        """How many jobs of each of its queues run here at once."""
+        return [self._slots_in(queue) for queue in self._queues]
 
     def _look_at_others(self, connection: Connection, worker_id: int) -> None:
         end_gone_neighbours(connection, worker_id, self._host_key)

@@ -113,7 +113,8 @@ class WorkerProcess(Middleware):
             broker.slots,
             broker.received_commands,
             sorted(served),
-            lambda: broker.known_types,
+            known_types=lambda: broker.known_types,
+            slots_in=lambda queue: broker.types.slots_in(queue, broker.slots.threads),
         )
         broker.interrupts.start()
         broker.reporter.start()
@@ -197,11 +198,11 @@ class WorkerProcess(Middleware):
 
 
 def warn_of_wide_types(broker: JobBroker, queues: Collection[str]) -> None:
-    """Say whose jobs this process does not run, because they take more slots than it has threads."""
-    threads = broker.slots.threads
+    """Say whose jobs this process does not run, because they take more slots than it has."""
+    threads, async_slots = broker.slots.threads, broker.slots.asynchronous.size
     for name, slots in sorted(broker.types.too_wide(threads).items()):
         if broker.job_types[name].queue in queues:
-            log.warning("worker_too_small", type=name, slots=slots, threads=threads)
+            log.warning("worker_too_small", type=name, slots=slots, threads=threads, async_slots=async_slots)
 
 
 def refuse_foreign_schema(broker: JobBroker) -> None:

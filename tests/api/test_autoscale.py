@@ -113,3 +113,22 @@ def test_a_worker_is_what_the_settings_say(settings: Settings, database: Databas
     given = settings.model_copy(update={"worker_processes": 3, "worker_threads": 5})
     client = testing.TestClient(create_app(given, database=database, runway=runway))
     assert asked(client)["threads_per_worker"] == 15
+
+
+def test_a_group_of_workers_is_asked_about_by_its_labels(
+    client: testing.TestClient, make_job: JobFactory
+) -> None:
+    """As the workers' setting has them; what lacks is told, and wrong labels are refused by their name."""
+    make_job.worker(queues=["noop"], threads=4)
+    for _ in range(60):
+        make_job(queue="noop", requires=["gpu=true", "region=eu"])
+    (need,) = asked(client)["labels"]
+    assert (need["requires"], need["backlog"], need["slots"]) == ({"gpu": "true", "region": "eu"}, 60, 0)
+    assert need["missing"] == need["threads_needed"] > 1
+    assert asked(client, labels="gpu,region=eu")["backlog"] == 60
+    assert asked(client, labels="gpu")["backlog"] == 0
+    plain = asked(client, labels="")
+    assert (plain["backlog"], plain["slots"], plain["threads_needed"]) == (0, 4, 0)
+    refused = client.simulate_get("/queues/noop/autoscale", params={"labels": "gpu=?"})
+    assert refused.status_code == 400
+    assert list(refused.json["fields"]) == ["labels"]

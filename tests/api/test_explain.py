@@ -10,6 +10,7 @@ from falcon import testing
 
 from goqueue.db.database import Database
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.release import settle
 from goqueue.engine.transitions.retry import retry
@@ -394,6 +395,45 @@ def test_every_thread_is_busy(client: testing.TestClient, make_job: JobFactory) 
     answer = asked(client, make_job())
     assert codes(answer) == ["workers_busy"]
     assert evidence_of(answer, "workers_busy") == {"workers": 1, "threads": 2, "busy": 2}
+
+
+def async_worker(make_job: JobFactory, *, threads: int, async_slots: int) -> int:
+    """A live worker whose type `noop` is async, and whose type `other` is not."""
+    known = KnownTypes(
+        {"noop": "1", "other": "1"}, slots=threads, async_types=["noop"], async_slots=async_slots
+    )
+    return make_job.worker(threads=threads, known=known)
+
+
+def test_every_async_slot_is_taken(client: testing.TestClient, make_job: JobFactory) -> None:
+    """A job of an async type waits for an async slot: threads that are free are none of its affair."""
+    make_job.worker_id = async_worker(make_job, threads=8, async_slots=3)
+    make_job("running")
+    make_job("running", requires=[], slots=2)
+    answer = asked(client, make_job())
+    assert codes(answer) == ["workers_busy"]
+    assert evidence_of(answer, "workers_busy") == {"workers": 1, "async_slots": 3, "busy": 3}
+    assert (
+        "waits for a free async slot: 3 of the 3 async slots of 1 live worker are taken" in answer["summary"]
+    )
+
+
+def test_async_jobs_keep_no_thread_busy(client: testing.TestClient, make_job: JobFactory) -> None:
+    """A job of a plain type does not wait for async ones: its worker's threads are free."""
+    make_job.worker_id = async_worker(make_job, threads=1, async_slots=3)
+    for _ in range(3):
+        make_job("running")
+    assert codes(asked(client, make_job(type="other"))) == ["starting_now"]
+
+
+def test_too_few_async_slots(client: testing.TestClient, make_job: JobFactory) -> None:
+    """A job of an async type that takes more slots than any worker has async ones is told so."""
+    async_worker(make_job, threads=8, async_slots=3)
+    answer = asked(client, make_job(requires=[], slots=4))
+    assert codes(answer) == ["workers_too_small"]
+    evidence = evidence_of(answer, "workers_too_small")
+    assert evidence == {"queue": "default", "slots": 4, "workers": 1, "most_async_slots": 3}
+    assert "has so many async slots; 1 worker has at most 3" in answer["summary"]
 
 
 @pytest.mark.usefixtures("worker")

@@ -52,6 +52,7 @@ def test_queues_are_counted(client: testing.TestClient, make_job: JobFactory) ->
         "failed": 2,
         "workers": 1,
         "threads": 4,
+        "slots": 4,
         "estimated": [],
     }
 

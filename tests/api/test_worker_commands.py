@@ -15,6 +15,7 @@ from goqueue.db.database import Database
 from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.engine.workers.worker_commands import tell_worker
 from goqueue.engine.workers.worker_rows import WorkerCommand, WorkerState
+from goqueue.engine.workers.worker_slot_rows import slots_by_queue
 from goqueue.errors import WorkerNotFoundError
 from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges
@@ -129,7 +130,7 @@ def served(make_job: JobFactory, database: Database) -> None:
 def test_a_quiet_worker_serves_nobody(database: Database) -> None:
     """The runway, the statistics, the gauges and the number of workers count those alone that take jobs."""
     with database.autocommit() as connection:
-        threads = worker_store.threads_by_queue(connection, lease_seconds=LEASE)
+        threads = slots_by_queue(connection, lease_seconds=LEASE)
         service = statistics.of_service(connection, lease_seconds=LEASE)
         queues = {row.name: row.workers for row in statistics.by_queue(connection, lease_seconds=LEASE)}
         told_prometheus = gauges.read(connection, lease_seconds=LEASE)

@@ -86,7 +86,7 @@ TABLE: dict[ReasonCode, Facts] = {
         eligible=EligibleWorkers("default", unlabelled=3, labels=[(["region=eu"], 2), ([], 1)]),
     ),
     ReasonCode.WORKERS_TOO_SMALL: facts(
-        job=job(requires=[], slots=9), eligible=EligibleWorkers("default", small=2, most_threads=8)
+        job=job(requires=[], slots=9), eligible=EligibleWorkers("default", small=2, most_slots=8)
     ),
     ReasonCode.BREAKER_OPEN: broken(BreakerState.OPEN),
     ReasonCode.BREAKER_HALF_OPEN: broken(BreakerState.HALF_OPEN),
@@ -106,7 +106,7 @@ TABLE: dict[ReasonCode, Facts] = {
     ReasonCode.NOT_DISPATCHED: facts(job=job(updated_at=EARLIER, available_at=EARLIER), led=True),
     ReasonCode.WAITING_FOR_TURN: facts(position=Position(9, 50, own=2, other_keys=3)),
     ReasonCode.JOBS_AHEAD: facts(position=Position(9, 50)),
-    ReasonCode.WORKERS_BUSY: facts(eligible=EligibleWorkers("default", workers=1, threads=2, busy=2)),
+    ReasonCode.WORKERS_BUSY: facts(eligible=EligibleWorkers("default", workers=1, slots=2, busy=2)),
     ReasonCode.STARTING_NOW: facts(),
     ReasonCode.EXPIRING: facts(job=job(expires_at=LATER)),
 }

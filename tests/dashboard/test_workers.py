@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from goqueue.db.database import Database
+from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
@@ -49,6 +50,22 @@ def test_processes_are_shown_by_host_with_what_they_run(
     assert "0 of 3 busy" in row_of(page, idle).text
     assert "3 free" in row_of(page, idle).text
     assert page.index(">one<") < page.index(">two<")
+
+
+def test_async_slots_are_shown_beside_threads(dashboard: DashboardClient, make_job: JobFactory) -> None:
+    """Async jobs keep no thread busy, and are shown with those that do."""
+    known = KnownTypes({"noop": "1", "sleep": "1"}, slots=2, async_types=["sleep"], async_slots=5)
+    worker = make_job.worker(threads=2, known=known)
+    make_job("running", worker_id=worker)
+    jobs = [make_job("running", worker_id=worker, type="sleep") for _ in range(3)]
+    make_job("running", worker_id=worker, type="sleep", requires=[], slots=2)
+    page = dashboard.get(PLACE).text
+    row = row_of(page, worker)
+    said = row.text
+    assert all(word in said for word in ("1 of 2 busy", "1 free", "5 of 5 async slots"))
+    assert "claimed ahead" not in said
+    assert all(f"/dashboard/jobs/{job.id}" in row.links for job in jobs)
+    assert "Busy async slots" in page
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import pytest
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine.options.known_types import KnownTypes
 from goqueue.errors import QueueNotFoundError
 from goqueue.insight import demand_rows as demand
 from goqueue.insight.autoscale import DEFAULT_SLO_WAIT_SECONDS, Autoscale, RunTimes
-from goqueue.insight.autoscaling import autoscale_queue
+from goqueue.insight.autoscaling import autoscale_queue, slots_per_worker
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -164,3 +165,82 @@ def test_pauses_and_limits_are_regarded(make_job: JobFactory, database: Database
             connection.exec_driver_sql(f"UPDATE queues SET {columns} WHERE name = 'measured'")
         answer = measured(database, settings, assumed_run_seconds=60.0)
         assert (answer.threads_needed, answer.limited_by) == expected
+
+
+# Slots of event loops, and labels
+
+
+def test_async_slots_count_as_threads_do(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """A queue of async types is served by the slots of its workers' loops, however few threads they have."""
+    make_job.worker(queues=["measured", "other"], threads=2, queue_slots=[100, 2])
+    make_job.worker(queues=["other", "measured"], threads=2, queue_slots=[2, 50])
+    make_job.worker(queues=["measured"], threads=3)
+    for _ in range(60):
+        make_job("running", queue="measured", started_at=datetime.now(UTC) - timedelta(seconds=5))
+    answer = measured(database, settings)
+    found = answer.demand
+    assert (found.workers, found.threads, found.slots, found.process_slots) == (3, 7, 153, None)
+    assert answer.kept_now == pytest.approx(1)
+    assert measured(database, settings, "other", declared_queues=["other"]).demand.slots == 4
+    assert slots_per_worker(answer, settings) == settings.worker_processes * settings.worker_threads
+
+
+def test_a_group_of_async_workers_that_is_gone_is_remembered(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """Scaled to nothing, the next worker is expected to have as many slots as the last one."""
+    make_job.worker(queues=["other", "measured"], threads=2, queue_slots=[2, 50], silent_seconds=100)
+    make_job(queue="measured")
+    answer = measured(database, settings)
+    assert (answer.demand.slots, answer.demand.process_slots) == (0, 50)
+    assert slots_per_worker(answer, settings) == settings.worker_processes * 50
+
+
+def labelled(*labels: str) -> KnownTypes:
+    """What a worker with these labels knows."""
+    return KnownTypes({"noop": "1"}, labels=labels, slots=4)
+
+
+def test_jobs_that_require_labels_count_for_those_that_have_them(
+    make_job: JobFactory, database: Database, settings: Settings
+) -> None:
+    """Each set of labels is told with its need and lack; a group of workers may be asked about alone."""
+    make_job.worker(queues=["measured"], threads=4, known=labelled())
+    make_job.worker(queues=["measured"], threads=4, known=labelled("gpu=true", "region=eu"))
+    past = datetime.now(UTC) - timedelta(hours=1)
+    for requires, jobs in ((None, 40), (["gpu=true"], 200), (["disk=big"], 60)):
+        for _ in range(jobs):
+            make_job(queue="measured", requires=requires, created_at=past, rank=past)
+    answer = measured(database, settings)
+    assert answer.demand.backlog == 300
+    # 200 s of work within 30 s.
+    assert [(need.requires, need.answer.threads_needed, need.missing) for need in answer.label_needs] == [
+        (("gpu=true",), 7, 3),
+        (("disk=big",), 2, 2),
+    ]
+    assert [need.answer.demand.slots for need in answer.label_needs] == [4, 0]
+    asked = {
+        name: measured(database, settings, labels=labels)
+        for name, labels in {
+            "plain": {},
+            "gpu": {"gpu": True},
+            "gpu and more": {"gpu": "true", "region": "eu", "disk": "big"},
+        }.items()
+    }
+    assert {name: (one.demand.backlog, one.demand.threads) for name, one in asked.items()} == {
+        "plain": (40, 4),
+        "gpu": (200, 4),
+        "gpu and more": (260, 0),
+    }
+    with pytest.raises(ValueError, match="expected names"):
+        measured(database, settings, labels={"?": "x"})
+
+
+def test_who_runs_counts_for_its_labels(make_job: JobFactory, database: Database, settings: Settings) -> None:
+    """Jobs that run keep the slots that they have: no fewer are needed of workers with these labels."""
+    for requires in (["gpu=true"], ["gpu=true"], None):
+        make_job("running", queue="measured", requires=requires, started_at=datetime.now(UTC))
+    (need,) = measured(database, settings).label_needs
+    assert (need.requires, need.answer.demand.running, need.missing) == (("gpu=true",), 2, 2)

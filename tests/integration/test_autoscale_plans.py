@@ -13,6 +13,7 @@ from goqueue.db import bounded_reads
 from goqueue.db.database import Database
 from goqueue.insight import demand_rows as demand
 from goqueue.insight import gauge_rows as gauges
+from goqueue.insight import labelled_demand_rows as labelled_demand
 from goqueue.insight.autoscale import Autoscale, RunTimes
 from goqueue.insight.autoscaling import autoscale_queue
 from tests.support.database.plans import run_script, scans_along_indexes
@@ -33,6 +34,7 @@ STATEMENTS = {
     "running": (demand._RUNNING, RUNNING),
     "arrivals": (demand._ARRIVALS, demand.ARRIVALS_MAX),
     "due": (demand._DUE, demand.ARRIVALS_MAX),
+    "labels": (labelled_demand._JOBS, 2 * labelled_demand.LOOKED_AT + RUNNING),
     "ended": (demand._ENDED, 1 + 5 * demand.ENDED_MAX),
 }
 

@@ -46,6 +46,7 @@ PARAMETERS: dict[str, Any] = {
     "tried": [],
     "requires": ["gpu=true"],
     "needs": True,
+    "alone": False,
     "slots": 2,
     "lease_seconds": 15,
     "rank": datetime.now(UTC),

@@ -29,6 +29,7 @@ SCHEMAS = {"noop": "noop-1"}
 PLAIN = KnownTypes(SCHEMAS, slots=8)
 GPU = KnownTypes(SCHEMAS, labels=("gpu=true", "region=eu"), slots=8)
 SMALL_GPU = KnownTypes(SCHEMAS, labels=("gpu=true",), slots=2)
+ASYNC = KnownTypes(SCHEMAS, slots=2, async_types=("noop",), async_slots=5)
 
 #: What the release before asks of a row that it claims; it knows neither `requires` nor `slots`.
 CLAIMED_BY_THE_RELEASE_BEFORE = """
@@ -175,6 +176,9 @@ def test_a_worker_that_registers_gets_what_waited_for_its_label(
         pytest.param(["gpu=true"], 3, SMALL_GPU, False, id="too small"),
         pytest.param([], 9, PLAIN, False, id="one slot too many"),
         pytest.param([], 8, PLAIN, True, id="as many as threads"),
+        pytest.param([], 5, ASYNC, True, id="as many as async slots"),
+        pytest.param([], 6, ASYNC, False, id="one async slot too many"),
+        pytest.param([], 9, ASYNC.alone, True, id="alone, async"),
         pytest.param([], 9, PLAIN.alone, True, id="alone it has the whole process"),
         pytest.param(["gpu=true"], 1, PLAIN.alone, False, id="alone without the label"),
     ],

@@ -54,7 +54,8 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, JobAttempt]]
                 broker.slots,
                 broker.received_commands,
                 ["default"],
-                lambda: broker.known_types,
+                known_types=lambda: broker.known_types,
+                slots_in=lambda _queue: broker.slots.threads,
             ),
             current,
         )

@@ -21,6 +21,7 @@ from goqueue.engine.runway.runway import Message, Runway, parse
 from goqueue.engine.transitions.rescue import Rescued, rescue
 from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.worker_slot_rows import slots_by_queue
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
 from goqueue.migrations.upgrade import upgrade
@@ -91,7 +92,7 @@ def test_threads_are_counted_by_queue(make_job: JobFactory, database: Database) 
     make_job.worker(queues=["a"], threads=8, silent_seconds=LEASE + 1)
     with database.autocommit() as connection:
         worker_store.stop(connection, make_job.worker(queues=["c"]))
-        assert worker_store.threads_by_queue(connection, lease_seconds=LEASE) == {"a": 4, "b": 6}
+        assert slots_by_queue(connection, lease_seconds=LEASE) == {"a": 4, "b": 6}
 
 
 # The rescuer

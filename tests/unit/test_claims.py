@@ -250,7 +250,7 @@ def test_free_threads_are_kept_for_a_job_that_needs_several(monkeypatch: pytest.
     assert place.take(1) == 1
     assert place.fit([3]) == []
     place.end_run(10.0, places=3)
-    assert (place.take(3), place.free_threads) == (3, 0)
+    assert (place.take(3), place.free(is_async=False)) == (3, 0)
     place.give_back()
     assert place.take(1) == 1
     assert place.fit([2]) == [0]
@@ -268,3 +268,20 @@ def test_free_threads_are_kept_for_a_job_that_needs_several(monkeypatch: pytest.
     assert place.fit([2]) == [0]
     place.give_back()
     assert place.take(1) == 0
+
+
+def test_an_async_job_that_takes_several_slots_has_so_many() -> None:
+    """As threads, and beside them: slots of the loop that are kept for one are no threads."""
+    place = WorkerSlots(4, ahead_seconds=0.05, ahead_max=1000, async_slots=4)
+    place.asynchronous.observe(0.0)
+    assert place.take_async(2) == 2
+    assert place.fit([3, 2], is_async=True) == [1]
+    assert (place.free(is_async=True), place.asynchronous.busy, place.free(is_async=False)) == (0, 4, 4)
+    place.give_back_async(1)
+    assert (place.take_async(100), place.take(2)) == (
+        0,
+        2,
+    )  # One is free, and kept for the one that takes two.
+    place.give_back_async(1, beyond=2, run_seconds=0.0)
+    assert place.free(is_async=True) == 4
+    assert place.take_async(1000) > 100  # Short jobs are claimed ahead again.

@@ -31,7 +31,7 @@ from goqueue.limits.rules import TypeLimitState
 from goqueue.limits.settings import Breaker, BreakerState, RateLimit, TypeLimits
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-ELIGIBLE = EligibleWorkers("default", workers=1, threads=8, queues=("default",))
+ELIGIBLE = EligibleWorkers("default", workers=1, slots=8, queues=("default",))
 
 
 def job(status: JobStatus = JobStatus.QUEUED, **columns: Any) -> JobFacts:
@@ -150,7 +150,7 @@ def any_facts(draw: st.DrawFn) -> Facts:
             id="nobody has both labels",
         ),
         pytest.param(
-            EligibleWorkers("default", unlabelled=1, small=2, most_threads=8, labels=[([], 1)]),
+            EligibleWorkers("default", unlabelled=1, small=2, most_slots=8, labels=[([], 1)]),
             "workers_too_small",
             "it takes 9 slots, and no worker of the queue 'default' with gpu=true, region=eu has so many "
             "threads; 2 workers have at most 8",

@@ -31,6 +31,7 @@ from goqueue.db.database import Connection
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS
+from goqueue.insight.autoscaling import slots_per_worker
 from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.insight.explain.blocked_key_rows import BlockedKey
 from goqueue.insight.overview_rows import COUNTED_UP_TO
@@ -177,14 +178,15 @@ class QueuePage(Page):
         """How many threads it needs, and what that follows from."""
         settings = self._goqueue.settings
         answer = self._goqueue.autoscale(name)
-        threads = settings.worker_processes * settings.worker_threads
+        slots = slots_per_worker(answer, settings)
         return {
             "answer": answer,
             "demand": answer.demand,
             "objective": answer.objective,
             "load": answer.demand.arrival_rate * answer.run_seconds,
-            "threads_per_worker": threads,
-            "workers_needed": math.ceil(answer.threads_needed / threads),
+            "slots_per_worker": slots,
+            "slot": "thread" if answer.demand.slots == answer.demand.threads else "slot",
+            "workers_needed": math.ceil(answer.threads_needed / slots),
             "assumed_run_seconds": ASSUMED_RUN_SECONDS,
         }
 

@@ -38,17 +38,28 @@ class Process:
     @property
     def free(self) -> int:
         """The number of threads without a job."""
-        return max(0, self.worker.threads - self.work.held)
+        return max(0, self.worker.threads - self.work.threads)
+
+    @property
+    def async_busy(self) -> int:
+        """The number of async slots that are taken."""
+        return min(self.work.async_slots, self.worker.async_slots)
+
+    @property
+    def places(self) -> int:
+        """The number of its threads and async slots."""
+        return self.worker.threads + self.worker.async_slots
 
     @property
     def more(self) -> int:
-        """The number of threads whose jobs are not shown."""
-        return min(self.work.held, self.worker.threads) - len(self.work.jobs)
+        """The number of jobs that run and are not shown."""
+        return max(0, self.work.count - self.ahead - len(self.work.jobs))
 
     @property
     def ahead(self) -> int:
-        """The number of jobs that it claimed and that wait for a thread."""
-        return max(0, self.work.held - self.worker.threads)
+        """The number of jobs that it claimed and that wait for a thread, or for an async slot."""
+        waiting = max(0, self.work.threads - self.worker.threads)
+        return waiting + self.work.async_slots - self.async_busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,16 @@ class Host:
     def busy(self) -> int:
         """The number of threads that have a job."""
         return sum(process.worker.threads - process.free for process in self.processes)
+
+    @property
+    def async_slots(self) -> int:
+        """The number of async slots of its processes."""
+        return sum(process.worker.async_slots for process in self.processes)
+
+    @property
+    def async_busy(self) -> int:
+        """The number of async slots that are taken."""
+        return sum(process.async_busy for process in self.processes)
 
     @property
     def memory_bytes(self) -> int:
@@ -96,6 +117,8 @@ class WorkersPage(Page):
             counts=_counts(present),
             threads=sum(host.threads for host in hosts),
             busy=sum(host.busy for host in hosts),
+            async_slots=sum(host.async_slots for host in hosts),
+            async_busy=sum(host.async_busy for host in hosts),
             heartbeat_seconds=self._goqueue.settings.heartbeat_seconds,
             grace_seconds=self._goqueue.settings.shutdown_grace_seconds,
         )

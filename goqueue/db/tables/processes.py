@@ -29,6 +29,10 @@ workers = Table(
     Column("queues", ARRAY(Text), nullable=False),
     Column("threads", SmallInteger, nullable=False),
     count("busy", SmallInteger),
+    # How many async jobs it runs at once beside those of its threads, and how many it has. 0: it knows no
+    # async type, or is of a release that does not tell.
+    count("async_slots"),
+    count("async_busy"),
     now("started_at"),
     now("heartbeat_at"),
     # Set when it said goodbye, or when the rescuer took its jobs: it can never renew again.
@@ -47,6 +51,11 @@ workers = Table(
     Column("signature", Text),
     Column("types", ARRAY(Text)),
     Column("schemas", ARRAY(Text)),
+    # Which of the types are async.
+    Column("async_types", ARRAY(Text)),
+    # How many jobs of each of its queues it runs at once, in their order: on its threads, on its event loop,
+    # or both, by the types that were declared for the queue. NULL: as many as it has threads.
+    Column("queue_slots", ARRAY(Integer)),
     # What it is, as `name=value`: jobs may require it. NULL: a release that knows of no labels.
     Column("labels", ARRAY(Text)),
     # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.

@@ -23,12 +23,24 @@ class KnownTypes:
     Attributes:
         labels: what the process is, as `name=value`: it can run the jobs that require no others.
         slots: how many threads it has: it can run the jobs that take no more.
+        async_types: which of the types are async, sorted.
+        async_slots: how many slots there are for jobs of these, instead of threads.
     """
 
-    def __init__(self, schemas: Mapping[str, str], *, labels: Iterable[str] = (), slots: int = 1) -> None:
+    def __init__(
+        self,
+        schemas: Mapping[str, str],
+        *,
+        labels: Iterable[str] = (),
+        slots: int = 1,
+        async_types: Iterable[str] = (),
+        async_slots: int = 0,
+    ) -> None:
         self._schemas = dict(sorted(schemas.items()))
         self.labels = tuple(sorted(labels))
         self.slots = slots
+        self.async_types = tuple(sorted(async_types))
+        self.async_slots = async_slots if self.async_types else 0
 
     @cached_property
     def types(self) -> tuple[str, ...]:
@@ -43,16 +55,26 @@ class KnownTypes:
     @cached_property
     def signature(self) -> str:
         """A digest that two processes share exactly if they can run the same jobs."""
-        return _digest([*self.types, *self.schemas, *self.labels, self.slots])
+        of_async = [*self.async_types, self.async_slots] if self.async_types else []
+        return _digest([*self.types, *self.schemas, *self.labels, self.slots, *of_async])
 
     @cached_property
     def alone(self) -> KnownTypes:
         """The jobs that the process can run alone: such a job has all of it, however many slots it takes."""
         return KnownTypes(self._schemas, labels=self.labels, slots=MAX_SLOTS)
 
-    def holds(self, requires: Iterable[str] | None, slots: int) -> bool:
-        """Tell whether the process has the labels that a job requires (None: any), and so many threads."""
-        return requires is None or (slots <= self.slots and set(requires) <= set(self.labels))
+    def slots_for(self, type_name: str) -> int:
+        """The most slots that a job of a type may take: threads, or slots of the event loop."""
+        return self.async_slots if type_name in self.async_types else self.slots
+
+    @property
+    def slots_for_any(self) -> int:
+        """The most slots that a job may take whatever its type."""
+        return min(self.slots, self.async_slots) if self.async_types else self.slots
+
+    def holds(self, type_name: str, requires: Iterable[str] | None, slots: int) -> bool:
+        """Tell whether the process has the labels that a job requires (None: any), and so many slots."""
+        return requires is None or (slots <= self.slots_for(type_name) and set(requires) <= set(self.labels))
 
     def __getitem__(self, type_name: str) -> str:
         """The hash of a type's schema.

@@ -51,7 +51,8 @@ __all__ = [
 MAY_START = f"""
     jobs.available_at <= now()
     AND (jobs.attempts <= jobs.max_retries
-         OR (jobs.attempts < -jobs.max_retries AND jobs.slots <= %(slots)s
+         OR (jobs.attempts < -jobs.max_retries AND jobs.slots <= CASE
+                 WHEN jobs.type = ANY (%(async_types)s::text[]) THEN %(async_slots)s ELSE %(slots)s END
              AND jobs.requires <@ %(labels)s::text[]))
     AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
     AND ((jobs.unreadable_until > now()) IS NOT TRUE OR NOT jobs.unreadable_by && %(schemas)s::text[])
@@ -149,7 +150,7 @@ def claim(
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
     a paused queue, or is locked by somebody, or when the worker's lease has run out; also when its type is
     not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
-    a while ago, or it requires a label that the worker has not, or more slots than it has threads.
+    a while ago, or it requires a label that the worker has not, or more slots than it has.
     """
     parameters = {**key_arrays(messages), **claimant(worker_id, lease_seconds, known)}
     return [claimed_job(row) for row in fetch_all(connection, _CLAIM, parameters)]
@@ -177,6 +178,8 @@ def claimant(worker_id: int, lease_seconds: float, known: KnownTypes | None) -> 
         "schemas": text_array(known.schemas) if known else "{}",
         "labels": text_array(known.labels) if known else "{}",
         "slots": known.slots if known else 1,
+        "async_types": text_array(known.async_types) if known else "{}",
+        "async_slots": known.async_slots if known else 0,
     }
 
 

@@ -66,7 +66,7 @@ def still_held(
 def end_gone(connection: Connection, worker_ids: Collection[int]) -> None:
     """End the leases of workers whose processes are known to be gone, all at once."""
     connection.exec_driver_sql(
-        "UPDATE workers SET stopped_at = now(), busy = 0, lost = true "
+        "UPDATE workers SET stopped_at = now(), busy = 0, async_busy = 0, lost = true "
         "WHERE id = ANY(%(ids)s::bigint[]) AND stopped_at IS NULL",
         {"ids": array(worker_ids)},
     )

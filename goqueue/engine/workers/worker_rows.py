@@ -31,7 +31,6 @@ __all__ = [
     "renew",
     "stop",
     "tell",
-    "threads_by_queue",
 ]
 
 #: A worker whose lease has not ended and has not run out.
@@ -80,6 +79,8 @@ class Worker:
         command, commanded_at: what an operator wants of it, and since when.
         shutdown_reason: why it ended, or drains; a `ShutdownReason`, as its release knows it.
         labels: what it is, as `name=value`: jobs may require it.
+        async_slots, async_busy: how many async jobs it runs at once beside its threads, and how many it has.
+        async_types: which of the types that it knows are async.
     """
 
     id: int
@@ -97,6 +98,9 @@ class Worker:
     commanded_at: datetime | None
     shutdown_reason: str | None
     labels: list[str]
+    async_slots: int
+    async_busy: int
+    async_types: list[str]
 
     @property
     def state(self) -> WorkerState:
@@ -111,16 +115,18 @@ class Worker:
 #: The columns of a `Worker`.
 COLUMNS = (
     f"id, hostname, pid, queues, threads, busy, {ALIVE}, started_at, heartbeat_at, stopped_at, memory_bytes, "
-    "command, commanded_at, shutdown_reason, coalesce(labels, ARRAY[]::text[])"
+    "command, commanded_at, shutdown_reason, coalesce(labels, ARRAY[]::text[]), async_slots, async_busy, "
+    "coalesce(async_types, ARRAY[]::text[])"
 )
 
 
 _REGISTER = """
     INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at,
-                         signature, types, schemas, labels, claims_ranges, places_jobs)
+                         signature, types, schemas, labels, async_types, async_slots, queue_slots,
+                         claims_ranges, places_jobs)
     VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, %(command)s,
             CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s,
-            %(labels)s, true, true)
+            %(labels)s, %(async_types)s, %(async_slots)s, %(queue_slots)s, true, true)
     RETURNING id
 """
 
@@ -136,10 +142,12 @@ def register(
     memory_bytes: int | None = None,
     command: str | None = None,
     known: KnownTypes | None = None,
+    queue_slots: Sequence[int] | None = None,
 ) -> int:
     """Insert a new worker with a fresh lease; its id. `known` is what it can run; None: it does not tell.
 
-    Who lost a lease and takes another brings along the command that it follows: it was given to the process.
+    `queue_slots` are the jobs of each queue that it runs at once; None: as many as it has threads. Who lost a
+    lease and takes another brings along the command that it follows: it was given to the process.
     """
     parameters = {
         "hostname": hostname,
@@ -149,6 +157,7 @@ def register(
         "threads": threads,
         "memory_bytes": memory_bytes,
         "command": command,
+        "queue_slots": None if queue_slots is None else list(queue_slots),
         **_known(known),
     }
     row = fetch_one(connection, _REGISTER, parameters)
@@ -158,12 +167,15 @@ def register(
 
 def _known(known: KnownTypes | None) -> dict[str, Any]:
     if known is None:
-        return {"signature": None, "types": None, "schemas": None, "labels": None}
+        untold = dict.fromkeys(("signature", "types", "schemas", "labels", "async_types"))
+        return {**untold, "async_slots": 0}
     return {
         "signature": known.signature,
         "types": list(known.types),
         "schemas": list(known.schemas),
         "labels": list(known.labels),
+        "async_types": list(known.async_types),
+        "async_slots": known.async_slots,
     }
 
 
@@ -172,6 +184,7 @@ def renew(
     worker_id: int,
     *,
     busy: int,
+    async_busy: int = 0,
     memory_bytes: int | None = None,
     shutdown_reason: ShutdownReason | None = None,
 ) -> Renewal | None:
@@ -182,10 +195,16 @@ def renew(
     """
     row = fetch_one(
         connection,
-        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, memory_bytes = %(memory_bytes)s, "
-        "shutdown_reason = %(reason)s "
+        "UPDATE workers SET heartbeat_at = now(), busy = %(busy)s, async_busy = %(async_busy)s, "
+        "memory_bytes = %(memory_bytes)s, shutdown_reason = %(reason)s "
         "WHERE id = %(id)s AND stopped_at IS NULL RETURNING command",
-        {"id": worker_id, "busy": busy, "memory_bytes": memory_bytes, "reason": shutdown_reason},
+        {
+            "id": worker_id,
+            "busy": busy,
+            "async_busy": async_busy,
+            "memory_bytes": memory_bytes,
+            "reason": shutdown_reason,
+        },
     )
     return None if row is None else Renewal(row[0] and WorkerCommand(row[0]))
 
@@ -260,21 +279,10 @@ def is_quarantine_served(
 def stop(connection: Connection, worker_id: int, *, reason: ShutdownReason | None = None) -> None:
     """Say goodbye: the worker holds nothing any more and never renews again."""
     connection.exec_driver_sql(
-        "UPDATE workers SET stopped_at = now(), busy = 0, shutdown_reason = %(reason)s "
+        "UPDATE workers SET stopped_at = now(), busy = 0, async_busy = 0, shutdown_reason = %(reason)s "
         "WHERE id = %(id)s AND stopped_at IS NULL",
         {"id": worker_id, "reason": reason},
     )
-
-
-def threads_by_queue(connection: Connection, *, lease_seconds: float) -> dict[str, int]:
-    """Tell how many live worker threads listen to each queue."""
-    rows = fetch_all(
-        connection,
-        "SELECT queue, sum(threads) FROM workers CROSS JOIN unnest(queues) AS queue "
-        f"WHERE {SERVING} GROUP BY queue",
-        {"lease_seconds": lease_seconds},
-    )
-    return {row[0]: int(row[1]) for row in rows}
 
 
 def queues_without_ranges(connection: Connection, *, lease_seconds: float) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection
 
@@ -14,16 +14,22 @@ from goqueue.engine.workers.worker_rows import SERVING
 __all__ = ["known_types", "signatures_by_queue", "tell"]
 
 
-def tell(connection: Connection, worker_id: int, known: KnownTypes) -> None:
-    """Note what a worker knows by now: types were declared after it registered."""
+def tell(
+    connection: Connection, worker_id: int, known: KnownTypes, *, queue_slots: Sequence[int] | None = None
+) -> None:
+    """Note what a worker knows by now: types were declared after it registered. `queue_slots` as there."""
     connection.exec_driver_sql(
-        "UPDATE workers SET signature = %(signature)s, types = %(types)s, schemas = %(schemas)s "
+        "UPDATE workers SET signature = %(signature)s, types = %(types)s, schemas = %(schemas)s, "
+        "async_types = %(async_types)s, async_slots = %(async_slots)s, queue_slots = %(queue_slots)s "
         "WHERE id = %(id)s AND stopped_at IS NULL",
         {
             "id": worker_id,
             "signature": known.signature,
             "types": list(known.types),
             "schemas": list(known.schemas),
+            "async_types": list(known.async_types),
+            "async_slots": known.async_slots,
+            "queue_slots": None if queue_slots is None else list(queue_slots),
         },
     )
 
@@ -48,11 +54,17 @@ def known_types(connection: Connection, signatures: Collection[str]) -> dict[str
         connection,
         # A release that knows of no labels takes nothing that requires any, or more than one slot.
         "SELECT DISTINCT ON (signature) signature, types, schemas, coalesce(labels, ARRAY[]::text[]), "
-        "CASE WHEN labels IS NULL THEN 1 ELSE threads END FROM workers "
-        "WHERE signature = ANY (%(signatures)s) ORDER BY signature, id DESC",
+        "CASE WHEN labels IS NULL THEN 1 ELSE threads END, coalesce(async_types, ARRAY[]::text[]), "
+        "async_slots FROM workers WHERE signature = ANY (%(signatures)s) ORDER BY signature, id DESC",
         {"signatures": list(signatures)},
     )
     return {
-        signature: KnownTypes(dict(zip(types, schemas, strict=True)), labels=labels, slots=slots)
-        for signature, types, schemas, labels, slots in rows
+        signature: KnownTypes(
+            dict(zip(types, schemas, strict=True)),
+            labels=labels,
+            slots=slots,
+            async_types=async_types,
+            async_slots=async_slots,
+        )
+        for signature, types, schemas, labels, slots, async_types, async_slots in rows
     }

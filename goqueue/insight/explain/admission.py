@@ -32,12 +32,12 @@ def limits(facts: Facts) -> Iterator[Reason]:
     for rate in facts.rates:
         yield _rate_limited(facts, rate)
     queue = facts.queue
-    slots = ramped_slots(facts.eligible.threads, queue.ramp)
+    slots = ramped_slots(facts.eligible.queue_slots, queue.ramp)
     if queue.ramp is not None and facts.held >= slots:
         yield Reason(
             ReasonCode.RAMPING,
             f"the queue {facts.job.queue!r} starts again little by little after a pause or a slow-down: "
-            f"{count(int(slots), 'job')} at once now, {facts.held} hold a slot, and it has all its threads "
+            f"{count(int(slots), 'job')} at once now, {facts.held} hold a slot, and it has all its slots "
             "again " + ("soon" if queue.ramping_until is None else f"at {moment(queue.ramping_until)}"),
             {
                 "since": queue.ramping_since,
@@ -150,8 +150,8 @@ def _ready_seconds(facts: Facts) -> float:
 def _not_dispatched(facts: Facts, seconds: float) -> Reason:
     free = max(0, facts.eligible.free)
     why = (
-        f"{count(free, 'worker thread')} could run it, and a scheduler leads: its dispatcher is behind, or "
-        "Redis does not bring the job to a worker"
+        f"{count(free, 'worker ' + facts.eligible.slot_name)} could run it, and a scheduler leads: its "
+        "dispatcher is behind, or Redis does not bring the job to a worker"
     )
     if facts.led is False:
         why = "no scheduler leads: does `goqueue scheduler` run?"
@@ -160,7 +160,7 @@ def _not_dispatched(facts: Facts, seconds: float) -> Reason:
         f"it is ready for {span(seconds)} and was not dispatched; {why}",
         {
             "ready_seconds": seconds,
-            "free_threads": free,
+            f"free_{facts.eligible.slots_key}": free,
             "leader": facts.led,
             "in_order": facts.job.in_order,
             "let_in": facts.job.admitted,
@@ -175,7 +175,7 @@ def _ahead(facts: Facts) -> Reason:
     evidence: dict[str, Any] = {
         "ahead": position.ahead,
         "counted_up_to": position.counted_up_to,
-        "threads": facts.eligible.threads,
+        facts.eligible.slots_key: facts.eligible.slots,
         "busy": facts.eligible.busy,
         "rate_per_second": facts.starts_per_second,
     }
@@ -198,9 +198,9 @@ def _workers_busy(facts: Facts) -> Reason:
     eligible = facts.eligible
     return Reason(
         ReasonCode.WORKERS_BUSY,
-        f"it is next, and waits for a free thread: {eligible.busy} jobs keep the {eligible.threads} threads "
-        f"of {count(eligible.workers, 'live worker')} busy",
-        {"workers": eligible.workers, "threads": eligible.threads, "busy": eligible.busy},
+        f"it is next, and waits for a free {eligible.slot_name}: {eligible.busy} of the {eligible.slots} "
+        f"{eligible.slot_name}s of {count(eligible.workers, 'live worker')} are taken",
+        {"workers": eligible.workers, eligible.slots_key: eligible.slots, "busy": eligible.busy},
     )
 
 

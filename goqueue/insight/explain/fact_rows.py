@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db import bounded_reads
-from goqueue.db.fragments import MAX_RETRIES
+from goqueue.db.fragments import MAX_RETRIES, RUNNING_JOBS
 from goqueue.db.statements import Values, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.options.batch import Batch
 from goqueue.engine.queue_rows import GOVERNED, PAUSED
 from goqueue.engine.workers.worker_rows import ALIVE
+from goqueue.engine.workers.worker_slot_rows import EACH_QUEUE, QUEUE_SLOTS
 from goqueue.errors import JobNotFoundError
 from goqueue.insight.explain import Explanation, explained
 from goqueue.insight.explain.facts import (
@@ -97,18 +98,25 @@ _WORKER = f"""
 # What a worker holds is counted in its part of `running_jobs`: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
-        SELECT id, queues, threads, command, coalesce(labels, ARRAY[]::text[]) AS labels,
+        SELECT id, queues, threads, queue_slots, command, async_types, kind.is_async, kind.slots,
+               coalesce(labels, ARRAY[]::text[]) AS labels,
                CASE WHEN types IS NULL THEN true
                     ELSE %(type)s = ANY (types) END AS knows,
                CASE WHEN types IS NULL THEN true
                     ELSE %(type)s = ANY (types) AND NOT schemas && %(tried)s::text[] END AS reads,
                coalesce(labels, ARRAY[]::text[]) @> %(requires)s::text[]
                    AND (labels IS NOT NULL OR NOT %(needs)s) AS suits,
-               threads >= %(slots)s AS holds
-        FROM workers WHERE {ALIVE}
+               kind.slots >= %(slots)s AS holds
+        FROM workers CROSS JOIN LATERAL (
+            SELECT is_async, CASE WHEN is_async THEN async_slots ELSE threads END AS slots
+            FROM (SELECT (%(type)s = ANY (async_types)) IS TRUE AND NOT %(alone)s AS is_async) AS asked
+        ) AS kind
+        WHERE {ALIVE}
     ), serving AS (
-        SELECT live.queues, live.threads, held.count FROM live CROSS JOIN LATERAL (
-            SELECT count(*) AS count FROM running_jobs WHERE holder = live.id
+        SELECT live.queues, live.slots, held.busy FROM live CROSS JOIN LATERAL (
+            SELECT least(live.slots, coalesce(sum(jobs.slots), 0)) AS busy FROM {RUNNING_JOBS}
+            WHERE running_jobs.holder = live.id
+              AND (jobs.type = ANY (live.async_types)) IS TRUE = live.is_async
         ) AS held
         WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
           AND live.reads AND live.suits AND live.holds
@@ -117,11 +125,11 @@ _CREW = f"""
         WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads AND NOT live.suits
         GROUP BY labels
     ), small AS (
-        SELECT threads FROM live
+        SELECT slots FROM live
         WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads AND live.suits
           AND NOT live.holds
     )
-    SELECT count(*)::int, coalesce(sum(threads), 0)::int, coalesce(sum(count), 0)::int,
+    SELECT count(*)::int, coalesce(sum(slots), 0)::int, coalesce(sum(busy), 0)::int,
            coalesce(bool_or(queues = ARRAY['{QUARANTINE_QUEUE}']), false),
            ARRAY (SELECT DISTINCT name FROM live CROSS JOIN unnest(live.queues) AS name
                   WHERE name <> '{QUARANTINE_QUEUE}' AND live.command IS NULL ORDER BY name),
@@ -131,9 +139,13 @@ _CREW = f"""
            (SELECT count(*)::int FROM live
             WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.knows AND NOT live.reads),
            (SELECT coalesce(sum(workers), 0)::int FROM unlabelled),
-           (SELECT count(*)::int FROM small), (SELECT coalesce(max(threads), 0)::int FROM small),
+           (SELECT count(*)::int FROM small), (SELECT coalesce(max(slots), 0)::int FROM small),
            (SELECT coalesce(json_agg(json_build_array(labels, workers)), '[]')
-            FROM (SELECT * FROM unlabelled ORDER BY workers DESC, labels LIMIT {LABELS_MAX}) AS first)
+            FROM (SELECT * FROM unlabelled ORDER BY workers DESC, labels LIMIT {LABELS_MAX}) AS first),
+           (SELECT coalesce(bool_and(is_async), false) FROM live
+            WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL AND live.reads),
+           (SELECT coalesce(sum({QUEUE_SLOTS}), 0)::int FROM live CROSS JOIN {EACH_QUEUE}
+            WHERE listens.queue = %(queue)s AND live.command IS NULL)
     FROM serving
 """
 
@@ -283,6 +295,8 @@ class Inquiry:
             tried=tried,
             requires=job.requires or [],
             needs=job.requires is not None,
+            queue=job.queue,
+            alone=job.runs_alone,
             # Who runs alone has the whole process.
             slots=1 if job.runs_alone else job.slots,
             lease_seconds=self.lease_seconds,

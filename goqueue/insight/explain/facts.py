@@ -25,7 +25,7 @@ class JobFacts(NamedTuple):
         unreadable_by: the schemas of its type that could not read its payload.
         unreadable_until: so long it waits for a worker with another one; None: it does not.
         requires: the labels that its worker has to have; None: it runs anywhere, and takes one slot.
-        slots: how many threads of its worker it takes.
+        slots: how many threads of its worker it takes, or of async slots.
         limit_cost: how many slots of each concurrency limit it takes.
     """
 
@@ -132,21 +132,23 @@ class EligibleWorkers(NamedTuple):
     """The live workers that can run a job and listen to its runway: its queue's, or where it runs alone.
 
     Attributes:
-        threads, busy: of them all, and how many of these hold a job.
+        slots, busy: of them all, threads or, for a job of an async type, async slots; how many are taken.
         dedicated: some of them serve nothing but the quarantine.
         queues: which queues any live worker listens to.
         quiet: further workers, that were told to take no more jobs.
         ignorant: further workers, that do not know its type.
         outdated: further workers, that know its type and cannot read its payload.
         unlabelled: further workers, that could read it and have not all labels that it requires.
-        small: further workers, that have all of them and fewer threads than it takes slots.
+        small: further workers, that have all of them and fewer slots than it takes.
         labels: of the unlabelled ones, each set of labels that there is, and how many workers have it.
-        most_threads: of the small ones.
+        most_slots: of the small ones.
+        is_async: its jobs run on event loops there, and take async slots.
+        queue_slots: the jobs of its queue, of whatever type, that all workers of it run at once.
     """
 
     runway: str
     workers: int = 0
-    threads: int = 0
+    slots: int = 0
     busy: int = 0
     dedicated: bool = False
     queues: Sequence[str] = ()
@@ -155,13 +157,25 @@ class EligibleWorkers(NamedTuple):
     outdated: int = 0
     unlabelled: int = 0
     small: int = 0
-    most_threads: int = 0
+    most_slots: int = 0
     labels: Sequence[tuple[Sequence[str], int]] = ()
+    is_async: bool = False
+    queue_slots: int = 0
 
     @property
     def free(self) -> int:
-        """The number of threads that hold no job."""
-        return self.threads - self.busy
+        """The number of slots that no job has."""
+        return self.slots - self.busy
+
+    @property
+    def slot_name(self) -> str:
+        """The name of what its jobs take: a thread, or a slot of an event loop."""
+        return "async slot" if self.is_async else "thread"
+
+    @property
+    def slots_key(self) -> str:
+        """The name of the number of slots in the evidence of a reason."""
+        return "async_slots" if self.is_async else "threads"
 
 
 class SlotHolder(NamedTuple):

@@ -44,19 +44,19 @@ def labels_missing(facts: Facts) -> Reason:
 
 
 def too_small(facts: Facts) -> Reason:
-    """Say that every worker that could run the job has fewer threads than it takes slots."""
+    """Say that every worker that could run the job has fewer slots than it takes: threads, or async ones."""
     job, eligible = facts.job, facts.eligible
     with_labels = f" with {', '.join(job.requires)}" if job.requires else ""
     has = "has" if eligible.small == 1 else "have"
     return Reason(
         ReasonCode.WORKERS_TOO_SMALL,
         f"it takes {job.slots} slots, and no worker of the queue {eligible.runway!r}{with_labels} has so "
-        f"many threads; {count(eligible.small, 'worker')} {has} at most {eligible.most_threads}",
+        f"many {eligible.slot_name}s; {count(eligible.small, 'worker')} {has} at most {eligible.most_slots}",
         {
             "queue": eligible.runway,
             "slots": job.slots,
             "workers": eligible.small,
-            "most_threads": eligible.most_threads,
+            f"most_{eligible.slots_key}": eligible.most_slots,
         },
         waits=True,
     )

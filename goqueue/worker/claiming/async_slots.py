@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
+from goqueue.worker.claiming.gathering import Gathering, fit
 from goqueue.worker.claiming.run_average import average_with
 
 #: No more is claimed ahead of free slots: a loop begins about as many jobs in 25 ms.
@@ -35,13 +37,42 @@ class AsyncSlots:
         self.is_stuck = False
         self._ahead_seconds = ahead_seconds
         self._ahead_max = min(ahead_max, AHEAD_MAX)
+        #: Of what is held, slots beyond one a job.
+        self._beyond = 0
+        self._gathering = Gathering()
         self._average_run_seconds = math.inf
         self._none_ahead_until = float("-inf")
 
     @property
     def room(self) -> int:
         """Tell how many jobs may be taken now."""
-        return 0 if self.is_closed or self.is_stuck else max(0, self._capacity() - self.held)
+        if self.is_closed or self.is_stuck or self._gathering.goes_on(self.free):
+            return 0
+        return max(0, self._capacity() - self.held)
+
+    @property
+    def free(self) -> int:
+        """The number of slots that nothing is held for."""
+        return self.size - self.held
+
+    @property
+    def busy(self) -> int:
+        """The number of slots that are taken."""
+        return min(self.held, self.size)
+
+    def fit(self, wanted: Sequence[int]) -> list[int]:
+        """Take the further slots of claimed jobs, as `WorkerSlots.fit` does of threads."""
+        left, beyond = fit(
+            wanted, self.free, self._beyond, self._gathering, run_seconds=self._average_run_seconds
+        )
+        self.held += beyond - self._beyond
+        self._beyond = beyond
+        return left
+
+    def leave(self, count: int, *, beyond: int = 0) -> None:
+        """Return slots of so many jobs, and so many beyond one a job."""
+        self.held -= count + beyond
+        self._beyond -= beyond
 
     @property
     def gathers(self) -> bool:
@@ -59,6 +90,6 @@ class AsyncSlots:
 
     def _capacity(self) -> int:
         average = self._average_run_seconds
-        if average > self._ahead_seconds or time.monotonic() < self._none_ahead_until:
+        if average > self._ahead_seconds or self._beyond or time.monotonic() < self._none_ahead_until:
             return self.size
         return self.size + min(self._ahead_max, int(self.size * self._ahead_seconds / average))

@@ -37,6 +37,7 @@ class _Wide(NamedTuple):
 
     job_id: int
     slots: int
+    is_async: bool
     fetched: Fetched
 
 
@@ -218,46 +219,59 @@ class Claimer:
         # PostgreSQL gives all of them the time of its one statement.
         times = ClaimTimes.of_claim(jobs[0].claimed_at, asked_at, fresh_seconds=FRESH_SECONDS)
         reporter, ask_parents = self._broker.reporter, self._broker.results_of_parents
-        left = self._without_room(jobs, fetched)
         attempts = [JobAttempt(job, self._queue, reporter, ask_parents, times) for job in jobs]
+        # A batch takes one place, however many its jobs would take by themselves; `occupy` takes it.
+        if self._broker.types.has_batches:
+            for current in attempts:
+                if self._broker.types.batch_of(current.type):
+                    current.claimed.slots = 1
         for current in attempts:
             current.has_message = has_message
             current.suspect, current.lane = fetched.suspects, fetched.lane
         misplaced = self.places.occupy(attempts)
+        left = self._without_room(attempts, misplaced, fetched)
         late = self._broker.claimed_jobs.add(attempts)
         if late:
             self._refuse(late)
             attempts = [current for current in attempts if current not in late]
         throws = self._broker.types.throws
         messages = [JobMessage(current, throws=throws(current.claimed.type)) for current in attempts]
-        if misplaced:
-            left |= {current.id: "busy" for current in misplaced}
         for message in messages if left else ():
             if (reason := left.get(message.current.id)) is not None:
                 self._broker.claimed_ahead.give_back([message], reason)
         self.claimed.extend([message for message in messages if message.current.id not in left])
 
-    def _without_room(self, jobs: Sequence[ClaimedJob], fetched: Fetched) -> dict[int, str]:
+    def _without_room(
+        self, attempts: Sequence[JobAttempt], misplaced: Sequence[JobAttempt], fetched: Fetched
+    ) -> dict[int, str]:
         """Take the further places of jobs that take several; the ids of those that go back, and why."""
         if self._alone:
             # It has the whole process, as one place.
-            jobs[0].slots = 1
-        # A batch takes one place, however many its jobs would take by themselves.
-        if self._broker.types.has_batches:
-            for job in jobs:
-                job.slots = 1 if self._broker.types.batch_of(job.type) else job.slots
-        # An async job takes one slot of the event loop, however many it would take of threads.
-        if self._broker.types.has_async:
-            for job in jobs:
-                job.slots = 1 if self._broker.types.is_async(job.type) else job.slots
-            jobs = [job for job in jobs if not self._broker.types.is_async(job.type)]
-        if all(job.slots == 1 for job in jobs):
-            return {}
-        left = [jobs[position] for position in self._broker.slots.fit([job.slots for job in jobs])]
+            attempts[0].claimed.slots = 1
+        for current in misplaced:
+            current.claimed.slots = min(1, current.claimed.slots)
+        reasons = {current.id: "busy" for current in misplaced}
+        if all(current.claimed.slots <= 1 for current in attempts):
+            return reasons
+        for is_async in (False, True):
+            jobs = [
+                current.claimed
+                for current in attempts
+                if current.has_async_slot is is_async and current.claimed.slots and current.id not in reasons
+            ]
+            reasons |= self._without_room_of_kind(jobs, fetched, is_async=is_async)
+        return reasons
+
+    def _without_room_of_kind(
+        self, jobs: Sequence[ClaimedJob], fetched: Fetched, *, is_async: bool
+    ) -> dict[int, str]:
+        """Do the same for jobs that take threads, or those that take slots of the event loop."""
+        wanted = [job.slots for job in jobs]
+        left = [jobs[position] for position in self._broker.slots.fit(wanted, is_async=is_async)]
         wide = [job for job in left if job.slots > 1]
         reasons = {job.id: NO_ROOM if job.slots > 1 else "behind_wide" for job in left}
         if wide and not fetched.suspects:
-            self._gathers_for = _Wide(wide[0].id, wide[0].slots, fetched)
+            self._gathers_for = _Wide(wide[0].id, wide[0].slots, is_async, fetched)
         for job in left:
             # What goes back holds the one place that was taken for each.
             job.slots = 1
@@ -269,7 +283,7 @@ class Claimer:
             return
         wide, self._gathers_for = self._gathers_for, None
         slots = self._broker.slots
-        if slots.free_threads < wide.slots or not self.places.take_count(1):
+        if slots.free(is_async=wide.is_async) < wide.slots or not self.places.take_count(1):
             return
         try:
             with self._broker.database.autocommit() as connection:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker.claiming.async_slots import AsyncSlots
-from goqueue.worker.claiming.gathering import Gathering
+from goqueue.worker.claiming.gathering import Gathering, fit
 from goqueue.worker.claiming.run_average import average_with
 
 #: A job, and the fence under which it was claimed.
@@ -187,10 +187,17 @@ class WorkerSlots:
             return granted
 
     def give_back_async(
-        self, count: int = 1, *, suspect: bool = False, run_seconds: float | None = None, jobs: int = 1
+        self,
+        count: int = 1,
+        *,
+        suspect: bool = False,
+        beyond: int = 0,
+        run_seconds: float | None = None,
+        jobs: int = 1,
     ) -> None:
-        """Return slots of async jobs; `suspect`: that of the suspect; `run_seconds`: how long a job ran.
+        """Return the slots of so many async jobs, and so many `beyond` one a job.
 
+        `suspect`: the suspect is one of them; `run_seconds`: how long the job ran.
         `jobs`: so many shared the slot.
         """
         with self._changed:
@@ -199,7 +206,7 @@ class WorkerSlots:
                 self.asynchronous.observe(run_seconds)
             slots = self.asynchronous
             was_full = not slots.room
-            slots.held -= count
+            slots.leave(count, beyond=beyond)
             if suspect:
                 self._suspect = False
             # Whoever waits for more than one free slot is not woken for each.
@@ -214,13 +221,14 @@ class WorkerSlots:
 
     def leave(self, jobs: Sequence[JobAttempt]) -> None:
         """Return the places of these jobs, of either kind."""
-        is_async = sum(job.has_async_slot for job in jobs)
         suspect = any(job.suspect for job in jobs)
-        if is_async:
-            self.give_back_async(is_async, suspect=suspect)
-        if is_async < len(jobs):
-            beyond = sum(job.claimed.slots - 1 for job in jobs if not job.has_async_slot)
-            self.give_back(len(jobs) - is_async, suspect=suspect, beyond=beyond)
+        further: dict[bool, list[int]] = {True: [], False: []}
+        for job in jobs:
+            further[job.has_async_slot].append(job.claimed.slots - 1)
+        if further[True]:
+            self.give_back_async(len(further[True]), suspect=suspect, beyond=sum(further[True]))
+        if further[False]:
+            self.give_back(len(further[False]), suspect=suspect, beyond=sum(further[False]))
 
     def leave_place(self, *, is_async: bool) -> None:
         """Return the place of a batch of which no job may begin."""
@@ -229,7 +237,7 @@ class WorkerSlots:
         else:
             self.give_back()
 
-    def fit(self, wanted: Sequence[int]) -> list[int]:
+    def fit(self, wanted: Sequence[int], *, is_async: bool = False) -> list[int]:
         """Take the further places of claimed jobs that take several, and tell which there is no room for.
 
         Beside a job that takes several nothing is claimed ahead: the places of all that is held are threads.
@@ -237,31 +245,28 @@ class WorkerSlots:
 
         Args:
             wanted: how many places each of the jobs takes; one of each is taken already.
+            is_async: they take slots of async jobs.
 
         Returns:
             The positions of the jobs that go back; they still have the one place.
         """
         with self._changed:
-            free, beyond = self.threads - (self._held - len(wanted)), self._beyond
-            left: list[int] = []
-            gathers = False
-            for position, slots in enumerate(wanted):
-                if gathers or (slots > free and (slots > 1 or beyond)):
-                    gathers = gathers or (
-                        slots > 1 and self._gathering.begin(slots, run_seconds=self._average_run_seconds)
-                    )
-                    left.append(position)
-                    continue
-                free -= slots
-                beyond += slots - 1
+            if is_async:
+                return self.asynchronous.fit(wanted)
+            left, beyond = fit(
+                wanted,
+                self.threads - self._held,
+                self._beyond,
+                self._gathering,
+                run_seconds=self._average_run_seconds,
+            )
             self._held += beyond - self._beyond
             self._beyond = beyond
             return left
 
-    @property
-    def free_threads(self) -> int:
-        """The number of threads that nothing is held for."""
-        return self.threads - self._held
+    def free(self, *, is_async: bool) -> int:
+        """The number of threads, or of slots of async jobs, that nothing is held for."""
+        return self.asynchronous.free if is_async else self.threads - self._held
 
     def take(self, count: int) -> int:
         """Take up to `count` places; how many were free."""

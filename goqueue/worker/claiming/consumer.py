@@ -201,7 +201,9 @@ def end_attempt(broker: JobBroker, message: JobMessage) -> None:
         broker.recorder.put(message)
         return
     if current.has_async_slot:
-        broker.slots.give_back_async(suspect=current.suspect, run_seconds=current.run_seconds)
+        broker.slots.give_back_async(
+            suspect=current.suspect, beyond=current.claimed.slots - 1, run_seconds=current.run_seconds
+        )
     else:
         broker.slots.end_run(current.run_seconds, suspect=current.suspect, places=current.claimed.slots)
     broker.recorder.put(message)
