@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import READY
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.claim import (
@@ -32,12 +33,12 @@ Range = tuple[tuple[str, int], tuple[str, int]]
 # other's locked rows, so their order does not matter; the outer limit locks no row more.
 _CLAIM_RANGES = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT job.place
+        SELECT job.id
         FROM unnest(%(behind)s::timestamptz[], %(behind_ids)s::bigint[],
                     %(last)s::timestamptz[], %(last_ids)s::bigint[])
              AS range (behind, behind_id, last, last_id)
         CROSS JOIN LATERAL (
-            SELECT jobs.ctid AS place FROM jobs
+            SELECT jobs.id FROM jobs
             WHERE jobs.queue = %(queue)s AND {READY}
               AND (jobs.rank, jobs.id) > (range.behind, range.behind_id)
               AND (jobs.rank, jobs.id) <= (range.last, range.last_id)
@@ -48,7 +49,7 @@ _CLAIM_RANGES = f"""
         LIMIT %(limit)s
     )
     UPDATE jobs SET status = 'running', {ASSIGNMENTS}
-    WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
+    WHERE {rows_of("chosen")}
     RETURNING {CLAIMED}, date_part('epoch', rank)
 """
 
