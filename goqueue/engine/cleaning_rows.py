@@ -16,7 +16,8 @@ _AWAITED = """(has_dependants AND EXISTS (
     WHERE dependencies.parent_id = jobs.id AND child.finished_at IS NULL))"""
 
 # The rows of the old jobs in every table; only the edges of their children stay, which are theirs. Tags are
-# found one by one by their primary key, which begins with the tag: a join would rather read all of them.
+# found one by one by their primary key, which begins with the tag: a join would rather read all of them. The
+# places of tags are good within one partition, so their jobs are compared as well.
 _WITH_ALL_THEIR_ROWS = """gone AS (
         DELETE FROM jobs USING old WHERE jobs.id = old.id RETURNING jobs.id, jobs.tags
     ), gone_tags AS (
@@ -24,6 +25,8 @@ _WITH_ALL_THEIR_ROWS = """gone AS (
             SELECT place FROM gone CROSS JOIN LATERAL unnest(gone.tags) AS own (tag) CROSS JOIN LATERAL (
                 SELECT job_tags.ctid AS place FROM job_tags
                 WHERE job_tags.tag = own.tag AND job_tags.job_id = gone.id LIMIT 1) AS found))
+          AND (job_id IN (SELECT id FROM gone)) IS TRUE
+          AND job_id >= (SELECT min(id) FROM gone) AND job_id <= (SELECT max(id) FROM gone)
     ), gone_edges AS (
         DELETE FROM dependencies USING gone WHERE dependencies.job_id = gone.id
     ), gone_attempts AS (

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from goqueue.config.bounds import FIRST_MOMENT
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import LATER, READY, SUSPECT_ALONE, SUSPECT_BESIDE, rank_of
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
@@ -33,13 +34,13 @@ NEWCOMERS_LIMIT = 1000
 # (`goqueue/engine/transitions/set_aside.py`).
 _MAKE_DUE = f"""
     WITH due AS MATERIALIZED (
-        SELECT ctid AS place FROM jobs
+        SELECT id FROM jobs
         WHERE {LATER} AND available_at <= (SELECT now())
           AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET rank = GREATEST({FIRST}, {rank_of("available_at")})
-    WHERE ctid = ANY (ARRAY (SELECT place FROM due))
+    WHERE {rows_of("due")}
     RETURNING queue
 """
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     array,
     atomic,
@@ -22,8 +23,8 @@ from goqueue.engine.transitions.release import settle
 __all__ = ["Cancelled", "acknowledge", "cancel"]
 
 # What a worker holds is only asked for: the worker stops it and records how it ended. A row that was claimed,
-# or given back, between the snapshot and the lock is looked at again as it is now: so it is found by its id,
-# by which the snapshot has it too, and not by its place. The array keeps the planner from reading the table.
+# or given back, between the snapshot and the lock is looked at again as it is now. The array keeps the
+# planner from reading the table.
 _CANCEL = """
     WITH chosen AS MATERIALIZED (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[])
@@ -45,15 +46,15 @@ _CANCEL = """
 # One walk along the few entries of jobs_cancelling_idx. A row that somebody else has locked (its outcome is
 # just recorded) is left for the next time. What was acknowledged before comes back as well: the answer to
 # that may have been lost.
-_ACKNOWLEDGE = """
+_ACKNOWLEDGE = f"""
     WITH requested AS MATERIALIZED (
-        SELECT ctid AS place FROM jobs
+        SELECT id FROM jobs
         WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id = %(worker_id)s
           AND cancel_acknowledged_at IS NULL
         ORDER BY id FOR UPDATE SKIP LOCKED
     ), acknowledged AS (
         UPDATE jobs SET cancel_acknowledged_at = now(), updated_at = now()
-        WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM requested))
+        WHERE {rows_of("requested")}
         RETURNING id, fence
     )
     SELECT id, fence FROM acknowledged
