@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.statements import FINGERPRINT, array, fetch_all
-from goqueue.jobs import JobStatus
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 
-# Its children still wait for such a job, or may still ask what it returned.
-_AWAITED = """(has_dependants AND EXISTS (
+#: Its children still wait for such a job, or may still ask what it returned.
+AWAITED = """(has_dependants AND EXISTS (
     SELECT FROM dependencies JOIN jobs AS child ON child.id = dependencies.job_id
     WHERE dependencies.parent_id = jobs.id AND child.finished_at IS NULL))"""
 
@@ -48,14 +48,14 @@ _DELETE_JOBS = f"""
     WITH old AS (
         SELECT id FROM jobs
         WHERE status = %(status)s AND finished_at IS NOT NULL
-          AND finished_at < now() - make_interval(secs => %(age)s) AND NOT {_AWAITED}
+          AND finished_at < now() - make_interval(secs => %(age)s) AND id < %(below)s AND NOT {AWAITED}
         ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ), {_WITH_ALL_THEIR_ROWS}"""
 
 _DELETE_FINAL = f"""
     WITH old AS (
         SELECT id FROM jobs
-        WHERE id = ANY(%(ids)s::bigint[]) AND finished_at IS NOT NULL AND NOT {_AWAITED}
+        WHERE id = ANY(%(ids)s::bigint[]) AND finished_at IS NOT NULL AND NOT {AWAITED}
         ORDER BY id FOR UPDATE
     ), {_WITH_ALL_THEIR_ROWS}"""
 
@@ -98,9 +98,14 @@ _DELETE_WORKERS = """
 
 
 @retry_on_conflict
-def delete_jobs(connection: Connection, status: JobStatus, *, age_seconds: float, limit: int) -> int:
-    """Delete the oldest final jobs of a status that finished longer ago than the age; how many."""
-    parameters = {"status": status.value, "age": age_seconds, "limit": limit}
+def delete_jobs(
+    connection: Connection, status: JobStatus, *, age_seconds: float, limit: int, below: int = MAX_JOB_ID
+) -> int:
+    """Delete the oldest final jobs of a status that finished longer ago than the age; how many.
+
+    Only those with an id below one: the others go with their partition.
+    """
+    parameters = {"status": status.value, "age": age_seconds, "limit": limit, "below": below}
     return len(fetch_all(connection, _DELETE_JOBS, parameters))
 
 

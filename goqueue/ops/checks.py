@@ -14,6 +14,7 @@ import structlog
 from goqueue.config.redaction import redact
 from goqueue.db.database import Database
 from goqueue.db.schema import problem_with
+from goqueue.engine.partitions import layout_rows as layouts
 from goqueue.engine.runway.runway import Message, ReadyRange, Runway
 from goqueue.errors import (
     ConfigurationError,
@@ -51,6 +52,7 @@ def problems_of(settings: Settings) -> list[str]:
     return [
         *_problems(lambda: check_database(settings)),
         *_problems(lambda: _check_other_ways(settings)),
+        *_problems(lambda: _check_partitions(settings)),
         *_problems(lambda: check_redis(settings)),
         *_problems(lambda: check_actors(settings)),
         *_problems(lambda: check_bind(settings)),
@@ -101,6 +103,19 @@ def _check_other_ways(settings: Settings) -> None:
         check_database(settings.without_pooler())
     if settings.read_database_url is not None:
         check_database(settings.for_reading())
+
+
+def _check_partitions(settings: Settings) -> None:
+    """Where jobs are in partitions, one is ready for those to come."""
+    database = Database(settings, pool_size=1, application_name="goqueue-check")
+    try:
+        with database.autocommit() as connection:
+            layout = layouts.read(connection)
+    finally:
+        database.close()
+    if layout is not None and not layout.ids_ahead:
+        problem = "jobs come into the partition without an upper bound, because no other one was made in time"
+        raise ConfigurationError([f"PostgreSQL: {problem} (does the scheduler's cleaner run?)"])
 
 
 def check_redis(settings: Settings) -> None:

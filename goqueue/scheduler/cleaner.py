@@ -1,4 +1,4 @@
-"""The cleaner: deletes final jobs by age, used idempotency keys, and workers that are long gone."""
+"""The cleaner: deletes final jobs by age, used idempotency keys, gone workers, and old partitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from goqueue.dashboard.access import session_rows as sessions
 from goqueue.db.database import Connection, Database
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import unique_rows as unique_keys
-from goqueue.jobs import JobStatus
+from goqueue.engine.partitions.keeper import PartitionKeeper
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import tick_rows as schedule_ticks
 
@@ -22,7 +23,7 @@ KEYS = 10_000
 
 
 class Cleaner(Service):
-    """Deletes what nobody keeps any more, in batches of at most 1,000 rows."""
+    """Deletes what nobody keeps any more, in batches of at most 1,000 rows, or by whole partitions."""
 
     name = "cleaner"
 
@@ -35,6 +36,7 @@ class Cleaner(Service):
             JobStatus.CANCELLED: settings.cancelled_retention_seconds,
             JobStatus.EXPIRED: settings.expired_retention_seconds,
         }
+        self._keeper = PartitionKeeper(settings, database, self._retention)
         failed = settings.failed_retention_seconds
         self._others: dict[str, Callable[[Connection], int]] = {
             "idempotency_keys": partial(
@@ -53,18 +55,24 @@ class Cleaner(Service):
 
     def run_once(self) -> Counts:
         """Delete one batch of each kind."""
-        counts = {
-            status.value: self._clean(
-                status.value,
-                partial(cleaning.delete_jobs, status=status, age_seconds=age_seconds, limit=BATCH),
-            )
-            for status, age_seconds in self._retention.items()
-        }
+        below = self.parts.run("partitions", self._keeper.run_once, None)
+        counts = {status.value: self._clean_jobs(status, below) for status in self._retention}
         counts |= {kind: self._clean(kind, delete) for kind, delete in self._others.items()}
         forgotten = self.parts.run("unique_keys", self._forget_keys, None)
         self._after_key = (forgotten and forgotten.after_key) or ""
         counts["unique_keys"] = forgotten.keys if forgotten else 0
         return counts
+
+    def _clean_jobs(self, status: JobStatus, below: int | None) -> int:
+        """Delete final jobs by rows: all of them, or those that do not go with their partition."""
+        delete = partial(
+            cleaning.delete_jobs,
+            status=status,
+            age_seconds=self._retention[status],
+            limit=BATCH,
+            below=MAX_JOB_ID if below is None or status not in self._keeper.statuses_of_whole else below,
+        )
+        return self._clean(status.value, delete)
 
     def _clean(self, kind: str, delete: Callable[[Connection], int]) -> int:
         def run() -> int:

@@ -51,6 +51,9 @@ workers = Table(
     Column("labels", ARRAY(Text)),
     # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.
     flag("claims_ranges"),
+    # It changes rows by their ids; a worker of an older release does by their places, which name rows of
+    # other partitions as well. Where jobs are in partitions, a constraint refuses its registration.
+    flag("locks_by_id"),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )
