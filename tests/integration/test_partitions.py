@@ -484,8 +484,7 @@ def test_too_many_jobs_to_keep_are_left_to_the_cleaner(
     for status in ("failed", "failed", "completed", "completed", "completed", "completed"):
         make_job(status)
     grow_old(parts)
-    assert keeper.run_once() == 1
-    assert keeper.run_once() == 6
+    assert [keeper.run_once() for _ in range(3)] == [1, 6, 6]
     assert "from_1" in suffixes(parts)
 
 

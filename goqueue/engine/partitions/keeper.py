@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
@@ -34,6 +35,12 @@ STEP_SECONDS = 300.0
 #: transaction.
 KEPT_MAX = 200_000
 
+#: Where there are more, they are counted again after this.
+CROWDED_SECONDS = 3600.0
+
+#: So many batches of what other tables have of jobs that went are forgotten in a round.
+ORPHAN_BATCHES = 50
+
 
 class _TakenBackError(Exception):
     """A step found that it must not be done, and is undone."""
@@ -55,6 +62,11 @@ class PartitionKeeper:
         self._ages = dict(ages)
         completed = settings.completed_retention_seconds
         self._ages_of_whole = {status: age for status, age in ages.items() if age == completed}
+
+        #: Partitions of which too many jobs had to stay, and when they were counted (monotonic).
+        self._crowded: dict[str, float] = {}
+        #: Whoever led before may have left some.
+        self._has_orphans = True
 
     @property
     def statuses_of_whole(self) -> Collection[JobStatus]:
@@ -78,8 +90,7 @@ class PartitionKeeper:
         self._have_one_ahead(layout)
         below = self._replace_old(layout)
         self._try(drop_left_over)
-        with self._database.autocommit() as connection:
-            keeping.forget_orphans(connection, layout.cleaned_below)
+        self._forget_orphans(layout)
         return below
 
     def _tell(self, layout: Layout) -> None:
@@ -117,17 +128,25 @@ class PartitionKeeper:
         for place, one in enumerate(layout.partitions):
             if one.is_kept:
                 continue
-            kept = self._rows_to_keep(one) if one.upper is not None and one.upper <= layout.last_id else None
-            if kept is None:
+            if one.upper is None or one.upper > layout.last_id:
                 return below
-            if kept <= KEPT_MAX:
-                self._replace(layout, place)
-                return below
+            if not self._is_crowded(one):
+                kept = self._rows_to_keep(one)
+                if kept is None:
+                    return below
+                if kept <= KEPT_MAX:
+                    self._replace(layout, place)
+                    return below
+                self._crowded[one.suffix] = time.monotonic()
+                log.warning("partition_not_replaced", below=one.upper, jobs_to_keep=kept)
             # Nobody copies so many: its final jobs go by rows, until few are left.
-            assert one.upper is not None
             below = max(below, one.upper)
-            log.warning("partition_not_replaced", below=one.upper, jobs_to_keep=kept)
         return below
+
+    def _is_crowded(self, partition: Partition) -> bool:
+        """Say whether too many jobs of a partition had to stay a while ago: counting them reads all of it."""
+        counted_at = self._crowded.get(partition.suffix)
+        return counted_at is not None and time.monotonic() < counted_at + CROWDED_SECONDS
 
     def _rows_to_keep(self, partition: Partition) -> int | None:
         """Count the jobs that have to stay of a partition; None: it is too young to be replaced."""
@@ -144,6 +163,7 @@ class PartitionKeeper:
             return
         replaced = self._try(lambda connection: self._put_together(connection, layout, place))
         if replaced is not None:
+            self._has_orphans = True
             partitions, kept = replaced
             log.info(
                 "partition_replaced", below=partitions[-1].upper, partitions=len(partitions), jobs_kept=kept
@@ -163,6 +183,17 @@ class PartitionKeeper:
         if not keeping.replace(connection, old, kept, suffix):
             raise _TakenBackError
         return old, len(kept)
+
+    def _forget_orphans(self, layout: Layout) -> None:
+        """Forget what other tables have of jobs that went with their partition, as long as there is some."""
+        kept = [one.upper for one in layout.partitions if one.is_kept and one.upper is not None]
+        if not self._has_orphans or not kept:
+            return
+        for _ in range(ORPHAN_BATCHES):
+            forgotten = self._try(lambda connection: keeping.forget_orphans(connection, max(kept)))
+            self._has_orphans = forgotten != 0
+            if not forgotten:
+                return
 
     def _try(self, run: Callable[[Connection], R]) -> R | None:
         """Do a step in a transaction, unless somebody else is at it; another round does what failed."""
