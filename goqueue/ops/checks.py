@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -106,10 +107,11 @@ def _check_other_ways(settings: Settings) -> None:
 
 
 def _check_partitions(settings: Settings) -> None:
-    """Where jobs are in partitions, one is ready for those to come."""
+    """Where jobs are in partitions, one is ready for those to come; `check_database` tells of an outage."""
     database = Database(settings, pool_size=1, application_name="goqueue-check")
+    layout = None
     try:
-        with database.autocommit() as connection:
+        with suppress(GoQueueError), database.autocommit() as connection:
             layout = layouts.read(connection)
     finally:
         database.close()

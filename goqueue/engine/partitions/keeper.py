@@ -90,7 +90,8 @@ class PartitionKeeper:
         self._have_one_ahead(layout)
         below = self._replace_old(layout)
         self._try(drop_left_over)
-        self._forget_orphans(layout)
+        if self._has_orphans:
+            self._forget_orphans()
         return below
 
     def _tell(self, layout: Layout) -> None:
@@ -184,10 +185,12 @@ class PartitionKeeper:
             raise _TakenBackError
         return old, len(kept)
 
-    def _forget_orphans(self, layout: Layout) -> None:
+    def _forget_orphans(self) -> None:
         """Forget what other tables have of jobs that went with their partition, as long as there is some."""
-        kept = [one.upper for one in layout.partitions if one.is_kept and one.upper is not None]
-        if not self._has_orphans or not kept:
+        with self._database.autocommit() as connection:
+            layout = layouts.read(connection)
+        kept = [one.upper for one in layout.partitions if one.is_kept and one.upper] if layout else []
+        if not kept:
             return
         for _ in range(ORPHAN_BATCHES):
             forgotten = self._try(lambda connection: keeping.forget_orphans(connection, max(kept)))

@@ -28,12 +28,6 @@ _READ = """
     ORDER BY 2 NULLS FIRST
 """
 
-_LAST_ID = """
-    SELECT coalesce(sequence.last_value, sequence.start_value - 1)
-    FROM pg_sequences AS sequence
-    WHERE format('%%I.%%I', schemaname, sequencename) = pg_get_serial_sequence('jobs', 'id')
-"""
-
 # How fast ids are given: from a job some way back until now.
 _PACE = """
     SELECT %(last_id)s - id, created_at, now() FROM jobs
@@ -126,7 +120,9 @@ def read(connection: Connection) -> Layout | None:
 
 def last_id(connection: Connection) -> int:
     """Read the last id that was given to a job; 0 before the first."""
-    row = fetch_one(connection, _LAST_ID, {})
+    row = fetch_one(connection, "SELECT pg_get_serial_sequence('jobs', 'id')", {})
+    assert row is not None
+    row = fetch_one(connection, f"SELECT last_value - (NOT is_called)::int FROM {row[0]}", {})
     assert row is not None
     return int(row[0])
 

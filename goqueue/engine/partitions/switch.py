@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -19,6 +20,8 @@ from goqueue.engine.partitions.table_rows import is_alone, patiently
 from goqueue.errors import DatabaseUnavailableError, PartitionsRefusedError
 
 __all__ = ["switch_on"]
+
+R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
@@ -84,11 +87,13 @@ class _Switch:
             for table in TABLES:
                 self._step(partial(switching.check_bound, table=table), CHECK_SECONDS)
                 log.info("partition_bound_checked", table=table)
-            self._often(lambda connection: _switch(connection, upper, size))
+            held_seconds = self._often(lambda connection: _switch(connection, upper, size))
         except BaseException:
             self._take_back()
             raise
-        log.info("partitions_switched_on", new_jobs_from=upper, jobs_a_partition=size)
+        log.info(
+            "partitions_switched_on", new_jobs_from=upper, jobs_a_partition=size, held_seconds=held_seconds
+        )
         return upper
 
     def _take_back(self) -> None:
@@ -97,29 +102,28 @@ class _Switch:
         if not is_done:
             self._often(switching.drop_bound)
 
-    def _often(self, run: Callable[[Connection], object]) -> None:
+    def _often(self, run: Callable[[Connection], R]) -> R:
         """Run something that wants the tables for itself, until it has had them."""
         for tries_left in reversed(range(TRIES)):
             try:
-                self._step(run)
+                return self._step(run)
             except DatabaseUnavailableError as error:
                 if not error.may_be_the_statement or not tries_left:
                     raise
                 log.info("partitions_wait", error=str(error))
-            else:
-                return
             self._wait(REST_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  (it guards no secret)
+        raise AssertionError("the last try returns or raises")
 
-    def _step(self, run: Callable[[Connection], object], seconds: float = SWITCH_SECONDS) -> None:
+    def _step(self, run: Callable[[Connection], R], seconds: float = SWITCH_SECONDS) -> R:
         with self._database.transaction() as connection, patiently(connection, seconds):
             if not is_alone(connection):
                 raise DatabaseUnavailableError("somebody else changes partitions", may_be_the_statement=True)
-            run(connection)
+            return run(connection)
 
 
-def _switch(connection: Connection, upper: int, size: int) -> None:
+def _switch(connection: Connection, upper: int, size: int) -> float:
     _refuse(connection)
-    switching.switch(connection, upper=upper, size=size)
+    return switching.switch(connection, upper=upper, size=size)
 
 
 def _refuse(connection: Connection) -> None:

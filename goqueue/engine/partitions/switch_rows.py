@@ -8,6 +8,8 @@ table.
 
 from __future__ import annotations
 
+import time
+
 from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all, fetch_one
@@ -122,8 +124,10 @@ def drop_bound(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_{_BOUND}")
 
 
-def switch(connection: Connection, *, upper: int, size: int) -> None:
+def switch(connection: Connection, *, upper: int, size: int) -> float:
     """Make the tables the first partition, up to an id, and two more; new jobs begin at that id.
+
+    Returns the seconds for which the tables have been held.
 
     Args:
         connection: in a transaction.
@@ -138,6 +142,7 @@ def switch(connection: Connection, *, upper: int, size: int) -> None:
                 f"ALTER TABLE {table}_{suffix} DROP CONSTRAINT IF EXISTS {table}_{_BOUND}"
             )
     lock_tables(connection, "workers")
+    held_at = time.monotonic()
     assert last_id(connection) < upper
     for table, key in TABLES.items():
         _replace(connection, table, key, like=f"{table}_{ahead[0][0]}")
@@ -153,6 +158,7 @@ def switch(connection: Connection, *, upper: int, size: int) -> None:
     connection.exec_driver_sql(
         f"ALTER TABLE workers ADD CONSTRAINT {WORKERS_CHECK} CHECK (locks_by_id OR stopped_at IS NOT NULL)"
     )
+    return time.monotonic() - held_at
 
 
 def _replace(connection: Connection, table: str, key: str, *, like: str) -> None:
