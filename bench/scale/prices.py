@@ -24,11 +24,12 @@ BATCH = 10_000
 PAYLOAD_INDEX = "jobs_payload_0_idx"
 INDEXES = (
     "jobs_queue_id_idx",
-    "jobs_finished_idx",
-    "jobs_unsuccessful_idx",
-    "jobs_unsuccessful_queue_idx",
-    "jobs_unsuccessful_type_idx",
-    "jobs_fingerprint_idx",
+    "attempts_finished_idx",
+    "jobs_rare_idx",
+    "jobs_rare_queue_idx",
+    "jobs_rare_type_idx",
+    "jobs_rare_since_idx",
+    "jobs_failure_idx",
     "job_tags_queue_idx",
     PAYLOAD_INDEX,
 )
@@ -40,16 +41,24 @@ _MAKE_PAYLOAD_INDEX = (
 
 _CREATE = f"""
     WITH new AS (
-        INSERT INTO jobs (queue, type, payload, rank, tags)
-        SELECT 'queue-' || n % 8, 'noop', json_build_object('customer_id', n), now(), ARRAY['nightly']
-        FROM generate_series(1, {BATCH}) AS n RETURNING id, queue, tags
+        INSERT INTO jobs (queue, type, payload, rank, tags, place)
+        SELECT 'queue-' || n % 8, 'noop', json_build_object('customer_id', n), now(), ARRAY['nightly'], 'ready'
+        FROM generate_series(1, {BATCH}) AS n RETURNING id, queue, rank, tags
+    ), listed AS (
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence)
+        SELECT queue, rank, id, 0 FROM new
     ), tagged AS (INSERT INTO job_tags (tag, job_id, queue) SELECT unnest(tags), id, queue FROM new)
     SELECT min(id) FROM new
 """
 
 _CLAIM = """
-    UPDATE jobs SET status = 'running', fence = fence + 1, attempts = attempts + 1, worker_id = 1,
-        started_at = now(), updated_at = now(), rank = NULL
+    WITH taken AS (
+        DELETE FROM ready_jobs RETURNING job_id
+    ), held AS (
+        INSERT INTO running_jobs (holder, job_id) SELECT 1, job_id FROM taken
+    )
+    UPDATE jobs SET status = 'running', place = 'running', fence = fence + 1, attempts = attempts + 1,
+        worker_id = 1, started_at = now(), updated_at = now()
     WHERE id >= %s
 """
 

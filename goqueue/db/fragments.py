@@ -1,4 +1,4 @@
-"""SQL that many statements share: the order of jobs, and the states of queued ones as the indexes have them.
+"""SQL that many statements share: the order of jobs, and the places of those that have not ended.
 
 An index serves a statement that repeats its condition word for word: `goqueue/db/tables/jobs.py` makes the
 indexes of these texts.
@@ -6,25 +6,57 @@ indexes of these texts.
 
 from __future__ import annotations
 
-#: A job that waits for its time: a run-at, a backoff, a snooze (jobs_waiting_idx).
-LATER = "status = 'queued' AND rank IS NULL"
+#: Jobs that wait for their time: a run-at, a backoff, a snooze (jobs_later_idx).
+LATER = "rare_state = 'waiting'"
 
 #: A job that has its place in the order of its queue.
 IN_ORDER = "status = 'queued' AND rank IS NOT NULL"
 
-#: A job that may start now, as far as its row says (jobs_ready_idx).
-READY = f"{IN_ORDER} AND NOT quarantined"
+#: The jobs that may start now, as far as their rows say. What is asked of the columns of `ready_jobs` walks
+#: its primary key, in the order of the queue; the limit keeps the planner from joining and sorting all of
+#: them.
+READY_JOBS = """ready_jobs CROSS JOIN LATERAL (
+        SELECT * FROM jobs WHERE jobs.id = ready_jobs.job_id AND jobs.fence = ready_jobs.job_fence LIMIT 1
+    ) AS jobs"""
 
-#: A ready job that no round of admission has let in; jobs_key_ready_idx has those with a key.
-READY_OUTSIDE = f"{READY} AND NOT admitted"
+#: The order of the rows of one queue in `ready_jobs`.
+READY_ORDER = "queue_name, ready_rank, job_id"
 
-#: The same, with a key.
-READY_OF_KEYS = f"{READY_OUTSIDE} AND concurrency_key IS NOT NULL"
 
-#: A job that was held by workers that died (jobs_quarantined_idx).
-SUSPECT = f"{IN_ORDER} AND quarantined"
+def ready_between(
+    queue: str, behind: str = "'-infinity', 0", before: str = "'infinity', 9223372036854775807"
+) -> str:
+    """Say which rows of `ready_jobs` are of a queue, behind one place in its order and before another.
 
-#: A suspect that may run beside others, in a process that has no other suspect (jobs_suspects_idx).
+    It is said as rows, and goes with `READY_ORDER`, to insist on the primary key: of `queue_name = …` the
+    planner may expect few, read all that there are and sort them.
+
+    Args:
+        queue: an expression of its name.
+        behind: expressions of the rank and the id of the first place.
+        before: the same of the second.
+    """
+    return f"({READY_ORDER}) > ({queue}, {behind}) AND ({READY_ORDER}) < ({queue}, {before})"
+
+
+#: A ready job that no round of admission has let in; those with a key have it as their `open_key`.
+READY_OUTSIDE = "NOT admitted"
+
+#: The same, with a key (ready_jobs_key_idx).
+READY_OF_KEYS = "open_key IS NOT NULL"
+
+#: The jobs that run; `holder` is their worker (-1: a client of the REST API).
+RUNNING_JOBS = """running_jobs CROSS JOIN LATERAL (
+        SELECT * FROM jobs WHERE jobs.id = running_jobs.job_id AND status = 'running' LIMIT 1
+    ) AS jobs"""
+
+#: The same as rows that can be locked, for few of them.
+RUNNING_ROWS = "running_jobs JOIN jobs ON jobs.id = running_jobs.job_id"
+
+#: A job that was held by workers that died (jobs_suspect_idx).
+SUSPECT = "rare_state = 'suspect'"
+
+#: A suspect that may run beside others, in a process that has no other suspect (jobs_suspect_queue_idx).
 SUSPECT_BESIDE = f"{SUSPECT} AND suspicion < 2"
 
 #: How often a job is tried again. Of one that requires something of its worker, or takes several slots, the
@@ -34,9 +66,9 @@ MAX_RETRIES = "GREATEST(max_retries, -1 - max_retries)"
 #: A suspect that runs alone.
 SUSPECT_ALONE = f"{SUSPECT} AND suspicion = 2"
 
-#: A job in a state that few jobs are in, beside completed ones (jobs_unsuccessful_idx, and those by queue and
-#: by type).
-UNSUCCESSFUL = "status IN ('failed','cancelled','expired','blocked')"
+#: A job in a state that few jobs are in, beside completed ones (jobs_rare_idx, and those by queue and by
+#: type).
+UNSUCCESSFUL = "rare_state IN ('failed','cancelled','expired','blocked')"
 
 
 def rank_of(start: str, *, priority: str = "priority") -> str:

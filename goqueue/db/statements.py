@@ -20,7 +20,7 @@ from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
 from goqueue.db.fragments import MAX_RETRIES
 from goqueue.jobs import Job, JobStatus
 
-#: Which group of dead letters a failed job belongs to, as jobs_fingerprint_idx has it: by its error, or by
+#: Which group of dead letters a failed job belongs to, as jobs_failure_idx has it: by its error, or by
 #: the reason of its failure where no exception was seen (a lost worker, a failed parent, a deadline).
 FINGERPRINT = "coalesce(fingerprint, left(md5(type || ':' || coalesce(reason, '')), 16))"
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.statements import FINGERPRINT, array, fetch_all
+from goqueue.db.statements import FINGERPRINT, array, fetch_all, fetch_one
 from goqueue.jobs import MAX_JOB_ID, JobStatus
+
+#: So many jobs are looked at for completed ones at once: a few milliseconds.
+PAGE = 10_000
 
 #: Its children still wait for such a job, or may still ask what it returned.
 AWAITED = """(has_dependants AND EXISTS (
@@ -40,31 +44,57 @@ _WITH_ALL_THEIR_ROWS = """gone AS (
     ), gone_keys AS (
         DELETE FROM unique_keys USING gone WHERE unique_keys.job_id = gone.id
     )
-    SELECT id FROM gone
 """
 
 # Rows that another transaction works on (a replay, a cancel) are left for the next round.
 _DELETE_JOBS = f"""
     WITH old AS (
         SELECT id FROM jobs
-        WHERE status = %(status)s AND finished_at IS NOT NULL
-          AND finished_at < now() - make_interval(secs => %(age)s) AND id < %(below)s AND NOT {AWAITED}
-        ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ), {_WITH_ALL_THEIR_ROWS}"""
+        WHERE rare_state = %(status)s AND rare_since < now() - make_interval(secs => %(age)s)
+          AND status = %(status)s AND id < %(below)s AND NOT {AWAITED}
+        ORDER BY rare_since LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), {_WITH_ALL_THEIR_ROWS}
+    SELECT id FROM gone"""
+
+# No index knows when a job completed, because its entry would be written with every job. But nothing
+# completes before it is created, and jobs are created in the order of their ids.
+_DELETE_COMPLETED = f"""
+    WITH page AS MATERIALIZED (
+        SELECT id, created_at, status = 'completed'
+               AND finished_at < now() - make_interval(secs => %(age)s) AS is_old
+        FROM jobs WHERE id > %(after_id)s AND id < %(below)s ORDER BY id LIMIT %(page)s
+    ), chosen AS MATERIALIZED (
+        SELECT id FROM page WHERE is_old ORDER BY id LIMIT %(limit)s
+    ), old AS (
+        SELECT id FROM jobs
+        WHERE id = ANY (ARRAY (SELECT id FROM chosen)) AND status = 'completed'
+          AND finished_at < now() - make_interval(secs => %(age)s) AND NOT {AWAITED}
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    ), {_WITH_ALL_THEIR_ROWS}, looked_at AS (
+        SELECT CASE WHEN (SELECT count(*) FROM chosen) = %(limit)s THEN (SELECT max(id) FROM chosen)
+                    ELSE (SELECT max(id) FROM page) END AS up_to,
+               (SELECT count(*) FROM chosen) = %(limit)s
+               OR (SELECT count(*) FROM page) = %(page)s AS goes_on
+    )
+    SELECT (SELECT count(*)::int FROM gone), CASE WHEN goes_on AND page.created_at
+               < now() - make_interval(secs => %(age)s) THEN up_to END
+    FROM looked_at LEFT JOIN page ON page.id = up_to
+"""
 
 _DELETE_FINAL = f"""
     WITH old AS (
         SELECT id FROM jobs
         WHERE id = ANY(%(ids)s::bigint[]) AND finished_at IS NOT NULL AND NOT {AWAITED}
         ORDER BY id FOR UPDATE
-    ), {_WITH_ALL_THEIR_ROWS}"""
+    ), {_WITH_ALL_THEIR_ROWS}
+    SELECT id FROM gone"""
 
 # A kind may be needed again tomorrow: it stays as long as its dead letters would.
 _DELETE_KINDS = f"""
     DELETE FROM failure_kinds WHERE fingerprint IN (
         SELECT kind.fingerprint FROM failure_kinds AS kind
         WHERE kind.first_seen_at < now() - make_interval(secs => %(age)s)
-          AND NOT EXISTS (SELECT FROM jobs WHERE status = 'failed' AND {FINGERPRINT} = kind.fingerprint)
+          AND NOT EXISTS (SELECT FROM jobs WHERE rare_state = 'failed' AND {FINGERPRINT} = kind.fingerprint)
         LIMIT %(limit)s FOR UPDATE OF kind SKIP LOCKED)
     RETURNING fingerprint
 """
@@ -91,7 +121,7 @@ _DELETE_KEYS = """
 _DELETE_WORKERS = """
     DELETE FROM workers WHERE id IN (
         SELECT id FROM workers WHERE stopped_at < now() - make_interval(secs => %(age)s)
-        AND NOT EXISTS (SELECT FROM jobs WHERE jobs.worker_id = workers.id AND jobs.status = 'running')
+        AND NOT EXISTS (SELECT FROM running_jobs WHERE holder = workers.id)
         LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     RETURNING id
 """
@@ -101,12 +131,43 @@ _DELETE_WORKERS = """
 def delete_jobs(
     connection: Connection, status: JobStatus, *, age_seconds: float, limit: int, below: int = MAX_JOB_ID
 ) -> int:
-    """Delete the oldest final jobs of a status that finished longer ago than the age; how many.
+    """Delete the oldest failed, cancelled or expired jobs that ended longer ago than the age; how many.
 
     Only those with an id below one: the others go with their partition.
     """
     parameters = {"status": status.value, "age": age_seconds, "limit": limit, "below": below}
     return len(fetch_all(connection, _DELETE_JOBS, parameters))
+
+
+class DeletedCompleted(NamedTuple):
+    """The result of a look for old completed jobs.
+
+    Attributes:
+        up_to: the id behind which the next look goes on; None: there are no more.
+    """
+
+    jobs: int
+    up_to: int | None
+
+
+@retry_on_conflict
+def delete_completed(
+    connection: Connection,
+    *,
+    age_seconds: float,
+    limit: int,
+    after_id: int = 0,
+    page: int = PAGE,
+    below: int = MAX_JOB_ID,
+) -> DeletedCompleted:
+    """Look at the next `page` jobs for completed ones older than the age, and delete up to `limit`.
+
+    Only those with an id below one: the others go with their partition.
+    """
+    parameters = {"age": age_seconds, "limit": limit, "after_id": after_id, "page": page, "below": below}
+    row = fetch_one(connection, _DELETE_COMPLETED, parameters)
+    assert row is not None
+    return DeletedCompleted(*row)
 
 
 @retry_on_conflict

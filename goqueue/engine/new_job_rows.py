@@ -55,22 +55,33 @@ _INSERT_TAGGED = f"""
     SELECT id, available_at, created_at, expires_at, deadline_at FROM new
 """
 
-# Most jobs say no more than this, and every parameter and expression left out is time saved.
+# Most jobs say no more than this, and every parameter and expression left out is time saved. They are ready
+# at once, and are listed as such here and not by the trigger, which would do it row by row.
 _PLAIN = f"""
-    INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
-    SELECT n.queue, n.type, n.payload, n.priority, n.max_retries,
-           {rank_of("now()", priority="n.priority")}
-    FROM json_to_recordset(%(jobs)s::json) AS n (
-        queue text, type text, payload json, priority smallint, max_retries smallint)
+    WITH new AS (
+        INSERT INTO jobs (queue, type, payload, priority, max_retries, rank, place)
+        SELECT n.queue, n.type, n.payload, n.priority, n.max_retries,
+               {rank_of("now()", priority="n.priority")}, 'ready'
+        FROM json_to_recordset(%(jobs)s::json) AS n (
+            queue text, type text, payload json, priority smallint, max_retries smallint)
+        RETURNING id, queue, rank, created_at
+    ), listed AS (
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence) SELECT queue, rank, id, 0 FROM new
+    )
 """
-_INSERT_MANY_PLAIN = f"{_PLAIN} RETURNING id"
-_INSERT_ROWS_PLAIN = f"{_PLAIN} RETURNING id, created_at"
+_INSERT_MANY_PLAIN = f"{_PLAIN} SELECT id FROM new"
+_INSERT_ROWS_PLAIN = f"{_PLAIN} SELECT id, created_at FROM new"
 
 # Of one job nothing has to be unpacked; and outside of a transaction not even a cursor is needed.
 _PLAIN_ONE = """
-    INSERT INTO jobs (queue, type, payload, priority, max_retries, rank)
-    VALUES ({queue}, {type}, {payload}, {priority}, {max_retries}, {rank})
-    RETURNING id, created_at
+    WITH new AS (
+        INSERT INTO jobs (queue, type, payload, priority, max_retries, rank, place)
+        VALUES ({queue}, {type}, {payload}, {priority}, {max_retries}, {rank}, 'ready')
+        RETURNING id, queue, rank, created_at
+    ), listed AS (
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence) SELECT queue, rank, id, 0 FROM new
+    )
+    SELECT id, created_at FROM new
 """
 _INSERT_PLAIN = _PLAIN_ONE.format(
     queue="%(queue)s",

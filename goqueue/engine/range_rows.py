@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import READY
+from goqueue.db.fragments import READY_JOBS, READY_ORDER, ready_between
 from goqueue.db.statements import fetch_all, text_array
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.runway.messages import Place, ReadyRange
 
 __all__ = ["NextRanges", "next_ranges"]
 
-# One walk of jobs_ready_idx from a place on. Rows that not every worker of the queue may claim are looked for
+# One walk of `ready_jobs` from a place on. Rows that not every worker of the queue may claim are looked for
 # on the way: where there is one, the rows are told apart, and so no range is made of them.
 _NEXT_ENDS = f"""
     SELECT rank::text, id, number, is_foreign FROM (
@@ -26,10 +26,10 @@ _NEXT_ENDS = f"""
                    (unreadable_until > now()) IS TRUE OR type = ANY (%(limited)s::text[])
                    OR NOT (%(known)s::text[] IS NULL OR type = ANY (%(known)s::text[]))
                    OR requires IS NOT NULL AS is_foreign
-            FROM jobs
-            WHERE jobs.queue = %(queue)s AND {READY} AND (rank, id) > (%(rank)s::timestamptz, %(id)s)
-              AND jobs.queue <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
-            ORDER BY rank, id LIMIT %(count)s
+            FROM {READY_JOBS}
+            WHERE {ready_between("%(queue)s", "%(rank)s::timestamptz, %(id)s")}
+              AND queue_name <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
+            ORDER BY {READY_ORDER} LIMIT %(count)s
         ) AS ready
     ) AS numbered
     WHERE number %% %(size)s = 0 OR number = total

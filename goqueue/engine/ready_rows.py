@@ -12,7 +12,15 @@ from sqlalchemy import Connection
 
 from goqueue.config.bounds import FIRST_MOMENT
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import LATER, READY, SUSPECT_ALONE, SUSPECT_BESIDE, rank_of
+from goqueue.db.fragments import (
+    LATER,
+    READY_JOBS,
+    READY_ORDER,
+    SUSPECT_ALONE,
+    SUSPECT_BESIDE,
+    rank_of,
+    ready_between,
+)
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.options.known_types import KnownTypes
@@ -26,7 +34,7 @@ DUE_LIMIT = 1000
 #: So many newcomers of a queue are told at most.
 NEWCOMERS_LIMIT = 1000
 
-# The inner select walks jobs_waiting_idx in its order and stops at the first row whose time has not come, or
+# The inner select walks jobs_later_idx in its order and stops at the first row whose time has not come, or
 # at the limit. Behind a subselect the planner cannot see the time: seeing it, it expects next to no row to be
 # due, reads all that are and sorts them: for a million that are due at midnight, a million for each batch.
 # The comparison of rows keeps it from taking both bounds for a narrow range, which would come to the same.
@@ -60,8 +68,8 @@ _FOR_ALL = """CASE WHEN {0}.sorted
                    ELSE true END"""
 
 #
-# One index descent a queue (jobs_ready_idx): the lateral keeps the planner from sorting a backlog, and the
-# row comparison starts the scan behind what was read before.
+# One index descent a queue (the primary key of `ready_jobs`): the lateral keeps the planner from sorting a
+# backlog, and the row comparison starts the scan behind what was read before.
 _NEXT_READY = f"""
     SELECT wanted.queue, {_READ}
     FROM json_to_recordset(%(wanted)s::json) AS wanted
@@ -69,17 +77,15 @@ _NEXT_READY = f"""
          slots int)
     JOIN queues ON queues.name = wanted.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
-        SELECT {_READY_COLUMNS} FROM jobs
-        WHERE jobs.queue = wanted.queue AND {READY}
-          AND (rank, id) > (wanted.rank, wanted.id)
+        SELECT {_READY_COLUMNS} FROM {READY_JOBS}
+        WHERE {ready_between("wanted.queue", "wanted.rank, wanted.id")}
           AND {_FOR_ALL.format("wanted")}
-        ORDER BY rank, id LIMIT wanted.count
+        ORDER BY {READY_ORDER} LIMIT wanted.count
     ) AS ready
     ORDER BY wanted.queue, ready.rank, ready.id
 """
 
-# `status || ''` keeps the planner from jobs_ready_idx, which it would walk up to the mark: rows are asked for
-# by their ids because that is a long way.
+# Along the newest jobs of the queue, and not along `ready_jobs` up to the mark: that is a long way.
 _NEWCOMERS = f"""
     SELECT mark.queue, {_READ}
     FROM json_to_recordset(%(marks)s::json) AS mark
@@ -88,7 +94,7 @@ _NEWCOMERS = f"""
     JOIN queues ON queues.name = mark.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
         SELECT {_READY_COLUMNS} FROM jobs
-        WHERE jobs.queue = mark.queue AND jobs.id > mark.after AND status || '' = 'queued' AND NOT quarantined
+        WHERE jobs.queue = mark.queue AND jobs.id > mark.after AND status = 'queued' AND NOT quarantined
           AND (rank, id) <= (mark.rank, mark.id) AND rank >= {FIRST}
           AND {_FOR_ALL.format("mark")}
         ORDER BY rank, id LIMIT %(limit)s
@@ -106,8 +112,8 @@ _NEXT_OF_LANES = f"""
          slots int, labels_of_all text[], slots_of_all int)
     JOIN queues ON queues.name = lane.queue AND {CLOSED} IS NOT TRUE
     CROSS JOIN LATERAL (
-        SELECT {_READY_COLUMNS} FROM jobs
-        WHERE jobs.queue = lane.queue AND {READY}
+        SELECT {_READY_COLUMNS} FROM {READY_JOBS}
+        WHERE {ready_between("lane.queue")}
           AND CASE WHEN unreadable_until > now()
                    THEN type = ANY (lane.types) AND NOT unreadable_by && lane.schemas
                    WHEN requires IS NULL
@@ -115,12 +121,12 @@ _NEXT_OF_LANES = f"""
                    THEN type = ANY (lane.others)
                    ELSE type = ANY (lane.types) END
           AND (requires IS NULL OR (requires <@ lane.labels AND jobs.slots <= lane.slots))
-        ORDER BY rank, id LIMIT lane.count
+        ORDER BY {READY_ORDER} LIMIT lane.count
     ) AS ready
     ORDER BY lane.number, ready.rank, ready.id
 """
 
-# One descent of jobs_suspects_idx for each queue that has a suspect, and so one where there is none.
+# One descent of jobs_suspect_queue_idx for each queue that has a suspect, and so one where there is none.
 _NEXT_SUSPECTS = f"""
     WITH RECURSIVE {ABLE}, suspected (queue) AS (
         (SELECT queue FROM jobs WHERE {SUSPECT_BESIDE} ORDER BY queue LIMIT 1)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from goqueue.db import bounded_reads
-from goqueue.db.fragments import LATER, READY
+from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, RUNNING_JOBS, ready_between
 from goqueue.db.statements import FIRST, Values, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.workers.worker_rows import SERVING
@@ -38,25 +38,27 @@ RUNNING_MAX = 10_000
 #: A burst is no rate: the times that are waited for are spread over at least so long.
 _SPREAD_SECONDS = 10
 
-_READY = f"queue = %(queue)s AND {READY}"
+_READY = ready_between("%(queue)s")
 
 _QUEUE = f"""
     SELECT {CLOSED} IS TRUE, concurrency, slo_wait_seconds, slo_objective FROM queues WHERE name = %(queue)s
 """
 
-# As the metrics have it. Both walk the queue's part of jobs_ready_idx in its order; the first needs nothing
-# but the index.
+# As the metrics have it. Both walk the queue's part of `ready_jobs` in its order; the first needs nothing but
+# that.
 _BACKLOG = f"""
     SELECT (SELECT count(*)::int FROM (
-                SELECT FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted),
+                SELECT FROM ready_jobs WHERE {_READY}
+                ORDER BY {READY_ORDER} LIMIT {COUNTED_UP_TO}) AS counted),
            (SELECT greatest(0, extract(epoch FROM now() - min(GREATEST(available_at, {FIRST}))))::float FROM (
-                SELECT available_at FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next)
+                SELECT available_at FROM {READY_JOBS} WHERE {_READY}
+                ORDER BY {READY_ORDER} LIMIT {OLDEST_AMONG}) AS next)
 """
 
 _RUNNING = f"""
     SELECT count(*)::int,
            coalesce(sum(greatest(0, extract(epoch FROM now() - GREATEST(started_at, {FIRST})))), 0)::float
-    FROM (SELECT queue, started_at FROM jobs WHERE status = 'running' LIMIT {RUNNING_MAX}) AS running
+    FROM (SELECT queue, started_at FROM {RUNNING_JOBS} LIMIT {RUNNING_MAX}) AS running
     WHERE queue = %(queue)s
 """
 
@@ -75,7 +77,7 @@ _ARRIVALS = f"""
     GROUP BY jobs, first
 """
 
-# The next entries of jobs_waiting_idx, of every queue.
+# The next entries of jobs_later_idx, of every queue.
 _DUE = f"""
     WITH next AS MATERIALIZED (
         SELECT queue, available_at FROM jobs
@@ -93,7 +95,8 @@ _DUE = f"""
 # Jobs that started lately are beside the head of the backlog, wherever the newest ones are.
 _ENDED = f"""
     WITH head AS (
-        SELECT min(id) AS id FROM (SELECT id FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT 1) AS first
+        SELECT min(id) AS id FROM (
+            SELECT job_id AS id FROM ready_jobs WHERE {_READY} ORDER BY {READY_ORDER} LIMIT 1) AS first
     ), seen AS MATERIALIZED (
         (SELECT id, finished_at FROM jobs WHERE queue = %(queue)s
          ORDER BY queue DESC, id DESC LIMIT {ENDED_MAX})
@@ -102,13 +105,11 @@ _ENDED = f"""
             SELECT id, finished_at FROM jobs WHERE queue = %(queue)s AND jobs.id < head.id
             ORDER BY queue DESC, id DESC LIMIT {ENDED_MAX}) AS jobs)
         UNION
-        (SELECT id, finished_at FROM (
-            SELECT id, finished_at, queue FROM jobs WHERE status = 'completed' AND finished_at IS NOT NULL
-            ORDER BY finished_at DESC LIMIT {ENDED_MAX}) AS completed WHERE queue = %(queue)s)
-        UNION
-        (SELECT id, finished_at FROM (
-            SELECT id, finished_at, queue FROM jobs WHERE status = 'failed' AND finished_at IS NOT NULL
-            ORDER BY finished_at DESC LIMIT {ENDED_MAX}) AS failed WHERE queue = %(queue)s)
+        (SELECT jobs.id, jobs.finished_at FROM (
+            SELECT job_id FROM attempts ORDER BY finished_at DESC LIMIT {ENDED_MAX}) AS newest
+         CROSS JOIN LATERAL (
+            SELECT id, queue, finished_at FROM jobs WHERE jobs.id = newest.job_id LIMIT 1) AS jobs
+         WHERE queue = %(queue)s)
     ), lately AS MATERIALIZED (
         SELECT id FROM seen WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT {ENDED_MAX}
     )

@@ -1,7 +1,7 @@
 """Failed jobs in groups, as a page shows them: what it costs does not grow with the number of failed jobs.
 
 `failures` counts every failed job; here, of each group only its newest jobs are looked at. The walk goes from
-group to group along jobs_fingerprint_idx, one descent each, and the index holds all that is counted.
+group to group along jobs_failure_idx, one descent each, and the index holds all that is counted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ GROUPS_WALKED = 300
 TEXT_MAX_CHARACTERS = 2_000
 
 _WALK = f"""
-        (SELECT 1 AS steps, {FINGERPRINT} AS fingerprint FROM jobs WHERE status = 'failed'
+        (SELECT 1 AS steps, {FINGERPRINT} AS fingerprint FROM jobs WHERE rare_state = 'failed'
          ORDER BY {FINGERPRINT} DESC, id DESC LIMIT 1)
         UNION ALL
         SELECT walk.steps + 1, next.fingerprint FROM walk CROSS JOIN LATERAL (
             SELECT {FINGERPRINT} AS fingerprint FROM jobs
-            WHERE status = 'failed' AND {FINGERPRINT} < walk.fingerprint
+            WHERE rare_state = 'failed' AND {FINGERPRINT} < walk.fingerprint
             ORDER BY {FINGERPRINT} DESC, id DESC LIMIT 1
         ) AS next
         WHERE walk.steps < {GROUPS_WALKED}
@@ -49,15 +49,16 @@ _GROUPS = f"""
         FROM walk
         CROSS JOIN LATERAL (
             SELECT count(*) AS looked_at, count(*) FILTER (WHERE {{conditions}}) AS count,
-                   max(finished_at) FILTER (WHERE {{conditions}}) AS last_seen,
+                   max(rare_since) FILTER (WHERE {{conditions}}) AS last_seen,
                    max(id) FILTER (WHERE {{conditions}}) AS newest_id
-            FROM (SELECT id, queue, type, finished_at FROM jobs
-                  WHERE status = 'failed' AND {FINGERPRINT} = walk.fingerprint
+            FROM (SELECT id, queue, type, rare_since FROM jobs
+                  WHERE rare_state = 'failed' AND {FINGERPRINT} = walk.fingerprint
                   ORDER BY {FINGERPRINT} DESC, id DESC LIMIT {COUNTED_UP_TO}) AS jobs
         ) AS newest
         CROSS JOIN LATERAL (
-            SELECT finished_at AS first_seen FROM jobs
-            WHERE status = 'failed' AND {FINGERPRINT} = walk.fingerprint ORDER BY {FINGERPRINT}, id LIMIT 1
+            SELECT rare_since AS first_seen FROM jobs
+            WHERE rare_state = 'failed' AND {FINGERPRINT} = walk.fingerprint
+            ORDER BY {FINGERPRINT}, id LIMIT 1
         ) AS first
         WHERE newest.count > 0
         ORDER BY {{order}}, 1 LIMIT %(limit)s

@@ -1,6 +1,6 @@
 """Failed jobs in groups: one group a fingerprint, of the jobs that are failed now.
 
-Counting reads one partial index, of failed jobs only (jobs_fingerprint_idx holds all that is asked for):
+Counting reads one partial index, of failed jobs only (jobs_failure_idx holds all that is asked for):
 where autovacuum keeps up, the rows themselves are not looked at. Large groups are counted by the scheduler.
 """
 
@@ -34,17 +34,18 @@ Order = Literal["last_seen", "count"]
 
 FINGERPRINT_PATTERN = re.compile(r"[0-9a-f]{16}")
 
-# Without a filter: from group to group along jobs_fingerprint_idx, one descent each. A group whose count the
+# Without a filter: from group to group along jobs_failure_idx, one descent each. A group whose count the
 # scheduler keeps is counted up to a bound, to see that it is still large. Ids are given out in the order of
 # time: the first job of a group is the first that failed, but for retries.
 _WALKED = f"""
     WITH RECURSIVE walk AS (
-        (SELECT {FINGERPRINT} AS fingerprint FROM jobs WHERE status = 'failed'
+        (SELECT {FINGERPRINT} AS fingerprint FROM jobs WHERE rare_state = 'failed'
          ORDER BY {FINGERPRINT}, id LIMIT 1)
         UNION ALL
         SELECT next.fingerprint FROM walk CROSS JOIN LATERAL (
             SELECT {FINGERPRINT} AS fingerprint FROM jobs
-            WHERE status = 'failed' AND {FINGERPRINT} > walk.fingerprint ORDER BY {FINGERPRINT}, id LIMIT 1
+            WHERE rare_state = 'failed' AND {FINGERPRINT} > walk.fingerprint
+            ORDER BY {FINGERPRINT}, id LIMIT 1
         ) AS next
     ), grouped AS MATERIALIZED (
         SELECT walk.fingerprint,
@@ -56,16 +57,17 @@ _WALKED = f"""
         LEFT JOIN kept_counts AS kept
           ON kept.kind = '{KIND_OF_FAILURE}' AND kept.name = walk.fingerprint AND kept.{FRESH}
         CROSS JOIN LATERAL (
-            SELECT count(*) AS count, min(finished_at) AS first_seen, max(finished_at) AS last_seen,
+            SELECT count(*) AS count, min(rare_since) AS first_seen, max(rare_since) AS last_seen,
                    max(id) AS newest_id
-            FROM (SELECT id, finished_at FROM jobs
-                  WHERE status = 'failed' AND {FINGERPRINT} = walk.fingerprint
+            FROM (SELECT id, rare_since FROM jobs
+                  WHERE rare_state = 'failed' AND {FINGERPRINT} = walk.fingerprint
                   ORDER BY {FINGERPRINT} DESC, id DESC
                   LIMIT CASE WHEN kept.jobs IS NOT NULL THEN {GLANCED_AT} END) AS jobs
         ) AS newest
         CROSS JOIN LATERAL (
-            SELECT finished_at AS first_seen FROM jobs
-            WHERE status = 'failed' AND {FINGERPRINT} = walk.fingerprint ORDER BY {FINGERPRINT}, id LIMIT 1
+            SELECT rare_since AS first_seen FROM jobs
+            WHERE rare_state = 'failed' AND {FINGERPRINT} = walk.fingerprint
+            ORDER BY {FINGERPRINT}, id LIMIT 1
         ) AS first
         ORDER BY {{order}}, 1 LIMIT %(limit)s
     )
@@ -76,9 +78,9 @@ _ONE = "(SELECT %(fingerprint)s::text AS fingerprint)"
 # What is filtered is counted whole.
 _FILTERED = f"""
     WITH grouped AS MATERIALIZED (
-        SELECT {FINGERPRINT} AS fingerprint, count(*) AS count, min(finished_at) AS first_seen,
-               max(finished_at) AS last_seen, max(id) AS newest_id, false AS is_kept
-        FROM jobs WHERE status = 'failed'{{conditions}}
+        SELECT {FINGERPRINT} AS fingerprint, count(*) AS count, min(rare_since) AS first_seen,
+               max(rare_since) AS last_seen, max(id) AS newest_id, false AS is_kept
+        FROM jobs WHERE rare_state = 'failed'{{conditions}}
         GROUP BY 1 ORDER BY {{order}}, 1 LIMIT %(limit)s
     )
 """
@@ -130,7 +132,7 @@ class FailureFilter:
         said = {
             "queue = %(queue)s": self.queue,
             "type = %(type)s": self.type,
-            "finished_at >= %(since)s": self.since,
+            "rare_since >= %(since)s": self.since,
         }
         return [condition for condition, value in said.items() if value is not None]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY
+from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, ready_between
 from goqueue.db.statements import FIRST, LAST, fetch_all, fetch_one
 from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT
 from goqueue.engine.queue_rows import PAUSED
@@ -20,8 +20,6 @@ COUNTED_UP_TO = 1_000_000
 #: The oldest is looked for among so many of the next jobs. An older one behind them has a lower priority, and
 #: is older by less than the head start of theirs: a minute for each step.
 OLDEST_AMONG = 1_000
-
-_READY = f"queue = queues.name AND {READY}"
 
 # What holds back vacuum in this database: transactions with a snapshot or with writes, and prepared ones.
 # Not vacuum itself, which PostgreSQL leaves out as well. Without the privilege pg_read_all_stats other users'
@@ -37,7 +35,7 @@ _HORIZON = """
     ) AS holders
 """
 
-# Both laterals walk the queue's part of jobs_ready_idx in its order; the first needs nothing but the index.
+# Both laterals walk the queue's part of `ready_jobs` in its order; the first needs nothing else.
 # Who knows a type is asked once for each that was met: workers that know the same are one.
 _READ = f"""
     WITH live AS MATERIALIZED (
@@ -54,7 +52,7 @@ _READ = f"""
         UNION ALL
         SELECT queue, count(*) FROM (
             SELECT queue FROM jobs
-            WHERE status = 'failed' AND NOT EXISTS (SELECT FROM kept WHERE kind = 'failed')
+            WHERE rare_state = 'failed' AND NOT EXISTS (SELECT FROM kept WHERE kind = 'failed')
             LIMIT {COUNTED_UP_TO}) AS counted GROUP BY queue
     ), queue AS (
         SELECT queues.name, ({PAUSED}) AS paused,
@@ -68,7 +66,7 @@ _READ = f"""
         LEFT JOIN kept ON kept.kind = 'ready' AND kept.name = queues.name
         CROSS JOIN LATERAL (
             SELECT count(*) AS depth FROM (
-                SELECT rank, id FROM jobs WHERE {_READY} ORDER BY rank, id
+                SELECT FROM ready_jobs WHERE {ready_between("queues.name")} ORDER BY {READY_ORDER}
                 LIMIT CASE WHEN kept.jobs IS NULL THEN {COUNTED_UP_TO} ELSE {GLANCED_AT} END) AS counted
         ) AS ready
         CROSS JOIN LATERAL (
@@ -84,8 +82,8 @@ _READ = f"""
                        min(GREATEST(available_at, {FIRST})) AS oldest, count(*) AS jobs
                 FROM (
                     SELECT available_at, type, (unreadable_until > now()) IS TRUE AS waits, requires, slots
-                    FROM jobs
-                    WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+                    FROM {READY_JOBS}
+                    WHERE {ready_between("queues.name")} ORDER BY {READY_ORDER} LIMIT {OLDEST_AMONG}) AS next
                 GROUP BY next.type, next.waits, next.requires, next.slots) AS alike
         ) AS first
         LEFT JOIN serving ON serving.queue = queues.name
@@ -102,7 +100,7 @@ _READ = f"""
     ORDER BY queue.name
 """
 
-# The first entry of jobs_waiting_idx.
+# The first entry of jobs_later_idx.
 _LATENESS = f"""
     SELECT extract(epoch FROM now() - available_at)::float FROM jobs
     WHERE {LATER} AND available_at BETWEEN {FIRST} AND {LAST}

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, MAX_RETRIES, READY, SUSPECT
+from goqueue.db.fragments import LATER, MAX_RETRIES, SUSPECT
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.jobs import JobStatus
 
@@ -34,30 +34,30 @@ _SUMMARIES = f"""
     FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id DESC
 """
 
-# Each part reads a partial index of the rows of its state: no other leaves the rest of the table alone.
+#: Completed jobs, which no index tells from others, are looked for among so many.
+_LOOKED_AT = 10_000
+
+# Each part reads a table or a partial index of the rows of its state: no other leaves the rest alone.
+# Completed jobs are most of the oldest jobs, and of the newest attempts.
 _STATES = {
-    JobStatus.QUEUED: (
-        READY,
-        SUSPECT,
-        LATER,
+    JobStatus.QUEUED: ("ready_jobs", f"jobs WHERE {SUSPECT}", f"jobs WHERE {LATER}"),
+    JobStatus.BLOCKED: ("jobs WHERE rare_state = 'blocked'",),
+    JobStatus.RUNNING: ("running_jobs",),
+    JobStatus.COMPLETED: (
+        f"(SELECT status FROM jobs ORDER BY id LIMIT {_LOOKED_AT}) AS oldest WHERE status = 'completed'",
     ),
-    JobStatus.BLOCKED: ("status = 'blocked'",),
-    JobStatus.RUNNING: ("status = 'running'",),
-    JobStatus.COMPLETED: ("status = 'completed' AND finished_at IS NOT NULL",),
-    JobStatus.FAILED: ("status = 'failed'",),
-    JobStatus.CANCELLED: ("status = 'cancelled'",),
-    JobStatus.EXPIRED: ("status = 'expired'",),
+    JobStatus.FAILED: ("jobs WHERE rare_state = 'failed'",),
+    JobStatus.CANCELLED: ("jobs WHERE rare_state = 'cancelled'",),
+    JobStatus.EXPIRED: ("jobs WHERE rare_state = 'expired'",),
 }
 
 
-def _count(condition: str) -> str:
-    return (
-        f"(SELECT count(*)::int FROM (SELECT FROM jobs WHERE {condition} LIMIT {COUNTED_UP_TO}) AS counted)"
-    )
+def _count(rows: str) -> str:
+    return f"(SELECT count(*)::int FROM (SELECT FROM {rows} LIMIT {COUNTED_UP_TO}) AS counted)"
 
 
 _COUNTS = "SELECT " + ", ".join(
-    f"least({COUNTED_UP_TO}, {' + '.join(map(_count, conditions))})" for conditions in _STATES.values()
+    f"least({COUNTED_UP_TO}, {' + '.join(map(_count, rows))})" for rows in _STATES.values()
 )
 
 

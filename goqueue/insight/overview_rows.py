@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY
+from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, RUNNING_JOBS, ready_between
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED, PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
@@ -35,28 +35,25 @@ RUNNING_COUNTED_UP_TO = 10_000
 #: An older job of a key that has run for longer than this holds up those behind it; before, it is their turn.
 MOVES_FOR_SECONDS = 180
 
-_READY = f"queue = queues.name AND {READY}"
-
 # In strict order only the oldest unfinished job of a key may start. One that is ready, or runs for a moment,
 # is no obstacle: its key moves on.
 _BEHIND = f"""
     queues.fifo AND concurrency_key IS NOT NULL AND NOT admitted AND (
         SELECT oldest.id <> jobs.id AND NOT (
             (oldest.status = 'running' AND oldest.started_at > now() - interval '{MOVES_FOR_SECONDS} seconds')
-            OR ({READY} AND oldest.type <> ALL (tripped.names)))
+            OR (oldest.place = 'ready' AND oldest.type <> ALL (tripped.names)))
         FROM jobs AS oldest
-        WHERE oldest.queue = queues.name AND oldest.concurrency_key = jobs.concurrency_key
-          AND oldest.finished_at IS NULL AND oldest.concurrency_key IS NOT NULL
-        ORDER BY oldest.queue, oldest.concurrency_key, oldest.id LIMIT 1)
+        WHERE oldest.queue = queues.name AND oldest.unfinished_key = jobs.concurrency_key
+        ORDER BY oldest.queue, oldest.unfinished_key, oldest.id LIMIT 1)
 """
 
-# Of each queue three walks: along its part of jobs_ready_idx, which needs nothing but the index; at its head,
+# Of each queue three walks: along its part of `ready_jobs`, which needs nothing else; at its head,
 # where the oldest is; and, where jobs wait, along the end of its part of jobs_queue_id_idx. That one is said
 # as rows: for `queue = …` the planner walks the primary key, and passes over every newer job of other queues.
 _QUEUES = f"""
     WITH running AS MATERIALIZED (
         SELECT queue, count(*)::int AS jobs
-        FROM (SELECT queue FROM jobs WHERE status = 'running' LIMIT {RUNNING_COUNTED_UP_TO}) AS counted
+        FROM (SELECT queue FROM {RUNNING_JOBS} LIMIT {RUNNING_COUNTED_UP_TO}) AS counted
         GROUP BY queue
     ), tripped AS MATERIALIZED (
         SELECT coalesce(array_agg(name), ARRAY[]::text[]) AS names FROM types
@@ -70,7 +67,8 @@ _QUEUES = f"""
     CROSS JOIN tripped
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs FROM (
-            SELECT FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {COUNTED_UP_TO}) AS counted
+            SELECT FROM ready_jobs WHERE {ready_between("queues.name")}
+            ORDER BY {READY_ORDER} LIMIT {COUNTED_UP_TO}) AS counted
     ) AS ready
     CROSS JOIN LATERAL (
         SELECT min(available_at) AS oldest, count(*) AS looked_at,
@@ -79,7 +77,8 @@ _QUEUES = f"""
         FROM (
             SELECT available_at, NOT admitted AND type = ANY (tripped.names) AS is_tripped,
                    {_BEHIND} AS is_behind
-            FROM jobs WHERE {_READY} ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+            FROM {READY_JOBS} WHERE {ready_between("queues.name")}
+            ORDER BY {READY_ORDER} LIMIT {OLDEST_AMONG}) AS next
     ) AS head
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs, min(created_at) AS first,
@@ -96,15 +95,14 @@ _QUEUES = f"""
 """
 
 
-def _count(condition: str) -> str:
-    return (
-        f"(SELECT count(*)::int FROM (SELECT FROM jobs WHERE {condition} LIMIT {COUNTED_UP_TO}) AS counted)"
-    )
+def _count(rows: str) -> str:
+    return f"(SELECT count(*)::int FROM (SELECT FROM {rows} LIMIT {COUNTED_UP_TO}) AS counted)"
 
 
 _SERVICE = f"""
-    SELECT EXISTS (SELECT FROM jobs), {_count(LATER)},
-           {_count("status = 'blocked'")}, {_count("status = 'running'")}, {_count("status = 'failed'")},
+    SELECT EXISTS (SELECT FROM jobs), {_count(f"jobs WHERE {LATER}")},
+           {_count("jobs WHERE rare_state = 'blocked'")}, {_count("running_jobs")},
+           {_count("jobs WHERE rare_state = 'failed'")},
            workers.count, workers.threads, workers.busy
     FROM (SELECT count(*)::int, coalesce(sum(threads), 0)::int AS threads, coalesce(sum(busy), 0)::int AS busy
           FROM workers WHERE {SERVING}) AS workers

@@ -1,12 +1,14 @@
-"""The indexer: makes the indexes on payloads that somebody asked for, and drops those that are not wanted."""
+"""The indexer: makes the indexes on payloads that somebody asked for, and drops those not asked."""
 
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 
 import structlog
 
+from goqueue.db.retired_indexes import drop_retired_indexes
 from goqueue.engine.listing import payload_index_rows as payload_indexes
 from goqueue.engine.listing.payload_index_rows import PayloadIndex
 from goqueue.errors import GoQueueError, UnavailableError
@@ -16,6 +18,9 @@ log = structlog.get_logger(__name__)
 
 #: How often it looks whether one is due.
 LOOK_SECONDS = 2.0
+
+#: How often it looks for indexes that only workers of a release before this one ask, and for such workers.
+RETIRE_SECONDS = 10.0
 
 
 class PayloadIndexer(Service):
@@ -34,6 +39,7 @@ class PayloadIndexer(Service):
         with self._database.autocommit() as connection:
             index = payload_indexes.due(connection)
         if index is None:
+            self._drop_retired()
             return {"working": 0}
         self._worker = threading.Thread(target=self._work, args=(index,), name="payload-index", daemon=True)
         self._worker.start()
@@ -49,6 +55,22 @@ class PayloadIndexer(Service):
             self._worker.join(seconds)
 
     _worker: threading.Thread | None = None
+    _dropped_at = float("-inf")
+
+    def _drop_retired(self) -> None:
+        """Now and then, drop the indexes of a release before this one, whose workers are gone."""
+        if time.monotonic() < self._dropped_at + RETIRE_SECONDS:
+            return
+        self._dropped_at = time.monotonic()
+        with self._database.connection() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                dropped = drop_retired_indexes(connection)
+            finally:
+                # In the pool, connections have other time-outs.
+                connection.invalidate()
+        if dropped:
+            log.info("retired_indexes_dropped", indexes=dropped)
 
     def _work(self, index: PayloadIndex) -> None:
         """Make or drop an index, and note how it ended."""

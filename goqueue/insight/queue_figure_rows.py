@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER
+from goqueue.db.fragments import LATER, RUNNING_JOBS
 from goqueue.db.statements import Values, fetch_all
 from goqueue.engine.queue_rows import PAUSED
 from goqueue.engine.workers.worker_rows import SERVING
@@ -24,24 +24,24 @@ __all__ = ["QueueCount", "QueueCounts", "QueueStanding", "counts_of_each", "stan
 ROWS_COUNTED_UP_TO = 10_000
 
 
-def _grouped(name: str, condition: str, up_to: int) -> str:
+def _grouped(name: str, rows: str, up_to: int) -> str:
     """Counts by queue, and whether not all of them were counted, of whichever queue."""
     return f"""
     {name} AS MATERIALIZED (
         SELECT queue, count(*) AS count, sum(count(*)) OVER () >= {up_to} AS is_least
-        FROM (SELECT queue FROM jobs WHERE {condition} LIMIT {up_to}) AS counted GROUP BY queue)"""
+        FROM (SELECT queue FROM {rows} LIMIT {up_to}) AS counted GROUP BY queue)"""
 
 
 def _count(name: str) -> str:
     return f"coalesce({name}.count, 0)::int, coalesce((SELECT bool_or(is_least) FROM {name}), false)"
 
 
-# Each count walks the partial index of its state. Failed jobs are counted by jobs_fingerprint_idx alone,
-# which holds their queue.
+# Each count walks the table or the partial index of its state. Failed jobs are counted by jobs_failure_idx
+# alone, which holds their queue.
 _COUNTS = f"""
-    WITH {_grouped("waiting", LATER, ROWS_COUNTED_UP_TO)},
-    {_grouped("running", "status = 'running'", ROWS_COUNTED_UP_TO)},
-    {_grouped("failed", "status = 'failed'", COUNTED_UP_TO)},
+    WITH {_grouped("waiting", f"jobs WHERE {LATER}", ROWS_COUNTED_UP_TO)},
+    {_grouped("running", RUNNING_JOBS, ROWS_COUNTED_UP_TO)},
+    {_grouped("failed", "jobs WHERE rare_state = 'failed'", COUNTED_UP_TO)},
     live AS MATERIALIZED (
         SELECT queue, count(*)::int AS workers, sum(threads)::int AS threads
         FROM workers CROSS JOIN unnest(queues) AS queue WHERE {SERVING} GROUP BY queue

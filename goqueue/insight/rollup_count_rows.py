@@ -39,14 +39,14 @@ _SET_PROGRESS = """
     RETURNING step_seconds
 """
 
-# One descent of jobs_finished_idx for each status, and one of attempts_failed_idx.
-_FIRST_OF = """(SELECT finished_at FROM jobs
-         WHERE status = '{status}' AND finished_at IS NOT NULL AND finished_at >= %(since)s
-         ORDER BY finished_at LIMIT 1)"""
+# One descent of jobs_rare_since_idx for each status, and one of attempts_finished_idx. Not every attempt ends
+# its job: a step may come out empty.
+_FIRST_OF = """(SELECT rare_since FROM jobs
+         WHERE rare_state = '{status}' AND rare_since IS NOT NULL AND rare_since >= %(since)s
+         ORDER BY rare_since LIMIT 1)"""
 _NEXT_END = f"""
     SELECT least({", ".join(_FIRST_OF.format(status=status) for status in _FINAL)},
-        (SELECT finished_at FROM attempts WHERE outcome = 'failed' AND finished_at >= %(since)s
-         ORDER BY finished_at LIMIT 1))
+        (SELECT finished_at FROM attempts WHERE finished_at >= %(since)s ORDER BY finished_at LIMIT 1))
 """
 
 _NEXT_COUNT = """
@@ -54,18 +54,41 @@ _NEXT_COUNT = """
     ORDER BY starts_at LIMIT 1
 """
 
-_ENDED = """
+# What a worker recorded is found by its attempts; the rest of what completed is left to `_RARELY_ENDED`.
+_COMPLETED = """
+        SELECT job.* FROM attempts CROSS JOIN LATERAL (
+            SELECT id, fence, queue, type, status, started_at, available_at, finished_at FROM jobs
+            WHERE jobs.id = attempts.job_id AND jobs.status = 'completed' LIMIT 1
+        ) AS job
+        WHERE attempts.finished_at >= %(since)s AND attempts.finished_at < %(until)s
+          AND job.fence = attempts.fence AND job.finished_at = attempts.finished_at"""
+
+_RARELY_ENDED = """
         SELECT id, fence, queue, type, status, started_at, available_at, finished_at FROM jobs
-        WHERE status = '{status}' AND finished_at IS NOT NULL
-          AND finished_at >= %(since)s AND finished_at < %(until)s"""
+        WHERE rare_state = '{status}' AND rare_since >= %(since)s AND rare_since < %(until)s"""
+
+# A worker of the release before 0016 records an attempt, and leaves it to the trigger to say that the job
+# completed.
+_COMPLETED_WITHOUT = (
+    _RARELY_ENDED.format(status="completed")
+    + """
+          AND NOT EXISTS (SELECT FROM attempts WHERE job_id = jobs.id AND attempts.fence = jobs.fence
+                          AND attempts.finished_at = jobs.finished_at)"""
+)
+_ENDED = (
+    _COMPLETED,
+    _COMPLETED_WITHOUT,
+    *(_RARELY_ENDED.format(status=status) for status in _FINAL if status != "completed"),
+)
 
 _STARTS_AT = "date_bin(make_interval(secs => %(step_seconds)s), {moment}, timestamptz 'epoch')"
 
-# Four ranges of jobs_finished_idx, and of each job one look for the attempt by which it ended (a job that was
-# put back into its queue and cancelled there did not end by its last one). A job that is to become available
-# after it started was not started by its turn: how long it waited is not known.
+# Ranges of attempts_finished_idx and of jobs_rare_since_idx, and of each job one look for the attempt by
+# which it ended (a job that was put back into its queue and cancelled there did not end by its last one). A
+# job that is to become available after it started was not started by its turn: how long it waited is not
+# known.
 _COUNT = f"""
-    WITH ended AS ({" UNION ALL".join(_ENDED.format(status=status) for status in _FINAL)}
+    WITH ended AS ({" UNION ALL".join(_ENDED)}
     ), measured AS (
         SELECT {_STARTS_AT.format(moment="ended.finished_at")} AS starts_at, queue, type, status,
                CASE WHEN ended.started_at >= available_at

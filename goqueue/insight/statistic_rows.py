@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY, SUSPECT
+from goqueue.db.fragments import READY_JOBS, READY_ORDER, ready_between
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT, KINDS
 from goqueue.engine.queue_rows import PAUSED
@@ -29,8 +29,6 @@ COUNTED_UP_TO = 1_000_000
 #: An older one behind them has a lower priority.
 OLDEST_AMONG = 20
 
-_RUNNING = "status = 'running'"
-
 _KEPT = f"""
     kept AS MATERIALIZED (SELECT kind, name, jobs FROM kept_counts WHERE {FRESH})
 """
@@ -41,38 +39,37 @@ def _bound(kept: str) -> str:
     return f"LIMIT CASE WHEN {kept} IS NULL THEN {COUNTED_UP_TO} ELSE {GLANCED_AT} END"
 
 
-def _scattered(name: str, condition: str) -> str:
+def _scattered(name: str) -> str:
     """Counts by queue of a state whose index does not begin with the queue: all are counted, or none."""
     return f"""{name} AS MATERIALIZED (
         SELECT name AS queue, jobs AS count, true AS is_kept FROM kept WHERE kind = '{name}'
         UNION ALL
         SELECT queue, count(*), false FROM (
-            SELECT queue FROM jobs
-            WHERE {condition} AND NOT EXISTS (SELECT FROM kept WHERE kind = '{name}') LIMIT {COUNTED_UP_TO}
+            SELECT queue FROM (SELECT queue FROM {KINDS[name]}) AS jobs
+            WHERE NOT EXISTS (SELECT FROM kept WHERE kind = '{name}') LIMIT {COUNTED_UP_TO}
         ) AS counted GROUP BY queue)"""
 
 
-def _of_queue(name: str, condition: str, order: str) -> str:
+def _of_queue(name: str, rows: str, order: str) -> str:
     """The count of a state of one queue, along its part of the index of the state."""
     return f"""
     LEFT JOIN kept AS kept_{name} ON kept_{name}.kind = '{name}' AND kept_{name}.name = queues.name
     CROSS JOIN LATERAL (
         SELECT CASE WHEN count(*) = {GLANCED_AT} THEN coalesce(kept_{name}.jobs, count(*)) ELSE count(*)
                END AS count, count(*) = {GLANCED_AT} AND kept_{name}.jobs IS NOT NULL AS is_kept
-        FROM (SELECT FROM jobs WHERE {condition} ORDER BY {order} {_bound(f"kept_{name}.jobs")}) AS counted
+        FROM (SELECT FROM {rows} ORDER BY {order} {_bound(f"kept_{name}.jobs")}) AS counted
     ) AS {name}"""
 
 
 # Said as rows: with `queue = …` the planner may walk the failed jobs of all queues, or all jobs of the queue.
 _FAILED_OF_QUEUE = (
-    "status = 'failed' AND (status, queue, id) > ('failed', queues.name, 0) "
-    f"AND (status, queue, id) < ('failed', queues.name, {MAX_JOB_ID})"
+    "jobs WHERE rare_state = 'failed' AND (rare_state, queue, id) > ('failed', queues.name, 0) "
+    f"AND (rare_state, queue, id) < ('failed', queues.name, {MAX_JOB_ID})"
 )
 
-# The laterals walk the queue's part of jobs_ready_idx, in rank order, and of jobs_unsuccessful_queue_idx.
+# The laterals walk the queue's part of `ready_jobs`, in rank order, and of jobs_rare_queue_idx.
 _BY_QUEUE = f"""
-    WITH {_KEPT}, {_scattered("waiting", LATER)}, {_scattered("quarantined", SUSPECT)},
-         {_scattered("running", _RUNNING)},
+    WITH {_KEPT}, {_scattered("waiting")}, {_scattered("quarantined")}, {_scattered("running")},
     live AS (
         SELECT queue, count(*) AS workers, sum(threads) AS threads
         FROM workers CROSS JOIN unnest(queues) AS queue
@@ -91,12 +88,12 @@ _BY_QUEUE = f"""
                               CASE WHEN running.is_kept THEN 'running' END,
                               CASE WHEN failed.is_kept THEN 'failed' END], NULL)
     FROM queues
-    {_of_queue("ready", f"queue = queues.name AND {READY}", "rank, id")}
-    {_of_queue("failed", _FAILED_OF_QUEUE, "status, queue, id")}
+    {_of_queue("ready", f"ready_jobs WHERE {ready_between('queues.name')}", READY_ORDER)}
+    {_of_queue("failed", _FAILED_OF_QUEUE, "rare_state, queue, id")}
     CROSS JOIN LATERAL (
         SELECT min(GREATEST(available_at, {FIRST})) AS oldest FROM (
-            SELECT available_at FROM jobs WHERE queue = queues.name AND {READY}
-            ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+            SELECT available_at FROM {READY_JOBS} WHERE {ready_between("queues.name")}
+            ORDER BY {READY_ORDER} LIMIT {OLDEST_AMONG}) AS next
     ) AS head
     LEFT JOIN waiting ON waiting.queue = queues.name
     LEFT JOIN quarantined ON quarantined.queue = queues.name
@@ -107,22 +104,33 @@ _BY_QUEUE = f"""
 """
 
 
-def _total(name: str, condition: str) -> str:
+def _total(name: str, rows: str) -> str:
     """Select the live count of a state, as far as it is counted, and the kept one."""
     kept = f"(SELECT sum(jobs) FROM kept WHERE kind = '{name}')"
     return f"""
         SELECT '{name}', {kept}::bigint, (SELECT count(*) FROM (
-            SELECT FROM jobs WHERE {condition} {_bound(kept)}) AS counted)"""
+            SELECT FROM {rows} {_bound(kept)}) AS counted)"""
 
 
-_COUNTS = f"WITH {_KEPT} " + " UNION ALL ".join(_total(name, condition) for name, condition in KINDS.items())
+_COUNTS = f"WITH {_KEPT} " + " UNION ALL ".join(_total(name, rows) for name, rows in KINDS.items())
+
+
+# A job may end again after it was run again, so that of attempts, too, the last one counts.
+_LATELY_COMPLETED = """
+    attempts CROSS JOIN LATERAL (
+        SELECT finished_at FROM jobs WHERE jobs.id = attempts.job_id AND jobs.status = 'completed' LIMIT 1
+    ) AS job
+    WHERE attempts.finished_at > now() - interval '1 minute'
+      AND job.finished_at = attempts.finished_at
+"""
 
 
 def _finished(status: JobStatus, up_to: int) -> str:
-    return (
-        f"(SELECT count(*) FROM (SELECT FROM jobs WHERE status = '{status.value}' "
-        f"AND finished_at > now() - interval '1 minute' LIMIT {up_to}) AS counted)"
-    )
+    """Select how many ended in the last minute; of completed ones, with the few that have no attempt."""
+    rare = f"jobs WHERE rare_state = '{status.value}' AND rare_since > now() - interval '1 minute'"
+    sources = [rare, _LATELY_COMPLETED] if status is JobStatus.COMPLETED else [rare]
+    counts = (f"(SELECT count(*) FROM (SELECT FROM {rows} LIMIT {up_to}) AS counted)" for rows in sources)
+    return f"least({up_to}, {' + '.join(counts)})"
 
 
 # reltuples is -1 before the first vacuum or analyze. Of partitions, those are summed up that have the rows.
@@ -156,8 +164,8 @@ _FINISHED_COUNTED = """
 _OLDEST_READY = f"""
     SELECT extract(epoch FROM now() - min(GREATEST(available_at, {FIRST})))::float FROM (
         SELECT next.available_at FROM queues CROSS JOIN LATERAL (
-            SELECT available_at FROM jobs WHERE queue = queues.name AND {READY}
-            ORDER BY rank, id LIMIT {OLDEST_AMONG}) AS next
+            SELECT available_at FROM {READY_JOBS} WHERE {ready_between("queues.name")}
+            ORDER BY {READY_ORDER} LIMIT {OLDEST_AMONG}) AS next
     ) AS heads
 """
 

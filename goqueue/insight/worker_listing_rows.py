@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import RUNNING_JOBS
 from goqueue.db.statements import fetch_all
 from goqueue.engine.workers.worker_rows import COLUMNS, Worker
 
@@ -62,14 +63,14 @@ _GONE = f"""
     SELECT {COLUMNS} FROM workers WHERE stopped_at IS NOT NULL ORDER BY id DESC LIMIT %(limit)s
 """
 
-# Each worker has its part of jobs_running_idx, of at most its threads and what it claimed ahead.
+# Each worker has its part of `running_jobs`, of at most its threads and what it claimed ahead.
 _AT_HAND = f"""
     SELECT worker.id, job.held, job.id, job.type, job.queue, job.started_at
     FROM unnest(%(ids)s::bigint[], %(threads)s::int[]) AS worker (id, threads)
     CROSS JOIN LATERAL (
         SELECT id, type, queue, coalesce(started_at, updated_at) AS started_at,
                (count(*) OVER ())::int AS held
-        FROM jobs WHERE status = 'running' AND worker_id = worker.id
+        FROM {RUNNING_JOBS} WHERE holder = worker.id
         ORDER BY started_at, id LIMIT least(worker.threads, {JOBS_SHOWN})
     ) AS job
     ORDER BY worker.id, job.started_at, job.id

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import IN_ORDER, READY_OUTSIDE, SUSPECT
+from goqueue.db.fragments import IN_ORDER, READY_JOBS, READY_OUTSIDE, RUNNING_JOBS, SUSPECT
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED
@@ -45,7 +45,7 @@ LOCK_MILLISECONDS = 250
 # One index descent a queue: is there anything to decide at all?
 _WAITING_QUEUES = f"""
     SELECT name FROM unnest(%(queues)s::text[]) AS name
-    WHERE EXISTS (SELECT FROM jobs WHERE queue = name AND {READY_OUTSIDE})
+    WHERE EXISTS (SELECT FROM {READY_JOBS} WHERE queue_name = name AND {READY_OUTSIDE})
        OR EXISTS (SELECT FROM jobs WHERE queue = name AND {SUSPECT} AND NOT admitted)
 """
 
@@ -69,14 +69,14 @@ _TYPES = """
 """
 
 # Who holds a slot: what runs, whoever let it in, and what was let in and has not started. Both are few.
-_HOLDERS = """
+_HOLDERS = f"""
     SELECT queue, coalesce(concurrency_key, ''), type,
            sum(running)::int, sum(waiting)::int, sum(suspects)::int, sum(alone)::int,
            sum(limit_cost - 1)::int
     FROM (
         SELECT queue, concurrency_key, type, 1 AS running, 0 AS waiting, 0 AS suspects, 0 AS alone, limit_cost
-        FROM jobs
-        WHERE status = 'running' AND (queue = %(queue)s OR type = ANY(%(types)s))
+        FROM {RUNNING_JOBS}
+        WHERE (queue = %(queue)s OR type = ANY(%(types)s))
         UNION ALL
         SELECT queue, concurrency_key, type, 0, 1, quarantined::int, (quarantined AND suspicion = 2)::int,
                limit_cost
@@ -120,10 +120,13 @@ _COUNT_PROBES = """
 """
 
 
-_OLDEST_HOLDERS = """
-    SELECT id, cancel_requested_at IS NOT NULL FROM jobs
-    WHERE (status = 'running' OR admitted)
-      AND CASE WHEN %(type)s::text IS NULL THEN queue = %(queue)s ELSE type = %(type)s END
+_OLDEST_HOLDERS = f"""
+    SELECT id, cancel_requested_at IS NOT NULL FROM (
+        SELECT jobs.* FROM {RUNNING_JOBS}
+        UNION ALL
+        SELECT * FROM jobs WHERE admitted
+    ) AS holder
+    WHERE CASE WHEN %(type)s::text IS NULL THEN queue = %(queue)s ELSE type = %(type)s END
       AND (%(key)s::text IS NULL OR concurrency_key = %(key)s)
     ORDER BY id LIMIT %(count)s
 """

@@ -8,7 +8,14 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import READY_OF_KEYS, READY_OUTSIDE, SUSPECT
+from goqueue.db.fragments import (
+    READY_JOBS,
+    READY_OF_KEYS,
+    READY_ORDER,
+    READY_OUTSIDE,
+    SUSPECT,
+    ready_between,
+)
 from goqueue.db.statements import fetch_all
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.ready_rows import TRIED
@@ -32,24 +39,24 @@ _RUNNABLE = f"""CASE
 
 _BY_RANK = f"""
     WITH {ABLE}
-    SELECT {_CANDIDATE} FROM jobs
-    WHERE queue = %(queue)s AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
-    ORDER BY rank, id LIMIT %(count)s
+    SELECT {_CANDIDATE} FROM {READY_JOBS}
+    WHERE {ready_between("%(queue)s")} AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+    ORDER BY {READY_ORDER} LIMIT %(count)s
 """
-_KEYLESS = _BY_RANK.replace("WHERE queue", "WHERE concurrency_key IS NULL AND queue")
+_KEYLESS = _BY_RANK.replace("WHERE (queue", "WHERE concurrency_key IS NULL AND (queue")
 
-# The keys behind `after` that have a ready job, one descent of jobs_key_ready_idx each: a hundred thousand
+# The keys behind `after` that have a ready job, one descent of ready_jobs_key_idx each: a hundred thousand
 # keys cost a round no more than a thousand do.
 _RING = f"""
     WITH RECURSIVE ring (key, steps) AS (
-        (SELECT concurrency_key, 1 FROM jobs
-         WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > %(after)s
-         ORDER BY queue, concurrency_key LIMIT 1)
+        (SELECT open_key, 1 FROM ready_jobs
+         WHERE queue_name = %(queue)s AND {READY_OF_KEYS} AND open_key > %(after)s
+         ORDER BY queue_name, open_key LIMIT 1)
         UNION ALL
         SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
-            SELECT concurrency_key AS key FROM jobs
-            WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > ring.key
-            ORDER BY queue, concurrency_key LIMIT 1
+            SELECT open_key AS key FROM ready_jobs
+            WHERE queue_name = %(queue)s AND {READY_OF_KEYS} AND open_key > ring.key
+            ORDER BY queue_name, open_key LIMIT 1
         ) AS next
         WHERE ring.steps < %(count)s
     )
@@ -60,10 +67,10 @@ _HEADS = f"""
     WITH {ABLE}
     SELECT head.* FROM json_to_recordset(%(wanted)s::json) AS wanted (place int, key text, count int)
     CROSS JOIN LATERAL (
-        SELECT {_CANDIDATE} FROM jobs
-        WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key = wanted.key
+        SELECT {_CANDIDATE} FROM {READY_JOBS}
+        WHERE queue_name = %(queue)s AND {READY_OF_KEYS} AND open_key = wanted.key
           AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
-        ORDER BY queue, concurrency_key, rank, id LIMIT wanted.count
+        ORDER BY queue_name, open_key, ready_rank, job_id LIMIT wanted.count
     ) AS head
     ORDER BY wanted.place, head.rank, head.id
 """
@@ -76,11 +83,10 @@ _OLDEST = f"""
     CROSS JOIN LATERAL (
         SELECT {_CANDIDATE} FROM (
             SELECT * FROM jobs
-            WHERE queue = %(queue)s AND concurrency_key = wanted.key AND finished_at IS NULL
-              AND concurrency_key IS NOT NULL
-            ORDER BY queue, concurrency_key, id LIMIT 1
+            WHERE queue = %(queue)s AND unfinished_key = wanted.key
+            ORDER BY queue, unfinished_key, id LIMIT 1
         ) AS oldest
-        WHERE {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
+        WHERE place = 'ready' AND {READY_OUTSIDE} AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
     ) AS head
     ORDER BY wanted.place
 """
@@ -89,16 +95,15 @@ _OLDEST = f"""
 _SUSPECTS = f"""
     WITH {ABLE}
     SELECT {_CANDIDATE} FROM (
-        SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS place FROM jobs
+        SELECT *, row_number() OVER (PARTITION BY suspicion = 2 ORDER BY deaths, rank, id) AS turn FROM jobs
         WHERE queue = %(queue)s AND {SUSPECT} AND NOT admitted
           AND type <> ALL(%(except_types)s) AND {_RUNNABLE}
           AND coalesce(concurrency_key, '') <> ALL(%(except_keys)s)
           AND NOT (%(fifo)s AND concurrency_key IS NOT NULL AND EXISTS (
-              SELECT FROM jobs AS older WHERE older.queue = %(queue)s AND older.finished_at IS NULL
-              AND older.concurrency_key IS NOT NULL AND older.concurrency_key = jobs.concurrency_key
-              AND older.id < jobs.id))
+              SELECT FROM jobs AS older WHERE older.queue = %(queue)s
+              AND older.unfinished_key = jobs.concurrency_key AND older.id < jobs.id))
     ) AS suspect
-    WHERE place <= %(count)s
+    WHERE turn <= %(count)s
     ORDER BY suspicion = 2, deaths, rank, id
 """
 

@@ -1,4 +1,4 @@
-"""The cleaner: deletes final jobs by age, used idempotency keys, gone workers, and old partitions."""
+"""The cleaner: deletes final jobs by age, used idempotency keys, and workers that are long gone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as sessions
 from goqueue.db.database import Connection, Database
 from goqueue.engine import cleaning_rows as cleaning
+from goqueue.engine import place_rows
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.partitions.keeper import PartitionKeeper
 from goqueue.jobs import MAX_JOB_ID, JobStatus
@@ -23,20 +24,23 @@ KEYS = 10_000
 
 
 class Cleaner(Service):
-    """Deletes what nobody keeps any more, in batches of at most 1,000 rows, or by whole partitions."""
+    """Deletes what nobody keeps any more, in batches of at most 1,000 rows."""
 
     name = "cleaner"
 
     def __init__(self, settings: Settings, database: Database, pause: Pause) -> None:
         super().__init__(settings, database, pause)
         self._after_key = ""
+        self._after_id = 0
+        self._completed_retention = settings.completed_retention_seconds
         self._retention = {
-            JobStatus.COMPLETED: settings.completed_retention_seconds,
             JobStatus.FAILED: settings.failed_retention_seconds,
             JobStatus.CANCELLED: settings.cancelled_retention_seconds,
             JobStatus.EXPIRED: settings.expired_retention_seconds,
         }
-        self._keeper = PartitionKeeper(settings, database, self._retention)
+        ages = {JobStatus.COMPLETED: self._completed_retention} | self._retention
+        self._keeper = PartitionKeeper(settings, database, ages)
+        self._below = MAX_JOB_ID
         failed = settings.failed_retention_seconds
         self._others: dict[str, Callable[[Connection], int]] = {
             "idempotency_keys": partial(
@@ -50,27 +54,30 @@ class Cleaner(Service):
             "workers": partial(
                 cleaning.delete_workers, age_seconds=settings.worker_retention_seconds, limit=BATCH
             ),
+            "places": partial(place_rows.delete_stale, limit=BATCH),
             "sessions": partial(sessions.forget, limit=BATCH),
         }
 
     def run_once(self) -> Counts:
         """Delete one batch of each kind."""
         below = self.parts.run("partitions", self._keeper.run_once, None)
-        counts = {status.value: self._clean_jobs(status, below) for status in self._retention}
+        self._below = MAX_JOB_ID if below is None else below
+        counts = {"completed": self._clean("completed", self._delete_completed)}
+        counts |= {status.value: self._clean_jobs(status) for status in self._retention}
         counts |= {kind: self._clean(kind, delete) for kind, delete in self._others.items()}
         forgotten = self.parts.run("unique_keys", self._forget_keys, None)
         self._after_key = (forgotten and forgotten.after_key) or ""
         counts["unique_keys"] = forgotten.keys if forgotten else 0
         return counts
 
-    def _clean_jobs(self, status: JobStatus, below: int | None) -> int:
-        """Delete final jobs by rows: all of them, or those that do not go with their partition."""
+    def _clean_jobs(self, status: JobStatus) -> int:
+        """Delete final jobs of a status, but for those that go with their partition."""
         delete = partial(
             cleaning.delete_jobs,
             status=status,
             age_seconds=self._retention[status],
             limit=BATCH,
-            below=MAX_JOB_ID if below is None or status not in self._keeper.statuses_of_whole else below,
+            below=self._below if status in self._keeper.statuses_of_whole else MAX_JOB_ID,
         )
         return self._clean(status.value, delete)
 
@@ -80,6 +87,18 @@ class Cleaner(Service):
                 return delete(connection)
 
         return self.parts.run(kind, run, 0)
+
+    def _delete_completed(self, connection: Connection) -> int:
+        """Look through the jobs, from the oldest on, for completed ones whose time is over."""
+        deleted = cleaning.delete_completed(
+            connection,
+            age_seconds=self._completed_retention,
+            limit=BATCH,
+            after_id=self._after_id,
+            below=self._below,
+        )
+        self._after_id = deleted.up_to or 0
+        return BATCH if deleted.up_to and deleted.jobs < BATCH else deleted.jobs
 
     def _forget_keys(self) -> unique_keys.Forgotten:
         with self._database.autocommit() as connection:

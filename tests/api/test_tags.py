@@ -12,7 +12,6 @@ import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import cleaning_rows as cleaning
-from goqueue.engine import job_rows as job_store
 from goqueue.errors import InvalidJobError
 from tests.support.engine import process_of
 from tests.support.factories import JobFactory
@@ -130,9 +129,7 @@ def test_tags_go_with_their_jobs(make_job: JobFactory, database: Database) -> No
         assert cleaning.delete_final(connection, [gone.id]) == [gone.id]
     assert pairs(database) == [("a", kept.id), ("b", kept.id)]
     with database.autocommit() as connection:
-        assert cleaning.delete_jobs(
-            connection, job_store.get(connection, kept.id).status, age_seconds=0, limit=9
-        )
+        assert cleaning.delete_completed(connection, age_seconds=0, limit=9).jobs == 1
     assert pairs(database) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ def guarded(shop: Shop) -> Iterator[str]:
     """The root of another API of the shop: it knows a key, and its dashboard is read-only."""
     port = free_port()
     url = f"http://{HOST}:{port}"
-    keys = {"api_port": port, "api_keys": (KEY_HASH,), "dashboard_read_only": True}
+    keys: dict[str, Any] = {"api_port": port, "api_keys": (KEY_HASH,), "dashboard_read_only": True}
     child = shop.stack.run(["-m", "goqueue", "api"], **keys)
 
     def answers() -> bool:

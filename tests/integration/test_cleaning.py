@@ -83,9 +83,9 @@ def test_a_batch_is_bounded_and_takes_the_oldest(cleaner: Cleaner, database: Dat
     assert BATCH == 1000
     with database.autocommit() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO jobs (queue, type, payload, status, finished_at) "
-            "SELECT 'q', 't', '{}', 'completed', "
-            "now() - make_interval(secs => 1000 + n) FROM generate_series(1, 2500) AS n"
+            "INSERT INTO jobs (queue, type, payload, status, created_at, finished_at) "
+            "SELECT 'q', 't', '{}', 'completed', now() - make_interval(secs => 4000 - n), "
+            "now() - make_interval(secs => 3501 - n) FROM generate_series(1, 2500) AS n"
         )
     rounds = []
     while True:

@@ -110,7 +110,7 @@ def test_a_refused_job_fails_alone(
 ) -> None:
     """PostgreSQL refuses one of those that went together: the others are created, each once."""
     futures = created_while_one_is_away(settings, creator, [PLAIN, REFUSED, PLAIN], threads)
-    with pytest.raises(DatabaseRefusedError, match="priority"):
+    with pytest.raises(DatabaseRefusedError, match="jobs_counters_check"):
         futures[2].result()
     ids = {futures[place].result().id for place in (0, 1, 3)}
     with database.autocommit() as connection:

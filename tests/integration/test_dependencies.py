@@ -401,7 +401,7 @@ def test_parents_of_unfinished_children_are_not_deleted(desk: Desk) -> None:
     def clean() -> int:
         desk.execute("UPDATE jobs SET finished_at = '2001-01-01Z' WHERE finished_at IS NOT NULL")
         with desk.database.autocommit() as connection:
-            return cleaning.delete_jobs(connection, JobStatus.COMPLETED, age_seconds=60, limit=10)
+            return cleaning.delete_completed(connection, age_seconds=60, limit=10).jobs
 
     desk.record(parent)
     assert clean() == 0

@@ -181,7 +181,7 @@ def test_the_index_finds_what_is_late(engine: Engine, make_job: JobFactory) -> N
         connection.exec_driver_sql("ANALYZE jobs")
         plan = connection.exec_driver_sql(f"EXPLAIN {expire_store._EXPIRE}", {"limit": 1000}).scalars().all()  # noqa: SLF001  (the plan of this very statement)
         connection.exec_driver_sql("DELETE FROM jobs WHERE queue = 'unserved'")
-    assert any("jobs_expiring_idx" in line for line in plan), plan
+    assert any("jobs_expiring_at_idx" in line for line in plan), plan
     assert not any("Seq Scan" in line for line in plan), plan
 
 

@@ -322,7 +322,7 @@ def test_counting_reads_the_index_of_failed_jobs(database: Database) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE jobs")
         for wanted in (FailureFilter(), FailureFilter(fingerprint="0" * 16)):
             plan = plan_of(connection, wanted)
-            assert "Index Only Scan using jobs_fingerprint_idx" in plan, plan
+            assert "Index Only Scan using jobs_failure_idx" in plan, plan
             assert "Seq Scan on jobs" not in plan, plan
 
 

@@ -287,7 +287,7 @@ def test_running_jobs_are_found_by_their_own_index(database: Database) -> None:
         connection.exec_driver_sql("RESET plan_cache_mode")
         connection.exec_driver_sql("DEALLOCATE walk")
     indexes = {node["Index Name"] for node in nodes(explained[0]["Plan"]) if "Index Name" in node}
-    assert indexes == {"jobs_running_idx"}
+    assert indexes == {"jobs_pkey", "running_jobs_pkey"}
     with database.autocommit() as connection:
         assert len(job_walks.walk(connection, JobFilter(status=JobStatus.RUNNING), limit=50).ids) == 20
 

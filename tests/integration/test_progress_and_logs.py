@@ -327,7 +327,7 @@ def test_logs_go_with_their_job(desk: Desk) -> None:
         connection.exec_driver_sql(
             "UPDATE jobs SET finished_at = now() - interval '1 hour' WHERE id = %(id)s", {"id": job.id}
         )
-        assert cleaning.delete_jobs(connection, JobStatus.COMPLETED, age_seconds=1800, limit=10) == 1
+        assert cleaning.delete_completed(connection, age_seconds=1800, limit=10).jobs == 1
     assert rows_of(desk.database, job.id) == (0, 0)
 
 

@@ -214,22 +214,22 @@ QUERIES: dict[str, tuple[str, dict[str, Any], str]] = {
             "wanted": '[{"queue":"a","count":100,"rank":"-infinity","id":0},'
             '{"queue":"b","count":100,"rank":"-infinity","id":0}]'
         },
-        "jobs_ready_idx",
+        "ready_jobs_pkey",
     ),
     "suspects that run alone": (
         ready_store._NEXT_QUARANTINED,  # noqa: SLF001  (the plan of this very statement)
         {"limit": 10, "is_known": True, **able_parameter({QUARANTINE_QUEUE: [KnownTypes({"noop": "1"})]})},
-        "jobs_quarantined_idx",
+        "jobs_suspect_idx",
     ),
     "suspects beside others": (
         ready_store._NEXT_SUSPECTS,  # noqa: SLF001  (the plan of this very statement)
         {"limit": 10, "sorted": ["a"], **able_parameter({"a": [KnownTypes({"noop": "1"})]})},
-        "jobs_suspects_idx",
+        "jobs_suspect_queue_idx",
     ),
     "make due": (
         ready_store._MAKE_DUE,  # noqa: SLF001  (the plan of this very statement)
         {"limit": 100, "head_start": 60.0, "after": "-infinity"},
-        "jobs_waiting_idx",
+        "jobs_later_idx",
     ),
 }
 
@@ -246,7 +246,7 @@ def test_questions_are_answered_from_their_indexes(backlog: Database) -> None:
         assert index in scans, name
         assert not [n for n in found if n["Node Type"] == "Seq Scan" and n["Relation Name"] == "jobs"], name
         root = plans[0]["Plan"]
-        assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 700, name
+        assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 1000, name
 
 
 def test_a_deep_frontier_costs_no_more_than_the_first_row(backlog: Database) -> None:
@@ -262,4 +262,4 @@ def test_a_deep_frontier_costs_no_more_than_the_first_row(backlog: Database) -> 
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", {"wanted": wanted}
         ).one()
     root = plans[0]["Plan"]
-    assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 350
+    assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 700

@@ -39,6 +39,8 @@ attempts = Table(
     CheckConstraint(
         "outcome IN ('completed','failed','snoozed','interrupted','worker_died','cancelled')", name="outcome"
     ),
+    # The roller and the cleaner: which jobs completed when, by their last attempt.
+    Index("attempts_finished_idx", "finished_at"),
     # The rollups: which attempts failed when. Paid for by these alone.
     Index("attempts_failed_idx", "finished_at", postgresql_where=text("outcome = 'failed'")),
 )

@@ -1,7 +1,10 @@
 """Jobs, and what ties them together: dependencies, and keys that only one of them may have.
 
-`jobs` is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). Each
-index on it is paid for three times a job, so each says what it is for. Indexes of rare states are partial.
+`jobs` is the hot table: every job is one row that is inserted, claimed (updated) and recorded (updated). No
+index names a column that a claim or a record of a plain job changes (`status`, `worker_id`, `finished_at`),
+not even in its condition: then PostgreSQL keeps the versions of the row on its page (HOT), and no index is
+written to but at the insert. What has to be found by these columns stands in two small tables, and in columns
+that most jobs leave empty.
 """
 
 from __future__ import annotations
@@ -23,9 +26,6 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from goqueue.db.fragments import (
     LATER,
-    MAX_RETRIES,
-    READY,
-    READY_OF_KEYS,
     SUSPECT,
     SUSPECT_BESIDE,
     UNSUCCESSFUL,
@@ -105,30 +105,44 @@ jobs = Table(
     # Hashes of the schemas that could not read the payload: it waits so long for a worker with another one.
     Column("unreadable_by", ARRAY(Text)),
     Column("unreadable_until", Timestamp),
+    # Where the row stands, said by the statements that every job goes through, and made to agree with the
+    # other columns by a trigger where a statement says nothing: 'ready' and 'running' have a row in
+    # `ready_jobs` and `running_jobs`; then 'waiting' (for its time), 'suspect', 'blocked', and the final
+    # states but 'completed', which is NULL.
+    Column("place", Text),
+    # For indexes, written by the trigger alone and empty in all that a plain job goes through: the place that
+    # few jobs are in ('completed': without the record of a worker), and since when, of those that have ended.
+    Column("rare_state", Text),
+    Column("rare_since", Timestamp),
+    # Likewise: the key of a job that has not ended, and when one that has not started is to expire.
+    Column("unfinished_key", Text(collation="C")),
+    Column("expiring_at", Timestamp),
+    # Constraints cost every INSERT and UPDATE, so there are few, each of which begins with what most rows
+    # are.
+    #
+    # The states, and what comes and goes with them: only a running job has a holder (one without is held by a
+    # client of the REST API); who was let in waits to be claimed; a final state and its time come together,
+    # so that the cleaner cannot miss a row.
     CheckConstraint(
-        "status IN ('queued','blocked','running','completed','failed','cancelled','expired')", name="status"
+        "CASE status WHEN 'queued' THEN worker_id IS NULL AND finished_at IS NULL "
+        "WHEN 'running' THEN NOT admitted AND finished_at IS NULL "
+        "WHEN 'blocked' THEN worker_id IS NULL AND NOT admitted AND finished_at IS NULL "
+        "ELSE status IN ('completed','failed','cancelled','expired') AND worker_id IS NULL "
+        "AND NOT admitted AND finished_at IS NOT NULL END",
+        name="state",
     ),
-    # A final state and its time come and go together, so that the cleaner cannot miss a row.
+    # A job runs at most 1 + max_retries times, whatever asks for more. What requires something of its worker
+    # is not claimable for workers that know nothing of it (`fragments.MAX_RETRIES`).
     CheckConstraint(
-        "(finished_at IS NOT NULL) = (status IN ('completed','failed','cancelled','expired'))",
-        name="finished_at",
+        "attempts >= 0 AND CASE WHEN max_retries >= 0 "
+        "THEN max_retries <= 20 AND attempts <= max_retries + 1 AND requires IS NULL AND slots = 1 "
+        "ELSE max_retries >= -21 AND attempts <= -max_retries AND requires IS NOT NULL AND slots >= 1 END",
+        name="tries",
     ),
-    # Only a running job has a holder. (A running job without one is held by a client of the REST API.)
-    CheckConstraint("worker_id IS NULL OR status = 'running'", name="worker_id"),
-    # Who is let in waits to be claimed; who was claimed holds its slot by running.
-    CheckConstraint("NOT admitted OR status = 'queued'", name="admitted"),
-    # A job runs at most 1 + max_retries times, whatever asks for more.
-    CheckConstraint(f"attempts BETWEEN 0 AND {MAX_RETRIES} + 1", name="attempts"),
-    CheckConstraint(f"{MAX_RETRIES} <= 20", name="max_retries"),
-    # What requires something is not claimable for workers that know nothing of it.
     CheckConstraint(
-        "CASE WHEN max_retries < 0 THEN requires IS NOT NULL AND slots >= 1 "
-        "ELSE requires IS NULL AND slots = 1 END",
-        name="requires",
+        "priority BETWEEN -100 AND 100 AND fence >= 0 AND deaths >= 0 AND suspicion BETWEEN 0 AND 2",
+        name="counters",
     ),
-    CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
-    CheckConstraint("fence >= 0 AND deaths >= 0", name="counters"),
-    CheckConstraint("suspicion BETWEEN 0 AND 2", name="suspicion"),
     # What somebody asked for, every reader can read; and no arithmetic with it leads beyond that.
     CheckConstraint(
         within_bounds("available_at", "rank", "expires_at", "deadline_at")
@@ -137,86 +151,83 @@ jobs = Table(
     ),
     # GET /jobs?queue=…, newest first.
     Index("jobs_queue_id_idx", "queue", "id"),
-    # The dispatcher: the next ready rows of a queue, by rank.
-    Index(
-        "jobs_ready_idx",
-        "queue",
-        "rank",
-        "id",
-        postgresql_where=text(READY),
-    ),
     # The dispatcher: suspects that wait to run alone, the least suspicious first.
-    Index(
-        "jobs_quarantined_idx",
-        "deaths",
-        "rank",
-        "id",
-        postgresql_where=text(SUSPECT),
-    ),
+    Index("jobs_suspect_idx", "deaths", "rank", "id", postgresql_where=text(SUSPECT)),
     # The dispatcher: suspects of a queue that may run beside others.
-    Index(
-        "jobs_suspects_idx",
-        "queue",
-        "rank",
-        "id",
-        postgresql_where=text(SUSPECT_BESIDE),
-    ),
+    Index("jobs_suspect_queue_idx", "queue", "rank", "id", postgresql_where=text(SUSPECT_BESIDE)),
     # The dispatcher: rows whose time comes next (run-at, backoff, snooze).
-    Index("jobs_waiting_idx", "available_at", postgresql_where=text(LATER)),
-    # The rescuer, and "what does this worker hold?".
-    Index("jobs_running_idx", "worker_id", postgresql_where=text("status = 'running'")),
+    Index("jobs_later_idx", "available_at", postgresql_where=text(LATER)),
     # Lists of the rare states; completed rows are dense enough to be found without.
-    Index("jobs_unsuccessful_idx", "status", "id", postgresql_where=text(UNSUCCESSFUL)),
-    # The same of a queue, and of a type: in the order of ids, whatever ended elsewhere. The status first, so
+    Index("jobs_rare_idx", "rare_state", "id", postgresql_where=text(UNSUCCESSFUL)),
+    # The same of a queue, and of a type: in the order of ids, whatever ended elsewhere. The state first, so
     # that no statement for them can be taken for one of all jobs of the queue or the type.
-    Index("jobs_unsuccessful_queue_idx", "status", "queue", "id", postgresql_where=text(UNSUCCESSFUL)),
-    Index("jobs_unsuccessful_type_idx", "status", "type", "id", postgresql_where=text(UNSUCCESSFUL)),
-    # The cleaner: final rows by age.
-    Index("jobs_finished_idx", "status", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-    # Admission: the next ready rows of a key, and the next key that has one.
-    Index(
-        "jobs_key_ready_idx",
-        "queue",
-        "concurrency_key",
-        "rank",
-        "id",
-        postgresql_where=text(READY_OF_KEYS),
-    ),
+    Index("jobs_rare_queue_idx", "rare_state", "queue", "id", postgresql_where=text(UNSUCCESSFUL)),
+    Index("jobs_rare_type_idx", "rare_state", "type", "id", postgresql_where=text(UNSUCCESSFUL)),
+    # The cleaner and the roller: what ended without completing, by age. Completed jobs are found by their
+    # attempts.
+    Index("jobs_rare_since_idx", "rare_state", "rare_since", postgresql_where=text("rare_since IS NOT NULL")),
     # Admission in strict order: the oldest unfinished job of a key.
     Index(
-        "jobs_key_unfinished_idx",
+        "jobs_unfinished_key_idx",
         "queue",
-        "concurrency_key",
+        "unfinished_key",
         "id",
-        postgresql_where=text("finished_at IS NULL AND concurrency_key IS NOT NULL"),
+        postgresql_where=text("unfinished_key IS NOT NULL"),
     ),
     # Admission: who was let in and has not started.
     Index("jobs_admitted_idx", "queue", "rank", "id", postgresql_where=text("admitted")),
     # The expirer: whose time to start is over.
-    Index(
-        "jobs_expiring_idx",
-        text("LEAST(expires_at, deadline_at)"),
-        postgresql_where=text(
-            "status IN ('queued','blocked') AND LEAST(expires_at, deadline_at) IS NOT NULL"
-        ),
-    ),
-    # What a worker, and the rescuer, are asked to stop.
-    Index(
-        "jobs_cancelling_idx",
-        "worker_id",
-        postgresql_where=text("status = 'running' AND cancel_requested_at IS NOT NULL"),
-    ),
+    Index("jobs_expiring_at_idx", "expiring_at", postgresql_where=text("expiring_at IS NOT NULL")),
     # Dead letters in groups: by the fingerprint of their error, or, where no exception was seen, by the
     # reason of their failure. The included columns are what groups are counted by, so that counting need not
     # look at the rows (the planner wants those of the expression as well). It is written as SQLAlchemy reads
     # it back, which is what Alembic compares.
     Index(
-        "jobs_fingerprint_idx",
+        "jobs_failure_idx",
         text("COALESCE(fingerprint, \"left\"(md5((type || ':'::text) || COALESCE(reason, ''::text)), 16))"),
         "id",
-        postgresql_include=["fingerprint", "type", "reason", "queue", "finished_at"],
-        postgresql_where=text("status = 'failed'"),
+        postgresql_include=["fingerprint", "type", "reason", "queue", "rare_since"],
+        postgresql_where=text("rare_state = 'failed'"),
     ),
+)
+
+# The rows of `jobs` that may start, as far as they say, in the order of their queues. A row is here as long
+# as the job's `place` is 'ready', in the same transaction: the statements of creates and claims write both,
+# and for every other writer a trigger on `jobs` does. Each column is a copy: a claim takes a job whose row
+# still says the same, and so never one that was changed since.
+ready_jobs = Table(
+    "ready_jobs",
+    metadata,
+    Column("queue_name", Text, nullable=False),
+    Column("ready_rank", Timestamp, nullable=False),
+    Column("job_id", BigInteger, nullable=False, autoincrement=False),
+    Column("job_fence", Integer, nullable=False),
+    # Its concurrency key, as long as no round of admission has let it in.
+    Column("open_key", Text(collation="C")),
+    PrimaryKeyConstraint("queue_name", "ready_rank", "job_id"),
+    # Admission: the next ready rows of a key, and the next key that has one.
+    Index(
+        "ready_jobs_key_idx",
+        "queue_name",
+        "open_key",
+        "ready_rank",
+        "job_id",
+        postgresql_where=text("open_key IS NOT NULL"),
+    ),
+)
+
+# The jobs that run, and who holds them, written in the same ways.
+running_jobs = Table(
+    "running_jobs",
+    metadata,
+    # The worker; -1: a client of the REST API.
+    Column("holder", BigInteger, nullable=False, autoincrement=False),
+    Column("job_id", BigInteger, nullable=False, autoincrement=False),
+    # Somebody wants it stopped.
+    flag("to_stop"),
+    PrimaryKeyConstraint("holder", "job_id"),
+    # What a worker, and the rescuer, are asked to stop.
+    Index("running_jobs_to_stop_idx", "holder", "job_id", postgresql_where=text("to_stop")),
 )
 
 # The jobs of a tag, in the order of their ids; deleted with them.

@@ -51,6 +51,9 @@ workers = Table(
     Column("labels", ARRAY(Text)),
     # It claims ranges of ready jobs; a worker of an older release takes one on its runway for garbage.
     flag("claims_ranges"),
+    # It asks `ready_jobs` and `running_jobs`; a worker of an older release asks the indexes that were there
+    # before them (`goqueue.db.retired_indexes.py`).
+    flag("places_jobs"),
     # It changes rows by their ids; a worker of an older release does by their places, which name rows of
     # other partitions as well. Where jobs are in partitions, a constraint refuses its registration.
     flag("locks_by_id"),

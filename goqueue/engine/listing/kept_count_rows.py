@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY, SUSPECT
+from goqueue.db.fragments import LATER, RUNNING_JOBS, SUSPECT
 from goqueue.db.statements import FINGERPRINT, fetch_one
 
 __all__ = ["FRESH", "GLANCED_AT", "KINDS", "KIND_OF_FAILURE", "keep", "total_of"]
@@ -25,16 +25,16 @@ FRESH = "counted_at > now() - interval '5 minutes'"
 
 KIND_OF_FAILURE = "fingerprint"
 
-#: What is counted by queue, and the condition on a job.
+#: What is counted by queue, and the rows that are: each has a queue.
 KINDS = {
-    "ready": READY,
-    "waiting": LATER,
-    "quarantined": SUSPECT,
-    "running": "status = 'running'",
-    "blocked": "status = 'blocked'",
-    "failed": "status = 'failed'",
-    "cancelled": "status = 'cancelled'",
-    "expired": "status = 'expired'",
+    "ready": "(SELECT queue_name AS queue FROM ready_jobs) AS jobs",
+    "waiting": f"jobs WHERE {LATER}",
+    "quarantined": f"jobs WHERE {SUSPECT}",
+    "running": RUNNING_JOBS,
+    "blocked": "jobs WHERE rare_state = 'blocked'",
+    "failed": "jobs WHERE rare_state = 'failed'",
+    "cancelled": "jobs WHERE rare_state = 'cancelled'",
+    "expired": "jobs WHERE rare_state = 'expired'",
 }
 
 # All of a kind or none: who reads one queue's count knows that the others are there as well.
@@ -42,7 +42,7 @@ _KEEP = f"""
     WITH counted AS MATERIALIZED (
         SELECT name, jobs FROM (
             SELECT {{name}} AS name, count(*) AS jobs, sum(count(*)) OVER () AS total
-            FROM jobs WHERE {{condition}} GROUP BY 1
+            FROM {{rows}} GROUP BY 1
         ) AS grouped
         WHERE total > {KEPT_ABOVE}
     ), written AS (
@@ -63,8 +63,8 @@ _TOTAL = f"""
 
 def keep(connection: Connection, kind: str) -> int:
     """Count the jobs of a kind, and keep the counts where they are many; how many rows are kept."""
-    name, condition = ("queue", KINDS[kind]) if kind in KINDS else (FINGERPRINT, "status = 'failed'")
-    row = fetch_one(connection, _KEEP.format(name=name, condition=condition), {"kind": kind})
+    name, rows = ("queue", KINDS[kind]) if kind in KINDS else (FINGERPRINT, KINDS["failed"])
+    row = fetch_one(connection, _KEEP.format(name=name, rows=rows), {"kind": kind})
     assert row is not None
     return int(row[0])
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY, SUSPECT
+from goqueue.db.fragments import LATER, READY_JOBS, RUNNING_JOBS, SUSPECT
 from goqueue.db.statements import FINGERPRINT, fetch_one
 from goqueue.jobs import JobStatus
 
@@ -21,7 +21,7 @@ __all__ = ["FEW", "Asked", "Range", "counting_range_of", "range_of"]
 #: millisecond.
 FEW = 1_000
 
-# These have indexes of their own, and are rare (jobs_unsuccessful_idx, and those by queue and by type).
+# These have indexes of their own, and are rare (jobs_rare_idx, and those by queue and by type).
 _UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.BLOCKED})
 
 
@@ -59,13 +59,13 @@ def _along(*columns: str, status: JobStatus | None = None, implied: frozenset[st
     condition = f"({names}, id) > ({above}, %(above)s) AND ({names}, id) < ({above}, %(below)s)"
     if status is not None:
         # A partial index is used where the statement says its condition.
-        condition = f"status = '{status.value}' AND {condition}"
+        condition = f"rare_state = '{status.value}' AND {condition}"
     newest_first = ", ".join(f"{column} DESC" for column, _ in map(_named, columns))
     return Range("jobs", condition, f"{newest_first}, id DESC", f"{names}, id", implied)
 
 
 def _named(column: str) -> tuple[str, str]:
-    """A column, or `status=failed`, and the parameter or the constant that it is compared with."""
+    """A column, or `rare_state=failed`, and the parameter or the constant that it is compared with."""
     name, _, constant = column.partition("=")
     return (name, f"'{constant}'") if constant else (name, f"%({name})s")
 
@@ -84,7 +84,7 @@ _BY_QUEUE = _along("queue", implied=frozenset({"queue"}))
 # One group of dead letters, in the order of ids.
 _BY_FINGERPRINT = Range(
     "jobs",
-    f"status = 'failed' AND ({FINGERPRINT}, id) > (%(fingerprint)s, %(above)s) "
+    f"rare_state = 'failed' AND ({FINGERPRINT}, id) > (%(fingerprint)s, %(above)s) "
     f"AND ({FINGERPRINT}, id) < (%(fingerprint)s, %(below)s)",
     f"{FINGERPRINT} DESC, id DESC",
     f"{FINGERPRINT}, id",
@@ -122,7 +122,7 @@ _HAS_NO_QUEUE = "SELECT EXISTS (SELECT FROM job_tags WHERE tag = %(tag)s AND que
 # Not `id` alone: a generic plan, which does not know how far apart the two ids are, would read that part of
 # the primary key as well, and that may be all of it.
 _RUNNING = Range(
-    "jobs",
+    RUNNING_JOBS,
     "status = 'running' AND id + 0 > %(above)s AND id + 0 < %(below)s",
     "id + 0 DESC",
     "id + 0",
@@ -131,20 +131,21 @@ _RUNNING = Range(
 
 
 def _queued(queue: str | None) -> Range:
-    """The queued jobs, by the partial indexes of their states, in no order of their own."""
+    """The queued jobs, by the table and the indexes of their states, in no order of their own."""
     of_queue = "" if queue is None else " AND queue = %(queue)s"
 
-    def of_states(columns: str) -> str:
-        states = (f"SELECT {columns} FROM jobs WHERE {state}{of_queue}" for state in (READY, SUSPECT, LATER))
+    def of_states(columns: str, ready: str) -> str:
+        rows = (f"{ready} WHERE true", *(f"jobs WHERE {state}" for state in (SUSPECT, LATER)))
+        states = (f"SELECT {columns} FROM {each}{of_queue}" for each in rows)
         return f"({' UNION ALL '.join(states)}) AS jobs"
 
     return Range(
-        of_states("*"),
+        of_states("jobs.*", READY_JOBS),
         "jobs.id > %(above)s AND jobs.id < %(below)s",
         "jobs.id DESC",
         "jobs.id",
         frozenset({"status"} if queue is None else {"status", "queue"}),
-        of_states("id"),
+        of_states("id", "(SELECT job_id AS id, queue_name AS queue FROM ready_jobs) AS jobs"),
     )
 
 
@@ -184,7 +185,7 @@ def _by_status(connection: Connection, asked: Asked) -> Range | None:
         return _queued(asked.queue)
     if asked.status not in _UNSUCCESSFUL or asked.status is None:
         return None
-    own = f"status={asked.status.value}"
+    own = f"rare_state={asked.status.value}"
     if asked.queue is not None:
         return _along(own, "queue", status=asked.status, implied=frozenset({"queue", "status"}))
     if asked.type is not None:

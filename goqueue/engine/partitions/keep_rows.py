@@ -19,7 +19,7 @@ __all__ = [
     "Ages",
     "add_ahead",
     "forget_orphans",
-    "has_young",
+    "is_young",
     "lock_rows_to_keep",
     "replace",
     "rows_to_keep",
@@ -39,10 +39,11 @@ _AGE = "make_interval(secs => CASE status {} END)".format(
 #: As the cleaner has it for single rows.
 _MAY_GO = f"(finished_at IS NOT NULL AND finished_at < now() - {_AGE} AND NOT {AWAITED})"
 
-# One descent of the partition's own index each.
-_HAS_YOUNG = """
-    SELECT EXISTS (SELECT FROM jobs_{suffix} WHERE status = %(status)s AND finished_at IS NOT NULL
-                   AND finished_at >= now() - make_interval(secs => %(age)s))
+# No index knows when a job completed. The newest of a partition are, all in all, those that ended last.
+_IS_YOUNG = """
+    SELECT EXISTS (
+        SELECT FROM (SELECT created_at, finished_at FROM jobs_{suffix} ORDER BY id DESC LIMIT 1000) AS newest
+        WHERE GREATEST(created_at, finished_at) >= now() - make_interval(secs => %(age)s))
 """
 
 _COUNT = f"SELECT count(*) FROM jobs_{{suffix}} AS jobs WHERE NOT {_MAY_GO}"
@@ -84,14 +85,10 @@ def add_ahead(connection: Connection, last: Partition, upper: int, *, stored_lik
     attach(connection, suffix, upper, None)
 
 
-def has_young(connection: Connection, partition: Partition, ages: Ages) -> bool:
-    """Say whether a partition has a final job of one of these statuses that is not as old as that."""
-    for status, age in ages.items():
-        asked = {"status": status.value, "age": age}
-        row = fetch_one(connection, _HAS_YOUNG.format(suffix=partition.suffix), asked)
-        if row and row[0]:
-            return True
-    return False
+def is_young(connection: Connection, partition: Partition, age_seconds: float) -> bool:
+    """Say whether one of the newest jobs of a partition was created, or has ended, of late."""
+    row = fetch_one(connection, _IS_YOUNG.format(suffix=partition.suffix), {"age": age_seconds})
+    return bool(row and row[0])
 
 
 def rows_to_keep(connection: Connection, partition: Partition, ages: Ages) -> int:

@@ -153,7 +153,7 @@ class PartitionKeeper:
         """Count the jobs that have to stay of a partition; None: it is too young to be replaced."""
 
         def count(connection: Connection) -> int | None:
-            if keeping.has_young(connection, partition, self._ages_of_whole):
+            if keeping.is_young(connection, partition, self._settings.completed_retention_seconds):
                 return None
             return keeping.rows_to_keep(connection, partition, self._ages)
 

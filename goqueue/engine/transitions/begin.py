@@ -18,16 +18,15 @@ from goqueue.engine.queue_rows import CLOSED
 
 __all__ = ["Begin", "Changes", "begin_unrepeatable", "changes", "note_begins"]
 
-# Neither part grows with what the worker holds: the second is one descent of jobs_cancelling_idx.
+# Neither part grows with what the worker holds: the second is one descent of running_jobs_to_stop_idx.
 _CHANGES = f"""
     SELECT ARRAY (SELECT name FROM queues WHERE name = ANY (%(queues)s) AND {CLOSED}),
-           ARRAY (SELECT id FROM jobs WHERE status = 'running' AND cancel_requested_at IS NOT NULL
-                  AND worker_id = %(worker_id)s)
+           ARRAY (SELECT job_id FROM running_jobs WHERE holder = %(worker_id)s AND to_stop)
 """
 
 
-# A row that somebody else has locked is just recorded, or is asked for again. `status || ''` keeps the
-# planner from jobs_running_idx, as in `record.py`.
+# A row that somebody else has locked is just recorded, or is asked for again. `status || ''`: see
+# `record.py`.
 _NOTE_BEGINS = f"""
     WITH begun AS MATERIALIZED (
         SELECT b.id, to_timestamp(b.at) AS at

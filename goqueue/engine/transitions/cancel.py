@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.fragments import RUNNING_JOBS, RUNNING_ROWS
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     array,
@@ -43,15 +44,15 @@ _CANCEL = """
 """
 
 
-# One walk along the few entries of jobs_cancelling_idx. A row that somebody else has locked (its outcome is
-# just recorded) is left for the next time. What was acknowledged before comes back as well: the answer to
+# One walk along the few entries of running_jobs_to_stop_idx. A row that somebody else has locked (its outcome
+# is just recorded) is left for the next time. What was acknowledged before comes back as well: the answer to
 # that may have been lost.
 _ACKNOWLEDGE = f"""
     WITH requested AS MATERIALIZED (
-        SELECT id FROM jobs
-        WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id = %(worker_id)s
-          AND cancel_acknowledged_at IS NULL
-        ORDER BY id FOR UPDATE SKIP LOCKED
+        SELECT jobs.id FROM {RUNNING_ROWS}
+        WHERE holder = %(worker_id)s AND to_stop AND status = 'running' AND cancel_requested_at IS NOT NULL
+          AND worker_id = %(worker_id)s AND cancel_acknowledged_at IS NULL
+        ORDER BY id FOR UPDATE OF jobs SKIP LOCKED
     ), acknowledged AS (
         UPDATE jobs SET cancel_acknowledged_at = now(), updated_at = now()
         WHERE {rows_of("requested")}
@@ -59,9 +60,8 @@ _ACKNOWLEDGE = f"""
     )
     SELECT id, fence FROM acknowledged
     UNION ALL
-    SELECT id, fence FROM jobs
-    WHERE status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id = %(worker_id)s
-      AND cancel_acknowledged_at IS NOT NULL
+    SELECT id, fence FROM {RUNNING_JOBS}
+    WHERE holder = %(worker_id)s AND to_stop AND status = 'running' AND cancel_acknowledged_at IS NOT NULL
 """
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "ASSIGNMENTS",
     "CLAIMED",
     "HAS_LEASE",
+    "LISTED_AS_RUNNING",
     "MAY_START",
     "claim",
     "claimant",
@@ -69,8 +70,17 @@ HAS_LEASE = """
 
 #: What a claim changes beside the state.
 ASSIGNMENTS = """
-    attempts = jobs.attempts + 1, fence = jobs.fence + 1, worker_id = %(worker_id)s, admitted = false,
-    started_at = now(), begun_at = NULL, updated_at = now()
+    place = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1, worker_id = %(worker_id)s,
+    admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
+"""
+
+#: The chosen rows are listed as running, and no longer as ready.
+LISTED_AS_RUNNING = """
+    taken AS (
+        DELETE FROM ready_jobs WHERE ctid = ANY (ARRAY (SELECT ready_place FROM chosen))
+    ), held AS (
+        INSERT INTO running_jobs (holder, job_id) SELECT %(worker_id)s, id FROM chosen ON CONFLICT DO NOTHING
+    )
 """
 
 #: What a worker is told of a claimed job: the fields of a `ClaimedJob`.
@@ -83,18 +93,25 @@ CLAIMED = f"""
     unreadable_until <= now(), slots
 """
 
+# Who locks a row that is still as its row in `ready_jobs` says may take that as well: nobody else changes the
+# one without the other. A row that was changed since, and put back, is left out, and with it a row of
+# `ready_jobs` that this statement cannot see. Suspects have none.
 _CLAIM = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT job.id
+        SELECT job.*
         FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS message (id, fence)
         CROSS JOIN LATERAL (
-            SELECT jobs.id FROM jobs
+            SELECT jobs.id, ready_jobs.ctid AS ready_place
+            FROM jobs LEFT JOIN ready_jobs
+              ON queue_name = jobs.queue AND ready_rank = jobs.rank AND job_id = jobs.id
+             AND job_fence = jobs.fence
             WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
+              AND (jobs.quarantined OR job_id IS NOT NULL)
               AND {MAY_START}
-            LIMIT 1 FOR UPDATE SKIP LOCKED
+            LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
         ) AS job
         WHERE {HAS_LEASE}
-    )
+    ), {LISTED_AS_RUNNING}
     UPDATE jobs SET status = 'running', {ASSIGNMENTS}
     WHERE {rows_of("chosen")}
     RETURNING {CLAIMED}

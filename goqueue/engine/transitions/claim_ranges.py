@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import READY
+from goqueue.db.fragments import READY_ORDER, ready_between
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all, text_array
 from goqueue.engine.options.known_types import KnownTypes
@@ -18,6 +18,7 @@ from goqueue.engine.transitions.claim import (
     ASSIGNMENTS,
     CLAIMED,
     HAS_LEASE,
+    LISTED_AS_RUNNING,
     MAY_START,
     claimant,
     claimed_job,
@@ -29,25 +30,34 @@ __all__ = ["Range", "claim_ranges", "messages_in"]
 #: Behind which (rank, id) it begins, and with which it ends.
 Range = tuple[tuple[str, int], tuple[str, int]]
 
-# Rows in the order of jobs_ready_idx, from one place in it to another. Two such statements pass over each
-# other's locked rows, so their order does not matter; the outer limit locks no row more.
+_IN_RANGE = ready_between("%(queue)s", "range.behind, range.behind_id", "range.last, range.last_id + 1")
+
+# Rows in the order of `ready_jobs`, from one place in it to another: first which they are, which is no more
+# than a few ranges hold, and then one by one the rows of the jobs, as far as there is room. In one step, the
+# planner would rather lock all of them and sort. Two such statements pass over each other's locked rows, so
+# their order does not matter.
 _CLAIM_RANGES = f"""
-    WITH chosen AS MATERIALIZED (
-        SELECT job.id
+    WITH listed AS MATERIALIZED (
+        SELECT ready.*
         FROM unnest(%(behind)s::timestamptz[], %(behind_ids)s::bigint[],
                     %(last)s::timestamptz[], %(last_ids)s::bigint[])
              AS range (behind, behind_id, last, last_id)
         CROSS JOIN LATERAL (
-            SELECT jobs.id FROM jobs
-            WHERE jobs.queue = %(queue)s AND {READY}
-              AND (jobs.rank, jobs.id) > (range.behind, range.behind_id)
-              AND (jobs.rank, jobs.id) <= (range.last, range.last_id)
+            SELECT ctid AS ready_place, ready_rank, job_id, job_fence FROM ready_jobs
+            WHERE {_IN_RANGE}
+            ORDER BY {READY_ORDER}
+        ) AS ready
+    ), chosen AS MATERIALIZED (
+        SELECT job.* FROM listed CROSS JOIN LATERAL (
+            SELECT jobs.id, listed.ready_place FROM jobs
+            WHERE jobs.id = listed.job_id AND jobs.fence = listed.job_fence AND jobs.rank = listed.ready_rank
+              AND jobs.queue = %(queue)s AND jobs.status = 'queued' AND NOT jobs.quarantined
               AND {MAY_START}
-            ORDER BY jobs.rank, jobs.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+            LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
         WHERE {HAS_LEASE}
         LIMIT %(limit)s
-    )
+    ), {LISTED_AS_RUNNING}
     UPDATE jobs SET status = 'running', {ASSIGNMENTS}
     WHERE {rows_of("chosen")}
     RETURNING {CLAIMED}, date_part('epoch', rank)
@@ -55,15 +65,14 @@ _CLAIM_RANGES = f"""
 
 #: Jobs of ranges, to be claimed one by one where PostgreSQL refuses one of them.
 _IN_RANGES = f"""
-    SELECT job.id, job.fence
+    SELECT job.job_id, job.job_fence
     FROM unnest(%(behind)s::timestamptz[], %(behind_ids)s::bigint[],
                 %(last)s::timestamptz[], %(last_ids)s::bigint[])
          AS range (behind, behind_id, last, last_id)
     CROSS JOIN LATERAL (
-        SELECT id, fence FROM jobs
-        WHERE jobs.queue = %(queue)s AND {READY}
-          AND (rank, id) > (range.behind, range.behind_id) AND (rank, id) <= (range.last, range.last_id)
-        ORDER BY rank, id LIMIT %(limit)s
+        SELECT job_id, job_fence FROM ready_jobs
+        WHERE {_IN_RANGE}
+        ORDER BY {READY_ORDER} LIMIT %(limit)s
     ) AS job
     LIMIT %(limit)s
 """

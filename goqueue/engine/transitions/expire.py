@@ -12,15 +12,14 @@ from goqueue.engine.transitions.release import settle
 
 __all__ = ["Expired", "expire"]
 
-# A walk along jobs_expiring_idx that stops at the first job whose time has not passed. A row that somebody
+# A walk along jobs_expiring_at_idx that stops at the first job whose time has not passed. A row that somebody
 # has locked (a claim that will be refused, a cancel) is left for the next round. The array keeps the planner
 # from reading the table, as a join would let it.
 _EXPIRE = """
     WITH late AS MATERIALIZED (
         SELECT id FROM jobs
-        WHERE status IN ('queued','blocked') AND LEAST(expires_at, deadline_at) IS NOT NULL
-          AND LEAST(expires_at, deadline_at) <= now()
-        ORDER BY LEAST(expires_at, deadline_at) LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        WHERE expiring_at <= now()
+        ORDER BY expiring_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs
     SET status = 'expired', admitted = false, finished_at = now(), updated_at = now(),

@@ -20,15 +20,19 @@ __all__ = ["Recorded", "ended_instead", "record", "still_running"]
 # What is not ours any more is simply not in `held`; nor is, at first, a job that others wait for: its end is
 # recorded in one transaction with what follows for them (`with_dependants`), and only there.
 #
-# `status || ''` keeps the planner from jobs_running_idx: after an ANALYZE that saw hardly any running row it
-# walked all that run for each outcome, and a drain fell to a third of its speed.
+# Of what completed the statement takes the row of `running_jobs` itself; for all other ends a trigger does.
+# Its rank stays what it was, because indexes have it: see `goqueue/db/tables/jobs.py`.
+#
+# `status || ''` keeps the planner from an index of the running that a database still has while workers of the
+# release before 0016 are there: after an ANALYZE that saw hardly any running row it walked all that run for
+# each outcome, and a drain fell to a third of its speed.
 #
 # A retry that no claim could take any more (a client counted attempts meanwhile, an actor's `retry_when`
 # wants more than it may have), or that would start after the deadline, ends the job: queued, it would be
 # pushed and refused for ever. So does one of a job that someone wants to stop.
 _RECORD = f"""
     WITH held AS MATERIALIZED (
-        SELECT o.*, CASE
+        SELECT job.holder, o.*, CASE
             WHEN o.status <> 'queued' THEN o.status
             WHEN job.cancel_requested_at IS NOT NULL THEN 'cancelled'
             WHEN job.out_of_attempts OR job.out_of_time THEN 'failed'
@@ -39,7 +43,7 @@ _RECORD = f"""
             reason text, fingerprint text, delay float, refund int, run float, begun float, schema text,
             wait float)
         CROSS JOIN LATERAL (
-            SELECT jobs.cancel_requested_at,
+            SELECT coalesce(jobs.worker_id, -1) AS holder, jobs.cancel_requested_at,
                    jobs.attempts - o.refund > {MAX_RETRIES} AS out_of_attempts,
                    jobs.deadline_at <= now() + make_interval(secs => o.delay) AS out_of_time
             FROM jobs
@@ -49,7 +53,8 @@ _RECORD = f"""
         ) AS job
     ), recorded AS (
         UPDATE jobs
-        SET status = o.becomes, attempts = jobs.attempts - o.refund, worker_id = NULL,
+        SET status = o.becomes, place = CASE WHEN o.becomes <> 'completed' THEN jobs.place END,
+            attempts = jobs.attempts - o.refund, worker_id = NULL,
             quarantined = jobs.quarantined AND o.outcome = 'interrupted',
             suspicion = CASE WHEN o.outcome = 'interrupted' THEN jobs.suspicion ELSE 0 END,
             result = o.result, error = o.error, updated_at = now(),
@@ -63,7 +68,7 @@ _RECORD = f"""
             fingerprint = CASE WHEN o.becomes = 'failed' THEN o.fingerprint END,
             available_at = CASE WHEN o.becomes = 'queued'
                 THEN now() + make_interval(secs => o.delay) ELSE jobs.available_at END,
-            rank = CASE WHEN o.becomes = 'queued' AND o.delay <= 0
+            rank = CASE WHEN o.becomes = 'completed' THEN jobs.rank WHEN o.becomes = 'queued' AND o.delay <= 0
                 THEN LEAST(CASE WHEN o.outcome = 'interrupted' THEN jobs.rank END,
                            {rank_of("now()", priority="jobs.priority")}) END,
             unreadable_by = CASE WHEN o.schema IS NOT NULL
@@ -74,6 +79,9 @@ _RECORD = f"""
         FROM held AS o WHERE jobs.id = o.id AND {rows_of("held")}
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
                   o.outcome, o.error, o.traceback, o.run
+    ), unlisted AS (
+        DELETE FROM running_jobs WHERE holder = ANY (ARRAY (SELECT DISTINCT holder FROM held))
+          AND job_id = ANY (ARRAY (SELECT id FROM held WHERE becomes = 'completed'))
     )
     INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, traceback, started_at,
                           run_seconds)

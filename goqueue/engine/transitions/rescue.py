@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import rank_of
+from goqueue.db.fragments import RUNNING_ROWS, rank_of
 from goqueue.db.statements import FIRST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.jobs import FINAL_STATUSES, JobStatus
@@ -31,10 +31,10 @@ _RESCUE = f"""
                unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
                quarantined AND suspicion = 2 AS lonely,
                suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
-        FROM jobs
-        WHERE status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
-            SELECT FROM workers WHERE workers.id = jobs.worker_id AND stopped_at IS NULL)
-        ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        FROM {RUNNING_ROWS}
+        WHERE holder >= 0 AND status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM workers WHERE workers.id = holder AND stopped_at IS NULL)
+        ORDER BY id LIMIT %(limit)s FOR UPDATE OF jobs SKIP LOCKED
     ), before AS (
         SELECT lost.*, CASE
                    WHEN cancelled THEN 'cancelled'

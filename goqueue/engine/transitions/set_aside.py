@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import LATER, READY, SUSPECT
+from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, SUSPECT, ready_between
 from goqueue.db.statements import FIRST, LAST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.errors import DatabaseRefusedError
@@ -29,8 +29,8 @@ _HEAD = 100
 
 _BEYOND = "({column} < " + FIRST + " OR {column} > " + LAST + ")"
 
-# The ends of jobs_waiting_idx, where nothing else lies; and the head of each queue's part of jobs_ready_idx,
-# and of jobs_quarantined_idx: a row whose rank was computed from such a moment is the first there.
+# The ends of jobs_later_idx, where nothing else lies; and the head of each queue's part of `ready_jobs`, and
+# of jobs_suspect_idx: a row whose rank was computed from such a moment is the first there.
 _FIND = f"""
     (SELECT id FROM jobs WHERE {LATER} AND available_at < {FIRST}
      ORDER BY available_at LIMIT %(limit)s)
@@ -39,15 +39,14 @@ _FIND = f"""
      ORDER BY available_at LIMIT %(limit)s)
     UNION ALL
     (SELECT ready.id FROM queues CROSS JOIN LATERAL (
-        SELECT id FROM jobs
-        WHERE jobs.queue = queues.name AND {READY}
-          AND rank < {FIRST}
-        ORDER BY rank, id LIMIT %(limit)s) AS ready)
+        SELECT job_id AS id FROM ready_jobs
+        WHERE {ready_between("queues.name", before=f"{FIRST}, 0")}
+        ORDER BY {READY_ORDER} LIMIT %(limit)s) AS ready)
     UNION ALL
     (SELECT ready.id FROM queues CROSS JOIN LATERAL (
-        SELECT id, rank, available_at FROM jobs
-        WHERE jobs.queue = queues.name AND {READY}
-        ORDER BY rank, id LIMIT {_HEAD}) AS ready
+        SELECT id, rank, available_at FROM {READY_JOBS}
+        WHERE {ready_between("queues.name")}
+        ORDER BY {READY_ORDER} LIMIT {_HEAD}) AS ready
      WHERE {_BEYOND.format(column="rank")} OR {_BEYOND.format(column="available_at")})
     UNION ALL
     (SELECT id FROM (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import RUNNING_JOBS
 from goqueue.db.statements import array, fetch_all, fetch_one
 
 __all__ = ["Ends", "end_gone", "end_lost", "ends", "held", "lost_together", "still_held"]
@@ -39,7 +40,7 @@ def held(connection: Connection, worker_id: int) -> set[tuple[int, int]]:
     """Read the (id, fence) of every job that this worker holds by the record."""
     rows = fetch_all(
         connection,
-        "SELECT id, fence FROM jobs WHERE status = 'running' AND worker_id = %(worker_id)s",
+        f"SELECT id, fence FROM {RUNNING_JOBS} WHERE holder = %(worker_id)s",
         {"worker_id": worker_id},
     )
     return {(row[0], row[1]) for row in rows}
@@ -51,7 +52,7 @@ def still_held(
     """Read those of these (id, fence) that this worker holds by the record."""
     if not keys:
         return set()
-    # By the primary key, one by one: the planner may know better of the index of running rows, and be wrong.
+    # By the primary key, one by one.
     rows = fetch_all(
         connection,
         "SELECT job.id, job.fence FROM unnest(%(ids)s::bigint[]) AS wanted (id) CROSS JOIN LATERAL ("

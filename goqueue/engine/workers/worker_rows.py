@@ -117,10 +117,11 @@ COLUMNS = (
 
 _REGISTER = """
     INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at,
-                         signature, types, schemas, labels, claims_ranges, locks_by_id)
+                         signature, types, schemas, labels, claims_ranges, places_jobs,
+                         locks_by_id)
     VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, %(command)s,
             CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s,
-            %(labels)s, true, true)
+            %(labels)s, true, true, true)
     RETURNING id
 """
 

@@ -25,21 +25,19 @@ _OLDEST = (
     "fence"
 )
 
-# A walk from key to key along jobs_key_unfinished_idx, one descent each, as `candidates.ring` does it; it
+# A walk from key to key along jobs_unfinished_key_idx, one descent each, as `candidates.ring` does it; it
 # goes on only as long as rows are asked for; so it has no ORDER BY, and nested loops keep its order. The last
 # key that one page may look at comes back in any case: the next page begins behind it.
 _PAGE = f"""
     WITH RECURSIVE walk AS (
         (SELECT 1 AS steps, {_OLDEST} FROM jobs
-         WHERE queue = %(queue)s AND finished_at IS NULL AND concurrency_key IS NOT NULL
-           AND concurrency_key > %(after)s
-         ORDER BY queue, concurrency_key, id LIMIT 1)
+         WHERE queue = %(queue)s AND unfinished_key > %(after)s
+         ORDER BY queue, unfinished_key, id LIMIT 1)
         UNION ALL
         SELECT walk.steps + 1, oldest.* FROM walk CROSS JOIN LATERAL (
             SELECT {_OLDEST} FROM jobs
-            WHERE queue = %(queue)s AND finished_at IS NULL AND concurrency_key IS NOT NULL
-              AND concurrency_key > walk.concurrency_key
-            ORDER BY queue, concurrency_key, id LIMIT 1
+            WHERE queue = %(queue)s AND unfinished_key > walk.concurrency_key
+            ORDER BY queue, unfinished_key, id LIMIT 1
         ) AS oldest
         WHERE walk.steps < %(keys_max)s
     )
@@ -47,10 +45,10 @@ _PAGE = f"""
     FROM walk CROSS JOIN LATERAL (
         SELECT CASE WHEN status = 'queued' AND NOT quarantined AND available_at <= now() THEN 0 ELSE (
             SELECT count(*) FROM (
-                SELECT FROM jobs
-                WHERE jobs.queue = %(queue)s AND jobs.concurrency_key = walk.concurrency_key
+                SELECT FROM ready_jobs
+                WHERE queue_name = %(queue)s AND open_key = walk.concurrency_key
                   AND {READY_OF_KEYS}
-                ORDER BY jobs.queue, jobs.concurrency_key, rank, jobs.id LIMIT {WAITING_UP_TO}
+                ORDER BY queue_name, open_key, ready_rank, job_id LIMIT {WAITING_UP_TO}
             ) AS ready) END::int AS count
     ) AS waiting
     WHERE waiting.count > 0 OR walk.steps = %(keys_max)s

@@ -92,7 +92,7 @@ _WORKER = f"""
     FROM workers WHERE id = %(id)s
 """
 
-# What a worker holds is counted in its part of jobs_running_idx: its own count is as old as its heartbeat.
+# What a worker holds is counted in its part of `running_jobs`: its own count is as old as its heartbeat.
 _CREW = f"""
     WITH live AS MATERIALIZED (
         SELECT id, queues, threads, command, coalesce(labels, ARRAY[]::text[]) AS labels,
@@ -106,7 +106,7 @@ _CREW = f"""
         FROM workers WHERE {ALIVE}
     ), serving AS (
         SELECT live.queues, live.threads, held.count FROM live CROSS JOIN LATERAL (
-            SELECT count(*) AS count FROM jobs WHERE status = 'running' AND worker_id = live.id
+            SELECT count(*) AS count FROM running_jobs WHERE holder = live.id
         ) AS held
         WHERE %(runway)s = ANY (live.queues) AND live.command IS NULL
           AND live.reads AND live.suits AND live.holds
@@ -146,9 +146,8 @@ _COLLECTED = """
 # As in `candidates`: in strict order only the oldest unfinished job of a key may start.
 _OLDEST = """
     SELECT id FROM jobs
-    WHERE queue = %(queue)s AND concurrency_key = %(key)s AND finished_at IS NULL
-      AND concurrency_key IS NOT NULL
-    ORDER BY queue, concurrency_key, id LIMIT 1
+    WHERE queue = %(queue)s AND unfinished_key = %(key)s
+    ORDER BY queue, unfinished_key, id LIMIT 1
 """
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import READY, READY_OF_KEYS, SUSPECT_ALONE, SUSPECT_BESIDE
+from goqueue.db.fragments import (
+    READY_JOBS,
+    READY_OF_KEYS,
+    READY_ORDER,
+    RUNNING_JOBS,
+    SUSPECT_ALONE,
+    SUSPECT_BESIDE,
+    ready_between,
+)
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.insight.explain.admission import KEYS_COUNTED_UP_TO
 from goqueue.insight.explain.facts import JobFacts, Position
@@ -28,51 +36,47 @@ Parameters = dict[str, Any]
 
 _BY_RANK = f"""
     SELECT count(*)::int FROM (
-        SELECT FROM jobs
-        WHERE queue = %(queue)s AND {READY}
-          AND (rank, id) < (%(rank)s, %(id)s)
-        ORDER BY rank, id LIMIT %(limit)s
+        SELECT FROM ready_jobs
+        WHERE {ready_between("%(queue)s", before="%(rank)s, %(id)s")}
+        ORDER BY {READY_ORDER} LIMIT %(limit)s
     ) AS before
 """
 
 _READY = f"""
     SELECT count(*)::int FROM (
-        SELECT FROM jobs
-        WHERE queue = %(queue)s AND {READY}
-        ORDER BY rank, id LIMIT %(limit)s
+        SELECT FROM ready_jobs WHERE {ready_between("%(queue)s")} ORDER BY {READY_ORDER} LIMIT %(limit)s
     ) AS ready
 """
 
 # Those of other keys are passed over, but not counted; the walk has its bound all the same.
 _KEYLESS = f"""
     SELECT count(*) FILTER (WHERE concurrency_key IS NULL AND NOT admitted)::int FROM (
-        SELECT concurrency_key, admitted FROM jobs
-        WHERE queue = %(queue)s AND {READY}
-          AND (rank, id) < (%(rank)s, %(id)s)
-        ORDER BY rank, id LIMIT %(limit)s
+        SELECT concurrency_key, admitted FROM {READY_JOBS}
+        WHERE {ready_between("%(queue)s", before="%(rank)s, %(id)s")}
+        ORDER BY {READY_ORDER} LIMIT %(limit)s
     ) AS before
 """
 
 _OF_KEY = f"""
     SELECT count(*)::int FROM (
-        SELECT FROM jobs
-        WHERE queue = %(queue)s AND concurrency_key = %(key)s AND {READY_OF_KEYS}
-          AND (rank, id) < (%(rank)s, %(id)s)
-        ORDER BY queue, concurrency_key, rank, id LIMIT %(limit)s
+        SELECT FROM ready_jobs
+        WHERE queue_name = %(queue)s AND open_key = %(key)s AND {READY_OF_KEYS}
+          AND (ready_rank, job_id) < (%(rank)s, %(id)s)
+        ORDER BY queue_name, open_key, ready_rank, job_id LIMIT %(limit)s
     ) AS before
 """
 
-# One descent of jobs_key_ready_idx a key, as in `candidates.ring`.
+# One descent of ready_jobs_key_idx a key, as in `candidates.ring`.
 _OTHER_KEYS = f"""
     WITH RECURSIVE ring (key, steps) AS (
-        (SELECT concurrency_key, 1 FROM jobs
-         WHERE queue = %(queue)s AND {READY_OF_KEYS}
-         ORDER BY queue, concurrency_key LIMIT 1)
+        (SELECT open_key, 1 FROM ready_jobs
+         WHERE queue_name = %(queue)s AND {READY_OF_KEYS}
+         ORDER BY queue_name, open_key LIMIT 1)
         UNION ALL
         SELECT next.key, ring.steps + 1 FROM ring CROSS JOIN LATERAL (
-            SELECT concurrency_key AS key FROM jobs
-            WHERE queue = %(queue)s AND {READY_OF_KEYS} AND concurrency_key > ring.key
-            ORDER BY queue, concurrency_key LIMIT 1
+            SELECT open_key AS key FROM ready_jobs
+            WHERE queue_name = %(queue)s AND {READY_OF_KEYS} AND open_key > ring.key
+            ORDER BY queue_name, open_key LIMIT 1
         ) AS next
         WHERE ring.steps <= %(limit)s
     )
@@ -103,26 +107,23 @@ _SUSPECTS = f"""
     ) AS before
 """
 
-# Starts have no index, and get none for this: they are seen at the jobs that run, and at the newest of those
-# that have ended (jobs_finished_idx). Where these are too many for a minute, they stand for a shorter time.
+# Starts have no index, and get none for this: they are seen at the jobs that run, and at the newest attempts
+# that have ended. Where these are too many for a minute, they stand for a shorter time.
 _STARTS = f"""
     WITH ended AS MATERIALIZED (
-        (SELECT queue, started_at, finished_at FROM jobs
-         WHERE status = 'completed' AND finished_at IS NOT NULL
-           AND finished_at > now() - interval '{STARTS_SECONDS} seconds'
-         ORDER BY finished_at DESC LIMIT {STARTS_MAX})
-        UNION ALL
-        (SELECT queue, started_at, finished_at FROM jobs
-         WHERE status = 'failed' AND finished_at IS NOT NULL
-           AND finished_at > now() - interval '{STARTS_SECONDS} seconds'
-         ORDER BY finished_at DESC LIMIT {STARTS_MAX})
+        SELECT job.queue, newest.started_at, newest.finished_at FROM (
+            SELECT job_id, started_at, finished_at FROM attempts
+            WHERE finished_at > now() - interval '{STARTS_SECONDS} seconds'
+            ORDER BY finished_at DESC LIMIT {STARTS_MAX}
+        ) AS newest
+        CROSS JOIN LATERAL (SELECT queue FROM jobs WHERE jobs.id = newest.job_id LIMIT 1) AS job
     ), span AS (
         SELECT CASE WHEN count(*) < {STARTS_MAX} THEN now() - interval '{STARTS_SECONDS} seconds'
                     ELSE min(finished_at) END AS since FROM ended
     ), started AS (
         SELECT started_at FROM ended WHERE queue = %(queue)s
         UNION ALL
-        SELECT started_at FROM jobs WHERE status = 'running' AND queue = %(queue)s
+        SELECT started_at FROM {RUNNING_JOBS} WHERE queue = %(queue)s
     )
     SELECT count(*)::int, min(started_at), min(since) FROM started, span WHERE started_at > since
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import RUNNING_JOBS
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.insight.explain.facts import JobFacts, LimitFacts, QueueFacts, SlotHolder, TypeFacts
 from goqueue.limits.settings import KeyLimits
@@ -19,13 +20,13 @@ HOLDERS_MAX = 20
 _KEY = "SELECT weight, concurrency FROM queue_keys WHERE queue = %(queue)s AND key = %(key)s"
 
 # As `admission.holders`: what runs, and what was let in and has not started. Both are few.
-_HELD = """
+_HELD = f"""
     SELECT coalesce(sum(limit_cost) FILTER (WHERE queue = %(queue)s), 0)::int,
            coalesce(sum(limit_cost) FILTER (WHERE queue = %(queue)s AND concurrency_key = %(key)s), 0)::int,
            coalesce(sum(limit_cost) FILTER (WHERE type = %(type)s), 0)::int
     FROM (
-        SELECT queue, concurrency_key, type, limit_cost FROM jobs
-        WHERE status = 'running' AND (queue = %(queue)s OR type = %(type)s)
+        SELECT queue, concurrency_key, type, limit_cost FROM {RUNNING_JOBS}
+        WHERE (queue = %(queue)s OR type = %(type)s)
         UNION ALL
         SELECT queue, concurrency_key, type, limit_cost FROM jobs
         WHERE admitted AND (queue = %(queue)s OR type = %(type)s)
@@ -38,8 +39,8 @@ _HELD = """
 def _holders(condition: str) -> str:
     return f"""
         WITH holder AS MATERIALIZED (
-            SELECT id, 'running' AS status, started_at AS since FROM jobs
-            WHERE status = 'running' AND {condition}
+            SELECT id, 'running' AS status, started_at AS since FROM {RUNNING_JOBS}
+            WHERE {condition}
             UNION ALL
             SELECT id, 'let_in', NULL FROM jobs WHERE admitted AND {condition}
         )

@@ -4,7 +4,7 @@ The reason stands in `goqueue/db/tables/processes.py`. The release before this o
 workers have the default, which says that they do not. Nothing is partitioned here; `goqueue partitions on`
 does that (docs/partitions.md).
 
-Revision: 0020, after 0015
+Revision: 0020, after 0016
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0020"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

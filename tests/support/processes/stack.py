@@ -167,8 +167,8 @@ class Stack:
         wait_until(self.api_answers, 30, "the API to answer")
         return child
 
-    def run(self, arguments: Sequence[str], **changes: Any) -> ChildProcess:
-        """Start a Python process with this stack's settings, some changed."""
+    def run(self, arguments: Sequence[str], *, root: Path = ROOT, **changes: Any) -> ChildProcess:
+        """Start a Python process with this stack's settings, some changed; of the code in a folder."""
         settings = self.settings.model_copy(update=changes)
         path = self.folder / f"process-{len(self._logs)}.log"
         output = path.open("ab")
@@ -176,9 +176,10 @@ class Stack:
         command = Command(
             name=path.stem,
             arguments=(sys.executable, *arguments),
-            environment=self.environment(settings),
+            environment=self.environment(settings) | {"PYTHONPATH": str(root)},
             grace_seconds=0,
             output=output,
+            folder=root,
         )
         child = ChildProcess(command)
         self._children.append(child)
