@@ -13,7 +13,7 @@ from bench.stack import PROCESSES, THREADS, Stack
 from bench.statistics import median, rotated
 from bench.systems import BareDramatiq, GoQueue, System
 
-__all__ = ["job_kinds", "nap_drain", "noop_drain"]
+__all__ = ["batch_drain", "job_kinds", "nap_drain", "noop_drain"]
 
 NAP_SECONDS = 0.01
 CPU_UNIT = "CPU s / 1,000"
@@ -22,6 +22,9 @@ CPU_TARGET = 0.045
 ROLES = {"workers": "workers", "postgres": "PostgreSQL", "valkey": "Redis", "scheduler": "scheduler"}
 #: The parts that Dramatiq has as well.
 KEPT = ("workers", "valkey")
+#: Batches are drained in a third of the time: so many times the jobs make about the same one.
+BATCH_DRAINS = 3
+BATCH_TARGET = 40_000
 #: So many times the plain path's cost a kind of job may have.
 ALLOWED = 1.5
 
@@ -52,6 +55,22 @@ def nap_drain(stack: Stack, size: Size) -> list[Row]:
     share, bare_share = (_rate(drains[name]) / most * 100 for name in ("goqueue", "dramatiq"))
     title = "10 ms sleep jobs, of threads / 10 ms"
     return [Row("nap_share", title, "%", share, bare_share, "Dramatiq", target=97)]
+
+
+def batch_drain(stack: Stack, size: Size) -> list[Row]:
+    """No-op jobs in batches of a hundred, with the full record, beside the same jobs one by one, in turn."""
+    drains: dict[str, list[Drain]] = {"noop": [], "noop_batch": []}
+    count = size.drain_jobs * BATCH_DRAINS
+    for number in range(size.rounds):
+        for job in rotated(list(drains), number):
+            drains[job].append(drain(stack, GoQueue(stack), job=job, count=count, payload={}))
+    mine, plain = drains["noop_batch"], drains["noop"]
+    title, beside = f"drain of {count:,} no-op jobs in batches of 100, recorded", PLAIN.title
+    return [
+        Row("batches", title, "jobs/s", _rate(mine), target=BATCH_TARGET),
+        Row("batches_beside_plain", "  the same", "jobs/s", _rate(mine), _rate(plain), beside, "ratio"),
+        Row("batches_cpu", CPU_TITLE, CPU_UNIT, _cpu(mine), _cpu(plain), beside, "ratio"),
+    ]
 
 
 def job_kinds(stack: Stack, size: Size) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import goqueue
 from bench import work
@@ -40,6 +41,12 @@ def note(text: str) -> dict[str, int]:
 def stamp(number: int) -> None:
     """Write down when this began."""
     work.stamp(number)
+
+
+@goqueue.actor(queue="bench_batches", batch=goqueue.Batch(size=100, wait_ms=50))
+def noop_batch(items: list[dict[str, Any]]) -> None:
+    """Do nothing, and be counted, a batch at once."""
+    work.noops(len(items))
 
 
 @goqueue.actor(queue="bench_async")

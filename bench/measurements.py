@@ -12,9 +12,10 @@ from bench.creates import bulk_call, create_seconds
 from bench.dashboard_creates import creates_beside
 from bench.dashboard_pages import FEW, page_times
 from bench.dashboard_visitors import ALONE, COUNT, DASHBOARDS, TRIVIAL, TRIVIAL_PATH
-from bench.drain_rows import job_kinds, nap_drain, noop_drain
+from bench.drain_rows import batch_drain, job_kinds, nap_drain, noop_drain
 from bench.held_up import LONG_SECONDS, SHORT_JOBS, longest_waits
 from bench.http_load import Client, request
+from bench.namespaces import namespaces
 from bench.pickup import pickup
 from bench.processes import Memory, memory
 from bench.report import Row
@@ -236,6 +237,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "drain": noop_drain,
     "nap": nap_drain,
     "kinds": job_kinds,
+    "batches": batch_drain,
     "pickup": pickup_latency,
     "held-up": held_up,
     "http": create_endpoint,
@@ -248,6 +250,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "limits": limited_drain,
     "admission": admission,
     "horizon": held_horizon,
+    "namespaces": namespaces,
     "pages": dashboard_pages,
     "dashboards": open_dashboards,
 }

@@ -24,12 +24,12 @@ class RunCounter:
         self._runs = 0
         self._memory: mmap.mmap | None = None
 
-    def add(self) -> None:
-        """Count one finished run."""
+    def add(self, runs: int = 1) -> None:
+        """Count finished runs."""
         with self._lock:
             if self._memory is None:
                 self._memory = self._map()
-            self._runs += 1
+            self._runs += runs
             _NUMBER.pack_into(self._memory, 0, self._runs)
 
     def _map(self) -> mmap.mmap:

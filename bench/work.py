@@ -18,6 +18,11 @@ def noop() -> None:
     _counter.add()
 
 
+def noops(count: int) -> None:
+    """Count the runs of a batch."""
+    _counter.add(count)
+
+
 def nap(seconds: float) -> None:
     """Sleep, then count a run."""
     time.sleep(seconds)

@@ -15,6 +15,7 @@ __all__ = [
     "count_words",
     "deliver",
     "flaky",
+    "insert_rows",
     "make_report",
     "serve_tenant",
     "slow",
@@ -52,6 +53,26 @@ def slow(seconds: float) -> dict[str, float]:
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, POLL_SECONDS))
     return {"seconds": seconds}
+
+
+class Row(BaseModel):
+    """A row to insert, which the database refuses so many times."""
+
+    row: int
+    fail_times: int = 0
+
+
+@goqueue.actor(
+    queue="bulk_inserts", min_backoff_seconds=0.1, batch=goqueue.Batch(size=100, wait_ms=200, bytes=1_000_000)
+)
+def insert_rows(rows: list[Row]) -> list[dict[str, int]]:
+    """Insert many rows at once; the result says how many there were."""
+    results = [{"row": row.row, "batch": len(rows)} for row in rows]
+    attempts = [job.attempt for job in goqueue.current_batch()]
+    refused = [n for n, row in enumerate(rows) if attempts[n] <= row.fail_times]
+    if refused:
+        raise goqueue.BatchFailed({n: ValueError(f"row {rows[n].row} is refused") for n in refused}, results)
+    return results
 
 
 class Letter(BaseModel):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from goqueue.db.callers_transaction import CallersTransaction
     from goqueue.engine.chains import ChainStep
     from goqueue.engine.edits import EditedVersion
+    from goqueue.engine.options.batch import Batch
     from goqueue.engine.options.declare import ActorOptions
     from goqueue.engine.options.injection import Depends
     from goqueue.engine.options.job_settings import JobSettings
@@ -32,17 +33,21 @@ if TYPE_CHECKING:
     from goqueue.engine.queue_rows import Queue
     from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
     from goqueue.engine.workers.worker_rows import Worker
-    from goqueue.errors import Discard, RetryAfter, Snooze
+    from goqueue.errors import BatchFailed, Discard, RetryAfter, Snooze
     from goqueue.insight.autoscale import Autoscale
     from goqueue.insight.explain import Explanation
     from goqueue.instance import AnyActor, GoQueue, Handler
     from goqueue.jobs import Job, RetryPolicy
     from goqueue.limits.settings import KeyLimits, QueueLimits
     from goqueue.limits.type_setting_rows import LimitedType
+    from goqueue.middleware.current_batch import CurrentBatch, current_batch
     from goqueue.schedules.declared import ScheduleOptions
     from goqueue.worker.execution import current_job
 
 __all__ = [
+    "Batch",
+    "BatchFailed",
+    "CurrentBatch",
     "Depends",
     "Discard",
     "GoQueue",
@@ -59,6 +64,7 @@ __all__ = [
     "configure_queue",
     "configure_type",
     "cron",
+    "current_batch",
     "current_job",
     "edit_job",
     "enqueue",
@@ -83,6 +89,9 @@ __all__ = [
 
 #: Where the names live that are no functions of `GoQueue`.
 _HOMES = {
+    "Batch": "goqueue.engine.options.batch",
+    "BatchFailed": "goqueue.errors",
+    "CurrentBatch": "goqueue.middleware.current_batch",
     "Depends": "goqueue.engine.options.injection",
     "Discard": "goqueue.errors",
     "GoQueue": "goqueue.instance",
@@ -90,6 +99,7 @@ _HOMES = {
     "RetryPolicy": "goqueue.jobs",
     "Snooze": "goqueue.errors",
     "Unique": "goqueue.engine.options.uniqueness",
+    "current_batch": "goqueue.middleware.current_batch",
     "current_job": "goqueue.worker.execution",
 }
 

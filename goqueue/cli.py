@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goqueue.config.settings import Settings, load_settings
+from goqueue.config.settings import Settings, belong_to, load_settings
 from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError, StartupError
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.observability.printable import printable
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As Dramatiq and gunicorn do: the modules of GOQUEUE_ACTORS may lie where the command is run.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    if options.namespace is not None:
+        belong_to(options.namespace)
     try:
         return int(options.command(options))
     except ConfigurationError as error:
@@ -73,10 +75,10 @@ def migrate(options: argparse.Namespace) -> int:
 
 def check(_options: argparse.Namespace) -> int:
     """Print every problem, then the effective values."""
-    from goqueue.ops.checks import problems_of  # noqa: PLC0415
+    from goqueue.ops.checks import problems_of_all  # noqa: PLC0415
 
     settings = load_settings()
-    problems = problems_of(settings)
+    problems = problems_of_all(settings)
     _refuse(problems)
     for name, value in settings.masked().items():
         shown = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
@@ -89,6 +91,12 @@ def partitions(options: argparse.Namespace) -> int:
     from goqueue.ops.partitions_command import run  # noqa: PLC0415
 
     print(run(options.what))
+    return 0
+
+
+def namespaces(_options: argparse.Namespace) -> int:
+    """Print the names of the namespaces, one a line, for a loop over them."""
+    print(*load_settings().names_of_namespaces(), sep="\n")
     return 0
 
 
@@ -110,7 +118,8 @@ def alert_rules(_options: argparse.Namespace) -> int:
 def api(options: argparse.Namespace) -> int:
     """Serve the REST API."""
     from goqueue.ops.api_command import serve  # noqa: PLC0415
-    from goqueue.ops.checks import check_actors, check_bind, ensure_ready  # noqa: PLC0415
+    from goqueue.ops.checks import check_actors, check_bind  # noqa: PLC0415
+    from goqueue.ops.namespace_checks import ensure_one_ready  # noqa: PLC0415
 
     settings = _settings_for_serving(
         api_host=options.host,
@@ -118,7 +127,7 @@ def api(options: argparse.Namespace) -> int:
         api_processes=options.processes,
         api_threads=options.threads,
     )
-    ensure_ready(settings, [check_bind, check_actors], wait_seconds=options.wait)
+    ensure_one_ready(settings, [check_bind, check_actors], wait_seconds=options.wait)
     if not options.check:
         serve(settings)
     return 0
@@ -242,6 +251,8 @@ def _parser() -> argparse.ArgumentParser:
         description="A job queue service: jobs are rows in PostgreSQL, workers are Dramatiq's.",
         epilog="Settings are GOQUEUE_… environment variables; `goqueue check` prints them all.",
     )
+    namespace_help = "instead of GOQUEUE_NAMESPACE: whose servers of GOQUEUE_NAMESPACES_FILE"
+    parser.add_argument("--namespace", metavar="NAME", help=namespace_help)
     parser.add_argument("--version", action="version", version=f"goqueue {version('goqueue')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_local_commands(commands)
@@ -284,6 +295,7 @@ def _add_tools(commands: Any) -> None:
     step.add_argument("--to", default="head", metavar="REVISION", help="up to this revision only")
     step.add_argument("--down", action="store_true", help="one revision down")
     _add(commands, check, "print every problem, then the effective settings; exit 2 when there is one")
+    _add(commands, namespaces, "print the namespaces of GOQUEUE_NAMESPACES_FILE, one a line")
     explain_command = _add(commands, explain, "say why a job does not run")
     explain_command.add_argument("job_id", type=_job_id, metavar="ID", help="the job's id")
     partitions_command = _add(

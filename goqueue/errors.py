@@ -7,7 +7,8 @@ only in the text. Driver errors (SQLAlchemy, redis) are translated into these in
 from __future__ import annotations
 
 import math
-from typing import Literal, SupportsFloat
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, SupportsFloat
 
 
 class GoQueueError(Exception):
@@ -306,3 +307,24 @@ class RetryAfter(JobControl):
         super().__init__(reason or f"retry after {seconds} s")
         self.seconds = seconds
         self.scope = scope
+
+
+class BatchFailed(JobControl):
+    """Fail some jobs of a batch, each with an error of its own; the others completed.
+
+    Args:
+        errors: what each job failed with, by its place in the list that the handler was given, from 0. A
+            `Snooze`, a `RetryAfter` or a `Discard` means for its job what it means where it is raised.
+        results: the results of all of the batch, of which those of failed jobs are not kept; none where it is
+            not given.
+
+    Raises:
+        TypeError: that is no mapping of places to exceptions.
+    """
+
+    def __init__(self, errors: Mapping[int, BaseException], results: Sequence[Any] | None = None) -> None:
+        if not isinstance(errors, Mapping):
+            raise TypeError(f"BatchFailed: expected a mapping of places to exceptions, got {errors!r}"[:200])
+        super().__init__(f"{len(errors)} jobs of the batch failed")
+        self.errors = dict(errors)
+        self.results = results

@@ -73,11 +73,16 @@ class GoQueue:
 
     Args:
         settings: what it works with; those of the environment where none are given.
+        namespace: whose servers it works with, where GOQUEUE_NAMESPACES_FILE names several installations;
+            that of the settings where none is given.
         broker: with the declared job types, where another GoQueue of the process has them.
         database: connections of its own where none is given, and so are the two that follow.
         read_database: for reads that may be a moment old.
         runway: where ids of jobs wait for workers.
         default_types: queue → the type of its jobs that say none, where it is not its one declared type.
+
+    Raises:
+        ConfigurationError: the settings are not usable, or there is no such namespace.
 
     Attributes:
         broker: the Dramatiq broker with the declared types.
@@ -90,13 +95,15 @@ class GoQueue:
         self,
         settings: Settings | None = None,
         *,
+        namespace: str | None = None,
         broker: JobBroker | None = None,
         database: Database | None = None,
         read_database: Database | None = None,
         runway: Runway | None = None,
         default_types: Mapping[str, str] | None = None,
     ) -> None:
-        self.settings = settings or get_settings()
+        settings = settings or get_settings()
+        self.settings = settings if namespace is None else settings.of_namespace(namespace)
         self._owns_broker = broker is None
         self.broker = broker or JobBroker(self.settings, submit=self._accept)
         self.database = database or (self.broker.database if self._owns_broker else Database(self.settings))
@@ -446,7 +453,7 @@ class GoQueue:
             JobNotFoundError: there is no such job.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        return explain_job(self.database, self.settings, job_id)
+        return explain_job(self.database, self.settings, job_id, self.broker.types.batch_of)
 
     def autoscale(
         self,

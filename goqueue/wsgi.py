@@ -3,6 +3,7 @@
 import sys
 
 from goqueue.api.app import create_app
+from goqueue.api.routing import create_router
 from goqueue.config.settings import get_settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.observability.tracing.export import start_tracing
@@ -13,4 +14,9 @@ sys.setswitchinterval(0.0005)
 
 settings = get_settings()
 start_tracing(settings, "api")
-app = create_app(settings, site=DASHBOARD if settings.dashboard else None)
+site = DASHBOARD if settings.dashboard else None
+app = (
+    create_app(settings, site=site)
+    if settings.namespaces_file is None
+    else create_router(settings, site=site)
+)

@@ -42,7 +42,8 @@ _MAKE_PAYLOAD_INDEX = (
 _CREATE = f"""
     WITH new AS (
         INSERT INTO jobs (queue, type, payload, rank, tags, place)
-        SELECT 'queue-' || n % 8, 'noop', json_build_object('customer_id', n), now(), ARRAY['nightly'], 'ready'
+        SELECT 'queue-' || n % 8, 'noop', json_build_object('customer_id', n), now(), ARRAY['nightly'],
+               'ready'
         FROM generate_series(1, {BATCH}) AS n RETURNING id, queue, rank, tags
     ), listed AS (
         INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence)

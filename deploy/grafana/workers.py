@@ -99,6 +99,29 @@ CLAIMS = Section(
     ],
 )
 
+BATCHES = Section(
+    "Batches",
+    [
+        over_time(
+            "Jobs in a batch",
+            "On average, by type: one call of the handler for so many.",
+            Query(
+                "sum by (type) (rate(batch_size_sum[$__rate_interval]))"
+                " / sum by (type) (rate(batch_size_count[$__rate_interval]))",
+                "{{type}}",
+            ),
+            parts=2,
+        ),
+        over_time(
+            "Calls of batch handlers",
+            "By type.",
+            Query("sum by (type) (rate(batch_size_count[$__rate_interval]))", "{{type}}"),
+            unit="ops",
+            parts=2,
+        ),
+    ],
+)
+
 RESULTS = Section(
     "Recording results",
     [
@@ -156,5 +179,5 @@ DASHBOARD = dashboard(
     "workers",
     "Workers",
     "Are there enough workers, do they get their jobs, and do they get rid of their results?",
-    [NOW, THREADS, CLAIMS, RESULTS, TROUBLE],
+    [NOW, THREADS, CLAIMS, BATCHES, RESULTS, TROUBLE],
 )

@@ -25,6 +25,7 @@ from goqueue.api.failures import FailureResource, FailuresResource, RetryFailure
 from goqueue.api.frame.bodies import BodyLimits
 from goqueue.api.frame.compression import Compression
 from goqueue.api.frame.middleware import AnswerHeaders, RequestObservation
+from goqueue.api.frame.namespace_frame import NamespaceFrame
 from goqueue.api.frame.openapi import OpenApiResource
 from goqueue.api.frame.problems import add_error_handlers
 from goqueue.api.frame.request_limits import RequestLimits
@@ -46,6 +47,7 @@ from goqueue.api.monitoring import (
     StatsResource,
     Warnings,
 )
+from goqueue.api.namespaces import NamespacesResource
 from goqueue.api.queues import (
     PauseResource,
     QueueKeyResource,
@@ -64,6 +66,7 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
+from goqueue.api.service_gauges import gauges_of
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings
@@ -115,16 +118,28 @@ def create_app(
     read_database: Database | None = None,
     runway: Runway | None = None,
     site: GuardedSite | None = None,
-) -> App:
+) -> Application:
     """The API over the declared job types of this process. Nothing connects before the first request.
 
     A `site` is served beside it, by the same application.
     """
+    goqueue = open_goqueue(settings, database=database, read_database=read_database, runway=runway)
+    return app_of(goqueue, site=site)
+
+
+def open_goqueue(
+    settings: Settings,
+    *,
+    database: Database | None = None,
+    read_database: Database | None = None,
+    runway: Runway | None = None,
+) -> GoQueue:
+    """A GoQueue of the declared job types of this process, with connections for an API."""
     database = database or Database(settings)
     if read_database is None:
         read_database = Database(settings.for_reading()) if settings.read_database_url else database
     # Its own connections: those of the process's broker are a worker's.
-    goqueue = GoQueue(
+    return GoQueue(
         settings,
         broker=default().broker,
         database=database,
@@ -132,6 +147,31 @@ def create_app(
         runway=runway,
         default_types=DEFAULT_TYPES,
     )
+
+
+def app_of(
+    goqueue: GoQueue, *, site: GuardedSite | None = None, limits: RequestLimits | None = None
+) -> Application:
+    """The API over one GoQueue.
+
+    Args:
+        goqueue: whose jobs these are.
+        site: is served beside it.
+        limits: where applications share what a key may ask for; those of the settings where none are given.
+    """
+    app = framed(goqueue.settings, site=site, limits=limits)
+    if goqueue.settings.namespaces_file is not None:
+        app.add_middleware(NamespaceFrame(goqueue.settings.namespace))
+    _add_routes(app, goqueue)
+    if site is not None:
+        site.add(app, goqueue)
+    return app
+
+
+def framed(
+    settings: Settings, *, site: GuardedSite | None = None, limits: RequestLimits | None = None
+) -> Application:
+    """An application without routes: what every request passes before it reaches one, and its errors."""
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
     app = Application(BodyLimits(settings, keys, *([site.is_its] if site else [])))
     app.add_middleware(RequestObservation())
@@ -140,12 +180,9 @@ def create_app(
     if keys is not None:
         app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
     app.add_middleware(AnswerHeaders(*([site.is_its] if site else [])))
-    app.add_middleware(RequestLimits(settings, *([site.is_its] if site else [])))
+    app.add_middleware(limits or RequestLimits(settings, *([site.is_its] if site else [])))
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
-    _add_routes(app, goqueue)
-    if site is not None:
-        site.add(app, goqueue)
     return app
 
 
@@ -227,7 +264,8 @@ def _add_failure_routes(app: App, goqueue: GoQueue) -> None:
 def _add_monitoring_routes(app: App, goqueue: GoQueue) -> None:
     warnings = Warnings(goqueue.settings, goqueue.database)
     app.add_route("/stats", StatsResource(goqueue))
-    app.add_route("/metrics", MetricsResource(goqueue))
+    app.add_route("/metrics", MetricsResource(gauges_of(goqueue)))
+    app.add_route("/namespaces", NamespacesResource([goqueue]))
     app.add_route("/health", HealthResource(warnings))
     app.add_route("/health/db", DatabaseHealthResource(goqueue, warnings))
     app.add_route("/health/live", LivenessResource())

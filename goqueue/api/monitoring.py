@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import falcon
@@ -11,7 +12,6 @@ from pydantic import Field
 from goqueue.api.frame.answers import Document, Seconds, as_json
 from goqueue.api.frame.reading import Reading
 from goqueue.api.frame.resource import Resource
-from goqueue.api.service_gauges import ServiceGaugesCollector
 from goqueue.config.settings import Settings
 from goqueue.db import bounded_reads
 from goqueue.db.database import Database, expect_primary
@@ -56,6 +56,10 @@ class ReadinessDocument(Document):
     redis: Annotated[
         Literal["ok", "unavailable"],
         Field(description="Jobs are accepted without Redis as well, and start when it is back."),
+    ]
+    namespaces: Annotated[
+        dict[Literal["ready", "unavailable"], int] | None,
+        Field(description="How many of several namespaces can be served; one is enough.", default=None),
     ]
     warnings: WarningTexts
 
@@ -127,17 +131,26 @@ class StatsResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Return bounded counts, an estimate of the completed, and the last minute."""
-        with self._goqueue.read_database.transaction() as connection:
-            bounded_reads.along_indexes(connection)
-            found = statistics.of_service(connection, lease_seconds=self._goqueue.settings.lease_seconds)
-        response.data = as_json(asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO})
+        response.data = as_json(stats_document(self._goqueue))
+
+
+def stats_document(goqueue: GoQueue) -> dict[str, Any]:
+    """Read what GET /stats answers."""
+    with goqueue.read_database.transaction() as connection:
+        bounded_reads.along_indexes(connection)
+        found = statistics.of_service(connection, lease_seconds=goqueue.settings.lease_seconds)
+    return asdict(found) | {"counted_up_to": statistics.COUNTED_UP_TO}
 
 
 class MetricsResource:
-    """The metrics that Prometheus reads."""
+    """The metrics that Prometheus reads.
 
-    def __init__(self, goqueue: GoQueue) -> None:
-        self._service = ServiceGaugesCollector(goqueue.settings, goqueue.database)
+    Args:
+        service: the collector of the gauges of the whole service.
+    """
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Write what the API's processes counted, and the gauges of the whole service."""
@@ -184,7 +197,6 @@ class ReadinessResource:
     def __init__(self, goqueue: GoQueue, warnings: Warnings) -> None:
         self._goqueue = goqueue
         self._warnings = warnings
-        self._head = head_revision() or ""
         self._redis_answers = Reading(self._ask_redis, max_age_seconds=REDIS_GOOD_FOR_SECONDS)
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
@@ -193,11 +205,7 @@ class ReadinessResource:
         Redis is asked and told of, no more: without it jobs are accepted all the same, and nobody would
         accept them if every process said that it is not ready.
         """
-        with self._goqueue.database.autocommit() as connection:
-            expect_primary(connection)
-            current = current_revision(connection)
-        if current is None or current < self._head:
-            raise SchemaBehindError(f"the schema is at {current}, and this release needs {self._head}")
+        expect_ready(self._goqueue)
         document: dict[str, Any] = {"status": "ok", "redis": self._redis()}
         response.data = as_json(document | self._warnings.known())
 
@@ -210,3 +218,22 @@ class ReadinessResource:
         except RedisUnavailableError:
             return False
         return True
+
+
+def expect_ready(goqueue: GoQueue) -> None:
+    """See that PostgreSQL answers, accepts writes, and has the schema of this release.
+
+    Raises:
+        DatabaseUnavailableError: it does not answer, or accepts no writes.
+        SchemaBehindError: its schema is behind.
+    """
+    with goqueue.database.autocommit() as connection:
+        expect_primary(connection)
+        current = current_revision(connection)
+    if current is None or current < _head_revision():
+        raise SchemaBehindError(f"the schema is at {current}, and this release needs {_head_revision()}")
+
+
+@cache
+def _head_revision() -> str:
+    return head_revision() or ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
-from goqueue.api.frame.reading import Reading
+from goqueue.api.frame.reading import Reading, values_of
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight.gauge_rows import QueueGauges, ServiceGauges
+from goqueue.instance import GoQueue
 from goqueue.observability import metrics
 
 #: Several scrapers of one process within this time are one question to PostgreSQL.
@@ -31,18 +34,59 @@ class ServiceGaugesCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the gauges; only that PostgreSQL does not answer, where it does not."""
-        found = self._reading.get()
-        yield metrics.DATABASE_UP.of(float(found is not None))
-        if found is not None:
-            yield metrics.WORKERS_LIVE.of(found.workers)
-            yield metrics.WORKER_THREADS.of(found.threads)
-            yield metrics.WORKER_THREADS_BUSY.of(found.busy)
-            yield metrics.DATABASE_HORIZON_AGE.of(found.horizon_age_seconds)
-            yield from _of_queues(bounded(found.queues))
+        return _gauges(self._reading.get())
 
     def _ask(self) -> ServiceGauges:
-        with self._database.autocommit() as connection:
-            return gauges.read(connection, lease_seconds=self._settings.lease_seconds)
+        return _read(self._database, self._settings)
+
+
+class NamespaceGaugesCollector(Collector):
+    """Asks each database for its gauges, and tells whose they are by the label `namespace`."""
+
+    def __init__(self, goqueues: Sequence[GoQueue]) -> None:
+        self._names = [goqueue.settings.namespace for goqueue in goqueues]
+        self._readings = [_reading_of(goqueue) for goqueue in goqueues]
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield each gauge once, with the values of all namespaces."""
+        families: dict[str, Metric] = {}
+        for namespace, found in zip(self._names, values_of(self._readings), strict=True):
+            for metric in _gauges(found):
+                family = families.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type)
+                )
+                family.samples += [_labelled(sample, namespace) for sample in metric.samples]
+        return families.values()
+
+
+def gauges_of(goqueue: GoQueue) -> Collector:
+    """Return the gauges of one GoQueue; where it is one of several namespaces they say which."""
+    if goqueue.settings.namespaces_file is None:
+        return ServiceGaugesCollector(goqueue.settings, goqueue.database)
+    return NamespaceGaugesCollector([goqueue])
+
+
+def _reading_of(goqueue: GoQueue) -> Reading[ServiceGauges]:
+    return Reading(partial(_read, goqueue.database, goqueue.settings), max_age_seconds=GOOD_FOR_SECONDS)
+
+
+def _labelled(sample: Sample, namespace: str) -> Sample:
+    return sample._replace(labels={"namespace": namespace, **sample.labels})
+
+
+def _gauges(found: ServiceGauges | None) -> Iterable[Metric]:
+    yield metrics.DATABASE_UP.of(float(found is not None))
+    if found is not None:
+        yield metrics.WORKERS_LIVE.of(found.workers)
+        yield metrics.WORKER_THREADS.of(found.threads)
+        yield metrics.WORKER_THREADS_BUSY.of(found.busy)
+        yield metrics.DATABASE_HORIZON_AGE.of(found.horizon_age_seconds)
+        yield from _of_queues(bounded(found.queues))
+
+
+def _read(database: Database, settings: Settings) -> ServiceGauges:
+    with database.autocommit() as connection:
+        return gauges.read(connection, lease_seconds=settings.lease_seconds)
 
 
 def bounded(queues: Sequence[QueueGauges]) -> list[QueueGauges]:

@@ -52,6 +52,15 @@ class PayloadIndexDocument(Document):
     error: Annotated[str | None, Field(description="Why it failed.")]
 
 
+class BatchTypeDocument(Document):
+    """The way in which the jobs of a type are collected into batches."""
+
+    size: Annotated[int, Field(description="The most jobs of a batch.")]
+    wait_ms: Annotated[float, Field(description="For how long a batch waits for further jobs.")]
+    key: Annotated[str | None, Field(description="The payload field whose value its jobs share.")]
+    bytes: Annotated[int | None, Field(description="The most bytes of payload of a batch.")]
+
+
 class TypeDocument(Document):
     """A declared job type."""
 
@@ -68,6 +77,9 @@ class TypeDocument(Document):
         dict[str, str], Field(description="Labels that a worker of its jobs has to have that do not say.")
     ]
     slots: Annotated[int, Field(description="How many threads of its worker a job takes that does not say.")]
+    batch: Annotated[
+        BatchTypeDocument | None, Field(description="How its jobs run together; null: one by one.")
+    ]
     concurrency: Annotated[int | None, Field(description="The most jobs that run at once.")]
     breaker: BreakerDocument | None
     indexed: Annotated[
@@ -92,6 +104,7 @@ def type_document(
         "time_limit_seconds": job_type.time_limit_seconds,
         "requires": by_name(job_type.requires),
         "slots": job_type.slots,
+        "batch": None if job_type.batch is None else asdict(job_type.batch),
         "concurrency": limited.limits.concurrency if limited else None,
         "breaker": breaker_document(limited),
         "indexed": [

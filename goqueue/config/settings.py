@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.config.example_secrets import holds_example_secret
 from goqueue.config.labels import labels_of
+from goqueue.config.namespaces import read_namespaces
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
 from goqueue.errors import ConfigurationError
@@ -73,7 +74,16 @@ class Settings(BaseSettings):
         description="Redis or Valkey, 7.0 up: redis://, rediss://, unix://; redis+sentinel://host,host/name; "
         "redis+cluster://host,host.",
     )
-    namespace: str = Field("goqueue", pattern=r"^[a-zA-Z0-9_.-]+$", description="Prefix of every Redis key.")
+    namespace: str = Field(
+        "goqueue",
+        pattern=r"^[a-zA-Z0-9_.-]+$",
+        description="Prefix of every Redis key; and, with a namespaces_file, whose servers these are.",
+    )
+    namespaces_file: str | None = Field(
+        None,
+        description="A TOML file with the servers of several installations, a table for each namespace; the "
+        "API answers for all of them. None is one installation.",
+    )
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections kept by one process.")
     database_connect_timeout_seconds: int = Field(
         3, ge=1, le=86_400, description="Give up connecting after this."
@@ -93,7 +103,12 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="The address that `goqueue api` binds.")
     api_port: int = Field(8000, ge=0, le=65535, description="The port that `goqueue api` binds.")
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn worker processes.")
-    api_threads: int = Field(8, ge=1, le=256, description="Threads of one gunicorn worker process.")
+    api_threads: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Threads of one gunicorn worker process; of several namespaces each has so many.",
+    )
     api_connections_max: int = Field(
         4096,
         ge=16,
@@ -483,6 +498,54 @@ class Settings(BaseSettings):
             url += f"{'&' if '?' in url else '?'}target_session_attrs=any"
         return self.model_copy(update={"database_url": SecretStr(url)})
 
+    def of_namespace(self, name: str) -> Settings:
+        """Return the settings of another namespace: these, with the servers that the namespaces_file names.
+
+        Raises:
+            ConfigurationError: the file has no such namespace, or something is wrong with it; or there is no
+                file.
+        """
+        servers = {} if self.namespaces_file is None else read_namespaces(self.namespaces_file)
+        if name not in servers:
+            known = f"one of {', '.join(servers)}" if servers else "a GOQUEUE_NAMESPACES_FILE that names it"
+            raise ConfigurationError([f"GOQUEUE_NAMESPACE: expected {known}, got {name!r}"])
+        # What the file says of the servers of this one is not meant for another.
+        given = {setting: getattr(self, setting) for setting in self.model_fields_set - _said_of(self)}
+        try:
+            return Settings(**{**given, **servers[name], "namespace": name})
+        except ValidationError as error:
+            found = [_problem(item) for item in error.errors(include_url=False)]
+            raise ConfigurationError([f"GOQUEUE_NAMESPACES_FILE: {name}: {line}" for line in found]) from None
+
+    def names_of_namespaces(self) -> list[str]:
+        """Return the names of all namespaces, in the order of the file; without one, that of this one.
+
+        Raises:
+            ConfigurationError: something is wrong with the file.
+        """
+        if self.namespaces_file is None:
+            return [self.namespace]
+        return list(read_namespaces(self.namespaces_file))
+
+    def of_all_namespaces(self) -> dict[str, Settings]:
+        """Return the settings of every namespace, by name; those of this one alone where there is no file.
+
+        Raises:
+            ConfigurationError: as `of_namespace`, with the problems of all.
+        """
+        if self.namespaces_file is None:
+            return {self.namespace: self}
+        found: dict[str, Settings] = {}
+        problems: list[str] = []
+        for name in self.names_of_namespaces():
+            try:
+                found[name] = self.of_namespace(name)
+            except ConfigurationError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigurationError(problems)
+        return found
+
     def secrets(self) -> list[str]:
         """The values of every secret: what is taken out of log lines and stored errors."""
         own = [value for _, value in self if isinstance(value, SecretStr)]
@@ -505,6 +568,13 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems += [_problem(item) for item in error.errors(include_url=False)]
         raise ConfigurationError(problems) from None
+    if settings.namespaces_file is not None:
+        try:
+            # All are looked at: who starts one process learns what is wrong for the others.
+            settings.of_all_namespaces()
+            settings = settings.of_namespace(settings.namespace)
+        except ConfigurationError as error:
+            problems += error.problems
     problems += _contradictions(settings)
     if problems:
         raise ConfigurationError(problems)
@@ -520,13 +590,26 @@ def get_settings() -> Settings:
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment that gives a child process these settings: the present one, and what is set here."""
     environment = dict(os.environ)
-    for name in settings.model_fields_set:
+    # What the file of namespaces says, the child reads there itself.
+    for name in settings.model_fields_set - _said_of(settings):
         value = getattr(settings, name)
         if value is None:
             environment.pop(f"GOQUEUE_{name.upper()}", None)
         else:
             environment[f"GOQUEUE_{name.upper()}"] = _as_text(value)
     return environment
+
+
+def _said_of(settings: Settings) -> set[str]:
+    """The settings that the file of namespaces has for the namespace of these."""
+    if settings.namespaces_file is None:
+        return set()
+    return set(read_namespaces(settings.namespaces_file).get(settings.namespace, ()))
+
+
+def belong_to(namespace: str) -> None:
+    """Let this process, and the children that it starts, belong to a namespace, as `--namespace` asks."""
+    os.environ["GOQUEUE_NAMESPACE"] = namespace
 
 
 def share_metrics_in(folder: str) -> None:

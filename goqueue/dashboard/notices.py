@@ -20,7 +20,7 @@ def go_to(request: falcon.Request, response: falcon.Response, place: str, said: 
         COOKIE,
         quote(said[:MAX_CHARACTERS], safe=""),
         max_age=60,
-        path="/dashboard",
+        path=f"{request.root_path}/dashboard",
         http_only=True,
         same_site="Lax",
         secure=request.forwarded_scheme == "https",
@@ -32,5 +32,5 @@ def take_notice(request: falcon.Request, response: falcon.Response) -> str | Non
     values = request.get_cookie_values(COOKIE)
     if not values:
         return None
-    response.unset_cookie(COOKIE, path="/dashboard", same_site="Lax")
+    response.unset_cookie(COOKIE, path=f"{request.root_path}/dashboard", same_site="Lax")
     return unquote(values[0])

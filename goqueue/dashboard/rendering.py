@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +29,10 @@ STATIC = "/dashboard/static/"
 
 #: What a page answers that is not there: an empty name is none, or is wrong.
 _NO_PAGE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
+
+#: An attribute whose value is an address of the dashboard. A quotation mark in a text of somebody else is
+#: written as a reference, so such a text is none.
+_LINK = re.compile(r'\b(href|action|src|hx-get|data-source|data-copy-from)="(?=/dashboard)')
 
 NAVIGATION = (
     ("/dashboard", "Overview"),
@@ -61,6 +66,8 @@ class Renderer:
             "navigation": NAVIGATION,
             "read_only": settings.dashboard_read_only,
             "has_login": bool(settings.api_keys),
+            "namespace": settings.namespace,
+            "namespaces": settings.names_of_namespaces(),
         }
 
     def page(
@@ -73,16 +80,18 @@ class Renderer:
         values |= {
             "csrf": self._polls.stand_in,
             "path": request.path,
+            "base": request.root_path,
+            "is_signed_in": getattr(request.context, "api_key", None) is not None,
             "query": request.query_string,
             "notice": None if poll else take_notice(request, response),
         }
         if poll:
-            answer = self._answer("".join(page.blocks[LIVE](page.new_context(values))))
+            answer = self._answer(request, "".join(page.blocks[LIVE](page.new_context(values))))
             if response.status == falcon.HTTP_200:
                 self._polls.keep(request, answer)
             self._answer_html(request, response, answer)
             return
-        self._answer_html(request, response, self._answer(page.render(values)))
+        self._answer_html(request, response, self._answer(request, page.render(values)))
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:
         """Answer with the live part that was made for somebody else just now, if one was."""
@@ -92,8 +101,8 @@ class Renderer:
         self._answer_html(request, response, answer)
         return True
 
-    def _answer(self, text: str) -> PollAnswer:
-        return PollAnswer.of(text.encode(), self._polls.stand_in)
+    def _answer(self, request: falcon.Request, text: str) -> PollAnswer:
+        return PollAnswer.of(_below(request.root_path, text).encode(), self._polls.stand_in)
 
     def forget_polls(self) -> None:
         """Drop the answers to polls that were made before a change."""
@@ -124,15 +133,18 @@ class Renderer:
             return
         page = self._environment.get_template("problem.html")
         session = getattr(request.context, "session", None)
-        response.text = page.render(
+        text = page.render(
             csrf="" if session is None else self._signer.token(session),
             path=request.path,
+            base=request.root_path,
+            is_signed_in=getattr(request.context, "api_key", None) is not None,
             query="",
             notice=None,
             status=status,
             title=title,
             detail=detail,
         )
+        response.text = _below(request.root_path, text)
 
 
 class PollMiddleware:
@@ -157,6 +169,15 @@ class PollMiddleware:
         """Forget what was before a change, so that nobody is shown it."""
         if request.method == "POST" and is_dashboard(request.path):
             self._renderer.forget_polls()
+
+
+def _below(root_path: str, text: str) -> str:
+    """A page whose links lead to below the path that its application is at.
+
+    Pages and templates name addresses as their own application knows them. Where that is one of several,
+    under a prefix, it is added here, once for all of them.
+    """
+    return _LINK.sub(rf'\1="{root_path}', text) if root_path else text
 
 
 def _has_slash_too_many(request: falcon.Request) -> bool:

@@ -162,6 +162,8 @@ class EmbeddedStack:
 
     def _addresses(self) -> dict[str, Any]:
         return {
+            # Its own servers, whatever the environment knows of others.
+            "namespaces_file": None,
             "database_url": SecretStr(self.postgres.url),
             "redis_url": SecretStr(self.valkey.url),
             "api_host": HOST,

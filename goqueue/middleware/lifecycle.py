@@ -70,6 +70,7 @@ class Lifecycle(Middleware):
             "process",
             "requires",
             "slots",
+            "batch",
         }
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)

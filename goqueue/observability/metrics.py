@@ -191,6 +191,7 @@ STALE_DELIVERIES = Counter("stale_deliveries_total", "Messages whose claim retur
 GARBAGE_MESSAGES = Counter("garbage_messages_total", "Runway entries that are no messages.")
 QUEUES_SLOWED_DOWN = Counter("queues_slowed_down_total", "Slow-downs that handlers asked for.", ["queue"])
 CLAIM_DURATION = Histogram("claim_duration_seconds", "One claim of a batch of jobs in PostgreSQL.")
+BATCH_SIZE = Histogram("batch_size", "Jobs in one call of a batch handler.", ["type"], buckets=BATCH_BUCKETS)
 RECORDER_BATCH_SIZE = Histogram("recorder_batch_size", "Outcomes in one commit.", buckets=BATCH_BUCKETS)
 RECORDER_DURATION = Histogram(
     "recorder_duration_seconds", "Recording one batch of outcomes, an outage of PostgreSQL included."

@@ -48,16 +48,32 @@ class SchemaError(GoQueueError):
     """The schema is not the one that this release needs."""
 
 
+def problems_of_all(settings: Settings) -> list[str]:
+    """List what is wrong with these settings, and with the servers of every namespace that they name."""
+    problems = problems_of(settings)
+    for name, other in settings.of_all_namespaces().items():
+        if name != settings.namespace:
+            problems += [f"{name}: {line}" for line in _problems_of_servers(other)]
+    return problems
+
+
 def problems_of(settings: Settings) -> list[str]:
     """List all that is wrong with these settings and the servers that they name; nothing is waited for."""
     return [
-        *_problems(lambda: check_database(settings)),
-        *_problems(lambda: _check_other_ways(settings)),
-        *_problems(lambda: _check_partitions(settings)),
-        *_problems(lambda: check_redis(settings)),
-        *_problems(lambda: check_actors(settings)),
-        *_problems(lambda: check_bind(settings)),
-        *_problems(lambda: check_tracing(settings)),
+        *_problems_of_servers(settings),
+        *problems_of_check(lambda: check_actors(settings)),
+        *problems_of_check(lambda: check_bind(settings)),
+        *problems_of_check(lambda: check_tracing(settings)),
+    ]
+
+
+def _problems_of_servers(settings: Settings) -> list[str]:
+    """List what is wrong with PostgreSQL and Redis; nothing is waited for."""
+    return [
+        *problems_of_check(lambda: check_database(settings)),
+        *problems_of_check(lambda: _check_other_ways(settings)),
+        *problems_of_check(lambda: _check_partitions(settings)),
+        *problems_of_check(lambda: check_redis(settings)),
     ]
 
 
@@ -224,8 +240,10 @@ def ensure_ready(
         ConfigurationError: something that waiting does not mend.
         StartupError: PostgreSQL did not become ready in time.
     """
-    problems = [line for one in [check_tracing, *checks] for line in _problems(partial(one, settings))]
-    problems += _redis_problems(settings)
+    problems = [
+        line for one in [check_tracing, *checks] for line in problems_of_check(partial(one, settings))
+    ]
+    problems += redis_problems(settings)
     if problems:
         raise ConfigurationError(problems)
     _wait_for_database(settings, wait_seconds, stopping or threading.Event())
@@ -249,7 +267,8 @@ def _wait_for_database(settings: Settings, wait_seconds: float, stopping: thread
             return
 
 
-def _redis_problems(settings: Settings) -> list[str]:
+def redis_problems(settings: Settings) -> list[str]:
+    """List what waiting does not mend in Redis; that it does not answer is logged, and no problem."""
     try:
         check_redis(settings)
     except RedisUnavailableError as error:
@@ -259,7 +278,8 @@ def _redis_problems(settings: Settings) -> list[str]:
     return []
 
 
-def _problems(check: Callable[[], None]) -> list[str]:
+def problems_of_check(check: Callable[[], None]) -> list[str]:
+    """List what a check finds, a line for each problem."""
     try:
         check()
     except GoQueueError as error:

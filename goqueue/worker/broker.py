@@ -31,6 +31,8 @@ from goqueue.middleware.follow_ups import has_callback
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.async_jobs.async_jobs import AsyncJobs
 from goqueue.worker.async_jobs.function import AsyncJobFunction, is_async
+from goqueue.worker.batches.collector import BatchCollector
+from goqueue.worker.batches.function import AsyncBatchFunction, BatchFunction
 from goqueue.worker.children.handlers import ProcessHandler
 from goqueue.worker.children.pool import ChildPool
 from goqueue.worker.claiming.claimed_ahead import ClaimedAhead
@@ -84,6 +86,8 @@ class JobBroker(HookedBroker):
         self.claimed_ahead = ClaimedAhead(self)
         #: What runs on the event loop.
         self.async_jobs = AsyncJobs(self)
+        #: What is collected until it is a batch.
+        self.batches = BatchCollector(self)
         #: When each consumer last turned.
         self.heartbeats = Heartbeats()
         #: What was declared here.
@@ -115,7 +119,7 @@ class JobBroker(HookedBroker):
         in_child = None
         if actor.options.get("process"):
             handler = in_child = ProcessHandler(handler, job_type, self.children, self.dependencies)
-        actor.fn = (AsyncJobFunction if is_async(handler) else JobFunction)(
+        actor.fn = _function_class(job_type, is_async=is_async(handler))(
             handler,
             job_type,
             self.interrupts,
@@ -243,3 +247,10 @@ class JobBroker(HookedBroker):
         self.runway.close()
         self.database.close()
         self.client.close()
+
+
+def _function_class(job_type: JobType, *, is_async: bool) -> type[JobFunction]:
+    """The class of the function of an actor."""
+    if job_type.batch is not None:
+        return AsyncBatchFunction if is_async else BatchFunction
+    return AsyncJobFunction if is_async else JobFunction

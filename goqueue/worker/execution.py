@@ -26,6 +26,7 @@ from goqueue.errors import (
 )
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.attempt import JobAttempt, Unreadable
+from goqueue.middleware.current_batch import batch_in
 from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.event_loop import EventLoopLostError
 from goqueue.middleware.lifecycle import Failure, look_at
@@ -77,13 +78,19 @@ def current_job() -> CurrentJob:
     """
     job = _current.get(None)
     if job is None:
-        raise LookupError("no job is being worked on here")
+        in_batch = batch_in(contextvars.copy_context()) is not None
+        raise LookupError(
+            "a batch is being worked on here: goqueue.current_batch() has its jobs"
+            if in_batch
+            else "no job is being worked on here"
+        )
     return job
 
 
-def job_in(context: contextvars.Context) -> JobAttempt | None:
-    """The job that a context works on, if it does."""
-    return context.get(_current)
+def job_in(context: contextvars.Context) -> CurrentJob | None:
+    """The job that a context works on, if it does; of a batch, the first one."""
+    batch = batch_in(context)
+    return context.get(_current) if batch is None else batch[0]
 
 
 def enter_job(current: JobAttempt) -> None:
@@ -157,10 +164,10 @@ class JobFunction:
         finally:
             current.end()
             _current.reset(token)
-        return self._returned(current)
+        return self.returned(current)
 
-    def _returned(self, current: JobAttempt) -> Any:
-        """What Dramatiq is told that an attempt returned that did not fail."""
+    def returned(self, current: JobAttempt) -> Any:
+        """Return what Dramatiq is told that an attempt returned that did not fail."""
         if current.knows_of_cancel:
             current.control = (AttemptOutcome.CANCELLED, 0.0)
             return None

@@ -14,7 +14,7 @@ import ctypes
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dramatiq.middleware import Interrupt, raise_thread_exception
@@ -48,6 +48,13 @@ class _Armed:
     raised: bool = False
     #: Once its time is over it is interrupted again and again: what it reads may swallow that.
     repeats: bool = False
+    #: The jobs of a batch, of which `current` is the first; they are interrupted when all of them are to be.
+    batch: Sequence[JobAttempt] = ()
+
+    @property
+    def jobs(self) -> Sequence[JobAttempt]:
+        """The jobs whose handler runs."""
+        return self.batch or (self.current,)
 
 
 @dataclass(slots=True)
@@ -71,24 +78,29 @@ class Interrupts(BackgroundThread):
         """Stop watching the time limits."""
         self._stopping.set()
 
-    def arm(self, current: JobAttempt, limit_seconds: float) -> None:
+    def arm(self, current: JobAttempt, limit_seconds: float, batch: Sequence[JobAttempt] = ()) -> None:
         """Let the calling thread be interrupted on behalf of this job from now on.
 
         Args:
             current: the job.
             limit_seconds: how long the attempt may run; the job's deadline may come before.
+            batch: the jobs of a batch, of which it is the first.
 
         Raises:
             Interrupted: the job was stopped after its claim, before its handler started.
             DeadlinePassed: its deadline passed meanwhile.
         """
-        armed = _Armed(current, time.monotonic() + limit_seconds, TimeLimitExceeded)
+        armed = _Armed(current, time.monotonic() + limit_seconds, TimeLimitExceeded, batch=batch)
         with self._lock:
             _let_begin(armed)
             self._armed[threading.get_ident()] = armed
 
     def arm_task(
-        self, current: JobAttempt, limit_seconds: float, interrupt: Callable[[type[Interrupt]], None]
+        self,
+        current: JobAttempt,
+        limit_seconds: float,
+        interrupt: Callable[[type[Interrupt]], None],
+        batch: Sequence[JobAttempt] = (),
     ) -> None:
         """Let `interrupt` be called on behalf of this job from now on, once, by any thread.
 
@@ -96,13 +108,14 @@ class Interrupts(BackgroundThread):
             current: the job.
             limit_seconds: how long the attempt may run; the job's deadline may come before.
             interrupt: cancels the task; told which exception stands for it. Never blocks.
+            batch: the jobs of a batch, of which it is the first.
 
         Raises:
             Interrupted: the job was stopped after its claim, before its handler started.
             DeadlinePassed: its deadline passed meanwhile.
         """
         now = time.monotonic()
-        armed = _ArmedTask(current, now + limit_seconds, TimeLimitExceeded, interrupt=interrupt)
+        armed = _ArmedTask(current, now + limit_seconds, TimeLimitExceeded, interrupt=interrupt, batch=batch)
         with self._lock:
             _let_begin(armed)
             self._tasks[current] = armed
@@ -147,11 +160,17 @@ class Interrupts(BackgroundThread):
         return True
 
     def interrupt(self, current: JobAttempt, why: AttemptOutcome) -> bool:
-        """Stop the handler of this job, or keep it from starting; whether it ran."""
+        """Stop the handler of this job, or keep it from starting; whether it ran.
+
+        The handler of a batch stops when all of its jobs are to be.
+        """
         with self._lock:
             thread_id, armed = self._find(current)
             if armed is not None:
-                self._interrupt(thread_id, armed, why)
+                if not armed.raised:
+                    current.interruption = why
+                if all(_is_unwanted(job) for job in armed.jobs):
+                    self._interrupt(thread_id, armed, why)
                 return True
             current.interruption = why
         return False
@@ -168,7 +187,7 @@ class Interrupts(BackgroundThread):
             _, armed = self._find(current)
             if armed is None:
                 current.interruption = AttemptOutcome.CANCELLED
-            else:
+            elif all(_is_unwanted(job) for job in armed.jobs):
                 armed.cancels_at = time.monotonic() + cooperation_seconds
         return True
 
@@ -180,7 +199,7 @@ class Interrupts(BackgroundThread):
     def running(self) -> list[JobAttempt]:
         """The jobs whose handlers run now, on threads and on the event loop."""
         with self._lock:
-            return [armed.current for armed in (*self._armed.values(), *self._tasks.values())]
+            return [job for armed in (*self._armed.values(), *self._tasks.values()) for job in armed.jobs]
 
     def running_longer_than(self, seconds: float) -> list[JobAttempt]:
         """The jobs whose handlers keep threads of their own for longer than this."""
@@ -196,9 +215,10 @@ class Interrupts(BackgroundThread):
         before = time.monotonic() - seconds
         with self._lock:
             found = [
-                armed.current
+                job
                 for armed in (*self._armed.values(), *self._tasks.values())
-                if armed.current.started < before and not armed.current.is_noted
+                for job in armed.jobs
+                if job.started < before and not job.is_noted
             ]
             for current in found:
                 current.is_noted = True
@@ -218,7 +238,8 @@ class Interrupts(BackgroundThread):
         task = self._tasks.get(current)
         if task is not None:
             return 0, task
-        found = (item for item in self._armed.items() if item[1].current is current)
+        of_batches = ((0, armed) for armed in self._tasks.values() if armed.batch)
+        found = (item for item in (*self._armed.items(), *of_batches) if current in item[1].jobs)
         return next(found, (0, None))
 
     def _look_at_the_clock(self, now: float, thread_id: int, armed: _Armed) -> None:
@@ -230,9 +251,10 @@ class Interrupts(BackgroundThread):
     def _interrupt(self, thread_id: int, armed: _Armed, why: AttemptOutcome) -> None:
         if armed.raised:
             return
-        armed.current.interruption = why
-        # An interrupt that the handler swallows has told it all the same.
-        armed.current.knows_of_cancel |= why is AttemptOutcome.CANCELLED
+        for current in armed.jobs:
+            current.interruption = current.interruption or why
+            # An interrupt that the handler swallows has told it all the same.
+            current.knows_of_cancel |= why is AttemptOutcome.CANCELLED
         self._raise(thread_id, armed, Interrupted)
 
     @staticmethod
@@ -244,12 +266,17 @@ class Interrupts(BackgroundThread):
             raise_thread_exception(thread_id, exception)  # type: ignore[no-untyped-call]  # Dramatiq's
 
 
+def _is_unwanted(current: JobAttempt) -> bool:
+    """Whether a job is to stop: somebody cancelled it, or this process does not hold it any more, or ends."""
+    return current.cancel_requested or current.interruption is not None
+
+
 def _let_begin(armed: _Armed) -> None:
     """Give a handler the end that comes first, unless it was stopped or its time is over: then raise."""
-    current = armed.current
-    if current.deadline is not None and current.deadline <= armed.ends_at:
-        armed.ends_at, armed.exceeded = current.deadline, DeadlinePassed
-    if current.interruption is not None:
+    for current in armed.jobs:
+        if current.deadline is not None and current.deadline <= armed.ends_at:
+            armed.ends_at, armed.exceeded = current.deadline, DeadlinePassed
+    if all(current.interruption is not None for current in armed.jobs):
         raise Interrupted
     if armed.ends_at <= time.monotonic():
         raise armed.exceeded

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from goqueue.middleware.job_batch import JobBatch
 from goqueue.middleware.job_message import JobMessage
 from goqueue.middleware.lifecycle import enter
 from goqueue.observability.exception_reader import ExceptionReader
+from goqueue.worker.batches.run import run_in_thread
 from goqueue.worker.claiming.consumer import end_attempt
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.run_ends import conclude_straight, fail, is_plain
@@ -35,9 +37,12 @@ class JobRunner:
         self._work_queue = broker.claimed_ahead.queue
         self._run_by_dramatiq = thread.process_message
 
-    def run(self, message: MessageProxy) -> None:
-        """Run a job to its outcome, and hand that to the recorder. Never raises."""
+    def run(self, message: MessageProxy | JobBatch) -> None:
+        """Run a job, or a batch, to its outcome, and hand that to the recorder. Never raises."""
         try:
+            if isinstance(message, JobBatch):
+                self._run_batch(message)
+                return
             function = self._function_of(message) if self._broker.runs_straight else None
             if function is not None and isinstance(message, JobMessage):
                 self._run_straight(message, function)
@@ -45,6 +50,12 @@ class JobRunner:
                 self._run_by_dramatiq(message)
         except BaseException as error:  # noqa: BLE001  (what users' code raises has no bounds)
             log.critical("job_left_by_error", error=ExceptionReader(error).line)
+
+    def _run_batch(self, batch: JobBatch) -> None:
+        try:
+            run_in_thread(self._broker, batch)
+        finally:
+            self._work_queue.task_done()
 
     def _function_of(self, message: MessageProxy) -> JobFunction | None:
         """The function of a job that may go straight: nothing follows from what it returns."""

@@ -10,6 +10,7 @@ from dramatiq.actor import Actor
 
 from goqueue.config.labels import entries_of, labels_of
 from goqueue.config.settings import Settings
+from goqueue.engine.options.batch import Batch, batch_schema_of
 from goqueue.engine.options.injection import injected_parameters, payload_signature
 from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.known_types import KnownTypes
@@ -40,6 +41,7 @@ class JobTypes:
         self._settings = settings
         self._throws: dict[str, Throws] = {}
         self._async: set[str] = set()
+        self._batches: dict[str, Batch] = {}
         self._declarations = 0
         #: The known types, and of how many declarations they were made.
         self._known: tuple[int, KnownTypes] | None = None
@@ -58,6 +60,9 @@ class JobTypes:
             self._async.add(actor.actor_name)
         else:
             self._async.discard(actor.actor_name)
+        self._batches.pop(actor.actor_name, None)
+        if job_type.batch is not None:
+            self._batches[actor.actor_name] = job_type.batch
         self._declarations += 1
         return job_type
 
@@ -73,6 +78,21 @@ class JobTypes:
     def is_async(self, name: str) -> bool:
         """Tell whether jobs of this type run on the event loop."""
         return self.aliases.get(name, name) in self._async
+
+    @property
+    def has_batches(self) -> bool:
+        """Tell whether the jobs of any type are batched."""
+        return bool(self._batches)
+
+    def batch_of(self, name: str) -> Batch | None:
+        """Tell how the jobs of a type are batched; None: each runs by itself."""
+        return self._batches.get(self.aliases.get(name, name)) if self._batches else None
+
+    def jobs_per_place(self, queue: str) -> int:
+        """Tell how many jobs of a queue need one place: several where all of its types are batched."""
+        types = self.by_name.copy().values()
+        sizes = [1 if one.batch is None else one.batch.size for one in types if one.queue == queue]
+        return min(sizes, default=1)
 
     @property
     def has_async(self) -> bool:
@@ -108,8 +128,11 @@ class JobTypes:
         return self.by_name[self.aliases.get(name, name)].retry
 
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
-        function = getattr(actor.fn, "__wrapped__", actor.fn)
-        schema, style = schema_of(cast("Callable[..., Any]", function))
+        function = cast("Callable[..., Any]", getattr(actor.fn, "__wrapped__", actor.fn))
+        batch: Batch | None = actor.options.get("batch")
+        schema, style = schema_of(function) if batch is None else (batch_schema_of(function), "payload")
+        if batch is not None:
+            batch.expect_key_in(schema.json_schema())
         job_type = JobType(
             name=actor.actor_name,
             queue=actor.queue_name,
@@ -124,6 +147,7 @@ class JobTypes:
             injected=frozenset(parameter.name for parameter in injected_parameters(function)),
             requires=entries_of(labels_of(actor.options.get("requires") or {})),
             slots=actor.options.get("slots") or 1,
+            batch=batch,
         )
         if job_type.unique is not None and job_type.unique.collects and job_type.list_field is None:
             raise ValueError(

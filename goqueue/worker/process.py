@@ -149,6 +149,7 @@ class WorkerProcess(Middleware):
         recycled_for = None if self._recycling is None else self._recycling.reason
         broker.received_commands.note_shutdown(recycled_for or ShutdownReason.SIGNAL)
         broker.draining.set()
+        broker.batches.drain()
         broker.claimed_ahead.drain()
         if self._drain_guard is not None:
             self._drain_guard.start()
@@ -180,6 +181,7 @@ class WorkerProcess(Middleware):
         release_unfinished(broker)
         # What was interrupted just now may clean up, before the lifespans that it uses are closed.
         broker.async_jobs.wait_until_none_runs(CLEAN_UP_SECONDS)
+        broker.batches.stop()
         broker.async_jobs.stop()
         broker.claimed_ahead.stop(broker.settings.database_connect_timeout_seconds + 2)
         broker.recorder.stop(broker.settings.database_connect_timeout_seconds + 2)
@@ -247,9 +249,12 @@ def hand_over(broker: JobBroker, thread: ConsumerThread, message: MessageProxy) 
     if unknown:
         thread.requeue_messages(unknown)
         messages = [one for one in messages if one not in unknown]
+    claimed = cast("list[JobMessage]", messages)
+    if broker.types.has_batches:
+        claimed = broker.batches.put_some(thread, claimed)
     if broker.types.has_async:
-        messages = broker.async_jobs.put_some(thread, cast("list[JobMessage]", messages))
-    broker.claimed_ahead.queue.put_many(messages)
+        claimed = broker.async_jobs.put_some(thread, claimed)
+    broker.claimed_ahead.queue.put_many(claimed)
 
 
 def nothing() -> None:

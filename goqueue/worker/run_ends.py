@@ -35,8 +35,15 @@ def conclude_straight(message: JobMessage) -> None:
     leave(message)
 
 
-def fail(broker: JobBroker, message: JobMessage, function: JobFunction, error: BaseException) -> None:
-    """Do what Dramatiq does where a job raised, with the same lines in the log."""
+def fail(
+    broker: JobBroker,
+    message: JobMessage,
+    function: JobFunction,
+    error: BaseException,
+    *,
+    is_told: bool = False,
+) -> None:
+    """Do what Dramatiq does where a job raised, with the same lines in the log, unless they are there."""
     if isinstance(error, SkipMessage):
         if message.failed:
             message.stuff_exception(error)
@@ -44,7 +51,8 @@ def fail(broker: JobBroker, message: JobMessage, function: JobFunction, error: B
         broker.emit_after("skip_message", message)
         return
     message.stuff_exception(error)
-    _log_failure(message, message.throws or function.throws, error)
+    if not is_told:
+        _log_failure(message, message.throws or function.throws, error)
     broker.emit_after("process_message", message, exception=error)
 
 

@@ -80,6 +80,7 @@ class ThreadWatch(BackgroundThread):
             "the reporter": broker.reporter.is_alive,
             "the watch of time limits": broker.interrupts.is_alive,
             "the thread that renews its lease": self._lease.is_alive,
+            "the collector of its batches": broker.batches.is_watched,
             "the watch of its event loop": broker.async_jobs.is_watched,
             "its event loop": loop is None or (loop.is_alive() and not loop.is_lost()),
         }

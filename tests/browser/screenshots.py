@@ -6,9 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import Browser
+
 from tests.support.dashboard.chromium import THEMES, chromium, watched_page
 from tests.support.dashboard.pages import addresses, page_routes
 from tests.support.dashboard.shop import Shop, open_shop
+from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.processes.namespaces import two_namespaces
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -49,10 +53,36 @@ COUNTED_SECONDS = 90
 def main() -> None:
     """Write them all, over those that are there."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        _write_namespaces(browser)
+        _write_pages(browser)
+
+
+def _write_namespaces(browser: Browser) -> None:
+    """The choice in the header, where one API serves two namespaces."""
+    with (
+        tempfile.TemporaryDirectory(prefix="goqueue-namespaces-") as folder,
+        two_namespaces(Path(folder)) as both,
+    ):
+        both.start_api()
+        both.start_workers()
+        with both.client() as client:
+            for number in range(20):
+                job = {"queue": QUEUE, "type": "quick", "payload": {"token": f"order {number}"}}
+                client.post("/ns/beta/jobs/create", json=job).raise_for_status()
+        both.stacks["beta"].wait_until_finished(COUNTED_SECONDS)
+        for theme in THEMES:
+            with watched_page(browser, theme=theme, base_url=both.first.api_url) as page:
+                page.goto("/ns/beta/dashboard/jobs")
+                page.locator("details.namespaces summary").click()
+                page.screenshot(path=FOLDER / f"namespaces-{theme}.png")
+                sys.stdout.write(f"namespaces-{theme}.png\n")
+
+
+def _write_pages(browser: Browser) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="goqueue-shop-") as folder,
         open_shop(Path(folder), history=HISTORY_JOBS) as shop,
-        chromium() as browser,
     ):
         wait_until(lambda: _is_counted(shop), COUNTED_SECONDS, "the history to be counted")
         places = _places(shop)

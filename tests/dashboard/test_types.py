@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,9 @@ from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
+from goqueue.engine.options.batch import Batch
 from goqueue.engine.runway.runway import Runway
+from goqueue.instance import default
 from goqueue.limits import type_setting_rows as type_settings_store
 from tests.support.dashboard.client import DashboardClient
 from tests.support.dashboard.html import elements_of
@@ -274,3 +277,15 @@ def test_hostile_text_is_text(dashboard: DashboardClient, database: Database, ma
     for result in (listed, one):
         assert "<script>alert" not in result.text
         assert "&lt;script&gt;alert(1)" in result.text
+
+
+def test_how_a_type_is_batched_is_there(dashboard: DashboardClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its page, and in the document of the API."""
+    types = default().broker.job_types
+    batch = Batch(size=1_000, wait_ms=50, key="number", bytes=4_096)
+    monkeypatch.setitem(types, "noop", replace(types["noop"], batch=batch))
+    told = text_of(dashboard.get(f"{PLACE}/noop"))
+    assert "of up to 1,000 jobs, which wait 50 ms for each other, by" in told
+    assert "with at most 4,096 bytes" in told
+    document = dashboard.client.simulate_get("/types/noop").json
+    assert document["batch"] == {"size": 1_000, "wait_ms": 50, "key": "number", "bytes": 4_096}

@@ -19,6 +19,7 @@ from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from goqueue.errors import ConfigurationError, StartupError
 from goqueue.migrations.upgrade import downgrade
 from goqueue.ops.checks import check_database, check_redis, ensure_ready, problems_of
+from goqueue.ops.namespace_checks import ensure_one_ready
 
 BROKEN_MODULES = {"raises_at_import": "raise RuntimeError('no\\n luck')", "no_python": "def (:"}
 
@@ -153,3 +154,56 @@ def test_migrate_goes_up_and_down(postgres: EmbeddedPostgres, settings: Settings
         done = run(command, empty)
         assert done.returncode == 0, done.stderr
     postgres.drop_database("cli_migrate")
+
+
+def file_of(tmp_path: Path, **urls: str) -> dict[str, Any]:
+    """Settings of several namespaces, by the URLs of their databases; the process belongs to the first."""
+    file = tmp_path / "namespaces.toml"
+    file.write_text("".join(f'[{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items()))
+    return {"namespaces_file": str(file), "namespace": next(iter(urls))}
+
+
+def test_a_check_looks_at_every_namespace(settings: Settings, tmp_path: Path) -> None:
+    """`goqueue check` tells what is wrong with the servers of others, with their name before it."""
+    url = settings.database_url.get_secret_value()
+    changes = file_of(tmp_path, acme=url, beta=f"postgresql://user:secret@127.0.0.1:{free_port()}/goqueue")
+    checked = run("check", settings.model_copy(update=changes))
+    assert checked.returncode == 2
+    (problem,) = checked.stderr.splitlines()
+    assert problem.startswith("goqueue: beta: PostgreSQL: ")
+    assert "secret" not in checked.stderr + checked.stdout
+
+
+def test_a_command_works_on_the_namespace_that_it_is_told(
+    settings: Settings, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """`goqueue --namespace beta migrate` makes the tables there, and there alone."""
+    name = f"{settings.namespace}_new"
+    postgres.create_database(name)
+    nobody = f"postgresql://127.0.0.1:{free_port()}/goqueue"
+    changed = settings.model_copy(update=file_of(tmp_path, acme=nobody, beta=postgres.url_for(name)))
+    migrated = run("--namespace beta migrate", changed)
+    assert migrated.returncode == 0, migrated.stderr
+    check_database(changed.of_namespace("beta"))
+    assert run("migrate", changed).returncode == 2
+    postgres.drop_database(name)
+
+
+def test_an_api_needs_one_of_its_namespaces(settings: Settings, tmp_path: Path) -> None:
+    """Whichever it is; without any it says of each why, and does not start."""
+    gone = {name: f"postgresql://127.0.0.1:{free_port()}/goqueue" for name in ("acme", "beta")}
+    there = settings.database_url.get_secret_value()
+    changed = settings.model_copy(update=file_of(tmp_path, **gone))
+    with pytest.raises(StartupError, match=r"no namespace is ready \(waited 0 s\): acme: .*; beta: "):
+        ensure_one_ready(changed, [], wait_seconds=0)
+    changed = settings.model_copy(update=file_of(tmp_path, acme=gone["acme"], beta=there))
+    ensure_one_ready(changed, [], wait_seconds=0)
+
+
+def test_an_api_of_namespaces_starts_without_redis(settings: Settings, tmp_path: Path) -> None:
+    """As that of one: jobs are accepted, and start when it is there."""
+    there = settings.database_url.get_secret_value()
+    nobody = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    gone = f"postgresql://127.0.0.1:{free_port()}/goqueue"
+    changes = file_of(tmp_path, acme=there, beta=gone) | {"redis_url": nobody}
+    ensure_one_ready(settings.model_copy(update=changes), [], wait_seconds=0)

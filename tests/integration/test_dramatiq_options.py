@@ -55,6 +55,7 @@ OPTIONS: dict[str, tuple[Any, bool, bool]] = {
     "aliases": (["formerly"], True, False),
     "requires": ({}, True, False),
     "slots": (2, True, False),
+    "batch": (goqueue.Batch(), True, False),
     "delay": (10, False, True),
     "eta": (1, False, True),
     "queue_name": ("elsewhere", True, True),

@@ -32,7 +32,20 @@ METHODS = {
 }
 
 #: What `goqueue` exports that is no method of a GoQueue.
-OTHERS = {"Depends", "Discard", "GoQueue", "RetryAfter", "RetryPolicy", "Snooze", "Unique", "current_job"}
+OTHERS = {
+    "Batch",
+    "BatchFailed",
+    "CurrentBatch",
+    "Depends",
+    "Discard",
+    "GoQueue",
+    "RetryAfter",
+    "RetryPolicy",
+    "Snooze",
+    "Unique",
+    "current_batch",
+    "current_job",
+}
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ STATES = {
     "blocked": "worker_id = NULL, finished_at = NULL, admitted = false",
     **dict.fromkeys(
         ("completed", "failed", "cancelled", "expired"),
-        "worker_id = NULL, finished_at = now(), admitted = false",
+        "worker_id = NULL, finished_at = clock_timestamp(), admitted = false",
     ),
 }
 
@@ -193,6 +193,26 @@ def test_a_row_that_was_put_back_meanwhile_is_left(database: Database, make_job:
         assert_in_place(connection)
         assert claimed_by_range(connection, worker) == [(job.id, keys[0][1] + 1)]
         assert_in_place(connection)
+
+
+@pytest.mark.parametrize("change", ["job_fence = job_fence + 1", "ready_rank = ready_rank - interval '1 s'"])
+@pytest.mark.parametrize("claimed", [claimed_by_range, claimed_by_id])
+def test_a_row_that_says_something_else_is_not_claimed(
+    database: Database,
+    make_job: JobFactory,
+    claimed: Callable[[Connection, int], list[tuple[int, int]]],
+    change: str,
+) -> None:
+    """A claim that sees an old row of `ready_jobs` leaves the job to one that sees the new one."""
+    worker = make_job.worker(queues=["q"])
+    with database.autocommit() as connection:
+        insert(connection, NEW["plain"])
+        connection.exec_driver_sql(f"UPDATE ready_jobs SET {change}")
+        assert claimed(connection, worker) == []
+        connection.exec_driver_sql("DELETE FROM ready_jobs")
+        connection.exec_driver_sql("UPDATE jobs SET place = NULL")
+        assert_in_place(connection)
+        assert len(claimed(connection, worker)) == 1
 
 
 def test_rows_of_nobody_are_deleted(database: Database, make_job: JobFactory) -> None:

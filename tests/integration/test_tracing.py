@@ -48,7 +48,7 @@ seen: list[str | None] = []
 options_seen: list[dict[str, Any] | None] = []
 
 
-def declare() -> None:
+def declare() -> None:  # noqa: C901  (a list of actors, nothing is decided)
     """Declare the actors of these tests on the present broker."""
 
     @goqueue.actor(queue="webhooks", max_retries=3)
@@ -66,6 +66,16 @@ def declare() -> None:
     @goqueue.actor(queue="traced")
     async def note_async() -> None:
         seen.append(current_traceparent())
+
+    @goqueue.actor(queue="traced_batches", batch=goqueue.Batch(size=2, wait_ms=5_000), max_retries=0)
+    def note_together(items: list[dict[str, Any]]) -> None:
+        seen.append(current_traceparent())
+        raise goqueue.BatchFailed({place: ValueError("wrong") for place, one in enumerate(items) if one})
+
+    @goqueue.actor(queue="traced_batches", batch=goqueue.Batch(size=2, wait_ms=5_000), max_retries=0)
+    async def note_together_async(items: list[dict[str, Any]]) -> None:
+        seen.append(current_traceparent())
+        raise goqueue.BatchFailed({place: ValueError("wrong") for place, one in enumerate(items) if one})
 
     @goqueue.actor(queue="traced")
     def create_another() -> None:
@@ -458,6 +468,44 @@ def test_an_async_handler_runs_in_the_trace(engine: Engine, client: testing.Test
     body = {"queue": "traced", "type": "note_async", "payload": {}}
     engine.wait_for(create(client, body, TRACEPARENT)["id"])
     assert seen == [TRACEPARENT]
+
+
+@pytest.mark.parametrize("name", ["note_together", "note_together_async"])
+def test_a_batch_has_a_span_of_its_own_that_its_jobs_link_to(
+    engine: Engine, client: testing.TestClient, exporter: InMemorySpanExporter, name: str
+) -> None:
+    """Each job's attempt is in its own trace and ends as its own; the handler works in that of the batch."""
+    body = {"queue": "traced_batches", "type": name}
+    other = TRACEPARENT.replace(TRACE, "a" * 32)
+    create(client, body | {"payload": {}}, TRACEPARENT)
+    bad = create(client, body | {"payload": {"is": "bad"}}, other)
+    engine.wait_for(bad["id"], "failed")
+    wait_until(
+        lambda: any(s.name.startswith("batch") for s in exporter.get_finished_spans()), what="the span"
+    )
+    (batch,) = [span for span in exporter.get_finished_spans() if span.name == "batch traced_batches"]
+    attempts = [Spans(exporter, trace).named("process") for trace in (TRACE, "a" * 32)]
+    assert [links_of(span)["batch"] for (span,) in attempts] == [span_id_of(batch)] * 2
+    assert [span.status.status_code for (span,) in attempts] == [StatusCode.UNSET, StatusCode.ERROR]
+    assert batch.attributes is not None
+    assert batch.attributes["messaging.batch.message_count"] == 2
+    assert batch.attributes["goqueue.batch.failed"] == 1
+    assert {link.context.trace_id for link in batch.links} == {int(TRACE, 16), int("a" * 32, 16)}
+    assert [str(traceparent)[:52] for traceparent in seen] == [
+        f"00-{trace_id_of(batch)}-{span_id_of(batch):016x}"
+    ]
+
+
+@pytest.mark.parametrize("name", ["note_together", "note_together_async"])
+def test_without_a_tracer_a_batch_is_in_no_trace(
+    engine: Engine, client: testing.TestClient, name: str
+) -> None:
+    """Its jobs are of several: what it creates belongs to none of them."""
+    body = {"queue": "traced_batches", "type": name, "payload": {}}
+    create(client, body, TRACEPARENT)
+    job = create(client, body, TRACEPARENT.replace(TRACE, "a" * 32))
+    engine.wait_for(job["id"])
+    assert seen == [None]
 
 
 def test_a_snooze_is_no_error(

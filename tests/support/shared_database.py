@@ -15,6 +15,7 @@ import pytest
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.support.database.places import misplaced
 
 #: What Falcon's test client calls the service.
 TESTED_HOST = "falconframework.org"
@@ -42,10 +43,14 @@ def module_settings(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Itera
 
 @pytest.fixture
 def emptied_database(settings: Settings) -> Iterator[Database]:
-    """Connections to the shared database; every row that the test made is deleted after it."""
+    """Connections to the shared database; every row that the test made is deleted after it.
+
+    Whatever the test did with its jobs, their places have to be right.
+    """
     database = Database(settings)
     yield database
     with database.autocommit() as connection:
+        assert misplaced(connection) == {}
         for table in (
             "jobs",
             "job_tags",

@@ -24,6 +24,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "scheduler",
         "dev",
         "demo",
+        "namespaces",
         "explain",
         "alert-rules",
         "key",

@@ -11,15 +11,18 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from goqueue.engine.options.job_type import JobType
+from goqueue.errors import BatchFailed
 from goqueue.jobs import RetryPolicy
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.worker import execution, verdicts
+from goqueue.worker.batches import function as batch_function
+from goqueue.worker.batches.function import BatchFunction
 from goqueue.worker.execution import JobFunction
 from goqueue.worker.interrupts import Interrupts, TimeLimitExceeded
 from tests.support.factories import claimed_job
 
 #: Where an interrupt may land.
-TRACED = {execution.__file__, verdicts.__file__}
+TRACED = {execution.__file__, verdicts.__file__, batch_function.__file__}
 
 JOB = claimed_job(payload='{"value":1}', time_limit_seconds=60.0)
 
@@ -88,3 +91,31 @@ def test_a_thread_is_disarmed_wherever_its_interrupt_was_delivered() -> None:
         places += 1
     assert places > 50
     assert current.result == JOB.payload
+
+
+def give_some(values: list[dict[str, int]]) -> list[dict[str, int]]:
+    """A batch handler of which one job fails."""
+    raise BatchFailed({1: ValueError("the second")}, values)
+
+
+def test_a_batch_has_an_end_for_each_job_wherever_its_interrupt_was_delivered() -> None:
+    """Nothing is raised out of the run, the thread is disarmed, and no job is without an outcome."""
+    job_type = JobType("give", "default", TypeAdapter(dict[str, int]), "payload", RetryPolicy(), 60.0)
+    places = 0
+    while True:
+        interrupts = Interrupts()
+        function = BatchFunction(give_some, job_type, interrupts, result_max_bytes=1000, has_callback=bool)
+        delivery = Delivery(interrupts, places)
+        jobs = [JobAttempt(JOB, "default") for _ in range(2)]
+        ends: list[dict[JobAttempt, BaseException]] = []
+        delivery.during(lambda f=function, j=jobs, e=ends: e.append(f.run_together(j)))  # type: ignore[misc]
+        assert interrupts.running() == [], f"armed after an interrupt at place {places}"
+        (errors,) = ends
+        for current in jobs:
+            ended = current in errors or current.result is not None or current.control is not None
+            assert ended, f"no end after an interrupt at place {places}"
+        if not delivery.delivered:
+            break
+        places += 1
+    assert places > 100
+    assert (jobs[0].result, str(errors[jobs[1]])) == (JOB.payload, "the second")

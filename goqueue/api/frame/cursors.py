@@ -20,7 +20,7 @@ _LIST_BYTES = 7  # 15 bytes together: no padding in base64
 def link_next(request: falcon.Request, response: falcon.Response, cursor: str) -> None:
     """Say in the Link header where the page after this one is: the same query with this cursor."""
     query = urlencode(dict(request.params) | {"cursor": cursor})
-    response.append_link(f"{request.path}?{query}", "next")
+    response.append_link(f"{request.root_path}{request.path}?{query}", "next")
 
 
 def write_cursor(last_id: int, wanted: JobFilter) -> str:

@@ -48,19 +48,25 @@ _TRACEPARENT = {
 class OpenApiResource(Resource):
     """The description of the API."""
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The document, with the payloads of the declared types among its schemas."""
-        response.data = as_json(document(self._goqueue))
+        response.data = as_json(document(self._goqueue, request.root_path))
 
 
-def document(goqueue: GoQueue) -> dict[str, Any]:
-    """The OpenAPI document of these declared types."""
+def document(goqueue: GoQueue, root_path: str = "") -> dict[str, Any]:
+    """The OpenAPI document of these declared types.
+
+    Args:
+        goqueue: with the types.
+        root_path: where the paths begin: the prefix of a namespace.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
         paths.setdefault(path, {})[method.lower()] = _operation(method, path, operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": "GoQueue", "version": version("goqueue"), "description": DESCRIPTION},
+        "servers": _servers(goqueue, root_path),
         "paths": paths,
         "components": {
             "schemas": request_schemas() | _payload_schemas(goqueue),
@@ -68,6 +74,18 @@ def document(goqueue: GoQueue) -> dict[str, Any]:
         },
         "security": [{"bearer": []}, {}],
     }
+
+
+def _servers(goqueue: GoQueue, root_path: str) -> list[dict[str, Any]]:
+    """Where the paths begin. Which namespaces there are is not told to whoever reads this without a key."""
+    if root_path:
+        return [{"url": root_path}]
+    servers: list[dict[str, Any]] = [{"url": "/"}]
+    if goqueue.settings.namespaces_file is not None:
+        described = "The namespace of the request: an installation with a database of its own."
+        variable = {"default": goqueue.settings.namespace, "description": described}
+        servers.append({"url": "/ns/{namespace}", "variables": {"namespace": variable}})
+    return servers
 
 
 def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def _answer_domain_error(
     if isinstance(error, UnavailableError):
         log.warning("request_refused", reason=str(error))
         # What PostgreSQL said may name hosts and users.
-        _answer(request, response, status, (type(error).__doc__ or "").strip())
+        told = (type(error).__doc__ or "").strip().partition("\n")[0]
+        namespace: str | None = getattr(request.context, "namespace", None)
+        _answer(request, response, status, told if namespace is None else f"namespace {namespace}: {told}")
         return
     fields = error.fields if isinstance(error, InvalidJobError) else None
     _answer(request, response, status, _detail_of(fields) if fields else str(error), fields)

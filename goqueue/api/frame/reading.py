@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -14,6 +14,9 @@ from goqueue.errors import GoQueueError
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+#: For an answer about all of several databases, none is waited for longer.
+ALL_WAIT_SECONDS = 1.0
 
 
 class Reading(Generic[T]):
@@ -45,6 +48,18 @@ class Reading(Generic[T]):
             thread.join(wait_seconds)
         return self._value
 
+    def begin(self) -> None:
+        """Let a thread ask, where what is known is too old and nobody asks already."""
+        if time.monotonic() >= self._good_until and self._asking.acquire(blocking=False):
+            threading.Thread(target=self._refresh_and_release, name="reading", daemon=True).start()
+
+    def within(self, seconds: float) -> T | None:
+        """Return what those who ask now learn in this time; None: PostgreSQL does not answer, or not yet."""
+        if not self._asking.acquire(timeout=max(0.0, seconds)):
+            return None
+        self._asking.release()
+        return self._value
+
     def _refresh_and_release(self) -> None:
         try:
             self._refresh()
@@ -60,3 +75,11 @@ class Reading(Generic[T]):
             log.debug("reading_failed", error=str(error))
             self._value = None
         self._good_until = time.monotonic() + self._max_age_seconds
+
+
+def values_of(readings: Sequence[Reading[Any]]) -> list[Any]:
+    """Ask all at the same time; of those that are not known after a second there is no value."""
+    deadline = time.monotonic() + ALL_WAIT_SECONDS
+    for reading in readings:
+        reading.begin()
+    return [reading.within(deadline - time.monotonic()) for reading in readings]

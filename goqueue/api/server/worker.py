@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gc
 import os
-import queue
 import resource
-import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -23,6 +22,7 @@ from gunicorn.workers.base import Worker
 from goqueue.api.server.answering import answer
 from goqueue.api.server.connection import BodyLimit, Connection, Limits
 from goqueue.api.server.loop import ConnectionLoop
+from goqueue.api.server.thread_pools import ThreadPools
 from goqueue.config.settings import Settings, get_settings
 
 #: A stopping process keeps idle connections so long: a client may be sending its next request.
@@ -32,7 +32,10 @@ OTHER_FILES = 256
 
 
 class BufferingWorker(Worker):
-    """One loop for all connections, and `threads` threads that answer whole requests."""
+    """One loop for all connections, and `threads` threads that answer whole requests.
+
+    An application over several databases has a method `pool_of`, of a path, and so many threads for each.
+    """
 
     @classmethod
     def check_config(cls, config: Config, _log: Logger) -> None:
@@ -46,10 +49,10 @@ class BufferingWorker(Worker):
 
     def init_process(self) -> None:
         """Make the loop before gunicorn installs the handlers of signals, which wake it."""
-        self._work: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         read_once(self.cfg)
+        self._pools = ThreadPools(self.cfg.threads, self._serve_one)
         limits = limits_of(get_settings(), self.cfg)
-        self._loop = ConnectionLoop(self.sockets, self.cfg, limits, self._body_limit, self._work.put)
+        self._loop = ConnectionLoop(self.sockets, self.cfg, limits, self._body_limit, self._hand_over)
         super().init_process()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -62,8 +65,6 @@ class BufferingWorker(Worker):
         # What the imports made lives as long as the process: no collection in a large request has to walk it.
         gc.collect()
         gc.freeze()
-        for number in range(self.cfg.threads):
-            threading.Thread(target=self._serve, name=f"api-{number}", daemon=True).start()
         while self.alive and self.ppid == os.getppid():
             self.notify()
             self._loop.turn(1.0)
@@ -82,9 +83,11 @@ class BufferingWorker(Worker):
             return get_settings().batch_max_bytes
         return body_limit(method, path, authorization)
 
-    def _serve(self) -> None:
-        while True:
-            self._serve_one(self._work.get())
+    def _hand_over(self, connection: Connection) -> None:
+        """Give a whole request to a thread of the pool that its application has for the path."""
+        pool_of: Callable[[str], str] | None = getattr(self.wsgi, "pool_of", None)
+        request = connection.request
+        self._pools.put("" if pool_of is None or request is None else pool_of(request.path), connection)
 
     def _serve_one(self, connection: Connection) -> None:
         self.nr += 1

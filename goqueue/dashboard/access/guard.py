@@ -125,7 +125,10 @@ def is_secure(request: falcon.Request) -> bool:
 
 
 def _cookie_name(request: falcon.Request) -> str:
-    return SECURE_COOKIE if is_secure(request) else COOKIE
+    """The name of the cookie: under a prefix another one, since each namespace knows its own sessions."""
+    name = SECURE_COOKIE if is_secure(request) else COOKIE
+    namespace = request.root_path.rpartition("/")[2]
+    return f"{name}_{namespace}" if namespace else name
 
 
 def form_of(request: falcon.Request) -> dict[str, str]:
@@ -152,5 +155,7 @@ def _to_login(request: falcon.Request) -> Exception:
     # A fragment is not replaced by the page of the login: the whole page goes there.
     if request.get_header("HX-Request"):
         return falcon.HTTPUnauthorized(description="log in again", headers={"HX-Redirect": LOGIN})
-    wanted = f"?next={quote(request.relative_uri, safe='')}" if request.method == "GET" else ""
+    # Inside of its namespace, as all addresses are here.
+    place = f"{request.path}?{request.query_string}" if request.query_string else request.path
+    wanted = f"?next={quote(place, safe='')}" if request.method == "GET" else ""
     return falcon.HTTPSeeOther(f"{LOGIN}{wanted}")

@@ -164,7 +164,11 @@ def _explanation(goqueue: GoQueue, connection: Connection, job: Job) -> Explanat
         return None
     settings = goqueue.settings
     return explanation.explain_here(
-        connection, job.id, lease_seconds=settings.lease_seconds, max_deaths=settings.max_deaths
+        connection,
+        job.id,
+        lease_seconds=settings.lease_seconds,
+        max_deaths=settings.max_deaths,
+        batch_of=goqueue.broker.types.batch_of,
     )
 
 

@@ -3,6 +3,8 @@
 
 const REFRESH_SECONDS = 2;
 const page = document.documentElement;
+// Where the dashboard of one of several namespaces is
+const base = page.dataset.base ?? "";
 
 // Times
 
@@ -246,14 +248,14 @@ document.addEventListener("keydown", (event) => {
   const { key } = event;
   if (going) {
     going = false;
-    if (places[key]) location.href = places[key];
+    if (places[key]) location.href = base + places[key];
     return;
   }
   const actions = {
     "/": () => {
       const search = document.querySelector("[data-search]");
       if (search) search.focus();
-      else location.href = "/dashboard/jobs#find";
+      else location.href = `${base}/dashboard/jobs#find`;
     },
     j: () => moveRow(1),
     k: () => moveRow(-1),

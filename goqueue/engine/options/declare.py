@@ -12,6 +12,7 @@ from dramatiq.actor import Actor
 
 from goqueue.config.bounds import is_number
 from goqueue.config.labels import LabelValue
+from goqueue.engine.options.batch import Batch
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.jobs import MAX_DELAY_SECONDS
@@ -40,6 +41,8 @@ class ActorOptions(TypedDict, total=False):
             processor: it is killed where it does not end in time, and its death is a failed attempt.
         requires: the labels that a worker of its jobs has to have, where they do not say: `{"gpu": True}`.
         slots: how many threads of its worker a job takes that does not say.
+        batch: how its jobs are collected, for a handler that takes a list of payloads and returns a list of
+            results.
     """
 
     name: str | None
@@ -56,6 +59,7 @@ class ActorOptions(TypedDict, total=False):
     process: bool
     requires: Mapping[str, LabelValue] | None
     slots: int | None
+    batch: Batch | None
 
 
 def declare(broker: Broker, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
@@ -97,6 +101,7 @@ def _declare(broker: Broker, function: Callable[..., Any], options: dict[str, An
         "process",
         "requires",
         "slots",
+        "batch",
     )
     plain = {name: options[name] for name in names if options.get(name) is not None}
     actor_of: Any = dramatiq.actor

@@ -24,6 +24,7 @@ from dramatiq.results import Results
 
 from goqueue.config.bounds import is_number
 from goqueue.config.labels import labels_of
+from goqueue.engine.options.batch import Batch
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.uniqueness import Unique
 from goqueue.errors import InvalidJobError
@@ -111,6 +112,21 @@ def _problems_of_actor(actor: Actor[Any, Any]) -> Iterator[tuple[str, str]]:
         yield "process", "expected True or False"
     yield from _problems_of_lists(options)
     yield from _problems_of_needs(options)
+    yield from _problems_of_batch(options)
+
+
+def _problems_of_batch(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    batch = options.get("batch")
+    if batch is None:
+        return
+    if not isinstance(batch, Batch):
+        yield "batch", f"expected a goqueue.Batch, got {batch!r}"
+        return
+    yield from ((f"batch: {name}", expected) for name, expected in batch.problems())
+    if options.get("process"):
+        yield "batch", "a handler in a child process takes one job at a time"
+    if options.get("slots", 1) != 1:
+        yield "batch", "a batch takes one thread of its worker: slots cannot be more"
 
 
 def _problems_of_needs(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from pydantic.errors import PydanticUserError
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper
 from goqueue.engine import fingerprints
+from goqueue.engine.options.batch import Batch
 from goqueue.engine.options.known_types import schema_hash
 from goqueue.engine.options.payloads import (
     ConvertedPayload,
@@ -67,6 +68,7 @@ class JobType:
         injected: the parameters of the handler that a worker fills in: no payload may.
         requires: the labels that a worker of its jobs has to have, where they do not say, as `name=value`.
         slots: how many threads of its worker a job takes that does not say.
+        batch: how its jobs are collected into batches; None: each runs by itself.
     """
 
     name: str
@@ -81,6 +83,7 @@ class JobType:
     injected: frozenset[str] = frozenset()
     requires: tuple[str, ...] = ()
     slots: int = 1
+    batch: Batch | None = None
 
     def validated(self, payload: Any) -> str:
         """Return the payload as the JSON text that is stored, after it passed the schema.

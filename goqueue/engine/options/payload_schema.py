@@ -16,7 +16,7 @@ from typing_extensions import is_typeddict
 
 from goqueue.engine.options.injection import payload_signature
 
-__all__ = ["CallPayload", "schema_of"]
+__all__ = ["CallPayload", "hints_of", "is_object", "schema_of", "usable_schema"]
 
 #: What pydantic needs of a model under these names.
 _NAMES_OF_MODELS = frozenset(name for name in dir(BaseModel) if name.startswith("model_"))
@@ -45,14 +45,14 @@ def schema_of(
     is_typed = all(p.kind in named and p.name in annotated for p in parameters)
     if not is_typed:
         return TypeAdapter(CallPayload), "call"
-    hints = _hints_of(function, {p.name: annotated[p.name] for p in parameters})
-    if len(parameters) == 1 and _is_object(hints[parameters[0].name]):
-        return _usable(function, lambda: hints[parameters[0].name]), "payload"
-    return _usable(function, lambda: _model_of(function.__name__, parameters, hints)), "fields"
+    hints = hints_of(function, {p.name: annotated[p.name] for p in parameters})
+    if len(parameters) == 1 and is_object(hints[parameters[0].name]):
+        return usable_schema(function, lambda: hints[parameters[0].name]), "payload"
+    return usable_schema(function, lambda: _model_of(function.__name__, parameters, hints)), "fields"
 
 
-def _hints_of(function: Callable[..., Any], annotations: dict[str, Any]) -> dict[str, Any]:
-    """The parameters' annotations, resolved; what a handler returns is of no interest.
+def hints_of(function: Callable[..., Any], annotations: dict[str, Any]) -> dict[str, Any]:
+    """Resolve annotations of parameters; what a handler returns is of no interest.
 
     Raises:
         ValueError: one is the name of something that the module does not have when it runs.
@@ -72,8 +72,8 @@ def _hints_of(function: Callable[..., Any], annotations: dict[str, Any]) -> dict
     return hints
 
 
-def _usable(function: Callable[..., Any], annotation: Callable[[], Any]) -> TypeAdapter[Any]:
-    """The schema of a function's payloads, by which they can be validated and described.
+def usable_schema(function: Callable[..., Any], annotation: Callable[[], Any]) -> TypeAdapter[Any]:
+    """Return the schema of a function's payloads, by which they can be validated and described.
 
     Raises:
         ValueError: they cannot.
@@ -90,7 +90,8 @@ def _usable(function: Callable[..., Any], annotation: Callable[[], Any]) -> Type
     return schema
 
 
-def _is_object(annotation: Any) -> bool:
+def is_object(annotation: Any) -> bool:
+    """Tell whether an annotation is a class whose values are objects in JSON."""
     return isinstance(annotation, type) and (
         issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation) or is_typeddict(annotation)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from goqueue.db import bounded_reads
 from goqueue.db.fragments import MAX_RETRIES
 from goqueue.db.statements import Values, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
+from goqueue.engine.options.batch import Batch
 from goqueue.engine.queue_rows import GOVERNED, PAUSED
 from goqueue.engine.workers.worker_rows import ALIVE
 from goqueue.errors import JobNotFoundError
@@ -37,7 +39,7 @@ from goqueue.limits.queue_setting_rows import limits_from_row, type_limits_from_
 from goqueue.limits.rules import TypeLimitState
 from goqueue.scheduler.leadership_rows import is_led
 
-__all__ = ["explain", "explain_here"]
+__all__ = ["explain", "explain_here", "not_batched"]
 
 #: Of an error, so many characters are read.
 ERROR_CHARACTERS = 2_000
@@ -151,25 +153,47 @@ _OLDEST = """
 """
 
 
-def explain(connection: Connection, job_id: int, *, lease_seconds: float, max_deaths: int) -> Explanation:
+def not_batched(_type_name: str) -> None:
+    """Tell of no type that its jobs are batched."""
+
+
+def explain(
+    connection: Connection,
+    job_id: int,
+    *,
+    lease_seconds: float,
+    max_deaths: int,
+    batch_of: Callable[[str], Batch | None] = not_batched,
+) -> Explanation:
     """Explain why a job does not run. In a transaction in which nothing was asked before.
+
+    `batch_of`: tells how the jobs of a type are batched, as far as this process knows.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
     bounded_reads.begin(connection)
-    return explain_here(connection, job_id, lease_seconds=lease_seconds, max_deaths=max_deaths)
+    return explain_here(
+        connection, job_id, lease_seconds=lease_seconds, max_deaths=max_deaths, batch_of=batch_of
+    )
 
 
 def explain_here(
-    connection: Connection, job_id: int, *, lease_seconds: float, max_deaths: int
+    connection: Connection,
+    job_id: int,
+    *,
+    lease_seconds: float,
+    max_deaths: int,
+    batch_of: Callable[[str], Batch | None] = not_batched,
 ) -> Explanation:
     """Read the same beside other questions of a transaction that has begun to read one moment.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
-    return explained(Inquiry(connection, lease_seconds, max_deaths).facts_of(job_id))
+    facts = Inquiry(connection, lease_seconds, max_deaths).facts_of(job_id)
+    batch = batch_of(facts.job.type) if facts.job.status is JobStatus.RUNNING else None
+    return explained(facts if batch is None else replace(facts, batch_wait_ms=batch.wait_ms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,6 +277,8 @@ class Facts:
         held: slots of its queue.
         starts_per_second: of the queue, over the last minute.
         led: some scheduler leads; None: not asked.
+        batch_wait_ms: for how long a batch of its type waits for further jobs; None: as far as this process
+            knows, it is not batched.
     """
 
     now: datetime
@@ -296,3 +298,4 @@ class Facts:
     position: Position | None = None
     starts_per_second: float | None = None
     led: bool | None = None
+    batch_wait_ms: float | None = None

@@ -41,6 +41,13 @@ def of_running(facts: Facts) -> Iterator[Reason]:
 def _claimed(facts: Facts, since: datetime, evidence: dict[str, Any]) -> Reason:
     """Workers note the begin of a job a tenth of a second later: of a younger one it is not known yet."""
     seconds = max(0.0, (facts.now - since).total_seconds())
+    if facts.batch_wait_ms is not None:
+        return Reason(
+            ReasonCode.CLAIMED,
+            f"it was claimed {span(seconds)} ago, {_on(facts)}, and waits for its batch to fill, at most "
+            f"{facts.batch_wait_ms:g} ms, or began only just now",
+            evidence | {"batch_wait_ms": facts.batch_wait_ms},
+        )
     return Reason(
         ReasonCode.CLAIMED,
         f"it was claimed {span(seconds)} ago, {_on(facts)}, and has not begun, or only just now: a thread "

@@ -11,15 +11,18 @@ itself, its own provider does.
 from __future__ import annotations
 
 from goqueue.observability.tracing.attempts import AttemptTrace, begin_attempt
+from goqueue.observability.tracing.batches import BatchTrace, begin_batch
 from goqueue.observability.tracing.calls import calling, tell_http_status
 from goqueue.observability.tracing.creation import Creation, begin_create, belongs_to_trace
 from goqueue.observability.tracing.spans import adopt, is_on, use
 
 __all__ = [
     "AttemptTrace",
+    "BatchTrace",
     "Creation",
     "adopt",
     "begin_attempt",
+    "begin_batch",
     "begin_create",
     "belongs_to_trace",
     "calling",

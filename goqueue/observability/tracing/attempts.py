@@ -12,6 +12,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 
 from goqueue.jobs import AttemptOutcome, ClaimedJob, Outcome
 from goqueue.observability.exception_reader import ExceptionReader
+from goqueue.observability.tracing.batches import link_to_batch
 from goqueue.observability.tracing.context import context_of, parsed
 from goqueue.observability.tracing.spans import Tracing, chosen_span_id, fail, messaging, span_name
 
@@ -46,6 +47,10 @@ class AttemptTrace:
         self._span = span
         self._token = attach(trace.set_span_in_context(span, Context()))
 
+    def resume(self) -> None:
+        """Be in the trace again, in the same context: what runs was in another one meanwhile."""
+        attach(trace.set_span_in_context(self._span, Context()))
+
     def end(self, outcome: Outcome | None) -> None:
         """Leave the trace; the span tells how the attempt ended. Never raises."""
         detach(self._token)
@@ -73,7 +78,7 @@ def _start_attempt(tracer: Tracer, job: ClaimedJob, creation: SpanContext | None
             context_of(creation),
             SpanKind.CONSUMER,
             messaging("process", "process", job.queue) | described,
-            _links(job, creation),
+            [*_links(job, creation), *link_to_batch()],
             now,
         )
     finally:

@@ -11,14 +11,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from dramatiq.broker import MessageProxy
 from dramatiq.worker import ConsumerThread
 
 from goqueue.middleware.attempt import JobAttempt
 from goqueue.middleware.event_loop import EventLoopLostError, KeptEventLoop, kept_event_loop
+from goqueue.middleware.job_batch import JobBatch, messages_of
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.async_jobs.attempt import AsyncAttempt
 from goqueue.worker.async_jobs.event_loop_watch import EventLoopWatch
+from goqueue.worker.batches.async_attempt import AsyncBatchAttempt
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
@@ -30,10 +31,10 @@ BEGINS_MAX = 50
 
 
 class _Waiting(NamedTuple):
-    """A claimed job that the loop has not taken; `may_begin`: PostgreSQL was asked just now."""
+    """A claimed job, or a batch, that the loop has not taken; `may_begin`: PostgreSQL was asked just now."""
 
     consumer: ConsumerThread
-    message: JobMessage
+    message: JobMessage | JobBatch
     put_at: float
     may_begin: bool = False
 
@@ -80,25 +81,32 @@ class AsyncJobs:
         """Tell whether jobs of this type run here as tasks."""
         return self._loop_thread is not None and self._broker.types.is_async(type_name)
 
-    def put_some(self, consumer: ConsumerThread, messages: list[JobMessage]) -> list[MessageProxy]:
+    def put_some(self, consumer: ConsumerThread, messages: list[JobMessage]) -> list[JobMessage]:
         """Begin those claimed jobs that are async as soon as the loop turns; the others. Never blocks."""
         now = time.monotonic()
         own = [message for message in messages if self.runs(message.actor_name)]
         if own:
-            self._waiting.extend([_Waiting(consumer, message, now) for message in own])
-            if self._watch is not None:
-                self._watch.wake()
-            self._wake()
+            self._put([_Waiting(consumer, message, now) for message in own])
         return [message for message in messages if not self.runs(message.actor_name)]
+
+    def put_batch(self, batch: JobBatch) -> None:
+        """Begin a batch as soon as the loop turns. Never blocks."""
+        self._put([_Waiting(batch.consumer, batch, time.monotonic())])
+
+    def _put(self, waiting: list[_Waiting]) -> None:
+        self._waiting.extend(waiting)
+        if self._watch is not None:
+            self._watch.wake()
+        self._wake()
 
     def take_waiting(self) -> list[JobMessage]:
         """Take what the loop has not taken: whoever has it gives it back."""
-        taken: list[JobMessage] = []
+        taken: list[JobMessage | JobBatch] = []
         # No more than there are now: whoever puts must not keep the caller here.
         for _ in range(len(self._waiting)):
             with suppress(IndexError):
                 taken.append(self._waiting.popleft().message)
-        return taken
+        return messages_of(taken)
 
     @property
     def longest_wait_seconds(self) -> float:
@@ -159,12 +167,16 @@ class AsyncJobs:
                 return
             if not claimed_ahead.may_begin(message):
                 return
-        attempt = AsyncAttempt(
-            self._broker, waiting.consumer, message, asyncio.get_running_loop(), self._forget
-        )
+        attempt = self._attempt_at(waiting, asyncio.get_running_loop())
         self._running[message.current] = attempt
         self._none_runs.clear()
         attempt.start()
+
+    def _attempt_at(self, waiting: _Waiting, loop: asyncio.AbstractEventLoop) -> AsyncAttempt:
+        message = waiting.message
+        if isinstance(message, JobBatch):
+            return AsyncBatchAttempt(self._broker, message, loop, self._forget)
+        return AsyncAttempt(self._broker, waiting.consumer, message, loop, self._forget)
 
     def _ask(self) -> None:
         """Ask for all that the loop has put aside, and hand it back; not in its thread: it may wait."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.event_loop import KeptEventLoop
 from goqueue.observability import metrics
 from goqueue.worker.background_thread import BackgroundThread
@@ -61,8 +61,8 @@ class EventLoopWatch(BackgroundThread):
         #: When, and which loop; None: it has answered.
         self._asked_at: float | None = None
         self._asked: asyncio.AbstractEventLoop | None = None
-        self._blocked_by: tuple[JobAttempt | None, float] | None = None
-        self._told: dict[JobAttempt, int] = {}
+        self._blocked_by: tuple[CurrentJob | None, float] | None = None
+        self._told: dict[CurrentJob, int] = {}
         self._taken = 0
         self._something = threading.Event()
         self._stopping = threading.Event()
@@ -164,7 +164,7 @@ class EventLoopWatch(BackgroundThread):
                 + "".join(traceback.format_list(stack))
             )
 
-    def _blocking(self) -> tuple[JobAttempt | None, list[traceback.FrameSummary]]:
+    def _blocking(self) -> tuple[CurrentJob | None, list[traceback.FrameSummary]]:
         """The job whose code runs in the loop now, and where it stands, the innermost last."""
         task = asyncio.current_task(self._loop_thread.loop)
         frame = sys._current_frames().get(self._loop_thread.ident or 0)  # noqa: SLF001  (there is no public way)

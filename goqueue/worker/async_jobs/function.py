@@ -89,7 +89,7 @@ class AsyncJobFunction(JobFunction):
         except BaseException as raised:
             if not self._is_no_failure(current, raised):
                 raise
-        return self._returned(current)
+        return self.returned(current)
 
     def _conclude_armed(self, current: JobAttempt, value: Any, error: BaseException | None) -> None:
         """Encode the result, or read the exception: both may run code of the handler, which may never end."""

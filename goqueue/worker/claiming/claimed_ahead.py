@@ -20,6 +20,7 @@ import structlog
 from goqueue.engine.runway.runway import Message
 from goqueue.errors import GoQueueError
 from goqueue.middleware.attempt import JobAttempt
+from goqueue.middleware.job_batch import JobBatch, messages_of
 from goqueue.middleware.job_message import JobMessage
 from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.claiming.begin_notes import NOTE_SECONDS, BeginNotes
@@ -43,6 +44,9 @@ RETURN_SECONDS = 0.015
 
 #: What waits for this long goes back in any case: with the statement that makes less than 250 ms.
 LONGEST_WAIT_SECONDS = 0.2
+
+#: The reason of what may not begin because PostgreSQL does not say whether it may.
+UNKNOWN = "unknown"
 
 #: Looks in a row without a job taken, after which the threads count as busy for longer.
 STANDSTILL_TICKS = 2
@@ -77,7 +81,7 @@ class ClaimedAhead(BackgroundThread):
         self.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
-        self.returner.put(self.queue.take_all(), "stopping")
+        self.returner.put(messages_of(self.queue.take_all()), "stopping")
         self.returner.flush()
 
     def drain(self) -> None:
@@ -110,20 +114,28 @@ class ClaimedAhead(BackgroundThread):
         self.returner.doubt_ranges(runway)
         self.wake()
 
-    def may_begin(self, message: JobMessage) -> bool:
-        """Tell whether a job that a thread has taken may begin; one that may not goes back."""
+    def may_begin(self, message: JobMessage | JobBatch) -> bool:
+        """Tell whether a job that a thread has taken may begin; one that may not goes back.
+
+        Of a batch, each job by itself; the batch may begin where any may.
+        """
+        if isinstance(message, JobBatch):
+            message.messages = [one for one in message.messages if self.may_begin(one)]
+            if not message.messages:
+                self._slots.leave_place(is_async=message.has_async_slot)
+            return bool(message.messages)
         current = message.current
         is_fresh = time.monotonic() < current.fresh_until
         if is_fresh and current.interruption is None and not self._is_stopping:
             return True
-        reason = self._reason_against(current)
+        reason = self.reason_against(current)
         if reason is None:
             return True
         self.give_back([message], reason)
         return False
 
-    def _reason_against(self, current: JobAttempt) -> str | None:
-        """Why a job may not begin now; None: it may."""
+    def reason_against(self, current: JobAttempt) -> str | None:
+        """Tell why a job may not begin now; None: it may. Asks PostgreSQL where it was asked too long ago."""
         now = time.monotonic()
         if self._broker.draining.is_set():
             return "stopping"
@@ -135,7 +147,7 @@ class ClaimedAhead(BackgroundThread):
             return self._changes.against(current, now)
         except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the thread)
             log.warning("changes_not_read", error=str(error))
-            return "unknown"
+            return UNKNOWN
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -200,7 +212,7 @@ class ClaimedAhead(BackgroundThread):
         wanted = reason == "wanted" or self.waiting_workers.is_somebody_there()
         self._slots.note_stuck(self._count_stuck())
         self._slots.back_off()
-        self.returner.put(self.queue.take_all(), reason)
+        self.returner.put(messages_of(self.queue.take_all()), reason)
         self.returner.flush(wanted=wanted)
 
     def _count_stuck(self) -> int:

@@ -242,6 +242,10 @@ class Claimer:
         if self._alone:
             # It has the whole process, as one place.
             jobs[0].slots = 1
+        # A batch takes one place, however many its jobs would take by themselves.
+        if self._broker.types.has_batches:
+            for job in jobs:
+                job.slots = 1 if self._broker.types.batch_of(job.type) else job.slots
         # An async job takes one slot of the event loop, however many it would take of threads.
         if self._broker.types.has_async:
             for job in jobs:

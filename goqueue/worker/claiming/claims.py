@@ -187,12 +187,15 @@ class WorkerSlots:
             return granted
 
     def give_back_async(
-        self, count: int = 1, *, suspect: bool = False, run_seconds: float | None = None
+        self, count: int = 1, *, suspect: bool = False, run_seconds: float | None = None, jobs: int = 1
     ) -> None:
-        """Return slots of async jobs; `suspect`: that of the suspect; `run_seconds`: how long a job ran."""
+        """Return slots of async jobs; `suspect`: that of the suspect; `run_seconds`: how long a job ran.
+
+        `jobs`: so many shared the slot.
+        """
         with self._changed:
             if run_seconds is not None:
-                self.ended += 1
+                self.ended += jobs
                 self.asynchronous.observe(run_seconds)
             slots = self.asynchronous
             was_full = not slots.room
@@ -218,6 +221,13 @@ class WorkerSlots:
         if is_async < len(jobs):
             beyond = sum(job.claimed.slots - 1 for job in jobs if not job.has_async_slot)
             self.give_back(len(jobs) - is_async, suspect=suspect, beyond=beyond)
+
+    def leave_place(self, *, is_async: bool) -> None:
+        """Return the place of a batch of which no job may begin."""
+        if is_async:
+            self.give_back_async()
+        else:
+            self.give_back()
 
     def fit(self, wanted: Sequence[int]) -> list[int]:
         """Take the further places of claimed jobs that take several, and tell which there is no room for.
@@ -302,10 +312,14 @@ class WorkerSlots:
         with self._changed:
             self._give_back(count, suspect=suspect, beyond=beyond)
 
-    def end_run(self, run_seconds: float, *, suspect: bool = False, places: int = 1) -> None:
-        """Return the places of a job that ran for so long, and learn from it how long jobs run at present."""
+    def end_run(self, run_seconds: float, *, suspect: bool = False, places: int = 1, jobs: int = 1) -> None:
+        """Return the places of a job that ran for so long, and learn from it how long jobs run at present.
+
+        `jobs`: so many shared the places.
+        """
         with self._changed:
             self.observe(run_seconds)
+            self.ended += jobs - 1
             self._give_back(1, suspect=suspect, beyond=places - 1)
 
     def _give_back(self, count: int, *, suspect: bool, beyond: int) -> None:

@@ -14,6 +14,7 @@ from goqueue import failpoints
 from goqueue.engine.runway.runway import Fetched
 from goqueue.errors import UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE
+from goqueue.middleware.job_batch import JobBatch, holds_place, messages_of
 from goqueue.middleware.job_message import JobMessage
 from goqueue.middleware.lifecycle import conclude_failure
 from goqueue.observability import metrics
@@ -90,7 +91,7 @@ class JobConsumer(Consumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Claimed, but never started here: they go back with no attempt spent."""
-        unbegun = [message for message in messages if isinstance(message, JobMessage)]
+        unbegun = messages_of(one for one in messages if isinstance(one, JobMessage | JobBatch))
         if unbegun:
             self._broker.claimed_ahead.give_back(unbegun, "stopping")
 
@@ -195,6 +196,10 @@ def end_attempt(broker: JobBroker, message: JobMessage) -> None:
         broker.decide_by_count(message)
         conclude_failure(message, message._exception)  # noqa: SLF001  (Dramatiq stuffs it there)
     current = message.current
+    if not holds_place(current):
+        # Its batch has the place, and gives it back when all of its jobs have ended.
+        broker.recorder.put(message)
+        return
     if current.has_async_slot:
         broker.slots.give_back_async(suspect=current.suspect, run_seconds=current.run_seconds)
     else:

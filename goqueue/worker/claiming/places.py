@@ -17,6 +17,7 @@ from goqueue.engine.job_type_rows import types_of
 from goqueue.engine.runway.runway import Message
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.middleware.attempt import JobAttempt
+from goqueue.worker.batches.batch_places import BatchPlaces
 
 if TYPE_CHECKING:
     from goqueue.worker.broker import JobBroker
@@ -40,6 +41,7 @@ _BOTH = frozenset({True, False})
 _THREADS = frozenset({False})
 
 
+# More methods than others have: what is taken, occupied and given back is counted in one place.
 class Places:
     """Takes places for one queue. Called by the thread of its consumer alone."""
 
@@ -56,10 +58,13 @@ class Places:
         #: Places that are taken and not occupied by a job, by kind.
         self._reserved: Counter[bool] = Counter()
         self._suspect = False
+        self._batches = BatchPlaces(broker, queue_name)
 
     def wait_for_room(self, timeout_seconds: float) -> int:
         """Wait until there is room worth a fetch; how much, 0 when the time is over."""
         kinds, slots = self._kinds(), self._slots
+        if self._takes_batches(kinds):
+            return self._wait_for_batches(timeout_seconds, is_async=True in kinds)
         if True not in kinds:
             return slots.wait_for_room(timeout_seconds)
         if self._refused and timeout_seconds > 0:
@@ -93,6 +98,8 @@ class Places:
         if len(kinds) > 1:
             return self._take_by_kind(messages)
         (kind,) = kinds
+        if not suspects and self._takes_batches(kinds):
+            return messages[: self._take_for_batches(len(messages), kind)]
         return messages[: self._take(len(messages), kind)]
 
     @property
@@ -103,10 +110,17 @@ class Places:
     def take_count(self, count: int) -> int:
         """Take up to so many places for jobs that are of one kind; how many there were."""
         self._suspect = False
-        return self._take(count, self._kinds() == {True} and not self._alone)
+        kinds = self._kinds()
+        kind = kinds == {True} and not self._alone
+        return self._take_for_batches(count, kind) if self._takes_batches(kinds) else self._take(count, kind)
 
     def give_back(self, count: int) -> None:
         """Return so many of the places that were taken for jobs of one kind."""
+        if self._batches.granted:
+            self._batches.granted -= count
+            if not self._batches.granted:
+                self.give_back_rest()
+            return
         (kind,) = +self._reserved or {False}
         self._reserved[kind] -= count
         if kind:
@@ -116,6 +130,8 @@ class Places:
 
     def occupy(self, jobs: Sequence[JobAttempt]) -> list[JobAttempt]:
         """Give claimed jobs their places; those that have one of the other kind, and have to go back."""
+        if self._batches.granted:
+            return self._occupy_as_batches(jobs)
         if not self._broker.types.has_async:
             self._reserved[False] -= len(jobs)
             return []
@@ -131,8 +147,33 @@ class Places:
         current.has_async_slot = kind if is_good else taken
         return is_good
 
+    def _takes_batches(self, kinds: frozenset[bool]) -> bool:
+        """Whether all that is to be expected here is batched, by handlers of one kind."""
+        return len(kinds) == 1 and not self._alone and self._batches.jobs_per_place > 1
+
+    def _wait_for_batches(self, timeout_seconds: float, *, is_async: bool) -> int:
+        """Wait for a place, unless an open batch takes more; how many jobs there is room for."""
+        timeout_seconds = 0.0 if self._batches.open_room else timeout_seconds
+        if is_async:
+            self._slots.wait_until(lambda: self._slots.room_of(is_async=True) > 0, timeout_seconds)
+        else:
+            self._slots.wait_for_room(timeout_seconds)
+        return self._batches.room(self._slots.room_of(is_async=is_async))
+
+    def _take_for_batches(self, count: int, kind: bool) -> int:
+        return self._batches.grant(count, self._take(self._batches.places_for(count), kind))
+
+    def _occupy_as_batches(self, jobs: Sequence[JobAttempt]) -> list[JobAttempt]:
+        kind = self._reserved[True] > 0 or self._kinds() == {True}
+        placed = self._batches.place(jobs, self._reserved[kind], is_async=kind)
+        self._reserved[kind] -= placed.places
+        self._seen |= {self._broker.types.is_async(job.type) for job in placed.misplaced}
+        self.give_back(len(jobs))
+        return placed.misplaced
+
     def give_back_rest(self) -> None:
         """Return the places that were taken and not occupied."""
+        self._batches.granted = 0
         threads, slots = self._reserved[False], self._reserved[True]
         self._reserved.clear()
         if threads:

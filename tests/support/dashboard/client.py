@@ -14,16 +14,22 @@ _TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{128})"')
 
 
 class DashboardClient:
-    """Asks for pages, and changes things as their forms do."""
+    """Asks for pages, and changes things as their forms do.
 
-    def __init__(self, client: testing.TestClient) -> None:
+    Args:
+        client: of the application.
+        base: where the dashboard is, under the prefix of a namespace.
+    """
+
+    def __init__(self, client: testing.TestClient, base: str = "") -> None:
         self.client = client
+        self._base = base
         self.cookies: dict[str, str] = {}
 
     def get(self, path: str, **headers: str) -> testing.Result:
         """A page; headers are named with _ for -."""
         return self._keeping_cookies(
-            self.client.simulate_get(path, headers=_named(headers), cookies=self.cookies)
+            self.client.simulate_get(self._base + path, headers=_named(headers), cookies=self.cookies)
         )
 
     def live(self, path: str, **headers: str) -> testing.Result:
@@ -32,7 +38,7 @@ class DashboardClient:
 
     def token(self) -> str:
         """The token of this browser's forms."""
-        if "goqueue_session" not in self.cookies:
+        if not any(name.startswith("goqueue_session") for name in self.cookies):
             self.get(f"{FOLDER}/login")
         found = _TOKEN.search(self.get(f"{FOLDER}/login").text)
         assert found, "the login has a form with a token"
@@ -43,7 +49,7 @@ class DashboardClient:
         body = urlencode({"csrf": self.token()} | fields, doseq=True)
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
         return self._keeping_cookies(
-            self.client.simulate_post(path, body=body, headers=headers, cookies=self.cookies)
+            self.client.simulate_post(self._base + path, body=body, headers=headers, cookies=self.cookies)
         )
 
     def _keeping_cookies(self, result: testing.Result) -> testing.Result:

@@ -25,6 +25,7 @@ from goqueue.errors import DatabaseUnavailableError
 from goqueue.ops.processes import ChildProcess, Command
 from tests.support.chaos.checker import Report, check
 from tests.support.chaos.history import Collector
+from tests.support.database.places import misplaced
 from tests.support.jobs.chaos_jobs import LOG_VARIABLE, QUEUE, SABOTAGE_VARIABLE
 from tests.support.servers.clusters import copy_cluster
 from tests.support.servers.tcp_proxy import TcpProxy
@@ -275,7 +276,9 @@ class Stack:
         )
 
     def report(self) -> Report:
-        """The checker's report of the run so far, printed."""
+        """The checker's report of the run so far, printed; the places of all jobs are right."""
+        with self.database.autocommit() as connection:
+            assert misplaced(connection) == {}
         report = check(self.collector.finished())
         print(f"\n{self.folder.name}: {report}", flush=True)  # noqa: T201  (duplicates and recovery are always told)
         return report

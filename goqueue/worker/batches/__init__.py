@@ -1,0 +1,1 @@
+"""Batch types: claimed jobs that are collected, and run by one call of their handler."""
