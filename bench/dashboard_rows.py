@@ -30,9 +30,9 @@ _QUEUES = (
 )
 
 _WORKERS = """
-    INSERT INTO workers (hostname, pid, queues, threads, busy, heartbeat_at, memory_bytes)
+    INSERT INTO workers (hostname, pid, queues, threads, busy, heartbeat_at, memory_bytes, locks_by_id)
     SELECT 'host-' || n % 2, 1000 + n, ARRAY(SELECT name FROM queues), 8, 8, now() + interval '1 day',
-           70000000
+           70000000, true
     FROM generate_series(1, 8) AS n
 """
 

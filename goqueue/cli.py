@@ -86,6 +86,14 @@ def check(_options: argparse.Namespace) -> int:
     return EXIT_UNUSABLE if problems else 0
 
 
+def partitions(options: argparse.Namespace) -> int:
+    """Put the jobs into partitions while everything runs, take them out again, or print what there is."""
+    from goqueue.ops.partitions_command import run  # noqa: PLC0415
+
+    print(run(options.what))
+    return 0
+
+
 def namespaces(_options: argparse.Namespace) -> int:
     """Print the names of the namespaces, one a line, for a loop over them."""
     print(*load_settings().names_of_namespaces(), sep="\n")
@@ -290,6 +298,10 @@ def _add_tools(commands: Any) -> None:
     _add(commands, namespaces, "print the namespaces of GOQUEUE_NAMESPACES_FILE, one a line")
     explain_command = _add(commands, explain, "say why a job does not run")
     explain_command.add_argument("job_id", type=_job_id, metavar="ID", help="the job's id")
+    partitions_command = _add(
+        commands, partitions, "put the jobs into partitions, which are dropped when old"
+    )
+    partitions_command.add_argument("what", choices=("on", "off", "show"), help="while everything runs")
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
 

@@ -200,6 +200,10 @@ class StartupError(GoQueueError):
     """A command cannot start; its text is the one line that the user reads."""
 
 
+class PartitionsRefusedError(GoQueueError):
+    """The jobs cannot be put into partitions now."""
+
+
 class DependencyError(GoQueueError):
     """A dependency of a handler, or a lifespan, gives no value."""
 

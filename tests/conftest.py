@@ -27,6 +27,7 @@ from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine.runway.runway import Runway
 from goqueue.migrations.upgrade import upgrade
+from tests.support.database.small_partitions import put_into_partitions
 from tests.support.factories import JobFactory
 from tests.support.house.declared_metrics import refuse_undeclared
 from tests.support.servers.bare_runway import BareRunway
@@ -60,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     kinds = ("embedded", "containers")
     parser.addoption("--servers", choices=kinds, default="embedded", help="which servers")
     parser.addoption("--pooler", action="store_true", help="reach PostgreSQL through PgBouncer")
+    parser.addoption("--partitions", action="store_true", help="jobs are in partitions of a handful each")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -135,6 +137,8 @@ def postgres(
         server.create_database(TEMPLATE)
         database = Database(Settings(database_url=SecretStr(server.url_for(TEMPLATE))))
         upgrade(database)
+        if pytestconfig.getoption("partitions"):
+            put_into_partitions(database)
         database.close()
         yield server
 

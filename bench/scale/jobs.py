@@ -46,8 +46,8 @@ def measured(stack: Stack, large: Served, small: Served, rounds: int) -> list[Ro
             creates[place].append(create_requests(one.port, REQUESTS))
             one.sql.execute("DELETE FROM jobs WHERE queue = 'bench'")
             drains[place].append(_drain(stack, one))
-            with _working(stack, one):
-                _wait_for_workers(one)
+            with working(stack, one):
+                wait_for_workers(one)
                 picks[place].append(_pickup(stack, one))
             one.sql.execute("DELETE FROM jobs WHERE queue = 'bench'")
     few = "with few"
@@ -63,7 +63,7 @@ def measured(stack: Stack, large: Served, small: Served, rounds: int) -> list[Ro
 
 
 @contextmanager
-def _working(stack: Stack, one: Served) -> Iterator[None]:
+def working(stack: Stack, one: Served) -> Iterator[None]:
     """Workers and scheduler over one of the databases."""
     command = ["-m", "dramatiq", "goqueue.actors", "-p", str(PROCESSES), "-t", str(THREADS), "--skip-logging"]
     with (
@@ -73,7 +73,7 @@ def _working(stack: Stack, one: Served) -> Iterator[None]:
         yield
 
 
-def _wait_for_workers(one: Served) -> None:
+def wait_for_workers(one: Served) -> None:
     """Let a job through: every process has booted that far, and then settle."""
     with Client(one.port) as client:
         client.post(request("/jobs/create", json.dumps(CREATE).encode()))
@@ -102,7 +102,7 @@ def _drain(stack: Stack, one: Served) -> float:
         for _ in range(DRAINED // BATCH):
             client.post(request("/jobs/batch", body))
 
-    with _working(stack, one):
+    with working(stack, one):
         wait_until(lambda: _left(one, newest) < DRAINED, seconds=60, what="the workers work", poll=0.002)
         begin, begun_at = _left(one, newest), time.monotonic()
         wait_until(lambda: not _left(one, newest), seconds=300, what="all are recorded", poll=0.02)

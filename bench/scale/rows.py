@@ -21,7 +21,7 @@ QUEUED_PART = 100
 DAYS = 6
 
 _SECONDARY = """
-    SELECT indexname, indexdef FROM pg_indexes
+    SELECT indexname, replace(indexdef, ' ON ONLY ', ' ON ') FROM pg_indexes
     WHERE schemaname = 'public' AND tablename IN ('jobs', 'job_tags', 'attempts')
       AND indexname NOT IN (SELECT conname FROM pg_constraint WHERE contype = 'p')
 """

@@ -132,6 +132,13 @@ SERVICE = Section(
             limit=Steps(60, 300),
         ),
         over_time(
+            "Partitions",
+            "Where jobs are in partitions: how many there are, and how many jobs come before the last one.",
+            Query("max(partitions)", "partitions"),
+            Query("max(partition_ids_ahead)", "jobs ahead"),
+            parts=3,
+        ),
+        over_time(
             "PostgreSQL answers",
             "1 where it answered the scrapes of every API process.",
             Query("min(database_up)", "up"),

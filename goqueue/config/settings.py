@@ -324,6 +324,13 @@ class Settings(BaseSettings):
         7 * 86_400.0, description="Age at which cancelled jobs go."
     )
     expired_retention_seconds: Retention = Field(7 * 86_400.0, description="Age at which expired jobs go.")
+    partition_jobs: int | None = Field(
+        None,
+        ge=1000,
+        le=1_000_000_000,
+        description="How many jobs a partition takes, where jobs are in partitions; by default as many as "
+        "come in an eighth of the time for which completed jobs are kept.",
+    )
     tick_retention_seconds: Retention = Field(
         90 * 86_400.0, description="How long the history of a schedule is kept."
     )

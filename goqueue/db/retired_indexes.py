@@ -37,7 +37,7 @@ RETIRED_INDEXES = {
 }
 
 _PRESENT = """
-    SELECT relname FROM pg_class WHERE relname = ANY (%(names)s) AND relkind IN ('i', 'I')
+    SELECT relname, relkind = 'I' FROM pg_class WHERE relname = ANY (%(names)s) AND relkind IN ('i', 'I')
       AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'jobs'::regclass)
 """
 
@@ -53,12 +53,14 @@ def drop_retired_indexes(connection: Connection) -> list[str]:
 
     The connection is in autocommit mode.
     """
-    names = connection.exec_driver_sql(_PRESENT, {"names": list(RETIRED_INDEXES)}).scalars().all()
-    if not names or connection.exec_driver_sql(_IS_ASKED).scalar_one():
+    present = connection.exec_driver_sql(_PRESENT, {"names": list(RETIRED_INDEXES)}).fetchall()
+    if not present or connection.exec_driver_sql(_IS_ASKED).scalar_one():
         return []
-    for name in names:
-        connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-    return list(names)
+    for name, is_partitioned in present:
+        # PostgreSQL drops that of a partitioned table only under a lock.
+        concurrently = "" if is_partitioned else "CONCURRENTLY"
+        connection.exec_driver_sql(f"DROP INDEX {concurrently} IF EXISTS {name}")
+    return [str(name) for name, _ in present]
 
 
 def make_retired_indexes(connection: Connection) -> None:

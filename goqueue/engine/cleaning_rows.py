@@ -9,18 +9,19 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.statements import FINGERPRINT, array, fetch_all, fetch_one
-from goqueue.jobs import JobStatus
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 
 #: So many jobs are looked at for completed ones at once: a few milliseconds.
 PAGE = 10_000
 
-# Its children still wait for such a job, or may still ask what it returned.
-_AWAITED = """(has_dependants AND EXISTS (
+#: Its children still wait for such a job, or may still ask what it returned.
+AWAITED = """(has_dependants AND EXISTS (
     SELECT FROM dependencies JOIN jobs AS child ON child.id = dependencies.job_id
     WHERE dependencies.parent_id = jobs.id AND child.finished_at IS NULL))"""
 
 # The rows of the old jobs in every table; only the edges of their children stay, which are theirs. Tags are
-# found one by one by their primary key, which begins with the tag: a join would rather read all of them.
+# found one by one by their primary key, which begins with the tag: a join would rather read all of them. The
+# places of tags are good within one partition, so their jobs are compared as well.
 _WITH_ALL_THEIR_ROWS = """gone AS (
         DELETE FROM jobs USING old WHERE jobs.id = old.id RETURNING jobs.id, jobs.tags
     ), gone_tags AS (
@@ -28,6 +29,8 @@ _WITH_ALL_THEIR_ROWS = """gone AS (
             SELECT place FROM gone CROSS JOIN LATERAL unnest(gone.tags) AS own (tag) CROSS JOIN LATERAL (
                 SELECT job_tags.ctid AS place FROM job_tags
                 WHERE job_tags.tag = own.tag AND job_tags.job_id = gone.id LIMIT 1) AS found))
+          AND (job_id IN (SELECT id FROM gone)) IS TRUE
+          AND job_id >= (SELECT min(id) FROM gone) AND job_id <= (SELECT max(id) FROM gone)
     ), gone_edges AS (
         DELETE FROM dependencies USING gone WHERE dependencies.job_id = gone.id
     ), gone_attempts AS (
@@ -48,7 +51,7 @@ _DELETE_JOBS = f"""
     WITH old AS (
         SELECT id FROM jobs
         WHERE rare_state = %(status)s AND rare_since < now() - make_interval(secs => %(age)s)
-          AND status = %(status)s AND NOT {_AWAITED}
+          AND status = %(status)s AND id < %(below)s AND NOT {AWAITED}
         ORDER BY rare_since LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ), {_WITH_ALL_THEIR_ROWS}
     SELECT id FROM gone"""
@@ -59,13 +62,13 @@ _DELETE_COMPLETED = f"""
     WITH page AS MATERIALIZED (
         SELECT id, created_at, status = 'completed'
                AND finished_at < now() - make_interval(secs => %(age)s) AS is_old
-        FROM jobs WHERE id > %(after_id)s ORDER BY id LIMIT %(page)s
+        FROM jobs WHERE id > %(after_id)s AND id < %(below)s ORDER BY id LIMIT %(page)s
     ), chosen AS MATERIALIZED (
         SELECT id FROM page WHERE is_old ORDER BY id LIMIT %(limit)s
     ), old AS (
         SELECT id FROM jobs
         WHERE id = ANY (ARRAY (SELECT id FROM chosen)) AND status = 'completed'
-          AND finished_at < now() - make_interval(secs => %(age)s) AND NOT {_AWAITED}
+          AND finished_at < now() - make_interval(secs => %(age)s) AND NOT {AWAITED}
         ORDER BY id FOR UPDATE SKIP LOCKED
     ), {_WITH_ALL_THEIR_ROWS}, looked_at AS (
         SELECT CASE WHEN (SELECT count(*) FROM chosen) = %(limit)s THEN (SELECT max(id) FROM chosen)
@@ -81,7 +84,7 @@ _DELETE_COMPLETED = f"""
 _DELETE_FINAL = f"""
     WITH old AS (
         SELECT id FROM jobs
-        WHERE id = ANY(%(ids)s::bigint[]) AND finished_at IS NOT NULL AND NOT {_AWAITED}
+        WHERE id = ANY(%(ids)s::bigint[]) AND finished_at IS NOT NULL AND NOT {AWAITED}
         ORDER BY id FOR UPDATE
     ), {_WITH_ALL_THEIR_ROWS}
     SELECT id FROM gone"""
@@ -125,9 +128,14 @@ _DELETE_WORKERS = """
 
 
 @retry_on_conflict
-def delete_jobs(connection: Connection, status: JobStatus, *, age_seconds: float, limit: int) -> int:
-    """Delete the oldest failed, cancelled or expired jobs that ended longer ago than the age; how many."""
-    parameters = {"status": status.value, "age": age_seconds, "limit": limit}
+def delete_jobs(
+    connection: Connection, status: JobStatus, *, age_seconds: float, limit: int, below: int = MAX_JOB_ID
+) -> int:
+    """Delete the oldest failed, cancelled or expired jobs that ended longer ago than the age; how many.
+
+    Only those with an id below one: the others go with their partition.
+    """
+    parameters = {"status": status.value, "age": age_seconds, "limit": limit, "below": below}
     return len(fetch_all(connection, _DELETE_JOBS, parameters))
 
 
@@ -144,10 +152,19 @@ class DeletedCompleted(NamedTuple):
 
 @retry_on_conflict
 def delete_completed(
-    connection: Connection, *, age_seconds: float, limit: int, after_id: int = 0, page: int = PAGE
+    connection: Connection,
+    *,
+    age_seconds: float,
+    limit: int,
+    after_id: int = 0,
+    page: int = PAGE,
+    below: int = MAX_JOB_ID,
 ) -> DeletedCompleted:
-    """Look at the next `page` jobs for completed ones older than the age, and delete up to `limit`."""
-    parameters = {"age": age_seconds, "limit": limit, "after_id": after_id, "page": page}
+    """Look at the next `page` jobs for completed ones older than the age, and delete up to `limit`.
+
+    Only those with an id below one: the others go with their partition.
+    """
+    parameters = {"age": age_seconds, "limit": limit, "after_id": after_id, "page": page, "below": below}
     row = fetch_one(connection, _DELETE_COMPLETED, parameters)
     assert row is not None
     return DeletedCompleted(*row)

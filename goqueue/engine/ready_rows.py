@@ -21,6 +21,7 @@ from goqueue.db.fragments import (
     rank_of,
     ready_between,
 )
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
@@ -41,13 +42,13 @@ NEWCOMERS_LIMIT = 1000
 # (`goqueue/engine/transitions/set_aside.py`).
 _MAKE_DUE = f"""
     WITH due AS MATERIALIZED (
-        SELECT ctid AS place FROM jobs
+        SELECT id FROM jobs
         WHERE {LATER} AND available_at <= (SELECT now())
           AND (available_at, id) > ((SELECT %(after)s::timestamptz), 0)
         ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET rank = GREATEST({FIRST}, {rank_of("available_at")})
-    WHERE ctid = ANY (ARRAY (SELECT place FROM due))
+    WHERE {rows_of("due")}
     RETURNING queue
 """
 

@@ -135,8 +135,12 @@ def _finished(status: JobStatus, up_to: int) -> str:
     return f"least({up_to}, {' + '.join(counts)})"
 
 
-# reltuples is -1 before the first vacuum or analyze.
-_COMPLETED_ESTIMATE = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'jobs'::regclass"
+# reltuples is -1 before the first vacuum or analyze. Of partitions, those are summed up that have the rows.
+_COMPLETED_ESTIMATE = """
+    SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class
+    WHERE relkind = 'r' AND (oid = 'jobs'::regclass OR oid = ANY (ARRAY (
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = 'jobs'::regclass)))
+"""
 
 _ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.fragments import IN_ORDER, READY_JOBS, READY_OUTSIDE, RUNNING_JOBS, SUSPECT
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.ready_rows import TRIED
@@ -85,17 +86,17 @@ _HOLDERS = f"""
     GROUP BY 1, 2, 3
 """
 
-# Locked one by one in id order and changed by their place, as in `transitions/claim.py`.
+# Locked one by one in id order and changed by their ids, as in `transitions/claim.py`.
 _ADMIT = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT job.place FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+        SELECT job.id FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
         CROSS JOIN LATERAL (
-            SELECT jobs.ctid AS place FROM jobs
+            SELECT jobs.id FROM jobs
             WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND {IN_ORDER} AND NOT jobs.admitted
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     )
-    UPDATE jobs SET admitted = true WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
+    UPDATE jobs SET admitted = true WHERE {rows_of("chosen")}
     RETURNING jobs.id
 """
 

@@ -207,6 +207,11 @@ FETCHING_PAUSED = Counter(
 
 # Scheduler
 LEADER = Gauge("leader", "1 where this scheduler process leads, 0 where it stands by.")
+PARTITIONS = Gauge("partitions", "Partitions of the jobs; 0 where they are in none.")
+PARTITION_IDS_AHEAD = Gauge(
+    "partition_ids_ahead",
+    "How many jobs can still come before the partition without an upper bound has to take them.",
+)
 DISPATCHER_LAG = Gauge(
     "dispatcher_lag_seconds",
     "How late the leader's dispatcher is: since its last round ended, or since the first due job without a "

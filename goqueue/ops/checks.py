@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import structlog
 from goqueue.config.redaction import redact
 from goqueue.db.database import Database
 from goqueue.db.schema import problem_with
+from goqueue.engine.partitions import layout_rows as layouts
 from goqueue.engine.runway.runway import Message, ReadyRange, Runway
 from goqueue.errors import (
     ConfigurationError,
@@ -70,6 +72,7 @@ def _problems_of_servers(settings: Settings) -> list[str]:
     return [
         *problems_of_check(lambda: check_database(settings)),
         *problems_of_check(lambda: _check_other_ways(settings)),
+        *problems_of_check(lambda: _check_partitions(settings)),
         *problems_of_check(lambda: check_redis(settings)),
     ]
 
@@ -117,6 +120,20 @@ def _check_other_ways(settings: Settings) -> None:
         check_database(settings.without_pooler())
     if settings.read_database_url is not None:
         check_database(settings.for_reading())
+
+
+def _check_partitions(settings: Settings) -> None:
+    """Where jobs are in partitions, one is ready for those to come; `check_database` tells of an outage."""
+    database = Database(settings, pool_size=1, application_name="goqueue-check")
+    layout = None
+    try:
+        with suppress(GoQueueError), database.autocommit() as connection:
+            layout = layouts.read(connection)
+    finally:
+        database.close()
+    if layout is not None and not layout.ids_ahead:
+        problem = "jobs come into the partition without an upper bound, because no other one was made in time"
+        raise ConfigurationError([f"PostgreSQL: {problem} (does the scheduler's cleaner run?)"])
 
 
 def check_redis(settings: Settings) -> None:

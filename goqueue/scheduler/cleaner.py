@@ -11,7 +11,8 @@ from goqueue.db.database import Connection, Database
 from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import place_rows
 from goqueue.engine import unique_rows as unique_keys
-from goqueue.jobs import JobStatus
+from goqueue.engine.partitions.keeper import PartitionKeeper
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import tick_rows as schedule_ticks
 
@@ -37,6 +38,9 @@ class Cleaner(Service):
             JobStatus.CANCELLED: settings.cancelled_retention_seconds,
             JobStatus.EXPIRED: settings.expired_retention_seconds,
         }
+        ages = {JobStatus.COMPLETED: self._completed_retention} | self._retention
+        self._keeper = PartitionKeeper(settings, database, ages)
+        self._below = MAX_JOB_ID
         failed = settings.failed_retention_seconds
         self._others: dict[str, Callable[[Connection], int]] = {
             "idempotency_keys": partial(
@@ -56,19 +60,26 @@ class Cleaner(Service):
 
     def run_once(self) -> Counts:
         """Delete one batch of each kind."""
+        below = self.parts.run("partitions", self._keeper.run_once, None)
+        self._below = MAX_JOB_ID if below is None else below
         counts = {"completed": self._clean("completed", self._delete_completed)}
-        counts |= {
-            status.value: self._clean(
-                status.value,
-                partial(cleaning.delete_jobs, status=status, age_seconds=age_seconds, limit=BATCH),
-            )
-            for status, age_seconds in self._retention.items()
-        }
+        counts |= {status.value: self._clean_jobs(status) for status in self._retention}
         counts |= {kind: self._clean(kind, delete) for kind, delete in self._others.items()}
         forgotten = self.parts.run("unique_keys", self._forget_keys, None)
         self._after_key = (forgotten and forgotten.after_key) or ""
         counts["unique_keys"] = forgotten.keys if forgotten else 0
         return counts
+
+    def _clean_jobs(self, status: JobStatus) -> int:
+        """Delete final jobs of a status, but for those that go with their partition."""
+        delete = partial(
+            cleaning.delete_jobs,
+            status=status,
+            age_seconds=self._retention[status],
+            limit=BATCH,
+            below=self._below if status in self._keeper.statuses_of_whole else MAX_JOB_ID,
+        )
+        return self._clean(status.value, delete)
 
     def _clean(self, kind: str, delete: Callable[[Connection], int]) -> int:
         def run() -> int:
@@ -80,7 +91,11 @@ class Cleaner(Service):
     def _delete_completed(self, connection: Connection) -> int:
         """Look through the jobs, from the oldest on, for completed ones whose time is over."""
         deleted = cleaning.delete_completed(
-            connection, age_seconds=self._completed_retention, limit=BATCH, after_id=self._after_id
+            connection,
+            age_seconds=self._completed_retention,
+            limit=BATCH,
+            after_id=self._after_id,
+            below=self._below,
         )
         self._after_id = deleted.up_to or 0
         return BATCH if deleted.up_to and deleted.jobs < BATCH else deleted.jobs

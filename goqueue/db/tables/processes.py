@@ -63,6 +63,9 @@ workers = Table(
     # It asks `ready_jobs` and `running_jobs`; a worker of an older release asks the indexes that were there
     # before them (`goqueue.db.retired_indexes.py`).
     flag("places_jobs"),
+    # It changes rows by their ids; a worker of an older release does by their places, which name rows of
+    # other partitions as well. Where jobs are in partitions, a constraint refuses its registration.
+    flag("locks_by_id"),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
 )

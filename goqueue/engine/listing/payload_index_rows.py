@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-import psycopg
 from psycopg import sql
 from sqlalchemy import Connection
 
+from goqueue.db import concurrent_indexes
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.listing.range_rows import Range
 
@@ -23,9 +22,6 @@ __all__ = ["PayloadIndex", "all_of", "build", "drop", "due", "finish", "range_by
 
 #: So many characters of a value are in the index; what is longer is told apart by looking at the row.
 VALUE_CHARACTERS = 200
-
-#: Of a build's statements: none but PostgreSQL's own errors ends it.
-BUILD_SECONDS = 24 * 3600
 
 _COLUMNS = "id, type, path, state, error, updated_at"
 
@@ -49,10 +45,6 @@ _ALL = f"""
 _DUE = f"""
     SELECT {_COLUMNS} FROM payload_indexes WHERE state IN ('building', 'dropping')
     ORDER BY updated_at, id LIMIT 1
-"""
-
-_IS_VALID = """
-    SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%(name)s)
 """
 
 
@@ -124,19 +116,13 @@ def build(connection: Connection, index: PayloadIndex) -> None:
 
     What a build that was cut off has left behind is dropped first. One that is there is left as it is.
     """
-    row = fetch_one(connection, _IS_VALID, {"name": index.name})
-    if row is not None and row[0]:
-        return
-    drop(connection, index)
-    definition = sql.SQL("CREATE INDEX CONCURRENTLY {} ON jobs ({}, id) WHERE type = {}").format(
-        sql.Identifier(index.name), sql.SQL(_value(index.path)), sql.Literal(index.type)
-    )
-    _run(connection, definition)
+    columns = sql.SQL("({}, id) WHERE type = {}").format(sql.SQL(_value(index.path)), sql.Literal(index.type))
+    concurrent_indexes.create(connection, index.name, "jobs", columns.as_string(None))
 
 
 def drop(connection: Connection, index: PayloadIndex) -> None:
     """Drop an index beside the writers of the table; on an autocommit connection of its own."""
-    _run(connection, sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(index.name)))
+    concurrent_indexes.drop(connection, index.name)
 
 
 def range_by(connection: Connection, job_type: str | None, path: tuple[str, ...], text: str) -> Range | None:
@@ -166,13 +152,3 @@ def _value(path: str) -> str:
     """The expression of the value at a path, which the index and the statements say alike."""
     steps = ",".join(f'"{step}"' for step in path.split("."))
     return f"left(payload #>> '{{{steps}}}'::text[], {VALUE_CHARACTERS})"
-
-
-def _run(connection: Connection, statement: sql.Composed) -> None:
-    """Run a statement that may take long, and waits for every older transaction."""
-    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    connection.exec_driver_sql(f"SET statement_timeout = '{BUILD_SECONDS}s'")
-    connection.exec_driver_sql("SET lock_timeout = 0")
-    # The client waits as long as the server works on it.
-    driver.answer_seconds = BUILD_SECONDS  # type: ignore[attr-defined]
-    driver.execute(statement)

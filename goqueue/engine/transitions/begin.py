@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.queue_rows import CLOSED
 
@@ -26,18 +27,18 @@ _CHANGES = f"""
 
 # A row that somebody else has locked is just recorded, or is asked for again. `status || ''`: see
 # `record.py`.
-_NOTE_BEGINS = """
+_NOTE_BEGINS = f"""
     WITH begun AS MATERIALIZED (
-        SELECT job.place, to_timestamp(b.at) AS at
+        SELECT b.id, to_timestamp(b.at) AS at
         FROM json_to_recordset(%(begins)s::json) AS b (id bigint, fence int, at float)
         CROSS JOIN LATERAL (
-            SELECT jobs.ctid AS place FROM jobs
+            SELECT FROM jobs
             WHERE jobs.id = b.id AND jobs.fence = b.fence AND jobs.status || '' = 'running'
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
     )
     UPDATE jobs SET begun_at = begun.at, started_at = begun.at
-    FROM begun WHERE jobs.ctid = begun.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM begun))
+    FROM begun WHERE jobs.id = begun.id AND {rows_of("begun")}
     RETURNING jobs.id, jobs.fence
 """
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import RUNNING_JOBS, RUNNING_ROWS
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     array,
     atomic,
@@ -23,8 +24,8 @@ from goqueue.engine.transitions.release import settle
 __all__ = ["Cancelled", "acknowledge", "cancel"]
 
 # What a worker holds is only asked for: the worker stops it and records how it ended. A row that was claimed,
-# or given back, between the snapshot and the lock is looked at again as it is now: so it is found by its id,
-# by which the snapshot has it too, and not by its place. The array keeps the planner from reading the table.
+# or given back, between the snapshot and the lock is looked at again as it is now. The array keeps the
+# planner from reading the table.
 _CANCEL = """
     WITH chosen AS MATERIALIZED (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[])
@@ -48,13 +49,13 @@ _CANCEL = """
 # that may have been lost.
 _ACKNOWLEDGE = f"""
     WITH requested AS MATERIALIZED (
-        SELECT jobs.ctid AS place FROM {RUNNING_ROWS}
+        SELECT jobs.id FROM {RUNNING_ROWS}
         WHERE holder = %(worker_id)s AND to_stop AND status = 'running' AND cancel_requested_at IS NOT NULL
           AND worker_id = %(worker_id)s AND cancel_acknowledged_at IS NULL
         ORDER BY id FOR UPDATE OF jobs SKIP LOCKED
     ), acknowledged AS (
         UPDATE jobs SET cancel_acknowledged_at = now(), updated_at = now()
-        WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM requested))
+        WHERE {rows_of("requested")}
         RETURNING id, fence
     )
     SELECT id, fence FROM acknowledged

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FIRST, LAST, TRACEPARENT, fetch_all, fetch_one, key_arrays, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
@@ -32,10 +33,10 @@ __all__ = [
 ]
 
 # This statement and that of `record.py`, the hot ones, first find and lock their rows, one index lookup a
-# message, and then change them by their place (ctid), which a locked row keeps. As plain joins they were at
+# message, and then change them by an array of their ids (`locked_rows.rows_of`). As plain joins they were at
 # the planner's mercy: after an ANALYZE that saw hardly any queued row it expected one, read the whole table
 # for each message, and a drain fell to a tenth of its speed until the next ANALYZE. Messages come in id
-# order, and so are the rows locked. The places stand there as an array also where they are joined: the join
+# order, and so are the rows locked. The ids stand there as an array also where they are joined: the join
 # alone was made by reading the whole table while that was small, and a session kept the plan while it grew,
 # until the next ANALYZE.
 
@@ -101,7 +102,7 @@ _CLAIM = f"""
         SELECT job.*
         FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS message (id, fence)
         CROSS JOIN LATERAL (
-            SELECT jobs.id, jobs.ctid AS place, ready_jobs.ctid AS ready_place
+            SELECT jobs.id, ready_jobs.ctid AS ready_place
             FROM jobs LEFT JOIN ready_jobs
               ON queue_name = jobs.queue AND ready_rank = jobs.rank AND job_id = jobs.id
              AND job_fence = jobs.fence
@@ -113,7 +114,7 @@ _CLAIM = f"""
         WHERE {HAS_LEASE}
     ), {LISTED_AS_RUNNING}
     UPDATE jobs SET status = 'running', {ASSIGNMENTS}
-    WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
+    WHERE {rows_of("chosen")}
     RETURNING {CLAIMED}
 """
 

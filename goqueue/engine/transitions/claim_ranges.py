@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import READY_ORDER, ready_between
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.claim import (
@@ -48,7 +49,7 @@ _CLAIM_RANGES = f"""
         ) AS ready
     ), chosen AS MATERIALIZED (
         SELECT job.* FROM listed CROSS JOIN LATERAL (
-            SELECT jobs.id, jobs.ctid AS place, listed.ready_place FROM jobs
+            SELECT jobs.id, listed.ready_place FROM jobs
             WHERE jobs.id = listed.job_id AND jobs.fence = listed.job_fence AND jobs.rank = listed.ready_rank
               AND jobs.queue = %(queue)s AND jobs.status = 'queued' AND NOT jobs.quarantined
               AND {MAY_START}
@@ -58,7 +59,7 @@ _CLAIM_RANGES = f"""
         LIMIT %(limit)s
     ), {LISTED_AS_RUNNING}
     UPDATE jobs SET status = 'running', {ASSIGNMENTS}
-    WHERE jobs.ctid = ANY (ARRAY (SELECT place FROM chosen))
+    WHERE {rows_of("chosen")}
     RETURNING {CLAIMED}, date_part('epoch', rank)
 """
 

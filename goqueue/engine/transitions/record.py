@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES, rank_of
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all, key_arrays
 from goqueue.engine.transitions.release import Released, settle
 from goqueue.jobs import JobStatus, Outcome
@@ -31,7 +32,7 @@ __all__ = ["Recorded", "ended_instead", "record", "still_running"]
 # pushed and refused for ever. So does one of a job that someone wants to stop.
 _RECORD = f"""
     WITH held AS MATERIALIZED (
-        SELECT job.place, job.holder, o.*, CASE
+        SELECT job.holder, o.*, CASE
             WHEN o.status <> 'queued' THEN o.status
             WHEN job.cancel_requested_at IS NOT NULL THEN 'cancelled'
             WHEN job.out_of_attempts OR job.out_of_time THEN 'failed'
@@ -42,7 +43,7 @@ _RECORD = f"""
             reason text, fingerprint text, delay float, refund int, run float, begun float, schema text,
             wait float)
         CROSS JOIN LATERAL (
-            SELECT jobs.ctid AS place, coalesce(jobs.worker_id, -1) AS holder, jobs.cancel_requested_at,
+            SELECT coalesce(jobs.worker_id, -1) AS holder, jobs.cancel_requested_at,
                    jobs.attempts - o.refund > {MAX_RETRIES} AS out_of_attempts,
                    jobs.deadline_at <= now() + make_interval(secs => o.delay) AS out_of_time
             FROM jobs
@@ -75,7 +76,7 @@ _RECORD = f"""
             unreadable_until = CASE WHEN o.schema IS NOT NULL
                 THEN coalesce(jobs.unreadable_until, now() + make_interval(secs => o.wait)) END,
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
-        FROM held AS o WHERE jobs.ctid = o.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM held))
+        FROM held AS o WHERE jobs.id = o.id AND {rows_of("held")}
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
                   o.outcome, o.error, o.traceback, o.run
     ), unlisted AS (
@@ -105,9 +106,8 @@ _ENDED = """
 """
 
 
-# Recording finds a locked row by its place, which it does not keep when somebody else has just changed it (a
-# request to stop the job, its acknowledgement): a statement that waited for that lock would call the outcome
-# stale. Here, at the second try, the locks come first, and the next statement's snapshot is younger.
+# At the second try the locks come first, and the next statement's snapshot is younger: it sees what somebody
+# else has just changed (a request to stop the job, its acknowledgement).
 _LOCK_ENDING = """
     SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'running'
     ORDER BY id FOR UPDATE SKIP LOCKED

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.fragments import rank_of
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, fetch_all
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 
@@ -59,15 +60,15 @@ _LOCK_CHILDREN = """
 _MARK_FREE = _MARK.replace("FOR UPDATE", "FOR UPDATE SKIP LOCKED")
 _LOCK_FREE_CHILDREN = f"{_LOCK_CHILDREN} SKIP LOCKED"
 
-# Its snapshot must be younger than the locks: see above. The children are locked, so they keep their place.
+# Its snapshot must be younger than the locks: see above.
 _RELEASE = f"""
     WITH decided AS MATERIALIZED (
-        SELECT child.place, verdict.parent_id, CASE
+        SELECT locked.id, verdict.parent_id, CASE
             WHEN verdict.fails THEN 'failed' WHEN verdict.cancels THEN 'cancelled' ELSE 'queued'
             END AS becomes
         FROM unnest(%(ids)s::bigint[]) AS locked (id)
         CROSS JOIN LATERAL (
-            SELECT ctid AS place FROM jobs WHERE jobs.id = locked.id AND status = 'blocked' LIMIT 1
+            SELECT FROM jobs WHERE jobs.id = locked.id AND status = 'blocked' LIMIT 1
         ) AS child
         CROSS JOIN LATERAL (
             SELECT bool_or(parent_status IS NULL) AS waits,
@@ -89,7 +90,7 @@ _RELEASE = f"""
             THEN {rank_of("now()")} END,
         finished_at = CASE WHEN becomes <> 'queued' THEN now() END
     FROM decided
-    WHERE jobs.ctid = decided.place AND jobs.ctid = ANY (ARRAY (SELECT place FROM decided))
+    WHERE jobs.id = decided.id AND {rows_of("decided")}
       AND jobs.status = 'blocked'
     RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.rank IS NOT NULL
 """

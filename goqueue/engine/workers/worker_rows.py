@@ -123,10 +123,10 @@ COLUMNS = (
 _REGISTER = """
     INSERT INTO workers (hostname, pid, host_key, queues, threads, memory_bytes, command, commanded_at,
                          signature, types, schemas, labels, async_types, async_slots, queue_slots,
-                         claims_ranges, places_jobs)
+                         claims_ranges, places_jobs, locks_by_id)
     VALUES (%(hostname)s, %(pid)s, %(host_key)s, %(queues)s, %(threads)s, %(memory_bytes)s, %(command)s,
             CASE WHEN %(command)s::text IS NOT NULL THEN now() END, %(signature)s, %(types)s, %(schemas)s,
-            %(labels)s, %(async_types)s, %(async_slots)s, %(queue_slots)s, true, true)
+            %(labels)s, %(async_types)s, %(async_slots)s, %(queue_slots)s, true, true, true)
     RETURNING id
 """
 
