@@ -108,7 +108,8 @@ _SUSPECTS = f"""
 """
 
 # Starts have no index, and get none for this: they are seen at the jobs that run, and at the newest attempts
-# that have ended (and at the few jobs that completed without one). Where these are too many for a minute, they stand for a shorter time.
+# that have ended (and at the few jobs that completed without one). Where these are too many for a minute,
+# they stand for a shorter time.
 _STARTS = f"""
     WITH ended AS MATERIALIZED (
         SELECT job.queue, newest.started_at, newest.finished_at FROM (
