@@ -32,13 +32,19 @@ NOW = Section(
 )
 
 THREADS = Section(
-    "Threads",
+    "Threads and async slots",
     [
         over_time(
             "Threads",
             "All of the live processes, and those that have a job.",
             Query("max(worker_threads)", "all"),
             Query("max(worker_threads_busy)", "busy"),
+        ),
+        over_time(
+            "Async slots",
+            "How many async jobs the live processes run at once at most, and how many they run.",
+            Query("max(worker_async_slots)", "all"),
+            Query("max(worker_async_slots_busy)", "busy"),
         ),
         over_time(
             "Processes, by queue",

@@ -147,7 +147,8 @@ def test_cleaning_does_not_read_all_tags(database: Database) -> None:
         )
         connection.exec_driver_sql("ANALYZE jobs")
         connection.exec_driver_sql("ANALYZE job_tags")
-        sql, parameters = cleaning._DELETE_JOBS, {"status": "completed", "age": 0, "limit": 1000}  # noqa: SLF001  (the plan of this very statement)
+        sql = cleaning._DELETE_COMPLETED  # noqa: SLF001  (the plan of this very statement)
+        parameters = {"age": 0, "limit": 1000, "after_id": 0, "page": 10_000, "below": 2**40}
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}", parameters).scalars())
     assert "Seq Scan on job_tags" not in plan, plan
     assert "job_tags_pkey" in plan, plan

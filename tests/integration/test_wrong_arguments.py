@@ -276,6 +276,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "Unique": lambda value: api.enqueue(_ship(), {"number": 1}, unique=api.Unique(fields=[value])),
     "Snooze": lambda value: api.Snooze(str(value)),
     "RetryAfter": lambda value: api.RetryAfter(str(value)),
+    "BatchFailed": lambda value: api.BatchFailed([value]),
 }
 
 
@@ -297,9 +298,10 @@ def test_nonsense_is_a_clear_error(broker: JobBroker, database: Database, name: 
 def test_every_export_is_tried_here() -> None:
     """A function that is added is tried as well."""
     tried = {name.split()[0] for name in FUNCTIONS}
-    others = {"enqueue", "enqueue_chain", "enqueue_many", "current_job", "RetryPolicy", "Discard", "GoQueue"}
+    others = {"enqueue", "enqueue_chain", "enqueue_many", "current_job", "current_batch", "CurrentBatch"}
+    others |= {"RetryPolicy", "Discard", "GoQueue"}
     # Decorators and what stands in signatures are refused where they are declared.
-    others |= {"Depends", "lifespan", "override_dependency"}
+    others |= {"Batch", "Depends", "lifespan", "override_dependency"}
     assert set(goqueue.__all__) == tried | others
 
 
