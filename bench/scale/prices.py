@@ -46,8 +46,8 @@ _CREATE = f"""
                'ready'
         FROM generate_series(1, {BATCH}) AS n RETURNING id, queue, rank, tags
     ), listed AS (
-        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence)
-        SELECT queue, rank, id, 0 FROM new
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type)
+        SELECT queue, rank, id, 0, 'noop' FROM new
     ), tagged AS (INSERT INTO job_tags (tag, job_id, queue) SELECT unnest(tags), id, queue FROM new)
     SELECT min(id) FROM new
 """

@@ -64,9 +64,10 @@ _PLAIN = f"""
                {rank_of("now()", priority="n.priority")}, 'ready'
         FROM json_to_recordset(%(jobs)s::json) AS n (
             queue text, type text, payload json, priority smallint, max_retries smallint)
-        RETURNING id, queue, rank, created_at
+        RETURNING id, queue, rank, type, created_at
     ), listed AS (
-        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence) SELECT queue, rank, id, 0 FROM new
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type)
+        SELECT queue, rank, id, 0, type FROM new
     )
 """
 _INSERT_MANY_PLAIN = f"{_PLAIN} SELECT id FROM new"
@@ -77,9 +78,10 @@ _PLAIN_ONE = """
     WITH new AS (
         INSERT INTO jobs (queue, type, payload, priority, max_retries, rank, place)
         VALUES ({queue}, {type}, {payload}, {priority}, {max_retries}, {rank}, 'ready')
-        RETURNING id, queue, rank, created_at
+        RETURNING id, queue, rank, type, created_at
     ), listed AS (
-        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence) SELECT queue, rank, id, 0 FROM new
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type)
+        SELECT queue, rank, id, 0, type FROM new
     )
     SELECT id, created_at FROM new
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import READY_JOBS, READY_ORDER, ready_between
+from goqueue.db.fragments import READY_ORDER, ready_between
 from goqueue.db.statements import fetch_all, text_array
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.runway.messages import Place, ReadyRange
@@ -22,11 +22,10 @@ _NEXT_ENDS = f"""
         SELECT rank, id, row_number() OVER (ORDER BY rank, id) AS number, count(*) OVER () AS total,
                bool_or(is_foreign) OVER () AS is_foreign
         FROM (
-            SELECT rank, id,
-                   (unreadable_until > now()) IS TRUE OR type = ANY (%(limited)s::text[])
-                   OR NOT (%(known)s::text[] IS NULL OR type = ANY (%(known)s::text[]))
-                   OR requires IS NOT NULL AS is_foreign
-            FROM {READY_JOBS}
+            SELECT ready_rank AS rank, job_id AS id,
+                   is_special OR job_type = ANY (%(limited)s::text[])
+                   OR NOT (%(known)s::text[] IS NULL OR job_type = ANY (%(known)s::text[])) AS is_foreign
+            FROM ready_jobs
             WHERE {ready_between("%(queue)s", "%(rank)s::timestamptz, %(id)s")}
               AND queue_name <> ALL (ARRAY (SELECT name FROM queues WHERE {CLOSED}))
             ORDER BY {READY_ORDER} LIMIT %(count)s

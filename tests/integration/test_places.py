@@ -37,6 +37,7 @@ ROWS: dict[str, strategies.SearchStrategy[str]] = {
     "concurrency_key": strategies.sampled_from(["NULL", "'k'", "concurrency_key"]),
     "expires_at": strategies.sampled_from(["NULL", "now() + interval '1 hour'", "expires_at"]),
     "deadline_at": strategies.sampled_from(["NULL", "now() + interval '1 day'"]),
+    "unreadable_until": strategies.sampled_from(["NULL", "now() + interval '1 hour'"]),
     "cancel_requested_at": strategies.sampled_from(["NULL", "now()", "cancel_requested_at"]),
 }
 
@@ -222,8 +223,8 @@ def test_rows_of_nobody_are_deleted(database: Database, make_job: JobFactory) ->
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('q') ON CONFLICT DO NOTHING")
         connection.exec_driver_sql(
-            "INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence) "
-            "SELECT 'q', now() - interval '1 day', id, 0 FROM jobs"
+            "INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type) "
+            "SELECT 'q', now() - interval '1 day', id, 0, type FROM jobs"
         )
         connection.exec_driver_sql("INSERT INTO running_jobs (holder, job_id) SELECT 99, id FROM jobs")
         assert place_rows.delete_stale(connection, limit=100) == 4

@@ -202,6 +202,9 @@ ready_jobs = Table(
     Column("ready_rank", Timestamp, nullable=False),
     Column("job_id", BigInteger, nullable=False, autoincrement=False),
     Column("job_fence", Integer, nullable=False),
+    Column("job_type", Text, nullable=False),
+    # It requires something of its worker, or waits for one that can read its payload.
+    flag("is_special"),
     # Its concurrency key, as long as no round of admission has let it in.
     Column("open_key", Text(collation="C")),
     PrimaryKeyConstraint("queue_name", "ready_rank", "job_id"),

@@ -80,7 +80,7 @@ LISTED_AS_RUNNING = """
     taken AS (
         DELETE FROM ready_jobs WHERE ctid = ANY (ARRAY (SELECT ready_place FROM chosen))
     ), held AS (
-        INSERT INTO running_jobs (holder, job_id) SELECT %(worker_id)s, id FROM chosen ON CONFLICT DO NOTHING
+        INSERT INTO running_jobs (holder, job_id) SELECT %(worker_id)s, id FROM chosen
     )
 """
 

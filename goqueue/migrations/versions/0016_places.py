@@ -34,6 +34,8 @@ CREATE TABLE ready_jobs (
     ready_rank timestamptz NOT NULL,
     job_id bigint NOT NULL,
     job_fence integer NOT NULL,
+    job_type text NOT NULL,
+    is_special boolean NOT NULL DEFAULT false,
     open_key text COLLATE "C",
     CONSTRAINT ready_jobs_pkey PRIMARY KEY (queue_name, ready_rank, job_id)
 );
@@ -85,11 +87,12 @@ BEGIN
             DELETE FROM running_jobs WHERE holder = coalesce(OLD.worker_id, -1) AND job_id = OLD.id;
         END IF;
         IF stands = 'ready' THEN
-            INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, open_key)
-            VALUES (NEW.queue, NEW.rank, NEW.id, NEW.fence,
+            INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type, is_special, open_key)
+            VALUES (NEW.queue, NEW.rank, NEW.id, NEW.fence, NEW.type,
+                    NEW.requires IS NOT NULL OR NEW.unreadable_until IS NOT NULL,
                     CASE WHEN NOT NEW.admitted THEN NEW.concurrency_key END)
             ON CONFLICT (queue_name, ready_rank, job_id)
-            DO UPDATE SET job_fence = EXCLUDED.job_fence, open_key = EXCLUDED.open_key;
+            DO UPDATE SET job_fence = EXCLUDED.job_fence, is_special = EXCLUDED.is_special, open_key = EXCLUDED.open_key;
         ELSIF stands = 'running' THEN
             INSERT INTO running_jobs (holder, job_id, to_stop)
             VALUES (coalesce(NEW.worker_id, -1), NEW.id, NEW.cancel_requested_at IS NOT NULL)
@@ -136,12 +139,14 @@ WHEN (NEW.place IS DISTINCT FROM 'ready' OR NEW.status <> 'queued' OR NEW.rank I
 EXECUTE FUNCTION goqueue_place_job();
 CREATE TRIGGER jobs_place_updated
 BEFORE UPDATE OF place, status, queue, rank, quarantined, fence, admitted, concurrency_key, worker_id,
-                 finished_at, expires_at, deadline_at, cancel_requested_at
+                 finished_at, expires_at, deadline_at, cancel_requested_at, requires, unreadable_until
 ON jobs FOR EACH ROW
 WHEN (NEW.place IS DISTINCT FROM {_PLACE}
       OR OLD.rare_state IS NOT NULL
       OR (OLD.place = 'ready' AND NEW.place = 'ready'
           AND (NEW.rank <> OLD.rank OR NEW.queue <> OLD.queue OR NEW.fence <> OLD.fence
+               OR NEW.requires IS DISTINCT FROM OLD.requires
+               OR NEW.unreadable_until IS DISTINCT FROM OLD.unreadable_until
                OR (NEW.admitted <> OLD.admitted AND NEW.concurrency_key IS NOT NULL)))
       OR (OLD.place = 'running' AND NEW.place = 'running'
           AND (NEW.cancel_requested_at IS DISTINCT FROM OLD.cancel_requested_at

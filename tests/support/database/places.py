@@ -13,9 +13,10 @@ _STATE = """CASE WHEN status <> 'queued' THEN status WHEN rank IS NULL THEN 'wai
 
 _LISTED = {
     "ready_jobs": (
-        f"""SELECT queue, rank, id, fence, CASE WHEN NOT admitted THEN concurrency_key END FROM jobs
+        f"""SELECT queue, rank, id, fence, type, requires IS NOT NULL OR unreadable_until IS NOT NULL,
+                   CASE WHEN NOT admitted THEN concurrency_key END FROM jobs
             WHERE {_STATE} = 'ready'""",
-        "SELECT queue_name, ready_rank, job_id, job_fence, open_key FROM ready_jobs",
+        "SELECT queue_name, ready_rank, job_id, job_fence, job_type, is_special, open_key FROM ready_jobs",
     ),
     "running_jobs": (
         f"""SELECT coalesce(worker_id, -1), id, cancel_requested_at IS NOT NULL FROM jobs
