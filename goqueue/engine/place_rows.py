@@ -7,11 +7,13 @@ through now and then.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import READY_ORDER, ready_between
-from goqueue.db.statements import array, atomic, fetch_all
+from goqueue.db.statements import Values, atomic, fetch_all, text_array
 
 __all__ = ["delete_stale"]
 
@@ -24,20 +26,23 @@ _RUNS = (
 )
 
 _READY_OF_NOBODY = f"""
-    SELECT job_id FROM queues CROSS JOIN LATERAL (
-        SELECT * FROM ready_jobs WHERE {ready_between("queues.name")} ORDER BY {READY_ORDER} LIMIT %(limit)s
+    SELECT place::text FROM queues CROSS JOIN LATERAL (
+        SELECT ctid AS place, * FROM ready_jobs
+        WHERE {ready_between("queues.name")} ORDER BY {READY_ORDER} LIMIT %(limit)s
     ) AS ready
     WHERE NOT {_IS_READY}
 """
 _RUNNING_OF_NOBODY = f"""
-    SELECT job_id FROM (SELECT * FROM running_jobs ORDER BY holder, job_id LIMIT %(limit)s) AS running
+    SELECT place::text FROM (
+        SELECT ctid AS place, * FROM running_jobs ORDER BY holder, job_id LIMIT %(limit)s
+    ) AS running
     WHERE NOT {_RUNS}
 """
 
 # Whoever puts a job back to where such a row still stands waits for the lock; and the statement that deletes
-# sees what was committed before it.
-_LOCK = "SELECT FROM {table} WHERE job_id = ANY (%(ids)s::bigint[]) FOR UPDATE SKIP LOCKED"
-_DELETE = "DELETE FROM {table} WHERE job_id = ANY (%(ids)s::bigint[]) AND NOT {has_job} RETURNING job_id"
+# sees what was committed before it. A row that somebody else has locked is just put back, or taken.
+_LOCK = "SELECT ctid::text FROM {table} WHERE ctid = ANY (%(places)s::tid[]) FOR UPDATE SKIP LOCKED"
+_DELETE = "DELETE FROM {table} WHERE ctid = ANY (%(places)s::tid[]) AND NOT {has_job} RETURNING job_id"
 
 
 @retry_on_conflict
@@ -53,10 +58,13 @@ def delete_stale(connection: Connection, *, limit: int) -> int:
 
 
 def _delete(connection: Connection, table: str, find: str, has_job: str, limit: int) -> int:
-    ids = sorted({row[0] for row in fetch_all(connection, find, {"limit": limit})})
-    if not ids:
+    found = fetch_all(connection, find, {"limit": limit})
+    if not found:
         return 0
-    parameters = {"ids": array(ids)}
     with atomic(connection):
-        fetch_all(connection, _LOCK.format(table=table), parameters)
-        return len(fetch_all(connection, _DELETE.format(table=table, has_job=has_job), parameters))
+        locked = fetch_all(connection, _LOCK.format(table=table), _places(found))
+        return len(fetch_all(connection, _DELETE.format(table=table, has_job=has_job), _places(locked)))
+
+
+def _places(rows: Sequence[Values]) -> dict[str, str]:
+    return {"places": text_array(tuple(row[0] for row in rows))}

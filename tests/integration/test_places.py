@@ -232,6 +232,21 @@ def test_rows_of_nobody_are_deleted(database: Database, make_job: JobFactory) ->
         assert place_rows.delete_stale(connection, limit=100) == 0
 
 
+def test_a_row_of_nobody_that_somebody_has_locked_is_left(database: Database) -> None:
+    """Whoever has it locked is just putting its job back there, or taking it."""
+    with database.transaction() as other, database.autocommit() as connection:
+        connection.exec_driver_sql("INSERT INTO queues (name) VALUES ('q') ON CONFLICT DO NOTHING")
+        connection.exec_driver_sql(
+            "INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type) "
+            "VALUES ('q', now(), 1, 0, 'noop'), ('q', now(), 2, 0, 'noop')"
+        )
+        other.exec_driver_sql("SELECT FROM ready_jobs WHERE job_id = 1 FOR UPDATE")
+        assert place_rows.delete_stale(connection, limit=100) == 1
+    with database.autocommit() as connection:
+        assert connection.exec_driver_sql("SELECT job_id FROM ready_jobs").scalars().all() == [1]
+        assert place_rows.delete_stale(connection, limit=100) == 1
+
+
 def names(connection: Connection) -> set[Any]:
     """The indexes of jobs."""
     return set(
@@ -253,9 +268,12 @@ def test_old_indexes_stay_as_long_as_a_worker_asks_them(
         retired_indexes.make_retired_indexes(connection)
         assert old <= names(connection)
         indexer.run_once()
+        indexer.wait(30)
         assert old <= names(connection)
         connection.exec_driver_sql("UPDATE workers SET stopped_at = now() WHERE id = %(id)s", {"id": worker})
-        PayloadIndexer(settings, database, lambda _seconds: None).run_once()
+        indexer = PayloadIndexer(settings, database, lambda _seconds: None)
+        indexer.run_once()
+        indexer.wait(30)
         assert not old & names(connection)
 
 
