@@ -98,13 +98,13 @@ class Cleaner(Service):
             below=self._below,
         )
         self._after_id = deleted.up_to or 0
-        return BATCH if deleted.up_to and deleted.jobs < BATCH else deleted.jobs
+        return deleted.jobs
 
     def _forget_keys(self) -> unique_keys.Forgotten:
         with self._database.autocommit() as connection:
             return unique_keys.forget(connection, after_key=self._after_key, limit=KEYS)
 
     def pause(self, counts: Counts) -> None:
-        """Go on at once while batches are full, so that a large clean-up ends; else wait."""
-        if max(counts.values()) < BATCH:
+        """Go on at once while batches are full, or jobs are left to be looked through; else wait."""
+        if max(counts.values()) < BATCH and not self._after_id:
             self._pause(self._settings.clean_interval_seconds)

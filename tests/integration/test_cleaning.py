@@ -110,6 +110,28 @@ def test_full_batches_follow_each_other_at_once(settings: Settings, database: Da
     assert pauses == [settings.clean_interval_seconds]
 
 
+def test_what_is_left_to_be_looked_through_is_at_once(settings: Settings, database: Database) -> None:
+    """Beside more old jobs than one look sees the next look goes on behind them, without a pause."""
+    pauses: list[float] = []
+    cleaner = Cleaner(settings, database, pauses.append)
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (queue, type, payload, status, created_at, finished_at) "
+            "SELECT 'q', 't', '{}', CASE WHEN n > %(page)s THEN 'completed' ELSE 'failed' END, "
+            "now() - interval '1 year', CASE WHEN n > %(page)s THEN now() - interval '1 year' ELSE now() END "
+            "FROM generate_series(1, %(page)s + 1) AS n",
+            {"page": cleaning.PAGE},
+        )
+    counts = cleaner.run_once()
+    assert counts["completed"] == 0
+    cleaner.pause(counts)
+    assert pauses == []
+    counts = cleaner.run_once()
+    assert counts["completed"] == 1
+    cleaner.pause(counts)
+    assert pauses == [settings.clean_interval_seconds]
+
+
 def test_a_row_that_somebody_works_on_is_left_for_later(make_job: JobFactory, database: Database) -> None:
     """A locked row is skipped, not waited for."""
     locked, free = make_job("failed"), make_job("failed")
