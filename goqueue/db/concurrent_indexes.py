@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection
 
-__all__ = ["BUILD_SECONDS", "create", "drop", "is_valid"]
+__all__ = ["BUILD_SECONDS", "create", "drop", "is_partitioned", "is_valid", "name_of_part"]
 
 #: Of a build's statements: none but PostgreSQL's own errors ends it.
 BUILD_SECONDS = 24 * 3600
@@ -45,6 +45,16 @@ def is_valid(connection: Connection, name: str) -> bool:
     return bool(row and row[0])
 
 
+def is_partitioned(connection: Connection, table: str) -> bool:
+    """Say whether a table is partitioned."""
+    return bool(connection.exec_driver_sql(_IS_PARTITIONED, {"table": table}).scalar())
+
+
+def name_of_part(name: str, part: str) -> str:
+    """Return the name of what belongs to a part as an index of some name does to the whole."""
+    return f"{name[: _NAME_LENGTH - len(part) - 1]}_{part}"
+
+
 def create(connection: Connection, name: str, table: str, definition: str) -> None:
     """Make an index, unless it is there; what a build that was cut off has left is made anew.
 
@@ -56,14 +66,14 @@ def create(connection: Connection, name: str, table: str, definition: str) -> No
     """
     if is_valid(connection, name):
         return
-    if not connection.exec_driver_sql(_IS_PARTITIONED, {"table": table}).scalar():
+    if not is_partitioned(connection, table):
         _make(connection, name, table, definition)
         return
     _at_once(connection, f"CREATE INDEX IF NOT EXISTS {name} ON ONLY {table} {definition}")
     wanted = {"table": table, "name": name}
     # One that is made meanwhile gets the index with its other ones.
     for (part,) in connection.exec_driver_sql(_WITHOUT, wanted).fetchall():
-        own = name[: _NAME_LENGTH - len(part) - 1] + f"_{part}"
+        own = name_of_part(name, part)
         _make(connection, own, part, definition)
         _at_once(connection, f"ALTER INDEX {name} ATTACH PARTITION {own}")
 

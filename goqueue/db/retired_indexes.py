@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-__all__ = ["RETIRED_INDEXES", "drop_retired_indexes", "make_retired_indexes"]
+__all__ = ["RETIRED_INDEXES", "make_retired_indexes", "unasked_indexes"]
 
 _READY = "status = 'queued' AND rank IS NOT NULL AND NOT quarantined"
 _SUSPECT = "status = 'queued' AND rank IS NOT NULL AND quarantined"
@@ -37,7 +37,7 @@ RETIRED_INDEXES = {
 }
 
 _PRESENT = """
-    SELECT relname, relkind = 'I' FROM pg_class WHERE relname = ANY (%(names)s) AND relkind IN ('i', 'I')
+    SELECT relname FROM pg_class WHERE relname = ANY (%(names)s) AND relkind IN ('i', 'I')
       AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'jobs'::regclass)
 """
 
@@ -48,19 +48,12 @@ _IS_ASKED = """
 """
 
 
-def drop_retired_indexes(connection: Connection) -> list[str]:
-    """Drop those that are left, beside all writers, unless a worker asks them; the names of the dropped.
-
-    The connection is in autocommit mode.
-    """
-    present = connection.exec_driver_sql(_PRESENT, {"names": list(RETIRED_INDEXES)}).fetchall()
-    if not present or connection.exec_driver_sql(_IS_ASKED).scalar_one():
+def unasked_indexes(connection: Connection) -> list[str]:
+    """Name those that are left and may be dropped: all of them, or none while a worker asks them."""
+    names = connection.exec_driver_sql(_PRESENT, {"names": list(RETIRED_INDEXES)}).scalars().all()
+    if not names or connection.exec_driver_sql(_IS_ASKED).scalar_one():
         return []
-    for name, is_partitioned in present:
-        # PostgreSQL drops that of a partitioned table only under a lock.
-        concurrently = "" if is_partitioned else "CONCURRENTLY"
-        connection.exec_driver_sql(f"DROP INDEX {concurrently} IF EXISTS {name}")
-    return [str(name) for name, _ in present]
+    return list(names)
 
 
 def make_retired_indexes(connection: Connection) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import structlog
 
-from goqueue.db.retired_indexes import drop_retired_indexes
+from goqueue.db import concurrent_indexes
+from goqueue.db.database import Connection
+from goqueue.db.retired_indexes import unasked_indexes
 from goqueue.engine.listing import payload_index_rows as payload_indexes
 from goqueue.engine.listing.payload_index_rows import PayloadIndex
 from goqueue.errors import GoQueueError, UnavailableError
@@ -38,12 +42,18 @@ class PayloadIndexer(Service):
             return {"working": 1}
         with self._database.autocommit() as connection:
             index = payload_indexes.due(connection)
-        if index is None:
-            self._drop_retired()
+            unasked = self._unasked(connection) if index is None else []
+        if index is not None:
+            self._begin(partial(self._work, index))
+        elif unasked:
+            self._begin(partial(self._drop, unasked))
+        else:
             return {"working": 0}
-        self._worker = threading.Thread(target=self._work, args=(index,), name="payload-index", daemon=True)
-        self._worker.start()
         return {"working": 1}
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        self._worker = threading.Thread(target=work, name="payload-index", daemon=True)
+        self._worker.start()
 
     def pause(self, counts: Counts) -> None:  # noqa: ARG002  (every role's signature)
         """Wait for a moment."""
@@ -55,36 +65,44 @@ class PayloadIndexer(Service):
             self._worker.join(seconds)
 
     _worker: threading.Thread | None = None
-    _dropped_at = float("-inf")
+    _asked_at = float("-inf")
 
-    def _drop_retired(self) -> None:
-        """Now and then, drop the indexes of a release before this one, whose workers are gone."""
-        if time.monotonic() < self._dropped_at + RETIRE_SECONDS:
+    def _unasked(self, connection: Connection) -> list[str]:
+        """Look, now and then, for indexes of a release before this one, whose workers are gone."""
+        if time.monotonic() < self._asked_at + RETIRE_SECONDS:
+            return []
+        self._asked_at = time.monotonic()
+        return unasked_indexes(connection)
+
+    def _drop(self, names: list[str]) -> None:
+        try:
+            with self._own_connection() as connection:
+                for name in names:
+                    concurrent_indexes.drop(connection, name)
+        except GoQueueError as failure:
+            # The next look finds those that are left.
+            log.warning("retired_indexes_postponed", error=str(failure))
             return
-        self._dropped_at = time.monotonic()
+        log.info("retired_indexes_dropped", indexes=names)
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[Connection]:
+        """Open a connection whose time-outs may be changed: it does not come back into the pool."""
         with self._database.connection() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             try:
-                dropped = drop_retired_indexes(connection)
+                yield connection
             finally:
-                # In the pool, connections have other time-outs.
                 connection.invalidate()
-        if dropped:
-            log.info("retired_indexes_dropped", indexes=dropped)
 
     def _work(self, index: PayloadIndex) -> None:
         """Make or drop an index, and note how it ended."""
         error: str | None = None
         try:
-            with self._database.connection() as connection:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                try:
-                    (payload_indexes.drop if index.state == "dropping" else payload_indexes.build)(
-                        connection, index
-                    )
-                finally:
-                    # Its time-outs are for this alone.
-                    connection.invalidate()
+            with self._own_connection() as connection:
+                (payload_indexes.drop if index.state == "dropping" else payload_indexes.build)(
+                    connection, index
+                )
         except UnavailableError as failure:
             log.warning("payload_index_postponed", type=index.type, path=index.path, error=str(failure))
             with suppress(UnavailableError), self._database.autocommit() as connection:

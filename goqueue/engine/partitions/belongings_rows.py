@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from goqueue.db.concurrent_indexes import name_of_part
 from goqueue.db.statements import fetch_all
 
 __all__ = ["Belongings", "belongings_of", "give", "put_aside"]
-
-#: PostgreSQL cuts off names that are longer.
-_NAME_LENGTH = 63
 
 _INDEXES = """
     SELECT index_class.relname::text, replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON '), indisprimary
@@ -64,8 +62,7 @@ def put_aside(connection: Connection, table: str, belongings: Belongings, suffix
     for name, _ in belongings.triggers:
         connection.exec_driver_sql(f'DROP TRIGGER "{name}" ON {table}')
     for name, _, _ in belongings.indexes:
-        renamed = f"{name[: _NAME_LENGTH - len(suffix) - 1]}_{suffix}"
-        connection.exec_driver_sql(f'ALTER INDEX "{name}" RENAME TO "{renamed}"')
+        connection.exec_driver_sql(f'ALTER INDEX "{name}" RENAME TO "{name_of_part(name, suffix)}"')
     connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {table}_{suffix}")
 
 

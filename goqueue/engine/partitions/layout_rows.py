@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db import concurrent_indexes
 from goqueue.db.statements import fetch_all, fetch_one
 
 __all__ = ["TABLES", "Layout", "Pace", "Partition", "is_partitioned", "last_id", "pace", "read"]
@@ -106,8 +107,7 @@ class Pace:
 
 def is_partitioned(connection: Connection) -> bool:
     """Say whether the jobs are in partitions."""
-    row = fetch_one(connection, "SELECT relkind = 'p' FROM pg_class WHERE oid = 'jobs'::regclass", {})
-    return bool(row and row[0])
+    return concurrent_indexes.is_partitioned(connection, "jobs")
 
 
 def read(connection: Connection) -> Layout | None:

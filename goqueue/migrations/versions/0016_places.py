@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from goqueue.db.retired_indexes import drop_retired_indexes, make_retired_indexes
+from goqueue.db.retired_indexes import make_retired_indexes, unasked_indexes
 
 revision = "0016"
 down_revision = "0015"
@@ -229,7 +229,8 @@ def upgrade() -> None:
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
         _replace_constraints(_CONSTRAINTS_BEFORE, _CONSTRAINTS)
-        drop_retired_indexes(op.get_bind())
+        for name in unasked_indexes(op.get_bind()):
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def _replace_constraints(before: dict[str, str], after: dict[str, str]) -> None:
