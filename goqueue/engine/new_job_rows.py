@@ -57,6 +57,10 @@ _INSERT_TAGGED = f"""
 
 # Most jobs say no more than this, and every parameter and expression left out is time saved. They are ready
 # at once, and are listed as such here and not by the trigger, which would do it row by row.
+_LISTED = """listed AS (
+        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type)
+        SELECT queue, rank, id, 0, type FROM new
+    )"""
 _PLAIN = f"""
     WITH new AS (
         INSERT INTO jobs (queue, type, payload, priority, max_retries, rank, place)
@@ -65,10 +69,7 @@ _PLAIN = f"""
         FROM json_to_recordset(%(jobs)s::json) AS n (
             queue text, type text, payload json, priority smallint, max_retries smallint)
         RETURNING id, queue, rank, type, created_at
-    ), listed AS (
-        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type)
-        SELECT queue, rank, id, 0, type FROM new
-    )
+    ), {_LISTED}
 """
 _INSERT_MANY_PLAIN = f"{_PLAIN} SELECT id FROM new"
 _INSERT_ROWS_PLAIN = f"{_PLAIN} SELECT id, created_at FROM new"
@@ -79,10 +80,7 @@ _PLAIN_ONE = """
         INSERT INTO jobs (queue, type, payload, priority, max_retries, rank, place)
         VALUES ({queue}, {type}, {payload}, {priority}, {max_retries}, {rank}, 'ready')
         RETURNING id, queue, rank, type, created_at
-    ), listed AS (
-        INSERT INTO ready_jobs (queue_name, ready_rank, job_id, job_fence, job_type)
-        SELECT queue, rank, id, 0, type FROM new
-    )
+    ), {listed}
     SELECT id, created_at FROM new
 """
 _INSERT_PLAIN = _PLAIN_ONE.format(
@@ -92,6 +90,7 @@ _INSERT_PLAIN = _PLAIN_ONE.format(
     priority="%(priority)s",
     max_retries="%(max_retries)s",
     rank=rank_of("now()", priority="%(priority)s"),
+    listed=_LISTED,
 )
 _INSERT_PLAIN_ALONE = PreparedStatement(
     _PLAIN_ONE.format(
@@ -101,6 +100,7 @@ _INSERT_PLAIN_ALONE = PreparedStatement(
         priority="$4::smallint",
         max_retries="$5",
         rank=rank_of("now()", priority="$4::smallint").replace("%(head_start)s", "$6::float8"),
+        listed=_LISTED,
     )
 )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 import goqueue
 from goqueue.config.settings import Settings
 from goqueue.db import concurrent_indexes
-from goqueue.db.database import Database
+from goqueue.db.database import Connection, Database
 from goqueue.db.locked_rows import rows_of
 from goqueue.engine.listing import listing_rows as listing
 from goqueue.engine.listing.filters import JobFilter
@@ -54,6 +54,14 @@ def parts(database: Database) -> Database:
     """The test's database, in partitions from the ids 1, 6, 11, 17 and 25 on."""
     put_into_partitions(database, (1, 6, 11, 17, 25))
     return database
+
+
+@contextmanager
+def transaction_of_another(database: Database) -> Iterator[Connection]:
+    """A transaction that is committed by hand."""
+    with database.connection() as other:
+        other.execution_options(isolation_level="READ COMMITTED")
+        yield other
 
 
 @pytest.fixture
@@ -233,8 +241,7 @@ def test_what_would_go_on_with_the_old_table_is_in_the_way(
 
 def test_tables_that_somebody_holds_are_waited_for(settings: Settings, database: Database) -> None:
     """While a transaction has written to the jobs, others work, and the switch is tried again."""
-    with database.connection() as other:
-        other.execution_options(isolation_level="READ COMMITTED")
+    with transaction_of_another(database) as other:
         other.exec_driver_sql("INSERT INTO jobs (queue, type, payload) VALUES ('a', 'noop', '{}')")
         waits: list[float] = []
 
@@ -402,8 +409,7 @@ def test_a_replay_under_way_is_not_lost(
     for _ in range(6):
         make_job("completed")
     grow_old(parts, QUARTER + 60)
-    with parts.connection() as other:
-        other.execution_options(isolation_level="READ COMMITTED")
+    with transaction_of_another(parts) as other:
         other.exec_driver_sql("SELECT")
         retry(other, [failed.id])
         for _ in range(3):
@@ -418,8 +424,7 @@ def test_a_job_that_is_not_committed_yet_is_not_lost(
     keeper: PartitionKeeper, parts: Database, make_job: JobFactory
 ) -> None:
     """A job that a transaction has inserted and not committed keeps its partition from being dropped."""
-    with parts.connection() as other:
-        other.execution_options(isolation_level="READ COMMITTED")
+    with transaction_of_another(parts) as other:
         other.exec_driver_sql("INSERT INTO jobs (queue, type, payload) VALUES ('a', 'noop', '{}')")
         for _ in range(6):
             make_job("completed")
@@ -437,8 +442,7 @@ def test_a_job_that_is_committed_in_the_last_moment_is_kept(
     keeper: PartitionKeeper, parts: Database, make_job: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was inserted before a partition was looked through, and committed after that, is not dropped."""
-    with parts.connection() as other:
-        other.execution_options(isolation_level="READ COMMITTED")
+    with transaction_of_another(parts) as other:
         other.exec_driver_sql("INSERT INTO jobs (queue, type, payload) VALUES ('a', 'noop', '{}')")
         for _ in range(6):
             make_job("completed")

@@ -51,7 +51,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
     yield database
     with database.autocommit() as connection:
         assert misplaced(connection) == {}
-        for table in (
+        tables = (
             "jobs",
             "job_tags",
             "dependencies",
@@ -78,6 +78,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "dashboard_sessions",
             "service_secrets",
             "leadership",
-        ):
-            connection.exec_driver_sql(f"DELETE FROM {table}")
+        )
+        # One statement for all: there are thousands of tests.
+        connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in tables))
     database.close()

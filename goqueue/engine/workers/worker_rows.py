@@ -24,6 +24,7 @@ __all__ = [
     "WorkerCommand",
     "WorkerState",
     "is_quarantine_served",
+    "known_parameters",
     "list_all",
     "living",
     "queues_without_ranges",
@@ -158,14 +159,15 @@ def register(
         "memory_bytes": memory_bytes,
         "command": command,
         "queue_slots": None if queue_slots is None else list(queue_slots),
-        **_known(known),
+        **known_parameters(known),
     }
     row = fetch_one(connection, _REGISTER, parameters)
     assert row is not None
     return int(row[0])
 
 
-def _known(known: KnownTypes | None) -> dict[str, Any]:
+def known_parameters(known: KnownTypes | None) -> dict[str, Any]:
+    """Make the parameters that say what a worker can run; None: it does not tell."""
     if known is None:
         untold = dict.fromkeys(("signature", "types", "schemas", "labels", "async_types"))
         return {**untold, "async_slots": 0}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import fetch_all
 from goqueue.engine.options.known_types import KnownTypes
-from goqueue.engine.workers.worker_rows import SERVING
+from goqueue.engine.workers.worker_rows import SERVING, known_parameters
 
 __all__ = ["known_types", "signatures_by_queue", "tell"]
 
@@ -24,12 +24,8 @@ def tell(
         "WHERE id = %(id)s AND stopped_at IS NULL",
         {
             "id": worker_id,
-            "signature": known.signature,
-            "types": list(known.types),
-            "schemas": list(known.schemas),
-            "async_types": list(known.async_types),
-            "async_slots": known.async_slots,
             "queue_slots": None if queue_slots is None else list(queue_slots),
+            **known_parameters(known),
         },
     )
 
