@@ -24,7 +24,7 @@ from goqueue.engine.chains import ChainStep, nodes_of_chain
 from goqueue.engine.create import JobCreator
 from goqueue.engine.edits import EditedVersion, Editor
 from goqueue.engine.graph_rows import NewNode
-from goqueue.engine.new_job import new_job, new_jobs, options_of_policy
+from goqueue.engine.new_job import listed_payloads, new_job, new_jobs, options_of_policy
 from goqueue.engine.options.declare import ActorOptions, declare
 from goqueue.engine.options.job_settings import JobSettings
 from goqueue.engine.queue_directory import QueueDirectory
@@ -35,6 +35,7 @@ from goqueue.engine.transitions.cancel import Cancelled
 from goqueue.engine.workers.worker_commands import tell_worker
 from goqueue.engine.workers.worker_rows import Worker, WorkerCommand
 from goqueue.errors import ConfigurationError
+from goqueue.garbage import collections_paused
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
 from goqueue.insight.autoscaling import autoscale_queue
 from goqueue.insight.explain import Explanation
@@ -292,11 +293,14 @@ class GoQueue:
         options = None if retry is None else options_of_policy(retry)
         if retry is not None and settings.get("max_retries") is None:
             settings["max_retries"] = retry.max_retries
-        jobs = new_jobs(job_type, actor.actor_name, payloads, options=options, **settings)
-        nodes = [NewNode(job) for job in jobs]
-        if session is None:
-            return [row.id for row in self.creator.create_many(nodes)]
-        return [row.id for row in self.creator.create_within(session, nodes)]
+        # Whatever makes the payloads may take its time, and is over before collections are paused.
+        all_payloads = listed_payloads(payloads)
+        with collections_paused:
+            jobs = new_jobs(job_type, actor.actor_name, all_payloads, options=options, **settings)
+            nodes = [NewNode(job) for job in jobs]
+            if session is None:
+                return [row.id for row in self.creator.create_many(nodes)]
+            return [row.id for row in self.creator.create_within(session, nodes)]
 
     def create_chain(self, *steps: ChainStep, session: CallersTransaction | None = None) -> list[int]:
         """Create jobs of which each waits until the one before has completed; their ids, in their order.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Unpack
 
 import orjson
@@ -17,7 +17,7 @@ from goqueue.engine.options.job_type import JobType, holds_nul
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import MAX_DELAY_SECONDS, NewJob, OnParentFailure, RetryPolicy
 
-__all__ = ["DeclaredTypes", "job_of_request", "new_job", "new_jobs", "options_of_policy"]
+__all__ = ["DeclaredTypes", "job_of_request", "listed_payloads", "new_job", "new_jobs", "options_of_policy"]
 
 
 class DeclaredTypes(Protocol):
@@ -52,10 +52,21 @@ def new_job(
     return _job_of_settings(job_type, type_name, payload, settings, options)
 
 
+def listed_payloads(payloads: Iterable[Any]) -> list[Any]:
+    """Return the payloads of many jobs as a list.
+
+    Raises:
+        InvalidJobError: it is nothing with a payload for each job.
+    """
+    if not isinstance(payloads, Iterable) or isinstance(payloads, str | bytes | Mapping | BaseModel):
+        raise InvalidJobError({"payloads": "expected a list, with a payload for each job"})
+    return list(payloads)
+
+
 def new_jobs(
     job_type: JobType,
     type_name: str,
-    payloads: Iterable[Any],
+    payloads: Sequence[Any],
     *,
     options: dict[str, Any] | None = None,
     **settings: Unpack[JobSettings],
@@ -66,8 +77,6 @@ def new_jobs(
         InvalidJobError: a setting is wrong, or a payload: its fields are named `payloads[3].to`.
     """
     refuse_wrong(settings)
-    if not isinstance(payloads, Iterable) or isinstance(payloads, str | bytes | Mapping | BaseModel):
-        raise InvalidJobError({"payloads": "expected a list, with a payload for each job"})
     jobs: list[NewJob] = []
     try:
         for payload in payloads:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, field_validator
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -34,6 +35,23 @@ class Order(BaseModel):
     """A payload."""
 
     number: int
+
+
+#: Whether the garbage collector was on, at each look.
+collects: list[bool] = []
+
+
+class Watched(BaseModel):
+    """A payload that looks whether the garbage collector is on."""
+
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def watch(cls, number: int) -> int:
+        """Look."""
+        collects.append(gc.isenabled())
+        return number
 
 
 @pytest.fixture
@@ -208,6 +226,26 @@ def test_many_payloads_are_many_jobs(broker: JobBroker, database: Database) -> N
     (job_id,) = goqueue.enqueue_many(broker.actors["ship"], [Order(number=9)], retry=own)
     assert read(database, job_id).max_retries == 1
     assert goqueue.enqueue_many(broker.actors["ship"], []) == []
+
+
+def test_nothing_is_collected_while_many_jobs_are_made(settings: Settings) -> None:
+    """The collector would walk over all of them again and again; what makes the payloads is not held up."""
+    collects.clear()
+
+    def payloads() -> Iterator[dict[str, int]]:
+        collects.append(gc.isenabled())
+        yield {"number": 1}
+
+    with process_of(settings):
+
+        @goqueue.actor(queue="orders")
+        def watched(order: Watched) -> None: ...
+
+        goqueue.enqueue_many(watched, payloads())
+    assert collects[0]
+    assert len(collects) > 1
+    assert not any(collects[1:])
+    assert gc.isenabled()
 
 
 def test_one_wrong_payload_of_many_makes_no_row(broker: JobBroker, database: Database) -> None:

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "goqueue"
 #: imports from its own line and from those above it. None is left out.
 LAYERS = (
     ("errors", "forks"),
-    ("failpoints",),
+    ("failpoints", "garbage"),
     ("jobs",),
     ("config",),
     ("observability",),

@@ -97,10 +97,14 @@ CLAIMED = f"""
 # Who locks a row that is still as its row in `ready_jobs` says may take that as well: nobody else changes the
 # one without the other. A row that was changed since, and put back, is left out, and with it a row of
 # `ready_jobs` that this statement cannot see. Suspects have none.
+#
+# Each array stands in a SELECT of its own, so that the planner does not see how long it is: a plan for just
+# this array looked cheaper than one for any, so PostgreSQL planned every claim anew, which took 0.7 ms, three
+# times as long as claiming one job.
 _CLAIM = f"""
     WITH chosen AS MATERIALIZED (
         SELECT job.*
-        FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS message (id, fence)
+        FROM unnest((SELECT %(ids)s::bigint[]), (SELECT %(fences)s::int[])) AS message (id, fence)
         CROSS JOIN LATERAL (
             SELECT jobs.id, ready_jobs.ctid AS ready_place
             FROM jobs LEFT JOIN ready_jobs

@@ -39,8 +39,8 @@ _IN_RANGE = ready_between("%(queue)s", "range.behind, range.behind_id", "range.l
 _CLAIM_RANGES = f"""
     WITH listed AS MATERIALIZED (
         SELECT ready.*
-        FROM unnest(%(behind)s::timestamptz[], %(behind_ids)s::bigint[],
-                    %(last)s::timestamptz[], %(last_ids)s::bigint[])
+        FROM unnest((SELECT %(behind)s::timestamptz[]), (SELECT %(behind_ids)s::bigint[]),
+                    (SELECT %(last)s::timestamptz[]), (SELECT %(last_ids)s::bigint[]))
              AS range (behind, behind_id, last, last_id)
         CROSS JOIN LATERAL (
             SELECT ctid AS ready_place, ready_rank, job_id, job_fence FROM ready_jobs
@@ -56,7 +56,7 @@ _CLAIM_RANGES = f"""
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
         WHERE {HAS_LEASE}
-        LIMIT %(limit)s
+        LIMIT (SELECT %(limit)s::bigint)
     ), {LISTED_AS_RUNNING}
     UPDATE jobs SET status = 'running', {ASSIGNMENTS}
     WHERE {rows_of("chosen")}

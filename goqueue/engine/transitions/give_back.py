@@ -25,7 +25,7 @@ __all__ = ["GivenBack", "Returns", "give_back"]
 _GIVE_BACK = f"""
     WITH held AS MATERIALIZED (
         SELECT job.id, job.queue, job.fence
-        FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS claim (id, fence)
+        FROM unnest((SELECT %(ids)s::bigint[]), (SELECT %(fences)s::int[])) AS claim (id, fence)
         CROSS JOIN LATERAL (
             SELECT jobs.id, jobs.queue, jobs.fence FROM jobs
             WHERE jobs.id = claim.id AND jobs.fence = claim.fence AND jobs.status || '' = 'running'
