@@ -32,6 +32,7 @@ from tests.support.factories import JobFactory
 from tests.support.house.declared_metrics import refuse_undeclared
 from tests.support.servers.bare_runway import BareRunway
 from tests.support.servers.pgbouncer import EmbeddedPgBouncer
+from tests.support.session_folder import SessionFolder, remove_left_folders
 from tests.support.shared_database import TESTED_HOST
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ TEMPLATE = "goqueue_template"
 #: whole databases, and on a disk a test waits for that longer than for anything else.
 MEMORY_FOLDER = Path("/dev/shm")
 MEMORY_FREE_BYTES = 6 * 2**30
+
+#: Where the process that began a session has its folder; those that share its tests have none of their own.
+SESSION_FOLDER = pytest.StashKey[SessionFolder]()
 
 #: How long a thread that a test has told to end may take.
 THREAD_END_SECONDS = 10.0
@@ -70,9 +74,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
     pytest's default one lies in a folder of all sessions, which each new session closes to other users again.
     Under root, PostgreSQL runs as another user: a second session would take the data from under the first.
+    What earlier sessions left is removed.
     """
     if config.option.basetemp is None:
-        config.option.basetemp = tempfile.mkdtemp(prefix="goqueue-tests-", dir=_folder_in_memory())
+        for parent in (MEMORY_FOLDER, Path(tempfile.gettempdir())):
+            remove_left_folders(parent)
+        folder = SessionFolder(_folder_in_memory())
+        # pytest makes this one anew, which would leave the lock behind.
+        config.option.basetemp = str(folder.path / "pytest")
+        config.stash[SESSION_FOLDER] = folder
 
 
 def _folder_in_memory() -> Path | None:
@@ -91,8 +101,11 @@ def pytest_sessionstart() -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Remove the folder, unless a test failed and somebody may want to look."""
-    if exitstatus == pytest.ExitCode.OK:
-        shutil.rmtree(session.config.option.basetemp, ignore_errors=True)
+    folder = session.config.stash.get(SESSION_FOLDER, None)
+    if folder is not None:
+        if exitstatus == pytest.ExitCode.OK:
+            folder.remove()
+        folder.close()
 
 
 @pytest.fixture(autouse=True)
