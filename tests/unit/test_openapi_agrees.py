@@ -177,7 +177,7 @@ def _fits(request: BaseModel, document: Any) -> bool:
             validate(CreateJob, {name: document[name] for name in JOB_MEMBERS if name in document})
         )
     if isinstance(request, EditJob):
-        return any(said is not None for said in (request.payload, request.priority, request.available_at))
+        return any(said is not None for name, said in request if name != "author")
     if isinstance(request, CreateBulkOperation):
         return not request.new().filter.is_open
     return True
