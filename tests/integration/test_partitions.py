@@ -31,6 +31,7 @@ from goqueue.migrations.upgrade import downgrade
 from goqueue.ops.checks import problems_of
 from goqueue.ops.partitions_command import written
 from goqueue.scheduler.cleaner import Cleaner
+from tests.support.counted import counted
 from tests.support.database.plans import nodes
 from tests.support.database.small_partitions import layout_of, put_into_partitions
 from tests.support.engine import QUICK, Engine, process_of
@@ -530,6 +531,15 @@ def test_plain_tables_come_back(settings: Settings, database: Database, make_job
         connection.exec_driver_sql(old)
     with pytest.raises(PartitionsRefusedError):
         switch_off(database)
+
+
+def test_the_metric_knows_that_there_are_none_any_more(parts: Database, keeper: PartitionKeeper) -> None:
+    """An alert about partitions must not go on when they were switched off."""
+    keeper.run_once()
+    assert counted("partitions") > 0
+    switch_off(parts)
+    keeper.run_once()
+    assert counted("partitions") == 0
 
 
 def test_the_schema_goes_down_only_without_partitions(settings: Settings, database: Database) -> None:

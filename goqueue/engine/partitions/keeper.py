@@ -81,6 +81,7 @@ class PartitionKeeper:
         """
         with self._database.autocommit() as connection:
             layout = layouts.read(connection)
+            metrics.PARTITIONS.set(0 if layout is None else len(layout.partitions))
             if layout is None and not switching.has_bound(connection):
                 return None
         if layout is None:
@@ -95,7 +96,6 @@ class PartitionKeeper:
         return below
 
     def _tell(self, layout: Layout) -> None:
-        metrics.PARTITIONS.set(len(layout.partitions))
         metrics.PARTITION_IDS_AHEAD.set(layout.ids_ahead)
         if not layout.ids_ahead:
             log.error("partition_missing", jobs_from=layout.open.lower, last_id=layout.last_id)
