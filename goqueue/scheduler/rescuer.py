@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import structlog
 
@@ -115,16 +116,19 @@ class Rescuer(Service):
         with self._database.autocommit() as connection:
             ends = lease_store.ends(connection)
         now = time.monotonic()
-        if ends == self._ends and now < self._looks_at and now >= self._looks_until:
+        looks_at_all = now >= self._looks_at
+        if ends == self._ends and not looks_at_all and now >= self._looks_until:
             return []
-        rescued = passing_over_locked(self._rescue)
+        rescued = passing_over_locked(partial(self._rescue, of_ended=not looks_at_all))
         # Noted when it is done: a look that failed is due again.
         if ends != self._ends or rescued:
             self._looks_until = now + LOOKS_AFTER_END_SECONDS
-        self._ends, self._looks_at = ends, now + LOOK_SECONDS
+        if looks_at_all:
+            self._looks_at = now + LOOK_SECONDS
+        self._ends = ends
         return rescued
 
-    def _rescue(self, leave_locked: bool) -> list[Rescued]:
+    def _rescue(self, leave_locked: bool, *, of_ended: bool) -> list[Rescued]:
         settings = self._settings
         with self._database.transaction() as connection:
             together = lease_store.lost_together(
@@ -137,6 +141,7 @@ class Rescuer(Service):
                 max_deaths=settings.max_deaths,
                 lost_together=together,
                 leave_locked=leave_locked,
+                of_ended=of_ended,
             )
             failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
             dead_letters = job_store.queues_and_types(connection, failed)

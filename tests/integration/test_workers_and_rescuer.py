@@ -183,6 +183,25 @@ def test_a_look_goes_on_while_there_is_something_to_take_back(
     assert [service.run_once()["rescued"] for _ in range(5)] == [1, 1, 1, 1, 0]
 
 
+def test_a_look_after_an_end_passes_by_what_others_run(make_job: JobFactory, database: Database) -> None:
+    """It goes from the workers that have ended to their jobs, however much runs elsewhere."""
+    lost = make_job.worker()
+    left = make_job("running", worker_id=lost)
+    others = [make_job("running") for _ in range(50)]
+    read = "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables "
+    with database.autocommit() as connection:
+        worker_store.stop(connection, lost)
+    with database.transaction() as connection:
+        rescued = rescue(connection, max_deaths=3, of_ended=True)
+        (rows,) = connection.exec_driver_sql(f"{read} WHERE relname = 'running_jobs'").one()
+    assert [job.id for job in rescued] == [left.id]
+    # Looked up, and deleted.
+    assert rows <= 2
+    with database.transaction() as connection:
+        assert rescue(connection, max_deaths=3) == []
+        assert {job_store.get(connection, job.id).status for job in others} == {JobStatus.RUNNING}
+
+
 def test_a_look_that_failed_is_due_again(
     make_job: JobFactory, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,13 +25,13 @@ __all__ = ["LOST_ERROR", "Rescued", "rescue"]
 # deaths of that count. A worker that was lost together with others of its host says nothing about one job:
 # its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
 # end.
-_RESCUE = f"""
+_RESCUE_FROM = f"""
     WITH lost AS MATERIALIZED (
         SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
                unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
                quarantined AND suspicion = 2 AS lonely,
                suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
-        FROM {RUNNING_ROWS}
+        FROM {{rows}}
         WHERE holder >= 0 AND status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM workers WHERE workers.id = holder AND stopped_at IS NULL)
         ORDER BY id LIMIT %(limit)s FOR UPDATE OF jobs SKIP LOCKED
@@ -69,6 +69,20 @@ _RESCUE = f"""
     SELECT id, status, queue, fence, quarantined FROM rescued
 """
 
+_RESCUE = _RESCUE_FROM.format(rows=RUNNING_ROWS)
+
+# From the ended workers to what they hold: past the entries of all that runs, and, under a held vacuum
+# horizon, of all that has run since. A worker's row stays while it holds a job.
+_RESCUE_OF_ENDED = _RESCUE_FROM.format(
+    rows="""(
+            SELECT holder, job_id FROM (SELECT id FROM workers WHERE stopped_at IS NOT NULL) AS ended
+            CROSS JOIN LATERAL (
+                SELECT holder, job_id FROM running_jobs WHERE holder = ended.id
+                ORDER BY holder, job_id LIMIT %(limit)s
+            ) AS listed
+        ) AS running JOIN jobs ON jobs.id = running.job_id"""
+)
+
 
 #: The error of an attempt whose worker was lost.
 LOST_ERROR = (
@@ -99,13 +113,15 @@ def rescue(
     lost_together: Collection[int] = (),
     limit: int = 1000,
     leave_locked: bool = False,
+    of_ended: bool = False,
 ) -> list[Rescued]:
     """Take back running jobs of ended workers, at most `limit`: running → queued, failed or cancelled.
 
     No attempt is spent. A job that died `max_deaths` times while it ran alone is failed. The end of workers
     that were `lost_together` with others says nothing about one of their jobs. What waits for those that
     ended is settled in the same transaction; with `leave_locked`, what somebody has locked is left to the
-    releaser.
+    releaser. `of_ended` looks at the jobs of workers that have ended, instead of at all that runs: it misses
+    only those of a worker whose row is gone.
     """
     parameters = {
         "max_deaths": max_deaths,
@@ -114,7 +130,7 @@ def rescue(
         "error": LOST_ERROR,
     }
     with atomic(connection):
-        rows = fetch_all(connection, _RESCUE, parameters)
+        rows = fetch_all(connection, _RESCUE_OF_ENDED if of_ended else _RESCUE, parameters)
         rescued = [Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in rows]
         ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
         settle(connection, ended, leave_locked=leave_locked)
