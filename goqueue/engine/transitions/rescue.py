@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import RUNNING_ROWS, rank_of
+from goqueue.db.fragments import rank_of
 from goqueue.db.statements import FIRST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.jobs import FINAL_STATUSES, JobStatus
@@ -18,23 +18,41 @@ __all__ = ["LOST_ERROR", "Rescued", "rescue"]
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
 # can be claimed, held or recorded under it while they are taken back here. What is decided by is read where
 # the row is locked: that is its last version, while the rest of the statement sees the rows as they were when
-# it began, without the cancel, or the begin of what must not be repeated, that was noted meanwhile.
+# it began, without the cancel, or the begin of what must not be repeated, that was noted meanwhile. Nor is a
+# row taken that has another worker by then.
+#
+# Listed is all that runs, or what ended workers hold, from these on: past the entries of all others, and,
+# under a held vacuum horizon, of all that has run since. A worker's row stays while it holds a job.
 #
 # What its worker took along keeps its place in the order, before all that came later, and gets its attempt
 # back. The first death makes a suspect that runs beside others, the second one that runs alone; only the
 # deaths of that count. A worker that was lost together with others of its host says nothing about one job:
 # its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
 # end.
-_RESCUE_FROM = f"""
-    WITH lost AS MATERIALIZED (
-        SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
-               unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
-               quarantined AND suspicion = 2 AS lonely,
-               suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
-        FROM {{rows}}
-        WHERE holder >= 0 AND status = 'running' AND worker_id IS NOT NULL AND NOT EXISTS (
-            SELECT FROM workers WHERE workers.id = holder AND stopped_at IS NULL)
-        ORDER BY id LIMIT %(limit)s FOR UPDATE OF jobs SKIP LOCKED
+_RESCUE = f"""
+    WITH listed AS MATERIALIZED (
+        SELECT holder, job_id FROM (
+            SELECT holder, job_id FROM running_jobs WHERE holder >= 0 AND NOT %(of_ended)s::boolean
+            UNION ALL
+            SELECT ended.id, held.job_id FROM workers AS ended CROSS JOIN LATERAL (
+                SELECT job_id FROM running_jobs WHERE (holder, job_id) > (ended.id, 0) AND holder <= ended.id
+                ORDER BY holder, job_id LIMIT %(limit)s
+            ) AS held
+            WHERE ended.stopped_at IS NOT NULL AND %(of_ended)s::boolean
+        ) AS running
+        WHERE NOT EXISTS (SELECT FROM workers WHERE workers.id = holder AND stopped_at IS NULL)
+        ORDER BY job_id
+    ), lost AS MATERIALIZED (
+        SELECT job.* FROM listed CROSS JOIN LATERAL (
+            SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
+                   unrepeatable_fence IS NOT DISTINCT FROM fence AS unrepeatable,
+                   quarantined AND suspicion = 2 AS lonely,
+                   suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
+            FROM jobs
+            WHERE jobs.id = listed.job_id AND status = 'running' AND worker_id = listed.holder
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+        LIMIT %(limit)s
     ), before AS (
         SELECT lost.*, CASE
                    WHEN cancelled THEN 'cancelled'
@@ -68,20 +86,6 @@ _RESCUE_FROM = f"""
     )
     SELECT id, status, queue, fence, quarantined FROM rescued
 """
-
-_RESCUE = _RESCUE_FROM.format(rows=RUNNING_ROWS)
-
-# From the ended workers to what they hold: past the entries of all that runs, and, under a held vacuum
-# horizon, of all that has run since. A worker's row stays while it holds a job.
-_RESCUE_OF_ENDED = _RESCUE_FROM.format(
-    rows="""(
-            SELECT holder, job_id FROM (SELECT id FROM workers WHERE stopped_at IS NOT NULL) AS ended
-            CROSS JOIN LATERAL (
-                SELECT holder, job_id FROM running_jobs WHERE holder = ended.id
-                ORDER BY holder, job_id LIMIT %(limit)s
-            ) AS listed
-        ) AS running JOIN jobs ON jobs.id = running.job_id"""
-)
 
 
 #: The error of an attempt whose worker was lost.
@@ -127,10 +131,11 @@ def rescue(
         "max_deaths": max_deaths,
         "lost_together": array(lost_together),
         "limit": limit,
+        "of_ended": of_ended,
         "error": LOST_ERROR,
     }
     with atomic(connection):
-        rows = fetch_all(connection, _RESCUE_OF_ENDED if of_ended else _RESCUE, parameters)
+        rows = fetch_all(connection, _RESCUE, parameters)
         rescued = [Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in rows]
         ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
         settle(connection, ended, leave_locked=leave_locked)
