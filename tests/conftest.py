@@ -100,7 +100,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Remove the folder, unless a test failed and somebody may want to look."""
+    """Remove the folder, unless a test failed: until the next session somebody may want to look."""
     folder = session.config.stash.get(SESSION_FOLDER, None)
     if folder is not None:
         if exitstatus == pytest.ExitCode.OK:

@@ -62,6 +62,12 @@ def array(values: Iterable[int]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+#: The jobs that `key_arrays` names, as rows of (id, fence). Each array stands in a SELECT of its own, so that
+#: the planner does not see how long it is: a plan for just this array looked cheaper than one for any, so
+#: PostgreSQL planned every claim anew, which took 0.7 ms, three times as long as claiming one job.
+KEYS = "unnest((SELECT %(ids)s::bigint[]), (SELECT %(fences)s::int[]))"
+
+
 def key_arrays(keys: Iterable[tuple[int, int]]) -> dict[str, str]:
     """Make the parameters `ids` and `fences` of jobs of these (id, fence), in the order of the ids.
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.fragments import IN_ORDER, READY_JOBS, READY_OUTSIDE, RUNNING_JOBS, SUSPECT
 from goqueue.db.locked_rows import rows_of
-from goqueue.db.statements import array, fetch_all, fetch_one
+from goqueue.db.statements import KEYS, array, fetch_all, fetch_one, key_arrays
 from goqueue.engine.queue_rows import CLOSED
 from goqueue.engine.ready_rows import TRIED
 from goqueue.limits.conflict_rules import FullLimit
@@ -89,7 +89,7 @@ _HOLDERS = f"""
 # Locked one by one in id order and changed by their ids, as in `transitions/claim.py`.
 _ADMIT = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT job.id FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+        SELECT job.id FROM {KEYS} AS wanted (id, fence)
         CROSS JOIN LATERAL (
             SELECT jobs.id FROM jobs
             WHERE jobs.id = wanted.id AND jobs.fence = wanted.fence AND {IN_ORDER} AND NOT jobs.admitted
@@ -189,9 +189,7 @@ def admit(connection: Connection, jobs: Sequence[Candidate]) -> set[int]:
     """Let jobs in; the ids that were. A job that changed since it was read, or is locked, is left out."""
     if not jobs:
         return set()
-    ordered = sorted(jobs)
-    parameters = {"ids": array(job.id for job in ordered), "fences": array(job.fence for job in ordered)}
-    return {row[0] for row in fetch_all(connection, _ADMIT, parameters)}
+    return {row[0] for row in fetch_all(connection, _ADMIT, key_arrays((job.id, job.fence) for job in jobs))}
 
 
 def let_in(connection: Connection, limit: int) -> list[LetIn]:

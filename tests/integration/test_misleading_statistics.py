@@ -11,7 +11,7 @@ from goqueue.db.database import Database
 from goqueue.engine.range_rows import next_ranges
 from goqueue.engine.ready_rows import Wanted, next_ready
 from goqueue.limits import candidate_rows
-from tests.support.database.plans import run_script
+from tests.support.database.plans import rows_read, run_script
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -60,17 +60,6 @@ WALKS: dict[str, Walk] = {
 ROWS_PER_WANTED = 4
 
 
-def read_of(connection: Connection, table: str) -> int:
-    """The rows of the table that this transaction has read so far, by whatever way."""
-    return int(
-        connection.exec_driver_sql(
-            "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables "
-            "WHERE relname = %(table)s",
-            {"table": table},
-        ).scalar_one()
-    )
-
-
 @pytest.mark.parametrize("come", COME)
 @pytest.mark.parametrize("seen", SEEN)
 def test_a_walk_reads_no_more_than_it_wants(database: Database, seen: str, come: str) -> None:
@@ -81,9 +70,9 @@ def test_a_walk_reads_no_more_than_it_wants(database: Database, seen: str, come:
     with database.autocommit() as connection:
         for name, walk in WALKS.items():
             connection.exec_driver_sql("BEGIN")
-            before = read_of(connection, "ready_jobs")
+            before = rows_read(connection, "ready_jobs")
             walk(connection)
-            read = read_of(connection, "ready_jobs") - before
+            read = rows_read(connection, "ready_jobs") - before
             connection.exec_driver_sql("ROLLBACK")
             if read > ROWS_PER_WANTED * WANTED:
                 too_far[name] = read

@@ -29,6 +29,7 @@ from goqueue.scheduler import clock_watch
 from goqueue.scheduler import rescuer as rescuer_module
 from goqueue.scheduler.rescuer import Rescuer
 from tests.support.database import shifted_clock
+from tests.support.database.plans import rows_read
 from tests.support.factories import JobFactory
 from tests.support.servers.clusters import own_postgres_in
 from tests.support.shared_database import emptied_database, module_settings
@@ -192,12 +193,11 @@ def test_a_look_after_an_end_passes_by_what_others_run(make_job: JobFactory, dat
         # Until the session keeps its plan.
         with database.transaction() as connection:
             assert rescue(connection, max_deaths=3, of_ended=True) == []
-    read = "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables "
     with database.autocommit() as connection:
         worker_store.stop(connection, lost)
     with database.transaction() as connection:
         rescued = rescue(connection, max_deaths=3, of_ended=True)
-        (rows,) = connection.exec_driver_sql(f"{read} WHERE relname = 'running_jobs'").one()
+        rows = rows_read(connection, "running_jobs")
     assert [job.id for job in rescued] == [left.id]
     # Looked up, and deleted.
     assert rows <= 2

@@ -35,7 +35,7 @@ _IN_RANGE = ready_between("%(queue)s", "range.behind, range.behind_id", "range.l
 # Rows in the order of `ready_jobs`, from one place in it to another: first which they are, which is no more
 # than a few ranges hold, and then one by one the rows of the jobs, as far as there is room. In one step, the
 # planner would rather lock all of them and sort. Two such statements pass over each other's locked rows, so
-# their order does not matter.
+# their order does not matter. Arrays and limit are kept from the planner, as by `KEYS`.
 _CLAIM_RANGES = f"""
     WITH listed AS MATERIALIZED (
         SELECT ready.*

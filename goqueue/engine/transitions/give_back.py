@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.statements import atomic, fetch_all, key_arrays
+from goqueue.db.statements import KEYS, atomic, fetch_all, key_arrays
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
 from goqueue.engine.transitions.release import Released, settle
 from goqueue.jobs import JobStatus
@@ -25,7 +25,7 @@ __all__ = ["GivenBack", "Returns", "give_back"]
 _GIVE_BACK = f"""
     WITH held AS MATERIALIZED (
         SELECT job.id, job.queue, job.fence
-        FROM unnest((SELECT %(ids)s::bigint[]), (SELECT %(fences)s::int[])) AS claim (id, fence)
+        FROM {KEYS} AS claim (id, fence)
         CROSS JOIN LATERAL (
             SELECT jobs.id, jobs.queue, jobs.fence FROM jobs
             WHERE jobs.id = claim.id AND jobs.fence = claim.fence AND jobs.status || '' = 'running'

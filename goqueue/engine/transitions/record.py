@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.locked_rows import rows_of
-from goqueue.db.statements import array, fetch_all, key_arrays
+from goqueue.db.statements import KEYS, array, fetch_all, key_arrays
 from goqueue.engine.transitions.release import Released, settle
 from goqueue.jobs import JobStatus, Outcome
 
@@ -90,17 +90,17 @@ _RECORD = f"""
 """
 
 
-_STILL_RUNNING = """
+_STILL_RUNNING = f"""
     SELECT wanted.id, wanted.fence
-    FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+    FROM {KEYS} AS wanted (id, fence)
     CROSS JOIN LATERAL (SELECT fence, status FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job
     WHERE job.fence = wanted.fence AND job.status = 'running'
 """
 
 
-_ENDED = """
+_ENDED = f"""
     SELECT wanted.id, wanted.fence, job.status
-    FROM unnest(%(ids)s::bigint[], %(fences)s::int[]) AS wanted (id, fence)
+    FROM {KEYS} AS wanted (id, fence)
     CROSS JOIN LATERAL (SELECT fence, status FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job
     WHERE job.fence = wanted.fence AND job.status IN ('failed', 'cancelled')
 """

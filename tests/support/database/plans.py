@@ -7,7 +7,7 @@ from typing import Any
 
 from goqueue.db.database import Connection, Database
 
-__all__ = ["nodes", "run_script", "scans_along_indexes"]
+__all__ = ["nodes", "rows_read", "run_script", "scans_along_indexes"]
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -27,6 +27,17 @@ def scans_along_indexes(
         (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans
     )
     return read, len(scans)
+
+
+def rows_read(connection: Connection, table: str) -> int:
+    """Count the rows of a table that the open transaction has read so far, by whatever way."""
+    return int(
+        connection.exec_driver_sql(
+            "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables "
+            "WHERE relname = %(table)s",
+            {"table": table},
+        ).scalar_one()
+    )
 
 
 def run_script(database: Database, script: str) -> None:
