@@ -7,7 +7,7 @@ from typing import Any
 
 from goqueue.db.database import Connection, Database
 
-__all__ = ["nodes", "rows_read", "run_script", "scans_along_indexes"]
+__all__ = ["nodes", "pages_read", "rows_read", "run_script", "scans_along_indexes"]
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -36,6 +36,21 @@ def rows_read(connection: Connection, table: str) -> int:
             "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables "
             "WHERE relname = %(table)s",
             {"table": table},
+        ).scalar_one()
+    )
+
+
+def pages_read(connection: Connection, *tables: str) -> int:
+    """Count the pages of these tables and their indexes that the open transaction has looked at so far.
+
+    A page counts as often as it was looked at, also where nothing on it was to be seen any more.
+    """
+    return int(
+        connection.exec_driver_sql(
+            "SELECT coalesce(sum(pg_stat_get_xact_blocks_fetched(part)), 0) FROM ("
+            "SELECT unnest(%(tables)s::regclass[]) AS part UNION ALL "
+            "SELECT indexrelid FROM pg_index WHERE indrelid = ANY (%(tables)s::regclass[])) AS parts",
+            {"tables": list(tables)},
         ).scalar_one()
     )
 
