@@ -190,12 +190,13 @@ def _delete_all() -> None:
     from goqueue.config.settings import get_settings  # noqa: PLC0415  (it reads the environment that the stack has set)
     from goqueue.db.database import Database  # noqa: PLC0415
     from goqueue.engine import cleaning_rows as cleaning  # noqa: PLC0415
-    from goqueue.jobs import JobStatus  # noqa: PLC0415
 
     database = Database(get_settings())
+    up_to: int | None = 0
     with database.autocommit() as connection:
-        while cleaning.delete_jobs(connection, JobStatus.COMPLETED, age_seconds=0, limit=BATCH):
-            pass
+        while up_to is not None:
+            found = cleaning.delete_completed(connection, age_seconds=0, limit=BATCH, after_id=up_to)
+            up_to = found.up_to
     database.close()
 
 

@@ -50,9 +50,6 @@ RUNNING_JOBS = """running_jobs CROSS JOIN LATERAL (
         SELECT * FROM jobs WHERE jobs.id = running_jobs.job_id AND status = 'running' LIMIT 1
     ) AS jobs"""
 
-#: The same as rows that can be locked, for few of them.
-RUNNING_ROWS = "running_jobs JOIN jobs ON jobs.id = running_jobs.job_id"
-
 #: A job that was held by workers that died (jobs_suspect_idx).
 SUSPECT = "rare_state = 'suspect'"
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FINGERPRINT, array, fetch_all, fetch_one
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 
@@ -22,8 +23,8 @@ AWAITED = """(has_dependants AND EXISTS (
 # The rows of the old jobs in every table; only the edges of their children stay, which are theirs. Tags are
 # found one by one by their primary key, which begins with the tag: a join would rather read all of them. The
 # places of tags are good within one partition, so their jobs are compared as well.
-_WITH_ALL_THEIR_ROWS = """gone AS (
-        DELETE FROM jobs USING old WHERE jobs.id = old.id RETURNING jobs.id, jobs.tags
+_WITH_ALL_THEIR_ROWS = f"""gone AS (
+        DELETE FROM jobs WHERE {rows_of("old")} RETURNING jobs.id, jobs.tags
     ), gone_tags AS (
         DELETE FROM job_tags WHERE ctid = ANY (ARRAY (
             SELECT place FROM gone CROSS JOIN LATERAL unnest(gone.tags) AS own (tag) CROSS JOIN LATERAL (
@@ -32,17 +33,17 @@ _WITH_ALL_THEIR_ROWS = """gone AS (
           AND (job_id IN (SELECT id FROM gone)) IS TRUE
           AND job_id >= (SELECT min(id) FROM gone) AND job_id <= (SELECT max(id) FROM gone)
     ), gone_edges AS (
-        DELETE FROM dependencies USING gone WHERE dependencies.job_id = gone.id
+        DELETE FROM dependencies WHERE {rows_of("gone", table="dependencies", key="job_id")}
     ), gone_attempts AS (
-        DELETE FROM attempts USING gone WHERE attempts.job_id = gone.id
+        DELETE FROM attempts WHERE {rows_of("gone", table="attempts", key="job_id")}
     ), gone_progress AS (
-        DELETE FROM attempt_progress USING gone WHERE attempt_progress.job_id = gone.id
+        DELETE FROM attempt_progress WHERE {rows_of("gone", table="attempt_progress", key="job_id")}
     ), gone_logs AS (
-        DELETE FROM attempt_logs USING gone WHERE attempt_logs.job_id = gone.id
+        DELETE FROM attempt_logs WHERE {rows_of("gone", table="attempt_logs", key="job_id")}
     ), gone_versions AS (
-        DELETE FROM job_versions USING gone WHERE job_versions.job_id = gone.id
+        DELETE FROM job_versions WHERE {rows_of("gone", table="job_versions", key="job_id")}
     ), gone_keys AS (
-        DELETE FROM unique_keys USING gone WHERE unique_keys.job_id = gone.id
+        DELETE FROM unique_keys WHERE {rows_of("gone", table="unique_keys", key="job_id")}
     )
 """
 

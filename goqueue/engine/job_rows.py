@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES, rank_of
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     FIRST,
     JOB_COLUMNS,
@@ -40,7 +41,7 @@ _SET_PRIORITY = f"""
     UPDATE jobs SET priority = %(priority)s, updated_at = now(),
                     rank = CASE WHEN rank IS NOT NULL THEN GREATEST({FIRST},
                         {rank_of(f"LEAST(rank, {LAST})", priority="(%(priority)s - priority)")}) END
-    FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('queued', 'blocked')
+    WHERE {rows_of("chosen")} AND jobs.status IN ('queued', 'blocked')
     RETURNING jobs.id
 """
 

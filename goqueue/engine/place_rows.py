@@ -17,13 +17,15 @@ from goqueue.db.statements import Values, atomic, fetch_all, text_array
 
 __all__ = ["delete_stale"]
 
+# Scalars, and no EXISTS, which the planner makes a join of: of all jobs, where there are not many.
 _IS_READY = """
-    EXISTS (SELECT FROM jobs WHERE id = job_id AND fence = job_fence
-            AND rank = ready_rank AND queue = queue_name AND place = 'ready')
+    (SELECT fence = job_fence AND rank = ready_rank AND queue = queue_name AND place = 'ready'
+     FROM jobs WHERE id = job_id LIMIT 1) IS TRUE
 """
-_RUNS = (
-    "EXISTS (SELECT FROM jobs WHERE id = job_id AND place = 'running' AND coalesce(worker_id, -1) = holder)"
-)
+_RUNS = """
+    (SELECT place = 'running' AND coalesce(worker_id, -1) = holder
+     FROM jobs WHERE id = job_id LIMIT 1) IS TRUE
+"""
 
 _READY_OF_NOBODY = f"""
     SELECT place::text FROM queues CROSS JOIN LATERAL (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import Values, fetch_all, fetch_one
 from goqueue.errors import QueueNotFoundError
 from goqueue.jobs import QUARANTINE_QUEUE
@@ -84,13 +85,13 @@ _SLOW_DOWN = """
 """
 
 # Few rows (jobs_admitted_idx): no more are let in than can start soon.
-_TAKE_BACK = """
+_TAKE_BACK = f"""
     WITH chosen AS (
         SELECT id FROM jobs
         WHERE admitted AND queue = %(queue)s AND (%(key)s::text IS NULL OR concurrency_key = %(key)s)
         ORDER BY id FOR UPDATE
     )
-    UPDATE jobs SET admitted = false FROM chosen WHERE jobs.id = chosen.id AND jobs.admitted
+    UPDATE jobs SET admitted = false WHERE {rows_of("chosen")} AND jobs.admitted
     RETURNING jobs.id
 """
 

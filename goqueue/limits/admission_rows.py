@@ -106,11 +106,11 @@ _LET_IN = f"""
 """
 
 # As `_ADMIT`: nobody is there any more who could run them, and others may have their slots.
-_PUT_BACK = """
+_PUT_BACK = f"""
     WITH chosen AS (
         SELECT id FROM jobs WHERE id = ANY (%(ids)s::bigint[]) AND admitted ORDER BY id FOR UPDATE
     )
-    UPDATE jobs SET admitted = false FROM chosen WHERE jobs.id = chosen.id AND jobs.admitted
+    UPDATE jobs SET admitted = false WHERE {rows_of("chosen")} AND jobs.admitted
 """
 
 _COUNT_PROBES = """

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import Values, fetch_all, fetch_one
 from goqueue.limits.queue_setting_rows import type_limits_from_row
 from goqueue.limits.settings import TypeLimits
@@ -35,11 +36,11 @@ _SET_LIMITS = """
 """
 
 # All of jobs_admitted_idx, which holds no more jobs than can start soon.
-_TAKE_BACK = """
+_TAKE_BACK = f"""
     WITH chosen AS (
         SELECT id FROM jobs WHERE admitted AND type = %(type)s ORDER BY id FOR UPDATE
     )
-    UPDATE jobs SET admitted = false FROM chosen WHERE jobs.id = chosen.id AND jobs.admitted
+    UPDATE jobs SET admitted = false WHERE {rows_of("chosen")} AND jobs.admitted
     RETURNING jobs.id
 """
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import RUNNING_JOBS, RUNNING_ROWS
+from goqueue.db.fragments import RUNNING_JOBS
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     array,
@@ -49,10 +49,13 @@ _CANCEL = """
 # that may have been lost.
 _ACKNOWLEDGE = f"""
     WITH requested AS MATERIALIZED (
-        SELECT jobs.id FROM {RUNNING_ROWS}
-        WHERE holder = %(worker_id)s AND to_stop AND status = 'running' AND cancel_requested_at IS NOT NULL
-          AND worker_id = %(worker_id)s AND cancel_acknowledged_at IS NULL
-        ORDER BY id FOR UPDATE OF jobs SKIP LOCKED
+        SELECT job.* FROM running_jobs CROSS JOIN LATERAL (
+            SELECT id FROM jobs
+            WHERE jobs.id = running_jobs.job_id AND status = 'running' AND cancel_requested_at IS NOT NULL
+              AND worker_id = %(worker_id)s AND cancel_acknowledged_at IS NULL
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+        WHERE holder = %(worker_id)s AND to_stop
     ), acknowledged AS (
         UPDATE jobs SET cancel_acknowledged_at = now(), updated_at = now()
         WHERE {rows_of("requested")}

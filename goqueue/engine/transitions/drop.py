@@ -6,17 +6,18 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 
 # Only what waits: a holder of a slot is superseded, not dropped.
-_DROP = """
+_DROP = f"""
     WITH chosen AS (
         SELECT id FROM jobs WHERE id = ANY(%(ids)s::bigint[]) AND status = 'queued' AND NOT admitted
         ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET status = 'cancelled', reason = 'dropped', finished_at = now(), updated_at = now()
-    FROM chosen WHERE jobs.id = chosen.id AND jobs.status = 'queued'
+    WHERE {rows_of("chosen")} AND jobs.status = 'queued'
     RETURNING jobs.id
 """
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import RUNNING_ROWS
 from goqueue.db.statements import FIRST, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 
@@ -16,11 +15,14 @@ __all__ = ["Forced", "force"]
 # The attempt row is written here: what the worker still says about the job is refused.
 _FORCE = f"""
     WITH overdue AS MATERIALIZED (
-        SELECT id, worker_id FROM {RUNNING_ROWS}
-        WHERE to_stop AND status = 'running' AND cancel_requested_at IS NOT NULL AND worker_id IS NOT NULL
-          AND coalesce(cancel_acknowledged_at, cancel_requested_at)
-              <= now() - make_interval(secs => %(grace)s)
-        ORDER BY id LIMIT %(limit)s FOR UPDATE OF jobs SKIP LOCKED
+        SELECT job.* FROM running_jobs CROSS JOIN LATERAL (
+            SELECT id, worker_id FROM jobs
+            WHERE jobs.id = running_jobs.job_id AND status = 'running' AND cancel_requested_at IS NOT NULL
+              AND worker_id IS NOT NULL AND coalesce(cancel_acknowledged_at, cancel_requested_at)
+                  <= now() - make_interval(secs => %(grace)s)
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) AS job
+        WHERE to_stop LIMIT %(limit)s
     ), forced AS (
         UPDATE jobs SET status = 'cancelled', reason = 'cancel_forced', worker_id = NULL,
                         finished_at = now(), updated_at = now()

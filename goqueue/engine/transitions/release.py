@@ -99,7 +99,7 @@ _RELEASE = f"""
 # to come, so a job that waits rightly costs two index descents.
 _STUCK = """
     WITH page AS MATERIALIZED (
-        SELECT id FROM jobs WHERE status = 'blocked' AND id > %(after)s ORDER BY id LIMIT %(limit)s
+        SELECT id FROM jobs WHERE rare_state = 'blocked' AND id > %(after)s ORDER BY id LIMIT %(limit)s
     )
     SELECT id, NOT EXISTS (
         SELECT FROM dependencies

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import rank_of
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FIRST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.jobs import FINAL_STATUSES, JobStatus
@@ -74,7 +75,7 @@ _RESCUE = f"""
             rank = CASE WHEN becomes = 'queued'
                 THEN LEAST(jobs.rank, {rank_of("now()")}) END,
             finished_at = CASE WHEN becomes <> 'queued' THEN now() END
-        FROM before WHERE jobs.id = before.id AND jobs.status = 'running'
+        FROM before WHERE jobs.id = before.id AND {rows_of("before")} AND jobs.status = 'running'
         RETURNING jobs.id, jobs.fence, jobs.queue, jobs.status, jobs.quarantined, jobs.started_at,
                   jobs.attempts + (becomes = 'queued')::int AS attempt, before.worker_id, before.error
     ), attempt AS (

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import rank_of
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     array,
     atomic,
@@ -35,7 +36,7 @@ _RETRY = f"""
                     available_at = coalesce(%(available_at)s::timestamptz, now()),
                     rank = CASE WHEN (%(available_at)s::timestamptz > now()) IS NOT TRUE
                         THEN {rank_of("coalesce(%(available_at)s::timestamptz, now())")} END
-    FROM chosen WHERE jobs.id = chosen.id AND jobs.status IN ('failed', 'cancelled')
+    WHERE {rows_of("chosen")} AND jobs.status IN ('failed', 'cancelled')
     RETURNING jobs.id, jobs.fence, jobs.queue
 """
 

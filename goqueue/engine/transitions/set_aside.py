@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, SUSPECT, ready_between
+from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import FIRST, LAST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.errors import DatabaseRefusedError
@@ -75,7 +76,7 @@ _SET_ASIDE = f"""
         admitted = false, rank = NULL,
         {_moved("available_at")}, {_moved("expires_at")}, {_moved("deadline_at")},
         time_limit_seconds = CASE WHEN time_limit_seconds BETWEEN 0 AND 86400 THEN time_limit_seconds END
-    FROM chosen WHERE jobs.id = chosen.id AND jobs.status = 'queued'
+    WHERE {rows_of("chosen")} AND jobs.status = 'queued'
     RETURNING jobs.id, jobs.queue, jobs.error
 """
 
