@@ -214,6 +214,17 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def keys(options: argparse.Namespace) -> int:
+    """Make, list, revoke and rotate the API keys that are kept in PostgreSQL."""
+    from goqueue.ops.keys_command import run  # noqa: PLC0415
+
+    answer = run(load_settings(), options)
+    print(answer.text)
+    for note in answer.notes:
+        print(f"goqueue: {note}", file=sys.stderr)
+    return 0
+
+
 def key(_options: argparse.Namespace) -> int:
     """Make an API key."""
     text = "gq_" + secrets.token_urlsafe(32)
@@ -303,7 +314,51 @@ def _add_tools(commands: Any) -> None:
     )
     partitions_command.add_argument("what", choices=("on", "off", "show"), help="while everything runs")
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
+    _add_keys(commands)
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
+
+
+def _add_keys(commands: Any) -> None:
+    keys_command = _add(commands, keys, "make, list, revoke and rotate API keys")
+    actions = keys_command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a key, and print it: it is not kept")
+    create.add_argument("name", help="what it is called; keys of one name are of one client")
+    create.add_argument(
+        "scopes",
+        nargs="+",
+        metavar="SCOPE",
+        help="a scope (jobs:create) or a role (client, viewer, operator)",
+    )
+    create.add_argument(
+        "--queue", action="append", metavar="NAME", help="only jobs of this queue; repeatable"
+    )
+    create.add_argument("--type", action="append", metavar="NAME", help="only jobs of this type; repeatable")
+    create.add_argument(
+        "--expires-in", type=_days, metavar="DAYS", help="it opens nothing after so many days"
+    )
+    actions.add_parser("list", help="print the keys, without their secrets")
+    revoke = actions.add_parser("revoke", help="end a key for good")
+    revoke.add_argument("key_id", metavar="ID", help="the part of its text behind gq_")
+    rotate = actions.add_parser("rotate", help="give a key another secret, and print it")
+    rotate.add_argument("key_id", metavar="ID", help="the part of its text behind gq_")
+    rotate.add_argument(
+        "--overlap", type=_hours, metavar="HOURS", help="how long the secret before stays good (24)"
+    )
+
+
+def _days(text: str) -> float:
+    return _positive_float(text) * 86_400
+
+
+def _hours(text: str) -> float:
+    return _positive_float(text, least=0.0) * 3_600
+
+
+def _positive_float(text: str, least: float = 1e-6) -> float:
+    number = float(text)
+    if not number >= least:
+        raise argparse.ArgumentTypeError(f"expected a number from {least:g}, got {text}")
+    return number
 
 
 def _add(commands: Any, function: Any, summary: str) -> argparse.ArgumentParser:

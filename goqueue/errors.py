@@ -94,6 +94,27 @@ class KeyNotFoundError(GoQueueError):
         self.key = key
 
 
+class ApiKeyNotFoundError(GoQueueError):
+    """There is no such API key."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no API key {key_id!r}")
+        self.key_id = key_id
+
+
+class ApiKeyConflictError(GoQueueError):
+    """The API key is revoked or expired: it is not changed any more."""
+
+    def __init__(self, key_id: str, state: str) -> None:
+        super().__init__(f"the API key {key_id} is {state}: create another one")
+        self.key_id = key_id
+        self.state = state
+
+
+class ForbiddenError(GoQueueError):
+    """The key that the request came with does not allow this."""
+
+
 class NoBreakerError(GoQueueError):
     """The job type has no circuit breaker."""
 

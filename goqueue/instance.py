@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import dramatiq
 from dramatiq.actor import Actor
 
+from goqueue.access.keys import Keys
 from goqueue.bulk import operations as bulk_operations
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operations import BulkOperation, Preview
@@ -89,6 +90,7 @@ class GoQueue:
         broker: the Dramatiq broker with the declared types.
         flow: changes how jobs are let in.
         queues: knows which queues exist.
+        keys: makes, lists, revokes and rotates API keys.
         schedules: those that were declared with `cron`, by name.
     """
 
@@ -118,6 +120,7 @@ class GoQueue:
             declared_queues=self.queues.declared,
             declared_types=self.broker.type_names,
         )
+        self.keys = Keys(self.database)
         self.schedules: dict[str, ScheduleDefinition] = {}
 
     @cached_property
@@ -448,16 +451,19 @@ class GoQueue:
         """
         return reports.log_of_job(self.database, job_id, after=after, fence=fence, limit=limit)
 
-    def explain(self, job_id: int) -> Explanation:
+    def explain(self, job_id: int, *, with_errors: bool = True) -> Explanation:
         """Explain why a job does not run: what blocks it, with evidence, and when it is expected to start.
 
-        For a running or a finished job the summary says that. It only reads, within some milliseconds.
+        For a running or a finished job the summary says that. It only reads, within some milliseconds. With
+        `with_errors=False` it quotes no text of an error.
 
         Raises:
             JobNotFoundError: there is no such job.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        return explain_job(self.database, self.settings, job_id, self.broker.types.batch_of)
+        return explain_job(
+            self.database, self.settings, job_id, self.broker.types.batch_of, with_errors=with_errors
+        )
 
     def autoscale(
         self,

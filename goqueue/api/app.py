@@ -10,6 +10,7 @@ from typing import Any
 import falcon
 from falcon.routing import BaseConverter
 
+from goqueue.access.key_ring import KeyRing
 from goqueue.actors import DEFAULT_TYPES
 from goqueue.api.autoscale import AutoscaleResource
 from goqueue.api.bulk_operations import (
@@ -22,6 +23,7 @@ from goqueue.api.dependencies import DependenciesResource
 from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResource
 from goqueue.api.explanation import BlockedKeysResource, ExplainResource
 from goqueue.api.failures import FailureResource, FailuresResource, RetryFailureResource
+from goqueue.api.frame.authorization import Authorization
 from goqueue.api.frame.bodies import BodyLimits
 from goqueue.api.frame.compression import Compression
 from goqueue.api.frame.middleware import AnswerHeaders, RequestObservation
@@ -29,7 +31,8 @@ from goqueue.api.frame.namespace_frame import NamespaceFrame
 from goqueue.api.frame.openapi import OpenApiResource
 from goqueue.api.frame.problems import add_error_handlers
 from goqueue.api.frame.request_limits import RequestLimits
-from goqueue.api.frame.security import BearerAuthentication, KeyRing, WebPages
+from goqueue.api.frame.security import Authentication, WebPages
+from goqueue.api.frame.withholding import Withholding
 from goqueue.api.job_actions import CancelManyResource, CancelResource, RetryManyResource
 from goqueue.api.jobs import (
     AttemptsResource,
@@ -38,6 +41,7 @@ from goqueue.api.jobs import (
     SaveResource,
     StatusResource,
 )
+from goqueue.api.keys import KeyResource, KeysResource, RevokeKeyResource, RotateKeyResource
 from goqueue.api.monitoring import (
     DatabaseHealthResource,
     HealthResource,
@@ -159,7 +163,7 @@ def app_of(
         site: is served beside it.
         limits: where applications share what a key may ask for; those of the settings where none are given.
     """
-    app = framed(goqueue.settings, site=site, limits=limits)
+    app = framed(goqueue.settings, goqueue, site=site, limits=limits)
     if goqueue.settings.namespaces_file is not None:
         app.add_middleware(NamespaceFrame(goqueue.settings.namespace))
     _add_routes(app, goqueue)
@@ -169,18 +173,31 @@ def app_of(
 
 
 def framed(
-    settings: Settings, *, site: GuardedSite | None = None, limits: RequestLimits | None = None
+    settings: Settings,
+    goqueue: GoQueue | None = None,
+    *,
+    site: GuardedSite | None = None,
+    limits: RequestLimits | None = None,
 ) -> Application:
-    """An application without routes: what every request passes before it reaches one, and its errors."""
-    keys = KeyRing(settings.api_keys) if settings.api_keys else None
-    app = Application(BodyLimits(settings, keys, *([site.is_its] if site else [])))
+    """An application without routes: what every request passes before it reaches one, and its errors.
+
+    Args:
+        settings: of the service.
+        goqueue: whose keys open it beside those of the settings; None: those alone.
+        site: is served beside it.
+        limits: as for `app_of`.
+    """
+    is_site = [site.is_its] if site else []
+    keys = KeyRing(settings.api_keys, None if goqueue is None else goqueue.database)
+    app = Application(BodyLimits(settings, keys if settings.needs_api_key else None, *is_site))
     app.add_middleware(RequestObservation())
     app.add_middleware(Compression())
     app.add_middleware(WebPages(settings))
-    if keys is not None:
-        app.add_middleware(BearerAuthentication(keys, site.is_its) if site else BearerAuthentication(keys))
-    app.add_middleware(AnswerHeaders(*([site.is_its] if site else [])))
-    app.add_middleware(limits or RequestLimits(settings, *([site.is_its] if site else [])))
+    app.add_middleware(Authentication(keys, *is_site, needs_key=settings.needs_api_key))
+    app.add_middleware(AnswerHeaders(*is_site))
+    app.add_middleware(limits or RequestLimits(settings, *is_site))
+    app.add_middleware(Authorization(goqueue))
+    app.add_middleware(Withholding())
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     return app
@@ -192,6 +209,7 @@ def _add_routes(app: App, goqueue: GoQueue) -> None:
     _add_schedule_routes(app, goqueue)
     _add_worker_routes(app, goqueue)
     _add_failure_routes(app, goqueue)
+    _add_key_routes(app, goqueue)
     _add_monitoring_routes(app, goqueue)
     app.add_route("/openapi.json", OpenApiResource(goqueue))
 
@@ -259,6 +277,13 @@ def _add_failure_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route("/bulk-operations", BulkOperationsResource(goqueue))
     app.add_route(bulk_operation, BulkOperationResource(goqueue))
     app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(goqueue))
+
+
+def _add_key_routes(app: App, goqueue: GoQueue) -> None:
+    app.add_route("/keys", KeysResource(goqueue))
+    app.add_route("/keys/{key_id}", KeyResource(goqueue))
+    app.add_route("/keys/{key_id}/revoke", RevokeKeyResource(goqueue))
+    app.add_route("/keys/{key_id}/rotate", RotateKeyResource(goqueue))
 
 
 def _add_monitoring_routes(app: App, goqueue: GoQueue) -> None:

@@ -9,9 +9,10 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.documents import JobDocument, job_document
-from goqueue.api.frame.answers import Document, as_json, reader_of
+from goqueue.api.frame.answers import CONTENTS, Document, as_json, reader_of
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.cursors import link_next
+from goqueue.api.frame.permissions import narrowed
 from goqueue.api.frame.resource import Resource
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
@@ -107,8 +108,8 @@ class BulkFilterDocument(Document):
     fingerprint: str | None = None
     ids: list[int] | None = None
     tag: str | None = None
-    payload: str | None = None
-    error: str | None = None
+    payload: Annotated[str | None, CONTENTS] = None
+    error: Annotated[str | None, CONTENTS] = None
 
 
 class BulkArgumentsDocument(Document):
@@ -193,6 +194,7 @@ class BulkOperationsResource(Resource):
         """Begin an operation; a dry run only tells what it would be done to."""
         document = read_document(request, self._goqueue.settings.job_max_bytes)
         asked = validate(CreateBulkOperation, document)
+        narrowed(request, asked.filter)
         answer_operation(response, self._goqueue, asked.new(), dry_run=asked.dry_run)
 
 

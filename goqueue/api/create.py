@@ -14,8 +14,9 @@ from goqueue import failpoints
 from goqueue.api.documents import job_document
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.permissions import expect_sees
 from goqueue.api.frame.resource import Resource
-from goqueue.api.frame.security import client_of
+from goqueue.api.frame.security import client_of, principal_of
 from goqueue.api.job_requests import JobRequests
 from goqueue.db.database import Connection
 from goqueue.engine import create as creation
@@ -49,6 +50,7 @@ class CreateJobResource(Resource):
         goqueue = self._goqueue
         document = read_document(request, goqueue.settings.job_max_bytes)
         nodes = self._requests.one(document, client=client_of(request))
+        _expect_allowed(request, nodes)
         key = _idempotency_key(request)
         if len(nodes) > 1:
             _create_chain(goqueue, response, key, _hash("create", document), nodes)
@@ -77,6 +79,7 @@ class CreateBatchResource(Resource):
         goqueue = self._goqueue
         document = read_document(request, goqueue.settings.batch_max_bytes)
         nodes = self._requests.many(document, client=client_of(request))
+        _expect_allowed(request, nodes)
         jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
@@ -88,6 +91,13 @@ class CreateBatchResource(Resource):
             return created, _batch_document(created)
 
         _create_once(goqueue, response, key, _hash("batch", document), jobs, insert)
+
+
+def _expect_allowed(request: falcon.Request, nodes: Sequence[NewNode]) -> None:
+    principal = principal_of(request)
+    if principal.is_restricted:
+        for node in nodes:
+            expect_sees(principal, node.job.queue, node.job.type)
 
 
 def _create_chain(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from goqueue.api.frame.answers import Document, Seconds, reader_of
+from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds, reader_of
 from goqueue.config.labels import by_name
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
@@ -21,14 +21,14 @@ class JobDocument(Document):
     queue: str
     type: str
     status: JobStatus
-    payload: dict[str, Any]
+    payload: Annotated[dict[str, Any] | None, CONTENTS, Field(description=WITHHELD)]
     priority: int
     attempts: Annotated[int, Field(description="Runs so far that count.")]
     max_retries: int
     available_at: datetime
     time_limit_seconds: Annotated[Seconds | None, Field(description="Null: the type's.")]
-    result: Any
-    error: Annotated[str, Field(description="Empty where there is none.")]
+    result: Annotated[Any, CONTENTS]
+    error: Annotated[str | None, CONTENTS, Field(description=f"Empty where there is none. {WITHHELD}")]
     reason: Annotated[str | None, Field(description="A machine-readable word beside the error.")]
     fence: Annotated[int, Field(description="Raised by every claim.")]
     deaths: Annotated[int, Field(description="Worker processes that died while they ran only this job.")]
@@ -88,8 +88,8 @@ class AttemptDocument(Document):
     fence: int
     outcome: AttemptOutcome
     worker_id: int | None
-    error: str
-    traceback: str | None
+    error: Annotated[str | None, CONTENTS, Field(description=f"Empty where there is none. {WITHHELD}")]
+    traceback: Annotated[str | None, CONTENTS]
     started_at: datetime
     finished_at: datetime
     run_seconds: Seconds

@@ -10,7 +10,7 @@ import falcon
 from pydantic import ConfigDict, Field
 
 from goqueue.api.documents import job_document
-from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.jobs import JobResource
@@ -53,7 +53,7 @@ class VersionDocument(Document):
     """What a job was, or, the last one, is."""
 
     version: int
-    payload: dict[str, Any]
+    payload: Annotated[dict[str, Any] | None, CONTENTS, Field(description=WITHHELD)]
     priority: int
     available_at: datetime
     requires: dict[str, str]
@@ -62,7 +62,11 @@ class VersionDocument(Document):
     edited_at: Annotated[datetime | None, Field(description="The first version: when the job was created.")]
     changes: Annotated[
         list[VersionChangeDocument] | None,
-        Field(description="From the version before, at most 1,000. Null: that one is not kept any more."),
+        CONTENTS,
+        Field(
+            description="From the version before, at most 1,000. Null: that one is not kept any more, or the "
+            "key may not read it (payloads:read)."
+        ),
     ]
 
 

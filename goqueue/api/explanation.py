@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.cursors import link_next
 from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import principal_of
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, QueueNotFoundError
@@ -84,9 +85,10 @@ class BlockedKeyDocument(Document):
 class ExplainResource(Resource):
     """The explanation why a job does not run."""
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Explain with evidence what blocks the job, or tell that it runs or has finished."""
-        response.data = as_json(self._goqueue.explain(job_id).as_document())
+        with_errors = principal_of(request).reads_contents
+        response.data = as_json(self._goqueue.explain(job_id, with_errors=with_errors).as_document())
 
 
 class BlockedKeysResource(Resource):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.bulk_operations import RetryGroup, answer_operation
 from goqueue.api.documents import JobDocument, job_document
-from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, as_json
 from goqueue.api.frame.bodies import read_optional_document
 from goqueue.api.frame.resource import Resource
 from goqueue.bulk.actions import BulkAction
@@ -51,9 +51,9 @@ class FailureSampleDocument(Document):
     """The newest job of a group."""
 
     job_id: int
-    error: str
+    error: Annotated[str | None, CONTENTS, Field(description=WITHHELD)]
     reason: str | None
-    traceback: Annotated[str | None, Field(description="Of its last attempt.")]
+    traceback: Annotated[str | None, CONTENTS, Field(description="Of its last attempt.")]
 
 
 class FailureDocument(Document):
@@ -62,7 +62,11 @@ class FailureDocument(Document):
     fingerprint: str
     type: str
     exception: Annotated[str | None, Field(description="Null where no exception was seen: see the reason.")]
-    message: Annotated[str, Field(description="With placeholders for what differs between the jobs.")]
+    message: Annotated[
+        str | None,
+        CONTENTS,
+        Field(description=f"With placeholders for what differs between the jobs. {WITHHELD}"),
+    ]
     frame: Annotated[str | None, Field(description="The innermost function of your own code.")]
     count: Annotated[int, Field(description="Jobs that are failed now.")]
     first_seen: Annotated[datetime, Field(description="When the first of them failed.")]

@@ -9,6 +9,7 @@ import falcon
 from goqueue.api.documents import job_document
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
+from goqueue.api.frame.permissions import narrowed
 from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import CancelSelection, RetrySelection
 from goqueue.engine.listing import listing_rows as job_lists
@@ -36,7 +37,7 @@ class RetryManyResource(Resource):
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Queue the jobs again; the answer is how many."""
         selection = validate(RetrySelection, read_document(request, self._goqueue.settings.job_max_bytes))
-        selected = _Selected(self._goqueue, selection.job_filter())
+        selected = _Selected(self._goqueue, narrowed(request, selection.job_filter()))
         retried = sum(self._goqueue.retry_many(chunk) for chunk in selected)
         response.data = as_json({"retried": retried} | selected.note())
 
@@ -48,7 +49,7 @@ class CancelManyResource(Resource):
         """Cancel the jobs; the answer is how many are cancelled, and how many workers were asked to stop."""
         selection = validate(CancelSelection, read_document(request, self._goqueue.settings.job_max_bytes))
         cancelled = requested = 0
-        selected = _Selected(self._goqueue, selection.job_filter())
+        selected = _Selected(self._goqueue, narrowed(request, selection.job_filter()))
         for chunk in selected:
             done = self._goqueue.cancel_many(chunk)
             cancelled += len(done.ended)

@@ -12,6 +12,7 @@ from goqueue.api.documents import job_document
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.cursors import link_next, read_cursor, write_cursor
+from goqueue.api.frame.permissions import narrowed
 from goqueue.api.frame.resource import Resource
 from goqueue.api.schemas import ListQuery, SaveResult, SetStatus
 from goqueue.db import bounded_reads
@@ -30,7 +31,7 @@ class JobsResource(CreateJobResource):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List jobs, newest first; the next page is in the Link header."""
         query = validate(ListQuery, request.params, whole="queue")
-        wanted = _filter_of(query)
+        wanted = narrowed(request, _filter_of(query))
         before_id = None if query.cursor is None else read_cursor(query.cursor, wanted)
         with self._goqueue.read_database.transaction() as connection:
             bounded_reads.along_indexes(connection)

@@ -3,11 +3,15 @@
 # One table, a row for each operation: longer than other modules, and nothing to decide in it.
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from pydantic import BaseModel
 
+from goqueue.access.keys import NewKey
+from goqueue.access.scopes import Scope
 from goqueue.api import (
     autoscale,
     bulk_operations,
@@ -16,6 +20,7 @@ from goqueue.api import (
     edits,
     explanation,
     failures,
+    keys,
     monitoring,
     namespaces,
     queues,
@@ -30,6 +35,21 @@ from goqueue.limits.flow_settings import KeySettings, QueueSettings, TypeSetting
 Model = type[BaseModel]
 
 
+class Reach(Enum):
+    """How an operation keeps to the queues and types that a key is restricted to."""
+
+    #: It does not: a restricted key may not use it.
+    ALL = auto()
+    #: It is about one job, which exists for the key or does not.
+    JOB = auto()
+    #: It is about queues, one by one, and so nothing for a key that is restricted to types.
+    QUEUE = auto()
+    #: It is about types, one by one, and so nothing for a key that is restricted to queues.
+    TYPE = auto()
+    #: It lists, creates or changes only what exists for the key.
+    NARROWED = auto()
+
+
 @dataclass(frozen=True)
 class Operation:
     """One method of one route.
@@ -40,7 +60,9 @@ class Operation:
         other_answers: status → model of other successful answers.
         text: the successful answer is plain text.
         expensive: it reads many rows or computes for long: only so many run at once for one key.
-        refusals: statuses besides 401, 429, 500 and 503, which every operation may answer.
+        refusals: statuses besides 401, 403, 429, 500 and 503, which every operation may answer.
+        scope: what the key has to allow; None: nothing, and where no key is needed not even a key.
+        reach: how it keeps to the queues and types that a key is restricted to.
     """
 
     summary: str
@@ -55,6 +77,8 @@ class Operation:
     expensive: bool = False
     refusals: tuple[int, ...] = field(default=())
     other_answers: Mapping[int, Model] = field(default_factory=dict)
+    scope: Scope | None = field(kw_only=True)
+    reach: Reach = field(default=Reach.ALL, kw_only=True)
 
 
 _CREATE = Operation(
@@ -65,6 +89,8 @@ _CREATE = Operation(
     idempotent=True,
     refusals=(400, 409, 413, 415, 422),
     other_answers={200: documents.DeduplicatedDocument},
+    scope=Scope.JOBS_CREATE,
+    reach=Reach.NARROWED,
 )
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -76,6 +102,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         many=True,
         query=schemas.ListQuery,
         refusals=(400,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.NARROWED,
     ),
     ("POST", "/jobs/batch"): Operation(
         "Create up to 10,000 jobs, all or none",
@@ -84,6 +112,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=schemas.CreateBatch,
         idempotent=True,
         refusals=(400, 409, 413, 415, 422),
+        scope=Scope.JOBS_CREATE,
+        reach=Reach.NARROWED,
     ),
     ("POST", "/jobs/retry"): Operation(
         "Queue failed or cancelled jobs again",
@@ -91,6 +121,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=schemas.RetrySelection,
         expensive=True,
         refusals=(400, 413, 415),
+        scope=Scope.JOBS_MANAGE,
+        reach=Reach.NARROWED,
     ),
     ("POST", "/jobs/cancel"): Operation(
         "Cancel unfinished jobs",
@@ -98,35 +130,56 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=schemas.CancelSelection,
         expensive=True,
         refusals=(400, 413, 415),
+        scope=Scope.JOBS_MANAGE,
+        reach=Reach.NARROWED,
     ),
-    ("GET", "/jobs/{job_id}"): Operation("A job", documents.JobDocument, refusals=(404,)),
+    ("GET", "/jobs/{job_id}"): Operation(
+        "A job", documents.JobDocument, refusals=(404,), scope=Scope.JOBS_READ, reach=Reach.JOB
+    ),
     ("PATCH", "/jobs/{job_id}"): Operation(
         "Edit a job that waits; what it was is kept as a version",
         documents.JobDocument,
         body=edits.EditJob,
         refusals=(400, 404, 409, 413, 415),
+        scope=Scope.JOBS_MANAGE,
+        reach=Reach.JOB,
     ),
     ("GET", "/jobs/{job_id}/versions"): Operation(
         "What a job was before each of its edits, and what it is now",
         edits.VersionDocument,
         many=True,
         refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.JOB,
     ),
     ("GET", "/jobs/{job_id}/attempts"): Operation(
-        "The attempts of a job that have ended", documents.AttemptDocument, many=True, refusals=(404,)
+        "The attempts of a job that have ended",
+        documents.AttemptDocument,
+        many=True,
+        refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.JOB,
     ),
     ("GET", "/jobs/{job_id}/dependencies"): Operation(
         "What a job waits for, and the first 1,000 jobs that wait for it",
         dependencies.DependenciesDocument,
         refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.JOB,
     ),
     ("GET", "/jobs/{job_id}/explain"): Operation(
         "Why a job does not run, with the evidence; of a running or finished one, that it is",
         explanation.ExplanationDocument,
         refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.JOB,
     ),
     ("GET", "/jobs/{job_id}/progress"): Operation(
-        "How far the latest attempt of a job has come", reports.ProgressDocument, refusals=(404,)
+        "How far the latest attempt of a job has come",
+        reports.ProgressDocument,
+        refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.JOB,
     ),
     ("GET", "/jobs/{job_id}/logs"): Operation(
         "What an attempt of a job logged",
@@ -134,6 +187,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         many=True,
         query=reports.LogQuery,
         refusals=(400, 404),
+        scope=Scope.PAYLOADS_READ,
+        reach=Reach.JOB,
     ),
     ("PUT", "/jobs/{job_id}/status"): Operation(
         "Move a job that the client runs itself",
@@ -141,14 +196,20 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         204,
         body=schemas.SetStatus,
         refusals=(400, 404, 409, 413, 415),
+        scope=Scope.JOBS_RUN,
+        reach=Reach.JOB,
     ),
-    ("POST", "/jobs/{job_id}/increment"): Operation("Count one more attempt", None, 204, refusals=(404, 409)),
+    ("POST", "/jobs/{job_id}/increment"): Operation(
+        "Count one more attempt", None, 204, refusals=(404, 409), scope=Scope.JOBS_RUN, reach=Reach.JOB
+    ),
     ("POST", "/jobs/{job_id}/save"): Operation(
         "Keep a result and an error with a job",
         None,
         204,
         body=schemas.SaveResult,
         refusals=(400, 404, 413, 415),
+        scope=Scope.JOBS_RUN,
+        reach=Reach.JOB,
     ),
     ("POST", "/jobs/{job_id}/retry"): Operation(
         "Queue a failed or cancelled job again, edited or as it is",
@@ -156,36 +217,61 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=edits.EditAndRetry,
         body_required=False,
         refusals=(400, 404, 409, 413, 415),
+        scope=Scope.JOBS_MANAGE,
+        reach=Reach.JOB,
     ),
     ("POST", "/jobs/{job_id}/cancel"): Operation(
         "Cancel a job; a queued one never starts afterwards, a running one is asked to stop",
         documents.JobDocument,
         refusals=(404, 409),
+        scope=Scope.JOBS_MANAGE,
+        reach=Reach.JOB,
     ),
-    ("GET", "/queues"): Operation("The queues and what waits in them", queues.QueueDocument, many=True),
+    ("GET", "/queues"): Operation(
+        "The queues and what waits in them",
+        queues.QueueDocument,
+        many=True,
+        scope=Scope.JOBS_READ,
+        reach=Reach.QUEUE,
+    ),
     ("GET", "/queues/{name}"): Operation(
-        "A queue: what waits in it, and its settings", queues.QueueDetailDocument, refusals=(404,)
+        "A queue: what waits in it, and its settings",
+        queues.QueueDetailDocument,
+        refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.QUEUE,
     ),
     ("PUT", "/queues/{name}"): Operation(
         "Change how a queue lets its jobs in; only what is given changes, null is the default",
         queues.QueueSettingsDocument,
         body=QueueSettings,
         refusals=(400, 404, 413, 415),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.QUEUE,
     ),
     ("GET", "/queues/{name}/keys"): Operation(
         "The concurrency keys that have settings of their own",
         queues.QueueKeyDocument,
         many=True,
         refusals=(404,),
+        scope=Scope.JOBS_READ,
+        reach=Reach.QUEUE,
     ),
     ("PUT", "/queues/{name}/keys/{key}"): Operation(
         "Change the settings of one key; only what is given changes, null is the default",
         queues.QueueKeyDocument,
         body=KeySettings,
         refusals=(400, 404, 413, 415),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.QUEUE,
     ),
     ("DELETE", "/queues/{name}/keys/{key}"): Operation(
-        "Make a key like every other", None, 204, refusals=(400, 404)
+        "Make a key like every other",
+        None,
+        204,
+        refusals=(400, 404),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.QUEUE,
     ),
     ("GET", "/queues/{name}/blocked-keys"): Operation(
         "The keys in strict order whose oldest job holds up later ones; the next page is in the Link header",
@@ -194,12 +280,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=explanation.BlockedKeysQuery,
         expensive=True,
         refusals=(400, 404),
+        scope=Scope.JOBS_READ,
+        reach=Reach.QUEUE,
     ),
     ("GET", "/queues/{name}/autoscale"): Operation(
         "How many workers a queue needs for its objective, with everything that this follows from",
         autoscale.AutoscaleDocument,
         query=autoscale.AutoscaleQuery,
         refusals=(400, 404),
+        scope=Scope.METRICS_READ,
+        reach=Reach.QUEUE,
     ),
     ("POST", "/queues/{name}/pause"): Operation(
         "Start no more jobs of a queue, for good or until the end that is given",
@@ -207,9 +297,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=queues.PauseRequest,
         body_required=False,
         refusals=(400, 404, 413, 415),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.QUEUE,
     ),
     ("POST", "/queues/{name}/resume"): Operation(
-        "Start the jobs of a queue again", queues.PausedDocument, refusals=(404,)
+        "Start the jobs of a queue again",
+        queues.PausedDocument,
+        refusals=(404,),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.QUEUE,
     ),
     ("GET", "/schedules"): Operation(
         "List schedules by name; the next page is in the Link header",
@@ -217,6 +313,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         many=True,
         query=schedule_models.SchedulesQuery,
         refusals=(400,),
+        scope=Scope.JOBS_READ,
     ),
     ("POST", "/schedules"): Operation(
         "Create a schedule",
@@ -224,17 +321,25 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         201,
         body=schedule_models.CreateSchedule,
         refusals=(400, 409, 413, 415),
+        scope=Scope.SCHEDULES_MANAGE,
     ),
-    ("GET", "/schedules/{name}"): Operation("A schedule", schedule_models.ScheduleDocument, refusals=(404,)),
+    ("GET", "/schedules/{name}"): Operation(
+        "A schedule", schedule_models.ScheduleDocument, refusals=(404,), scope=Scope.JOBS_READ
+    ),
     ("PUT", "/schedules/{name}"): Operation(
         "Define a schedule anew, or create it",
         schedule_models.ScheduleDocument,
         body=schedule_models.PutSchedule,
         refusals=(400, 409, 413, 415),
         other_answers={201: schedule_models.ScheduleDocument},
+        scope=Scope.SCHEDULES_MANAGE,
     ),
     ("DELETE", "/schedules/{name}"): Operation(
-        "Delete a schedule and its history; its jobs stay", None, 204, refusals=(404,)
+        "Delete a schedule and its history; its jobs stay",
+        None,
+        204,
+        refusals=(404,),
+        scope=Scope.SCHEDULES_MANAGE,
     ),
     ("POST", "/schedules/{name}/pause"): Operation(
         "Fire nothing until it is resumed",
@@ -242,9 +347,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=schedule_models.PauseSchedule,
         body_required=False,
         refusals=(400, 404, 413, 415),
+        scope=Scope.SCHEDULES_MANAGE,
     ),
     ("POST", "/schedules/{name}/resume"): Operation(
-        "Go on with the next tick from now", schedule_models.ScheduleDocument, refusals=(404,)
+        "Go on with the next tick from now",
+        schedule_models.ScheduleDocument,
+        refusals=(404,),
+        scope=Scope.SCHEDULES_MANAGE,
     ),
     ("POST", "/schedules/{name}/run"): Operation(
         "Create the schedule's job now",
@@ -252,6 +361,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         201,
         refusals=(404, 409),
         other_answers={200: documents.DeduplicatedDocument},
+        scope=Scope.SCHEDULES_MANAGE,
     ),
     ("GET", "/schedules/{name}/preview"): Operation(
         "The next ticks, with clock changes and blackouts marked",
@@ -260,6 +370,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=schedule_models.PreviewQuery,
         expensive=True,
         refusals=(400, 404),
+        scope=Scope.JOBS_READ,
     ),
     ("GET", "/schedules/{name}/ticks"): Operation(
         "What became of its ticks, the newest first; the next page is in the Link header",
@@ -267,36 +378,56 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         many=True,
         query=schedule_models.TicksQuery,
         refusals=(400, 404),
+        scope=Scope.JOBS_READ,
     ),
-    ("GET", "/workers"): Operation("The worker processes", workers.WorkerDocument, many=True),
+    ("GET", "/workers"): Operation(
+        "The worker processes", workers.WorkerDocument, many=True, scope=Scope.JOBS_READ
+    ),
     ("POST", "/workers/{worker_id}/quiet"): Operation(
         "Let a worker process take no more jobs; it finishes those that it has, and stays",
         workers.WorkerDocument,
         refusals=(404, 409),
+        scope=Scope.WORKERS_MANAGE,
     ),
     ("POST", "/workers/{worker_id}/resume"): Operation(
-        "Let a quiet worker process take jobs again", workers.WorkerDocument, refusals=(404, 409)
+        "Let a quiet worker process take jobs again",
+        workers.WorkerDocument,
+        refusals=(404, 409),
+        scope=Scope.WORKERS_MANAGE,
     ),
     ("POST", "/workers/{worker_id}/stop"): Operation(
         "Let a worker process end as after SIGTERM; goqueue worker starts no other in its place",
         workers.WorkerDocument,
         refusals=(404, 409),
+        scope=Scope.WORKERS_MANAGE,
     ),
-    ("GET", "/types"): Operation("The declared job types", types.TypeDocument, many=True),
-    ("GET", "/types/{name}"): Operation("A job type", types.TypeDocument, refusals=(404,)),
+    ("GET", "/types"): Operation(
+        "The declared job types", types.TypeDocument, many=True, scope=Scope.JOBS_READ, reach=Reach.TYPE
+    ),
+    ("GET", "/types/{name}"): Operation(
+        "A job type", types.TypeDocument, refusals=(404,), scope=Scope.JOBS_READ, reach=Reach.TYPE
+    ),
     ("PUT", "/types/{name}"): Operation(
         "Change how the jobs of a type are let in and found; only what is given changes, null is none",
         types.TypeDocument,
         body=TypeSettings,
         refusals=(400, 404, 413, 415),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.TYPE,
     ),
     ("POST", "/types/{name}/breaker/open"): Operation(
         "Open a circuit breaker: nothing of the type starts until its cooldown has passed",
         types.TypeDocument,
         refusals=(404, 409),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.TYPE,
     ),
     ("POST", "/types/{name}/breaker/close"): Operation(
-        "Close a circuit breaker", types.TypeDocument, refusals=(404, 409)
+        "Close a circuit breaker",
+        types.TypeDocument,
+        refusals=(404, 409),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.TYPE,
     ),
     ("GET", "/failures"): Operation(
         "The failed jobs, in groups of one kind of failure each",
@@ -305,6 +436,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=failures.FailuresQuery,
         expensive=True,
         refusals=(400,),
+        scope=Scope.JOBS_READ,
     ),
     ("GET", "/failures/{fingerprint}"): Operation(
         "A group of failed jobs, and the newest of them",
@@ -312,6 +444,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=failures.FailureQuery,
         expensive=True,
         refusals=(400, 404),
+        scope=Scope.JOBS_READ,
     ),
     ("POST", "/failures/{fingerprint}/retry"): Operation(
         "Begin a bulk operation that runs a group of failed jobs again",
@@ -322,6 +455,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         expensive=True,
         refusals=(400, 404, 413, 415),
         other_answers={200: bulk_operations.BulkPreviewDocument},
+        scope=Scope.JOBS_MANAGE,
     ),
     ("GET", "/bulk-operations"): Operation(
         "The operations over many jobs, newest first; the next page is in the Link header",
@@ -329,6 +463,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         many=True,
         query=bulk_operations.BulkOperationsQuery,
         refusals=(400,),
+        scope=Scope.JOBS_READ,
     ),
     ("POST", "/bulk-operations"): Operation(
         "Begin an operation over many jobs, or (dry_run) tell what it would be done to",
@@ -338,33 +473,83 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         expensive=True,
         refusals=(400, 413, 415),
         other_answers={200: bulk_operations.BulkPreviewDocument},
+        scope=Scope.JOBS_MANAGE,
     ),
     ("GET", "/bulk-operations/{operation_id}"): Operation(
         "An operation over many jobs, and how far it has come",
         bulk_operations.BulkOperationDocument,
         refusals=(404,),
+        scope=Scope.JOBS_READ,
     ),
     ("POST", "/bulk-operations/{operation_id}/abort"): Operation(
         "Stop an operation over many jobs; what it has done stays done",
         bulk_operations.BulkOperationDocument,
         refusals=(404, 409),
+        scope=Scope.JOBS_MANAGE,
     ),
-    ("GET", "/stats"): Operation("The service at a glance", monitoring.StatsDocument),
+    ("GET", "/keys"): Operation(
+        "The API keys, newest first, without their secrets",
+        keys.KeyDocument,
+        many=True,
+        scope=Scope.KEYS_MANAGE,
+    ),
+    ("POST", "/keys"): Operation(
+        "Make an API key; its text is in this answer alone",
+        keys.MadeKeyDocument,
+        201,
+        body=NewKey,
+        refusals=(400, 413, 415),
+        scope=Scope.KEYS_MANAGE,
+    ),
+    ("GET", "/keys/{key_id}"): Operation(
+        "An API key, without its secret", keys.KeyDocument, refusals=(404,), scope=Scope.KEYS_MANAGE
+    ),
+    ("POST", "/keys/{key_id}/revoke"): Operation(
+        "Revoke an API key for good: within two seconds it opens nothing",
+        keys.KeyDocument,
+        refusals=(404,),
+        scope=Scope.KEYS_MANAGE,
+    ),
+    ("POST", "/keys/{key_id}/rotate"): Operation(
+        "Give an API key another secret; the one before stays good for a while",
+        keys.MadeKeyDocument,
+        body=keys.RotateKey,
+        body_required=False,
+        refusals=(400, 404, 409, 413, 415),
+        scope=Scope.KEYS_MANAGE,
+    ),
+    ("GET", "/stats"): Operation("The service at a glance", monitoring.StatsDocument, scope=Scope.JOBS_READ),
     ("GET", "/namespaces"): Operation(
         "The namespaces that this API serves, each with its state and its counts",
         namespaces.NamespaceDocument,
         many=True,
+        scope=Scope.JOBS_READ,
     ),
-    ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True),
-    ("GET", "/health"): Operation("Whether the process answers", monitoring.HealthReportDocument),
-    ("GET", "/health/db"): Operation("Whether PostgreSQL answers", monitoring.HealthReportDocument),
+    ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True, scope=Scope.METRICS_READ),
+    ("GET", "/health"): Operation("Whether the process answers", monitoring.HealthReportDocument, scope=None),
+    ("GET", "/health/db"): Operation(
+        "Whether PostgreSQL answers", monitoring.HealthReportDocument, scope=None
+    ),
     ("GET", "/health/live"): Operation(
         "Whether the process should go on: start it again when it does not answer",
         monitoring.LivenessDocument,
+        scope=None,
     ),
     ("GET", "/health/ready"): Operation(
         "Whether requests should be sent here: PostgreSQL answers and has the schema",
         monitoring.ReadinessDocument,
+        scope=None,
     ),
-    ("GET", "/openapi.json"): Operation("This document", None),
+    ("GET", "/openapi.json"): Operation("This document", None, scope=None),
 }
+
+_CONVERTER = re.compile(r":\w+(?=\})")
+
+
+def operation_of(method: str, template: str | None) -> Operation | None:
+    """Return the operation of a route, by its template as the application has it; None: it is none of these.
+
+    A HEAD is answered as a GET.
+    """
+    method = "GET" if method == "HEAD" else method
+    return OPERATIONS.get((method, _CONVERTER.sub("", template or "")))

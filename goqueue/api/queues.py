@@ -12,6 +12,7 @@ from pydantic import Field
 from goqueue.api.frame.answers import Document, Seconds, as_json, reader_of
 from goqueue.api.frame.bodies import read_document, read_optional_document
 from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import principal_of
 from goqueue.db import bounded_reads
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.request_models import Moment, validate
@@ -139,16 +140,16 @@ def _paused_document(queue: Queue) -> dict[str, Any]:
 class QueuesResource(Resource):
     """The queues with their counts."""
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the queues by name, with their counts; also declared ones that no job has used yet."""
-        goqueue = self._goqueue
+        goqueue, principal = self._goqueue, principal_of(request)
         with goqueue.read_database.transaction() as connection:
             bounded_reads.along_indexes(connection)
             rows = statistics.by_queue(connection, lease_seconds=goqueue.settings.lease_seconds)
         unused = goqueue.queues.declared() - {row.name for row in rows}
         rows += [QueueStatistics(name) for name in unused]
         rows.sort(key=lambda row: row.name)
-        response.data = as_json([_queue_document(row) for row in rows])
+        response.data = as_json([_queue_document(row) for row in rows if principal.sees(row.name, None)])
 
 
 class QueueResource:

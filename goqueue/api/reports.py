@@ -8,7 +8,7 @@ from typing import Annotated
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.frame.answers import Document, as_json
+from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, as_json
 from goqueue.api.frame.resource import Resource
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import report_rows as reports
@@ -40,7 +40,7 @@ class LogLineDocument(Document):
 
     fence: Annotated[int, Field(description="Which attempt, as in GET /jobs/{id}/attempts.")]
     line: Annotated[int, Field(description="Its number, from 1.")]
-    text: str
+    text: Annotated[str | None, CONTENTS, Field(description=WITHHELD)]
     logged_at: datetime
 
 
@@ -52,7 +52,7 @@ class ProgressDocument(Document):
     attempts: int
     fence: int
     progress: Annotated[float | None, Field(description="0 to 1. Null: the attempt has not said.")]
-    message: str | None
+    message: Annotated[str | None, CONTENTS]
     updated_at: datetime | None
 
 

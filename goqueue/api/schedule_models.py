@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from goqueue.api.frame.answers import Document, Seconds, reader_of
+from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds, reader_of
 from goqueue.config.labels import by_name
 from goqueue.engine.options.job_options import (
     LimitCost,
@@ -128,7 +128,7 @@ class ScheduleDocument(Document):
     timezone: str
     queue: str
     type: str
-    payload: dict[str, Any]
+    payload: Annotated[dict[str, Any] | None, CONTENTS, Field(description=WITHHELD)]
     priority: int
     max_retries: int
     time_limit_seconds: Annotated[Seconds | None, Field(description="Null: the type's.")]

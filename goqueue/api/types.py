@@ -13,6 +13,7 @@ from pydantic import Field
 from goqueue.api.frame.answers import Document, Seconds, as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import principal_of
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.queues import SETTINGS_MAX_BYTES
 from goqueue.config.labels import by_name
@@ -130,13 +131,14 @@ def breaker_document(limited: LimitedType | None) -> dict[str, Any] | None:
 class TypesResource(Resource):
     """The declared job types."""
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """List the types by name, with the schemas of their payloads."""
-        goqueue = self._goqueue
+        goqueue, principal = self._goqueue, principal_of(request)
         with goqueue.database.autocommit() as connection:
             limited = {found.name: found for found in type_settings_store.all_limited(connection)}
             indexes = payload_indexes.all_of(connection)
-        types = sorted(goqueue.broker.job_types.values(), key=lambda job_type: job_type.name)
+        types = [found for found in goqueue.broker.job_types.values() if principal.sees(None, found.name)]
+        types.sort(key=lambda job_type: job_type.name)
         response.data = as_json(
             [type_document(goqueue, job_type, limited.get(job_type.name), indexes) for job_type in types]
         )

@@ -147,6 +147,10 @@ class Settings(BaseSettings):
         description="SHA-256 hashes (hex) of the accepted bearer keys, comma separated; name:hash gives one "
         "a name. Keys of one name are of one client.",
     )
+    api_keys_required: bool = Field(
+        default=False,
+        description="Requests need a key also where api_keys has none: one of `goqueue keys create`.",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names that an API without keys answers to besides loopback, comma separated.",
@@ -477,6 +481,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_smtp_url(cls, value: SecretStr) -> SecretStr:
         return _expect_scheme(value, {"smtp", "smtps", "smtp+starttls"})
+
+    @property
+    def needs_api_key(self) -> bool:
+        """Whether a request needs a key."""
+        return bool(self.api_keys) or self.api_keys_required
 
     @property
     def has_pooler(self) -> bool:

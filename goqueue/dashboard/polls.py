@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import falcon
 
+from goqueue.access.scopes import Scope
+from goqueue.api.frame.security import principal_of
 from goqueue.dashboard.shared_answers import SharedAnswers
 
 __all__ = ["LIVE", "PollAnswer", "SharedPolls", "is_poll"]
@@ -83,6 +85,9 @@ class SharedPolls:
         return answer.body.replace(self.stand_in.encode(), token.encode())
 
 
-def _address_of(request: falcon.Request) -> tuple[str, str]:
-    """What was asked for, and by which name of the service: pages show addresses that begin with it."""
-    return request.uri, request.forwarded_prefix
+def _address_of(request: falcon.Request) -> tuple[str, str, frozenset[Scope]]:
+    """What was asked for, by which name of the service, and by whom.
+
+    Pages show addresses that begin with that name, and what the key of the session allows.
+    """
+    return request.uri, request.forwarded_prefix, principal_of(request).scopes

@@ -12,9 +12,13 @@ import jinja2
 import orjson
 from falcon import uri
 
+from goqueue.access.scopes import Scope
+from goqueue.api.frame.security import principal_of
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access.guard import is_dashboard
+from goqueue.dashboard.access.page_scopes import scopes_of_page
 from goqueue.dashboard.access.signing import SessionSigner
+from goqueue.dashboard.access.withholding import without_contents
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.parts import presentation
 from goqueue.dashboard.parts.errors import failure_words
@@ -52,6 +56,7 @@ class Renderer:
     def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
         self._signer = signer
         self._polls = SharedPolls()
+        self._read_only = settings.dashboard_read_only
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("goqueue.dashboard"),
             autoescape=True,
@@ -63,9 +68,7 @@ class Renderer:
         self._environment.filters["failure_words"] = failure_words
         self._environment.globals |= {
             "asset": asset,
-            "navigation": NAVIGATION,
-            "read_only": settings.dashboard_read_only,
-            "has_login": bool(settings.api_keys),
+            "has_login": settings.needs_api_key,
             "namespace": settings.namespace,
             "namespaces": settings.names_of_namespaces(),
         }
@@ -77,11 +80,13 @@ class Renderer:
         page = self._environment.get_template(template)
         # A page that does not change by itself has no live part: who asks for one gets the page.
         poll = is_poll(request) and LIVE in page.blocks
+        if not principal_of(request).reads_contents:
+            values = without_contents(values)
         values |= {
             "csrf": self._polls.stand_in,
             "path": request.path,
             "base": request.root_path,
-            "is_signed_in": getattr(request.context, "api_key", None) is not None,
+            **self._allowed(request),
             "query": request.query_string,
             "notice": None if poll else take_notice(request, response),
         }
@@ -92,6 +97,21 @@ class Renderer:
             self._answer_html(request, response, answer)
             return
         self._answer_html(request, response, self._answer(request, page.render(values)))
+
+    def _allowed(self, request: falcon.Request) -> dict[str, Any]:
+        """What the key of the session allows, for templates."""
+        principal = principal_of(request)
+        pages = [page for page in NAVIGATION if scopes_of_page(page[0]).may_read(principal)]
+        scopes = scopes_of_page(request.uri_template)
+        read_only = self._read_only or not scopes.may_change(principal)
+        return {
+            "navigation": pages,
+            "read_only": read_only,
+            "says_read_only": self._read_only or (read_only and scopes.changes is not None),
+            "reads_contents": principal.reads_contents,
+            "manages_keys": principal.may(Scope.KEYS_MANAGE),
+            "is_signed_in": bool(principal.key_hash),
+        }
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:
         """Answer with the live part that was made for somebody else just now, if one was."""
@@ -137,7 +157,7 @@ class Renderer:
             csrf="" if session is None else self._signer.token(session),
             path=request.path,
             base=request.root_path,
-            is_signed_in=getattr(request.context, "api_key", None) is not None,
+            **self._allowed(request),
             query="",
             notice=None,
             status=status,

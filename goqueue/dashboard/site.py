@@ -20,6 +20,7 @@ from goqueue.dashboard.pages.job_actions import (
 )
 from goqueue.dashboard.pages.job_files import JobFile
 from goqueue.dashboard.pages.jobs import JobsPage, SelectedJobsAction
+from goqueue.dashboard.pages.keys import KeysPage, RevokeKeyAction, RotateKeyAction
 from goqueue.dashboard.pages.login import LoginPage, LogoutAction
 from goqueue.dashboard.pages.operations import (
     AbortAction,
@@ -66,6 +67,9 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/logout", LogoutAction(site))
     app.add_route("/dashboard/sessions", SessionsPage(site))
     app.add_route("/dashboard/sessions/end", EndSessionsAction(site))
+    app.add_route("/dashboard/keys", KeysPage(site))
+    app.add_route("/dashboard/keys/{key_id}/revoke", RevokeKeyAction(site))
+    app.add_route("/dashboard/keys/{key_id}/rotate", RotateKeyAction(site))
     app.add_route("/dashboard/create", CreatePage(site))
     app.add_route("/dashboard/failures", FailuresPage(site))
     app.add_route("/dashboard/failures/{fingerprint}", FailurePage(site))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from goqueue.db.bounded_reads import ALONG_INDEXES
 from goqueue.db.statements import FIRST, fetch_all, fetch_one
 from goqueue.insight.histograms import BOUNDS, added, trimmed
-from goqueue.insight.rollup_rows import Scope
+from goqueue.insight.rollup_rows import RollupScope
 from goqueue.insight.rollup_steps import StepLength
 
 __all__ = [
@@ -153,7 +153,7 @@ _DELETE = """
 
 _PARAMETER_BOUNDS = "{" + ",".join(map(repr, BOUNDS)) + "}"
 
-Key = tuple[Scope, str, datetime]
+Key = tuple[RollupScope, str, datetime]
 
 
 @dataclass(slots=True)
@@ -215,7 +215,7 @@ def add_up(
     parameters = {"step_seconds": parts.seconds, "since": since, "until": until}
     counts: dict[Key, RollupCount] = {}
     for row in fetch_all(connection, _PARTS, parameters):
-        total = counts.setdefault((Scope(row[0]), row[1], since), RollupCount())
+        total = counts.setdefault((RollupScope(row[0]), row[1], since), RollupCount())
         for status, jobs in zip(_FINAL, row[2:6], strict=True):
             total.ended[status] += jobs
         total.retried += row[6]
@@ -243,7 +243,11 @@ def delete_older(connection: Connection, length: StepLength, *, limit: int) -> i
 
 
 def _keys(starts_at: datetime, queue: str, type_: str) -> Iterable[Key]:
-    return ((Scope.SERVICE, "", starts_at), (Scope.QUEUE, queue, starts_at), (Scope.TYPE, type_, starts_at))
+    return (
+        (RollupScope.SERVICE, "", starts_at),
+        (RollupScope.QUEUE, queue, starts_at),
+        (RollupScope.TYPE, type_, starts_at),
+    )
 
 
 def _add(

@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import Values, fetch_all, fetch_one
 
-__all__ = ["NAMES_MAX", "Scope", "Step", "counted_up_to", "names", "series", "series_of_each"]
+__all__ = ["NAMES_MAX", "RollupScope", "Step", "counted_up_to", "names", "series", "series_of_each"]
 
 #: So many queues or types are read at once, those in which most ended.
 NAMES_MAX = 500
 
 
-class Scope(enum.StrEnum):
+class RollupScope(enum.StrEnum):
     """The scope of what a row counts: everything (its name is ''), a queue, or a type."""
 
     SERVICE = "service"
@@ -86,7 +86,7 @@ _NAMES = f"""
 
 
 def series(
-    connection: Connection, scope: Scope, name: str, *, step_seconds: int, since: datetime
+    connection: Connection, scope: RollupScope, name: str, *, step_seconds: int, since: datetime
 ) -> list[Step]:
     """Read the steps of a queue, a type or the service in which something ended, in the order of time.
 
@@ -97,7 +97,7 @@ def series(
 
 
 def series_of_each(
-    connection: Connection, scope: Scope, *, step_seconds: int, since: datetime, durations: bool = True
+    connection: Connection, scope: RollupScope, *, step_seconds: int, since: datetime, durations: bool = True
 ) -> dict[str, list[Step]]:
     """Read the same of all queues or types in which something ended, by name; of very many, the busiest.
 
@@ -111,7 +111,7 @@ def series_of_each(
     return found
 
 
-def names(connection: Connection, scope: Scope) -> list[str]:
+def names(connection: Connection, scope: RollupScope) -> list[str]:
     """Read the queues or types of which anything is counted, by name; at most `NAMES_MAX`."""
     return [row[0] for row in fetch_all(connection, _NAMES, {"scope": scope.value})]
 

@@ -18,6 +18,8 @@ from falcon import testing
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from goqueue.access.principal import Principal
+from goqueue.access.scopes import Scope
 from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
@@ -43,7 +45,7 @@ KEY_HASH = hashlib.sha256(KEY.encode()).hexdigest()
 #: Places that nobody has to be, for the routes with parameters.
 NOWHERE = {
     name: ["1"]
-    for name in ("jobs", "operations", "workers", "queues", "types", "schedules", "failures", "editable")
+    for name in ("jobs", "operations", "workers", "queues", "types", "schedules", "failures", "editable", "keys")
 }
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -269,7 +271,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def signed_in(sessions: Sessions) -> Session:
     """A session that showed the key."""
-    return sessions.sign_in(KEY_HASH, address="10.0.0.9", user_agent="a browser")
+    return sessions.sign_in(
+        Principal("", frozenset(Scope), key_hash=KEY_HASH), address="10.0.0.9", user_agent="a browser"
+    )
 
 
 def test_a_signed_in_session_is_in(locked: DashboardClient, sessions: Sessions) -> None:
@@ -376,7 +380,7 @@ def test_all_other_sessions_are_ended_at_once(inside: DashboardClient, sessions:
     """After a key leaked: only who asks stays in."""
     others = [signed_in(sessions) for _ in range(3)]
     inside.post("/dashboard/sessions/end", session="others")
-    assert not any(sessions.key_of(session) for session in others)
+    assert not any(sessions.principal_of(session) for session in others)
     assert inside.get("/dashboard").status_code == 200
 
 
@@ -386,7 +390,7 @@ def test_no_other_word_ends_a_session(inside: DashboardClient, sessions: Session
     kept = signed_in(sessions)
     assert inside.post("/dashboard/sessions/end", session=wrong).status_code == 303
     assert "has ended already" in inside.get("/dashboard/sessions").text
-    assert sessions.key_of(kept)
+    assert sessions.principal_of(kept)
 
 
 def test_the_cleaner_forgets_sessions_that_are_over(database: Database, sessions: Sessions) -> None:

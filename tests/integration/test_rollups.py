@@ -21,7 +21,7 @@ from goqueue.insight import rollup_count_rows as rollup_counts
 from goqueue.insight import rollup_rows as rollups
 from goqueue.insight.histograms import BOUNDS, trimmed
 from goqueue.insight.roller import Roller
-from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_rows import RollupScope, Step
 from goqueue.insight.rollup_steps import HOURS, MINUTES, STEPS, TENS
 from tests.support.database.plans import run_script, scans_along_indexes
 
@@ -314,7 +314,7 @@ def test_rows_are_deleted_at_their_age(database: Database, roller: Roller, now: 
     with database.autocommit() as connection:
         for length in STEPS:
             for age in (length.kept_seconds - 60, length.kept_seconds + 60):
-                key = (Scope.SERVICE, "", now - timedelta(seconds=age))
+                key = (RollupScope.SERVICE, "", now - timedelta(seconds=age))
                 rollup_counts.write(connection, length, {key: rollup_counts.RollupCount()}, now)
     roll(roller)
     for length in STEPS:
@@ -331,14 +331,16 @@ def test_series_are_read_in_the_order_of_time(database: Database, roller: Roller
     roll(roller)
     since = now - timedelta(seconds=900)
     with database.autocommit() as connection:
-        own = rollups.series(connection, Scope.QUEUE, "dash/board", step_seconds=10, since=since)
-        each = rollups.series_of_each(connection, Scope.QUEUE, step_seconds=10, since=since)
-        whole = rollups.series(connection, Scope.SERVICE, "", step_seconds=10, since=since)
+        own = rollups.series(connection, RollupScope.QUEUE, "dash/board", step_seconds=10, since=since)
+        each = rollups.series_of_each(connection, RollupScope.QUEUE, step_seconds=10, since=since)
+        whole = rollups.series(connection, RollupScope.SERVICE, "", step_seconds=10, since=since)
     assert own == each["dash/board"] == sorted(own, key=lambda step: step.starts_at)
     assert own[0].starts_at >= since
     assert sum(map(ended, whole)) == sum(ended(step) for steps in each.values() for step in steps)
     with database.autocommit() as connection:
-        bare = rollups.series_of_each(connection, Scope.QUEUE, step_seconds=10, since=since, durations=False)
+        bare = rollups.series_of_each(
+            connection, RollupScope.QUEUE, step_seconds=10, since=since, durations=False
+        )
     assert bare == {
         name: [replace(step, waits=(), runs=(), wait_seconds=0.0, run_seconds=0.0) for step in steps]
         for name, steps in each.items()

@@ -76,6 +76,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "kept_counts",
             "payload_indexes",
             "dashboard_sessions",
+            "api_keys",
             "service_secrets",
             "leadership",
         )

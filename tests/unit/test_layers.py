@@ -26,6 +26,7 @@ LAYERS = (
     ("observability",),
     ("db",),
     ("engine",),
+    ("access",),
     ("scheduler",),
     ("limits",),
     ("dispatch",),

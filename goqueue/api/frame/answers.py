@@ -17,6 +17,17 @@ from pydantic import BaseModel, ConfigDict
 Seconds = float
 
 
+class Contents:
+    """The mark of a member that holds what a job holds: see `goqueue/api/frame/withholding.py`."""
+
+
+#: In the annotation of such a member. It is null for a key without `payloads:read`, so null has to fit.
+CONTENTS = Contents()
+
+#: Of such members, for the description of the API.
+WITHHELD = "Null: the key may not read it (payloads:read)."
+
+
 class Document(BaseModel):
     """The base of the documents that the API answers with."""
 

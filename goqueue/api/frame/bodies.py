@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 
 import falcon
 
+from goqueue.access.key_ring import KeyRing
 from goqueue.api.frame.json_reader import read_json
-from goqueue.api.frame.security import KeyRing
 from goqueue.config.settings import Settings
 from goqueue.errors import InvalidJobError
 
@@ -44,7 +44,7 @@ class BodyLimits:
         """Return the bytes that a body may have; more is refused by what reads it, without having read it."""
         if self._is_site(path):
             return FORM_FACTOR * self._settings.job_max_bytes
-        if self._keys is not None and self._keys.in_header(authorization) is None:
+        if self._keys is not None and not self._keys.may_know(authorization):
             return 0
         return self._settings.batch_max_bytes if path == BATCH_PATH else self._settings.job_max_bytes
 

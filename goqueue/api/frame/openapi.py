@@ -94,6 +94,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "parameters": _parameters(path, operation),
         "responses": _responses(operation),
+        "security": [{"bearer": [str(operation.scope)]}, {}] if operation.scope else [{"bearer": []}, {}],
     }
     if operation.body:
         described["requestBody"] = {
@@ -114,6 +115,9 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     if "{worker_id}" in path:
         schema = {"type": "integer", "format": "int64", "minimum": 1}
         parameters.append({"name": "worker_id", "in": "path", "required": True, "schema": schema})
+    if "{key_id}" in path:
+        schema = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
+        parameters.append({"name": "key_id", "in": "path", "required": True, "schema": schema})
     if "{fingerprint}" in path:
         schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
         parameters.append({"name": "fingerprint", "in": "path", "required": True, "schema": schema})
@@ -136,7 +140,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         content = {JSON: {"schema": _reference(model)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     problem = {"application/problem+json": {"schema": _reference(ProblemDocument)}}
-    for status in sorted({*operation.refusals, 401, 429, 500, 503}):
+    for status in sorted({*operation.refusals, 401, 403, 429, 500, 503}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses
 

@@ -17,9 +17,12 @@ from pydantic import BaseModel, Field
 
 from goqueue.api.frame.answers import as_json
 from goqueue.errors import (
+    ApiKeyConflictError,
+    ApiKeyNotFoundError,
     BulkOperationEndedError,
     BulkOperationNotFoundError,
     FailureNotFoundError,
+    ForbiddenError,
     GoQueueError,
     IdempotencyConflictError,
     IllegalTransitionError,
@@ -52,6 +55,9 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     ScheduleNotFoundError: 404,
     ScheduleConflictError: 409,
     KeyNotFoundError: 404,
+    ApiKeyNotFoundError: 404,
+    ApiKeyConflictError: 409,
+    ForbiddenError: 403,
     TypeNotFoundError: 404,
     NoBreakerError: 409,
     WorkerNotFoundError: 404,

@@ -6,7 +6,6 @@ Each process counts for itself. The headers are those of draft-ietf-httpapi-rate
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections import Counter
@@ -14,14 +13,13 @@ from collections.abc import Callable
 
 import falcon
 
-from goqueue.api.frame.security import OPEN_PATHS, ApiKey
-from goqueue.api.operations import OPERATIONS
+from goqueue.api.frame.security import OPEN_PATHS, principal_of
+from goqueue.api.operations import operation_of
 from goqueue.config.settings import Settings
 
 #: What is searched for in a list costs a look at many rows.
 SEARCHES = frozenset({"payload", "error"})
 
-_CONVERTER = re.compile(r":\w+(?=\})")
 #: Who has no key, where none is needed; and whoever looks at the site.
 NOBODY = ""
 _RETRY_AFTER_SECONDS = 1
@@ -124,8 +122,8 @@ class RequestLimits:
     @staticmethod
     def _key_of(request: falcon.Request) -> str:
         """Whose request it is: the keys of one name are of one client, one without a name is its own."""
-        key: ApiKey | None = getattr(request.context, "api_key", None)
-        return NOBODY if key is None else key.name or key.hash
+        principal = principal_of(request)
+        return principal.name or principal.key_hash or NOBODY
 
     def _count(self, rate: RequestRate, key: str, response: falcon.Response) -> None:
         left = rate.take(key)
@@ -158,6 +156,5 @@ def is_expensive(request: falcon.Request) -> bool:
         return not SEARCHES.isdisjoint(request.params)
     if template == "/dashboard/operations/new":
         return True
-    method = "GET" if request.method == "HEAD" else request.method
-    operation = OPERATIONS.get((method, _CONVERTER.sub("", template)))
+    operation = operation_of(request.method, template)
     return operation is not None and operation.expensive

@@ -1,15 +1,14 @@
-"""The guard of the API: bearer keys, where it may be opened without them, and which web pages may ask it."""
+"""The guard of the API: whose request it is, where none has to say so, and which web pages may ask it."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import falcon
 
+from goqueue.access.key_ring import KeyRing
+from goqueue.access.principal import ANYBODY, NOBODY, Principal
 from goqueue.config.settings import Settings
 from goqueue.errors import ConfigurationError
 from goqueue.observability.monitoring_server import answers_to, is_loopback
@@ -22,79 +21,42 @@ OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.js
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key that is accepted.
-
-    Attributes:
-        hash: SHA-256 of the key, in hexadecimal.
-        name: what its entry in the settings calls it; empty where it has no name.
-    """
-
-    hash: str
-    name: str = ""
-
-    @property
-    def label(self) -> str:
-        """The label that people know the key by: its name, or how its hash begins."""
-        return self.name or f"{self.hash[:8]}…"
-
-
-class KeyRing:
-    """The API keys that are accepted.
+class Authentication:
+    """Falcon middleware: finds whose request it is, and refuses those without a key where keys are needed.
 
     Args:
-        entries: as `Settings.api_keys` has them: a SHA-256 in hexadecimal, or a name, a colon and the hash.
-    """
-
-    def __init__(self, entries: tuple[str, ...]) -> None:
-        self._keys = [_key_of(entry) for entry in entries]
-
-    def find(self, key: str) -> ApiKey | None:
-        """Find the accepted key that this text is; None: it is none."""
-        # A header is Latin-1; a key is compared as the bytes that were sent.
-        given = hashlib.sha256(key.encode("latin-1", errors="replace")).hexdigest().encode()
-        matches = [known for known in self._keys if hmac.compare_digest(given, known.hash.encode())]
-        return matches[-1] if matches else None  # after all were compared: the time does not tell which fits
-
-    def in_header(self, authorization: str) -> ApiKey | None:
-        """Find the key that the value of an Authorization header brings as a bearer; None: it brings none."""
-        scheme, _, key = authorization.partition(" ")
-        return self.find(key.strip()) if scheme.lower() == "bearer" else None
-
-    def of_hash(self, key_hash: str | None) -> ApiKey | None:
-        """Find the accepted key that has this hash; None: none has."""
-        return next((known for known in self._keys if known.hash == key_hash), None)
-
-
-def _key_of(entry: str) -> ApiKey:
-    name, _, key_hash = entry.rpartition(":")
-    return ApiKey(key_hash, name)
-
-
-class BearerAuthentication:
-    """Falcon middleware: refuses requests without one of the configured keys.
-
-    Args:
+        keys: those that are accepted.
         is_open: whether a path is guarded in another way.
+        needs_key: whether a request without a key is refused; it is anybody's otherwise.
     """
 
-    def __init__(self, keys: KeyRing, is_open: Callable[[str], bool] = lambda _path: False) -> None:
+    def __init__(
+        self, keys: KeyRing, is_open: Callable[[str], bool] = lambda _path: False, *, needs_key: bool
+    ) -> None:
         self._keys = keys
+        self._needs_key = needs_key
         self._is_open = is_open
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Let the request pass, or answer 401."""
+        request.context.principal = NOBODY if self._needs_key else ANYBODY
         if request.path in OPEN_PATHS or self._is_open(request.path):
             return
-        known = self._keys.in_header(request.get_header("Authorization", default=""))
+        authorization = request.get_header("Authorization", default="")
+        known = self._keys.in_header(authorization) if authorization else None
         if known is not None:
-            request.context.api_key = known
-            return
-        raise falcon.HTTPUnauthorized(
-            description="expected Authorization: Bearer with a key that this service knows",
-            challenges=['Bearer realm="goqueue"'],
-        )
+            request.context.principal = known
+        elif self._needs_key:
+            raise falcon.HTTPUnauthorized(
+                description="expected Authorization: Bearer with a key that this service knows",
+                challenges=['Bearer realm="goqueue"'],
+            )
+
+
+def principal_of(request: falcon.Request) -> Principal:
+    """Return whose request it is; nobody's until it has said so."""
+    principal: Principal = getattr(request.context, "principal", NOBODY)
+    return principal
 
 
 class WebPages:
@@ -107,7 +69,7 @@ class WebPages:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._is_open = not settings.api_keys
+        self._is_open = not settings.needs_api_key
         self._hosts = frozenset(settings.allowed_hosts)
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
@@ -148,19 +110,19 @@ def is_foreign(request: falcon.Request) -> bool:
 
 def client_of(request: falcon.Request) -> str:
     """Return the name of the API key that a request came with; empty where it has none, or came with none."""
-    key: ApiKey | None = getattr(request.context, "api_key", None)
-    return "" if key is None else key.name
+    return principal_of(request).name
 
 
 def refuse_open_bind(settings: Settings) -> None:
     """An API that more than this machine reaches needs keys.
 
     Raises:
-        ConfigurationError: `api_host` is not loopback and no keys are configured.
+        ConfigurationError: `api_host` is not loopback and no key is needed.
     """
-    if not settings.api_keys and not is_loopback(settings.api_host):
+    if not settings.needs_api_key and not is_loopback(settings.api_host):
         problem = (
-            "GOQUEUE_API_KEYS: expected at least one key (make one with `goqueue key`), because "
+            "GOQUEUE_API_KEYS: expected at least one key (make one with `goqueue key`), or "
+            "GOQUEUE_API_KEYS_REQUIRED=true and keys of `goqueue keys create`, because "
             f"GOQUEUE_API_HOST is {settings.api_host}, which is not loopback"
         )
         raise ConfigurationError([problem])

@@ -7,7 +7,9 @@ from urllib.parse import quote, urlsplit
 import falcon
 
 from goqueue.api.frame.bodies import FORM_FACTOR, read_form
+from goqueue.api.frame.security import principal_of
 from goqueue.config.settings import Settings
+from goqueue.dashboard.access.page_scopes import scopes_of_page
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner
 
@@ -45,7 +47,7 @@ class DashboardGuard:
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._needs_key = bool(settings.api_keys)
+        self._needs_key = settings.needs_api_key
         self._read_only = settings.dashboard_read_only
         self._form_max_bytes = FORM_FACTOR * settings.job_max_bytes
 
@@ -65,15 +67,19 @@ class DashboardGuard:
         if request.method == "POST":
             self._check_change(request)
         if self._needs_key and request.path != LOGIN:
-            request.context.api_key = self._sessions.key_of(session)
-            if request.context.api_key is None:
+            principal = self._sessions.principal_of(session)
+            if principal is None:
                 raise _to_login(request)
+            request.context.principal = principal
 
     def process_resource(
         self, request: falcon.Request, _response: falcon.Response, _resource: object, _params: object
     ) -> None:
-        """Refuse a change whose form is not from a page of this session."""
-        if request.method != "POST" or not is_dashboard(request.path):
+        """Refuse what the key of the session does not allow, and a change whose form is of no page of it."""
+        if not is_dashboard(request.path):
+            return
+        _expect_allowed(request)
+        if request.method != "POST":
             return
         token = request.get_header("X-CSRF-Token") or form_of(request).get("csrf", "")
         if not self._sessions.signer.accepts(request.context.session, token):
@@ -102,6 +108,15 @@ class DashboardGuard:
             raise falcon.HTTPForbidden(description="this request comes from another site")
         if self._read_only and request.path not in (LOGIN, LOGOUT):
             raise falcon.HTTPForbidden(description="this dashboard is read-only")
+
+
+def _expect_allowed(request: falcon.Request) -> None:
+    scopes, principal = scopes_of_page(request.uri_template), principal_of(request)
+    allowed = scopes.may_change if request.method == "POST" else scopes.may_read
+    if not allowed(principal):
+        needed = scopes.changes if request.method == "POST" else scopes.reads
+        missing = [scope for scope in needed or () if not principal.may(scope)]
+        raise falcon.HTTPForbidden(description=f"your key has not the scope {', '.join(missing)}")
 
 
 def set_session(

@@ -21,17 +21,19 @@ _MAKE = """
 _READ = "SELECT value FROM service_secrets WHERE name = %(name)s"
 
 _BEGIN = """
-    INSERT INTO dashboard_sessions (name_hash, key_hash, address, user_agent, expires_at)
-    VALUES (%(name_hash)s, %(key_hash)s, %(address)s, %(user_agent)s,
+    INSERT INTO dashboard_sessions (name_hash, key_hash, key_id, address, user_agent, expires_at)
+    VALUES (%(name_hash)s, %(key_hash)s, %(key_id)s, %(address)s, %(user_agent)s,
             now() + make_interval(secs => %(seconds)s))
     ON CONFLICT DO NOTHING RETURNING id
 """
-_KEY_OF = "SELECT key_hash FROM dashboard_sessions WHERE name_hash = %(name_hash)s AND expires_at > now()"
+_KEY_OF = """
+    SELECT key_hash, key_id FROM dashboard_sessions WHERE name_hash = %(name_hash)s AND expires_at > now()
+"""
 _END = "DELETE FROM dashboard_sessions WHERE name_hash = %(name_hash)s RETURNING id"
 _END_BY_ID = "DELETE FROM dashboard_sessions WHERE id = ANY (%(ids)s::bigint[]) RETURNING id"
 _LIST = """
-    SELECT id, name_hash, key_hash, address, user_agent, created_at, expires_at FROM dashboard_sessions
-    WHERE expires_at > now() ORDER BY id DESC LIMIT %(limit)s
+    SELECT id, name_hash, key_hash, key_id, address, user_agent, created_at, expires_at
+    FROM dashboard_sessions WHERE expires_at > now() ORDER BY id DESC LIMIT %(limit)s
 """
 _FORGET = """
     DELETE FROM dashboard_sessions WHERE id IN (
@@ -45,13 +47,15 @@ class SignedIn(NamedTuple):
 
     Attributes:
         name_hash: SHA-256 of the name in its cookie.
-        key_hash: of the key that was shown, as the settings have it.
+        key_hash: of the key that was shown, as the settings or its row have it.
+        key_id: of its row; None: it is one of the settings.
         address, user_agent: of the browser, when it signed in.
     """
 
     id: int
     name_hash: str
     key_hash: str
+    key_id: str | None
     address: str | None
     user_agent: str | None
     created_at: datetime
@@ -73,6 +77,7 @@ def begin(
     name_hash: str,
     key_hash: str,
     *,
+    key_id: str | None,
     address: str | None,
     user_agent: str | None,
     seconds: float,
@@ -81,6 +86,7 @@ def begin(
     parameters = {
         "name_hash": name_hash,
         "key_hash": key_hash,
+        "key_id": key_id,
         "address": address,
         "user_agent": user_agent,
         "seconds": seconds,
@@ -88,10 +94,10 @@ def begin(
     fetch_one(connection, _BEGIN, parameters)
 
 
-def key_of(connection: Connection, name_hash: str) -> str | None:
-    """Return the hash of the key that a session showed; None where it showed none, or is over."""
+def key_of(connection: Connection, name_hash: str) -> tuple[str, str | None] | None:
+    """Return the hash of the key that a session showed, and its row's id; None where there is none."""
     row = fetch_one(connection, _KEY_OF, {"name_hash": name_hash})
-    return None if row is None else str(row[0])
+    return None if row is None else (row[0], row[1])
 
 
 def end(connection: Connection, name_hash: str) -> int | None:

@@ -10,7 +10,8 @@ import threading
 import time
 from collections import OrderedDict
 
-from goqueue.api.frame.security import ApiKey, KeyRing
+from goqueue.access.key_ring import KeyRing
+from goqueue.access.principal import Principal
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access.session_rows import SignedIn
@@ -33,16 +34,17 @@ class Sessions:
 
     Attributes:
         signer: writes their cookies and tokens.
+        keys: those that may be shown.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
-        self._keys = KeyRing(settings.api_keys)
+        self.keys = KeyRing(settings.api_keys, database)
         self.signer = SessionSigner(settings, database)
         self._database = database
-        self._known: OrderedDict[str, tuple[ApiKey, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def sign_in(self, key_hash: str, *, address: str | None, user_agent: str | None) -> Session:
+    def sign_in(self, principal: Principal, *, address: str | None, user_agent: str | None) -> Session:
         """Return a new session that showed a key.
 
         Raises:
@@ -53,29 +55,31 @@ class Sessions:
             session_store.begin(
                 connection,
                 session.name_hash,
-                key_hash,
+                principal.key_hash,
+                key_id=principal.key_id,
                 address=_short(address),
                 user_agent=_short(user_agent),
                 seconds=LIFETIME_SECONDS,
             )
         return session
 
-    def key_of(self, session: Session) -> ApiKey | None:
-        """Return the key that its owner showed, if the service still has it.
+    def principal_of(self, session: Session) -> Principal | None:
+        """Return what the key that its owner showed allows, if the key is still good.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         name_hash, now = session.name_hash, time.monotonic()
         with self._lock:
-            key, until = self._known.get(name_hash, (None, 0.0))
+            principal, until = self._known.get(name_hash, (None, 0.0))
         if until > now:
-            return key
+            return principal
         with self._database.autocommit() as connection:
-            key = self._keys.of_hash(session_store.key_of(connection, name_hash))
-        if key is not None:
-            self._remember(name_hash, key, now + REMEMBERED_SECONDS)
-        return key
+            shown = session_store.key_of(connection, name_hash)
+        principal = None if shown is None else self.keys.of_session(*shown)
+        if principal is not None:
+            self._remember(name_hash, principal, now + REMEMBERED_SECONDS)
+        return principal
 
     def sign_out(self, session: Session) -> None:
         """End a session: its cookie opens nothing any more."""
@@ -91,14 +95,14 @@ class Sessions:
         return ended
 
     def signed_in(self, limit: int) -> list[SignedIn]:
-        """List the sessions that know a key of the service, the newest first."""
+        """List the sessions whose key is still good, the newest first."""
         with self._database.autocommit() as connection:
             found = session_store.list_all(connection, limit=limit)
-        return [one for one in found if self._keys.of_hash(one.key_hash) is not None]
+        return [one for one in found if self.keys.of_session(one.key_hash, one.key_id) is not None]
 
-    def _remember(self, name_hash: str, key: ApiKey, until: float) -> None:
+    def _remember(self, name_hash: str, principal: Principal, until: float) -> None:
         with self._lock:
-            self._known[name_hash] = key, until
+            self._known[name_hash] = principal, until
             self._known.move_to_end(name_hash)
             while len(self._known) > REMEMBERED_MAX:
                 self._known.popitem(last=False)

@@ -15,7 +15,7 @@ from goqueue.db.statements import current_time
 from goqueue.insight import rollup_rows as rollups
 from goqueue.insight.histograms import added, quantile
 from goqueue.insight.ranges import DEFAULT_RANGE, RANGES, TimeRange, moment_before
-from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_rows import RollupScope, Step
 
 __all__ = [
     "ChartName",
@@ -110,7 +110,7 @@ def chart_of(request: falcon.Request) -> ChartName:
     return cast("ChartName", name)
 
 
-def history_of(site: Site, scope: Scope, name: str, wanted: TimeRange) -> History:
+def history_of(site: Site, scope: RollupScope, name: str, wanted: TimeRange) -> History:
     """Read the past of a queue, a type, or (with the name '') the service, once for all browsers."""
 
     def ask() -> History:
@@ -123,7 +123,7 @@ def history_of(site: Site, scope: Scope, name: str, wanted: TimeRange) -> Histor
 
 
 def steps_of(
-    connection: Connection, scope: Scope, name: str, wanted: TimeRange
+    connection: Connection, scope: RollupScope, name: str, wanted: TimeRange
 ) -> tuple[datetime, datetime, list[Step]]:
     """Read a range: when it begins, up to when it is counted, and its steps."""
     since = moment_before(current_time(connection), wanted)
@@ -185,7 +185,7 @@ def ended_per_second(steps: list[Step], since: datetime, until: datetime) -> flo
     return ended / max((until - lately[0].starts_at).total_seconds(), 1.0)
 
 
-def _read(connection: Connection, scope: Scope, name: str, wanted: TimeRange) -> History:
+def _read(connection: Connection, scope: RollupScope, name: str, wanted: TimeRange) -> History:
     since, until, steps = steps_of(connection, scope, name, wanted)
     total = _sum(since, steps) if steps else None
     points = _points_of(steps, wanted, since, until)

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import falcon
 
 from goqueue.api.failures import FailuresQuery
+from goqueue.api.frame.security import principal_of
 from goqueue.dashboard.forms.queue import Blanks
 from goqueue.dashboard.page import Page, one_moment
 from goqueue.dashboard.parts.errors import parsed
@@ -107,7 +108,7 @@ class FailurePage(Page):
         """
         said = {name: request.get_param(name) or "" for name in CHOICE}
         group = self._read(fingerprint, _wanted(said))
-        traceback = group.traceback
+        traceback = group.traceback if principal_of(request).reads_contents else None
         self._renderer.page(
             request,
             response,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import falcon
 
+from goqueue.api.frame.security import principal_of
+from goqueue.dashboard.access.withholding import WITHHELD, without_contents
 from goqueue.dashboard.charts.timeline import timeline
 from goqueue.dashboard.charts.timeline_words import OUTCOMES
 from goqueue.dashboard.page import Page
@@ -109,7 +111,10 @@ class JobPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Show a job; `attempt` is the fence of the attempt to look at."""
-        view = read(self._goqueue, job_id, _fence_of(request))
+        reads_contents = principal_of(request).reads_contents
+        view = read(self._goqueue, job_id, _fence_of(request), with_errors=reads_contents)
+        if not reads_contents:
+            view = _without_contents(view)
         values = _values(view)
         explanation = view.explanation
         values["explanation"] = explanation
@@ -121,6 +126,8 @@ class JobPage(Page):
         self._renderer.page(request, response, "job.html", **values)
 
     def _below(self, request: falcon.Request, view: JobView) -> dict[str, Any]:
+        if not principal_of(request).reads_contents:
+            return {"curl": None, "python": None, "versions": []}
         goqueue = self._goqueue
         document = request_document(goqueue, view.job, view.parents, view.now)
         curl, python = curl_of(goqueue, request, document), python_of(goqueue, request, document)
@@ -134,8 +141,26 @@ class JobPage(Page):
         }
 
 
-def read(goqueue: GoQueue, job_id: int, fence: int | None = None) -> JobView:
+def _without_contents(view: JobView) -> JobView:
+    """The view for a key that may not read what jobs hold."""
+    attempt = view.attempt
+    if attempt is not None:
+        attempt = replace(
+            attempt,
+            message=None,
+            lines=[],
+            has_more_lines=False,
+            error=None if attempt.error is None else headline(WITHHELD),
+            traceback=None,
+            traceback_text=None,
+        )
+    return replace(without_contents(view), attempt=attempt)
+
+
+def read(goqueue: GoQueue, job_id: int, fence: int | None = None, *, with_errors: bool = True) -> JobView:
     """Read a job, and of its attempts the one with this fence, or else the latest.
+
+    With `with_errors=False` the explanation quotes no text of an error.
 
     Raises:
         JobNotFoundError: there is no such job.
@@ -152,14 +177,16 @@ def read(goqueue: GoQueue, job_id: int, fence: int | None = None) -> JobView:
             else []
         )
         attempt = _attempt(connection, job, history, fence)
-        why = _explanation(goqueue, connection, job)
+        why = _explanation(goqueue, connection, job, with_errors=with_errors)
         ids = {job.worker_id, *(one.worker_id for one in history.attempts)}
         workers = job_history.worker_names(connection, [one for one in ids if one is not None])
         now = current_time(connection)
         return JobView(job, now, history, parents, children, attempt, workers, why)
 
 
-def _explanation(goqueue: GoQueue, connection: Connection, job: Job) -> Explanation | None:
+def _explanation(
+    goqueue: GoQueue, connection: Connection, job: Job, *, with_errors: bool
+) -> Explanation | None:
     if job.status in FINAL_STATUSES:
         return None
     settings = goqueue.settings
@@ -169,6 +196,7 @@ def _explanation(goqueue: GoQueue, connection: Connection, job: Job) -> Explanat
         lease_seconds=settings.lease_seconds,
         max_deaths=settings.max_deaths,
         batch_of=goqueue.broker.types.batch_of,
+        with_errors=with_errors,
     )
 
 

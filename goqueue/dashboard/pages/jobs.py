@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 
 from goqueue.api.app import JobIdConverter
+from goqueue.api.frame.permissions import narrowed
 from goqueue.api.frame.reading import Reading
 from goqueue.bulk.actions import BulkAction
 from goqueue.dashboard.access.guard import FOLDER, form_of
@@ -79,6 +80,7 @@ class JobsPage(Page):
             if text is not None:
                 raise _to_what_was_found(text, request.params)
             query = query_of(request.params)
+            narrowed(request, query.job_filter())
         except InvalidJobError as error:
             problems = error.fields
             response.status = falcon.HTTP_400

@@ -10,7 +10,6 @@ from collections import OrderedDict, deque
 import falcon
 import structlog
 
-from goqueue.api.frame.security import KeyRing
 from goqueue.dashboard.access.guard import FOLDER, form_of, is_dashboard, set_session
 from goqueue.dashboard.access.signing import Session
 from goqueue.dashboard.notices import go_to
@@ -21,6 +20,7 @@ __all__ = ["ATTEMPTS_MAX", "LoginPage", "LogoutAction"]
 log = structlog.get_logger(__name__)
 
 WRONG = "This service does not know that key."
+RESTRICTED = "That key is restricted to some queues or types, and the dashboard shows all of them."
 
 #: An address may fail so often in so many seconds, with each process of the API.
 ATTEMPTS_MAX = 10
@@ -66,7 +66,7 @@ class LoginPage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._keys = KeyRing(site.goqueue.settings.api_keys)
+        self._keys = site.sessions.keys
         self._attempts = SignInAttempts()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -82,18 +82,18 @@ class LoginPage(Page):
         if wait:
             self._refuse_for_now(request, response, place, wait)
             return
-        key = self._keys.find(form.get("key", "").strip())
-        if key is None:
+        principal = self._keys.find(form.get("key", "").strip())
+        if principal is None or principal.is_restricted:
             self._attempts.note_failure(address)
             log.warning("sign_in_refused", address=address)
             response.status = falcon.HTTP_403
-            self._show(request, response, place, wrong=WRONG)
+            self._show(request, response, place, wrong=WRONG if principal is None else RESTRICTED)
             return
         self._attempts.forget(address)
         # A new name: one that was planted before the login is worth nothing after it.
         sessions = self._site.sessions
-        session = sessions.sign_in(key.hash, address=address, user_agent=request.user_agent)
-        log.info("signed_in", address=address, key=key.label)
+        session = sessions.sign_in(principal, address=address, user_agent=request.user_agent)
+        log.info("signed_in", address=address, key=principal.label)
         set_session(request, response, sessions.signer, session)
         response.status = falcon.HTTP_303
         response.location = place

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import falcon
 
+from goqueue.api.frame.permissions import narrowed
+from goqueue.api.frame.security import principal_of
 from goqueue.bulk import canary_rows as canary_store
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk import operations as bulk
 from goqueue.bulk.actions import STATUSES, BulkAction, BulkState, status_of
 from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
 from goqueue.dashboard.access.guard import FOLDER, form_of
+from goqueue.dashboard.access.withholding import without_contents
 from goqueue.dashboard.forms.job_query import FIELDS, address, filter_parameters, in_words, query_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, one_moment
@@ -25,6 +28,8 @@ from goqueue.insight.explain import fact_rows as explanation
 from goqueue.jobs import MAX_JOB_ID, PRIORITY_RANGE, JobStatus
 
 __all__ = ["AbortAction", "NewOperationPage", "OperationPage", "OperationsPage"]
+
+T = TypeVar("T")
 
 PAGE_OPERATIONS = 50
 
@@ -51,7 +56,7 @@ class _OperationForm(Page):
     ) -> None:
         wanted, action, preview = JobFilter(), BulkAction.RETRY, None
         try:
-            wanted = query_of(said).job_filter()
+            wanted = narrowed(request, query_of(said).job_filter())
             action = _action_of(said.get("action"), wanted.status)
             wanted = _with_status(action, wanted)
             # What the action needs is still to be said in the form.
@@ -112,7 +117,7 @@ class OperationsPage(_OperationForm):
         with self._goqueue.read_database.autocommit() as connection:
             operations = bulk_store.list_newest(connection, limit=PAGE_OPERATIONS + 1, before_id=before)
         more = len(operations) > PAGE_OPERATIONS
-        operations = operations[:PAGE_OPERATIONS]
+        operations = _visible(request, operations[:PAGE_OPERATIONS])
         self._renderer.page(
             request,
             response,
@@ -128,7 +133,9 @@ class OperationsPage(_OperationForm):
         try:
             # Only the form of a dry run says so, which shows how many there are.
             whole_status = said.get("whole_status") == "yes"
-            operation = bulk.start(self._goqueue.database, _new_of(said), whole_status=whole_status)
+            new = _new_of(said)
+            narrowed(request, new.filter)
+            operation = bulk.start(self._goqueue.database, new, whole_status=whole_status)
         except InvalidJobError as error:
             self._confirm(request, response, said, error.fields)
             return
@@ -158,11 +165,14 @@ class OperationPage(Page):
         """Show how far the operation has come."""
         with one_moment(self._goqueue.database) as connection:
             operation = bulk_store.get(connection, operation_id)
-            canaries = self._canaries(connection, operation) if operation.canary else None
-        shown = _shown(operation)
+            canaries = None
+            if operation.canary:
+                with_errors = principal_of(request).reads_contents
+                canaries = self._canaries(connection, operation, with_errors=with_errors)
+        shown = _shown(_visible(request, operation))
         self._renderer.page(request, response, "operation.html", shown=shown, canaries=canaries)
 
-    def _canaries(self, connection: Connection, operation: BulkOperation) -> Canaries:
+    def _canaries(self, connection: Connection, operation: BulkOperation, *, with_errors: bool) -> Canaries:
         counts = canary_store.count(connection, operation.id)
         ids = canary_store.list_ids(connection, operation.id, limit=CANARIES_SHOWN)
         jobs = job_summaries.of(connection, ids)
@@ -175,6 +185,7 @@ class OperationPage(Page):
                 min(waiting),
                 lease_seconds=settings.lease_seconds,
                 max_deaths=settings.max_deaths,
+                with_errors=with_errors,
             )
         is_through = operation.after_id >= operation.up_to_id
         wanted = counts.total if is_through else (operation.canary or 0)
@@ -189,6 +200,11 @@ class AbortAction(Page):
         operation = bulk.abort(self._goqueue.database, operation_id)
         said = f"Operation {operation_id} is aborted: {operation.done:,} jobs were taken before."
         go_to(request, response, f"{PLACE}/{operation_id}", said)
+
+
+def _visible(request: falcon.Request, rows: T) -> T:
+    """Operations as the key of the session may read them: without what was searched for, where it may not."""
+    return rows if principal_of(request).reads_contents else without_contents(rows)
 
 
 def _shown(operation: BulkOperation) -> dict[str, Any]:

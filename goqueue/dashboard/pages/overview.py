@@ -20,7 +20,7 @@ from goqueue.insight.failure_rows import FailureFilter
 from goqueue.insight.forecast import Course, Forecast, forecast
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance, ServiceGlance
 from goqueue.insight.ranges import RANGES
-from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_rows import RollupScope, Step
 
 __all__ = ["OverviewData", "OverviewPage", "RootPage"]
 
@@ -103,7 +103,7 @@ class OverviewPage(Page):
             service=now.service,
             range=wanted,
             ranges=RANGES.values(),
-            history=history_of(self._site, Scope.SERVICE, "", wanted),
+            history=history_of(self._site, RollupScope.SERVICE, "", wanted),
             is_poll=is_poll(request),
             warnings=self._warnings.known().get("warnings", []),
             counted_up_to=COUNTED_UP_TO,
@@ -120,7 +120,7 @@ class OverviewPage(Page):
             up_to = rollups.counted_up_to(connection, step_seconds=10)
             since = now - timedelta(seconds=LINE_SECONDS)
             steps = rollups.series_of_each(
-                connection, Scope.QUEUE, step_seconds=10, since=since, durations=False
+                connection, RollupScope.QUEUE, step_seconds=10, since=since, durations=False
             )
             lately = FailureFilter(since=now - timedelta(hours=1))
             groups = failure_groups.shown(connection, lately, order="count", limit=GROUPS_SHOWN)
@@ -136,7 +136,7 @@ class OverviewData(Page):
         name, wanted = chart_of(request), range_of(request)
         document = self._site.shared.get(
             ("chart", name, wanted.name),
-            lambda: chart(history_of(self._site, Scope.SERVICE, "", wanted), name),
+            lambda: chart(history_of(self._site, RollupScope.SERVICE, "", wanted), name),
             good_for_seconds=CHART_GOOD_FOR_SECONDS,
         )
         self._renderer.data(request, response, document)

@@ -36,7 +36,7 @@ from goqueue.insight.explain import blocked_key_rows as blocked_keys
 from goqueue.insight.explain.blocked_key_rows import BlockedKey
 from goqueue.insight.overview_rows import COUNTED_UP_TO
 from goqueue.insight.ranges import RANGES
-from goqueue.insight.rollup_rows import Scope
+from goqueue.insight.rollup_rows import RollupScope
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettings
 from goqueue.limits.rules import KEYLESS
@@ -156,7 +156,7 @@ class QueuePage(Page):
         name, wanted, shown = view.name, range_of(request), texts_of(view.standing.limits)
         with self._goqueue.database.autocommit() as connection:
             keys = list(queue_settings.key_limits(connection, name).items())
-        points = history_of(self._site, Scope.QUEUE, name, wanted).points
+        points = history_of(self._site, RollupScope.QUEUE, name, wanted).points
         is_typed = bool(wrong.get("settings"))
         return {
             "ranges": RANGES.values(),
@@ -203,7 +203,7 @@ class QueueChart(Page):
         name = request.get_param("queue", default="")
         self._reader.expect(name)
         chart_name, wanted = chart_of(request), range_of(request)
-        found = chart(history_of(self._site, Scope.QUEUE, name, wanted), chart_name)
+        found = chart(history_of(self._site, RollupScope.QUEUE, name, wanted), chart_name)
         self._renderer.data(request, response, found)
 
 

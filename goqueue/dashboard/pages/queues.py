@@ -21,7 +21,7 @@ from goqueue.insight import rollup_rows as rollups
 from goqueue.insight.forecast import Course, Forecast, forecast
 from goqueue.insight.overview_rows import COUNTED_UP_TO, QUEUES_SHOWN, QueueGlance
 from goqueue.insight.queue_figure_rows import QueueCount, QueueCounts, QueueStanding
-from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_rows import RollupScope, Step
 from goqueue.insight.rollup_steps import MINUTES, TENS
 from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.limits import type_setting_rows as type_settings
@@ -239,10 +239,10 @@ def _steps(connection: Connection, step_seconds: int, back_seconds: int, name: s
     until = rollups.counted_up_to(connection, step_seconds=step_seconds) or current_time(connection)
     since = until - timedelta(seconds=back_seconds)
     if name is not None:
-        steps = rollups.series(connection, Scope.QUEUE, name, step_seconds=step_seconds, since=since)
+        steps = rollups.series(connection, RollupScope.QUEUE, name, step_seconds=step_seconds, since=since)
         return _Steps({name: steps}, until)
     of_each = rollups.series_of_each(
-        connection, Scope.QUEUE, step_seconds=step_seconds, since=since, durations=False
+        connection, RollupScope.QUEUE, step_seconds=step_seconds, since=since, durations=False
     )
     return _Steps(of_each, until)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import falcon
 import structlog
 
-from goqueue.api.frame.security import KeyRing
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.access.session_rows import SignedIn
 from goqueue.dashboard.notices import go_to
@@ -28,7 +27,7 @@ class SessionsPage(Page):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._keys = KeyRing(site.goqueue.settings.api_keys)
+        self._keys = site.sessions.keys
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the sessions that know a key."""
@@ -44,8 +43,8 @@ class SessionsPage(Page):
         )
 
     def _labels(self, found: list[SignedIn]) -> Mapping[str, str]:
-        keys = [self._keys.of_hash(one.key_hash) for one in found]
-        return {key.hash: key.label for key in keys if key is not None}
+        keys = [self._keys.of_session(one.key_hash, one.key_id) for one in found]
+        return {key.key_hash: key.label for key in keys if key is not None}
 
 
 class EndSessionsAction(Page):

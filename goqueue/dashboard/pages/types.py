@@ -28,7 +28,7 @@ from goqueue.insight.failure_group_rows import ShownGroup
 from goqueue.insight.failure_rows import FailureFilter
 from goqueue.insight.histograms import added, quantile
 from goqueue.insight.ranges import RANGES, TimeRange
-from goqueue.insight.rollup_rows import Scope, Step
+from goqueue.insight.rollup_rows import RollupScope, Step
 from goqueue.insight.rollup_steps import MINUTES, TENS
 from goqueue.instance import GoQueue
 from goqueue.limits import type_setting_rows as type_settings
@@ -192,10 +192,12 @@ def _rows(goqueue: GoQueue) -> list[TypeRow]:
         now = current_time(connection)
         since = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES_SHOWN - 1)
         counted = max(rollups.counted_up_to(connection, step_seconds=MINUTES.seconds) or since, since)
-        hour = rollups.series_of_each(connection, Scope.TYPE, step_seconds=MINUTES.seconds, since=since)
+        hour = rollups.series_of_each(connection, RollupScope.TYPE, step_seconds=MINUTES.seconds, since=since)
         # What is not yet counted in minutes.
-        lately = rollups.series_of_each(connection, Scope.TYPE, step_seconds=TENS.seconds, since=counted)
-        known = rollups.names(connection, Scope.TYPE)
+        lately = rollups.series_of_each(
+            connection, RollupScope.TYPE, step_seconds=TENS.seconds, since=counted
+        )
+        known = rollups.names(connection, RollupScope.TYPE)
     names = sorted({*declared, *known, *hour, *lately, *_limits(goqueue)})
     return [
         _row(name, declared.get(name), [*hour.get(name, ()), *lately.get(name, ())], since)
@@ -213,8 +215,8 @@ def _one(goqueue: GoQueue, name: str, wanted: TimeRange) -> OneType:
     if "\0" in name:
         raise TypeNotFoundError(name)
     with one_moment(goqueue.read_database) as connection:
-        since, _, steps = steps_of(connection, Scope.TYPE, name, wanted)
-        known = bool(steps) or declared is not None or name in rollups.names(connection, Scope.TYPE)
+        since, _, steps = steps_of(connection, RollupScope.TYPE, name, wanted)
+        known = bool(steps) or declared is not None or name in rollups.names(connection, RollupScope.TYPE)
         groups = failure_groups.shown(
             connection, FailureFilter(type=name), order="last_seen", limit=GROUPS_SHOWN
         )

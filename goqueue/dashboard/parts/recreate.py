@@ -54,13 +54,13 @@ def request_document(goqueue: GoQueue, job: Job, parents: Sequence[Link], now: d
 
 def curl_of(goqueue: GoQueue, request: falcon.Request, document: dict[str, Any]) -> str:
     """Write the shell command that creates a job again, at the address that this request came to."""
-    return as_curl(document, _url(request), needs_key=bool(goqueue.settings.api_keys))
+    return as_curl(document, _url(request), needs_key=goqueue.settings.needs_api_key)
 
 
 def python_of(goqueue: GoQueue, request: falcon.Request, document: dict[str, Any]) -> str:
     """Write the Python that creates a job again."""
     handler = _handler(goqueue, document["type"])
-    return as_python(document, handler, _url(request), needs_key=bool(goqueue.settings.api_keys))
+    return as_python(document, handler, _url(request), needs_key=goqueue.settings.needs_api_key)
 
 
 def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_type: bool) -> dict[str, Any]:

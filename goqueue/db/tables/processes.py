@@ -113,11 +113,42 @@ dashboard_sessions = Table(
     identity(),
     # SHA-256 of the name in its cookie: who reads this table can sign in as nobody.
     Column("name_hash", Text, nullable=False, unique=True),
-    # The hash of the key that was shown, as the settings have it: a key that is taken away ends its sessions.
+    # The hash of the key that was shown, as the settings or its row have it: a key that is taken away ends
+    # its sessions.
     Column("key_hash", Text, nullable=False),
     Column("address", Text),
     Column("user_agent", Text),
     now("created_at"),
     Column("expires_at", Timestamp, nullable=False),
+    # Of which row the key is. NULL: it is one of the settings.
+    Column("key_id", Text),
     Index("dashboard_sessions_expires_at_idx", "expires_at"),
+)
+
+# One row an API key. Whoever reads this table can use none of them.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    # Random, and no secret: the part of a key's text that people name it by.
+    Column("id", Text, primary_key=True),
+    # Keys of one name are of one client.
+    Column("name", Text, nullable=False),
+    # SHA-256 of its secret, which has 256 random bits.
+    Column("secret_hash", Text, nullable=False),
+    # The secret before the last rotation, and until when it is good beside the new one.
+    Column("previous_hash", Text),
+    Column("previous_until", Timestamp),
+    Column("scopes", ARRAY(Text), nullable=False),
+    # Only jobs of these exist for it. NULL: all do.
+    Column("queues", ARRAY(Text)),
+    Column("types", ARRAY(Text)),
+    Column("created_by", Text, nullable=False),
+    now("created_at"),
+    Column("expires_at", Timestamp),
+    # Written at most once a minute.
+    Column("last_used_at", Timestamp),
+    Column("rotated_at", Timestamp),
+    Column("revoked_at", Timestamp),
+    Column("revoked_by", Text),
+    CheckConstraint("(previous_hash IS NULL) = (previous_until IS NULL)", name="previous"),
 )

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
 from sqlalchemy import Connection
 
-from goqueue.db.statements import array, fetch_one
+from goqueue.db.statements import array, fetch_one, text_array
 from goqueue.engine.listing import payload_index_rows
 from goqueue.engine.listing.job_search import SEARCH_MAX_CHARACTERS, parse_payload
 from goqueue.engine.listing.range_rows import Asked, counting_range_of, range_of
@@ -102,6 +102,10 @@ class JobFilter(Request):
     payload: PayloadSearch = None
     error: ErrorSearch = None
 
+    # Not of a request, nor of anything that is kept: whoever asks is told of no others.
+    _only_queues: frozenset[str] | None = PrivateAttr(None)
+    _only_types: frozenset[str] | None = PrivateAttr(None)
+
     @property
     def searches(self) -> bool:
         """Whether the filter asks for what no index has: each row of its range has to be looked at."""
@@ -111,6 +115,21 @@ class JobFilter(Request):
     def is_open(self) -> bool:
         """Whether it says nothing beside a status: all jobs, or all of that status."""
         return all(value is None for name, value in self if name != "status")
+
+    @property
+    def narrowings(self) -> list[tuple[str, str, frozenset[str]]]:
+        """Which queues and types there are alone, each with a name and its column."""
+        columns = (
+            ("only_queues", "jobs.queue", self._only_queues),
+            ("only_types", "jobs.type", self._only_types),
+        )
+        return [(name, column, only) for name, column, only in columns if only is not None]
+
+    def within(self, queues: frozenset[str] | None, types: frozenset[str] | None) -> Self:
+        """Make the same filter of jobs of only these queues and types; None is all of them."""
+        narrower = self.model_copy()
+        narrower._only_queues, narrower._only_types = queues, types  # noqa: SLF001  (its own class)
+        return narrower
 
     def with_status(self, status: JobStatus | None) -> Self:
         """Make the same filter of another status."""
@@ -199,6 +218,9 @@ def terms_of(
         "after": wanted.created_after,
         "before": wanted.created_before,
     }
+    for name, column, only in wanted.narrowings:
+        conditions.append(f"{column} = ANY (%({name})s::text[])")
+        parameters[name] = text_array(tuple(sorted(only)))
     order = ids.newest_first, ids.oldest_first
     return Terms(
         ids.source, ids.ids_source, ids.condition, tuple(conditions), *order, above, below, parameters

@@ -17,11 +17,17 @@ __all__ = ["explain_job"]
 
 
 def explain_job(
-    database: Database, settings: Settings, job_id: int, batch_of: Callable[[str], Batch | None] = not_batched
+    database: Database,
+    settings: Settings,
+    job_id: int,
+    batch_of: Callable[[str], Batch | None] = not_batched,
+    *,
+    with_errors: bool = True,
 ) -> Explanation:
     """Explain why a job does not run, by the database of these settings.
 
-    `batch_of`: tells how the jobs of a type are batched, as far as this process knows.
+    `batch_of`: tells how the jobs of a type are batched, as far as this process knows. `with_errors`: quote
+    the texts of errors.
 
     Raises:
         JobNotFoundError: there is no such job.
@@ -35,4 +41,5 @@ def explain_job(
             lease_seconds=settings.lease_seconds,
             max_deaths=settings.max_deaths,
             batch_of=batch_of,
+            with_errors=with_errors,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -165,6 +165,12 @@ _OLDEST = """
 """
 
 
+#: Stands for the text of an error where that is withheld.
+WITHHELD_ERROR = "its error is withheld from this key"
+
+HasError = TypeVar("HasError", JobFacts, AttemptFacts)
+
+
 def not_batched(_type_name: str) -> None:
     """Tell of no type that its jobs are batched."""
 
@@ -176,17 +182,24 @@ def explain(
     lease_seconds: float,
     max_deaths: int,
     batch_of: Callable[[str], Batch | None] = not_batched,
+    with_errors: bool = True,
 ) -> Explanation:
     """Explain why a job does not run. In a transaction in which nothing was asked before.
 
-    `batch_of`: tells how the jobs of a type are batched, as far as this process knows.
+    `batch_of`: tells how the jobs of a type are batched, as far as this process knows. `with_errors`: quote
+    the texts of errors.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
     bounded_reads.begin(connection)
     return explain_here(
-        connection, job_id, lease_seconds=lease_seconds, max_deaths=max_deaths, batch_of=batch_of
+        connection,
+        job_id,
+        lease_seconds=lease_seconds,
+        max_deaths=max_deaths,
+        batch_of=batch_of,
+        with_errors=with_errors,
     )
 
 
@@ -197,13 +210,14 @@ def explain_here(
     lease_seconds: float,
     max_deaths: int,
     batch_of: Callable[[str], Batch | None] = not_batched,
+    with_errors: bool = True,
 ) -> Explanation:
     """Read the same beside other questions of a transaction that has begun to read one moment.
 
     Raises:
         JobNotFoundError: there is no such job.
     """
-    facts = Inquiry(connection, lease_seconds, max_deaths).facts_of(job_id)
+    facts = Inquiry(connection, lease_seconds, max_deaths, with_errors=with_errors).facts_of(job_id)
     batch = batch_of(facts.job.type) if facts.job.status is JobStatus.RUNNING else None
     return explained(facts if batch is None else replace(facts, batch_wait_ms=batch.wait_ms))
 
@@ -215,6 +229,7 @@ class Inquiry:
     connection: Connection
     lease_seconds: float
     max_deaths: int
+    with_errors: bool = True
 
     def facts_of(self, job_id: int, *, with_blocker: bool = True) -> Facts:
         """Return everything about a job; `with_blocker`: also why an older job of its key does not move.
@@ -225,7 +240,7 @@ class Inquiry:
         row = self._row(_JOB, id=job_id)
         if row is None:
             raise JobNotFoundError(job_id)
-        now, job = row[0], JobFacts(*row[1:])._replace(status=JobStatus(row[4]))
+        now, job = row[0], self._quotable(JobFacts(*row[1:])._replace(status=JobStatus(row[4])))
         if job.status in FINAL_STATUSES:
             return Facts(now, job)
         if job.status is JobStatus.RUNNING:
@@ -282,7 +297,11 @@ class Inquiry:
 
     def _attempt(self, job_id: int) -> AttemptFacts | None:
         row = self._row(_ATTEMPT, id=job_id)
-        return AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2])) if row else None
+        return self._quotable(AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2]))) if row else None
+
+    def _quotable(self, facts: HasError) -> HasError:
+        """The facts as they may be quoted: of an error that is withheld, only that there is one."""
+        return facts if self.with_errors or facts.error is None else facts._replace(error=WITHHELD_ERROR)
 
     def _eligible(self, job: JobFacts) -> EligibleWorkers:
         """Who would run it: one that runs alone does so on the quarantine."""

@@ -1,0 +1,198 @@
+"""The keys that open an installation: those of its settings, and those that are rows of its database.
+
+A row that was read is good for a second in each process, so that a create costs no query of its own, and a
+revoked key opens nothing after two.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from goqueue.access import key_rows
+from goqueue.access.key_rows import Key
+from goqueue.access.keys import hash_of, parse_key
+from goqueue.access.principal import Principal
+from goqueue.access.scopes import Scope, effective
+from goqueue.db.database import Database
+from goqueue.errors import GoQueueError
+
+__all__ = ["KeyRing"]
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+#: So long a process believes what it read of a key.
+GOOD_FOR_SECONDS = 1.0
+
+#: Of so many keys it remembers what it read, also that there is none: those that came last.
+REMEMBERED_MAX = 10_000
+
+#: When a key was last used is written at most so often.
+USE_NOTED_EVERY_SECONDS = 60.0
+
+
+class _Read(NamedTuple):
+    key: Key | None
+    good_until: float
+
+
+class KeyRing:
+    """The keys that are accepted. Thread-safe.
+
+    Args:
+        entries: as `Settings.api_keys` has them: a SHA-256 in hexadecimal, or a name, a colon and the hash.
+        database: where further keys are rows; None: nowhere.
+        clock: seconds that only rise.
+    """
+
+    def __init__(
+        self,
+        entries: tuple[str, ...],
+        database: Database | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._of_settings = [_of_entry(entry) for entry in entries]
+        self._database = database
+        self._clock = clock
+        self._read: OrderedDict[str, _Read] = OrderedDict()
+        self._noted: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, text: str) -> Principal | None:
+        """Find whose key this text is; None: nobody's.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL, which knows it, does not answer.
+        """
+        given = hash_of(text)
+        matches = [known for known in self._of_settings if _is_same(given, known.key_hash)]
+        if matches:
+            return matches[-1]  # after all were compared: the time does not tell which fits
+        named = parse_key(text)
+        if named is None or self._database is None:
+            return None
+        key_id, secret = named
+        key = self._row(key_id)
+        if key is None or not key.is_good:
+            return None
+        secret_hash = _matching(key, hash_of(secret))
+        if secret_hash is None:
+            return None
+        self._note_use(key)
+        return _principal(key, secret_hash)
+
+    def in_header(self, authorization: str) -> Principal | None:
+        """Find whose key an Authorization header brings as a bearer; None: nobody's. Raises as `find`."""
+        text = _bearer(authorization)
+        return None if text is None else self.find(text)
+
+    def may_know(self, authorization: str) -> bool:
+        """Tell whether a header may bring a key, without waiting for PostgreSQL to say so."""
+        text = _bearer(authorization)
+        if text is None:
+            return False
+        named = parse_key(text)
+        if named is not None and self._database is not None:
+            with self._lock:
+                read = self._read.get(named[0])
+            if read is None or self._clock() >= read.good_until:
+                return True
+        try:
+            return self.find(text) is not None
+        except GoQueueError:
+            return True
+
+    def of_session(self, key_hash: str | None, key_id: str | None) -> Principal | None:
+        """Find the key that a session showed, if it is still good; None: it is not.
+
+        Args:
+            key_hash: of the secret that was shown.
+            key_id: of the row; None: the key was one of the settings.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        if key_hash is None:
+            return None
+        if key_id is None:
+            return next((known for known in self._of_settings if known.key_hash == key_hash), None)
+        key = None if self._database is None else self._row(key_id)
+        if key is None or not key.is_good or _matching(key, key_hash) is None:
+            return None
+        return _principal(key, key_hash)
+
+    def _row(self, key_id: str) -> Key | None:
+        now = self._clock()
+        with self._lock:
+            read = self._read.get(key_id)
+        if read is not None and now < read.good_until:
+            return read.key
+        assert self._database is not None
+        with self._database.autocommit() as connection:
+            key = key_rows.find(connection, key_id)
+        with self._lock:
+            # From before the question was asked: it is never believed for longer.
+            _remember(self._read, key_id, _Read(key, now + GOOD_FOR_SECONDS))
+        return key
+
+    def _note_use(self, key: Key) -> None:
+        now = self._clock()
+        with self._lock:
+            if now < self._noted.get(key.id, now):
+                return
+            _remember(self._noted, key.id, now + USE_NOTED_EVERY_SECONDS)
+        assert self._database is not None
+        try:
+            with self._database.autocommit() as connection:
+                key_rows.note_use(connection, key.id, every_seconds=USE_NOTED_EVERY_SECONDS)
+        except GoQueueError as error:
+            # A request is not refused for that.
+            log.debug("api_key_use_not_noted", key_id=key.id, error=str(error))
+
+
+def _of_entry(entry: str) -> Principal:
+    name, _, key_hash = entry.rpartition(":")
+    return Principal(name, frozenset(Scope), key_hash=key_hash)
+
+
+def _principal(key: Key, secret_hash: str) -> Principal:
+    return Principal(
+        key.name,
+        effective(key.scopes),
+        key_id=key.id,
+        key_hash=secret_hash,
+        queues=None if key.queues is None else frozenset(key.queues),
+        types=None if key.types is None else frozenset(key.types),
+    )
+
+
+def _matching(key: Key, given: str) -> str | None:
+    """Which of the hashes of a key that are good now is the given one; None: neither."""
+    good = [key.secret_hash, key.previous_hash if key.is_overlapping else None]
+    matches = [known for known in good if known is not None and _is_same(given, known)]
+    return matches[-1] if matches else None
+
+
+def _is_same(given: str, known: str) -> bool:
+    return hmac.compare_digest(given.encode(), known.encode())
+
+
+def _bearer(authorization: str) -> str | None:
+    scheme, _, text = authorization.partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else None
+
+
+def _remember(kept: OrderedDict[str, T], name: str, value: T) -> None:
+    kept[name] = value
+    kept.move_to_end(name)
+    while len(kept) > REMEMBERED_MAX:
+        kept.popitem(last=False)
