@@ -81,12 +81,12 @@ class Key:
 
     @property
     def is_good(self) -> bool:
-        """Whether it opens anything: it is neither revoked nor expired."""
+        """Whether the key opens anything: it is neither revoked nor expired."""
         return self.revoked_at is None and not self.is_expired
 
     @property
     def state(self) -> str:
-        """What it is now: active, expired or revoked."""
+        """The state that it has now: active, expired or revoked."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.is_expired else "active"

@@ -34,7 +34,7 @@ class Principal:
 
     @property
     def label(self) -> str:
-        """What people know it by: its name and the id of its key, or how its hash begins."""
+        """The label that people know it by: its name and the id of its key, or how its hash begins."""
         if self.key_id is not None:
             return f"{self.name} ({self.key_id})"
         return self.name or (f"{self.key_hash[:_HASH_SHOWN]}…" if self.key_hash else "anybody")

@@ -1,4 +1,4 @@
-"""What a key may do, action by action, and the roles that stand for several of these scopes."""
+"""Scopes, each of which allows a key one kind of action, and the roles that stand for several of them."""
 
 from __future__ import annotations
 

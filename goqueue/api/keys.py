@@ -78,7 +78,7 @@ class KeysResource(Resource):
 
 
 class KeyResource(Resource):
-    """An API key."""
+    """The resource of one API key."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, key_id: str) -> None:
         """Return the key, without its secret."""

@@ -36,7 +36,7 @@ Model = type[BaseModel]
 
 
 class Reach(Enum):
-    """How an operation keeps to the queues and types that a key is restricted to."""
+    """The ways in which operations keep to the queues and types that a key is restricted to."""
 
     #: It does not: a restricted key may not use it.
     ALL = auto()

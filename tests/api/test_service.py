@@ -170,6 +170,7 @@ def test_answers_are_as_described(
         "name": "noop",
         "fingerprint": jobs[0].fingerprint,
         "operation_id": client.simulate_post("/bulk-operations", json=operation).json["id"],
+        "key_id": client.simulate_post("/keys", json={"name": "shop", "scopes": ["client"]}).json["id"],
     }
     path = template.format_map(values)
     query = "queue=noop" if path == "/jobs" else ""

@@ -45,7 +45,17 @@ KEY_HASH = hashlib.sha256(KEY.encode()).hexdigest()
 #: Places that nobody has to be, for the routes with parameters.
 NOWHERE = {
     name: ["1"]
-    for name in ("jobs", "operations", "workers", "queues", "types", "schedules", "failures", "editable", "keys")
+    for name in (
+        "jobs",
+        "operations",
+        "workers",
+        "queues",
+        "types",
+        "schedules",
+        "failures",
+        "editable",
+        "keys",
+    )
 }
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

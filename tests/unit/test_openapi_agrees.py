@@ -35,6 +35,7 @@ BASES: dict[str, dict[str, Any]] = {
     "RetrySelection": {"queue": "a"},
     "CancelSelection": {"queue": "a"},
     "EditJob": {"priority": 1},
+    "NewKey": {"name": "a", "scopes": ["jobs:read"]},
     "CreateBulkOperation": {"action": "retry", "filter": {"queue": "a"}},
     "CreateSchedule": {"name": "a", "cron": "* * * * *", "queue": "a", "payload": {}},
     "PutSchedule": {"cron": "* * * * *", "queue": "a", "payload": {}},

@@ -1,4 +1,4 @@
-"""What a key allows: the scope of each operation, and the queues and types that a key is restricted to.
+"""The check of what a key allows: the scope of each operation, and the queues and types it is restricted to.
 
 The table of operations says what each of them needs; a job, queue or type that does not exist for a key is
 answered as one that is not there.

@@ -1,4 +1,4 @@
-"""What a resource asks of the key of its request, where the table of operations cannot ask it."""
+"""Questions of a resource about the key of its request, where the table of operations cannot ask them."""
 
 from __future__ import annotations
 

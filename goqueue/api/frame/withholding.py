@@ -1,4 +1,4 @@
-"""What jobs hold is left out of answers to keys that may not read it.
+"""Leaving out of answers what jobs hold, for keys that may not read it.
 
 The models of answers mark it (`CONTENTS`), and this is the one place that leaves it out: no resource has to
 think of it. It costs such a key's answers a second reading; those of other keys cost nothing more.

@@ -1,4 +1,4 @@
-"""What a key has to allow for each page of the dashboard, and for what is done there."""
+"""The scopes that each page of the dashboard takes, to look at it and to change something there."""
 
 from __future__ import annotations
 

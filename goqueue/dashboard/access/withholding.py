@@ -1,4 +1,4 @@
-"""What jobs hold is left out of pages for keys that may not read it.
+"""Leaving out of pages what jobs hold, for keys that may not read it.
 
 The renderer passes every value of a page through here, so that no page has to think of the rows that it
 shows. A page that makes something else of a row (a tree of a payload, a traceback in parts) makes it of what

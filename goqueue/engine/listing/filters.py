@@ -118,7 +118,7 @@ class JobFilter(Request):
 
     @property
     def narrowings(self) -> list[tuple[str, str, frozenset[str]]]:
-        """Which queues and types there are alone, each with a name and its column."""
+        """The only queues and types that there are for whoever asks, each with a name and its column."""
         columns = (
             ("only_queues", "jobs.queue", self._only_queues),
             ("only_types", "jobs.type", self._only_types),
