@@ -279,12 +279,12 @@ def enqueue_many(
     return _default().create_many(actor, payloads, session=session, retry=retry, **settings)
 
 
-def explain(job_id: int) -> Explanation:
+def explain(job_id: int, *, with_errors: bool = True) -> Explanation:
     """Explain why a job does not run: what blocks it, with the evidence, and when it is expected to start.
 
     See `GoQueue.explain`.
     """
-    return _default().explain(job_id)
+    return _default().explain(job_id, with_errors=with_errors)
 
 
 def job_log(job_id: int, *, after: int = 0, fence: int | None = None, limit: int = 1000) -> list[LoggedLine]:
