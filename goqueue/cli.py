@@ -5,15 +5,19 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import hashlib
 import io
+import os
 import secrets
+import socket
 import sys
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goqueue.audit.actor import Actor, ActorKind, set_actor_of_process
 from goqueue.config.settings import Settings, belong_to, load_settings
 from goqueue.errors import ConfigurationError, GoQueueError, JobNotFoundError, StartupError
 from goqueue.jobs import MAX_JOB_ID
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, str(Path.cwd()))
     if options.namespace is not None:
         belong_to(options.namespace)
+    set_actor_of_process(_actor_of(options.command))
     try:
         return int(options.command(options))
     except ConfigurationError as error:
@@ -50,6 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse([str(error)])
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _actor_of(command: Any) -> Actor:
+    """Who makes the changes of this process: the service itself, or whoever sits at the terminal."""
+    if command in {api, worker, scheduler}:
+        return Actor(ActorKind.SYSTEM, command.__name__, address=socket.gethostname())
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())  # in a container whose user has no name
+    return Actor(ActorKind.TERMINAL, user, address=socket.gethostname())
 
 
 def migrate(options: argparse.Namespace) -> int:
@@ -225,6 +241,15 @@ def keys(options: argparse.Namespace) -> int:
     return 0
 
 
+def audit(options: argparse.Namespace) -> int:
+    """Print who changed what, the newest first; with --json all of it, as JSON lines."""
+    from goqueue.ops.audit_command import lines  # noqa: PLC0415
+
+    for line in lines(load_settings(), options):
+        print(line)
+    return 0
+
+
 def key(_options: argparse.Namespace) -> int:
     """Make an API key."""
     text = "gq_" + secrets.token_urlsafe(32)
@@ -315,7 +340,20 @@ def _add_tools(commands: Any) -> None:
     partitions_command.add_argument("what", choices=("on", "off", "show"), help="while everything runs")
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add_keys(commands)
+    _add_audit(commands)
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
+
+
+def _add_audit(commands: Any) -> None:
+    audit_command = _add(commands, audit, "print who changed what")
+    audit_command.add_argument("--actor", metavar="NAME", help="only what this key, user or program changed")
+    audit_command.add_argument("--action", metavar="ACTION", help="only this: queue.pause, job.cancel, …")
+    audit_command.add_argument("--target", metavar="TARGET", help='only of this: "queue mail", "job 7"')
+    audit_command.add_argument("--days", type=_days, metavar="DAYS", help="only of the last so many days")
+    audit_command.add_argument(
+        "--limit", type=_positive, default=50, metavar="N", help="at most so many (50)"
+    )
+    audit_command.add_argument("--json", action="store_true", help="all that match, as JSON lines")
 
 
 def _add_keys(commands: Any) -> None:

@@ -16,6 +16,7 @@ from goqueue.access import key_rows
 from goqueue.access.key_rows import Key
 from goqueue.access.principal import Principal
 from goqueue.access.scopes import effective, scopes_of
+from goqueue.audit import audit_rows as audit
 from goqueue.config.bounds import near_moment
 from goqueue.db.database import Database
 from goqueue.engine.options.request_models import Name, NearMoment, Request, Span, validate
@@ -131,7 +132,7 @@ class Keys:
             raise ForbiddenError(f"a key can give no scope that it has not itself: {missing}")
         key_id = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
         secret = _new_secret()
-        with self._database.autocommit() as connection:
+        with self._database.transaction() as connection:
             key = key_rows.insert(
                 connection,
                 key_id=key_id,
@@ -143,6 +144,7 @@ class Keys:
                 created_by=by,
                 expires_at=_end_of(wanted),
             )
+            audit.record(connection, "key.create", f"key {key.id}", after=_noted(key))
         log.info("api_key_created", key_id=key.id, name=key.name, scopes=sorted(scopes), by=by)
         return MadeKey(key, _text_of(key_id, secret))
 
@@ -166,8 +168,11 @@ class Keys:
         Raises:
             ApiKeyNotFoundError: there is none with this id.
         """
-        with self._database.autocommit() as connection:
+        with self._database.transaction() as connection:
+            was = key_rows.get(connection, key_id)
             key = key_rows.revoke(connection, key_id, by=by)
+            if was.revoked_at is None:
+                audit.record(connection, "key.revoke", f"key {key_id}", after={"name": key.name})
         log.info("api_key_revoked", key_id=key.id, name=key.name, by=by)
         return key
 
@@ -197,13 +202,19 @@ class Keys:
         if not 0 <= overlap_seconds <= OVERLAP_MAX_SECONDS:
             raise InvalidJobError({"overlap_seconds": f"expected 0 to {OVERLAP_MAX_SECONDS:,.0f}"})
         secret = _new_secret()
-        with self._database.autocommit() as connection:
+        with self._database.transaction() as connection:
             before = key_rows.get(connection, key_id)
             if maker is not None and not effective(before.scopes) <= maker.scopes:
                 raise ForbiddenError("the key that is rotated may do what this one may not")
             key = key_rows.rotate(connection, key_id, hash_of(secret), overlap_seconds=overlap_seconds)
             if key is None:
                 raise ApiKeyConflictError(key_id, key_rows.get(connection, key_id).state)
+            audit.record(
+                connection,
+                "key.rotate",
+                f"key {key_id}",
+                after={"name": key.name, "overlap_seconds": overlap_seconds},
+            )
         log.info("api_key_rotated", key_id=key.id, name=key.name, overlap_seconds=overlap_seconds, by=by)
         return MadeKey(key, _text_of(key_id, secret))
 
@@ -221,6 +232,17 @@ def hash_of(secret: str) -> str:
     """
     # A header is Latin-1; a key is compared as the bytes that were sent.
     return hashlib.sha256(secret.encode("latin-1", errors="replace")).hexdigest()
+
+
+def _noted(key: Key) -> dict[str, object]:
+    """A new key, for the audit log."""
+    return {
+        "name": key.name,
+        "scopes": key.scopes,
+        "queues": key.queues,
+        "types": key.types,
+        "expires_at": key.expires_at,
+    }
 
 
 def _new_secret() -> str:

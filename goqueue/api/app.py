@@ -12,6 +12,7 @@ from falcon.routing import BaseConverter
 
 from goqueue.access.key_ring import KeyRing
 from goqueue.actors import DEFAULT_TYPES
+from goqueue.api.audit import AuditLinesResource, AuditResource
 from goqueue.api.autoscale import AutoscaleResource
 from goqueue.api.bulk_operations import (
     AbortBulkOperationResource,
@@ -23,6 +24,7 @@ from goqueue.api.dependencies import DependenciesResource
 from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResource
 from goqueue.api.explanation import BlockedKeysResource, ExplainResource
 from goqueue.api.failures import FailureResource, FailuresResource, RetryFailureResource
+from goqueue.api.frame.acting import Acting
 from goqueue.api.frame.authorization import Authorization
 from goqueue.api.frame.bodies import BodyLimits
 from goqueue.api.frame.compression import Compression
@@ -198,6 +200,7 @@ def framed(
     app.add_middleware(limits or RequestLimits(settings, *is_site))
     app.add_middleware(Authorization(goqueue))
     app.add_middleware(Withholding())
+    app.add_middleware(Acting())
     app.router_options.converters["job_id"] = JobIdConverter
     add_error_handlers(app)
     return app
@@ -284,6 +287,8 @@ def _add_key_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route("/keys/{key_id}", KeyResource(goqueue))
     app.add_route("/keys/{key_id}/revoke", RevokeKeyResource(goqueue))
     app.add_route("/keys/{key_id}/rotate", RotateKeyResource(goqueue))
+    app.add_route("/audit", AuditResource(goqueue))
+    app.add_route("/audit/lines", AuditLinesResource(goqueue))
 
 
 def _add_monitoring_routes(app: App, goqueue: GoQueue) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from goqueue.access.keys import NewKey
 from goqueue.access.scopes import Scope
 from goqueue.api import (
+    audit,
     autoscale,
     bulk_operations,
     dependencies,
@@ -517,6 +518,23 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body_required=False,
         refusals=(400, 404, 409, 413, 415),
         scope=Scope.KEYS_MANAGE,
+    ),
+    ("GET", "/audit"): Operation(
+        "Who changed what, the newest first; the next page is in the Link header",
+        audit.AuditEntryDocument,
+        many=True,
+        query=audit.AuditQuery,
+        refusals=(400,),
+        scope=Scope.ADMIN,
+    ),
+    ("GET", "/audit/lines"): Operation(
+        "The same as JSON lines, up to 10,000; the next ones are in the Link header",
+        None,
+        text=True,
+        query=audit.AuditLinesQuery,
+        expensive=True,
+        refusals=(400,),
+        scope=Scope.ADMIN,
     ),
     ("GET", "/stats"): Operation("The service at a glance", monitoring.StatsDocument, scope=Scope.JOBS_READ),
     ("GET", "/namespaces"): Operation(

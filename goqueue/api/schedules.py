@@ -77,8 +77,7 @@ class ScheduleResource(Resource):
 
     def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Delete the schedule and its history; its jobs stay."""
-        with self._goqueue.database.autocommit() as connection:
-            schedule_store.delete(connection, name)
+        scheduling.delete(self._goqueue.database, name)
         response.status = falcon.HTTP_204
 
 

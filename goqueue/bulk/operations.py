@@ -7,9 +7,10 @@ from typing import Any
 
 import structlog
 
+from goqueue.audit import audit_rows as audit
 from goqueue.bulk import operation_rows as bulk_store
 from goqueue.bulk.actions import BulkAction, problems_of, status_of
-from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation
+from goqueue.bulk.operation_rows import BulkOperation, NewBulkOperation, filter_document
 from goqueue.db import bounded_reads
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
@@ -69,6 +70,11 @@ def start(database: Database, new: NewBulkOperation, *, whole_status: bool = Fal
     checked = _checked(new, whole_status=whole_status)
     with database.transaction() as connection:
         operation = bulk_store.create(connection, checked)
+        wanted = filter_document(checked.filter)
+        # What is searched for in payloads and errors may be a part of them.
+        about = {"action": operation.action.value, "total": operation.total}
+        about |= {name: value for name, value in wanted.items() if name not in {"payload", "error"}}
+        audit.record(connection, "operation.begin", f"operation {operation.id}", after=about)
     log.info(
         "bulk_operation_begun",
         operation_id=operation.id,
@@ -104,9 +110,13 @@ def abort(database: Database, operation_id: int) -> BulkOperation:
         BulkOperationEndedError: it has ended otherwise.
     """
     expect_id("operation_id", operation_id, BulkOperationNotFoundError)
-    with database.autocommit() as connection:
+    with database.transaction() as connection:
         before = bulk_store.get(connection, operation_id)
         aborted = bulk_store.abort(connection, operation_id)
+        if before.finished_at is None:
+            audit.record(
+                connection, "operation.abort", f"operation {operation_id}", after={"done": aborted.done}
+            )
     if before.finished_at is None:
         metrics.BULK_OPERATIONS.labels(aborted.action.value, aborted.state.value).inc()
         log.info("bulk_operation_aborted", operation_id=operation_id, done=aborted.done)

@@ -338,6 +338,9 @@ class Settings(BaseSettings):
     tick_retention_seconds: Retention = Field(
         90 * 86_400.0, description="How long the history of a schedule is kept."
     )
+    audit_retention_seconds: Retention = Field(
+        366 * 86_400.0, description="Age at which a month of the audit log goes, as a whole."
+    )
     worker_retention_seconds: Retention = Field(3600.0, description="How long a gone worker is still listed.")
 
     # Built-in job types

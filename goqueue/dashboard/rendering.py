@@ -110,6 +110,7 @@ class Renderer:
             "says_read_only": self._read_only or (read_only and scopes.changes is not None),
             "reads_contents": principal.reads_contents,
             "manages_keys": principal.may(Scope.KEYS_MANAGE),
+            "sees_audit": principal.may(Scope.ADMIN),
             "is_signed_in": bool(principal.key_hash),
         }
 

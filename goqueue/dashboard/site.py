@@ -8,6 +8,7 @@ from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.assets import Assets, AssetsResource
 from goqueue.dashboard.page import Site
+from goqueue.dashboard.pages.audit import AuditLines, AuditPage
 from goqueue.dashboard.pages.create import CreatePage
 from goqueue.dashboard.pages.failures import FailurePage, FailuresPage
 from goqueue.dashboard.pages.job import JobPage
@@ -70,6 +71,8 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/keys", KeysPage(site))
     app.add_route("/dashboard/keys/{key_id}/revoke", RevokeKeyAction(site))
     app.add_route("/dashboard/keys/{key_id}/rotate", RotateKeyAction(site))
+    app.add_route("/dashboard/audit", AuditPage(site))
+    app.add_route("/dashboard/audit.jsonl", AuditLines(site))
     app.add_route("/dashboard/create", CreatePage(site))
     app.add_route("/dashboard/failures", FailuresPage(site))
     app.add_route("/dashboard/failures/{fingerprint}", FailurePage(site))

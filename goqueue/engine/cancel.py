@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from goqueue.db.database import Database
+from goqueue.audit import audit_rows as audit
+from goqueue.db.database import Connection, Database, retry_on_conflict
+from goqueue.db.statements import atomic
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.transitions.cancel import Cancelled, cancel
@@ -28,4 +30,12 @@ def cancel_job(database: Database, job_id: int) -> Job:
 def cancel_jobs(database: Database, ids: Sequence[int]) -> Cancelled:
     """Cancel those of the jobs that have not ended, in one transaction."""
     with database.autocommit() as connection:
-        return cancel(connection, ids)
+        return _cancel(connection, ids)
+
+
+@retry_on_conflict
+def _cancel(connection: Connection, ids: Sequence[int]) -> Cancelled:
+    with atomic(connection):
+        cancelled = cancel(connection, ids)
+        audit.record_of_jobs(connection, "job.cancel", [*cancelled.ended, *cancelled.requested])
+        return cancelled

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from goqueue.audit import audit_rows as audit
 from goqueue.config.labels import LabelValue, by_name, entries_of
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
@@ -84,6 +85,7 @@ class Editor:
             job = edit_store.edit(connection, job_id, change)
             if job is None:
                 raise IllegalTransitionError(job_id, job_store.get(connection, job_id).status, "edited")
+            audit.record(connection, "job.edit", f"job {job_id}", after=_noted(change))
         if _is_ready(job):
             self._creator.start(job)
         return job
@@ -123,6 +125,7 @@ class Editor:
             job = job_store.get(connection, job_id)
             if not retried:
                 self._refuse_retry(connection, job)
+            audit.record(connection, "job.retry", f"job {job_id}", after=_noted(change))
         if _is_ready(job):
             self._creator.start(job)
         return job
@@ -169,6 +172,17 @@ class Editor:
         if job.status in edit_store.REPLAYABLE and job.unique_key is not None:
             unique_keys.refuse(connection, job.id, job.unique_key)
         raise IllegalTransitionError(job.id, job.status, JobStatus.QUEUED)
+
+
+def _noted(change: JobEdit) -> dict[str, Any]:
+    """What an edit changes, for the audit log: of a payload only that, since its versions are kept."""
+    said = {
+        "payload": None if change.payload is None else "changed",
+        "priority": change.priority,
+        "available_at": change.available_at,
+        "author": change.author,
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _is_ready(job: Job) -> bool:

@@ -7,12 +7,13 @@ again. Then Redis is told, best effort: a claim refuses what may not start, what
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import structlog
 
+from goqueue.audit import audit_rows as audit
 from goqueue.db.database import Connection, Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.listing import payload_index_rows as payload_indexes
@@ -81,6 +82,7 @@ class FlowControl:
             limits = dataclasses.replace(before, **settings.changes())
             refuse_contradictions(limits)
             queue_settings_store.set_limits(connection, name, limits)
+            _note(connection, "queue.settings", f"queue {name}", before, limits, settings.changes())
         log.info("queue_configured", queue=name, **_plain(settings.changes()))
         self._close_gate(name)
         self._wake_dispatcher()
@@ -111,6 +113,7 @@ class FlowControl:
             before = queue_settings_store.key_limits(connection, queue).get(key, KeyLimits())
             limits = dataclasses.replace(before, **settings.changes())
             queue_settings_store.set_key(connection, queue, key, limits)
+            _note(connection, "queue.key", f"queue {queue} key {key}", before, limits, settings.changes())
         log.info("key_configured", queue=queue, key=key, **settings.changes())
         self._wake_dispatcher()
         return limits
@@ -128,6 +131,7 @@ class FlowControl:
             queue_settings_store.limits_of(connection, queue, lock=True)
             if not queue_settings_store.delete_key(connection, queue, key):
                 raise KeyNotFoundError(queue, key)
+            audit.record(connection, "queue.forget_key", f"queue {queue} key {key}")
         log.info("key_forgotten", queue=queue, key=key)
         self._wake_dispatcher()
 
@@ -146,6 +150,9 @@ class FlowControl:
             if "indexed" in settings.model_fields_set:
                 payload_indexes.set_paths(connection, name, settings.indexed or ())
             changed = type_settings_store.locked(connection, name)
+            _note(
+                connection, "type.settings", f"type {name}", before.limits, changed.limits, settings.changes()
+            )
         log.info("type_configured", type=name, **_plain(settings.model_dump(exclude_unset=True)))
         self._wake_dispatcher()
         return changed
@@ -160,6 +167,7 @@ class FlowControl:
         self.expect_type(name)
         with self._database.transaction() as connection:
             changed = breaker_store.moved_by_hand(connection, name, BreakerChange(state, BY_HAND))
+            audit.record(connection, "type.breaker", f"type {name}", after={"breaker_state": state.value})
         log.info("breaker_moved", type=name, state=state.value, reason=BY_HAND)
         self._wake_dispatcher()
         return changed
@@ -176,6 +184,8 @@ class FlowControl:
             queue = queue_store.pause(connection, name, **settings.model_dump())
             if queue.paused_at is None:
                 raise InvalidJobError({"until": "expected a time that has not passed"})
+            until = {"until": _text(queue.paused_until), "author": queue.paused_by}
+            audit.record(connection, "queue.pause", f"queue {name}", after=until, reason=queue.pause_reason)
         log.info(
             "queue_paused",
             queue=name,
@@ -195,6 +205,7 @@ class FlowControl:
         with self._database.transaction() as connection:
             self._expect_queue(connection, name)
             queue = queue_store.resume(connection, name)
+            audit.record(connection, "queue.resume", f"queue {name}")
         log.info("queue_resumed", queue=name)
         self._wake_dispatcher()
         return queue
@@ -229,6 +240,17 @@ class FlowControl:
             self._runway.wake_dispatcher()
         except RedisUnavailableError as error:
             log.warning("dispatcher_not_woken", error=str(error))
+
+
+def _note(
+    connection: Connection, action: str, target: str, before: Any, after: Any, changes: Mapping[str, Any]
+) -> None:
+    """Write to the audit log what was changed of settings: what it was, and what it is then."""
+    was, becomes = (
+        _plain({name: getattr(settings, name) for name in changes if hasattr(settings, name)})
+        for settings in (before, after)
+    )
+    audit.record(connection, action, target, before=was, after=becomes)
 
 
 def _expect_key(key: str) -> None:

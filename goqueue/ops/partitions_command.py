@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from goqueue.audit import audit_rows as audit
 from goqueue.config.settings import load_settings
 from goqueue.db.database import Database
 from goqueue.engine.partitions import layout_rows as layouts
@@ -28,6 +29,8 @@ def run(what: str) -> str:
         elif what == "off":
             switch_off(database)
         with database.autocommit() as connection:
+            if what != "show":
+                audit.record(connection, f"partitions.{what}", "jobs")
             return written(layouts.read(connection))
     finally:
         database.close()

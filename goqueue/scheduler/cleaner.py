@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import structlog
+
+from goqueue.audit import audit_rows as audit
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as sessions
 from goqueue.db.database import Connection, Database
@@ -21,6 +24,12 @@ BATCH = 1000
 
 #: Unique keys that one round looks at, where it goes on from round to round.
 KEYS = 10_000
+
+
+#: So many months of the audit log are made ahead: a scheduler may stand still for as long.
+AUDIT_MONTHS_AHEAD = 3
+
+log = structlog.get_logger(__name__)
 
 
 class Cleaner(Service):
@@ -56,6 +65,7 @@ class Cleaner(Service):
             ),
             "places": partial(place_rows.delete_stale, limit=BATCH),
             "sessions": partial(sessions.forget, limit=BATCH),
+            "audit_months": partial(_keep_months, age_seconds=settings.audit_retention_seconds),
         }
 
     def run_once(self) -> Counts:
@@ -108,3 +118,12 @@ class Cleaner(Service):
         """Go on at once while batches are full, or jobs are left to be looked through; else wait."""
         if max(counts.values()) < BATCH and not self._after_id:
             self._pause(self._settings.clean_interval_seconds)
+
+
+def _keep_months(connection: Connection, *, age_seconds: float) -> int:
+    """Make the months of the audit log that come next, and drop those that are too old; how many went."""
+    audit.make_ahead(connection, months=AUDIT_MONTHS_AHEAD)
+    dropped = audit.drop_before(connection, age_seconds=age_seconds)
+    for name in dropped:
+        log.info("audit_month_dropped", month=name)
+    return len(dropped)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
-from goqueue.db.database import Database
+from goqueue.audit import audit_rows as audit
+from goqueue.db.database import Connection, Database
+from goqueue.db.statements import atomic
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.create import JobCreator, insert_one
 from goqueue.engine.creation_rows import Created
@@ -20,7 +23,7 @@ from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import tick_rows as tick_store
 from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, Tick, ticks
 
-__all__ = ["create", "declare", "pause", "put", "resume", "run_now"]
+__all__ = ["create", "declare", "delete", "pause", "put", "resume", "run_now"]
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +43,10 @@ def create(database: Database, definition: ScheduleDefinition) -> Schedule:
     _ensure_queue(database, definition)
     with database.autocommit() as connection:
         first = _first(definition, schedule_store.now(connection))
-        schedule = schedule_store.insert(connection, definition, first)
+        with atomic(connection):
+            schedule = schedule_store.insert(connection, definition, first)
+            if schedule is not None:
+                _note(connection, "schedule.create", definition)
     if schedule is None:
         name = definition.name
         raise ScheduleConflictError(name, f"there is a schedule {name!r} already")
@@ -59,6 +65,7 @@ def put(database: Database, definition: ScheduleDefinition) -> tuple[Schedule, b
         now = schedule_store.now(connection)
         schedule = schedule_store.insert(connection, definition, _first(definition, now))
         if schedule is not None:
+            _note(connection, "schedule.create", definition)
             return schedule, True
         old = schedule_store.lock(connection, definition.name)
         if old.definition == definition:
@@ -67,6 +74,7 @@ def put(database: Database, definition: ScheduleDefinition) -> tuple[Schedule, b
             message = f"the schedule {definition.name!r} is declared in code: change it there"
             raise ScheduleConflictError(definition.name, message)
         first = _continued(old, definition, now)
+        _note(connection, "schedule.change", definition, before=old.definition)
         return schedule_store.update(connection, old.id, definition, first), False
 
 
@@ -79,6 +87,13 @@ def pause(database: Database, name: str, *, author: str | None, reason: str | No
     with database.transaction() as connection:
         schedule = schedule_store.lock(connection, name)
         paused = schedule_store.set_paused(connection, schedule.id, paused=True, author=author, reason=reason)
+        audit.record(
+            connection,
+            "schedule.pause",
+            f"schedule {name}",
+            after={"author": paused.paused_by},
+            reason=paused.pause_reason,
+        )
     log.info("schedule_paused", schedule=name, reason=paused.pause_reason, author=paused.paused_by)
     return paused
 
@@ -95,8 +110,21 @@ def resume(database: Database, name: str) -> Schedule:
             return schedule
         first = _first(schedule.definition, schedule_store.now(connection))
         resumed = schedule_store.set_paused(connection, schedule.id, paused=False, first=first)
+        audit.record(connection, "schedule.resume", f"schedule {name}")
     log.info("schedule_resumed", schedule=name)
     return resumed
+
+
+def delete(database: Database, name: str) -> None:
+    """Delete a schedule and its history; its jobs stay.
+
+    Raises:
+        ScheduleNotFoundError: there is none of this name.
+    """
+    with database.transaction() as connection:
+        schedule_store.delete(connection, name)
+        audit.record(connection, "schedule.delete", f"schedule {name}")
+    log.info("schedule_deleted", schedule=name)
 
 
 def run_now(database: Database, creator: JobCreator, name: str) -> Created:
@@ -111,6 +139,7 @@ def run_now(database: Database, creator: JobCreator, name: str) -> Created:
         created = insert_one(connection, job)
         if not created.deduplicated:
             tick_store.record_manual(connection, schedule.id, created.job.id)
+        audit.record(connection, "schedule.run", f"schedule {name}", after={"job_id": created.job.id})
     creator.announce([job], [created.node])
     return created
 
@@ -128,6 +157,34 @@ def declare(database: Database, definitions: Iterable[ScheduleDefinition]) -> No
     for name in sorted(gone):
         pause(database, name, author=CARETAKER, reason=NOT_DECLARED)
         log.warning("schedule_not_declared", schedule=name)
+
+
+def _note(
+    connection: Connection,
+    action: str,
+    definition: ScheduleDefinition,
+    *,
+    before: ScheduleDefinition | None = None,
+) -> None:
+    """Write to the audit log what a schedule is, and what it was, without the payload of its jobs."""
+    was = None if before is None else _shown(before)
+    becomes = _shown(definition)
+    if was is not None:
+        changed = [name for name, value in becomes.items() if was[name] != value]
+        was, becomes = ({name: one[name] for name in changed} for one in (was, becomes))
+    audit.record(connection, action, f"schedule {definition.name}", before=was, after=becomes)
+
+
+def _shown(definition: ScheduleDefinition) -> dict[str, Any]:
+    return {
+        "cron": definition.cron,
+        "timezone": definition.timezone,
+        "queue": definition.job.queue,
+        "type": definition.job.type,
+        "priority": definition.job.priority,
+        "overlap": definition.overlap.value,
+        "catch_up": definition.catch_up.value,
+    }
 
 
 def _ensure_queue(database: Database, definition: ScheduleDefinition) -> None:

@@ -25,6 +25,7 @@ LAYERS = (
     ("config",),
     ("observability",),
     ("db",),
+    ("audit",),
     ("engine",),
     ("access",),
     ("scheduler",),

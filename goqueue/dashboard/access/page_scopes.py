@@ -53,6 +53,8 @@ PAGES: dict[str, PageScopes] = {
     "/dashboard/keys": _KEYS,
     "/dashboard/keys/{key_id}/revoke": _KEYS,
     "/dashboard/keys/{key_id}/rotate": _KEYS,
+    "/dashboard/audit": PageScopes((Scope.ADMIN,)),
+    "/dashboard/audit.jsonl": PageScopes((Scope.ADMIN,)),
     "/dashboard/create": PageScopes((Scope.JOBS_CREATE,), (Scope.JOBS_CREATE,)),
     "/dashboard/failures": _READ,
     "/dashboard/failures/{fingerprint}": _JOBS,

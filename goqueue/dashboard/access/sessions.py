@@ -12,6 +12,8 @@ from collections import OrderedDict
 
 from goqueue.access.key_ring import KeyRing
 from goqueue.access.principal import Principal
+from goqueue.audit import audit_rows as audit
+from goqueue.audit.actor import Actor, ActorKind, acting_as
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access.session_rows import SignedIn
@@ -51,7 +53,9 @@ class Sessions:
             DatabaseUnavailableError: it could not be remembered.
         """
         session = Session.begin()
-        with self._database.autocommit() as connection:
+        actor = Actor(ActorKind.KEY, principal.name or principal.label, principal.key_id, address)
+        with acting_as(actor), self._database.transaction() as connection:
+            audit.record(connection, "session.begin", "dashboard")
             session_store.begin(
                 connection,
                 session.name_hash,
@@ -83,14 +87,17 @@ class Sessions:
 
     def sign_out(self, session: Session) -> None:
         """End a session: its cookie opens nothing any more."""
-        with self._database.autocommit() as connection:
-            session_store.end(connection, session.name_hash)
+        with self._database.transaction() as connection:
+            if session_store.end(connection, session.name_hash) is not None:
+                audit.record(connection, "session.end", "dashboard")
         self._forget_known()
 
     def end(self, session_ids: list[int]) -> list[int]:
         """End the sessions of these ids; of those that there were."""
-        with self._database.autocommit() as connection:
+        with self._database.transaction() as connection:
             ended = session_store.end_by_id(connection, session_ids)
+            if ended:
+                audit.record(connection, "session.end", "dashboard", after={"sessions": ended})
         self._forget_known()
         return ended
 

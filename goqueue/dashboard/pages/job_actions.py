@@ -18,9 +18,9 @@ from goqueue.dashboard.page import Page
 from goqueue.dashboard.pages.job import read
 from goqueue.dashboard.parts.json_tree import pretty
 from goqueue.dashboard.parts.recreate import request_document
-from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.edit_rows import REPLAYABLE, WAITING
+from goqueue.engine.job_changes import delete_jobs
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import IllegalTransitionError, InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, Job, JobStatus
@@ -96,9 +96,7 @@ class DeleteAction(_Action):
 
     def on_post(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
         """Delete a finished job with everything that is kept of it."""
-        with self._goqueue.database.autocommit() as connection:
-            deleted = cleaning.delete_final(connection, [job_id])
-        if deleted:
+        if delete_jobs(self._goqueue.database, [job_id]):
             go_to(request, response, f"{FOLDER}/jobs", f"Job {job_id} is deleted.")
             return
         job = self._job(job_id)

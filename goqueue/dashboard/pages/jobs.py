@@ -25,9 +25,8 @@ from goqueue.dashboard.forms.job_query import (
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page, Site
 from goqueue.db.database import Connection
-from goqueue.engine import cleaning_rows as cleaning
-from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
+from goqueue.engine.job_changes import delete_jobs, set_priority_of_jobs
 from goqueue.engine.listing.filters import JobFilter
 from goqueue.engine.listing.job_search import written
 from goqueue.engine.listing.walk_rows import walk
@@ -184,13 +183,10 @@ class SelectedJobsAction(Page):
                 cancelled = goqueue.cancel_many(ids)
                 return len(cancelled.ended) + len(cancelled.requested)
             case BulkAction.DELETE:
-                with goqueue.database.autocommit() as connection:
-                    return len(cleaning.delete_final(connection, ids))
+                return len(delete_jobs(goqueue.database, ids))
             case BulkAction.SET_PRIORITY:
                 priority = _priority(form.get("priority", ""))
-                with goqueue.database.autocommit() as connection:
-                    changed = job_store.set_priority(connection, ids, priority)
-                return len(changed)
+                return len(set_priority_of_jobs(goqueue.database, ids, priority))
 
 
 def _selected(form: Mapping[str, str]) -> list[int]:

@@ -182,8 +182,7 @@ class SchedulePage(Page):
         return place, f"Job {job_id} was created by the schedule {name}."
 
     def _delete(self, name: str) -> tuple[str, str]:
-        with self._goqueue.database.autocommit() as connection:
-            schedule_store.delete(connection, name)
+        scheduling.delete(self._goqueue.database, name)
         return PLACE, f"The schedule {name} is deleted; its jobs stay."
 
     def _show(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from goqueue.audit import audit_rows as audit
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.options.arguments import expect_id
@@ -27,7 +28,8 @@ def tell_worker(
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
     expect_id("worker_id", worker_id, WorkerNotFoundError)
-    with database.autocommit() as connection:
+    with database.transaction() as connection:
         worker = worker_store.tell(connection, worker_id, command, lease_seconds=settings.lease_seconds)
+        audit.record(connection, f"worker.{command or 'resume'}", f"worker {worker_id}")
     log.info("worker_told", worker_id=worker_id, command=command or "resume")
     return worker

@@ -71,7 +71,7 @@ def page_routes() -> list[str]:
         if "GET" in route.methods
         and route.template != "/"
         and not route.template.startswith(_NO_PAGES[1:])
-        and not route.template.endswith(".json")
+        and not route.template.endswith((".json", ".jsonl"))
         and "/files/" not in route.template
     ]
 

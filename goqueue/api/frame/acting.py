@@ -1,0 +1,49 @@
+"""The actor of each request, for the audit log: the key that it came with, and from where."""
+
+from __future__ import annotations
+
+import falcon
+
+from goqueue.access.principal import Principal
+from goqueue.api.frame.security import principal_of
+from goqueue.audit.actor import Actor, ActorKind, acting_as
+
+__all__ = ["Acting", "actor_of", "name_of"]
+
+
+class Acting:
+    """Falcon middleware that says who makes the changes of a request, while it is answered."""
+
+    def process_resource(
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _params: object
+    ) -> None:
+        """Begin to act for whoever asks."""
+        acting = acting_as(actor_of(request, response))
+        acting.__enter__()
+        request.context.acting = acting
+
+    def process_response(
+        self, request: falcon.Request, _response: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """End it: the thread answers somebody else next."""
+        acting = getattr(request.context, "acting", None)
+        if acting is not None:
+            acting.__exit__(None, None, None)
+
+
+def actor_of(request: falcon.Request, response: falcon.Response) -> Actor:
+    """Return the actor that asks, for what it changes."""
+    principal = principal_of(request)
+    kind = ActorKind.KEY if principal.key_hash else ActorKind.ANYBODY
+    return Actor(
+        kind,
+        name_of(principal),
+        key_id=principal.key_id,
+        address=request.remote_addr,
+        request_id=response.get_header("X-Request-ID"),
+    )
+
+
+def name_of(principal: Principal) -> str:
+    """Return the name of a key, or what else people know it by."""
+    return principal.name or principal.label
