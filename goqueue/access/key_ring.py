@@ -73,10 +73,9 @@ class KeyRing:
         Raises:
             DatabaseUnavailableError: PostgreSQL, which knows it, does not answer.
         """
-        given = hash_of(text)
-        matches = [known for known in self._of_settings if _is_same(given, known.key_hash)]
-        if matches:
-            return matches[-1]  # after all were compared: the time does not tell which fits
+        of_settings = self._among_settings(text)
+        if of_settings is not None:
+            return of_settings
         named = parse_key(text)
         if named is None or self._database is None:
             return None
@@ -100,16 +99,18 @@ class KeyRing:
         text = _bearer(authorization)
         if text is None:
             return False
-        named = parse_key(text)
-        if named is not None and self._database is not None:
-            with self._lock:
-                read = self._read.get(named[0])
-            if read is None or self._clock() >= read.good_until:
-                return True
-        try:
-            return self.find(text) is not None
-        except GoQueueError:
+        if self._among_settings(text) is not None:
             return True
+        named = parse_key(text)
+        if named is None or self._database is None:
+            return False
+        with self._lock:
+            read = self._read.get(named[0])
+        if read is None or self._clock() >= read.good_until:
+            return True
+        return (
+            read.key is not None and read.key.is_good and _matching(read.key, hash_of(named[1])) is not None
+        )
 
     def of_session(self, key_hash: str | None, key_id: str | None) -> Principal | None:
         """Find the key that a session showed, if it is still good; None: it is not.
@@ -129,6 +130,11 @@ class KeyRing:
         if key is None or not key.is_good or _matching(key, key_hash) is None:
             return None
         return _principal(key, key_hash)
+
+    def _among_settings(self, text: str) -> Principal | None:
+        given = hash_of(text)
+        matches = [known for known in self._of_settings if _is_same(given, known.key_hash)]
+        return matches[-1] if matches else None  # after all were compared: the time does not tell which fits
 
     def _row(self, key_id: str) -> Key | None:
         now = self._clock()

@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 
+from goqueue.audit import audit_rows as audit
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.limits import breaker_rows as breaker_store
@@ -63,6 +64,13 @@ class Breakers(Service):
             return row.state
         with self._database.transaction() as connection:
             moved = breaker_store.move(connection, row, change)
+            if moved:
+                was = {"breaker_state": row.state.value}
+                becomes = {"breaker_state": change.state.value}
+                target = f"type {row.name}"
+                audit.record(
+                    connection, "type.breaker", target, before=was, after=becomes, reason=change.reason
+                )
         if not moved:
             return row.state
         log.warning("breaker_moved", type=row.name, state=change.state.value, reason=change.reason)

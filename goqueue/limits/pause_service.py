@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from goqueue.audit import audit_rows as audit
 from goqueue.engine import queue_rows as queue_store
 from goqueue.scheduler.service import Counts, Service
 
@@ -17,8 +18,10 @@ class Pauses(Service):
 
     def run_once(self) -> Counts:
         """Clear, say so, and let the dispatcher look."""
-        with self._database.autocommit() as connection:
+        with self._database.transaction() as connection:
             ended = queue_store.end_pauses(connection)
+            for pause in ended:
+                audit.record(connection, "queue.resume", f"queue {pause.queue}", reason="its end has come")
         for pause in ended:
             log.info("queue_resumed", queue=pause.queue, paused_at=pause.paused_at.isoformat(), by="its end")
         if ended:

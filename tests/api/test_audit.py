@@ -22,6 +22,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.errors import DatabaseRefusedError
 from goqueue.instance import GoQueue
 from goqueue.jobs import JobStatus
+from goqueue.limits.pause_service import Pauses
 from goqueue.scheduler.cleaner import Cleaner
 from tests.support.dashboard.client import DashboardClient
 from tests.support.factories import JobFactory
@@ -242,6 +243,20 @@ def test_a_program_acts_as_itself(
         (current_actor().kind.value, current_actor().name),
         ("system", "a migration of ours"),
     ]
+
+
+def test_what_the_service_does_by_itself_is_noted(
+    settings: Settings, database: Database, noted: Callable[[], list[AuditEntry]]
+) -> None:
+    """A pause that is over; of breakers, tests/integration/test_breakers.py."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO queues (name, paused_at, paused_until) "
+            "VALUES ('q', now() - interval '1 hour', now())"
+        )
+    Pauses(settings, database, lambda _seconds: None).run_once()
+    (entry,) = noted()
+    assert (entry.action, entry.target, entry.reason) == ("queue.resume", "queue q", "its end has come")
 
 
 def test_nobody_acts_for_another_after_an_answer(client: testing.TestClient) -> None:

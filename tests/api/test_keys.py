@@ -230,8 +230,12 @@ def test_when_it_was_used_is_written_once_a_minute(
     assert keys.get(made.key.id).last_used_at != used
 
 
-def test_what_a_server_may_read_of_a_body(ring: KeyRing, keys: Keys, clock: Clock) -> None:
+def test_what_a_server_may_read_of_a_body(
+    ring: KeyRing, keys: Keys, clock: Clock, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Decided without PostgreSQL: no key opens nothing, a known one what it may, and an unknown one once."""
+    notes: list[str] = []
+    monkeypatch.setattr(key_rows, "note_use", lambda _, key_id, **__: notes.append(key_id))
     made = keys.create("shop", "client")
     assert not ring.may_know("")
     assert not ring.may_know("Bearer something else")
@@ -240,6 +244,11 @@ def test_what_a_server_may_read_of_a_body(ring: KeyRing, keys: Keys, clock: Cloc
     unknown = f"gq_{'a' * 12}_{'b' * 43}"
     assert ring.may_know(f"Bearer {unknown}")
     ring.find(unknown)
+    ring.find(made.text)
+    asked = len(looks), len(notes)
     assert not ring.may_know(f"Bearer {unknown}")
+    assert ring.may_know(f"Bearer {made.text}")
+    assert not ring.may_know(f"Bearer {made.text[:-1]}{'a' if made.text[-1] != 'a' else 'b'}")
     clock.now += 1.1
     assert ring.may_know(f"Bearer {unknown}")
+    assert (len(looks), len(notes)) == asked

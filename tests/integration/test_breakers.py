@@ -10,6 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 import goqueue
+from goqueue.audit import audit_rows
+from goqueue.audit.audit_rows import AuditFilter
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.new_job import new_job
@@ -97,6 +99,14 @@ def test_a_breaker_opens_probes_and_closes(service: Breakers, database: Database
     assert (state_of(database).limits.state, metric("breaker_state")) == ("closed", 0)
     service.run_once()
     assert state_of(database).limits.state is BreakerState.CLOSED
+    with database.autocommit() as connection:
+        noted = audit_rows.page(connection, AuditFilter(action="type.breaker", target="type call"), limit=3)
+    assert [(entry.before["breaker_state"], entry.after["breaker_state"]) for entry in noted] == [
+        ("half_open", "closed"),
+        ("open", "half_open"),
+        ("closed", "open"),
+    ]
+    assert noted[-1].reason == limited.reason
 
 
 def test_a_probe_that_fails_opens_it_again(service: Breakers, database: Database) -> None:
