@@ -92,7 +92,8 @@ def test_each_job_goes_to_those_that_have_what_it_requires(
     def are_offered() -> bool:
         dispatcher.run_once()
         for name, known in (("plain", PLAIN), ("gpu", GPU), ("small", SMALL_GPU)):
-            on_lanes[name] |= set(fetch(runway, known))
+            # What nobody claimed is pushed again, on a slow machine before all of the others are there.
+            on_lanes[name] |= set(fetch(runway, known)) - {two.id, plain.id}
         return len(on_lanes["plain"]) + len(on_lanes["gpu"]) + len(on_lanes["small"]) >= 6
 
     wait_until(are_offered, what="what nobody took to be offered on each lane")
