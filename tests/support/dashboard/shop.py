@@ -96,6 +96,13 @@ SCHEDULES: tuple[dict[str, Any], ...] = (
     },
 )
 
+#: Who may use it, beside everybody.
+KEYS: tuple[dict[str, Any], ...] = (
+    {"name": "web shop", "scopes": ["client"], "queues": ["mail", "payments"]},
+    {"name": "grafana", "scopes": ["metrics"], "expires_in_seconds": 90 * 86_400},
+    {"name": "ada", "scopes": ["operator"]},
+)
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "/queues/images": {"concurrency": 2, "slo_wait_seconds": 30},
     "/queues/stock": {"rate": {"limit": 60, "period_seconds": 60}, "fair": True},
@@ -188,6 +195,8 @@ def _furnish(shop: Shop) -> None:
         shop.request("PUT", path, settings)
     for schedule in SCHEDULES:
         shop.request("POST", "/schedules", schedule)
+    for key in KEYS:
+        shop.request("POST", "/keys", key)
     shop.stack.rows(TICKS + " RETURNING job_id")
     report = shop.create("reports", {"name": "yearly", "seconds": 600}, tags=["finance"])
     shop.create("pages", {"title": "Annual report"}, depends_on=[report])

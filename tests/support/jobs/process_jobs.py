@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import goqueue
 from tests.support.jobs.chaos_jobs import QUEUE
+from tests.support.waiting import wait_until
 
 
 class LastWord(BaseException):
@@ -109,15 +110,22 @@ async def closes_loop(token: str) -> str:
     return token
 
 
+def _others(name: str) -> list[threading.Thread]:
+    """The other threads of this process that have this name, or are of this class."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if name in {thread.name, type(thread).__name__} and thread is not threading.current_thread()
+    ]
+
+
 @goqueue.actor(queue=QUEUE, min_backoff_seconds=0.1)
 def kills_thread(token: str, name: str) -> str:
     """End another thread of this process, of this name or class, as `SystemExit` in it would."""
     if goqueue.current_job().fence == 1:
-        found = [
-            thread
-            for thread in threading.enumerate()
-            if name in {thread.name, type(thread).__name__} and thread is not threading.current_thread()
-        ]
+        # The first job of a process may run before its other threads do.
+        wait_until(lambda: _others(name), 10, f"another thread {name}")
+        found = _others(name)
         raised = ctypes.py_object(SystemExit)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(found[0].ident or 0), raised)
         goqueue.current_job().log("the reporter waits for something to write")
