@@ -1,6 +1,6 @@
 """The rows of the audit log: written in the transaction of the change, read page by page, never changed.
 
-Their table is in partitions of a month each, in a schema of their own (`goqueue_audit`), so that retention
+Their table is in partitions of a month each, in a schema of their own (`public_audit`), so that retention
 takes a partition away and deletes no row. No role may change or delete a row, the service's own among them:
 migration 0021 says so by privileges and by a trigger.
 """

@@ -273,10 +273,10 @@ def test_nobody_acts_for_another_after_an_answer(client: testing.TestClient) -> 
         "UPDATE audit_log SET actor = 'nobody'",
         "DELETE FROM audit_log",
         "TRUNCATE audit_log",
-        "TRUNCATE goqueue_audit.rest",
-        "DELETE FROM goqueue_audit.{month}",
-        "UPDATE goqueue_audit.{month} SET reason = 'none'",
-        "TRUNCATE goqueue_audit.{month}",
+        "TRUNCATE public_audit.rest",
+        "DELETE FROM public_audit.{month}",
+        "UPDATE public_audit.{month} SET reason = 'none'",
+        "TRUNCATE public_audit.{month}",
     ],
 )
 def test_nobody_changes_a_line(database: Database, statement: str) -> None:
@@ -296,7 +296,7 @@ def test_the_owner_has_no_privilege_to_change_it(database: Database) -> None:
         rows = connection.exec_driver_sql(
             "SELECT relname, (aclexplode(relacl)).privilege_type FROM pg_class "
             "WHERE oid = 'audit_log'::regclass "
-            "OR relnamespace = 'goqueue_audit'::regnamespace AND relkind = 'r'"
+            "OR relnamespace = 'public_audit'::regnamespace AND relkind = 'r'"
         ).all()
     privileges: dict[str, set[str]] = {}
     for name, privilege in rows:

@@ -1,7 +1,8 @@
 """The audit log, which is only written to: no role may change or delete a row of it.
 
 Privileges say so to the role of the service, which may grant them to itself again because it owns the table;
-so a trigger says it as well, to everybody. Partitions of a month each are in a schema of their own; retention
+so a trigger says it as well, to everybody. Partitions of a month each are in a schema of their own, which is
+called as that of the tables with `_audit` behind it, because a database may have several GoQueues; retention
 drops them. What comes when the partition of its month is missing goes to the rest, and stays there.
 
 Revision: 0021, after 0020
@@ -17,7 +18,7 @@ branch_labels = None
 depends_on = None
 
 _UP = (
-    "CREATE SCHEMA goqueue_audit",
+    "DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_schema() || '_audit'); END $$",
     "CREATE SEQUENCE audit_log_id_seq",
     """
     CREATE TABLE audit_log (
@@ -59,22 +60,34 @@ _UP = (
     $$
     """,
     "SELECT goqueue_keep_partition('audit_log')",
-    "CREATE TABLE goqueue_audit.rest PARTITION OF audit_log DEFAULT",
-    "SELECT goqueue_keep_partition('goqueue_audit.rest')",
+    """
+    CREATE FUNCTION goqueue_audit_schema() RETURNS text LANGUAGE sql STABLE AS $$
+        SELECT nspname || '_audit' FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = 'audit_log'::regclass
+    $$
+    """,
+    """
+    DO $$ BEGIN
+        EXECUTE format('CREATE TABLE %I.rest PARTITION OF audit_log DEFAULT', current_schema() || '_audit');
+        PERFORM goqueue_keep_partition(format('%I.rest', current_schema() || '_audit')::regclass);
+    END $$
+    """,
     """
     CREATE FUNCTION goqueue_audit_partition(moment timestamptz) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
         begins timestamptz := date_trunc('month', moment AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
         ends timestamptz := (date_trunc('month', moment AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
-        part text := to_char(moment AT TIME ZONE 'UTC', '"month_"YYYY_MM');
+        part text := format('%I.%I', goqueue_audit_schema(),
+                            to_char(moment AT TIME ZONE 'UTC', '"month_"YYYY_MM'));
+        is_in_rest boolean;
     BEGIN
-        IF to_regclass('goqueue_audit.' || part) IS NOT NULL
-           OR EXISTS (SELECT FROM goqueue_audit.rest WHERE noted_at >= begins AND noted_at < ends) THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I.rest WHERE noted_at >= $1 AND noted_at < $2)',
+                       goqueue_audit_schema()) INTO is_in_rest USING begins, ends;
+        IF to_regclass(part) IS NOT NULL OR is_in_rest THEN
             RETURN;
         END IF;
-        EXECUTE format('CREATE TABLE goqueue_audit.%I PARTITION OF audit_log FOR VALUES FROM (%L) TO (%L)',
-                       part, begins, ends);
-        PERFORM goqueue_keep_partition(('goqueue_audit.' || part)::regclass);
+        EXECUTE format('CREATE TABLE %s PARTITION OF audit_log FOR VALUES FROM (%L) TO (%L)', part, begins, ends);
+        PERFORM goqueue_keep_partition(part::regclass);
     END
     $$
     """,
@@ -84,7 +97,7 @@ _UP = (
         IF part !~ '^month_[0-9]{4}_[0-9]{2}$' THEN
             RAISE EXCEPTION 'not a month of the audit log: %', part;
         END IF;
-        EXECUTE format('DROP TABLE IF EXISTS goqueue_audit.%I', part);
+        EXECUTE format('DROP TABLE IF EXISTS %I.%I', goqueue_audit_schema(), part);
     END
     $$
     """,
@@ -93,10 +106,11 @@ _UP = (
 
 _DOWN = (
     "DROP TABLE audit_log",
-    "DROP SCHEMA goqueue_audit",
+    "DO $$ BEGIN EXECUTE format('DROP SCHEMA %I', current_schema() || '_audit'); END $$",
     "DROP SEQUENCE audit_log_id_seq",
     "DROP FUNCTION goqueue_audit_drop(text)",
     "DROP FUNCTION goqueue_audit_partition(timestamptz)",
+    "DROP FUNCTION goqueue_audit_schema()",
     "DROP FUNCTION goqueue_keep_partition(regclass)",
     "DROP FUNCTION goqueue_refuse_change()",
 )
