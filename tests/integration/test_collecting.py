@@ -65,11 +65,12 @@ def all_collected(database: Database) -> Counter[int]:
 
 
 def make_due(database: Database, job_id: int | None = None) -> None:
-    """Let jobs that wait for their time start."""
+    """Let jobs that wait for their time start; those that somebody has locked are left for the next time."""
     with database.autocommit() as connection:
         connection.exec_driver_sql(
-            "UPDATE jobs SET available_at = now(), rank = now() "
-            "WHERE status = 'queued' AND (%(id)s::bigint IS NULL OR id = %(id)s)",
+            "UPDATE jobs SET available_at = now(), rank = now() WHERE id = ANY (ARRAY ("
+            "SELECT id FROM jobs WHERE status = 'queued' AND (%(id)s::bigint IS NULL OR id = %(id)s) "
+            "FOR UPDATE SKIP LOCKED))",
             {"id": job_id},
         )
 
