@@ -80,11 +80,8 @@ class KeyRing:
         if named is None or self._database is None:
             return None
         key_id, secret = named
-        key = self._row(key_id)
-        if key is None or not key.is_good:
-            return None
-        secret_hash = _matching(key, hash_of(secret))
-        if secret_hash is None:
+        key, secret_hash = self._row(key_id), hash_of(secret)
+        if key is None or not _opens(key, secret_hash):
             return None
         self._note_use(key)
         return _principal(key, secret_hash)
@@ -108,9 +105,7 @@ class KeyRing:
             read = self._read.get(named[0])
         if read is None or self._clock() >= read.good_until:
             return True
-        return (
-            read.key is not None and read.key.is_good and _matching(read.key, hash_of(named[1])) is not None
-        )
+        return read.key is not None and _opens(read.key, hash_of(named[1]))
 
     def of_session(self, key_hash: str | None, key_id: str | None) -> Principal | None:
         """Find the key that a session showed, if it is still good; None: it is not.
@@ -127,9 +122,7 @@ class KeyRing:
         if key_id is None:
             return next((known for known in self._of_settings if known.key_hash == key_hash), None)
         key = None if self._database is None else self._row(key_id)
-        if key is None or not key.is_good or _matching(key, key_hash) is None:
-            return None
-        return _principal(key, key_hash)
+        return None if key is None or not _opens(key, key_hash) else _principal(key, key_hash)
 
     def _among_settings(self, text: str) -> Principal | None:
         given = hash_of(text)
@@ -181,11 +174,12 @@ def _principal(key: Key, secret_hash: str) -> Principal:
     )
 
 
-def _matching(key: Key, given: str) -> str | None:
-    """Which of the hashes of a key that are good now is the given one; None: neither."""
-    good = [key.secret_hash, key.previous_hash if key.is_overlapping else None]
-    matches = [known for known in good if known is not None and _is_same(given, known)]
-    return matches[-1] if matches else None
+def _opens(key: Key, given: str) -> bool:
+    """Whether a key is good, and the given hash is that of one of its secrets that are good now."""
+    # Both are compared: the time does not tell which fits.
+    fits = _is_same(given, key.secret_hash)
+    fits_previous = key.previous_hash is not None and _is_same(given, key.previous_hash)
+    return key.is_good and (fits or (fits_previous and key.is_overlapping))
 
 
 def _is_same(given: str, known: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -84,7 +85,12 @@ class AuditLinesResource(Resource):
         query = validate(AuditLinesQuery, request.params, whole="query")
         entries = _page(self._goqueue, request, response, query)
         response.content_type = falcon.MEDIA_TEXT
-        response.data = b"".join(as_json(entry) + b"\n" for entry in entries)
+        response.data = as_lines(entries)
+
+
+def as_lines(entries: Iterable[AuditEntry]) -> bytes:
+    """Write changes as JSON lines."""
+    return b"".join(as_json(entry) + b"\n" for entry in entries)
 
 
 def _page(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 
 from pydantic import BaseModel
 
@@ -564,10 +565,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 _CONVERTER = re.compile(r":\w+(?=\})")
 
 
+def plain_template(template: str | None) -> str:
+    """Return a route's template without converters, as the tables of operations and pages have it."""
+    return _CONVERTER.sub("", template or "")
+
+
+@lru_cache(maxsize=1_024)
 def operation_of(method: str, template: str | None) -> Operation | None:
     """Return the operation of a route, by its template as the application has it; None: it is none of these.
 
     A HEAD is answered as a GET.
     """
     method = "GET" if method == "HEAD" else method
-    return OPERATIONS.get((method, _CONVERTER.sub("", template or "")))
+    return OPERATIONS.get((method, plain_template(template)))

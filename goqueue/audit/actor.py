@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Actor", "ActorKind", "acting_as", "actor_of_process", "current_actor", "set_actor_of_process"]
+__all__ = ["Actor", "ActorKind", "acting_as", "current_actor", "set_actor_of_process"]
 
 
 class ActorKind(StrEnum):
@@ -56,11 +56,6 @@ _acting: ContextVar[Actor | None] = ContextVar("goqueue_actor", default=None)
 def current_actor() -> Actor:
     """Return who makes the changes that are made here and now."""
     return _acting.get() or _Process.actor
-
-
-def actor_of_process() -> Actor:
-    """Return who makes the changes of this process, where nobody else is said to."""
-    return _Process.actor
 
 
 def set_actor_of_process(actor: Actor) -> None:

@@ -181,8 +181,7 @@ def drop_before(connection: Connection, *, age_seconds: float) -> list[str]:
     """Drop the partitions whose last moment is longer ago than the age; their names."""
     names = [str(row[0]) for row in fetch_all(connection, _OLD, {"age": age_seconds})]
     for name in names:
-        # Of our own making: see the pattern.
-        fetch_all(connection, f"SELECT goqueue_audit_drop('{name}')", {})
+        fetch_all(connection, "SELECT goqueue_audit_drop(%(name)s)", {"name": name})
     return names
 
 

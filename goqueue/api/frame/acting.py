@@ -8,7 +8,7 @@ from goqueue.access.principal import Principal
 from goqueue.api.frame.security import principal_of
 from goqueue.audit.actor import Actor, ActorKind, acting_as
 
-__all__ = ["Acting", "actor_of", "name_of"]
+__all__ = ["Acting", "actor_of"]
 
 
 class Acting:
@@ -18,7 +18,9 @@ class Acting:
         self, request: falcon.Request, response: falcon.Response, _resource: object, _params: object
     ) -> None:
         """Begin to act for whoever asks."""
-        acting = acting_as(actor_of(request, response))
+        acting = acting_as(
+            actor_of(principal_of(request), request.remote_addr, response.get_header("X-Request-ID"))
+        )
         acting.__enter__()
         request.context.acting = acting
 
@@ -31,19 +33,8 @@ class Acting:
             acting.__exit__(None, None, None)
 
 
-def actor_of(request: falcon.Request, response: falcon.Response) -> Actor:
-    """Return the actor that asks, for what it changes."""
-    principal = principal_of(request)
+def actor_of(principal: Principal, address: str | None, request_id: str | None = None) -> Actor:
+    """Return the actor that a key is, or anybody, for what it changes."""
     kind = ActorKind.KEY if principal.key_hash else ActorKind.ANYBODY
-    return Actor(
-        kind,
-        name_of(principal),
-        key_id=principal.key_id,
-        address=request.remote_addr,
-        request_id=response.get_header("X-Request-ID"),
-    )
-
-
-def name_of(principal: Principal) -> str:
-    """Return the name of a key, or what else people know it by."""
-    return principal.name or principal.label
+    name = principal.name or principal.label
+    return Actor(kind, name, principal.key_id, address, request_id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from goqueue.access.principal import Principal
 from goqueue.access.scopes import Scope
+from goqueue.api.operations import plain_template
 
 __all__ = ["PAGES", "PageScopes", "scopes_of_page"]
 
@@ -94,9 +94,8 @@ PAGES: dict[str, PageScopes] = {
 }
 
 _REFUSED = PageScopes((Scope.ADMIN,), (Scope.ADMIN,))
-_CONVERTER = re.compile(r":\w+(?=\})")
 
 
 def scopes_of_page(template: str | None) -> PageScopes:
     """Return the scopes of a page, by the template of its address as the application has it."""
-    return PAGES.get(_CONVERTER.sub("", template or ""), _REFUSED)
+    return PAGES.get(plain_template(template), _REFUSED)

@@ -12,8 +12,9 @@ from collections import OrderedDict
 
 from goqueue.access.key_ring import KeyRing
 from goqueue.access.principal import Principal
+from goqueue.api.frame.acting import actor_of
 from goqueue.audit import audit_rows as audit
-from goqueue.audit.actor import Actor, ActorKind, acting_as
+from goqueue.audit.actor import acting_as
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access.session_rows import SignedIn
@@ -53,8 +54,7 @@ class Sessions:
             DatabaseUnavailableError: it could not be remembered.
         """
         session = Session.begin()
-        actor = Actor(ActorKind.KEY, principal.name or principal.label, principal.key_id, address)
-        with acting_as(actor), self._database.transaction() as connection:
+        with acting_as(actor_of(principal, address)), self._database.transaction() as connection:
             audit.record(connection, "session.begin", "dashboard")
             session_store.begin(
                 connection,

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import falcon
 import orjson
 
-from goqueue.api.audit import AuditQuery
+from goqueue.api.audit import AuditQuery, as_lines
 from goqueue.audit import audit_rows
 from goqueue.audit.audit_rows import AuditEntry
 from goqueue.dashboard.access.guard import FOLDER
@@ -69,7 +69,7 @@ class AuditLines(Page):
             entries = audit_rows.page(connection, wanted, limit=FILE_LINES)
         response.content_type = "application/x-ndjson"
         response.downloadable_as = "audit.jsonl"
-        response.data = b"".join(orjson.dumps(entry, option=orjson.OPT_UTC_Z) + b"\n" for entry in entries)
+        response.data = as_lines(entries)
 
 
 def _said(request: falcon.Request) -> dict[str, str]:
