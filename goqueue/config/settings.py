@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         description="Connections of one gunicorn worker process; with more, the client that has let it wait "
         "for the longest has to go.",
     )
+    api_streams_max: int = Field(
+        2000,
+        ge=1,
+        description="Streams and long polls that one gunicorn worker process keeps at once; further ones are "
+        "answered with 503, or at once.",
+    )
     api_head_seconds: Seconds = Field(10.0, description="How long the header of a request may take to come.")
     api_body_seconds: Seconds = Field(
         30.0,

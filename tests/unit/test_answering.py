@@ -11,9 +11,10 @@ from gunicorn.config import Config
 
 from goqueue.api.server.answering import answer
 from goqueue.api.server.connection import Connection, Limits, Stage
+from goqueue.api.server.held import KeptRequest
 from goqueue.api.server.worker import read_once
 
-LIMITS = Limits(10, 10, 10, 2, 10, 1_000_000)
+LIMITS = Limits(10, 10, 10, 2, 10, 1_000_000, kept=1)
 
 
 def connection_with(message: bytes, address: str = "127.0.0.1", config: Config | None = None) -> Connection:
@@ -48,7 +49,8 @@ def failing(kind: type[BaseException]) -> Callable[..., Any]:
 def test_whatever_is_raised_is_an_answer(kind: type[BaseException]) -> None:
     """An application that raises anything at all costs neither the thread nor the client its answer."""
     connection = connection_with(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    data, stays = answer(failing(kind), connection, Config(), may_stay=True)
+    kept = KeptRequest(lambda: True)
+    data, stays, _ = answer(failing(kind), connection, Config(), kept, may_stay=True)
     head, _, body = data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 500 ")
     assert json.loads(body)["status"] == 500

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import falcon
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from goqueue.api.frame.held_requests import held_request
 from goqueue.observability import metrics
 from goqueue.observability.tracing import context as trace_context
 
@@ -27,7 +28,11 @@ class RequestObservation:
         """Take the client's X-Request-ID, or make one."""
         request.context.started = time.perf_counter()
         given = request.get_header("X-Request-ID")
-        request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        held = held_request(request)
+        request_id = held.request_id or (
+            given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        )
+        held.request_id = request_id
         response.set_header("X-Request-ID", request_id)
         bind_contextvars(request_id=request_id)
         request.context.trace = trace_context.enter(request.env.get("HTTP_TRACEPARENT"))
@@ -35,11 +40,15 @@ class RequestObservation:
     def process_response(
         self, request: falcon.Request, response: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """Measure, and let go of the name: the thread answers somebody else next."""
-        seconds = time.perf_counter() - request.context.started
-        method = request.method if request.method in _METHODS else "other"
-        route = request.uri_template or "unknown"
-        metrics.HTTP_REQUEST_DURATION.labels(method, route, str(response.status)[:3]).observe(seconds)
+        """Measure, and let go of the name: the thread answers somebody else next.
+
+        A request that waits is measured when it is answered, without the time for which it waited.
+        """
+        if not held_request(request).is_kept:
+            seconds = time.perf_counter() - request.context.started
+            method = request.method if request.method in _METHODS else "other"
+            route = request.uri_template or "unknown"
+            metrics.HTTP_REQUEST_DURATION.labels(method, route, str(response.status)[:3]).observe(seconds)
         unbind_contextvars("request_id")
         trace_context.leave(request.context.trace)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import falcon
 
+from goqueue.api.frame.held_requests import held_request
 from goqueue.api.frame.security import OPEN_PATHS, principal_of
 from goqueue.api.operations import operation_of
 from goqueue.config.settings import Settings
@@ -106,7 +107,8 @@ class RequestLimits:
         """
         is_site = self._is_site(request.path)
         key = NOBODY if is_site else self._key_of(request)
-        if self._rate is not None and not is_site and request.path not in OPEN_PATHS:
+        is_counted = not (is_site or request.path in OPEN_PATHS or held_request(request).is_again)
+        if self._rate is not None and is_counted:
             self._count(self._rate, key, response)
         if self._expensive is not None and is_expensive(request):
             self._begin(self._expensive, key, request)

@@ -18,6 +18,7 @@ from gunicorn.http.message import Request, _ip_in_allow_list  # type: ignore[att
 from gunicorn.http.unreader import Unreader
 
 from goqueue.api.server.chunked import ChunkedBody
+from goqueue.api.server.held import KeptRequest, KeptStream
 from goqueue.api.server.refusals import RefusedRequestError, refusal_of
 
 HEAD_MAX_BYTES = 32 * 1024
@@ -42,6 +43,7 @@ class Limits:
         idle_seconds: between two requests of a connection.
         connections: open at once.
         buffered_bytes: of requests that come in and answers that go out, together.
+        kept: requests that wait and answers that are streams, at once.
     """
 
     head_seconds: float
@@ -50,6 +52,7 @@ class Limits:
     idle_seconds: float
     connections: int
     buffered_bytes: int
+    kept: int
 
 
 class Stage(Enum):
@@ -59,6 +62,10 @@ class Stage(Enum):
     """The client: a request is on its way, or none has begun."""
     ANSWERING = auto()
     """A thread: the request is whole."""
+    HELD = auto()
+    """Nobody: the request waits for something, and runs again then."""
+    STREAMING = auto()
+    """Whoever has the stream of its answer; the client listens."""
     WRITING = auto()
     """The client again: it has not taken all of the answer."""
     CLOSING = auto()
@@ -83,6 +90,10 @@ class Connection:
         is_whole: the present request was read to its end.
         stays: another request may follow the present one.
         events: what the loop watches it for.
+        kept: what the present request asks for that waits.
+        stream: the stream of its answer, where it is one.
+        let_go: is called once when the request no longer waits, or its stream is over.
+        waits: how often a request of this connection was kept.
     """
 
     socket: socket.socket
@@ -101,6 +112,10 @@ class Connection:
     is_whole: bool = False
     stays: bool = False
     events: int = 0
+    kept: KeptRequest | None = None
+    stream: KeptStream | None = None
+    let_go: Callable[[], object] | None = None
+    waits: int = 0
     _searched: int = 0
     _number: int = 0
     _has_begun: bool = False
@@ -121,6 +136,13 @@ class Connection:
     def is_idle(self) -> bool:
         """Tell whether nothing of a request has come."""
         return self.stage is Stage.READING and not self.received and self.request is None
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Tell whether the next step is the client's, and not ours."""
+        if self.stage is Stage.STREAMING:
+            return bool(self.outgoing)
+        return self.stage not in {Stage.ANSWERING, Stage.HELD}
 
     def advance(self, now: float, came: int) -> bool:
         """Read on in what was received; whether a thread can answer now.
@@ -147,9 +169,17 @@ class Connection:
         wants, self._wants_continue = self._wants_continue, False
         return wants
 
+    def run_again(self) -> None:
+        """Let the request that waited be answered by a thread, from its start."""
+        assert self.kept is not None
+        self.kept.is_again = True
+        self.request.body.seek(0)
+        self.deadline = math.inf
+        self.stage = Stage.ANSWERING
+
     def next_request(self, now: float) -> None:
         """Wait for the next request. The stage is left last: from then on the loop may read."""
-        self.request = None
+        self.request = self.kept = None
         self._chunked = None
         self._limit = None
         self._has_begun = self.is_whole = False

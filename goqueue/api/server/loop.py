@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import queue
 import selectors
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 
+import structlog
 from gunicorn.config import Config
 
 from goqueue.api.server.connection import (
@@ -22,9 +24,14 @@ from goqueue.api.server.connection import (
     Limits,
     Stage,
 )
+from goqueue.api.server.held import KeptStream
 from goqueue.api.server.refusals import RefusedRequestError, as_answer
 
+log = structlog.get_logger(__name__)
+
 RECEIVE_BYTES = 64 * 1024
+#: What of a stream may wait for its client.
+STREAM_MAX_BYTES = 1024 * 1024
 #: What a client may send ahead while its last request is answered; the rest waits in the kernel.
 AHEAD_BYTES = 64 * 1024
 EXPIRE_SECONDS = 0.5
@@ -37,7 +44,7 @@ _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 class ConnectionLoop:
     """Accepts, reads, writes and closes; what is whole goes to `answer`, which must not block.
 
-    Only `defer` may be called by another thread.
+    Only `defer` and `may_keep` may be called by another thread.
 
     Args:
         listeners: what clients connect to.
@@ -58,6 +65,8 @@ class ConnectionLoop:
         self._make = partial(Connection, config=config, limits=limits, body_limit=body_limit)
         self._selector = selectors.DefaultSelector()
         self._connections: set[Connection] = set()
+        #: Those whose request waits, or whose answer is a stream.
+        self._kept: set[Connection] = set()
         self._is_open = True
         self._is_accepting = False
         self._buffered = 0
@@ -72,9 +81,15 @@ class ConnectionLoop:
         """How many connections are open."""
         return len(self._connections)
 
+    def may_keep(self) -> bool:
+        """Tell whether one more request may wait, or be answered by a stream. Any thread may ask."""
+        return self._is_open and len(self._kept) < self._limits.kept
+
     def turn(self, timeout: float) -> None:
         """Do what is to be done, or wait for so long that there is something."""
         self._accept_or_not()
+        if self._kept:
+            timeout = min(timeout, EXPIRE_SECONDS)
         for key, _ in self._selector.select(timeout):
             if isinstance(key.data, Connection):
                 self._tend(key.data)
@@ -120,10 +135,82 @@ class ConnectionLoop:
         connection.deadline = time.monotonic() + CLOSE_SECONDS
         self._watch(connection, EVENT_READ)
 
+    def hold(self, connection: Connection) -> None:
+        """Keep a request until it is woken, its time is over, or its client has gone."""
+        kept = connection.kept
+        assert kept is not None
+        assert kept.watch is not None
+        assert kept.until is not None
+        connection.stage = Stage.HELD
+        connection.deadline = kept.until
+        connection.waits += 1
+        if connection.is_at_end:
+            self._close(connection)
+            return
+        self._kept.add(connection)
+        self._watch(connection, EVENT_READ)
+        try:
+            connection.let_go = kept.watch(
+                partial(self.defer, partial(self._wake, connection, connection.waits))
+            )
+        except Exception:
+            log.exception("request_failed_outside_the_application")
+            self._close(connection)
+            return
+        if not self._is_open:
+            self._run_again(connection)
+
+    def stream(self, connection: Connection, stream: KeptStream, unsent: bytes) -> None:
+        """Begin the stream of an answer whose head is sent but for this."""
+        connection.stage = Stage.STREAMING
+        connection.stream = stream
+        connection.received.clear()
+        connection.deadline = math.inf
+        connection.let_go = stream.closed
+        self._kept.add(connection)
+        if connection.is_at_end:
+            self._close(connection)
+            return
+        self._watch(connection, EVENT_READ)
+        self.stream_on(connection, unsent)
+        if not self._is_open:
+            stream.end()
+
+    def stream_on(self, connection: Connection, data: bytes) -> None:
+        """Send a piece of a stream as fast as its client takes it; one that takes too little is cut off."""
+        if connection.stage is not Stage.STREAMING or not data:
+            return
+        if not connection.outgoing:
+            connection.deadline = time.monotonic() + self._limits.write_seconds
+        connection.outgoing = memoryview(b"".join([connection.outgoing, data]))
+        self._write_stream(connection)
+        if len(connection.outgoing) > STREAM_MAX_BYTES:
+            self._close(connection)
+
+    def end_stream(self, connection: Connection, last: bytes) -> None:
+        """End a stream in order: what its client has not taken still goes out."""
+        self.stream_on(connection, last)
+        if connection.stage is not Stage.STREAMING:
+            return
+        self._let_go(connection)
+        connection.stays = False
+        if connection.outgoing:
+            self.write(connection)
+        else:
+            self.end(connection)
+
     def refuse_new(self, idle_seconds: float) -> None:
-        """Accept no more connections, and keep idle ones for so long, for a request that is on its way."""
+        """Accept no more connections, and keep idle ones for so long, for a request that is on its way.
+
+        Requests that wait are answered with what there is, and streams end.
+        """
         self._is_open = False
         self._accept_or_not()
+        for connection in list(self._kept):
+            if connection.stage is Stage.HELD:
+                self._run_again(connection)
+            elif connection.stream is not None:
+                connection.stream.end()
         latest = time.monotonic() + idle_seconds
         for connection in self._connections:
             if connection.is_idle:
@@ -182,6 +269,8 @@ class ConnectionLoop:
             self._write_on(connection)
         elif connection.stage is Stage.CLOSING:
             self._throw_away(connection)
+        elif connection.stage is Stage.STREAMING:
+            self._tend_stream(connection)
         elif connection.stage is not Stage.CLOSED:
             self._read(connection)
 
@@ -196,7 +285,7 @@ class ConnectionLoop:
             # Whoever sends no more may still read: a request that is whole is answered.
             connection.is_at_end = True
             self._watch(connection, 0)
-            if connection.stage is Stage.READING:
+            if connection.stage in {Stage.READING, Stage.HELD}:
                 self._close(connection)
             return
         connection.received += data
@@ -242,6 +331,54 @@ class ConnectionLoop:
         else:
             self.end(connection)
 
+    def _tend_stream(self, connection: Connection) -> None:
+        """Send what waits, and see whether the client has gone; what it says is of no interest."""
+        self._write_stream(connection)
+        try:
+            if connection.stage is not Stage.STREAMING or connection.socket.recv(RECEIVE_BYTES):
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            pass
+        self._close(connection)
+
+    def _write_stream(self, connection: Connection) -> None:
+        if connection.outgoing:
+            try:
+                sent = connection.socket.send(connection.outgoing)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self._close(connection)
+                return
+            connection.outgoing = connection.outgoing[sent:]
+            connection.deadline += sent / MIN_BYTES_A_SECOND
+        if not connection.outgoing:
+            connection.deadline = math.inf
+        self._watch(connection, EVENT_READ | EVENT_WRITE if connection.outgoing else EVENT_READ)
+
+    def _wake(self, connection: Connection, wait: int) -> None:
+        """Run a request again, unless it was woken for this wait already."""
+        if connection.stage is Stage.HELD and connection.waits == wait:
+            self._run_again(connection)
+
+    def _run_again(self, connection: Connection) -> None:
+        self._let_go(connection)
+        connection.run_again()
+        self._answer(connection)
+
+    def _let_go(self, connection: Connection) -> None:
+        """Keep a connection no longer, and tell whoever has to know."""
+        self._kept.discard(connection)
+        let_go, connection.let_go = connection.let_go, None
+        if let_go is None:
+            return
+        try:
+            let_go()
+        except Exception:
+            log.exception("request_failed_outside_the_application")
+
     def _throw_away(self, connection: Connection) -> None:
         try:
             if connection.socket.recv(RECEIVE_BYTES):
@@ -260,7 +397,9 @@ class ConnectionLoop:
 
     def _expire(self, now: float) -> None:
         for connection in [found for found in self._connections if found.deadline < now]:
-            if connection.stage is Stage.READING and not connection.is_idle:
+            if connection.stage is Stage.HELD:
+                self._run_again(connection)
+            elif connection.stage is Stage.READING and not connection.is_idle:
                 self._refuse(connection, RefusedRequestError(408, "the request took too long to come"))
             else:
                 self._close(connection)
@@ -284,7 +423,7 @@ class ConnectionLoop:
         self._close(waiting)
 
     def _waiting(self) -> Iterator[Connection]:
-        return (found for found in self._connections if found.stage is not Stage.ANSWERING)
+        return (found for found in self._connections if found.waits_for_client)
 
     def _watch(self, connection: Connection, events: int) -> None:
         if connection.events == events or connection.stage is Stage.CLOSED:
@@ -302,6 +441,7 @@ class ConnectionLoop:
             return
         self._watch(connection, 0)
         connection.stage = Stage.CLOSED
+        self._let_go(connection)
         connection.received = bytearray()
         connection.outgoing = memoryview(b"")
         connection.request = None

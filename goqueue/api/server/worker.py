@@ -15,15 +15,20 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import structlog
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
+from goqueue.api.frame.held_requests import AnswerStream
 from goqueue.api.server.answering import answer
 from goqueue.api.server.connection import BodyLimit, Connection, Limits
+from goqueue.api.server.held import KeptRequest, KeptStream
 from goqueue.api.server.loop import ConnectionLoop
 from goqueue.api.server.thread_pools import ThreadPools
 from goqueue.config.settings import Settings, get_settings
+
+log = structlog.get_logger(__name__)
 
 #: A stopping process keeps idle connections so long: a client may be sending its next request.
 LINGER_SECONDS = 2.0
@@ -90,11 +95,22 @@ class BufferingWorker(Worker):
         self._pools.put("" if pool_of is None or request is None else pool_of(request.path), connection)
 
     def _serve_one(self, connection: Connection) -> None:
-        self.nr += 1
+        kept = connection.kept
+        if kept is None:
+            kept = connection.kept = KeptRequest(self._loop.may_keep)
+            self.nr += 1
         if self.nr >= self.max_requests:
             self.alive = False
         may_stay = self.alive and bool(self.cfg.keepalive)
-        data, connection.stays = answer(self.wsgi, connection, self.cfg, may_stay=may_stay)
+        data, connection.stays, is_chunked = answer(self.wsgi, connection, self.cfg, kept, may_stay=may_stay)
+        if kept.watch is not None:
+            self._loop.defer(partial(self._loop.hold, connection))
+        elif kept.opened is not None:
+            self._open_stream(connection, kept.opened, data, is_chunked=is_chunked)
+        else:
+            self._send(connection, data)
+
+    def _send(self, connection: Connection, data: bytes) -> None:
         try:
             # The kernel takes almost every answer as a whole.
             sent = connection.socket.send(data)
@@ -113,6 +129,23 @@ class BufferingWorker(Worker):
             # In this order: the loop, which appended while we answered, looks at the stage afterwards.
             if connection.received or connection.is_at_end or not self.alive:
                 self._loop.defer(partial(self._loop.resume, connection))
+
+    def _open_stream(
+        self,
+        connection: Connection,
+        opened: Callable[[AnswerStream], object],
+        head: bytes,
+        *,
+        is_chunked: bool,
+    ) -> None:
+        stream = KeptStream(self._loop, connection, is_chunked=is_chunked)
+        # The loop is told of the stream first, and of what is sent on it afterwards.
+        self._loop.defer(partial(self._loop.stream, connection, stream, head))
+        try:
+            opened(stream)
+        except Exception:
+            log.exception("request_failed_outside_the_application")
+            stream.end()
 
 
 def read_once(config: Config) -> None:
@@ -137,4 +170,5 @@ def limits_of(settings: Settings, config: Any) -> Limits:
         idle_seconds=float(config.keepalive),
         connections=max(1, min(settings.api_connections_max, most - OTHER_FILES)),
         buffered_bytes=settings.api_buffer_max_bytes,
+        kept=settings.api_streams_max,
     )
