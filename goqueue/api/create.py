@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import falcon
@@ -23,7 +24,7 @@ from goqueue.engine import create as creation
 from goqueue.engine import idempotency_rows as idempotency
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.creation_rows import Created, CreatedNode
-from goqueue.engine.graph_rows import NewNode
+from goqueue.engine.graph_rows import NewNode, expect_parents
 from goqueue.engine.options.uniqueness import of_client
 from goqueue.errors import InvalidJobError
 from goqueue.instance import GoQueue
@@ -53,14 +54,16 @@ class CreateJobResource(Resource):
         _expect_allowed(request, nodes)
         key = _idempotency_key(request)
         if len(nodes) > 1:
-            _create_chain(goqueue, response, key, _hash("create", document), nodes)
+            _create_chain(goqueue, request, response, _hash("create", document), nodes)
             return
         job = nodes[0].job
         if key is None:
+            _expect_parents(request, nodes, goqueue.database.autocommit)
             _answer_created(response, _created_document(goqueue.creator.create(job)))
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
+            _expect_parents(request, nodes, lambda: nullcontext(connection))
             created = creation.insert_one(connection, job)
             return [created.node], _created_document(created)
 
@@ -83,10 +86,12 @@ class CreateBatchResource(Resource):
         jobs = [node.job for node in nodes]
         key = _idempotency_key(request)
         if key is None:
+            _expect_parents(request, nodes, goqueue.database.autocommit)
             _answer_created(response, _batch_document(goqueue.creator.create_many(nodes)))
             return
 
         def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
+            _expect_parents(request, nodes, lambda: nullcontext(connection))
             created = creation.insert(connection, nodes)
             return created, _batch_document(created)
 
@@ -100,20 +105,40 @@ def _expect_allowed(request: falcon.Request, nodes: Sequence[NewNode]) -> None:
             expect_sees(principal, node.job.queue, node.job.type)
 
 
+def _expect_parents(
+    request: falcon.Request,
+    nodes: Sequence[NewNode],
+    connect: Callable[[], AbstractContextManager[Connection]],
+) -> None:
+    """Refuse jobs that would wait for one that does not exist for their key: its result would come to them.
+
+    Raises:
+        InvalidJobError: as for an id that no job has.
+    """
+    principal = principal_of(request)
+    parents = {parent for node in nodes for parent in node.job.depends_on}
+    if principal.is_restricted and parents:
+        with connect() as connection:
+            found = job_store.queues_and_types(connection, parents)
+        expect_parents(nodes, {parent for parent, place in found.items() if principal.sees(*place)})
+
+
 def _create_chain(
     goqueue: GoQueue,
+    request: falcon.Request,
     response: falcon.Response,
-    key: str | None,
     request_hash: str,
     nodes: Sequence[NewNode],
 ) -> None:
     """The first job as any create answers it, and beside it the ids of those that follow."""
 
     def insert(connection: Connection) -> tuple[list[CreatedNode], dict[str, Any]]:
+        _expect_parents(request, nodes, lambda: nullcontext(connection))
         first, *others = creation.insert(connection, nodes)
         head = Created(job_store.get(connection, first.id), first.deduplicated)
         return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
 
+    key = _idempotency_key(request)
     _create_once(goqueue, response, key, request_hash, [node.job for node in nodes], insert)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import falcon
 from pydantic import Field
 
+from goqueue.access.principal import Principal
 from goqueue.api.documents import JobDocument
 from goqueue.api.frame.answers import Document, as_json, reader_of
 from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import principal_of
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine import job_rows as job_store
-from goqueue.engine.dependency_rows import LINKS_MAX
+from goqueue.engine.dependency_rows import LINKS_MAX, Link
 from goqueue.jobs import JobStatus, OnParentFailure
 
 
@@ -55,16 +58,24 @@ _link_of = reader_of(DependencyDocument, parent_outcome="outcome")
 class DependenciesResource(Resource):
     """The parents and children of a job."""
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response, job_id: int) -> None:
-        """List all parents of the job and its first 1,000 children, each with its state."""
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: int) -> None:
+        """List all parents of the job and its first 1,000 children, each with its state.
+
+        A restricted key is told of those that exist for it.
+        """
         with self._goqueue.database.autocommit() as connection:
             job_store.get(connection, job_id)
             parents = dependency_lists.parents_of(connection, job_id)
             children = dependency_lists.children_of(connection, job_id, limit=LINKS_MAX + 1)
+        principal = principal_of(request)
         response.data = as_json(
             {
-                "parents": [_link_of(link) for link in parents],
-                "children": [_link_of(link) for link in children[:LINKS_MAX]],
+                "parents": _seen(principal, parents),
+                "children": _seen(principal, children[:LINKS_MAX]),
                 "more_children": len(children) > LINKS_MAX,
             }
         )
+
+
+def _seen(principal: Principal, links: Sequence[Link]) -> list[Any]:
+    return [_link_of(link) for link in links if principal.sees(link.queue, link.type)]

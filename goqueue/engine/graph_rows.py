@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from goqueue.engine.transitions.release import release_and_settle
 from goqueue.errors import InvalidJobError
 from goqueue.jobs import FINAL_STATUSES, JobStatus, NewJob
 
-__all__ = ["Inserted", "NewNode", "insert"]
+__all__ = ["Inserted", "NewNode", "expect_parents", "insert"]
 
 # Until this transaction ends no parent can end; so each edge is either marked here, because its parent had
 # ended, or by whoever ends the parent later, and sees the edge.
@@ -84,18 +84,27 @@ def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[Inserted]:
     return [Inserted(job_id, waiting.get(job_id, JobStatus.QUEUED)) for job_id in ids]
 
 
-def _lock_parents(connection: Connection, nodes: Sequence[NewNode]) -> dict[int, JobStatus]:
-    wanted = sorted({parent for node in nodes for parent in node.job.depends_on})
-    rows = fetch_all(connection, _LOCK_PARENTS, {"ids": array(wanted)}) if wanted else []
-    statuses = {row[0]: JobStatus(row[1]) for row in rows}
+def expect_parents(nodes: Sequence[NewNode], there: Container[int]) -> None:
+    """Refuse jobs that would wait for one that does not exist.
+
+    Raises:
+        InvalidJobError: there is none with one of the ids in `depends_on`.
+    """
     unknown = {
         f"{node.path}depends_on[{position}]": f"there is no job {parent}"
         for node in nodes
         for position, parent in enumerate(node.job.depends_on)
-        if parent not in statuses
+        if parent not in there
     }
     if unknown:
         raise InvalidJobError(unknown)
+
+
+def _lock_parents(connection: Connection, nodes: Sequence[NewNode]) -> dict[int, JobStatus]:
+    wanted = sorted({parent for node in nodes for parent in node.job.depends_on})
+    rows = fetch_all(connection, _LOCK_PARENTS, {"ids": array(wanted)}) if wanted else []
+    statuses = {row[0]: JobStatus(row[1]) for row in rows}
+    expect_parents(nodes, statuses)
     return statuses
 
 

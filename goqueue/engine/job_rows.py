@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection
 
@@ -78,6 +78,14 @@ def get_many(connection: Connection, job_ids: Iterable[int]) -> list[Job]:
     return [job_from_row(row) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
 
 
+def queues_and_types(connection: Connection, job_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+    """Read the queue and the type of each of these jobs, by their ids; what does not exist is left out."""
+    if not job_ids:
+        return {}
+    sql = "SELECT id, queue, type FROM jobs WHERE id = ANY (%(ids)s::bigint[])"
+    return {row[0]: (row[1], row[2]) for row in fetch_all(connection, sql, {"ids": array(job_ids)})}
+
+
 def traceparents(connection: Connection, job_ids: Iterable[int]) -> list[str]:
     """Read the different traces that these jobs belong to, at most 100."""
     sql = f"""
@@ -85,14 +93,6 @@ def traceparents(connection: Connection, job_ids: Iterable[int]) -> list[str]:
         WHERE id = ANY(%(ids)s::bigint[]) AND options ->> '{TRACEPARENT}' IS NOT NULL LIMIT 100
     """
     return [row[0] for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
-
-
-def queues_and_types(connection: Connection, job_ids: Sequence[int]) -> list[tuple[str, str]]:
-    """Read the queue and the type of each of these jobs."""
-    if not job_ids:
-        return []
-    sql = "SELECT queue, type FROM jobs WHERE id = ANY (%(ids)s::bigint[])"
-    return [(row[0], row[1]) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
 
 
 @retry_on_conflict

@@ -145,7 +145,7 @@ class Rescuer(Service):
             )
             failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
             dead_letters = job_store.queues_and_types(connection, failed)
-        for queue, type_name in dead_letters:
+        for queue, type_name in dead_letters.values():
             metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
         for job in rescued:
             metrics.JOBS_RESCUED.labels(job.status.value).inc()

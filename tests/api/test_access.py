@@ -15,7 +15,7 @@ from goqueue.api.operations import OPERATIONS
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from goqueue.jobs import JobStatus
+from goqueue.jobs import MAX_JOB_ID, JobStatus
 from tests.support.access_tables import OperationRow, operation_rows, role_table, scope_names
 from tests.support.factories import JobFactory
 from tests.support.jobs import noop_jobs
@@ -49,7 +49,7 @@ def ask(settings: Settings, database: Database, runway: Runway) -> Ask:
         name = f"{scopes}{only}"
         if name not in made:
             made[name] = keys.create("the key of a test", *scopes, **(only or {})).text
-        headers = {"Authorization": f"Bearer {made[name]}"}
+        headers = {"Authorization": f"Bearer {made[name]}"} | dict(rest.pop("headers", {}))
         if method in {"POST", "PUT", "PATCH"}:
             rest = {"json": {}} | rest
         return client.simulate_request(method, path, headers=headers, **rest)
@@ -135,6 +135,39 @@ def test_a_restricted_key_finds_and_creates_only_its_own(ask: Ask, make_job: Job
     }.items():
         assert ask("POST", path, "admin", json=document).status_code == 201, path
         assert ask("POST", path, "admin", only=mine, json=document).status_code == 403, path
+
+
+def test_a_restricted_key_waits_for_no_job_of_others(ask: Ask, make_job: JobFactory) -> None:
+    """A foreign parent is refused as one that does not exist, by every door; links to it are not told."""
+    mine = {"queues": [noop_jobs.noop.queue_name]}
+    own = make_job(JobStatus.QUEUED, queue=noop_jobs.noop.queue_name).id
+    other = make_job(JobStatus.COMPLETED, queue="theirs").id
+    job = {"queue": noop_jobs.noop.queue_name, "payload": {}}
+    doors: list[tuple[str, str, Callable[[int], dict[str, Any]]]] = [
+        ("/jobs/create", "", lambda parent: job | {"depends_on": [parent]}),
+        ("/jobs", "", lambda parent: job | {"depends_on": [parent], "then": [job]}),
+        ("/jobs/batch", "jobs[1].", lambda parent: {"jobs": [job, job | {"depends_on": [own, parent]}]}),
+    ]
+    for number, (path, place, document_of) in enumerate(doors):
+        for headers in (dict[str, str](), {"Idempotency-Key": f"key-{number}"}):
+            refusals = [
+                ask("POST", path, "admin", only=mine, json=document_of(parent), headers=headers)
+                for parent in (other, MAX_JOB_ID)
+            ]
+            assert [refusal.status_code for refusal in refusals] == [400, 400], path
+            fields = [refusal.json["fields"] for refusal in refusals]
+            assert list(fields[0]) == list(fields[1])
+            assert [next(iter(found.values())) for found in fields] == [
+                f"there is no job {parent}" for parent in (other, MAX_JOB_ID)
+            ]
+            assert next(iter(fields[0])).startswith(f"{place}depends_on[")
+    created = ask("POST", "/jobs/create", "admin", only=mine, json=job | {"depends_on": [own]}).json
+    both = ask("POST", "/jobs/create", "admin", json=job | {"depends_on": [own, other]}).json
+    path = f"/jobs/{both['id']}/dependencies"
+    assert [parent["id"] for parent in ask("GET", path, "admin").json["parents"]] == [own, other]
+    assert [parent["id"] for parent in ask("GET", path, "admin", only=mine).json["parents"]] == [own]
+    children = ask("GET", f"/jobs/{own}/dependencies", "admin", only=mine).json["children"]
+    assert [child["id"] for child in children] == [created["id"], both["id"]]
 
 
 def test_a_key_gives_no_more_than_it_has(ask: Ask) -> None:

@@ -72,5 +72,5 @@ class Authorization:
         assert self._goqueue is not None
         with self._goqueue.database.autocommit() as connection:
             found = job_rows.queues_and_types(connection, [job_id])
-        if not any(principal.sees(queue, type_name) for queue, type_name in found):
+        if not any(principal.sees(queue, type_name) for queue, type_name in found.values()):
             raise JobNotFoundError(job_id)
