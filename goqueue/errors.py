@@ -221,6 +221,14 @@ class StartupError(GoQueueError):
     """A command cannot start; its text is the one line that the user reads."""
 
 
+class EventCursorError(GoQueueError):
+    """This is no place among the events: expected the id of an event."""
+
+
+class EventsGoneError(GoQueueError):
+    """Events behind this place are not kept any more, or were never written: begin anew, without a place."""
+
+
 class PartitionsRefusedError(GoQueueError):
     """The jobs cannot be put into partitions now."""
 

@@ -79,6 +79,8 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "api_keys",
             "service_secrets",
             "leadership",
+            "events",
+            "event_subscriptions",
         )
         # One statement for all: there are thousands of tests.
         connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in tables))

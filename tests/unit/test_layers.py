@@ -34,6 +34,7 @@ LAYERS = (
     ("schedules",),
     ("insight",),
     ("bulk",),
+    ("events",),
     ("middleware",),
     ("worker",),
     ("instance",),

@@ -1,0 +1,139 @@
+"""Rows of events: what is new for a reader, and whether anything that it has not seen is gone.
+
+All of it is asked of the server that accepts writes: a standby's snapshots do not name the transactions that
+are open on the primary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from goqueue.db.statements import array, fetch_all, fetch_one
+from goqueue.events.cursor import Cursor, Snapshot
+
+__all__ = ["EventRow", "Page", "Standing", "page", "standing", "tags_of"]
+
+#: One row by which a reader knows where it stands; a page has it as its first row.
+_STANDING = """
+    SELECT pg_current_snapshot()::text, captured_since, forgotten_xid, forgotten_in FROM event_capture
+"""
+
+# Two walks along events_xid_id_idx, of each partition; together they are all that a snapshot does not see,
+# because nothing else is behind its xmax or among its open ones.
+_UNSEEN = """
+    SELECT id, xid, at, kind, job_id, queue, type, data FROM events WHERE xid >= %(xmax)s
+    UNION ALL
+    SELECT id, xid, at, kind, job_id, queue, type, data FROM events WHERE xid = ANY (%(open)s::bigint[])
+"""
+
+_FIRST = f"""
+    SELECT standing.*, new.* FROM ({_STANDING}) AS standing (snapshot)
+    LEFT JOIN (SELECT * FROM ({_UNSEEN}) AS unseen ORDER BY id LIMIT %(limit)s) AS new ON true
+    ORDER BY new.id
+"""
+
+# A reader that has a million events before it sorts them once, for its first page; the further ones are a walk
+# along events_id_idx. `xid + 0` keeps the planner from the other index, by which it would sort them again.
+_FURTHER = f"""
+    SELECT standing.*, new.* FROM ({_STANDING}) AS standing (snapshot)
+    LEFT JOIN (
+        SELECT id, xid, at, kind, job_id, queue, type, data FROM events
+        WHERE id > %(after)s AND (xid + 0 >= %(xmax)s OR xid + 0 = ANY (%(open)s::bigint[]))
+          AND xid + 0 < %(until_xmax)s AND xid + 0 <> ALL (%(until_open)s::bigint[])
+        ORDER BY id LIMIT %(limit)s
+    ) AS new ON true
+    ORDER BY new.id
+"""  # noqa: S608
+
+_TAGS = """
+    SELECT id, tags FROM jobs WHERE id = ANY (%(ids)s::bigint[]) AND tags IS NOT NULL
+"""
+
+
+class EventRow(NamedTuple):
+    """One row of `events`."""
+
+    id: int
+    xid: int
+    at: datetime
+    kind: str
+    job_id: int | None
+    queue: str | None
+    type: str | None
+    data: dict[str, Any]
+
+
+class Standing(NamedTuple):
+    """The present, by one snapshot.
+
+    Attributes:
+        snapshot: what is seen now.
+        captured_since: the transaction from which on changes are written down.
+        forgotten_xid: the last transaction of which events are gone.
+        forgotten_in: what was seen when they went.
+    """
+
+    snapshot: Snapshot
+    captured_since: int
+    forgotten_xid: int
+    forgotten_in: Snapshot
+
+    def lacks(self, cursor: Cursor) -> bool:
+        """Say whether there may have been events behind a cursor that are gone, or were never written.
+
+        A transaction that was open at the cursor, and still was when the last events went, had none of them.
+        """
+        seen = cursor.seen
+        return (
+            not seen.sees(self.captured_since)
+            or seen.xmax <= self.forgotten_xid
+            or any(xid <= self.forgotten_xid and self.forgotten_in.sees(xid) for xid in seen.open)
+            or self.snapshot.xmax < max(seen.xmax, cursor.until.xmax if cursor.until else 0)
+        )
+
+
+class Page(NamedTuple):
+    """The next events of a reader, and the moment at which they were read."""
+
+    standing: Standing
+    rows: list[EventRow]
+
+
+def standing(connection: Connection) -> Standing:
+    """Read where a reader stands that begins now."""
+    row = fetch_one(connection, _STANDING, {})
+    assert row is not None
+    return _standing(row)
+
+
+def page(connection: Connection, cursor: Cursor, *, limit: int) -> Page:
+    """Read the next events behind a cursor, in order."""
+    parameters: dict[str, Any] = {
+        "xmax": cursor.seen.xmax,
+        "open": array(cursor.seen.open),
+        "limit": limit,
+    }
+    sql = _FIRST
+    if cursor.until is not None:
+        sql = _FURTHER
+        parameters |= {
+            "after": cursor.after_id,
+            "until_xmax": cursor.until.xmax,
+            "until_open": array(cursor.until.open),
+        }
+    rows = fetch_all(connection, sql, parameters)
+    return Page(_standing(rows[0]), [EventRow(*row[4:]) for row in rows if row[4] is not None])
+
+
+def tags_of(connection: Connection, job_ids: Iterable[int]) -> dict[int, frozenset[str]]:
+    """Read the tags of these jobs, as far as they have any."""
+    rows = fetch_all(connection, _TAGS, {"ids": array(job_ids)})
+    return {row[0]: frozenset(row[1]) for row in rows}
+
+
+def _standing(row: tuple[Any, ...]) -> Standing:
+    return Standing(Snapshot.from_postgres(row[0]), row[1], row[2], Snapshot.from_postgres(row[3]))

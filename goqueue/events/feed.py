@@ -1,0 +1,83 @@
+"""The feed: events in the order of their commits, from any place, in batches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from goqueue.db.database import Database
+from goqueue.errors import EventsGoneError
+from goqueue.events import event_rows
+from goqueue.events.cursor import Cursor, Snapshot
+from goqueue.events.event import Event
+from goqueue.events.event_rows import EventRow
+
+__all__ = ["Batch", "EventFeed"]
+
+#: The events of a batch, where nothing else is said.
+LIMIT = 1_000
+
+
+class Batch(NamedTuple):
+    """Events that follow each other, and where a reader goes on behind them.
+
+    Attributes:
+        is_last: there was no more when they were read.
+    """
+
+    events: list[Event]
+    cursor: Cursor
+    is_last: bool
+
+
+class EventFeed:
+    """Reads events; each reader keeps its cursor itself. Thread-safe.
+
+    Events are written only while somebody has subscribed: see `goqueue.events.subscriptions`. Each event comes
+    once, the events of one job in their order; those of two jobs in the order of their commits, but for what
+    was committed between two looks.
+
+    Args:
+        database: of the server that accepts writes; not that of a read replica.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def now(self) -> Cursor:
+        """Return the place of a reader that begins now.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        with self._database.autocommit() as connection:
+            return Cursor(event_rows.standing(connection).snapshot)
+
+    def read(self, cursor: Cursor, limit: int = LIMIT, *, until: Snapshot | None = None) -> Batch:
+        """Read the next events behind a cursor, without waiting for any.
+
+        Args:
+            cursor: where the reader stands.
+            limit: the most events.
+            until: read only what this later snapshot sees; the last batch ends there.
+
+        Raises:
+            EventsGoneError: events that the reader has not seen are not kept any more, or were not written
+                because nobody had subscribed.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        if until is not None and cursor.until is None:
+            cursor = Cursor(cursor.seen, until)
+        with self._database.autocommit() as connection:
+            page = event_rows.page(connection, cursor, limit=limit)
+        if page.standing.lacks(cursor):
+            raise EventsGoneError
+        end = cursor.until or page.standing.snapshot
+        events = [_event(row, cursor.seen, end) for row in page.rows]
+        if len(events) < limit:
+            return Batch(events, Cursor(end), is_last=until is None or until == end)
+        return Batch(events, Cursor(cursor.seen, end, page.rows[-1].id), is_last=False)
+
+
+def _event(row: EventRow, seen: Snapshot, until: Snapshot) -> Event:
+    place = Cursor(seen, until, row.id).text
+    return Event(place, row.kind, row.at, row.job_id, row.queue, row.type, row.data)
