@@ -347,6 +347,9 @@ class Settings(BaseSettings):
     audit_retention_seconds: Retention = Field(
         366 * 86_400.0, description="Age at which a month of the audit log goes, as a whole."
     )
+    event_retention_seconds: Retention = Field(
+        4 * 3600.0, description="How long a client that was away may go on where it stopped (GET /events)."
+    )
     worker_retention_seconds: Retention = Field(3600.0, description="How long a gone worker is still listed.")
 
     # Built-in job types

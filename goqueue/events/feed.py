@@ -74,7 +74,7 @@ class EventFeed:
         end = cursor.until or page.standing.snapshot
         events = [_event(row, cursor.seen, end) for row in page.rows]
         if len(events) < limit:
-            return Batch(events, Cursor(end), is_last=until is None or until == end)
+            return Batch(events, Cursor(end), is_last=end == (until or page.standing.snapshot))
         return Batch(events, Cursor(cursor.seen, end, page.rows[-1].id), is_last=False)
 
 

@@ -15,6 +15,7 @@ from goqueue.engine import cleaning_rows as cleaning
 from goqueue.engine import place_rows
 from goqueue.engine import unique_rows as unique_keys
 from goqueue.engine.partitions.keeper import PartitionKeeper
+from goqueue.events import retention as events
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import tick_rows as schedule_ticks
@@ -78,6 +79,8 @@ class Cleaner(Service):
         forgotten = self.parts.run("unique_keys", self._forget_keys, None)
         self._after_key = (forgotten and forgotten.after_key) or ""
         counts["unique_keys"] = forgotten.keys if forgotten else 0
+        counts["event_slots"] = self.parts.run("event_slots", self._turn_events, 0)
+        counts["event_triggers"] = self.parts.run("event_triggers", self._stop_events, 0)
         return counts
 
     def _clean_jobs(self, status: JobStatus) -> int:
@@ -113,6 +116,12 @@ class Cleaner(Service):
     def _forget_keys(self) -> unique_keys.Forgotten:
         with self._database.autocommit() as connection:
             return unique_keys.forget(connection, after_key=self._after_key, limit=KEYS)
+
+    def _turn_events(self) -> int:
+        return int(events.turn(self._database, retention_seconds=self._settings.event_retention_seconds))
+
+    def _stop_events(self) -> int:
+        return int(events.stop_unheard(self._database))
 
     def pause(self, counts: Counts) -> None:
         """Go on at once while batches are full, or jobs are left to be looked through; else wait."""

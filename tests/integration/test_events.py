@@ -191,7 +191,8 @@ def test_the_other_ways_of_a_job_are_told_apart(
         )
         retry(connection, [failing.id])
         connection.exec_driver_sql(
-            "UPDATE jobs SET priority = 7, updated_at = clock_timestamp() WHERE id = %(id)s", {"id": edited.id}
+            "UPDATE jobs SET priority = 7, updated_at = clock_timestamp() WHERE id = %(id)s",
+            {"id": edited.id},
         )
         connection.exec_driver_sql(
             "UPDATE jobs SET status = 'queued', rank = now() WHERE id = %(id)s", {"id": blocked.id}
@@ -216,7 +217,11 @@ def test_what_an_admission_changes_of_a_waiting_job_is_no_event(
     """Being let in, and getting a place in the order, are not the client's affair."""
     job = make_job()
     start = feed.now()
-    run(database, "UPDATE jobs SET admitted = true, rank = now(), updated_at = now() WHERE id = %(id)s", id=job.id)
+    run(
+        database,
+        "UPDATE jobs SET admitted = true, rank = now(), updated_at = now() WHERE id = %(id)s",
+        id=job.id,
+    )
     assert kinds_since(feed, start) == []
 
 
@@ -230,7 +235,12 @@ def test_an_event_holds_nothing_that_a_job_holds(
         report_rows.write_progress(connection, [Report(job.id, 1, Progress(0.5, "secret-2", 0.0), [])])
         report_rows.write_progress(connection, [Report(job.id, 1, Progress(0.7, "secret-3", 0.0), [])])
         ended = outcome(
-            job, JobStatus.FAILED, AttemptOutcome.FAILED, error="secret-4", traceback="secret-5", result='"secret-6"'
+            job,
+            JobStatus.FAILED,
+            AttemptOutcome.FAILED,
+            error="secret-4",
+            traceback="secret-5",
+            result='"secret-6"',
         )
         record(connection, [ended], worker_id=make_job.worker_id)
     events = events_since(feed, start)

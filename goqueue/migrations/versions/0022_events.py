@@ -207,7 +207,11 @@ _FUNCTIONS = {
     """,
 }
 
-_NEW, _OLD, _BOTH = "NEW TABLE AS new_rows", "OLD TABLE AS old_rows", "OLD TABLE AS old_rows NEW TABLE AS new_rows"
+_NEW, _OLD, _BOTH = (
+    "NEW TABLE AS new_rows",
+    "OLD TABLE AS old_rows",
+    "OLD TABLE AS old_rows NEW TABLE AS new_rows",
+)
 
 #: Table, the name of the trigger behind the table's, when, the rows that it sees, and its function. The hot
 #: table is the last one that is locked.
