@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
     from goqueue.engine.workers.worker_rows import Worker
     from goqueue.errors import BatchFailed, Discard, RetryAfter, Snooze
+    from goqueue.events.event import Event
     from goqueue.insight.autoscale import Autoscale
     from goqueue.insight.explain import Explanation
     from goqueue.instance import AnyActor, GoQueue, Handler
@@ -75,6 +76,7 @@ __all__ = [
     "job_progress",
     "job_versions",
     "lifespan",
+    "listen",
     "override_dependency",
     "pause_queue",
     "preview_bulk_operation",
@@ -85,6 +87,7 @@ __all__ = [
     "retry_job",
     "start_bulk_operation",
     "stop_worker",
+    "wait",
 ]
 
 #: Where the names live that are no functions of `GoQueue`.
@@ -319,6 +322,24 @@ def lifespan(function: Handler) -> Handler:
     return _default().lifespan(function)
 
 
+def listen(
+    *kinds: str,
+    queue: str | None = None,
+    type: str | None = None,  # noqa: A002  (what a job's is called everywhere)
+    job_id: int | None = None,
+    tag: str | None = None,
+    after: str | None = None,
+    seconds: float | None = None,
+) -> Iterator[Event]:
+    """Return an iterator of what changes, which waits for the next event; it begins with this call.
+
+    See `GoQueue.listen`.
+    """
+    return _default().listen(
+        *kinds, queue=queue, type=type, job_id=job_id, tag=tag, after=after, seconds=seconds
+    )
+
+
 def override_dependency(
     dependency: Callable[..., Any], replacement: Callable[..., Any]
 ) -> AbstractContextManager[None]:
@@ -437,3 +458,11 @@ def stop_worker(worker_id: int) -> Worker:
     See `GoQueue.stop_worker`.
     """
     return _default().stop_worker(worker_id)
+
+
+def wait(job_id: int, *, timeout_seconds: float | None = None) -> Job:
+    """Return a job when it has ended, or as it is when the time is over.
+
+    See `GoQueue.wait`.
+    """
+    return _default().wait(job_id, timeout_seconds=timeout_seconds)

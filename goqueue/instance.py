@@ -36,6 +36,10 @@ from goqueue.engine.transitions.cancel import Cancelled
 from goqueue.engine.workers.worker_commands import tell_worker
 from goqueue.engine.workers.worker_rows import Worker, WorkerCommand
 from goqueue.errors import ConfigurationError
+from goqueue.events import listening
+from goqueue.events.ended_jobs import EndedJobs
+from goqueue.events.event import Event
+from goqueue.events.event_filter import EventFilter, kinds_of
 from goqueue.garbage import collections_paused
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
 from goqueue.insight.autoscaling import autoscale_queue
@@ -129,6 +133,11 @@ class GoQueue:
         # By the first use an application has set up its tracing.
         tracing.adopt()
         return JobCreator(self.settings, self.database, self.runway)
+
+    @cached_property
+    def ended_jobs(self) -> EndedJobs:
+        """What wakes those who wait for the end of a job."""
+        return EndedJobs(self.database)
 
     @cached_property
     def editor(self) -> Editor:
@@ -450,6 +459,56 @@ class GoQueue:
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
         return reports.log_of_job(self.database, job_id, after=after, fence=fence, limit=limit)
+
+    def wait(self, job_id: int, *, timeout_seconds: float | None = None) -> Job:
+        """Return a job when it has ended, or as it is when the time is over.
+
+        Whether it has ended is seen within some hundredths of a second; however many threads wait, PostgreSQL
+        is asked once for all of them.
+
+        Args:
+            job_id: the job.
+            timeout_seconds: the longest wait; None: until it ends, however long that takes.
+
+        Raises:
+            JobNotFoundError: there is no such job, or not any more.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        return self.ended_jobs.wait(job_id, timeout_seconds)
+
+    def listen(
+        self,
+        *kinds: str,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002  (what a job's is called everywhere)
+        job_id: int | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+        seconds: float | None = None,
+    ) -> Iterator[Event]:
+        """Return an iterator of what changes, which waits for the next event; it begins with this call.
+
+        Each event comes once, and those of a job in their order. While somebody listens, changes are written
+        down, which costs each a little; close the iterator, or let it go, when it is not needed any more.
+        Whoever looks at it less often than every five minutes may find that events are gone.
+
+        Args:
+            *kinds: only events of these kinds: `job.completed`; `job.*` are all of jobs. None: all kinds.
+            queue: only events of this queue, and of its jobs.
+            type: only events of this type, and of its jobs.
+            job_id: only events of this job.
+            tag: only of jobs that have this tag.
+            after: the `id` of an event: begin behind it, instead of now.
+            seconds: the iterator ends after so long; None: it does not end.
+
+        Raises:
+            InvalidJobError: there are no events of such a kind.
+            EventCursorError: `after` is the id of no event.
+            EventsGoneError: events behind it are not kept any more; also while it is iterated.
+            DatabaseUnavailableError: PostgreSQL does not answer; also while it is iterated.
+        """
+        wanted = EventFilter(kinds=kinds_of(kinds), queue=queue, type=type, job_id=job_id, tag=tag)
+        return listening.listen(self.database, wanted, after=after, seconds=seconds)
 
     def explain(self, job_id: int, *, with_errors: bool = True) -> Explanation:
         """Explain why a job does not run: what blocks it, with evidence, and when it is expected to start.

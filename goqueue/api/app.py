@@ -22,6 +22,7 @@ from goqueue.api.bulk_operations import (
 from goqueue.api.create import CreateBatchResource, CreateJobResource
 from goqueue.api.dependencies import DependenciesResource
 from goqueue.api.edits import EditableJobResource, RetryResource, VersionsResource
+from goqueue.api.event_stream import EventsResource
 from goqueue.api.explanation import BlockedKeysResource, ExplainResource
 from goqueue.api.failures import FailureResource, FailuresResource, RetryFailureResource
 from goqueue.api.frame.acting import Acting
@@ -36,6 +37,7 @@ from goqueue.api.frame.request_limits import RequestLimits
 from goqueue.api.frame.security import Authentication, WebPages
 from goqueue.api.frame.withholding import Withholding
 from goqueue.api.job_actions import CancelManyResource, CancelResource, RetryManyResource
+from goqueue.api.job_waiting import WaitResource
 from goqueue.api.jobs import (
     AttemptsResource,
     IncrementResource,
@@ -231,6 +233,7 @@ def _add_job_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route(f"{job}/explain", ExplainResource(goqueue))
     app.add_route(f"{job}/progress", ProgressResource(goqueue))
     app.add_route(f"{job}/logs", LogsResource(goqueue))
+    app.add_route(f"{job}/wait", WaitResource(goqueue))
     app.add_route(f"{job}/status", StatusResource(goqueue))
     app.add_route(f"{job}/increment", IncrementResource(goqueue))
     app.add_route(f"{job}/save", SaveResource(goqueue))
@@ -293,6 +296,7 @@ def _add_key_routes(app: App, goqueue: GoQueue) -> None:
 
 def _add_monitoring_routes(app: App, goqueue: GoQueue) -> None:
     warnings = Warnings(goqueue.settings, goqueue.database)
+    app.add_route("/events", EventsResource(goqueue))
     app.add_route("/stats", StatsResource(goqueue))
     app.add_route("/metrics", MetricsResource(gauges_of(goqueue)))
     app.add_route("/namespaces", NamespacesResource([goqueue]))

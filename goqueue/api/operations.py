@@ -20,8 +20,10 @@ from goqueue.api import (
     dependencies,
     documents,
     edits,
+    event_stream,
     explanation,
     failures,
+    job_waiting,
     keys,
     monitoring,
     namespaces,
@@ -61,6 +63,7 @@ class Operation:
         many: the answer is an array of them.
         other_answers: status → model of other successful answers.
         text: the successful answer is plain text.
+        stream: the successful answer is a stream of Server-Sent Events, and this is the data of each.
         expensive: it reads many rows or computes for long: only so many run at once for one key.
         refusals: statuses besides 401, 403, 429, 500 and 503, which every operation may answer.
         scope: what the key has to allow; None: nothing, and where no key is needed not even a key.
@@ -72,6 +75,7 @@ class Operation:
     status: int = 200
     many: bool = False
     text: bool = False
+    stream: Model | None = None
     body: Model | None = None
     body_required: bool = True
     query: Model | None = None
@@ -190,6 +194,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=reports.LogQuery,
         refusals=(400, 404),
         scope=Scope.PAYLOADS_READ,
+        reach=Reach.JOB,
+    ),
+    ("GET", "/jobs/{job_id}/wait"): Operation(
+        "A job when it has ended, or as it is when the time is over",
+        documents.JobDocument,
+        query=job_waiting.WaitQuery,
+        refusals=(400, 404),
+        scope=Scope.JOBS_READ,
         reach=Reach.JOB,
     ),
     ("PUT", "/jobs/{job_id}/status"): Operation(
@@ -536,6 +548,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         expensive=True,
         refusals=(400,),
         scope=Scope.ADMIN,
+    ),
+    ("GET", "/events"): Operation(
+        "What changes, as Server-Sent Events; behind Last-Event-ID, or from now on",
+        None,
+        stream=event_stream.EventDocument,
+        query=event_stream.EventsQuery,
+        refusals=(400, 410),
+        scope=Scope.EVENTS_READ,
+        reach=Reach.NARROWED,
     ),
     ("GET", "/stats"): Operation("The service at a glance", monitoring.StatsDocument, scope=Scope.JOBS_READ),
     ("GET", "/namespaces"): Operation(

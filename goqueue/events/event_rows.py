@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.events.cursor import Cursor, Snapshot
 
-__all__ = ["EventRow", "Page", "Standing", "page", "standing", "tags_of"]
+__all__ = ["EventRow", "Page", "Standing", "ended_among", "page", "standing", "tags_of"]
 
 #: One row by which a reader knows where it stands; a page has it as its first row.
 _STANDING = """
@@ -48,6 +48,13 @@ _FURTHER = f"""
     ) AS new ON true
     ORDER BY new.id
 """  # noqa: S608
+
+# One index descent for each job, whatever the planner believes of the table.
+_ENDED = """
+    SELECT wanted.id FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+    LEFT JOIN LATERAL (SELECT finished_at FROM jobs WHERE jobs.id = wanted.id LIMIT 1) AS job ON true
+    WHERE job.finished_at IS NOT NULL OR NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id)
+"""
 
 _TAGS = """
     SELECT id, tags FROM jobs WHERE id = ANY (%(ids)s::bigint[]) AND tags IS NOT NULL
@@ -127,6 +134,11 @@ def page(connection: Connection, cursor: Cursor, *, limit: int) -> Page:
         }
     rows = fetch_all(connection, sql, parameters)
     return Page(_standing(rows[0]), [EventRow(*row[4:]) for row in rows if row[4] is not None])
+
+
+def ended_among(connection: Connection, job_ids: Iterable[int]) -> set[int]:
+    """Read which of these jobs have ended, or are gone."""
+    return {row[0] for row in fetch_all(connection, _ENDED, {"ids": array(job_ids)})}
 
 
 def tags_of(connection: Connection, job_ids: Iterable[int]) -> dict[int, frozenset[str]]:

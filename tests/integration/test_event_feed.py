@@ -118,9 +118,9 @@ def test_each_event_comes_once_in_any_interleaving(
 
 
 @pytest.fixture(scope="module")
-def property_database(module_settings: Settings) -> Iterator[Database]:
+def property_database(settings: Settings) -> Iterator[Database]:
     """Connections for all examples."""
-    own = Database(module_settings)
+    own = Database(settings)
     yield own
     own.close()
 

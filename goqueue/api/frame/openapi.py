@@ -45,6 +45,14 @@ _TRACEPARENT = {
 }
 
 
+_LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of an event: the stream goes on behind it. Browsers send it by themselves.",
+    "schema": {"type": "string"},
+}
+
+
 class OpenApiResource(Resource):
     """The description of the API."""
 
@@ -126,6 +134,8 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     if "{key}" in path:
         schema = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
         parameters.append({"name": "key", "in": "path", "required": True, "schema": schema})
+    if path == "/events":
+        parameters.append(_LAST_EVENT_ID)
     if operation.idempotent:
         parameters += [_IDEMPOTENCY_KEY, _TRACEPARENT]
     if operation.query:
@@ -152,6 +162,8 @@ def _success(operation: Operation) -> dict[str, Any]:
         success["content"] = {
             JSON: {"schema": {"type": "array", "items": schema} if operation.many else schema}
         }
+    elif operation.stream:
+        success["content"] = {"text/event-stream": {"schema": _reference(operation.stream)}}
     elif operation.text:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif operation.status == HTTPStatus.OK:
@@ -169,7 +181,7 @@ def request_schemas() -> dict[str, Any]:
     answers = _models(
         model
         for operation in OPERATIONS.values()
-        for model in (operation.answer, *operation.other_answers.values())
+        for model in (operation.answer, operation.stream, *operation.other_answers.values())
     )
     answers.append((ProblemDocument, "serialization"))
     _, definitions = models_json_schema([*requests, *answers], ref_template=_PREFIX + "{model}")
