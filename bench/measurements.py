@@ -14,6 +14,7 @@ from bench.dashboard_creates import creates_beside
 from bench.dashboard_pages import FEW, page_times
 from bench.dashboard_visitors import ALONE, COUNT, DASHBOARDS, TRIVIAL, TRIVIAL_PATH
 from bench.drain_rows import batch_drain, job_kinds, nap_drain, noop_drain
+from bench.events import event_rows
 from bench.held_up import LONG_SECONDS, SHORT_JOBS, longest_waits
 from bench.http_load import Client, request
 from bench.namespaces import namespaces
@@ -146,6 +147,11 @@ def async_jobs(stack: Stack, size: Size) -> list[Row]:
     return async_rows(stack, rounds=size.rounds, noops=size.drain_jobs)
 
 
+def events(stack: Stack, size: Size) -> list[Row]:
+    """What those who listen to events cost the others."""
+    return event_rows(stack, size)
+
+
 def child_processes(stack: Stack, size: Size) -> list[Row]:
     """Jobs of handlers in child processes, beside the same on threads."""
     return child_rows(stack, rounds=size.rounds, jobs=size.drain_jobs // 4)
@@ -254,6 +260,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "memory": idle_memory,
     "async": async_jobs,
     "children": child_processes,
+    "events": events,
     "limits": limited_drain,
     "admission": admission,
     "horizon": held_horizon,

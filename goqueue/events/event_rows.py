@@ -17,37 +17,39 @@ from goqueue.events.cursor import Cursor, Snapshot
 
 __all__ = ["EventRow", "Page", "Standing", "ended_among", "page", "standing", "tags_of"]
 
-#: One row by which a reader knows where it stands; a page has it as its first row.
+# The present is the first row of a page, so that both are of one snapshot.
 _STANDING = """
     SELECT pg_current_snapshot()::text, captured_since, forgotten_xid, forgotten_in FROM event_capture
 """
+_COLUMNS = "id, at, kind, job_id, queue, type, status, attempt, fence, worker_id, reason, available_at, data"
+_NONE = ", ".join(["NULL"] * len(_COLUMNS.split(",")))
+
+
+def _page(events: str) -> str:
+    return f"""
+        SELECT {_NONE}, standing.* FROM ({_STANDING}) AS standing
+        UNION ALL SELECT new.*, NULL, NULL, NULL, NULL FROM ({events}) AS new
+    """  # noqa: S608  (constants of this module)
+
 
 # Two walks along events_xid_id_idx, of each partition; together they are all that a snapshot does not see,
 # because nothing else is behind its xmax or among its open ones.
-_UNSEEN = """
-    SELECT id, xid, at, kind, job_id, queue, type, data FROM events WHERE xid >= %(xmax)s
-    UNION ALL
-    SELECT id, xid, at, kind, job_id, queue, type, data FROM events WHERE xid = ANY (%(open)s::bigint[])
-"""
+_FIRST = _page(f"""
+    SELECT * FROM (
+        SELECT {_COLUMNS} FROM events WHERE xid >= %(xmax)s
+        UNION ALL SELECT {_COLUMNS} FROM events WHERE xid = ANY (%(open)s::bigint[])
+    ) AS unseen ORDER BY id LIMIT %(limit)s
+""")
 
-_FIRST = f"""
-    SELECT standing.*, new.* FROM ({_STANDING}) AS standing (snapshot)
-    LEFT JOIN (SELECT * FROM ({_UNSEEN}) AS unseen ORDER BY id LIMIT %(limit)s) AS new ON true
-    ORDER BY new.id
-"""
-
-# A reader that has a million events before it sorts them once, for its first page; the further ones are a walk
-# along events_id_idx. `xid + 0` keeps the planner from the other index, by which it would sort them again.
-_FURTHER = f"""
-    SELECT standing.*, new.* FROM ({_STANDING}) AS standing (snapshot)
-    LEFT JOIN (
-        SELECT id, xid, at, kind, job_id, queue, type, data FROM events
-        WHERE id > %(after)s AND (xid + 0 >= %(xmax)s OR xid + 0 = ANY (%(open)s::bigint[]))
-          AND xid + 0 < %(until_xmax)s AND xid + 0 <> ALL (%(until_open)s::bigint[])
-        ORDER BY id LIMIT %(limit)s
-    ) AS new ON true
-    ORDER BY new.id
-"""  # noqa: S608
+# A reader that has a million events before it sorts them once, for its first page; the further ones are a
+# walk along events_id_idx. `xid + 0` keeps the planner from the other index, by which it would sort them
+# again.
+_FURTHER = _page(f"""
+    SELECT {_COLUMNS} FROM events
+    WHERE id > %(after)s AND (xid + 0 >= %(xmax)s OR xid + 0 = ANY (%(open)s::bigint[]))
+      AND xid + 0 < %(until_xmax)s AND xid + 0 <> ALL (%(until_open)s::bigint[])
+    ORDER BY id LIMIT %(limit)s
+""")
 
 # One index descent for each job, whatever the planner believes of the table.
 _ENDED = """
@@ -65,13 +67,32 @@ class EventRow(NamedTuple):
     """One row of `events`."""
 
     id: int
-    xid: int
     at: datetime
     kind: str
     job_id: int | None
     queue: str | None
     type: str | None
-    data: dict[str, Any]
+    status: str | None
+    attempt: int | None
+    fence: int | None
+    worker_id: int | None
+    reason: str | None
+    available_at: datetime | None
+    data: dict[str, Any] | None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it says beside its kind and what it is about."""
+        if self.data is not None:
+            return self.data
+        return {
+            "status": self.status,
+            "attempt": self.attempt,
+            "fence": self.fence,
+            "worker_id": self.worker_id,
+            "reason": self.reason,
+            "available_at": self.available_at,
+        }
 
 
 class Standing(NamedTuple):
@@ -132,8 +153,8 @@ def page(connection: Connection, cursor: Cursor, *, limit: int) -> Page:
             "until_xmax": cursor.until.xmax,
             "until_open": array(cursor.until.open),
         }
-    rows = fetch_all(connection, sql, parameters)
-    return Page(_standing(rows[0]), [EventRow(*row[4:]) for row in rows if row[4] is not None])
+    present, *rows = fetch_all(connection, sql, parameters)
+    return Page(_standing(present[len(EventRow._fields) :]), [EventRow(*row[:-4]) for row in rows])
 
 
 def ended_among(connection: Connection, job_ids: Iterable[int]) -> set[int]:

@@ -80,4 +80,4 @@ class EventFeed:
 
 def _event(row: EventRow, seen: Snapshot, until: Snapshot) -> Event:
     place = Cursor(seen, until, row.id).text
-    return Event(place, row.kind, row.at, row.job_id, row.queue, row.type, row.data)
+    return Event(place, row.kind, row.at, row.job_id, row.queue, row.type, row.told)

@@ -25,8 +25,8 @@ settings = module_settings
 database = emptied_database
 
 WRITE = """
-    INSERT INTO events (slot, xid, kind, job_id, data)
-    SELECT slot, pg_current_xact_id()::text::bigint, 'job.created', %(n)s, '{}' FROM event_capture
+    INSERT INTO events (slot, xid, kind, job_id)
+    SELECT slot, pg_current_xact_id()::text::bigint, 'job.created', %(n)s FROM event_capture
 """
 
 

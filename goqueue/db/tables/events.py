@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Index,
+    Integer,
     Sequence,
     SmallInteger,
     Table,
@@ -24,7 +25,7 @@ SLOTS = 10
 _ids = Sequence("events_id_seq", metadata=metadata)
 
 
-def _events(name: str, **options: str) -> Table:
+def _events(name: str, partition_by: str | None = None) -> Table:
     """One row a change, written in its transaction while somebody has subscribed; never updated."""
     return Table(
         name,
@@ -41,16 +42,23 @@ def _events(name: str, **options: str) -> Table:
         Column("job_id", BigInteger),
         Column("queue", Text),
         Column("type", Text),
-        # Never anything that a job holds: no payload, no result, no text of an error.
-        Column("data", JSON, nullable=False),
+        # Of a job. Never anything that it holds: no payload, no result, no text of an error.
+        Column("status", Text),
+        Column("attempt", SmallInteger),
+        Column("fence", Integer),
+        Column("worker_id", BigInteger),
+        Column("reason", Text),
+        Column("available_at", DateTime(timezone=True)),
+        # What there is to say of anything else.
+        Column("data", JSON),
         Index(f"{name}_xid_id_idx", "xid", "id"),
         # Readers that have far to go page by it.
         Index(f"{name}_id_idx", "id"),
-        **options,  # type: ignore[arg-type]  # they are the dialect's
+        postgresql_partition_by=partition_by,
     )
 
 
-events = _events("events", postgresql_partition_by="LIST (slot)")
+events = _events("events", partition_by="LIST (slot)")
 event_slots = tuple(_events(f"events_{slot}") for slot in range(SLOTS))
 
 # One row: where events are written to, and from which point on a reader may go on.
