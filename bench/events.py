@@ -46,7 +46,9 @@ def _drain_rows(stack: Stack, size: Size) -> list[Row]:
         # Heard, unheard, unheard, heard: whatever drifts meets both.
         is_heard = number % 4 in {0, 3}
         with _heard(stack) if is_heard else _unheard(stack):
-            drains[is_heard].append(drain(stack, GoQueue(stack), job="noop", count=size.drain_jobs, payload={}))
+            drains[is_heard].append(
+                drain(stack, GoQueue(stack), job="noop", count=size.drain_jobs, payload={})
+            )
     heard, unheard = drains[True], drains[False]
     title = f"drain of {size.drain_jobs:,} no-op jobs, one listens to every event"
     costs = [median([sum(one.cpu.values()) for one in found]) for found in (heard, unheard)]

@@ -56,6 +56,7 @@ from goqueue.api.monitoring import (
     Warnings,
 )
 from goqueue.api.namespaces import NamespacesResource
+from goqueue.api.output_stream import OutputResource
 from goqueue.api.queues import (
     PauseResource,
     QueueKeyResource,
@@ -233,6 +234,7 @@ def _add_job_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route(f"{job}/explain", ExplainResource(goqueue))
     app.add_route(f"{job}/progress", ProgressResource(goqueue))
     app.add_route(f"{job}/logs", LogsResource(goqueue))
+    app.add_route(f"{job}/stream", OutputResource(goqueue))
     app.add_route(f"{job}/wait", WaitResource(goqueue))
     app.add_route(f"{job}/status", StatusResource(goqueue))
     app.add_route(f"{job}/increment", IncrementResource(goqueue))

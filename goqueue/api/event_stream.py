@@ -24,7 +24,7 @@ from goqueue.events.hub import EventHub, Listener
 from goqueue.instance import GoQueue
 from goqueue.jobs import MAX_JOB_ID
 
-__all__ = ["EVENT_STREAM", "EventDocument", "EventsQuery", "EventsResource", "open_stream"]
+__all__ = ["EVENT_STREAM", "EventDocument", "EventsQuery", "EventsResource", "KeptKeys", "open_stream"]
 
 EVENT_STREAM = "text/event-stream"
 
@@ -87,6 +87,29 @@ class EventDocument(Document):
     data: Annotated[dict[str, Any], Field(description="The rest; never anything that a job holds.")]
 
 
+class KeptKeys:
+    """The keys of open streams, which are asked again and again whether they are still good.
+
+    Args:
+        goqueue: whose keys.
+    """
+
+    def __init__(self, goqueue: GoQueue) -> None:
+        self._ring = KeyRing(goqueue.settings.api_keys, goqueue.database)
+
+    def of(self, principal: Principal) -> Hashable:
+        """Return what is kept of the key of a request; None: it came without one."""
+        return (principal.key_hash, principal.key_id) if principal.key_hash else None
+
+    def is_good(self, key: Hashable) -> bool:
+        """Tell whether a key that was kept is still good; where nobody knows at the moment, it is."""
+        assert isinstance(key, tuple)
+        try:
+            return self._ring.of_session(*key) is not None
+        except GoQueueError:
+            return True
+
+
 class EventsResource:
     """The stream of events.
 
@@ -95,8 +118,8 @@ class EventsResource:
     """
 
     def __init__(self, goqueue: GoQueue) -> None:
-        self._keys = KeyRing(goqueue.settings.api_keys, goqueue.database)
-        self._hub = EventHub(goqueue.database, encode=encoded, idle=_idle, is_good=self._is_good)
+        self._keys = KeptKeys(goqueue)
+        self._hub = EventHub(goqueue.database, encode=encoded, idle=_idle, is_good=self._keys.is_good)
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Open a stream of events, from now on or behind the last one that the client has seen."""
@@ -104,20 +127,12 @@ class EventsResource:
         principal = principal_of(request)
         wanted = query.filter(principal)
         cursor = self._hub.begin(request.get_header("Last-Event-ID") or query.after)
-        key = (principal.key_hash, principal.key_id) if principal.key_hash else None
+        key = self._keys.of(principal)
 
         def listen(stream: AnswerStream) -> Callable[[], None]:
             return self._hub.add(Listener(wanted, cursor, stream, key))
 
         open_stream(request, response, listen)
-
-    def _is_good(self, key: Hashable) -> bool:
-        assert isinstance(key, tuple)
-        try:
-            return self._keys.of_session(*key) is not None
-        except GoQueueError:
-            # Not known at the moment; it is asked again.
-            return True
 
 
 def open_stream(

@@ -284,6 +284,9 @@ class Settings(BaseSettings):
     attempt_log_max_bytes: int = Field(
         64 * 1024, ge=1024, le=MAX_BYTES, description="The most that is kept of the log of one attempt."
     )
+    attempt_output_max_bytes: int = Field(
+        1024 * 1024, ge=1024, le=MAX_BYTES, description="The most that is kept of what one attempt streams."
+    )
 
     # Dispatching
     priority_head_start_seconds: float = Field(

@@ -40,6 +40,8 @@ _WITH_ALL_THEIR_ROWS = f"""gone AS (
         DELETE FROM attempt_progress WHERE {rows_of("gone", table="attempt_progress", key="job_id")}
     ), gone_logs AS (
         DELETE FROM attempt_logs WHERE {rows_of("gone", table="attempt_logs", key="job_id")}
+    ), gone_output AS (
+        DELETE FROM job_output WHERE {rows_of("gone", table="job_output", key="job_id")}
     ), gone_versions AS (
         DELETE FROM job_versions WHERE {rows_of("gone", table="job_versions", key="job_id")}
     ), gone_keys AS (

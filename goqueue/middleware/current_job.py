@@ -18,6 +18,9 @@ class Reports(Protocol):
     def log(self, current: CurrentJob, text: str) -> None:
         """Note a line of its log; never blocks."""
 
+    def stream(self, current: CurrentJob, text: str) -> None:
+        """Note a piece of what it streams; never blocks."""
+
 
 class CurrentJob:
     """The job that a handler works on: what `goqueue.current_job()` returns.
@@ -90,6 +93,16 @@ class CurrentJob:
         """Add a line to the log of this attempt, of which `attempt_log_max_bytes` are kept."""
         if self._reports is not None:
             self._reports.log(self, text)
+
+    def stream(self, text: str) -> None:
+        """Add a piece to the output of this attempt: the tokens of a model, say, as they come.
+
+        Whoever reads along (`GET /jobs/{id}/stream`) has it within a tenth of a second, and it is kept as
+        long as the job, of each attempt up to `attempt_output_max_bytes`. Pieces that follow each other are
+        written together, so a call costs some microseconds, however short its piece is.
+        """
+        if self._reports is not None:
+            self._reports.stream(self, text)
 
     def parent_results(self) -> dict[int, Any]:
         """Read what the jobs that this one waited for returned: id → result; anew at each call.

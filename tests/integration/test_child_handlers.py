@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import goqueue
+from goqueue.engine import output_rows
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.jobs import FINAL_STATUSES, Job
 from tests.support.engine import Engine, running_engine
@@ -88,6 +89,9 @@ def test_the_current_job_reaches_the_worker(engine: Engine) -> None:
     wait_until(lambda: len(goqueue.job_log(child)) == 2, what="the lines to be written")
     assert [line.text for line in goqueue.job_log(child)] == ["first line", "half a pair: ?"]
     assert goqueue.job_progress(child).progress == 0.25
+    with engine.broker.database.autocommit() as connection:
+        [streamed] = output_rows.output_behind(connection, [(child, (0, 0))], limit=10)
+    assert [chunk.text for chunk in streamed.chunks] == ["a piece"]
     made = run(engine, "creates").result
     assert wait_for(engine, made).result["text"] == "made in a child"
 

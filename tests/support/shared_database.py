@@ -80,6 +80,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "service_secrets",
             "leadership",
             "events",
+            "job_output",
             "event_subscriptions",
         )
         # One statement for all: there are thousands of tests.

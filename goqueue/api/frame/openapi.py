@@ -48,7 +48,7 @@ _TRACEPARENT = {
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
-    "description": "The id of an event: the stream goes on behind it. Browsers send it by themselves.",
+    "description": "The id of the last event that came: the stream goes on behind it. Browsers send it.",
     "schema": {"type": "string"},
 }
 
@@ -134,7 +134,7 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     if "{key}" in path:
         schema = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
         parameters.append({"name": "key", "in": "path", "required": True, "schema": schema})
-    if path == "/events":
+    if operation.stream:
         parameters.append(_LAST_EVENT_ID)
     if operation.idempotent:
         parameters += [_IDEMPOTENCY_KEY, _TRACEPARENT]

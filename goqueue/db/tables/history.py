@@ -70,6 +70,18 @@ attempt_logs = Table(
     PrimaryKeyConstraint("job_id", "fence", "line"),
 )
 
+# What an attempt streams while it runs, in pieces, in their order. No text: what came behind was not kept.
+job_output = Table(
+    "job_output",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("chunk", Integer, nullable=False),
+    Column("text", Text),
+    now("written_at"),
+    PrimaryKeyConstraint("job_id", "fence", "chunk"),
+)
+
 # What a job was before each edit.
 job_versions = Table(
     "job_versions",

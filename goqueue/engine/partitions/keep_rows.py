@@ -72,7 +72,7 @@ _ORPHANS = """
         LIMIT {limit} FOR UPDATE SKIP LOCKED))
     RETURNING job_id
 """
-_OTHER_TABLES = ("dependencies", "attempt_progress", "job_versions")
+_OTHER_TABLES = ("dependencies", "attempt_progress", "job_versions", "job_output")
 
 
 def add_ahead(connection: Connection, last: Partition, upper: int, *, stored_like: str) -> None:

@@ -1,4 +1,4 @@
-"""Events: what changes is written down, in the transaction of the change, while somebody listens.
+"""Events, written down in the transaction of the change while somebody listens; and what jobs stream.
 
 Triggers see whole statements, and exist only while somebody has subscribed: with nobody there they cost
 nothing, because there are none. Their functions are here; `goqueue_events_on` and `goqueue_events_off` make
@@ -73,6 +73,17 @@ _TABLES = (
     )
     """,
 )
+
+_OUTPUT = """
+    CREATE TABLE job_output (
+        job_id bigint NOT NULL,
+        fence integer NOT NULL,
+        chunk integer NOT NULL,
+        text text,
+        written_at timestamptz NOT NULL DEFAULT now(),
+        CONSTRAINT job_output_pkey PRIMARY KEY (job_id, fence, chunk)
+    )
+"""
 
 # A row that goes from running to queued says by its attempt why: the record writes both in one statement, and
 # a trigger behind the statement sees it. No row of an attempt: it was claimed and had not begun.
@@ -319,7 +330,7 @@ _SWITCHES = (
 
 def upgrade() -> None:
     """Apply."""
-    for statement in _TABLES:
+    for statement in (*_TABLES, _OUTPUT):
         op.execute(statement)
     for name, body in _JOB_FUNCTIONS.items():
         op.execute(_function(name, body, _JOB_COLUMNS))
@@ -337,5 +348,5 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION goqueue_events_on(), goqueue_events_are_on()")
     for name in (*_JOB_FUNCTIONS, *_FUNCTIONS):
         op.execute(f"DROP FUNCTION {name}()")
-    op.execute("DROP TABLE events, event_capture, event_subscriptions")
+    op.execute("DROP TABLE events, event_capture, event_subscriptions, job_output")
     op.execute("DROP SEQUENCE events_id_seq")

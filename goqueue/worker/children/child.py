@@ -150,6 +150,8 @@ class HandlerChild:
             current.progress(*message["progress"])
         elif "log" in message:
             current.log(message["log"])
+        elif "stream" in message:
+            current.stream(message["stream"])
         elif "parents" in message:
             try:
                 self._send({"parents": current.parent_results()})

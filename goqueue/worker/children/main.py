@@ -110,6 +110,10 @@ class ChildServer:
         """Tell the worker a line of the log of the job."""
         self._send({"log": storable(text_of(text))})
 
+    def stream(self, current: CurrentJob, text: str) -> None:  # noqa: ARG002  (the protocol of reports)
+        """Tell the worker a piece of what the job streams."""
+        self._send({"stream": storable(text_of(text))})
+
     def results_of_parents(self, _job_id: int) -> dict[int, Any]:
         """Ask the worker what the jobs returned that this one waited for.
 

@@ -1,8 +1,8 @@
 """The reporter: writes what handlers say about their jobs, progress and logs, behind them and in batches.
 
-No handler waits for PostgreSQL, and a thousand calls cost a handful of commits: four times a second, and
-before the outcome of an attempt is recorded, what has piled up is written in two statements. An outage of
-PostgreSQL holds it; what is pending is bounded.
+No handler waits for PostgreSQL, and a thousand calls cost a handful of commits: four times a second, of what
+is streamed twenty-five times, and before the outcome of an attempt is recorded, what has piled up is written in
+a statement for each kind. An outage of PostgreSQL holds it; what is pending is bounded.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ import structlog
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.engine import output_rows as output_store
 from goqueue.engine import report_rows as report_store
+from goqueue.engine.output_rows import JobOutput
 from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.middleware.current_job import CurrentJob
 from goqueue.middleware.lifecycle import storable
 from goqueue.worker.background_thread import BackgroundThread
+from goqueue.worker.recording.pending_output import PendingOutput
 
 log = structlog.get_logger(__name__)
 
 #: How long what a handler said waits for more to be written with it.
 WRITE_SECONDS = 0.25
+
+#: The same of what a handler streams: somebody reads along.
+STREAM_SECONDS = 0.04
 
 #: The pause between tries at a shutdown, while PostgreSQL is away.
 RETRY_SECONDS = 0.1
@@ -54,6 +60,7 @@ class _AttemptReport:
     cut_bytes: int = 0
     #: More was cut than the written notice says.
     notice_is_old: bool = False
+    output: PendingOutput | None = None
 
 
 class Reporter(BackgroundThread):
@@ -66,18 +73,21 @@ class Reporter(BackgroundThread):
     def __init__(self, settings: Settings, database: Database) -> None:
         super().__init__("reporter")
         self._log_max_bytes = settings.attempt_log_max_bytes
+        self._output_max_bytes = settings.attempt_output_max_bytes
         self._database = database
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._pending: dict[tuple[int, int], _AttemptReport] = {}
         self._pending_bytes = 0
         self._something = threading.Event()
+        self._streamed = threading.Event()
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
 
     def stop(self, timeout_seconds: float) -> bool:
         """Write what is pending and end; False when PostgreSQL did not take it in time."""
         self._stopping.set()
+        self._streamed.set()
         self._something.set()
         self._thread.join(timeout_seconds)
         self._giving_up.set()
@@ -103,6 +113,19 @@ class Reporter(BackgroundThread):
             self._add_line(self._report_of(current), encoded, beyond)
         self._something.set()
 
+    def stream(self, current: CurrentJob, text: str) -> None:
+        """Note a piece of what a job streams; what does not fit any more is dropped, and that is said."""
+        text = str.__str__(str(text))
+        encoded = storable(text[: self._output_max_bytes + 1]).encode()
+        with self._lock:
+            report = self._report_of(current)
+            if report.output is None:
+                report.output = PendingOutput(self._output_max_bytes)
+            has_room = self._pending_bytes < PENDING_MAX_BYTES
+            self._pending_bytes += report.output.add(encoded, has_room=has_room)
+        self._streamed.set()
+        self._something.set()
+
     def flush(self) -> bool:
         """Write what was said until now; False: PostgreSQL is away, and it stays pending. Never raises."""
         with self._writing:
@@ -111,11 +134,12 @@ class Reporter(BackgroundThread):
                 self._pending.clear()
                 self._pending_bytes = 0
                 taken = [self._take(report) for report in reports]
+                outputs = [_take_output(report) for report in reports]
             try:
-                self._write(taken)
+                self._write(taken, [output for output in outputs if output.chunks])
             except DatabaseUnavailableError as error:
                 log.warning("reports_postponed", attempts=len(taken), error=str(error))
-                self._put_back(reports, taken)
+                self._put_back(reports, taken, outputs)
                 return False
             except Exception:
                 # Not worth an outcome: the recorder calls this before it writes one.
@@ -125,8 +149,11 @@ class Reporter(BackgroundThread):
     def _run(self) -> None:
         while not self._giving_up.is_set():
             self._something.wait()
-            stopping = self._stopping.wait(WRITE_SECONDS)
+            if self._streamed.wait(WRITE_SECONDS):
+                self._stopping.wait(STREAM_SECONDS)
+            stopping = self._stopping.is_set()
             self._something.clear()
+            self._streamed.clear()
             written = self.flush()
             if stopping and written:
                 return
@@ -176,19 +203,22 @@ class Reporter(BackgroundThread):
         report.progress, report.lines, report.notice_is_old = None, [], False
         return taken
 
-    def _write(self, taken: list[Report]) -> None:
+    def _write(self, taken: list[Report], outputs: list[JobOutput]) -> None:
         progressed = [report for report in taken if report.progress is not None]
         logged = [report for report in taken if report.lines]
-        if progressed or logged:
+        if progressed or logged or outputs:
             with self._database.autocommit() as connection:
+                output_store.write_output(connection, outputs)
                 report_store.write_progress(connection, progressed)
                 report_store.write_lines(connection, logged)
 
-    def _put_back(self, reports: list[_AttemptReport], taken: list[Report]) -> None:
+    def _put_back(self, reports: list[_AttemptReport], taken: list[Report], outputs: list[JobOutput]) -> None:
         """An outage: everything waits again, before what was said meanwhile."""
         now = time.monotonic()
         with self._lock:
-            for report, unwritten in zip(reports, taken, strict=True):
+            for report, unwritten, output in zip(reports, taken, outputs, strict=True):
+                if report.output is not None:
+                    self._pending_bytes += report.output.put_back(output.chunks)
                 if report.progress is None and unwritten.progress is not None:
                     fraction, text, age = unwritten.progress
                     report.progress = (fraction, text, now - age)
@@ -198,3 +228,9 @@ class Reporter(BackgroundThread):
                 self._pending[report.job_id, report.fence] = report
                 self._pending_bytes += sum(len(line[1].encode()) + LINE_BYTES for line in lines)
         self._something.set()
+
+
+def _take_output(report: _AttemptReport) -> JobOutput:
+    """What is not written yet of what an attempt streams."""
+    chunks = [] if report.output is None else report.output.take()
+    return JobOutput(report.job_id, report.fence, chunks)

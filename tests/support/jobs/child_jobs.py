@@ -53,6 +53,7 @@ def reports() -> dict[int, object]:
     job.log("first line")
     job.progress(0.25, "a quarter")
     job.log("half a pair: \ud800")
+    job.stream("a piece")
     return job.parent_results()
 
 
