@@ -250,6 +250,15 @@ def audit(options: argparse.Namespace) -> int:
     return 0
 
 
+def events(options: argparse.Namespace) -> int:
+    """Print what changes, as it happens, until Ctrl-C."""
+    from goqueue.ops.events_command import lines  # noqa: PLC0415
+
+    for line in lines(load_settings(), options):
+        print(line, flush=True)
+    return 0
+
+
 def key(_options: argparse.Namespace) -> int:
     """Make an API key."""
     text = "gq_" + secrets.token_urlsafe(32)
@@ -341,6 +350,7 @@ def _add_tools(commands: Any) -> None:
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add_keys(commands)
     _add_audit(commands)
+    _add_events(commands)
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
 
 
@@ -354,6 +364,21 @@ def _add_audit(commands: Any) -> None:
         "--limit", type=_positive, default=50, metavar="N", help="at most so many (50)"
     )
     audit_command.add_argument("--json", action="store_true", help="all that match, as JSON lines")
+
+
+def _add_events(commands: Any) -> None:
+    events_command = _add(commands, events, "print what changes, as it happens")
+    kinds_help = 'only events of this kind: job.failed, or "job.*"; repeatable'
+    events_command.add_argument("--event", action="append", metavar="KIND", help=kinds_help)
+    events_command.add_argument("--queue", metavar="NAME", help="only of this queue, and of its jobs")
+    events_command.add_argument("--type", metavar="NAME", help="only of this type, and of its jobs")
+    events_command.add_argument("--job", type=_job_id, metavar="ID", help="only of this job")
+    events_command.add_argument("--tag", metavar="TAG", help="only of jobs that have this tag")
+    events_command.add_argument("--after", metavar="ID", help="begin behind the event with this id")
+    events_command.add_argument(
+        "--seconds", type=_positive_float, metavar="SECONDS", help="end after so long; else with Ctrl-C"
+    )
+    events_command.add_argument("--json", action="store_true", help="all that they say, as JSON lines")
 
 
 def _add_keys(commands: Any) -> None:
