@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
@@ -330,7 +330,7 @@ def listen(
     tag: str | None = None,
     after: str | None = None,
     seconds: float | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Return an iterator of what changes, which waits for the next event; it begins with this call.
 
     See `GoQueue.listen`.

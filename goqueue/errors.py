@@ -222,7 +222,7 @@ class StartupError(GoQueueError):
 
 
 class EventCursorError(GoQueueError):
-    """This is no place among the events: expected the id of an event."""
+    """Expected the id of an event, as a stream has told it; this is no place among the events."""
 
 
 class EventsGoneError(GoQueueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -136,7 +136,7 @@ class GoQueue:
 
     @cached_property
     def ended_jobs(self) -> EndedJobs:
-        """What wakes those who wait for the end of a job."""
+        """The thread that wakes those who wait for the end of a job."""
         return EndedJobs(self.database)
 
     @cached_property
@@ -485,7 +485,7 @@ class GoQueue:
         tag: str | None = None,
         after: str | None = None,
         seconds: float | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         """Return an iterator of what changes, which waits for the next event; it begins with this call.
 
         Each event comes once, and those of a job in their order. While somebody listens, changes are written

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.statements import array, fetch_all, fetch_one
 
-__all__ = ["Chunk", "JobOutput", "OutputChunk", "Place", "output_behind", "write_output"]
+__all__ = ["JobOutput", "OutputChunk", "OutputPiece", "Place", "output_behind", "write_output"]
 
 #: Behind which (fence, chunk) a reader goes on.
 Place = tuple[int, int]
@@ -42,7 +42,7 @@ _BEHIND = """
 """
 
 
-class Chunk(NamedTuple):
+class OutputPiece(NamedTuple):
     """A piece of what an attempt streams, numbered from 1; no text: what came behind it was not kept."""
 
     number: int
@@ -50,11 +50,11 @@ class Chunk(NamedTuple):
 
 
 class JobOutput(NamedTuple):
-    """What an attempt has streamed since the last time."""
+    """The pieces that an attempt has streamed since the last time."""
 
     job_id: int
     fence: int
-    chunks: Sequence[Chunk]
+    chunks: Sequence[OutputPiece]
 
 
 class OutputChunk(NamedTuple):
@@ -66,7 +66,7 @@ class OutputChunk(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """What there is behind a place.
+    """The output of a job behind a place.
 
     Attributes:
         status: the job's; None: it is gone.

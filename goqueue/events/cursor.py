@@ -1,4 +1,4 @@
-"""Where a reader of events stands: after which ones, whatever was committed in which order.
+"""Cursors: the place of a reader among the events, whatever was committed in which order.
 
 Numbers and times cannot tell it. They are given when a row is written, and a transaction that wrote early may
 commit late: a reader that asks for what comes behind the last number passes over its events. So a reader

@@ -34,7 +34,7 @@ class EndedJobs(Looking):
         self._wakes: dict[object, tuple[int, Callable[[], None]]] = {}
 
     def watch(self, job_id: int, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` once when the job has ended or is gone, also if it has before; return what ends that."""
+        """Call `wake` once when the job has ended or is gone, or if it has before; return what ends that."""
         key = object()
         with self._lock:
             self._wakes[key] = (job_id, wake)

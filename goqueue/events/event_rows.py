@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.events.cursor import Cursor, Snapshot
 
-__all__ = ["EventRow", "Page", "Standing", "ended_among", "page", "standing", "tags_of"]
+__all__ = ["EventPage", "EventRow", "Standing", "ended_among", "page", "standing", "tags_of"]
 
 # The present is the first row of a page, so that both are of one snapshot.
 _STANDING = """
@@ -29,7 +29,7 @@ def _page(events: str) -> str:
     return f"""
         SELECT {_NONE}, standing.* FROM ({_STANDING}) AS standing
         UNION ALL SELECT new.*, NULL, NULL, NULL, NULL FROM ({events}) AS new
-    """  # noqa: S608  (constants of this module)
+    """
 
 
 # Two walks along events_xid_id_idx, of each partition; together they are all that a snapshot does not see,
@@ -82,7 +82,7 @@ class EventRow(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        """What it says beside its kind and what it is about."""
+        """The rest, beside its kind and what it is about."""
         if self.data is not None:
             return self.data
         return {
@@ -124,7 +124,7 @@ class Standing(NamedTuple):
         )
 
 
-class Page(NamedTuple):
+class EventPage(NamedTuple):
     """The next events of a reader, and the moment at which they were read."""
 
     standing: Standing
@@ -138,7 +138,7 @@ def standing(connection: Connection) -> Standing:
     return _standing(row)
 
 
-def page(connection: Connection, cursor: Cursor, *, limit: int) -> Page:
+def page(connection: Connection, cursor: Cursor, *, limit: int) -> EventPage:
     """Read the next events behind a cursor, in order."""
     parameters: dict[str, Any] = {
         "xmax": cursor.seen.xmax,
@@ -154,7 +154,7 @@ def page(connection: Connection, cursor: Cursor, *, limit: int) -> Page:
             "until_open": array(cursor.until.open),
         }
     present, *rows = fetch_all(connection, sql, parameters)
-    return Page(_standing(present[len(EventRow._fields) :]), [EventRow(*row[:-4]) for row in rows])
+    return EventPage(_standing(present[len(EventRow._fields) :]), [EventRow(*row[:-4]) for row in rows])
 
 
 def ended_among(connection: Connection, job_ids: Iterable[int]) -> set[int]:

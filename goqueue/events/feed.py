@@ -11,13 +11,13 @@ from goqueue.events.cursor import Cursor, Snapshot
 from goqueue.events.event import Event
 from goqueue.events.event_rows import EventRow
 
-__all__ = ["Batch", "EventFeed"]
+__all__ = ["EventBatch", "EventFeed"]
 
 #: The events of a batch, where nothing else is said.
 LIMIT = 1_000
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     """Events that follow each other, and where a reader goes on behind them.
 
     Attributes:
@@ -32,9 +32,9 @@ class Batch(NamedTuple):
 class EventFeed:
     """Reads events; each reader keeps its cursor itself. Thread-safe.
 
-    Events are written only while somebody has subscribed: see `goqueue.events.subscriptions`. Each event comes
-    once, the events of one job in their order; those of two jobs in the order of their commits, but for what
-    was committed between two looks.
+    Events are written only while somebody has subscribed: see `goqueue.events.subscriptions`. Each event
+    comes once, the events of one job in their order; those of two jobs in the order of their commits, but for
+    what was committed between two looks.
 
     Args:
         database: of the server that accepts writes; not that of a read replica.
@@ -52,7 +52,7 @@ class EventFeed:
         with self._database.autocommit() as connection:
             return Cursor(event_rows.standing(connection).snapshot)
 
-    def read(self, cursor: Cursor, limit: int = LIMIT, *, until: Snapshot | None = None) -> Batch:
+    def read(self, cursor: Cursor, limit: int = LIMIT, *, until: Snapshot | None = None) -> EventBatch:
         """Read the next events behind a cursor, without waiting for any.
 
         Args:
@@ -74,8 +74,8 @@ class EventFeed:
         end = cursor.until or page.standing.snapshot
         events = [_event(row, cursor.seen, end) for row in page.rows]
         if len(events) < limit:
-            return Batch(events, Cursor(end), is_last=end == (until or page.standing.snapshot))
-        return Batch(events, Cursor(cursor.seen, end, page.rows[-1].id), is_last=False)
+            return EventBatch(events, Cursor(end), is_last=end == (until or page.standing.snapshot))
+        return EventBatch(events, Cursor(cursor.seen, end, page.rows[-1].id), is_last=False)
 
 
 def _event(row: EventRow, seen: Snapshot, until: Snapshot) -> Event:

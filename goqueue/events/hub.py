@@ -33,8 +33,8 @@ PAUSE_SECONDS = 0.05
 #: While somebody has some way to go.
 LATE_PAUSE_SECONDS = 0.005
 
-#: A listener that hears nothing else hears that, so that no proxy takes the connection for dead; and it learns
-#: where it is, so that it need not begin at its last event when it comes back.
+#: A listener that hears nothing else hears that, so that no proxy takes the connection for dead; and it
+#: learns where it is, so that it need not begin at its last event when it comes back.
 SILENCE_SECONDS = 15.0
 
 #: The lease of the process, and how often it is renewed.
@@ -63,15 +63,15 @@ class Sink(Protocol):
         """The bytes that were not taken yet."""
 
     def send(self, data: bytes) -> None:
-        """Send some bytes."""
+        """Send some bytes, behind those before."""
 
     def end(self) -> None:
-        """Send nothing more."""
+        """End it: nothing more is sent."""
 
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """One who listens.
+    """One who listens to events.
 
     Attributes:
         wanted: what it wants to hear.
@@ -130,7 +130,7 @@ class EventHub(Looking):
         Raises:
             EventCursorError: that is no place.
             EventsGoneError: it is too long ago.
-            DatabaseUnavailableError: PostgreSQL does not answer, or they cannot be written down at the moment.
+            DatabaseUnavailableError: PostgreSQL does not answer, or they cannot be written down now.
         """
         cursor = None if place is None else Cursor.from_text(place)
         with self._preparing:

@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 
 from goqueue.db.database import Database
@@ -34,7 +34,7 @@ def listen(
     after: str | None = None,
     seconds: float | None = None,
     pause: Callable[[float], object] | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Yield events as they are committed; see `GoQueue.listen`.
 
     Args:
@@ -52,7 +52,7 @@ def listen(
     until = None if seconds is None else time.monotonic() + seconds
     pause = pause or threading.Event().wait
 
-    def events() -> Iterator[Event]:
+    def events() -> Generator[Event]:
         cursor, renew_at = start, time.monotonic() + RENEW_SECONDS
         try:
             while until is None or time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""Who listens to events, and the triggers that write them while somebody does."""
+"""Rows of those who listen to events, and the triggers that write them while somebody does."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def stop_writing(connection: Connection, *, after_seconds: float) -> bool:
 
 
 def turn(connection: Connection, *, slot_seconds: float) -> bool:
-    """Empty the oldest slot and go on to it, if the present one is so old; whether it did. In a transaction."""
+    """Empty the oldest slot and go on to it, if the present one is so old; whether it did.
+
+    In a transaction.
+    """
     _wait_shortly(connection)
     asked = "SELECT goqueue_events_turn(make_interval(secs => %(slot)s))"
     row = fetch_one(connection, asked, {"slot": slot_seconds})

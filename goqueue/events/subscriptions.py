@@ -37,8 +37,8 @@ class Subscriptions:
     def keep(self, name: str, seconds: float, *, what: str = "") -> None:
         """Have changes written down for so long from now, and for `LINGER_SECONDS` more.
 
-        When this returns they are: a cursor of a moment later misses none. Whoever wants more of them calls it
-        again before the time is over.
+        When this returns they are: a cursor of a moment later misses none. Whoever wants more of them calls
+        it again before the time is over.
 
         Args:
             name: of the subscription; one of this name is kept for longer.

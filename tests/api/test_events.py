@@ -66,7 +66,7 @@ def test_a_wait_ends_with_its_time(
 
 
 def test_output_is_of_a_job_and_a_place(client: testing.TestClient, make_job: JobFactory) -> None:
-    """No job is 404, no place 400, and whoever comes back with the last event is told that there is no more."""
+    """No job is 404, no place 400; who comes back with the last event is told that there is no more."""
     path = f"/jobs/{make_job().id}/stream"
     assert client.simulate_get("/jobs/999999999/stream").status_code == 404
     for place in ("x", "1", "1.2.3", "99999999999.1", "9999999999.1"):

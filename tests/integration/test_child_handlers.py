@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 import goqueue
-from goqueue.engine import output_rows
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from goqueue.engine import output_rows
 from goqueue.jobs import FINAL_STATUSES, Job
 from tests.support.engine import Engine, running_engine
 from tests.support.jobs import child_jobs

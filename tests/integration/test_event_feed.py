@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-from hypothesis import given, settings as of_hypothesis
+from hypothesis import given
+from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
 from goqueue.config.settings import Settings
-from goqueue.db.database import Connection, Database
+from goqueue.db.database import Database
 from goqueue.errors import EventCursorError, EventsGoneError
 from goqueue.events import subscription_rows
 from goqueue.events.cursor import Cursor, Snapshot
 from goqueue.events.feed import EventFeed
 from goqueue.events.subscriptions import Subscriptions
 from goqueue.scheduler.cleaner import Cleaner
-from tests.support.database.plans import nodes
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -241,7 +240,7 @@ def test_events_are_kept_for_the_retention_and_their_slots_emptied_then(
 def test_a_transaction_that_outlives_the_retention_spoils_no_cursor(
     settings: Settings, database: Database, feed: EventFeed
 ) -> None:
-    """Its own events are told when it is committed; and who reads meanwhile is not told that some are gone."""
+    """Its own events are told when it is committed; who reads meanwhile is not told that some are gone."""
     cleaner = Cleaner(settings.model_copy(update={"event_retention_seconds": 8.0}), database, bool)
     with ExitStack() as stack:
         transactions = Transactions(database, stack, 2)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings as hypothesis_settings
-from hypothesis import strategies as st
 
-from goqueue.config.settings import Settings
-from goqueue.db.database import Connection, Database
-from goqueue.engine import edits, job_rows, report_rows
+from goqueue.db.database import Database
+from goqueue.engine import report_rows
 from goqueue.engine.report_rows import Progress, Report
 from goqueue.engine.transitions.cancel import cancel
 from goqueue.engine.transitions.claim import claim
@@ -24,13 +18,12 @@ from goqueue.engine.transitions.record import record
 from goqueue.engine.transitions.rescue import rescue
 from goqueue.engine.transitions.retry import retry
 from goqueue.engine.workers import worker_rows
-from goqueue.errors import DatabaseUnavailableError, EventCursorError, EventsGoneError
+from goqueue.errors import DatabaseUnavailableError
 from goqueue.events import subscription_rows
-from goqueue.events.cursor import Cursor, Snapshot
+from goqueue.events.cursor import Cursor
 from goqueue.events.event import Event, EventKind
 from goqueue.events.feed import EventFeed
 from goqueue.events.subscriptions import Subscriptions
-from goqueue.instance import GoQueue
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, Outcome
 from tests.support.factories import LEASE_SECONDS, JobFactory
 from tests.support.shared_database import emptied_database, module_settings
@@ -39,7 +32,10 @@ settings = module_settings
 database = emptied_database
 
 WATCHED = ("jobs", "queues", "types", "schedules", "schedule_ticks", "workers", "attempt_progress")
-TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '_event_' AND tgrelid = ANY (%(tables)s::text[]::regclass[])"
+TRIGGERS = """
+    SELECT count(*) FROM pg_trigger
+    WHERE tgname ~ '_event_' AND tgrelid = ANY (%(tables)s::text[]::regclass[])
+"""
 
 
 @pytest.fixture
@@ -111,10 +107,8 @@ def test_the_first_subscription_makes_the_triggers_and_the_end_of_the_last_drops
     assert triggers(database) == 0
 
 
-def test_the_triggers_wait_shortly_for_a_transaction_that_stays_open(
-    settings: Settings, database: Database, make_job: JobFactory
-) -> None:
-    """A transaction of minutes keeps them from being made, and holds nobody up: it is refused, and told so."""
+def test_the_triggers_wait_shortly_for_a_transaction_that_stays_open(database: Database) -> None:
+    """A transaction of minutes keeps them from being made, and they hold nobody up: that is refused."""
     with database.transaction() as connection:
         subscription_rows.stop_writing(connection, after_seconds=-100)
     waits: list[float] = []
@@ -129,9 +123,7 @@ def test_the_triggers_wait_shortly_for_a_transaction_that_stays_open(
     assert triggers(database) == 13
 
 
-def test_every_change_of_a_job_is_an_event(
-    settings: Settings, database: Database, make_job: JobFactory, feed: EventFeed
-) -> None:
+def test_every_change_of_a_job_is_an_event(database: Database, make_job: JobFactory, feed: EventFeed) -> None:
     """A job that is claimed, retried, snoozed, interrupted and completed says each of it, in order."""
     start = feed.now()
     job = make_job()
@@ -198,17 +190,17 @@ def test_the_other_ways_of_a_job_are_told_apart(
             "UPDATE jobs SET status = 'queued', rank = now() WHERE id = %(id)s", {"id": blocked.id}
         )
     told = [(event.job_id, event.kind) for event in events_since(feed, start)]
-    assert told == [
+    # The two of one statement come in either order.
+    assert sorted(told[2:4]) == sorted([(asked.id, "job.cancel_requested"), (cancelled.id, "job.cancelled")])
+    assert told[:2] + told[4:] == [
         (returned.id, "job.returned"),
         (rescued.id, "job.interrupted"),
-        (cancelled.id, "job.cancelled"),
-        (asked.id, "job.cancel_requested"),
         (expired.id, "job.expired"),
         (failing.id, "job.failed"),
         (failing.id, "job.replayed"),
         (edited.id, "job.edited"),
         (blocked.id, "job.released"),
-    ] or sorted(told[2:4]) == sorted([(asked.id, "job.cancel_requested"), (cancelled.id, "job.cancelled")])
+    ]
 
 
 def test_what_an_admission_changes_of_a_waiting_job_is_no_event(
@@ -251,10 +243,10 @@ def test_an_event_holds_nothing_that_a_job_holds(
 
 
 def test_queues_breakers_schedules_and_workers_are_told_of(
-    settings: Settings, database: Database, make_job: JobFactory, feed: EventFeed
+    database: Database, make_job: JobFactory, feed: EventFeed
 ) -> None:
     """What happens to what jobs depend on are events as well; a heartbeat is none."""
-    make_job()
+    make_job.worker()
     start = feed.now()
     with database.autocommit() as connection:
         for statement in (
@@ -267,13 +259,13 @@ def test_queues_breakers_schedules_and_workers_are_told_of(
             "UPDATE types SET breaker_state = 'open'",
             "UPDATE types SET breaker_state = 'half_open', probes_let_in = 1",
             "UPDATE types SET breaker_state = 'closed'",
-            "INSERT INTO schedules (name, cron, queue, type, payload, next_at, due_at) "
-            "VALUES ('nightly', '@daily', 'mail', 'noop', '{}', now(), now())",
+            """INSERT INTO schedules (name, cron, queue, type, payload, next_at, due_at)
+               VALUES ('nightly', '@daily', 'mail', 'noop', '{}', now(), now())""",
             "UPDATE schedules SET next_at = now(), due_at = now()",
-            "INSERT INTO schedule_ticks (schedule_id, nominal_at, outcome, job_id) "
-            "SELECT id, now(), 'fired', 1 FROM schedules",
-            "INSERT INTO schedule_ticks (schedule_id, nominal_at, outcome) "
-            "SELECT id, now() - interval '1 s', 'missed' FROM schedules",
+            """INSERT INTO schedule_ticks (schedule_id, nominal_at, outcome, job_id)
+               SELECT id, now(), 'fired', 1 FROM schedules""",
+            """INSERT INTO schedule_ticks (schedule_id, nominal_at, outcome)
+               SELECT id, now() - interval '1 s', 'missed' FROM schedules""",
             "UPDATE schedules SET paused_at = now(), next_at = NULL, due_at = NULL, updated_at = now()",
             "UPDATE schedules SET paused_at = NULL, updated_at = now()",
             "UPDATE schedules SET priority = 3, updated_at = now()",
@@ -305,7 +297,7 @@ def test_queues_breakers_schedules_and_workers_are_told_of(
         "worker.resumed",
         "worker.stopping",
         "worker.stopped",
-        *(["worker.lost"] if make_job._worker_id else []),
+        "worker.lost",
     ]
     assert events[0].queue == "mail"
     assert events[0].data["reason"] == "tea"
@@ -320,7 +312,5 @@ def test_every_kind_that_the_triggers_write_has_a_name(database: Database) -> No
         sources = connection.exec_driver_sql(
             "SELECT string_agg(prosrc, ' ') FROM pg_proc WHERE proname LIKE 'goqueue_event_of%%'"
         ).scalar_one()
-    import re
-
     written = set(re.findall(r"'((?:job|queue|breaker|schedule|worker)\.[a-z_]+)'", sources))
     assert written == {kind.value for kind in EventKind}

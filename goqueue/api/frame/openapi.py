@@ -114,15 +114,10 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
 
 def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    if "{job_id}" in path:
-        schema: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
-        parameters.append({"name": "job_id", "in": "path", "required": True, "schema": schema})
-    if "{operation_id}" in path:
-        schema = {"type": "integer", "format": "int64", "minimum": 1}
-        parameters.append({"name": "operation_id", "in": "path", "required": True, "schema": schema})
-    if "{worker_id}" in path:
-        schema = {"type": "integer", "format": "int64", "minimum": 1}
-        parameters.append({"name": "worker_id", "in": "path", "required": True, "schema": schema})
+    for name in ("job_id", "operation_id", "worker_id"):
+        if f"{{{name}}}" in path:
+            schema: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
+            parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
     if "{key_id}" in path:
         schema = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
         parameters.append({"name": "key_id", "in": "path", "required": True, "schema": schema})

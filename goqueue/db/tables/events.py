@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -25,7 +27,7 @@ SLOTS = 10
 _ids = Sequence("events_id_seq", metadata=metadata)
 
 
-def _events(name: str, partition_by: str | None = None) -> Table:
+def _events(name: str, partition_by: str | None = None) -> Table[Any]:
     """One row a change, written in its transaction while somebody has subscribed; never updated."""
     return Table(
         name,

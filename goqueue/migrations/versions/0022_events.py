@@ -130,7 +130,7 @@ def _function(name: str, body: str, columns: str = _COLUMNS) -> str:
 
 #: Of the hot table: the name of each function, and what it writes.
 _JOB_FUNCTIONS = {
-    "goqueue_event_of_new_jobs": f"SELECT 'job.created', {_OF_JOB} FROM new_rows AS n",
+    "goqueue_event_of_new_jobs": f"SELECT 'job.created', {_OF_JOB} FROM new_rows AS n",  # noqa: S608  (constants)
     # Both tables have the same rows. A full join is made by hashing; for any other the planner keeps the plan of
     # a small statement, which compares each with each, for those of a thousand rows.
     #
@@ -284,7 +284,7 @@ _SWITCHES = (
         RETURN true;
     END
     $$
-    """,
+    """,  # noqa: S608  (constants of this module)
     # Whoever renews a lease waits for the first lock, and looks for the triggers afterwards.
     f"""
     CREATE FUNCTION goqueue_events_off(since interval) RETURNS boolean LANGUAGE plpgsql AS $$

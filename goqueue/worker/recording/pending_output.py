@@ -1,10 +1,10 @@
-"""What an attempt has streamed and is not written yet: pieces that come every few milliseconds, in bounds."""
+"""The output of an attempt that is not written yet: pieces that come every few milliseconds, in bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from goqueue.engine.output_rows import Chunk
+from goqueue.engine.output_rows import OutputPiece
 
 __all__ = ["PendingOutput"]
 
@@ -21,7 +21,7 @@ class PendingOutput:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._parts: list[str] = []
-        self._unwritten: list[Chunk] = []
+        self._unwritten: list[OutputPiece] = []
         self._last_chunk = 0
         self._kept_bytes = 0
         self._is_cut = False
@@ -40,7 +40,7 @@ class PendingOutput:
             self._parts.append(text)
         return kept
 
-    def take(self) -> list[Chunk]:
+    def take(self) -> list[OutputPiece]:
         """Take what is not written yet, as chunks."""
         chunks, self._unwritten = self._unwritten, []
         if self._parts:
@@ -51,11 +51,11 @@ class PendingOutput:
             chunks.append(self._next(None))
         return chunks
 
-    def put_back(self, chunks: Sequence[Chunk]) -> int:
+    def put_back(self, chunks: Sequence[OutputPiece]) -> int:
         """Let chunks that could not be written wait again, with their numbers; how many bytes they are."""
         self._unwritten = [*chunks, *self._unwritten]
         return sum(len((chunk.text or "").encode()) for chunk in chunks)
 
-    def _next(self, text: str | None) -> Chunk:
+    def _next(self, text: str | None) -> OutputPiece:
         self._last_chunk += 1
-        return Chunk(self._last_chunk, text)
+        return OutputPiece(self._last_chunk, text)

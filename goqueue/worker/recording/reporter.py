@@ -1,8 +1,8 @@
 """The reporter: writes what handlers say about their jobs, progress and logs, behind them and in batches.
 
 No handler waits for PostgreSQL, and a thousand calls cost a handful of commits: four times a second, of what
-is streamed twenty-five times, and before the outcome of an attempt is recorded, what has piled up is written in
-a statement for each kind. An outage of PostgreSQL holds it; what is pending is bounded.
+is streamed twenty-five times, and before the outcome of an attempt is recorded, what has piled up is written
+in a statement for each kind. An outage of PostgreSQL holds it; what is pending is bounded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client of Server-Sent Events, as a browser's EventSource is one: it reads by a thread, and can come back."""
+"""A client of Server-Sent Events, as a browser has one: it reads by a thread, and can come back."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ class EventSource:
         elif not self.is_over:
             # The answer has the socket by itself, because the connection ends with it.
             with contextlib.suppress(OSError):
-                self._answer.fp.raw._sock.shutdown(2)  # noqa: SLF001  (its only name)
+                raw: Any = self._answer.fp
+                raw.raw._sock.shutdown(2)  # noqa: SLF001  (its only name)
         if self._thread.is_alive():
             self._thread.join(10)
         self._answer.close()
