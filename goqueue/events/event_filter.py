@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from goqueue.errors import InvalidJobError
 from goqueue.events.event import Event, EventKind
 
-__all__ = ["EventFilter", "kinds_of"]
+__all__ = ["EventFilter", "FilterIndex", "kinds_of"]
 
 _ALL = frozenset(kind.value for kind in EventKind)
 
@@ -44,6 +45,43 @@ class EventFilter:
             and (self.queues is None or event.queue in self.queues)
             and (self.types is None or event.type in self.types)
         )
+
+
+class FilterIndex:
+    """Filters by the one thing that decides soonest, so that thousands of them are not asked for each event.
+
+    Args:
+        filters: all that there are.
+    """
+
+    def __init__(self, filters: Iterable[EventFilter]) -> None:
+        self._of_job: dict[int | None, list[EventFilter]] = {}
+        self._of_queue: dict[str | None, list[EventFilter]] = {}
+        self._of_type: dict[str | None, list[EventFilter]] = {}
+        self._others: list[EventFilter] = []
+        for wanted in filters:
+            if wanted.job_id is not None:
+                self._of_job.setdefault(wanted.job_id, []).append(wanted)
+            elif wanted.queue is not None:
+                self._of_queue.setdefault(wanted.queue, []).append(wanted)
+            elif wanted.type is not None:
+                self._of_type.setdefault(wanted.type, []).append(wanted)
+            else:
+                self._others.append(wanted)
+
+    def choose(self, events: Iterable[Event]) -> dict[EventFilter, list[Event]]:
+        """Return what each filter chooses, as `EventFilter.chooses` says; those that choose nothing not."""
+        chosen: dict[EventFilter, list[Event]] = {}
+        for event in events:
+            for wanted in itertools.chain(
+                self._of_job.get(event.job_id, ()),
+                self._of_queue.get(event.queue, ()),
+                self._of_type.get(event.type, ()),
+                self._others,
+            ):
+                if wanted.chooses(event):
+                    chosen.setdefault(wanted, []).append(event)
+        return chosen
 
 
 def kinds_of(names: Iterable[str]) -> frozenset[str] | None:

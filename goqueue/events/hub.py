@@ -19,7 +19,7 @@ from goqueue.errors import EventsGoneError
 from goqueue.events import event_rows
 from goqueue.events.cursor import Cursor
 from goqueue.events.event import Event
-from goqueue.events.event_filter import EventFilter
+from goqueue.events.event_filter import EventFilter, FilterIndex
 from goqueue.events.feed import EventFeed
 from goqueue.events.looking import Looking
 from goqueue.events.subscriptions import Subscriptions
@@ -116,6 +116,8 @@ class EventHub(Looking):
         #: Where all stand who are up to date, and who they are, by what they want.
         self._live: Cursor | None = None
         self._groups: dict[EventFilter, set[Listener]] = {}
+        #: Of these; None: they have changed since it was made.
+        self._index: FilterIndex | None = None
         #: Those who are not.
         self._late: deque[Listener] = deque()
 
@@ -158,8 +160,8 @@ class EventHub(Looking):
     def _remove(self, listener: Listener) -> None:
         group = self._groups.get(listener.wanted, set())
         group.discard(listener)
-        if not group:
-            self._groups.pop(listener.wanted, None)
+        if not group and self._groups.pop(listener.wanted, None) is not None:
+            self._index = None
         if listener in self._late:
             self._late.remove(listener)
 
@@ -205,9 +207,7 @@ class EventHub(Looking):
             batch = self._feed.read(self._live, PAGE)
             self._live = batch.cursor
             if batch.events:
-                with self._lock:
-                    groups = {wanted: list(group) for wanted, group in self._groups.items()}
-                self._send(batch.events, groups)
+                self._send_live(batch.events)
             if batch.is_last:
                 return
 
@@ -231,27 +231,26 @@ class EventHub(Looking):
                 listener.sink.end()
                 return
             listener.cursor = batch.cursor
-            self._send(batch.events, {listener.wanted: [listener]})
+            chosen = FilterIndex([listener.wanted]).choose(batch.events)
+            self._send(self._of_tags(chosen), {listener.wanted: [listener]})
         if listener.cursor == live:
             with self._lock:
                 if listener in self._late:
                     self._late.remove(listener)
                     self._groups.setdefault(listener.wanted, set()).add(listener)
+                    self._index = None
 
-    def _send(self, events: Sequence[Event], groups: dict[EventFilter, list[Listener]]) -> None:
-        of_job: dict[int, list[EventFilter]] = {}
-        others: list[EventFilter] = []
-        for wanted in groups:
-            if wanted.job_id is None:
-                others.append(wanted)
-            else:
-                of_job.setdefault(wanted.job_id, []).append(wanted)
-        chosen: dict[EventFilter, list[Event]] = {}
-        for event in events:
-            for wanted in itertools.chain(of_job.get(event.job_id or 0, ()), others):
-                if wanted.chooses(event):
-                    chosen.setdefault(wanted, []).append(event)
-        chosen = self._of_tags(chosen)
+    def _send_live(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            index = self._index = self._index or FilterIndex(self._groups)
+        chosen = self._of_tags(index.choose(events))
+        with self._lock:
+            groups = {wanted: list(self._groups.get(wanted, ())) for wanted in chosen}
+        self._send(chosen, groups)
+
+    def _send(
+        self, chosen: dict[EventFilter, list[Event]], groups: dict[EventFilter, list[Listener]]
+    ) -> None:
         encoded = {id(event): self._encode(event) for found in chosen.values() for event in found}
         sends = [
             (listener, data)
@@ -314,6 +313,7 @@ class EventHub(Looking):
             listeners = [*self._late, *itertools.chain.from_iterable(self._groups.values())]
             self._late.clear()
             self._groups.clear()
+            self._index = None
             self._live = None
         for listener in listeners:
             listener.sink.end()

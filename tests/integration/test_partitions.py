@@ -25,6 +25,8 @@ from goqueue.engine.partitions.switch_off import switch_off
 from goqueue.engine.transitions.claim import claim
 from goqueue.engine.transitions.retry import retry
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, PartitionsRefusedError
+from goqueue.events.feed import EventFeed
+from goqueue.events.subscriptions import Subscriptions
 from goqueue.insight import statistic_rows as statistics
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 from goqueue.migrations.upgrade import downgrade
@@ -35,7 +37,7 @@ from tests.support.counted import counted
 from tests.support.database.plans import nodes
 from tests.support.database.small_partitions import layout_of, put_into_partitions
 from tests.support.engine import QUICK, Engine, process_of
-from tests.support.factories import LEASE_SECONDS, JobFactory
+from tests.support.factories import LEASE_SECONDS, JobFactory, set_status
 from tests.support.waiting import wait_until
 
 NOTHING = "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
@@ -620,3 +622,21 @@ def test_completed_jobs_of_all_partitions_are_estimated(parts: Database, make_jo
     with parts.autocommit() as connection:
         connection.exec_driver_sql("ANALYZE jobs")
         assert statistics.of_service(connection, lease_seconds=15).completed_estimate == 8
+
+
+def test_events_are_written_on_over_the_switch(database: Database, make_job: JobFactory) -> None:
+    """Whoever listens hears of jobs in plain tables, in partitions, and in plain ones again."""
+    Subscriptions(database).keep("test", 60)
+    feed = EventFeed(database)
+    start = feed.now()
+    jobs = [make_job().id]
+    put_into_partitions(database, (5, 10))
+    jobs += [make_job().id for _ in range(8)]
+    set_status(database, jobs[0], JobStatus.COMPLETED)
+    set_status(database, jobs[-1], JobStatus.FAILED)
+    switch_off(database)
+    jobs.append(make_job().id)
+    told = [(event.job_id, event.kind) for event in feed.read(start).events if event.job_id]
+    ended = [(jobs[0], "job.completed"), (jobs[-2], "job.failed")]
+    created = [(job_id, "job.created") for job_id in jobs]
+    assert told == [*created[:-1], *ended, created[-1]]
