@@ -25,7 +25,7 @@ from bench.processes import Child, wait_until
 from bench.report import Row
 from bench.size import Size
 from bench.stack import Stack
-from bench.statistics import median, percentile
+from bench.statistics import median, percentile, rotated
 from bench.systems import GoQueue
 
 COUNT = 1_000
@@ -36,8 +36,8 @@ SILENT, BUSY = "queue=nothing-{number}", "event=job.created"
 
 
 def event_rows(stack: Stack, size: Size) -> list[Row]:
-    """Measure a drain with one who listens to everything beside one without, and creates beside streams."""
-    return [*_drain_rows(stack, size), *_create_rows(stack, size)]
+    """Measure drains and creates beside those who listen, and how soon what a job streams is read."""
+    return [*_drain_rows(stack, size), *_create_rows(stack, size), *_output_rows(stack, size)]
 
 
 def _drain_rows(stack: Stack, size: Size) -> list[Row]:
@@ -62,19 +62,60 @@ def _drain_rows(stack: Stack, size: Size) -> list[Row]:
 
 def _create_rows(stack: Stack, size: Size) -> list[Row]:
     seconds: dict[str, list[float]] = {"": [], SILENT: [], BUSY: []}
-    stack.clear()
-    with serving(*stack.web("goqueue.wsgi:app")) as port:
-        _creates(port, WARM_UP)
-        for _ in range(size.rounds):
-            for query in (SILENT, "", BUSY, ""):
-                with _streams(stack, port, query) if query else contextlib.nullcontext():
-                    seconds[query] += _creates(port, size.samples)
+    for number in range(3 * size.rounds):
+        # A server of its own for each: where nobody listens, no events are written either.
+        query = rotated(list(seconds), number // 3)[number % 3]
+        stack.clear()
+        with _unheard(stack), serving(*stack.web("goqueue.wsgi:app")) as port:
+            _creates(port, WARM_UP)
+            with _streams(stack, port, query) if query else contextlib.nullcontext():
+                seconds[query] += _creates(port, size.samples)
     p95 = {query: percentile(found, 95) * 1000 for query, found in seconds.items()}
     title = f"POST /jobs/create beside {COUNT:,} open streams of events, p95"
     beside = ("beside none", "ratio")
     return [
         Row("create_beside_streams", title, "ms", p95[SILENT], p95[""], *beside, 1.2, at_most=True),
         Row("create_beside_busy", "  each of which hears of it", "ms", p95[BUSY], p95[""], *beside),
+    ]
+
+
+def _output_rows(stack: Stack, size: Size) -> list[Row]:
+    """Measure from the call of a handler until its piece has come to a client."""
+    from goqueue.config.settings import get_settings  # noqa: PLC0415  (it reads the environment)
+    from goqueue.db.database import Database  # noqa: PLC0415
+    from goqueue.jobs import ClaimedJob  # noqa: PLC0415
+    from goqueue.middleware.attempt import JobAttempt  # noqa: PLC0415
+    from goqueue.worker.recording.reporter import Reporter  # noqa: PLC0415
+
+    stack.clear()
+    settings = get_settings()
+    reporter = Reporter(settings, Database(settings))
+    reporter.start()
+    job_id = stack.query(
+        "INSERT INTO jobs (queue, type, payload, status, started_at) "
+        "VALUES ('bench', 'noop', '{}', 'running', now()) RETURNING id"
+    )
+    job = ClaimedJob(job_id, 0, "bench", "noop", "{}", 1, 0, False, None, None, time.time())  # noqa: FBT003
+    current = JobAttempt(job, "bench", reporter)
+    seconds = []
+    with serving(*stack.web("goqueue.wsgi:app")) as port:
+        client = socket.create_connection(("127.0.0.1", port), 30)
+        client.sendall(f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        received = client.recv(65536)
+        for number in range(size.samples):
+            piece = f"piece {number}."
+            started = time.perf_counter()
+            current.stream(piece)
+            while piece.encode() not in received:
+                received = client.recv(65536)
+            seconds.append(time.perf_counter() - started)
+        client.close()
+    reporter.stop(10)
+    milliseconds = [percentile(seconds, part) * 1000 for part in (50, 95)]
+    title = "from a handler's stream() to a client of the API"
+    return [
+        Row("output_p50", f"{title}, p50", "ms", milliseconds[0]),
+        Row("output_p95", f"{title}, p95", "ms", milliseconds[1], target=100.0, at_most=True),
     ]
 
 

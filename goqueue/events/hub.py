@@ -193,7 +193,7 @@ class EventHub(Looking):
         except EventsGoneError:
             # An outage that took longer than events are kept, or a server that lost some of them.
             log.warning("events_gone", listeners=len(self))
-            self._end_all()
+            self.end_all()
             return
         self._tell_the_past(late)
         self._tell_silent(now)
@@ -308,7 +308,8 @@ class EventHub(Looking):
                     self._remove(listener)
                 listener.sink.end()
 
-    def _end_all(self) -> None:
+    def end_all(self) -> None:
+        """End every listener; its client may come back, and is told whether it has missed anything."""
         with self._lock:
             listeners = [*self._late, *itertools.chain.from_iterable(self._groups.values())]
             self._late.clear()

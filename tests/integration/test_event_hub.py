@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -62,18 +62,23 @@ def _has_heard(heard: Heard, jobs: list[int]) -> bool:
 
 
 @pytest.fixture
-def make_hub(database: Database) -> Callable[[], EventHub]:
+def make_hub(database: Database) -> Iterator[Callable[[], EventHub]]:
     """Makes hubs, as several processes have them."""
+    hubs_made: list[EventHub] = []
 
     def make_hub() -> EventHub:
-        return EventHub(
+        hub = EventHub(
             database,
             encode=lambda event: f"{event.id} {event.job_id}\n".encode(),
             idle=lambda _cursor: b"idle\n",
             is_good=lambda key: key != "bad",
         )
+        hubs_made.append(hub)
+        return hub
 
-    return make_hub
+    yield make_hub
+    for hub in hubs_made:
+        hub.end_all()
 
 
 def listen(

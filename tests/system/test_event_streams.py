@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -144,6 +145,29 @@ def test_the_stream_of_a_key_that_is_revoked_ends(
     keys.revoke(made.key.id)
     wait_until(lambda: source.is_over)
     assert not other.is_over
+
+
+def test_many_streams_hold_no_thread(server: ApiServer) -> None:
+    """Hundreds of streams of a server with two threads are open; it answers others, and each stream hears."""
+    clients = 300
+    asked = b"GET /events?event=job.created HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(contextlib.closing(socket.create_connection(("127.0.0.1", server.port), 60)))
+            for _ in range(clients)
+        ]
+        for stream in streams:
+            stream.sendall(asked)
+        heard = [b""] * clients
+        for number, stream in enumerate(streams):
+            while b": listening" not in heard[number]:
+                heard[number] += stream.recv(65536)
+        jobs = [create(server) for _ in range(3)]
+        for number, stream in enumerate(streams):
+            while heard[number].count(b"data: ") < len(jobs):
+                heard[number] += stream.recv(65536)
+        last = f'"job_id":{jobs[-1]},'.encode()
+        assert all(text.count(last) == 1 and text.count(b"data: ") == len(jobs) for text in heard)
 
 
 def test_a_wait_is_answered_when_the_job_has_ended(server: ApiServer, database: Database) -> None:
