@@ -12,6 +12,20 @@ __all__ = ["are_written", "end", "renew", "stop_writing", "turn", "write"]
 #: waits behind it: so it waits no longer than this.
 HELD_UP_MILLISECONDS = 100
 
+#: An automatic vacuum, which may take minutes, gives way to whoever has waited for `deadlock_timeout`, a
+#: second by default: who meets one waits for that, once.
+VACUUM_MILLISECONDS = 1_200
+
+_VACUUM = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'relation' AND mode = 'ShareUpdateExclusiveLock' AND granted
+          AND pid <> pg_backend_pid()
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND relation = ANY (ARRAY['jobs', 'attempt_progress', 'schedule_ticks', 'schedules', 'types',
+                                    'queues', 'workers']::regclass[]))
+"""
+
 _RENEW = """
     INSERT INTO event_subscriptions (name, what, lease_until)
     VALUES (%(name)s, %(what)s, now() + make_interval(secs => %(seconds)s))
@@ -47,13 +61,18 @@ def are_written(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
-def write(connection: Connection) -> bool:
+def write(connection: Connection, *, is_patient: bool = False) -> bool:
     """Make the triggers; whether there were none. In a transaction.
+
+    Args:
+        connection: of the transaction.
+        is_patient: waits for as long as an automatic vacuum takes to give way, where there is one.
 
     Raises:
         DatabaseUnavailableError: somebody writes to a table for so long that it did not get it.
     """
-    _wait_shortly(connection)
+    has_to_wait = is_patient and fetch_one(connection, _VACUUM, {}) == (True,)
+    _wait_shortly(connection, VACUUM_MILLISECONDS if has_to_wait else HELD_UP_MILLISECONDS)
     row = fetch_one(connection, "SELECT goqueue_events_on()", {})
     return bool(row and row[0])
 
@@ -79,5 +98,5 @@ def turn(connection: Connection, *, slot_seconds: float) -> bool:
     return bool(row and row[0])
 
 
-def _wait_shortly(connection: Connection) -> None:
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {HELD_UP_MILLISECONDS}")
+def _wait_shortly(connection: Connection, milliseconds: int = HELD_UP_MILLISECONDS) -> None:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")

@@ -67,7 +67,7 @@ class Subscriptions:
         for tries_left in reversed(range(TRIES)):
             try:
                 with self._database.transaction() as connection:
-                    has_begun = subscription_rows.write(connection)
+                    has_begun = subscription_rows.write(connection, is_patient=not tries_left)
             except DatabaseUnavailableError as error:
                 if not error.may_be_the_statement or not tries_left:
                     raise

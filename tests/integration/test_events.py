@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from goqueue.events.subscriptions import Subscriptions
 from goqueue.jobs import AttemptOutcome, Job, JobStatus, Outcome
 from tests.support.factories import LEASE_SECONDS, JobFactory
 from tests.support.shared_database import emptied_database, module_settings
+from tests.support.waiting import wait_until
 
 settings = module_settings
 database = emptied_database
@@ -120,6 +122,22 @@ def test_the_triggers_wait_shortly_for_a_transaction_that_stays_open(database: D
     assert refusal.value.may_be_the_statement
     assert len(waits) == 4
     subscriptions.keep("test", 60)
+    assert triggers(database) == 13
+
+
+def test_a_vacuum_is_waited_for_until_it_gives_way(database: Database) -> None:
+    """It may take minutes, so the last try waits for as long as PostgreSQL takes to end an automatic one."""
+    with database.transaction() as connection:
+        subscription_rows.stop_writing(connection, after_seconds=-100)
+    waits: list[float] = []
+    keeping = threading.Thread(target=lambda: Subscriptions(database, wait=waits.append).keep("test", 60))
+    with database.transaction() as connection:
+        # As a vacuum locks it.
+        connection.exec_driver_sql("LOCK TABLE jobs IN SHARE UPDATE EXCLUSIVE MODE")
+        keeping.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'jobs'::regclass AND NOT granted"
+        wait_until(lambda: len(waits) == 4 and number(database, waiting) == 1)
+    keeping.join(30)
     assert triggers(database) == 13
 
 

@@ -255,7 +255,7 @@ _TRIGGERS = (
     ("jobs", "event_created", "INSERT", _NEW, "goqueue_event_of_new_jobs"),
     ("jobs", "event_changed", "UPDATE", _BOTH, "goqueue_event_of_jobs"),
 )
-_WATCHED = ", ".join(dict.fromkeys(table for table, *_ in _TRIGGERS))
+_WATCHED = ", ONLY ".join(dict.fromkeys(table for table, *_ in _TRIGGERS))
 
 _MAKE_TRIGGERS = "\n".join(
     f"CREATE TRIGGER {table}_{name} AFTER {event} ON {table} REFERENCING {rows} "
@@ -275,7 +275,7 @@ _SWITCHES = (
     f"""
     CREATE FUNCTION goqueue_events_on() RETURNS boolean LANGUAGE plpgsql AS $$
     BEGIN
-        LOCK TABLE {_WATCHED} IN SHARE ROW EXCLUSIVE MODE;
+        LOCK TABLE ONLY {_WATCHED} IN SHARE ROW EXCLUSIVE MODE;
         IF goqueue_events_are_on() THEN
             RETURN false;
         END IF;
@@ -294,7 +294,7 @@ _SWITCHES = (
            OR EXISTS (SELECT FROM event_subscriptions WHERE lease_until > now() - since) THEN
             RETURN false;
         END IF;
-        LOCK TABLE {_WATCHED} IN ACCESS EXCLUSIVE MODE;
+        LOCK TABLE ONLY {_WATCHED} IN ACCESS EXCLUSIVE MODE;
         {_DROP_TRIGGERS}
         DELETE FROM event_subscriptions;
         RETURN true;
