@@ -8,7 +8,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 # Without pip of its own: this folder is what the final image gets.
 RUN python -m venv --without-pip /opt/goqueue
-# What GoQueue and its extra `tracing` need, pinned by hashes, in a layer that only this file changes.
+# What GoQueue and its extras `oidc` and `tracing` need, pinned by hashes, in a layer that only this file changes.
 COPY requirements.image.lock ./
 RUN pip --python /opt/goqueue/bin/python install --require-hashes --requirement requirements.image.lock
 COPY pyproject.toml README.md LICENSE ./

@@ -125,7 +125,7 @@ lock: $(READY) ## Pin the newest versions that pyproject.toml allows, and instal
 	  --no-emit-index-url --no-annotate --no-header --quiet --generate-hashes --upgrade; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 	@{ echo '# Made by `make lock`: what the image gets, of requirements.lock.'; \
-	  $(BIN)/uv pip compile pyproject.toml --extra tracing --universal --python-version 3.11 --constraint requirements.lock \
+	  $(BIN)/uv pip compile pyproject.toml --extra oidc --extra tracing --universal --python-version 3.11 --constraint requirements.lock \
 	  --no-emit-index-url --no-annotate --no-header --quiet --generate-hashes; } > requirements.image.lock.new
 	@mv requirements.image.lock.new requirements.image.lock
 	@$(MAKE) --no-print-directory setup

@@ -133,6 +133,7 @@ def alert_rules(_options: argparse.Namespace) -> int:
 
 def api(options: argparse.Namespace) -> int:
     """Serve the REST API."""
+    from goqueue.access.users import check_sign_in  # noqa: PLC0415
     from goqueue.ops.api_command import serve  # noqa: PLC0415
     from goqueue.ops.checks import check_actors, check_bind  # noqa: PLC0415
     from goqueue.ops.namespace_checks import ensure_one_ready  # noqa: PLC0415
@@ -143,7 +144,7 @@ def api(options: argparse.Namespace) -> int:
         api_processes=options.processes,
         api_threads=options.threads,
     )
-    ensure_one_ready(settings, [check_bind, check_actors], wait_seconds=options.wait)
+    ensure_one_ready(settings, [check_bind, check_actors, check_sign_in], wait_seconds=options.wait)
     if not options.check:
         serve(settings)
     return 0

@@ -115,6 +115,19 @@ class ForbiddenError(GoQueueError):
     """The key that the request came with does not allow this."""
 
 
+class SignInRefusedError(GoQueueError):
+    """The sign-in at the provider was refused."""
+
+    def __init__(self, message: str, reason: str, *, subject: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.subject = subject
+
+
+class ProviderUnavailableError(GoQueueError):
+    """The provider of OpenID Connect does not answer as it should."""
+
+
 class NoBreakerError(GoQueueError):
     """The job type has no circuit breaker."""
 

@@ -4,25 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from goqueue.access.scopes import Scope
 
-__all__ = ["ANYBODY", "NOBODY", "Principal"]
+__all__ = ["ANYBODY", "NOBODY", "Principal", "User"]
 
 _HASH_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """Whoever a request comes from: the key that it came with, and what that allows.
+class User:
+    """Somebody who signed in to the dashboard at a provider of OpenID Connect.
 
     Attributes:
-        name: what the key is called. Keys of one name are of one client; empty: it has no name.
+        issuer: the provider.
+        subject: what the provider calls the user, now and for ever, and nobody else.
+        name: what people call the user; others may have the same, and it may change.
+    """
+
+    issuer: str
+    subject: str
+    name: str
+
+    @property
+    def host(self) -> str:
+        """The host of the provider."""
+        return urlsplit(self.issuer).netloc
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever a request comes from: the key that it came with, or the user, and what that allows.
+
+    Attributes:
+        name: what the key or the user is called. Keys of one name are of one client; empty: it has no name.
         scopes: all that it may do.
         key_id: of a key that is a row; None: the key is one of the settings, or there is none.
         key_hash: SHA-256 of the key's secret, in hexadecimal; empty: it came without a key.
         queues: the only queues whose jobs exist for it; None: all do.
         types: the same of job types.
+        user: who signed in; None: it is no user.
     """
 
     name: str
@@ -31,10 +53,26 @@ class Principal:
     key_hash: str = ""
     queues: frozenset[str] | None = None
     types: frozenset[str] | None = None
+    user: User | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has said who it is, by a key or at a provider."""
+        return bool(self.key_hash) or self.user is not None
+
+    @property
+    def client(self) -> str:
+        """The client whose unique keys and idempotency keys it meets; empty: that of all without a name.
+
+        A user is a client alone: people choose their names, and must not become the key of somebody.
+        """
+        return self.name if self.user is None else f"{self.user.subject} @ {self.user.host}"
 
     @property
     def label(self) -> str:
-        """The label that people know it by: its name and the id of its key, or how its hash begins."""
+        """The label that people know it by: its name, and its key's id or hash, or its provider."""
+        if self.user is not None:
+            return f"{self.name} ({self.user.host})"
         if self.key_id is not None:
             return f"{self.name} ({self.key_id})"
         return self.name or (f"{self.key_hash[:_HASH_SHOWN]}…" if self.key_hash else "anybody")

@@ -29,6 +29,7 @@ class AuditQuery(BaseModel):
 
     actor: Annotated[Name | None, Field(description="The name of a key, a user or a program.")] = None
     key_id: Name | None = None
+    subject: Annotated[Name | None, Field(description="Of a user: what the provider calls that one.")] = None
     action: Annotated[Name | None, Field(description="What was done: queue.pause, job.cancel.")] = None
     target: Annotated[Name | None, Field(description="To what: queue mail, job 7.")] = None
     since: Annotated[QueryMoment | None, Field(description="Then or later.")] = None
@@ -40,7 +41,9 @@ class AuditQuery(BaseModel):
 
     def filter(self) -> AuditFilter:
         """Make the filter that the rows are read by."""
-        return AuditFilter(self.actor, self.key_id, self.action, self.target, self.since, self.until)
+        return AuditFilter(
+            self.actor, self.key_id, self.action, self.target, self.since, self.until, self.subject
+        )
 
 
 class AuditLinesQuery(AuditQuery):
@@ -54,7 +57,7 @@ class AuditEntryDocument(Document):
 
     id: int
     noted_at: datetime
-    actor_kind: Annotated[str, Field(description="key, anybody, terminal, program or system.")]
+    actor_kind: Annotated[str, Field(description="key, user, anybody, terminal, program or system.")]
     actor: Annotated[str, Field(description="The name of the key, the user or the program.")]
     key_id: str | None
     address: Annotated[str | None, Field(description="Where it came from.")]
@@ -66,6 +69,8 @@ class AuditEntryDocument(Document):
         dict[str, Any] | None, Field(description="Of what changed, what it is then; no payload.")
     ]
     reason: str | None
+    issuer: Annotated[str | None, Field(description="Of a user: the provider that said who that is.")]
+    subject: Annotated[str | None, Field(description="Of a user: what the provider calls that one for ever.")]
 
 
 class AuditResource(Resource):

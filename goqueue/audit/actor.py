@@ -1,4 +1,4 @@
-"""Whoever makes a change: a key over HTTP, somebody at a terminal, a program, or the service itself."""
+"""Whoever makes a change: a key or a user over HTTP, somebody at a terminal, a program, or the service."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class ActorKind(StrEnum):
 
     #: An API key, over REST or on the dashboard.
     KEY = "key"
+    #: Somebody who signed in to the dashboard at a provider of OpenID Connect.
+    USER = "user"
     #: Whoever reaches a service that needs no key.
     ANYBODY = "anybody"
     #: The command line.
@@ -31,10 +33,12 @@ class Actor:
     """Whoever makes a change.
 
     Attributes:
-        name: of the key, of the user at the terminal, of the program.
+        name: of the key, of the user, of the program.
         key_id: of a key that is a row.
         address: the address that a request came from, or the host of a terminal or a program.
         request_id: as the log lines and the answer of the request have it.
+        issuer: of a user: the provider that said who that is.
+        subject: of a user: what the provider calls that one, for ever.
     """
 
     kind: ActorKind
@@ -42,6 +46,8 @@ class Actor:
     key_id: str | None = None
     address: str | None = None
     request_id: str | None = None
+    issuer: str | None = None
+    subject: str | None = None
 
 
 class _Process:

@@ -34,19 +34,21 @@ IDS_KEPT = 100
 
 _RECORD = """
     INSERT INTO audit_log (actor_kind, actor, key_id, address, request_id, action, target, before, after,
-                           reason)
+                           reason, issuer, subject)
     VALUES (%(actor_kind)s, %(actor)s, %(key_id)s, %(address)s, %(request_id)s, %(action)s, %(target)s,
-            %(before)s::json, %(after)s::json, %(reason)s)
+            %(before)s::json, %(after)s::json, %(reason)s, %(issuer)s, %(subject)s)
     RETURNING id
 """
 
 _COLUMNS = (
-    "id, noted_at, actor_kind, actor, key_id, address, request_id, action, target, before, after, reason"
+    "id, noted_at, actor_kind, actor, key_id, address, request_id, action, target, before, after, reason, "
+    "issuer, subject"
 )
 
 _CONDITIONS = {
     "actor": "actor = %(actor)s",
     "key_id": "key_id = %(key_id)s",
+    "subject": "subject = %(subject)s",
     "action": "action = %(action)s",
     "target": "target = %(target)s",
     "since": "noted_at >= %(since)s",
@@ -78,6 +80,7 @@ class AuditEntry:
         target: to what: `queue mail`, `job 7`.
         before, after: of what changed, what it was and what it is then; without payloads.
         reason: as whoever made it said.
+        issuer, subject: of a user, the provider that said who that is, and what it calls that one for ever.
     """
 
     id: int
@@ -92,6 +95,8 @@ class AuditEntry:
     before: Any
     after: Any
     reason: str | None
+    issuer: str | None
+    subject: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ class AuditFilter:
     target: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    subject: str | None = None
 
 
 def record(
@@ -141,6 +147,8 @@ def record(
         "before": _json(before),
         "after": _json(after),
         "reason": reason,
+        "issuer": actor.issuer,
+        "subject": actor.subject,
     }
     fetch_one(connection, _RECORD, parameters)
 

@@ -25,6 +25,7 @@ from goqueue.config.labels import labels_of
 from goqueue.config.namespaces import read_namespaces
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
+from goqueue.config.role_rules import RoleRule, rules_as_text, rules_of
 from goqueue.errors import ConfigurationError
 
 #: Makes of event loops.
@@ -41,7 +42,11 @@ MAX_BYTES = 1_000_000_000
 MAX_JOBS = 1_000_000
 
 SESSION_SECRET_MIN_CHARACTERS = 32
+#: The longest session of the dashboard: a working day.
+SESSION_MAX_SECONDS = 12 * 3600
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+#: As RFC 6749 writes the token of a scope.
+OIDC_SCOPE = re.compile(r"[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]+")
 API_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64}:)?[0-9a-f]{64}")
 
 
@@ -178,6 +183,54 @@ class Settings(BaseSettings):
     )
     dashboard_read_only: bool = Field(
         default=False, description="The dashboard shows everything and changes nothing."
+    )
+
+    # Sign-in to the dashboard by OpenID Connect
+    oidc_issuer: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="The OpenID Connect provider, exactly as it calls itself: https://sign-in.example.com/realms/"
+        "shop; None is sign-in by key alone.",
+    )
+    oidc_client_id: str | None = Field(
+        None, min_length=1, max_length=300, description="What the provider calls this service."
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        None,
+        description="The secret of this service at the provider; None is a public client, with PKCE alone.",
+    )
+    oidc_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("openid", "profile", "email"),
+        description="The scopes that are asked of the provider, comma separated; openid is one of them.",
+    )
+    oidc_roles: Annotated[tuple[RoleRule, ...], NoDecode] = Field(
+        (),
+        description="The roles of those who sign in, as JSON: "
+        '[{"claim": "groups", "value": "ops", "roles": ["operator"]}]; all rules that match count.',
+    )
+    oidc_name_claim: str = Field(
+        "name", min_length=1, max_length=300, description="The claim that says what somebody is called."
+    )
+    oidc_display_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=60,
+        description="What the login calls the provider; None is the host of the issuer.",
+    )
+    oidc_public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+$",
+        description="The scheme and the host of this service, as browsers and the provider know it: "
+        "https://jobs.example.com; None is what each request was sent to.",
+    )
+    oidc_session_seconds: float = Field(
+        SESSION_MAX_SECONDS,
+        ge=60,
+        le=SESSION_MAX_SECONDS,
+        description="How long a sign-in by OpenID Connect is good; then the provider is asked again.",
+    )
+    oidc_timeout_seconds: float = Field(
+        5.0, gt=0, le=60, description="How long one answer of the provider may take, as a whole."
     )
 
     # Workers
@@ -424,7 +477,13 @@ class Settings(BaseSettings):
     failpoints: str = Field("", description="Faults to inject, point:action:probability, comma separated.")
 
     @field_validator(
-        "api_keys", "allowed_hosts", "actors", "worker_queues", "webhook_allow_networks", mode="before"
+        "api_keys",
+        "allowed_hosts",
+        "actors",
+        "worker_queues",
+        "webhook_allow_networks",
+        "oidc_scopes",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -436,6 +495,18 @@ class Settings(BaseSettings):
     @classmethod
     def _read_labels(cls, value: Any) -> Any:
         return labels_of(value)
+
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def _read_roles(cls, value: Any) -> Any:
+        return rules_of(value)
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _check_scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "openid" not in value or not all(OIDC_SCOPE.fullmatch(scope) for scope in value):
+            raise ValueError("expected scopes of OpenID Connect, comma separated, openid among them")
+        return value
 
     @field_validator("api_keys")
     @classmethod
@@ -501,6 +572,13 @@ class Settings(BaseSettings):
     def needs_api_key(self) -> bool:
         """Whether a request needs a key."""
         return bool(self.api_keys) or self.api_keys_required
+
+    @property
+    def oidc_provider_name(self) -> str | None:
+        """What people are told that the provider is called; None: there is none."""
+        if self.oidc_issuer is None:
+            return None
+        return self.oidc_display_name or urlsplit(self.oidc_issuer).netloc
 
     @property
     def has_pooler(self) -> bool:
@@ -645,10 +723,14 @@ def _as_text(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, tuple):
-        return ",".join(value)
+        return rules_as_text(value) if _are_rules(value) else ",".join(value)
     if isinstance(value, Mapping):
         return json.dumps({name: _as_text(item) for name, item in value.items()})
     return str(value)
+
+
+def _are_rules(value: tuple[Any, ...]) -> bool:
+    return any(isinstance(item, RoleRule) for item in value)
 
 
 def _expect_scheme(value: SecretStr, schemes: set[str]) -> SecretStr:
@@ -719,7 +801,39 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if settings.cancel_grace_seconds <= settings.cancel_cooperation_seconds:
         problems.append("GOQUEUE_CANCEL_GRACE_SECONDS: expected more than GOQUEUE_CANCEL_COOPERATION_SECONDS")
-    return problems + _example_secrets(settings)
+    return problems + _problems_of_sign_in(settings) + _example_secrets(settings)
+
+
+def _problems_of_sign_in(settings: Settings) -> list[str]:
+    """What is wrong with the sign-in by OpenID Connect, whose settings stand or fall together."""
+    if settings.oidc_issuer is None:
+        given = [
+            name for name in ("client_id", "client_secret", "roles") if getattr(settings, f"oidc_{name}")
+        ]
+        return [f"GOQUEUE_OIDC_{name.upper()}: expected GOQUEUE_OIDC_ISSUER as well" for name in given]
+    problems = []
+    if not settings.oidc_client_id:
+        problems.append("GOQUEUE_OIDC_CLIENT_ID: expected one, because GOQUEUE_OIDC_ISSUER is set")
+    if not settings.oidc_roles:
+        problems.append("GOQUEUE_OIDC_ROLES: expected at least one rule: without any nobody could sign in")
+    if not settings.needs_api_key:
+        problems.append(
+            "GOQUEUE_OIDC_ISSUER: expected GOQUEUE_API_KEYS_REQUIRED=true as well: without keys everybody "
+            "who reaches this service is in"
+        )
+    for name in ("oidc_issuer", "oidc_public_url"):
+        url = urlsplit(getattr(settings, name) or "https:")
+        is_safe = url.scheme == "https" or settings.environment == "dev" or _is_this_machine(url.hostname)
+        if not is_safe:
+            problems.append(f"GOQUEUE_{name.upper()}: expected https://")
+    return problems
+
+
+def _is_this_machine(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _example_secrets(settings: Settings) -> list[str]:
@@ -744,4 +858,6 @@ def _mask(value: Any) -> Any:
         return {name: _mask(item) for name, item in value.items()}
     if isinstance(value, SecretStr):
         return masked_url(value.get_secret_value())
+    if isinstance(value, tuple) and _are_rules(value):
+        return rules_as_text(value)
     return masked_url(value) if isinstance(value, str) and "://" in value else value

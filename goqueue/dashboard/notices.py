@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote
 
 import falcon
 
-__all__ = ["go_to", "take_notice"]
+__all__ = ["go_to", "say_next", "take_notice"]
 
 COOKIE = "goqueue_notice"
 MAX_CHARACTERS = 500
@@ -16,6 +16,11 @@ def go_to(request: falcon.Request, response: falcon.Response, place: str, said: 
     """Answer a change: go to a page, which shows this text once."""
     response.status = falcon.HTTP_303
     response.location = place
+    say_next(request, response, said)
+
+
+def say_next(request: falcon.Request, response: falcon.Response, said: str) -> None:
+    """Let the page that is shown next show this text once."""
     response.set_cookie(
         COOKIE,
         quote(said[:MAX_CHARACTERS], safe=""),

@@ -69,6 +69,7 @@ class Renderer:
         self._environment.globals |= {
             "asset": asset,
             "has_login": settings.needs_api_key,
+            "provider": settings.oidc_provider_name,
             "namespace": settings.namespace,
             "namespaces": settings.names_of_namespaces(),
         }
@@ -111,7 +112,7 @@ class Renderer:
             "reads_contents": principal.reads_contents,
             "manages_keys": principal.may(Scope.KEYS_MANAGE),
             "sees_audit": principal.may(Scope.ADMIN),
-            "is_signed_in": bool(principal.key_hash),
+            "is_signed_in": principal.is_known,
         }
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:

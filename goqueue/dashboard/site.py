@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from goqueue.access.users import check_sign_in
 from goqueue.api.app import App, GuardedSite
 from goqueue.api.frame.problems import answer_pages_with
+from goqueue.config.settings import Settings
 from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.assets import Assets, AssetsResource
@@ -36,19 +40,28 @@ from goqueue.dashboard.pages.schedule_form import ScheduleForm
 from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
 from goqueue.dashboard.pages.sessions import EndSessionsAction, SessionsPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
+from goqueue.dashboard.pages.user_sign_in import FinishUserSignIn, StartUserSignIn
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.rendering import PollMiddleware, Renderer
 from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.instance import GoQueue
 
+if TYPE_CHECKING:
+    from goqueue.dashboard.access.openid.sign_in import OpenIdSignIn
+
 __all__ = ["DASHBOARD", "add_dashboard"]
 
 
 def add_dashboard(app: App, goqueue: GoQueue) -> None:
-    """Serve the dashboard at /dashboard of this application."""
+    """Serve the dashboard at /dashboard of this application.
+
+    Raises:
+        ConfigurationError: users cannot sign in as the settings say.
+    """
     sessions = Sessions(goqueue.settings, goqueue.database)
     assets = Assets()
-    site = Site(goqueue, Renderer(goqueue.settings, sessions.signer, assets.url), sessions)
+    renderer = Renderer(goqueue.settings, sessions.signer, assets.url)
+    site = Site(goqueue, renderer, sessions, _sign_in_of(goqueue.settings))
     answer_pages_with(app, is_dashboard, site.renderer.problem)
     app.add_middleware(DashboardGuard(goqueue.settings, sessions))
     app.add_middleware(PollMiddleware(site.renderer))
@@ -60,11 +73,24 @@ def add_dashboard(app: App, goqueue: GoQueue) -> None:
 DASHBOARD = GuardedSite(is_dashboard, add_dashboard)
 
 
+def _sign_in_of(settings: Settings) -> OpenIdSignIn | None:
+    """The sign-in of users, where the settings name their provider."""
+    if settings.oidc_issuer is None:
+        return None
+    check_sign_in(settings)
+    # Its library comes with an extra, and takes a while to import.
+    from goqueue.dashboard.access.openid.sign_in import OpenIdSignIn  # noqa: PLC0415
+
+    return OpenIdSignIn(settings)
+
+
 def _add_pages(app: App, site: Site) -> None:
     app.add_route("/", RootPage())
     app.add_route("/dashboard", OverviewPage(site))
     app.add_route("/dashboard/overview.json", OverviewData(site))
     app.add_route("/dashboard/login", LoginPage(site))
+    app.add_route("/dashboard/login/start", StartUserSignIn(site))
+    app.add_route("/dashboard/login/callback", FinishUserSignIn(site))
     app.add_route("/dashboard/logout", LogoutAction(site))
     app.add_route("/dashboard/sessions", SessionsPage(site))
     app.add_route("/dashboard/sessions/end", EndSessionsAction(site))

@@ -52,7 +52,8 @@ def _all(database: Database, wanted: AuditFilter) -> Iterator[AuditEntry]:
 
 
 def _line(entry: AuditEntry) -> str:
-    who = f"{entry.actor} ({entry.actor_kind}{f' {entry.key_id}' if entry.key_id else ''})"
+    named_by = entry.key_id or entry.subject
+    who = f"{entry.actor} ({entry.actor_kind}{f' {named_by}' if named_by else ''})"
     at = f"{entry.noted_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     what = f"{at}  {who}  {entry.action}  {entry.target}"
     changed = "" if entry.after is None else f"  {orjson.dumps(entry.after).decode()}"

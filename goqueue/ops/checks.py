@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from goqueue.access.users import check_sign_in
 from goqueue.config.redaction import redact
 from goqueue.db.database import Database
 from goqueue.db.schema import problem_with
@@ -64,6 +65,7 @@ def problems_of(settings: Settings) -> list[str]:
         *problems_of_check(lambda: check_actors(settings)),
         *problems_of_check(lambda: check_bind(settings)),
         *problems_of_check(lambda: check_tracing(settings)),
+        *problems_of_check(lambda: check_sign_in(settings)),
     ]
 
 

@@ -24,10 +24,10 @@ from goqueue.api.app import create_app
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.dashboard.access import sessions as dashboard_sessions
+from goqueue.dashboard.access.attempts import ATTEMPTS_MAX
 from goqueue.dashboard.access.guard import CONTENT_SECURITY_POLICY
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner
-from goqueue.dashboard.pages.login import ATTEMPTS_MAX
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway

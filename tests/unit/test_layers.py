@@ -77,6 +77,8 @@ HOMES = {
     ),
     "falcon": ("api/*", "dashboard/*"),
     "redis": ("engine/runway/*", "dev/embedded.py"),
+    "authlib": ("dashboard/access/openid/*",),
+    "joserfc": ("dashboard/access/openid/*",),
     "opentelemetry": ("observability/tracing/*",),
 }
 

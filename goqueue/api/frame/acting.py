@@ -1,4 +1,4 @@
-"""The actor of each request, for the audit log: the key that it came with, and from where."""
+"""The actor of each request, for the audit log: the key that it came with or the user, and from where."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Acting:
 
 
 def actor_of(principal: Principal, address: str | None, request_id: str | None = None) -> Actor:
-    """Return the actor that a key is, or anybody, for what it changes."""
+    """Return the actor that a key or a user is, or anybody, for what it changes."""
+    user = principal.user
+    if user is not None:
+        return Actor(ActorKind.USER, user.name, None, address, request_id, user.issuer, user.subject)
     kind = ActorKind.KEY if principal.key_hash else ActorKind.ANYBODY
     name = principal.name or principal.label
     return Actor(kind, name, principal.key_id, address, request_id)

@@ -109,8 +109,8 @@ def is_foreign(request: falcon.Request) -> bool:
 
 
 def client_of(request: falcon.Request) -> str:
-    """Return the name of the API key that a request came with; empty where it has none, or came with none."""
-    return principal_of(request).name
+    """Return the client that a request is of: the name of its API key; empty where it has none."""
+    return principal_of(request).client
 
 
 def refuse_open_bind(settings: Settings) -> None:

@@ -11,15 +11,31 @@ from goqueue.api.frame.security import principal_of
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access.page_scopes import scopes_of_page
 from goqueue.dashboard.access.sessions import Sessions
-from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner
+from goqueue.dashboard.access.signing import COOKIE, HOST_PREFIX, LIFETIME_SECONDS, Session, SessionSigner
 
-__all__ = ["FOLDER", "DashboardGuard", "is_dashboard"]
+__all__ = [
+    "FOLDER",
+    "LOGIN",
+    "SIGN_IN_CALLBACK",
+    "DashboardGuard",
+    "cookie_name",
+    "is_dashboard",
+    "is_secure",
+    "set_session",
+]
 
 #: Where the dashboard is.
 FOLDER = "/dashboard"
 
 LOGIN = f"{FOLDER}/login"
 LOGOUT = f"{FOLDER}/logout"
+
+#: Where the sign-in at a provider begins, and where the provider sends the browser back to.
+SIGN_IN_START = f"{LOGIN}/start"
+SIGN_IN_CALLBACK = f"{LOGIN}/callback"
+
+#: Whoever has not said who it is may be here.
+OPEN_PLACES = frozenset({LOGIN, SIGN_IN_START, SIGN_IN_CALLBACK})
 
 #: No script, style or request but to ourselves; none written into a page; no page in somebody's frame.
 CONTENT_SECURITY_POLICY = (
@@ -66,7 +82,7 @@ class DashboardGuard:
         request.context.session = session
         if request.method == "POST":
             self._check_change(request)
-        if self._needs_key and request.path != LOGIN:
+        if self._needs_key and request.path not in OPEN_PLACES:
             principal = self._sessions.principal_of(session)
             if principal is None:
                 raise _to_login(request)
@@ -75,7 +91,7 @@ class DashboardGuard:
     def process_resource(
         self, request: falcon.Request, _response: falcon.Response, _resource: object, _params: object
     ) -> None:
-        """Refuse what the key of the session does not allow, and a change whose form is of no page of it."""
+        """Refuse what the owner of the session may not, and a change whose form is of no page of it."""
         if not is_dashboard(request.path):
             return
         _expect_allowed(request)
@@ -94,7 +110,7 @@ class DashboardGuard:
 
     def _session_of(self, request: falcon.Request, response: falcon.Response) -> Session:
         """The session of the request's cookie, or a new one that answers with a cookie."""
-        cookie = request.get_cookie_values(_cookie_name(request)) or [""]
+        cookie = request.get_cookie_values(cookie_name(request)) or [""]
         session = self._sessions.signer.read(cookie[0])
         if session is None:
             session = Session.begin()
@@ -115,8 +131,9 @@ def _expect_allowed(request: falcon.Request) -> None:
     allowed = scopes.may_change if request.method == "POST" else scopes.may_read
     if not allowed(principal):
         needed = scopes.changes if request.method == "POST" else scopes.reads
+        whose = "your key has" if principal.user is None else "you have"
         missing = [scope for scope in needed or () if not principal.may(scope)]
-        raise falcon.HTTPForbidden(description=f"your key has not the scope {', '.join(missing)}")
+        raise falcon.HTTPForbidden(description=f"{whose} not the scope {', '.join(missing)}")
 
 
 def set_session(
@@ -124,7 +141,7 @@ def set_session(
 ) -> None:
     """Give the browser its session."""
     response.set_cookie(
-        _cookie_name(request),
+        cookie_name(request),
         signer.write(session),
         max_age=LIFETIME_SECONDS,
         path="/",
@@ -139,9 +156,9 @@ def is_secure(request: falcon.Request) -> bool:
     return request.forwarded_scheme == "https"
 
 
-def _cookie_name(request: falcon.Request) -> str:
-    """The name of the cookie: under a prefix another one, since each namespace knows its own sessions."""
-    name = SECURE_COOKIE if is_secure(request) else COOKIE
+def cookie_name(request: falcon.Request, cookie: str = COOKIE) -> str:
+    """Name a cookie: behind TLS so that this host alone can write it, and for each namespace differently."""
+    name = f"{HOST_PREFIX}{cookie}" if is_secure(request) else cookie
     namespace = request.root_path.rpartition("/")[2]
     return f"{name}_{namespace}" if namespace else name
 

@@ -47,6 +47,8 @@ PAGES: dict[str, PageScopes] = {
     "/dashboard/overview.json": _READ,
     "/dashboard/static/{name}": _OPEN,
     "/dashboard/login": _OPEN,
+    "/dashboard/login/start": PageScopes(()),
+    "/dashboard/login/callback": PageScopes(()),
     "/dashboard/logout": _OPEN,
     "/dashboard/sessions": _KEYS,
     "/dashboard/sessions/end": _KEYS,

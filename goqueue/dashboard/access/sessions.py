@@ -1,7 +1,7 @@
-"""The sessions that know an API key: who is signed in, and ending that.
+"""The sessions that know an API key or a user: who is signed in, and ending that.
 
-Whether the owner of a session showed a key is a row of `dashboard_sessions`, so that a session can be listed
-and ended, and every API process knows it.
+Whether the owner of a session showed a key, or signed in at a provider, is a row of `dashboard_sessions`, so
+that a session can be listed and ended, and every API process knows it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 from goqueue.access.key_ring import KeyRing
 from goqueue.access.principal import Principal
+from goqueue.access.users import principal_of_user
 from goqueue.api.frame.acting import actor_of
 from goqueue.audit import audit_rows as audit
 from goqueue.audit.actor import acting_as
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access import session_rows as session_store
-from goqueue.dashboard.access.session_rows import SignedIn
+from goqueue.dashboard.access.session_rows import EndedSession, Owner, SignedIn
 from goqueue.dashboard.access.signing import LIFETIME_SECONDS, Session, SessionSigner
 from goqueue.db.database import Database
 
@@ -33,7 +36,7 @@ TEXT_MAX_CHARACTERS = 300
 
 
 class Sessions:
-    """The sessions that showed a key of the service. Thread-safe.
+    """The sessions that showed a key of the service, or whose users signed in. Thread-safe.
 
     Attributes:
         signer: writes their cookies and tokens.
@@ -43,32 +46,52 @@ class Sessions:
     def __init__(self, settings: Settings, database: Database) -> None:
         self.keys = KeyRing(settings.api_keys, database)
         self.signer = SessionSigner(settings, database)
+        self._issuer = settings.oidc_issuer
+        self._rules = settings.oidc_roles
+        self._user_seconds = int(settings.oidc_session_seconds)
         self._database = database
         self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def sign_in(self, principal: Principal, *, address: str | None, user_agent: str | None) -> Session:
-        """Return a new session that showed a key.
+    def sign_in(
+        self,
+        principal: Principal,
+        *,
+        address: str | None,
+        user_agent: str | None,
+        claims: Mapping[str, Any] | None = None,
+        id_token: str | None = None,
+    ) -> Session:
+        """Return a new session that showed a key, or whose user signed in.
+
+        Args:
+            principal: whoever signs in.
+            address: where the browser is.
+            user_agent: what it calls itself.
+            claims: of a user: what the rules look at.
+            id_token: of a user: what the provider is shown when the user signs out there, too.
 
         Raises:
             DatabaseUnavailableError: it could not be remembered.
         """
-        session = Session.begin()
+        seconds = LIFETIME_SECONDS if principal.user is None else self._user_seconds
+        session = Session.begin(seconds)
         with acting_as(actor_of(principal, address)), self._database.transaction() as connection:
             audit.record(connection, "session.begin", "dashboard")
             session_store.begin(
                 connection,
                 session.name_hash,
-                principal.key_hash,
-                key_id=principal.key_id,
+                principal,
+                claims=claims or {},
+                id_token=id_token,
                 address=_short(address),
                 user_agent=_short(user_agent),
-                seconds=LIFETIME_SECONDS,
+                seconds=seconds,
             )
         return session
 
     def principal_of(self, session: Session) -> Principal | None:
-        """Return what the key that its owner showed allows, if the key is still good.
+        """Return what the owner of a session may do, if its key or its user is still good.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL does not answer.
@@ -79,18 +102,32 @@ class Sessions:
         if until > now:
             return principal
         with self._database.autocommit() as connection:
-            shown = session_store.key_of(connection, name_hash)
-        principal = None if shown is None else self.keys.of_session(*shown)
+            owner = session_store.owner_of(connection, name_hash)
+        principal = None if owner is None else self.principal_of_owner(owner)
         if principal is not None:
             self._remember(name_hash, principal, now + REMEMBERED_SECONDS)
         return principal
 
-    def sign_out(self, session: Session) -> None:
-        """End a session: its cookie opens nothing any more."""
+    def principal_of_owner(self, owner: Owner) -> Principal | None:
+        """Return what the owner of a session may do now, by the keys and the rules of now; None: nothing.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        if owner.user is None:
+            return self.keys.of_session(owner.key_hash, owner.key_id)
+        if owner.user.issuer != self._issuer:
+            return None
+        return principal_of_user(self._rules, owner.user, owner.claims)
+
+    def sign_out(self, session: Session) -> EndedSession | None:
+        """End a session, and return it: its cookie opens nothing any more. None: there was none."""
         with self._database.transaction() as connection:
-            if session_store.end(connection, session.name_hash) is not None:
+            ended = session_store.end(connection, session.name_hash)
+            if ended is not None:
                 audit.record(connection, "session.end", "dashboard")
         self._forget_known()
+        return ended
 
     def end(self, session_ids: list[int]) -> list[int]:
         """End the sessions of these ids; of those that there were."""
@@ -102,10 +139,10 @@ class Sessions:
         return ended
 
     def signed_in(self, limit: int) -> list[SignedIn]:
-        """List the sessions whose key is still good, the newest first."""
+        """List the sessions whose key or user is still good, the newest first."""
         with self._database.autocommit() as connection:
             found = session_store.list_all(connection, limit=limit)
-        return [one for one in found if self.keys.of_session(one.key_hash, one.key_id) is not None]
+        return [one for one in found if self.principal_of_owner(one.owner) is not None]
 
     def _remember(self, name_hash: str, principal: Principal, until: float) -> None:
         with self._lock:

@@ -15,19 +15,20 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from goqueue.config.settings import Settings
+from goqueue.config.settings import SESSION_MAX_SECONDS, Settings
 from goqueue.dashboard.access import session_rows as session_store
 from goqueue.db.database import Database
 
-__all__ = ["COOKIE", "LIFETIME_SECONDS", "SECURE_COOKIE", "Session", "SessionSigner"]
+__all__ = ["COOKIE", "HOST_PREFIX", "LIFETIME_SECONDS", "SECURE_COOKIE", "Session", "SessionSigner"]
 
 COOKIE = "goqueue_session"
 
 #: Behind TLS: a browser takes a cookie of this prefix only from the host itself, over TLS (RFC 6265bis).
-SECURE_COOKIE = f"__Host-{COOKIE}"
+HOST_PREFIX = "__Host-"
+SECURE_COOKIE = f"{HOST_PREFIX}{COOKIE}"
 
 #: A working day: who shows a key in the morning has not to in the afternoon.
-LIFETIME_SECONDS = 12 * 3600
+LIFETIME_SECONDS = SESSION_MAX_SECONDS
 
 #: The secret among `service_secrets`.
 SECRET = "dashboard sessions"  # noqa: S105  (its name)
@@ -55,9 +56,9 @@ class Session:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     @classmethod
-    def begin(cls) -> Session:
-        """Make a new session, which knows no key."""
-        return cls(secrets.token_urlsafe(18), int(time.time()) + LIFETIME_SECONDS)
+    def begin(cls, seconds: int = LIFETIME_SECONDS) -> Session:
+        """Make a new session, which is good for so many seconds and knows no key."""
+        return cls(secrets.token_urlsafe(18), int(time.time()) + seconds)
 
 
 class SessionSigner:
@@ -70,12 +71,12 @@ class SessionSigner:
     def write(self, session: Session) -> str:
         """Return the value of the session's cookie."""
         text = f"{session.name}.{session.expires_at}"
-        return f"{text}.{self._sign('session', text)}"
+        return f"{text}.{self.sign('session', text)}"
 
     def read(self, cookie: str | None) -> Session | None:
         """Return the session of a cookie; None where it is not ours, or over."""
         text, _, signature = (cookie or "").rpartition(".")
-        if not hmac.compare_digest(self._sign("session", text).encode(), _bytes(signature)):
+        if not hmac.compare_digest(self.sign("session", text).encode(), _bytes(signature)):
             return None
         name, expires_at = text.split(".")
         session = Session(name, int(expires_at))
@@ -97,12 +98,13 @@ class SessionSigner:
 
     def tag(self, session: Session) -> str:
         """Make a tag that tells this session's pages with forms from those of others; it opens nothing."""
-        return self._sign("tag", session.name)[:8]
+        return self.sign("tag", session.name)[:8]
 
     def _form_secret(self, session: Session) -> bytes:
-        return bytes.fromhex(self._sign("form", session.name))
+        return bytes.fromhex(self.sign("form", session.name))
 
-    def _sign(self, use: str, text: str) -> str:
+    def sign(self, use: str, text: str) -> str:
+        """Return the HMAC-SHA-256 of a text for one use, in hexadecimal; that of another use is another."""
         return hmac.new(self._secret, f"{use}:".encode() + _bytes(text), hashlib.sha256).hexdigest()
 
     @functools.cached_property

@@ -10,7 +10,7 @@ import structlog
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.access.session_rows import SignedIn
 from goqueue.dashboard.notices import go_to
-from goqueue.dashboard.page import Page, Site
+from goqueue.dashboard.page import Page
 
 __all__ = ["EndSessionsAction", "SessionsPage"]
 
@@ -23,14 +23,10 @@ SESSIONS_SHOWN = 100
 
 
 class SessionsPage(Page):
-    """The page with the sessions that know a key of the service."""
-
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self._keys = site.sessions.keys
+    """The page with the sessions that know a key of the service or a user."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the sessions that know a key."""
+        """Show who is signed in."""
         found = self._site.sessions.signed_in(SESSIONS_SHOWN + 1)
         self._renderer.page(
             request,
@@ -38,13 +34,14 @@ class SessionsPage(Page):
             "sessions.html",
             sessions=found[:SESSIONS_SHOWN],
             has_more=len(found) > SESSIONS_SHOWN,
-            labels=self._labels(found),
+            keys=self._keys_of(found),
             own=request.context.session.name_hash,
         )
 
-    def _labels(self, found: list[SignedIn]) -> Mapping[str, str]:
-        keys = [self._keys.of_session(one.key_hash, one.key_id) for one in found]
-        return {key.key_hash: key.label for key in keys if key is not None}
+    def _keys_of(self, found: list[SignedIn]) -> Mapping[int, str]:
+        """The labels of the keys that were shown, by the ids of the sessions."""
+        owners = {one.id: self._site.sessions.principal_of_owner(one.owner) for one in found}
+        return {session_id: owner.label for session_id, owner in owners.items() if owner is not None}
 
 
 class EndSessionsAction(Page):

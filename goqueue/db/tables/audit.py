@@ -15,7 +15,7 @@ audit_log = Table(
     metadata,
     Column("id", BigInteger, server_default=_ids.next_value(), nullable=False),
     now("noted_at"),
-    # Of which kind whoever made it is: a key, anybody, a terminal, a program, the system.
+    # Of which kind whoever made it is: a key, a user, anybody, a terminal, a program, the system.
     Column("actor_kind", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("key_id", Text),
@@ -29,6 +29,9 @@ audit_log = Table(
     Column("before", JSON),
     Column("after", JSON),
     Column("reason", Text),
+    # Of a user who signed in at a provider: who said so, and what that one calls the user for ever.
+    Column("issuer", Text),
+    Column("subject", Text),
     PrimaryKeyConstraint("id", "noted_at"),
     Index("audit_log_target_idx", "target", "id"),
     Index("audit_log_actor_idx", "actor", "id"),

@@ -106,7 +106,8 @@ service_secrets = Table(
     now("created_at"),
 )
 
-# One row a browser that showed a key. The row is the session: without it a cookie opens nothing.
+# One row a browser that showed a key, or whose user signed in at a provider. The row is the session: without
+# it a cookie opens nothing.
 dashboard_sessions = Table(
     "dashboard_sessions",
     metadata,
@@ -114,14 +115,29 @@ dashboard_sessions = Table(
     # SHA-256 of the name in its cookie: who reads this table can sign in as nobody.
     Column("name_hash", Text, nullable=False, unique=True),
     # The hash of the key that was shown, as the settings or its row have it: a key that is taken away ends
-    # its sessions.
-    Column("key_hash", Text, nullable=False),
+    # its sessions. NULL: a user signed in.
+    Column("key_hash", Text),
     Column("address", Text),
     Column("user_agent", Text),
     now("created_at"),
     Column("expires_at", Timestamp, nullable=False),
     # Of which row the key is. NULL: it is one of the settings.
     Column("key_id", Text),
+    # Of a user: who says who that is, what that one calls the user for ever, and what people do.
+    Column("issuer", Text),
+    Column("subject", Text),
+    Column("user_name", Text),
+    # What the provider said, as far as the rules of the settings look at it: what the user may do is computed
+    # from it anew.
+    Column("claims", JSON),
+    # What the provider is shown when the user signs out there, too. It opens nothing.
+    Column("id_token", Text),
+    CheckConstraint(
+        "(key_hash IS NULL) = (subject IS NOT NULL) AND (subject IS NULL) = (issuer IS NULL) "
+        "AND (subject IS NULL) = (user_name IS NULL) AND (subject IS NULL) = (claims IS NULL) "
+        "AND (id_token IS NULL OR subject IS NOT NULL)",
+        name="owner",
+    ),
     Index("dashboard_sessions_expires_at_idx", "expires_at"),
 )
 
