@@ -15,7 +15,7 @@ _HASH_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who signed in to the dashboard at a provider of OpenID Connect.
+    """A user who signed in to the dashboard at a provider of OpenID Connect.
 
     Attributes:
         issuer: the provider.

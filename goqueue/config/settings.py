@@ -575,7 +575,7 @@ class Settings(BaseSettings):
 
     @property
     def oidc_provider_name(self) -> str | None:
-        """What people are told that the provider is called; None: there is none."""
+        """The name of the OpenID Connect provider for people; None: there is none."""
         if self.oidc_issuer is None:
             return None
         return self.oidc_display_name or urlsplit(self.oidc_issuer).netloc

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser
 from tests.support.dashboard.chromium import THEMES, chromium, watched_page
 from tests.support.dashboard.pages import addresses, page_routes
 from tests.support.dashboard.shop import Shop, open_shop
+from tests.support.dashboard.users import PROVIDER_NAME, shop_with_users
 from tests.support.jobs.chaos_jobs import QUEUE
 from tests.support.processes.namespaces import two_namespaces
 from tests.support.waiting import wait_until
@@ -84,6 +85,7 @@ def _write_pages(browser: Browser) -> None:
         tempfile.TemporaryDirectory(prefix="goqueue-shop-") as folder,
         open_shop(Path(folder), history=HISTORY_JOBS) as shop,
     ):
+        _write_login(browser, shop)
         wait_until(lambda: _is_counted(shop), COUNTED_SECONDS, "the history to be counted")
         places = _places(shop)
         for theme in THEMES:
@@ -95,6 +97,20 @@ def _write_pages(browser: Browser) -> None:
                     name = f"{_name_of(template)}-{theme}.png"
                     page.screenshot(path=FOLDER / name)
                     sys.stdout.write(f"{name}\n")
+
+
+def _write_login(browser: Browser, shop: Shop) -> None:
+    """The login where users sign in at a provider, and what somebody without a role is told."""
+    with shop_with_users(shop) as guarded:
+        for theme in THEMES:
+            with watched_page(browser, theme=theme, base_url=guarded.url) as page:
+                page.goto("/dashboard/login")
+                page.screenshot(path=FOLDER / f"login-{theme}.png")
+                page.get_by_role("link", name=f"Sign in with {PROVIDER_NAME}").click()
+                page.get_by_role("button", name="Bob").click()
+                page.get_by_role("alert").wait_for()
+                page.screenshot(path=FOLDER / f"login-no-role-{theme}.png")
+                sys.stdout.write(f"login-{theme}.png\nlogin-no-role-{theme}.png\n")
 
 
 def _is_counted(shop: Shop) -> bool:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from goqueue.config.role_rules import rules_of
 from goqueue.config.settings import Settings, environment_of, load_settings
 from goqueue.errors import ConfigurationError
 
 HASH = "0" * 64
+
+#: A sign-in at a provider, as an environment has it.
+SIGN_IN = {
+    "API_KEYS_REQUIRED": "true",
+    "OIDC_ISSUER": "https://sso.example.com/realms/shop",
+    "OIDC_CLIENT_ID": "goqueue",
+    "OIDC_ROLES": '[{"claim": "groups", "value": "ops", "roles": ["operator"]}]',
+}
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +94,75 @@ def test_every_problem_is_listed_at_once() -> None:
         ({"LEASE_SECONDS": "5", "HEARTBEAT_SECONDS": "3"}, "GOQUEUE_LEASE_SECONDS"),
         ({"RUNWAY_MIN": "10", "RUNWAY_MAX": "5"}, "GOQUEUE_RUNWAY_MAX"),
         ({"MIN_BACKOFF_SECONDS": "10", "MAX_BACKOFF_SECONDS": "5"}, "GOQUEUE_MAX_BACKOFF_SECONDS"),
+        ({**SIGN_IN, "OIDC_ROLES": "[]"}, "GOQUEUE_OIDC_ROLES"),
     ],
-    ids=["lease", "runway", "backoff"],
+    ids=["lease", "runway", "backoff", "roles"],
 )
 def test_contradictions_are_problems(environment: dict[str, str], named: str) -> None:
     """Values that are fine alone and not together are named."""
     (problem,) = problems(**environment)
     assert problem.startswith(f"{named}: expected at least")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"OIDC_CLIENT_ID": None}, "GOQUEUE_OIDC_CLIENT_ID: expected one"),
+        ({"API_KEYS_REQUIRED": None}, "GOQUEUE_OIDC_ISSUER: expected GOQUEUE_API_KEYS_REQUIRED=true"),
+        ({"OIDC_ISSUER": "http://sso.example.com"}, "GOQUEUE_OIDC_ISSUER: expected https://"),
+        ({"OIDC_PUBLIC_URL": "http://jobs.example.com"}, "GOQUEUE_OIDC_PUBLIC_URL: expected https://"),
+        ({"OIDC_ISSUER": "sso.example.com"}, "GOQUEUE_OIDC_ISSUER: "),
+        ({"OIDC_ISSUER": "https://u:p@sso.example.com"}, "GOQUEUE_OIDC_ISSUER: "),
+        ({"OIDC_ISSUER": "https://sso.example.com/?x=y"}, "GOQUEUE_OIDC_ISSUER: "),
+        ({"OIDC_PUBLIC_URL": "https://jobs.example.com/"}, "GOQUEUE_OIDC_PUBLIC_URL: "),
+        ({"OIDC_SCOPES": "profile"}, "GOQUEUE_OIDC_SCOPES: expected scopes"),
+        ({"OIDC_SCOPES": 'openid,a"b'}, "GOQUEUE_OIDC_SCOPES: expected scopes"),
+        ({"OIDC_SESSION_SECONDS": "43201"}, "GOQUEUE_OIDC_SESSION_SECONDS: "),
+        ({"OIDC_ROLES": "ops"}, "GOQUEUE_OIDC_ROLES: expected a JSON array"),
+    ],
+    ids=str,
+)
+def test_a_sign_in_that_cannot_be_meant_is_a_problem(change: dict[str, str | None], problem: str) -> None:
+    """What is missing, what is open to everybody, and what would go over the wire in clear."""
+    environment = {name: value for name, value in (SIGN_IN | change).items() if value is not None}
+    (found,) = problems(**environment)
+    assert found.startswith(problem)
+
+
+def test_settings_of_a_sign_in_without_a_provider_are_problems() -> None:
+    """Somebody meant something by them."""
+    environment = {name: value for name, value in SIGN_IN.items() if name != "OIDC_ISSUER"}
+    named = [problem.partition(":")[0] for problem in problems(**environment)]
+    assert named == ["GOQUEUE_OIDC_CLIENT_ID", "GOQUEUE_OIDC_ROLES"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"OIDC_ISSUER": "http://127.0.0.1:8080/realms/shop"},
+        {"OIDC_ISSUER": "http://[::1]:8080"},
+        {"OIDC_ISSUER": "http://localhost"},
+        {"OIDC_ISSUER": "http://keycloak:8080/realms/shop", "ENVIRONMENT": "dev"},
+        {"OIDC_PUBLIC_URL": "https://jobs.example.com:8443", "OIDC_CLIENT_SECRET": "x"},
+    ],
+    ids=str,
+)
+def test_a_sign_in_that_can_be_meant_is_none(monkeypatch: pytest.MonkeyPatch, change: dict[str, str]) -> None:
+    """Without TLS on this machine alone, or where somebody tries it out."""
+    for name, value in (SIGN_IN | change).items():
+        monkeypatch.setenv(f"GOQUEUE_{name}", value)
+    assert load_settings().oidc_roles[0].roles == ("operator",)
+
+
+def test_the_secret_of_the_provider_is_masked() -> None:
+    """The rules are shown as they are."""
+    settings = Settings(
+        oidc_client_secret=SecretStr("hunter2"), oidc_roles=rules_of(json.loads(SIGN_IN["OIDC_ROLES"]))
+    )
+    assert "hunter2" in settings.secrets()
+    assert settings.masked()["oidc_client_secret"] == "**********"
+    assert json.loads(settings.masked()["oidc_roles"])[0]["value"] == "ops"
 
 
 def test_no_problem_shows_a_secret() -> None:
@@ -165,6 +237,19 @@ ROUND_TRIPS: dict[str, dict[str, Any]] = {
     "lists": {"actors": ("a.b", "c"), "api_keys": (HASH, "f" * 64), "worker_queues": ()},
     "networks": {"webhook_allow_networks": ("10.0.0.0/8", "::1/128")},
     "texts": {"log_format": "json", "failpoints": "after_push:kill:0.5,in_heartbeat:stop"},
+    "a sign-in": {
+        "api_keys_required": True,
+        "oidc_issuer": "https://sso.example.com",
+        "oidc_client_id": "goqueue",
+        "oidc_client_secret": SecretStr("s, e"),
+        "oidc_roles": rules_of(
+            [
+                {"claim": "a, b", "value": True, "roles": ["viewer"]},
+                {"claim": "c", "value": 7, "roles": ["admin"]},
+            ]
+        ),
+        "oidc_scopes": ("openid", "groups"),
+    },
     "a secret": {"webhook_secret": SecretStr("whsec_x")},
     "secrets by host": {"webhook_secrets": {"a.example": SecretStr("whsec_x whsec_y")}},
 }

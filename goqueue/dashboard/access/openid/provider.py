@@ -32,7 +32,7 @@ PublicKey = RSAKey | ECKey
 
 @dataclass(frozen=True, slots=True)
 class ProviderAddresses:
-    """Where the provider is asked what, and how (OpenID Connect Discovery 1.0, RFC 8414, RFC 9207).
+    """The addresses of a provider (OpenID Connect Discovery 1.0, RFC 8414, RFC 9207).
 
     Attributes:
         userinfo, end_session: None: the provider has no such address.

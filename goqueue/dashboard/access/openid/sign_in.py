@@ -67,6 +67,7 @@ class OpenIdSignIn:
         self._client_id = settings.oidc_client_id
         self._secret = settings.oidc_client_secret
         self._scopes = settings.oidc_scopes
+        self._provider_name = settings.oidc_provider_name
         self._rules = settings.oidc_roles
         self._name_claim = settings.oidc_name_claim
         self._calls = ProviderCalls(settings.oidc_timeout_seconds)
@@ -198,8 +199,8 @@ class OpenIdSignIn:
         principal = principal_of_user(self._rules, user, kept)
         if principal is None:
             raise SignInRefusedError(
-                f"You are signed in as {user.name} at {user.host}, but no rule of this service gives you a "
-                "role. Ask those who run it: the rules are in GOQUEUE_OIDC_ROLES.",
+                f"You are signed in as {user.name} at {self._provider_name}, but no rule of this service "
+                "gives you a role. Ask those who run it: the rules are in GOQUEUE_OIDC_ROLES.",
                 "no role",
                 subject=user.subject,
             )
