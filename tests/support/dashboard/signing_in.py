@@ -35,6 +35,7 @@ __all__ = [
     "is_in",
     "provider",
     "running_provider",
+    "settings_of",
     "sign_in",
     "start",
     "told",
@@ -85,6 +86,17 @@ def provider(running_provider: OpenIdProvider) -> Iterator[OpenIdProvider]:
     running_provider.client_secret = CLIENT_SECRET
 
 
+def settings_of(provider: OpenIdProvider) -> dict[str, Any]:
+    """The settings of a dashboard whose users sign in at the provider."""
+    return {
+        "api_keys_required": True,
+        "oidc_issuer": provider.issuer,
+        "oidc_client_id": CLIENT_ID,
+        "oidc_client_secret": SecretStr(CLIENT_SECRET),
+        "oidc_roles": rules_of(RULES),
+    }
+
+
 @pytest.fixture
 def browser_of(
     settings: Settings, database: Database, runway: Runway, provider: OpenIdProvider
@@ -92,14 +104,7 @@ def browser_of(
     """Makes browsers on a dashboard whose users sign in at the provider, each dashboard with new memories."""
 
     def make(**changes: Any) -> DashboardClient:
-        given: dict[str, Any] = {
-            "api_keys_required": True,
-            "oidc_issuer": provider.issuer,
-            "oidc_client_id": CLIENT_ID,
-            "oidc_client_secret": SecretStr(CLIENT_SECRET),
-            "oidc_roles": rules_of(RULES),
-        }
-        changed = settings.model_copy(update=given | changes)
+        changed = settings.model_copy(update=settings_of(provider) | changes)
         app = create_app(changed, database=database, runway=runway, site=DASHBOARD)
         return DashboardClient(testing.TestClient(app))
 
@@ -114,7 +119,6 @@ def browser(browser_of: MakeBrowser) -> DashboardClient:
 
 def start(browser: DashboardClient, place: str = "/dashboard/jobs") -> str:
     """Begin a sign-in; the address that the browser is sent to."""
-    browser.get("/dashboard/login")
     answer = browser.get(f"{START}?{urlencode({'next': place})}")
     assert answer.status_code == 303, answer.text
     return str(answer.headers["location"])

@@ -17,9 +17,6 @@ from goqueue.errors import ProviderUnavailableError
 
 __all__ = ["ProviderCalls"]
 
-#: A process of the API waits for the provider with so many threads at once; the others have keys to look at.
-CALLS_AT_ONCE = 2
-
 #: Whoever comes when so many wait is told so after this.
 TURN_SECONDS = 1.0
 
@@ -29,11 +26,12 @@ class ProviderCalls:
 
     Args:
         timeout_seconds: how long an answer may take, from the name of the host to its last byte.
+        at_once: so many threads wait for the provider at a time.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, *, at_once: int) -> None:
         self._timeout_seconds = timeout_seconds
-        self._turns = threading.BoundedSemaphore(CALLS_AT_ONCE)
+        self._turns = threading.BoundedSemaphore(at_once)
 
     def get(self, url: str, *, bearer: str | None = None) -> dict[str, Any]:
         """Return the JSON object at an address.

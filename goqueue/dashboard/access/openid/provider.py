@@ -171,6 +171,7 @@ def _key_of(document: Any) -> PublicKey | None:
 
 
 def _chosen(keys: tuple[PublicKey, ...], key_id: str | None, algorithm: str) -> PublicKey | None:
+    """The one key that can have signed a token. That it is for this algorithm the library looks at again."""
     fitting = [key for key in keys if key.alg in (None, algorithm)]
     if key_id is None:
         return fitting[0] if len(fitting) == 1 else None

@@ -32,6 +32,9 @@ ID_TOKEN_MAX_CHARACTERS = 4_000
 
 NAME_MAX_CHARACTERS = 100
 
+#: Of so many threads of a process of the API one may wait for the provider; the others have keys to look at.
+THREADS_FOR_EACH_CALL = 4
+
 #: What people are called, where the claim of the settings says nothing.
 NAME_CLAIMS = ("name", "preferred_username", "email")
 
@@ -70,7 +73,8 @@ class OpenIdSignIn:
         self._provider_name = settings.oidc_provider_name
         self._rules = settings.oidc_roles
         self._name_claim = settings.oidc_name_claim
-        self._calls = ProviderCalls(settings.oidc_timeout_seconds)
+        at_once = max(1, settings.api_threads // THREADS_FOR_EACH_CALL)
+        self._calls = ProviderCalls(settings.oidc_timeout_seconds, at_once=at_once)
         self._provider = Provider(settings.oidc_issuer, self._calls)
 
     def address(self, handshake: Handshake, redirect_uri: str) -> str:
