@@ -20,6 +20,7 @@ from joserfc.jwk import RSAKey
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from goqueue.dashboard.access.attempts import ATTEMPTS_MAX, STARTS_MAX
 from goqueue.dashboard.access.openid import calls as provider_calls
 from goqueue.dashboard.access.openid import handshake as handshakes
 from goqueue.dev.fakes.http_server import FakeAnswer, FakeRequest
@@ -29,6 +30,7 @@ from tests.support.dashboard.client import DashboardClient
 from tests.support.dashboard.signing_in import (
     ADA,
     CALLBACK,
+    HOST,
     START,
     MakeBrowser,
     assert_refused,
@@ -393,6 +395,21 @@ def test_errors_of_the_provider_are_told_in_plain_words(
     assert said in told(answer)
     assert "555" not in answer.text
     assert "alert(1)" not in answer.text
+
+
+def test_pages_of_others_begin_nothing(browser: DashboardClient, provider: OpenIdProvider) -> None:
+    """Neither pictures nor links of theirs use up the attempts of whoever looks at them."""
+    foreign = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "image"}
+    for headers in (foreign, foreign | {"Sec_Fetch_Dest": "document"}, {"Sec_Fetch_Dest": "iframe"}):
+        for _ in range(STARTS_MAX + 1):
+            answer = browser.get(f"{START}?next=/dashboard/keys", **headers)
+            assert answer.headers["location"] == "/dashboard/login?next=%2Fdashboard%2Fkeys"
+    for _ in range(ATTEMPTS_MAX + 1):
+        assert browser.get(f"{CALLBACK}?code=x&state=y", **foreign).status_code == 403
+    address = provider.let_in(start(browser), "ada")
+    back = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "document"}
+    assert browser.get(address.removeprefix(HOST), **back).status_code == 303
+    assert is_in(browser)
 
 
 # A provider that is away

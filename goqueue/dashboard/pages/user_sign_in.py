@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import falcon
 import structlog
 
-from goqueue.dashboard.access.guard import SIGN_IN_CALLBACK, cookie_name, is_secure, set_session
+from goqueue.dashboard.access.guard import LOGIN, SIGN_IN_CALLBACK, cookie_name, is_secure, set_session
 from goqueue.dashboard.access.openid.handshake import (
     HANDSHAKE_COOKIE,
     HANDSHAKE_SECONDS,
@@ -53,6 +55,9 @@ class StartUserSignIn(_UserSignIn):
         sign_in = self._site.sign_in
         if sign_in is None:
             raise falcon.HTTPNotFound
+        if request.get_header("Sec-Fetch-Site") == "cross-site" or not _is_page(request):
+            # Pages of others begin nothing here, and use up nobody's attempts; their links show the login.
+            raise falcon.HTTPSeeOther(f"{LOGIN}?{urlencode({'next': place})}")
         if self._is_refused_for_now(request, response, place):
             return
         wait = self._site.starts.wait_seconds(request.remote_addr)
@@ -90,6 +95,8 @@ class FinishUserSignIn(_UserSignIn):
         """Sign the user in who came back, and go where the browser wanted to be."""
         if self._site.sign_in is None:
             raise falcon.HTTPNotFound
+        if not _is_page(request):
+            raise falcon.HTTPForbidden(description="a sign-in comes back as a page, not as a part of one")
         response.set_header("Cache-Control", "no-store")
         handshake = self._take(request, response)
         place = place_of(None if handshake is None else handshake.place)
@@ -149,3 +156,8 @@ class FinishUserSignIn(_UserSignIn):
         self._site.failures.note(address)
         log.warning("user_sign_in_refused", address=address, reason=error.reason, subject=error.subject)
         self._show(request, response, place, wrong=str(error), status=falcon.HTTP_403)
+
+
+def _is_page(request: falcon.Request) -> bool:
+    """Whether a browser asks for a page to be shown, and not for a picture or a frame of another's page."""
+    return request.get_header("Sec-Fetch-Dest") in (None, "document")
