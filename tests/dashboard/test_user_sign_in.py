@@ -13,6 +13,7 @@ from falcon import testing
 from joserfc import jwt
 from structlog.testing import capture_logs
 
+from goqueue.access.keys import Keys
 from goqueue.api.routing import create_router
 from goqueue.audit import audit_rows
 from goqueue.audit.audit_rows import AuditFilter
@@ -305,6 +306,9 @@ def test_the_audit_log_says_who_it_was(
     for entry in entries:
         assert (entry.actor_kind, entry.actor) == ("user", "Ida Rhodes")
         assert (entry.issuer, entry.subject, entry.key_id) == (provider.issuer, "ida-1", None)
+    admin = {"Authorization": f"Bearer {Keys(database).create('auditor', 'admin').text}"}
+    listed = browser.client.simulate_get("/audit?subject=ida-1", headers=admin).json
+    assert [(entry["id"], entry["issuer"]) for entry in listed] == [(one.id, one.issuer) for one in entries]
 
 
 @pytest.mark.usefixtures("forgetful")

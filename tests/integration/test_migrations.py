@@ -193,6 +193,29 @@ def test_every_status_has_a_possible_row(database: Database, status: JobStatus) 
         )
 
 
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("user_agent", "'nobody'"),
+        ("key_hash, issuer, subject, user_name, claims", "'a', 'b', 'c', 'd', '{}'"),
+        ("issuer, subject, claims", "'b', 'c', '{}'"),
+        ("issuer, subject, user_name", "'b', 'c', 'd'"),
+        ("subject, user_name, claims", "'c', 'd', '{}'"),
+        ("key_hash, id_token", "'a', 'b'"),
+    ],
+)
+def test_a_session_is_of_a_key_or_of_a_user(database: Database, columns: str, values: str) -> None:
+    """Of one of them, and of a whole one."""
+    statement = (
+        f"INSERT INTO dashboard_sessions (name_hash, expires_at, {columns}) VALUES ('x', now(), {values})"
+    )
+    with (
+        pytest.raises(DatabaseRefusedError, match="dashboard_sessions_owner_check"),
+        database.autocommit() as connection,
+    ):
+        connection.exec_driver_sql(statement)
+
+
 def test_a_claim_has_one_attempt_row(database: Database) -> None:
     """A second attempt row of the same claim, and an outcome that does not exist, are refused."""
     insert = (
