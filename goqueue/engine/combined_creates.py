@@ -2,7 +2,8 @@
 
 Whoever comes first goes at once. Whoever comes while enough others wait for PostgreSQL waits until one of
 them is back; then the first of those goes, with all that have come. A commit of sixty rows costs little more
-than that of one.
+than that of one. That is true of any statement over rows that do not know of each other: the ends of jobs
+that were leased over HTTP are recorded so.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError
 from goqueue.forks import call_in_children
 from goqueue.jobs import Job, NewJob
 
-__all__ = ["CombinedCreates"]
+__all__ = ["CombinedCalls", "CombinedCreates"]
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 #: The most jobs of one INSERT, and the most characters of their payloads: nobody waits for a long one.
 JOBS_MAX = 64
@@ -29,48 +34,53 @@ AWAY_MAX = 2
 PATIENCE_SECONDS = 0.05
 
 
-class _Seat:
-    """A create that goes to PostgreSQL, alone or with others.
+class _Seat(Generic[Item, Row]):
+    """A call that goes to PostgreSQL, alone or with others.
 
     Attributes:
-        released: what the create waits for; None where it goes at once.
+        released: what the call waits for; None where it goes at once.
         leads: it was told to go.
-        row: the row that it became.
+        row: what became of its item.
         error: the error of what it was part of.
         goes_alone: what it was part of was refused, perhaps for the sake of another.
     """
 
-    __slots__ = ("error", "goes_alone", "job", "leads", "released", "row")
+    __slots__ = ("error", "goes_alone", "item", "leads", "released", "row")
 
-    def __init__(self, job: NewJob) -> None:
-        self.job = job
+    def __init__(self, item: Item) -> None:
+        self.item = item
         self.released: threading.Lock | None = None
         self.leads = False
-        self.row: Job | None = None
+        self.row: Row | None = None
         self.error: Exception | None = None
         self.goes_alone = False
 
 
-class CombinedCreates:
-    """Inserts jobs that several threads create at the same moment together. Thread-safe.
+class CombinedCalls(Generic[Item, Row]):
+    """Carries out what several threads ask for at the same moment together. Thread-safe.
 
     Args:
-        insert: inserts jobs in one statement, which is committed when it returns, and returns their rows.
-        announce: pushes and counts rows that were committed.
+        carry: does it for several items at once, committed when it returns, and returns a row for each.
+        announce: tells others of what was committed.
+        size_of: tells how many characters an item has: those of one call have a bound.
     """
 
     def __init__(
-        self, insert: Callable[[Sequence[NewJob]], list[Job]], announce: Callable[[list[Job]], object]
+        self,
+        carry: Callable[[Sequence[Item]], list[Row]],
+        announce: Callable[[list[Row]], object],
+        size_of: Callable[[Item], int],
     ) -> None:
-        self._insert = insert
+        self._carry = carry
         self._announce = announce
+        self._size_of = size_of
         self._begin()
         call_in_children(self._begin)
 
     def _begin(self) -> None:
         """Begin anew, also in a forked child: who was away or waited is a thread of its parent."""
         self._lock = threading.Lock()
-        self._waiting: list[_Seat] = []
+        self._waiting: list[_Seat[Item, Row]] = []
         self._away = 0
         self._last_left = 0.0
 
@@ -81,30 +91,30 @@ class CombinedCreates:
 
     @property
     def waiting(self) -> int:
-        """Tell how many creates wait for one of them."""
+        """Tell how many calls wait for one of them."""
         return len(self._waiting)
 
-    def create(self, job: NewJob) -> Job:
-        """Create a job; it is committed when this returns.
+    def call(self, item: Item) -> Row:
+        """Carry out one; it is committed when this returns.
 
         Raises:
             DatabaseUnavailableError: as `JobCreator.create`.
             DatabaseRefusedError: PostgreSQL refused this one.
         """
-        seat = _Seat(job)
+        seat = _Seat[Item, Row](item)
         together = self._go_or_queue(seat)
         if together is None:
             together = self._wait(seat)
         if together is not None:
             self._go(together)
         if seat.goes_alone:
-            return self._create_alone(job)
+            return self._carry_alone(item)
         if seat.error is not None:
             raise seat.error
         assert seat.row is not None
         return seat.row
 
-    def _go_or_queue(self, seat: _Seat) -> list[_Seat] | None:
+    def _go_or_queue(self, seat: _Seat[Item, Row]) -> list[_Seat[Item, Row]] | None:
         """Who goes now, if there are not enough away; None: the seat waits."""
         with self._lock:
             if self._away < AWAY_MAX or time.monotonic() - self._last_left > PATIENCE_SECONDS:
@@ -115,7 +125,7 @@ class CombinedCreates:
             self._waiting.append(seat)
             return None
 
-    def _wait(self, seat: _Seat) -> list[_Seat] | None:
+    def _wait(self, seat: _Seat[Item, Row]) -> list[_Seat[Item, Row]] | None:
         """Wait for the turn of the seat: who goes with it; None: somebody has taken it along, and is back."""
         assert seat.released is not None
         try:
@@ -133,7 +143,7 @@ class CombinedCreates:
             self._leave(seat)
             raise
 
-    def _leave(self, seat: _Seat) -> None:
+    def _leave(self, seat: _Seat[Item, Row]) -> None:
         """Wait no more: the thread was interrupted."""
         with self._lock:
             if seat in self._waiting:
@@ -141,13 +151,13 @@ class CombinedCreates:
             elif seat.leads:
                 self._call_next()
 
-    def _depart(self, seat: _Seat) -> list[_Seat]:
+    def _depart(self, seat: _Seat[Item, Row]) -> list[_Seat[Item, Row]]:
         """Take along who waits, as far as there is room."""
         self._last_left = time.monotonic()
-        size = len(seat.job.payload)
+        size = self._size_of(seat.item)
         count = 0
         for waiting in self._waiting[: JOBS_MAX - 1]:
-            size += len(waiting.job.payload)
+            size += self._size_of(waiting.item)
             if size > PAYLOADS_MAX:
                 break
             count += 1
@@ -164,12 +174,12 @@ class CombinedCreates:
         following.leads = True
         _release(following)
 
-    def _go(self, together: list[_Seat]) -> None:
-        """Insert the jobs of all seats, let the next ones go, and tell these what became of them."""
-        rows: list[Job] = []
-        error: Exception = DatabaseUnavailableError("the thread that created the job was interrupted")
+    def _go(self, together: list[_Seat[Item, Row]]) -> None:
+        """Carry out what all seats ask for, let the next ones go, and tell these what became of them."""
+        rows: list[Row] = []
+        error: Exception = DatabaseUnavailableError("the thread that asked for it was interrupted")
         try:
-            rows = self._insert([seat.job for seat in together])
+            rows = self._carry([seat.item for seat in together])
         except Exception as raised:  # noqa: BLE001  (each seat raises it)
             error = raised
         finally:
@@ -179,13 +189,30 @@ class CombinedCreates:
         if rows:
             self._announce(rows)
 
-    def _create_alone(self, job: NewJob) -> Job:
-        rows = self._insert([job])
+    def _carry_alone(self, item: Item) -> Row:
+        rows = self._carry([item])
         self._announce(rows)
         return rows[0]
 
 
-def _tell(together: list[_Seat], rows: list[Job], error: Exception) -> None:
+class CombinedCreates(CombinedCalls[NewJob, Job]):
+    """Inserts jobs that several threads create at the same moment together. Thread-safe.
+
+    Args:
+        insert: inserts jobs in one statement, which is committed when it returns, and returns their rows.
+        announce: pushes and counts rows that were committed.
+    """
+
+    def __init__(
+        self, insert: Callable[[Sequence[NewJob]], list[Job]], announce: Callable[[list[Job]], object]
+    ) -> None:
+        super().__init__(insert, announce, lambda job: len(job.payload))
+
+    #: Create a job. It raises as `call`.
+    create = CombinedCalls.call
+
+
+def _tell(together: list[_Seat[Item, Row]], rows: list[Row], error: Exception) -> None:
     """Tell those who went together what became of each.
 
     What PostgreSQL refused left nothing behind, so each can go again. Of an outage nobody knows that.
@@ -202,6 +229,6 @@ def _tell(together: list[_Seat], rows: list[Job], error: Exception) -> None:
         _release(seat)
 
 
-def _release(seat: _Seat) -> None:
+def _release(seat: _Seat[Any, Any]) -> None:
     if seat.released is not None:
         seat.released.release()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from functools import partial
 
 import structlog
 
 from goqueue.config.settings import Settings
-from goqueue.db.database import Database
+from goqueue.db.database import Connection, Database
 from goqueue.db.statements import current_time
 from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.force import force
-from goqueue.engine.transitions.rescue import Rescued, rescue
+from goqueue.engine.transitions.rescue import Rescued, rescue, rescue_unheard
 from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
@@ -27,6 +28,9 @@ log = structlog.get_logger(__name__)
 #: All that runs is looked at so often, whatever has ended. Under a held vacuum horizon a look walks over the
 #: index entries of everything that has run since.
 LOOK_SECONDS = 10.0
+
+#: Which jobs remote workers hold, and have not said so for long, is looked at so often.
+UNHEARD_SECONDS = 1.0
 
 #: After the end of a lease, and after a job that was taken back, every round looks, for so long: a row that
 #: somebody had locked was passed over, and a look takes no more than so many.
@@ -57,6 +61,7 @@ class Rescuer(Service):
         self._ends: lease_store.Ends | None = None
         self._looks_until = 0.0
         self._looks_at = 0.0
+        self._unheard_at = 0.0
 
     def run_once(self) -> Counts:
         """End expired leases, and take back the jobs of every worker whose lease has ended."""
@@ -67,6 +72,8 @@ class Rescuer(Service):
             judges = trusts_clocks and now >= self._judges_from
             expired = self.parts.run("leases", self._end_leases, None) if judges else None
             rescued = self.parts.run("rescue", self._look, None) or []
+            if judges:
+                rescued += self.parts.run("unheard", self._look_for_unheard, None) or []
             forced = self.parts.run("cancels", self._force_cancels, 0) if trusts_clocks else 0
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds
@@ -128,6 +135,28 @@ class Rescuer(Service):
         self._ends = ends
         return rescued
 
+    def _look_for_unheard(self) -> list[Rescued]:
+        """Take back what remote workers hold and have not said so for a lease, though they live."""
+        now = time.monotonic()
+        if now < self._unheard_at:
+            return []
+        rescued = passing_over_locked(self._rescue_unheard)
+        self._unheard_at = now + min(UNHEARD_SECONDS, self._settings.lease_seconds / 5)
+        return rescued
+
+    def _rescue_unheard(self, leave_locked: bool) -> list[Rescued]:
+        settings = self._settings
+        with self._database.transaction() as connection:
+            rescued = rescue_unheard(
+                connection,
+                max_deaths=settings.max_deaths,
+                lease_seconds=settings.lease_seconds,
+                leave_locked=leave_locked,
+            )
+            dead_letters = self._dead_letters(connection, rescued)
+        self._announce(rescued, dead_letters)
+        return rescued
+
     def _rescue(self, leave_locked: bool, *, of_ended: bool) -> list[Rescued]:
         settings = self._settings
         with self._database.transaction() as connection:
@@ -143,15 +172,24 @@ class Rescuer(Service):
                 leave_locked=leave_locked,
                 of_ended=of_ended,
             )
-            failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
-            dead_letters = job_store.queues_and_types(connection, failed)
-        for queue, type_name in dead_letters.values():
+            dead_letters = self._dead_letters(connection, rescued)
+        self._announce(rescued, dead_letters)
+        return rescued
+
+    @staticmethod
+    def _dead_letters(connection: Connection, rescued: list[Rescued]) -> Collection[tuple[str, str]]:
+        """Queue and type of each that failed."""
+        failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
+        return job_store.queues_and_types(connection, failed).values()
+
+    def _announce(self, rescued: list[Rescued], dead_letters: Collection[tuple[str, str]]) -> None:
+        """Count and log what was taken back, and push what may start at once."""
+        for queue, type_name in dead_letters:
             metrics.JOBS_FAILED.labels(queue, type_name, "worker_died").inc()
         for job in rescued:
             metrics.JOBS_RESCUED.labels(job.status.value).inc()
             log.warning("job_rescued", job_id=job.id, status=job.status.value, reason="worker_died")
         self._push(rescued)
-        return rescued
 
     def _push(self, rescued: list[Rescued]) -> None:
         """Best effort: suspects, and what cannot be pushed, are left to the dispatcher."""

@@ -147,7 +147,7 @@ def test_places_survive_a_failed_claim(
         failpoints.configure("")
     assert broker.slots.held == 0
     assert broker.claimed_jobs.snapshot() == {}
-    monkeypatch.setattr("goqueue.worker.claiming.claimer.claim", cut_redis)
+    monkeypatch.setattr("goqueue.worker.claiming.fetched_claims.claim", cut_redis)
     push(broker, make_job())
     assert drain(JobConsumer(broker, "default")) == []
     assert broker.slots.held == 0

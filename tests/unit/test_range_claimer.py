@@ -22,7 +22,7 @@ SIZES = st.lists(st.integers(1, 64), min_size=1, max_size=20)
 def test_no_more_ranges_than_the_places_need(sizes: list[int], places: int) -> None:
     """The first ranges that hold as many jobs as there are places; all of them where they hold less."""
     ranges = in_a_row(sizes)
-    chosen = range_claimer._first_of(ranges, places)  # noqa: SLF001  (arithmetic that no outcome tells apart)
+    chosen = range_claimer.first_of(ranges, places)
     assert chosen == ranges[: len(chosen)]
     assert sum(one.jobs for one in chosen[:-1]) < places or not chosen
     assert sum(one.jobs for one in chosen) >= places or len(chosen) == len(ranges)
@@ -33,10 +33,10 @@ def test_a_rest_is_what_was_not_claimed_of_the_last_range(
     sizes: list[int], places: int, data: st.DataObject
 ) -> None:
     """There is a rest only where the places ended first; its end is that of the last range."""
-    chosen = range_claimer._first_of(in_a_row(sizes), places)  # noqa: SLF001  (as above)
+    chosen = range_claimer.first_of(in_a_row(sizes), places)
     total = sum(one.jobs for one in chosen)
     claimed = data.draw(st.integers(0, places))
-    rest = range_claimer._rest_of(chosen, claimed, places)  # noqa: SLF001  (as above)
+    rest = range_claimer.rest_of(chosen, claimed, places)
     if claimed < places or claimed >= total:
         assert rest == []
     else:
@@ -48,6 +48,6 @@ def test_a_rest_is_what_was_not_claimed_of_the_last_range(
 def test_ranges_that_follow_on_each_other_are_one_walk() -> None:
     """A gap between two of them begins another one: what lies in it is somebody else's."""
     first, second, third, fourth = in_a_row([5, 5, 5, 5])
-    joined = range_claimer._joined([first, second, fourth])  # noqa: SLF001  (one statement does the same for all)
+    joined = range_claimer.joined([first, second, fourth])
     assert joined == [(first.behind, second.last), (fourth.behind, fourth.last)]
-    assert range_claimer._joined([first, second, third, fourth]) == [(first.behind, fourth.last)]  # noqa: SLF001  (as above)
+    assert range_claimer.joined([first, second, third, fourth]) == [(first.behind, fourth.last)]

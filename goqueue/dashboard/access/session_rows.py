@@ -1,9 +1,8 @@
-"""Sessions of the dashboard that know a key or a user, and the secrets that the service made for itself."""
+"""Sessions of the dashboard that know a key or a user."""
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,15 +23,8 @@ __all__ = [
     "forget",
     "list_all",
     "owner_of",
-    "secret",
 ]
 
-# Whoever comes first makes it; whoever comes second waits for the first one's commit, and then reads it.
-_MAKE = """
-    INSERT INTO service_secrets (name, value) VALUES (%(name)s, %(value)s) ON CONFLICT DO NOTHING
-    RETURNING value
-"""
-_READ = "SELECT value FROM service_secrets WHERE name = %(name)s"
 
 _OWNER = "key_hash, key_id, issuer, subject, user_name, claims"
 
@@ -104,16 +96,6 @@ class EndedSession(NamedTuple):
     id: int
     issuer: str | None
     id_token: str | None
-
-
-def secret(connection: Connection, name: str) -> str:
-    """Return the secret of this name: 256 random bits in hexadecimal, made by whoever asks first."""
-    found = fetch_one(connection, _READ, {"name": name})
-    if found is None:
-        made = {"name": name, "value": secrets.token_hex(32)}
-        found = fetch_one(connection, _MAKE, made) or fetch_one(connection, _READ, made)
-    assert found is not None, "nobody deletes secrets"
-    return str(found[0])
 
 
 def begin(

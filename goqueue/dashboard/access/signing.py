@@ -15,8 +15,8 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from goqueue.access import secret_rows
 from goqueue.config.settings import SESSION_MAX_SECONDS, Settings
-from goqueue.dashboard.access import session_rows as session_store
 from goqueue.db.database import Database
 
 __all__ = ["COOKIE", "HOST_PREFIX", "LIFETIME_SECONDS", "SECURE_COOKIE", "Session", "SessionSigner"]
@@ -112,7 +112,7 @@ class SessionSigner:
         if self._session_secret is not None:
             return self._session_secret.get_secret_value().encode()
         with self._database.autocommit() as connection:
-            return session_store.secret(connection, SECRET).encode()
+            return secret_rows.secret(connection, SECRET).encode()
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

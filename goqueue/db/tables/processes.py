@@ -66,8 +66,21 @@ workers = Table(
     # It changes rows by their ids; a worker of an older release does by their places, which name rows of
     # other partitions as well. Where jobs are in partitions, a constraint refuses its registration.
     flag("locks_by_id"),
+    # A worker outside of GoQueue, which leases its jobs over HTTP: whose key it came with, what it calls
+    # itself, what it is written in, and from where. NULL: a worker process of GoQueue.
+    Column("client", Text),
+    Column("remote_name", Text),
+    Column("language", Text),
+    Column("address", Text),
     CheckConstraint("command IN ('quiet','stop')", name="command"),
     Index("workers_heartbeat_idx", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")),
+    Index(
+        "workers_remote_idx",
+        "client",
+        "remote_name",
+        unique=True,
+        postgresql_where=text("remote_name IS NOT NULL AND stopped_at IS NULL"),
+    ),
 )
 
 # One row a used Idempotency-Key, in the transaction that creates its jobs.

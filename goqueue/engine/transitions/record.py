@@ -78,14 +78,16 @@ _RECORD = f"""
             finished_at = CASE WHEN o.becomes <> 'queued' THEN now() END
         FROM held AS o WHERE jobs.id = o.id AND {rows_of("held")}
         RETURNING jobs.id, jobs.fence, jobs.attempts + o.refund AS attempt, jobs.started_at,
-                  o.outcome, o.error, o.traceback, o.run
+                  o.outcome, o.error, o.traceback, o.run, o.holder
     ), unlisted AS (
         DELETE FROM running_jobs WHERE holder = ANY (ARRAY (SELECT DISTINCT holder FROM held))
           AND job_id = ANY (ARRAY (SELECT id FROM held WHERE becomes = 'completed'))
     )
     INSERT INTO attempts (job_id, fence, attempt, worker_id, outcome, error, traceback, started_at,
                           run_seconds)
-    SELECT id, fence, attempt, %(worker_id)s, outcome, error, traceback, started_at, run FROM recorded
+    SELECT id, fence, attempt, coalesce(%(worker_id)s::bigint, NULLIF(holder, -1)), outcome, error, traceback,
+           started_at, run
+    FROM recorded
     RETURNING job_id, fence
 """
 
@@ -123,9 +125,15 @@ class Recorded(NamedTuple):
 
 @retry_on_conflict
 def record(
-    connection: Connection, outcomes: Sequence[Outcome], *, worker_id: int, with_dependants: bool = False
+    connection: Connection,
+    outcomes: Sequence[Outcome],
+    *,
+    worker_id: int | None,
+    with_dependants: bool = False,
 ) -> Recorded:
     """Write how attempts ended: running → completed, failed, cancelled or queued, and one attempt row each.
+
+    The attempts are those of `worker_id`; None: of whoever holds each job.
 
     Left out are those that are no longer held (stale results) or are locked by somebody (`still_running`
     tells), and jobs that others wait for. These are recorded `with_dependants`, and settled with it: only in

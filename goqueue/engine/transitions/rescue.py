@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,7 @@ from goqueue.db.statements import FIRST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 
-__all__ = ["LOST_ERROR", "Rescued", "rescue"]
+__all__ = ["LOST_ERROR", "UNHEARD_ERROR", "Rescued", "rescue", "rescue_unheard"]
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
 # can be claimed, held or recorded under it while they are taken back here. What is decided by is read where
@@ -30,8 +30,7 @@ __all__ = ["LOST_ERROR", "Rescued", "rescue"]
 # deaths of that count. A worker that was lost together with others of its host says nothing about one job:
 # its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
 # end.
-_RESCUE = f"""
-    WITH listed AS MATERIALIZED (
+_LISTED = """
         SELECT holder, job_id FROM (
             SELECT holder, job_id FROM running_jobs WHERE holder >= 0 AND NOT %(of_ended)s::boolean
             UNION ALL
@@ -43,6 +42,27 @@ _RESCUE = f"""
         ) AS running
         WHERE NOT EXISTS (SELECT FROM workers WHERE workers.id = holder AND stopped_at IS NULL)
         ORDER BY job_id
+"""
+
+# What workers hold that lease over HTTP, and live: of each of their jobs they have to be heard, since the
+# answer that brought it may have been lost, and whoever has the name of a worker now may be another process.
+_LISTED_REMOTE = """
+        SELECT held.holder, held.job_id FROM workers AS remote CROSS JOIN LATERAL (
+            SELECT holder, job_id FROM running_jobs
+            WHERE (holder, job_id) > (remote.id, 0) AND holder <= remote.id
+            ORDER BY holder, job_id
+        ) AS held
+        WHERE remote.remote_name IS NOT NULL AND remote.stopped_at IS NULL
+        ORDER BY job_id
+"""
+
+_UNHEARD = "AND jobs.updated_at <= now() - make_interval(secs => %(lease_seconds)s)"
+
+
+def _rescue_sql(listed: str, condition: str = "") -> str:
+    return f"""
+    WITH listed AS MATERIALIZED (
+        {listed}
     ), lost AS MATERIALIZED (
         SELECT job.* FROM listed CROSS JOIN LATERAL (
             SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
@@ -50,7 +70,7 @@ _RESCUE = f"""
                    quarantined AND suspicion = 2 AS lonely,
                    suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
             FROM jobs
-            WHERE jobs.id = listed.job_id AND status = 'running' AND worker_id = listed.holder
+            WHERE jobs.id = listed.job_id AND status = 'running' AND worker_id = listed.holder {condition}
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
         LIMIT %(limit)s
@@ -89,10 +109,20 @@ _RESCUE = f"""
 """
 
 
+_RESCUE = _rescue_sql(_LISTED)
+_RESCUE_UNHEARD = _rescue_sql(_LISTED_REMOTE, _UNHEARD)
+
+
 #: The error of an attempt whose worker was lost.
 LOST_ERROR = (
     "the worker process died or fell silent while it ran this job: it was killed, or code in C held Python's "
     "global lock (the GIL) for longer than the lease (lease_seconds)"
+)
+
+#: The error of an attempt of which a remote worker, which goes on, has said nothing for a lease.
+UNHEARD_ERROR = (
+    "the remote worker sent no heartbeat for this job for as long as the lease (lease_seconds): the answer "
+    "that brought it the job was lost, or it stood still, or another process has its name"
 )
 
 
@@ -135,8 +165,38 @@ def rescue(
         "of_ended": of_ended,
         "error": LOST_ERROR,
     }
+    return _rescue(connection, _RESCUE, parameters, leave_locked=leave_locked)
+
+
+@retry_on_conflict
+def rescue_unheard(
+    connection: Connection,
+    *,
+    max_deaths: int,
+    lease_seconds: float,
+    limit: int = 1000,
+    leave_locked: bool = False,
+) -> list[Rescued]:
+    """Take back, as `rescue` does, jobs of which their remote worker has said nothing for a lease.
+
+    The worker itself lives. The answer that brought it the job was lost, or it forgot it, or its name is that
+    of another process by now.
+    """
+    parameters = {
+        "max_deaths": max_deaths,
+        "lost_together": array(()),
+        "limit": limit,
+        "lease_seconds": lease_seconds,
+        "error": UNHEARD_ERROR,
+    }
+    return _rescue(connection, _RESCUE_UNHEARD, parameters, leave_locked=leave_locked)
+
+
+def _rescue(
+    connection: Connection, sql: str, parameters: Mapping[str, Any], *, leave_locked: bool
+) -> list[Rescued]:
     with atomic(connection):
-        rows = fetch_all(connection, _RESCUE, parameters)
+        rows = fetch_all(connection, sql, parameters)
         rescued = [Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in rows]
         ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
         settle(connection, ended, leave_locked=leave_locked)

@@ -82,6 +82,8 @@ class Worker:
         labels: what it is, as `name=value`: jobs may require it.
         async_slots, async_busy: how many async jobs it runs at once beside its threads, and how many it has.
         async_types: which of the types that it knows are async.
+        client, language, address: of a worker that leases its jobs over HTTP: whose key it has, what it is
+            written in, and from where it last called. None: a worker process of GoQueue.
     """
 
     id: int
@@ -102,6 +104,14 @@ class Worker:
     async_slots: int
     async_busy: int
     async_types: list[str]
+    client: str | None = None
+    language: str | None = None
+    address: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it leases its jobs over HTTP; its host is the name that it calls itself."""
+        return self.client is not None
 
     @property
     def state(self) -> WorkerState:
@@ -117,7 +127,7 @@ class Worker:
 COLUMNS = (
     f"id, hostname, pid, queues, threads, busy, {ALIVE}, started_at, heartbeat_at, stopped_at, memory_bytes, "
     "command, commanded_at, shutdown_reason, coalesce(labels, ARRAY[]::text[]), async_slots, async_busy, "
-    "coalesce(async_types, ARRAY[]::text[])"
+    "coalesce(async_types, ARRAY[]::text[]), client, language, address"
 )
 
 

@@ -11,13 +11,13 @@ import structlog
 
 from goqueue import failpoints
 from goqueue.engine.runway.runway import Entries, Fetched, Message, ReadyRange, parse
-from goqueue.engine.transitions.claim import claim, locked_messages, waiting_message
-from goqueue.engine.transitions.set_aside import is_of_a_row, set_aside
-from goqueue.errors import DatabaseRefusedError, UnavailableError
+from goqueue.engine.transitions.claim import waiting_message
+from goqueue.errors import UnavailableError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.middleware.attempt import ClaimTimes, JobAttempt
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import metrics
+from goqueue.worker.claiming.fetched_claims import FetchedClaims
 from goqueue.worker.claiming.places import FETCH_MAX, Places
 from goqueue.worker.claiming.range_claimer import RangeClaimer
 from goqueue.worker.claiming.returner import NO_ROOM
@@ -54,6 +54,7 @@ class Claimer:
         self._queue = queue_name
         self._alone = queue_name == QUARANTINE_QUEUE
         self.places = Places(broker, queue_name)
+        self._fetched_claims = FetchedClaims(broker.settings, broker.database, broker.runway)
         self.claimed: deque[JobMessage] = deque()
         self._ranges = RangeClaimer(broker, queue_name, self.places)
         #: The job for which free threads are kept.
@@ -62,7 +63,7 @@ class Claimer:
     def claim(self, fetched: Fetched) -> None:
         """Take places for what was fetched, and claim it; what there is no place for goes back."""
         entries = parse(fetched.entries)
-        self._drop(entries.garbage)
+        self._fetched_claims.drop_garbage(self._queue, entries.garbage)
         if self.places.are_mixed:
             self._claim_mixed(entries, fetched)
             return
@@ -130,14 +131,6 @@ class Claimer:
                 raise
         return granted
 
-    def _drop(self, garbage: Sequence[bytes]) -> None:
-        if garbage:
-            metrics.GARBAGE_MESSAGES.inc(len(garbage))
-            log.warning(
-                "garbage_dropped", runway=self._queue, entries=len(garbage), sample=repr(garbage[0][:80])
-            )
-            self._broker.runway.acknowledge(self._queue, garbage)
-
     def _claim(self, messages: list[Message], fetched: Fetched) -> None:
         asked_at = time.monotonic()
         try:
@@ -153,57 +146,16 @@ class Claimer:
         metrics.CLAIM_DURATION.observe(time.monotonic() - asked_at)
         if len(claimed) < len(messages):
             self.places.give_back_rest()
-            self._drop_stale(messages, claimed)
+            self._fetched_claims.drop_stale(self._queue, messages, claimed)
 
     def _claim_rows(self, messages: list[Message]) -> list[ClaimedJob]:
-        """Claim them; a row that PostgreSQL refuses to change is set aside, and the others are claimed."""
-        try:
-            return self._claim_together(messages)
-        except DatabaseRefusedError as error:
-            if not is_of_a_row(error):
-                raise
-            if len(messages) > 1:
-                return [job for message in messages for job in self._claim_rows([message])]
-            self._set_aside(messages[0], error)
-            return []
-
-    def _claim_together(self, messages: list[Message]) -> list[ClaimedJob]:
         broker = self._broker
-        with broker.database.autocommit() as connection:
-            return claim(
-                connection,
-                messages,
-                worker_id=broker.claimed_jobs.worker_id,
-                lease_seconds=broker.settings.lease_seconds,
-                # Who runs alone has the whole process, however many slots it takes.
-                known=broker.known_types.alone if self._alone else broker.known_types,
-            )
-
-    def _set_aside(self, message: Message, error: DatabaseRefusedError) -> None:
-        broker = self._broker
-        with broker.database.autocommit() as connection:
-            found = set_aside(
-                connection,
-                [message.job_id],
-                error=f"PostgreSQL refused its claim: {error}",
-            )
-        for job in found:
-            metrics.JOBS_SET_ASIDE.labels(job.queue).inc()
-            log.error("job_set_aside", **job._asdict())
-
-    def _drop_stale(self, messages: list[Message], claimed: list[ClaimedJob]) -> None:
-        """No row came back: somebody else has it, it was cancelled or paused, or the message is a repeat.
-
-        Or its row is locked: its message stays, and the dispatcher puts it on the runway again in a while.
-        """
-        alive = {(job.id, job.fence - 1) for job in claimed}
-        left = [message for message in messages if message not in alive]
-        with self._broker.database.autocommit() as connection:
-            locked = locked_messages(connection, left)
-        stale = [message for message in left if message not in locked]
-        metrics.STALE_DELIVERIES.inc(len(stale))
-        log.debug("stale_deliveries", runway=self._queue, messages=len(stale), locked=len(locked))
-        self._broker.runway.acknowledge(self._queue, [message.key for message in stale])
+        return self._fetched_claims.claim(
+            messages,
+            worker_id=broker.claimed_jobs.worker_id,
+            # Who runs alone has the whole process, however many slots it takes.
+            known=broker.known_types.alone if self._alone else broker.known_types,
+        )
 
     @staticmethod
     def _in_order(messages: list[Message], claimed: list[ClaimedJob]) -> list[ClaimedJob]:

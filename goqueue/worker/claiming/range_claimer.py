@@ -63,7 +63,7 @@ class RangeClaimer:
             UnavailableError: a server does not answer; which jobs were claimed is unknown, if any were.
         """
         self.jobs_per_entry = max(1, sum(one.jobs for one in ranges) // len(ranges))
-        chosen = _first_of(ranges, places)
+        chosen = first_of(ranges, places)
         try:
             self._broker.runway.put_back(self._queue, ranges[len(chosen) :])
         except UnavailableError:
@@ -85,7 +85,7 @@ class RangeClaimer:
             self._doubt(places)
             raise
         self._places.give_back(places - len(claimed))
-        return RangeClaim(claimed, list(chosen), _rest_of(chosen, len(claimed), places), [])
+        return RangeClaim(claimed, list(chosen), rest_of(chosen, len(claimed), places), [])
 
     def listed(self, ranges: Sequence[ReadyRange], limit: int) -> RangeClaim:
         """List the messages of the first jobs of these ranges, instead of claiming them; no place is taken.
@@ -94,7 +94,7 @@ class RangeClaimer:
             UnavailableError: a server does not answer.
         """
         self.jobs_per_entry = max(1, sum(one.jobs for one in ranges) // len(ranges))
-        chosen = _first_of(ranges, limit)
+        chosen = first_of(ranges, limit)
         self._broker.runway.put_back(self._queue, ranges[len(chosen) :])
         return self._as_messages(chosen, limit)
 
@@ -104,7 +104,7 @@ class RangeClaimer:
             return claim_ranges(
                 connection,
                 self._queue,
-                _joined(ranges),
+                joined(ranges),
                 limit=limit,
                 worker_id=broker.claimed_jobs.worker_id,
                 lease_seconds=broker.settings.lease_seconds,
@@ -113,9 +113,9 @@ class RangeClaimer:
 
     def _as_messages(self, ranges: Sequence[ReadyRange], limit: int) -> RangeClaim:
         with self._broker.database.autocommit() as connection:
-            found = messages_in(connection, self._queue, _joined(ranges), limit=limit)
+            found = messages_in(connection, self._queue, joined(ranges), limit=limit)
         messages = [Message(job_id, fence) for job_id, fence in found]
-        return RangeClaim([], list(ranges), _rest_of(ranges, len(messages), limit), messages)
+        return RangeClaim([], list(ranges), rest_of(ranges, len(messages), limit), messages)
 
     def _doubt(self, places: int) -> None:
         self._broker.claimed_jobs.doubt()
@@ -123,26 +123,26 @@ class RangeClaimer:
         self._places.give_back(places)
 
 
-def _first_of(ranges: Sequence[ReadyRange], places: int) -> Sequence[ReadyRange]:
-    """The ranges that the first so many jobs are in."""
+def first_of(ranges: Sequence[ReadyRange], places: int) -> Sequence[ReadyRange]:
+    """Return the ranges that the first so many jobs are in."""
     sums = accumulate((one.jobs for one in ranges), initial=0)
     return ranges[: sum(before < places for before in list(sums)[:-1])]
 
 
-def _rest_of(ranges: Sequence[ReadyRange], claimed: int, places: int) -> list[ReadyRange]:
-    """What is left of the last range, where the places ended before it did."""
+def rest_of(ranges: Sequence[ReadyRange], claimed: int, places: int) -> list[ReadyRange]:
+    """Return what is left of the last range, where the places ended before it did."""
     left = sum(one.jobs for one in ranges) - claimed
     if claimed < places or left <= 0:
         return []
     return [ranges[-1]._replace(jobs=min(left, ranges[-1].jobs))]
 
 
-def _joined(ranges: Sequence[ReadyRange]) -> list[Range]:
-    """The ranges as pairs of places, those that follow on each other as one."""
-    joined: list[Range] = []
+def joined(ranges: Sequence[ReadyRange]) -> list[Range]:
+    """Return the ranges as pairs of places, those that follow on each other as one."""
+    pairs: list[Range] = []
     for one in ranges:
-        if joined and joined[-1][1] == one.behind:
-            joined[-1] = (joined[-1][0], one.last)
+        if pairs and pairs[-1][1] == one.behind:
+            pairs[-1] = (pairs[-1][0], one.last)
         else:
-            joined.append((one.behind, one.last))
-    return joined
+            pairs.append((one.behind, one.last))
+    return pairs

@@ -18,7 +18,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.record import ended_instead, record, still_running
 from goqueue.errors import DatabaseUnavailableError, GoQueueError
 from goqueue.jobs import AttemptOutcome, JobStatus, NewJob, Outcome
-from goqueue.worker.claiming.claims import ClaimedJobs, Key
+from goqueue.worker.claiming.claims import Key
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,12 @@ Write = Callable[[Sequence[Outcome]], Recorded]
 class OutcomeWriter:
     """Writes the outcomes of one process, a batch a statement where it can.
 
+    Args:
+        database: where they go.
+        runway: where jobs that they release are pushed.
+        worker_id: tells who ran the attempts; None: whoever holds each of them.
+        is_patient: it goes on trying while PostgreSQL is away; if not, it raises.
+
     Attributes:
         put_off: of the last batch, whose row is locked, or who alone cannot be written now.
         instead: of the last batch, the outcomes that the record has in place of those that were asked for: it
@@ -46,16 +52,28 @@ class OutcomeWriter:
         giving_up: set when the process ends though not all is written.
     """
 
-    def __init__(self, database: Database, runway: Runway, claimed_jobs: ClaimedJobs) -> None:
+    def __init__(
+        self,
+        database: Database,
+        runway: Runway,
+        worker_id: Callable[[], int | None],
+        *,
+        is_patient: bool = True,
+    ) -> None:
         self._database = database
         self._runway = runway
-        self._claimed_jobs = claimed_jobs
+        self._worker_id = worker_id
+        self._is_patient = is_patient
         self.put_off: Recorded = set()
         self.instead: dict[Key, Outcome] = {}
         self.giving_up = threading.Event()
 
     def write(self, outcomes: Mapping[Key, Outcome]) -> Recorded:
-        """Write a batch, one outcome a claim; those that were recorded."""
+        """Write a batch, one outcome a claim; those that were recorded.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer, and this writer is not patient.
+        """
         self.put_off, self.instead = set(), {}
         recorded = self._write_patiently(list(outcomes.values()), self._write)
         left = [o for key, o in outcomes.items() if key not in recorded and key not in self.put_off]
@@ -84,6 +102,8 @@ class OutcomeWriter:
                 return write(outcomes)
             except DatabaseUnavailableError as error:
                 tries += 1
+                if not self._is_patient:
+                    raise
                 if error.may_be_the_statement and tries >= DOUBTFUL_TRIES:
                     return self._write_halves(outcomes, write, error)
                 self._postpone(outcomes, error)
@@ -164,7 +184,7 @@ class OutcomeWriter:
         with self._database.transaction() as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
             recorded, released = record(
-                connection, outcomes, worker_id=self._claimed_jobs.worker_id, with_dependants=True
+                connection, outcomes, worker_id=self._worker_id(), with_dependants=True
             )
             created = self._insert_follow_ups(connection, recorded, follow_ups)
             left = {(o.job_id, o.fence) for o in outcomes} - recorded
@@ -187,4 +207,4 @@ class OutcomeWriter:
         return list(zip(new_jobs, created, strict=True))
 
     def _store(self, connection: Connection, outcomes: Sequence[Outcome]) -> Recorded:
-        return record(connection, outcomes, worker_id=self._claimed_jobs.worker_id).keys
+        return record(connection, outcomes, worker_id=self._worker_id()).keys

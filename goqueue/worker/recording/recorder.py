@@ -13,21 +13,16 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
-from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.errors import RedisUnavailableError
-from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.job_message import JobMessage
-from goqueue.observability import metrics
 from goqueue.worker.background_thread import BackgroundThread
 from goqueue.worker.claiming.claims import ClaimedJobs
-from goqueue.worker.recording.outcome_writer import OutcomeWriter, Recorded
-from goqueue.worker.recording.outcomes import KnownFailureKinds, OutcomeCounter, count_outcomes
+from goqueue.worker.recording.after_record import AfterRecord
+from goqueue.worker.recording.outcome_writer import OutcomeWriter
 from goqueue.worker.recording.pending_outcomes import PendingOutcomes
-from goqueue.worker.slow_downs import apply_slow_downs
 
 log = structlog.get_logger(__name__)
 
@@ -52,14 +47,12 @@ class Recorder(BackgroundThread):
     ) -> None:
         super().__init__("recorder")
         self._settings = settings
-        self._database = database
         self._runway = runway
         self._claimed_jobs = claimed_jobs
         self._flush_reports = flush_reports
-        self._failure_kinds = KnownFailureKinds(database)
-        self._outcomes = OutcomeCounter(database)
+        self._after = AfterRecord(settings, database, runway)
         self._pending = PendingOutcomes()
-        self._writer = OutcomeWriter(database, runway, claimed_jobs)
+        self._writer = OutcomeWriter(database, runway, lambda: claimed_jobs.worker_id)
 
     def stop(self, timeout_seconds: float) -> bool:
         """Record what is pending and end; False when PostgreSQL did not take it in time.
@@ -104,30 +97,10 @@ class Recorder(BackgroundThread):
             self._flush_reports()
         recorded = self._writer.write(outcomes)
         batch = self._settled(batch)
-        self._push_given_back(batch, recorded)
-        failpoints.hit("after_record_before_ack")
-        apply_slow_downs(batch, self._settings, self._database, self._runway)
-        self._log_stale(batch, recorded)
-        count_outcomes(batch, recorded, self._writer.instead, time.perf_counter() - started)
+        self._after.follow(batch, recorded, self._writer.instead, time.perf_counter() - started)
         self._forget(batch)
         self._acknowledge(batch)
-        self._write_kinds(batch)
-        self._outcomes.count(batch, recorded)
-
-    def _push_given_back(self, batch: list[JobMessage], recorded: Recorded) -> None:
-        """What went back unspent starts wherever a thread is free; suspects are left to the dispatcher."""
-        given_back = [
-            message.current.claimed
-            for message in batch
-            if message.outcome is not None
-            and message.outcome.attempt_outcome is AttemptOutcome.INTERRUPTED
-            and not message.current.claimed.quarantined
-        ]
-        if given_back:
-            push_to_front(
-                self._runway,
-                ((job.queue, job.id, job.fence) for job in given_back if (job.id, job.fence) in recorded),
-            )
+        self._after.note(batch, recorded)
 
     def _settled(self, batch: list[JobMessage]) -> list[JobMessage]:
         """The batch without what was put off, which is pending again."""
@@ -144,20 +117,6 @@ class Recorder(BackgroundThread):
     def _forget(self, batch: list[JobMessage]) -> None:
         for message in batch:
             self._claimed_jobs.remove(message.current)
-
-    def _write_kinds(self, batch: Sequence[JobMessage]) -> None:
-        """Keep what the fingerprints of failed attempts stand for: best effort, and each only once."""
-        kinds = [m.outcome.failure_kind for m in batch if m.outcome is not None and m.outcome.failure_kind]
-        if kinds:
-            self._failure_kinds.write(kinds)
-
-    def _log_stale(self, batch: Sequence[JobMessage], recorded: Recorded) -> None:
-        if len(recorded) == len(batch):
-            return
-        for message in batch:
-            if (message.current.id, message.current.fence) not in recorded:
-                metrics.STALE_RESULTS.inc()
-                log.warning("stale_result", job_id=message.current.id, fence=message.current.fence)
 
     def _acknowledge(self, batch: Sequence[JobMessage]) -> None:
         by_runway = defaultdict(list)
