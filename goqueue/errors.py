@@ -168,6 +168,30 @@ class WorkerConflictError(GoQueueError):
         self.worker_id = worker_id
 
 
+class LeaseNotFoundError(GoQueueError):
+    """There is no such lease: the service signed no such token for the client whose key this is."""
+
+
+class LeaseLostError(GoQueueError):
+    """The job is not held under this lease any more."""
+
+    def __init__(
+        self, job_id: int, status: str, reason: str = "it is not held under this lease any more"
+    ) -> None:
+        super().__init__(f"job {job_id} is {status}: {reason}")
+        self.job_id = job_id
+        self.job_status = status
+
+
+class ResultTooLargeError(GoQueueError):
+    """The result is larger than results may be; the job is still held."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"the result has {size} bytes; at most {most} are kept")
+        self.size = size
+        self.most = most
+
+
 class IllegalTransitionError(GoQueueError):
     """The state machine does not allow this transition."""
 

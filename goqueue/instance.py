@@ -51,6 +51,7 @@ from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettin
 from goqueue.limits.settings import KeyLimits, QueueLimits
 from goqueue.limits.type_setting_rows import LimitedType
 from goqueue.observability import tracing
+from goqueue.remote.remote_jobs import RemoteJobs
 from goqueue.schedules.declared import ScheduleOptions, declaration
 from goqueue.schedules.rules import ScheduleDefinition
 from goqueue.worker.broker import JobBroker
@@ -143,6 +144,11 @@ class GoQueue:
     def editor(self) -> Editor:
         """The editor and replayer of jobs."""
         return Editor(self.database, self.broker, self.creator)
+
+    @cached_property
+    def remote_jobs(self) -> RemoteJobs:
+        """What workers outside of GoQueue may ask for: leases of jobs, and their ends."""
+        return RemoteJobs(self.settings, self.database, self.runway, self.broker)
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ __all__ = [
     "Report",
     "last_lines_of",
     "lines_of",
+    "lock_log",
     "progress_of",
     "write_lines",
     "write_progress",
@@ -27,7 +28,14 @@ __all__ = [
 
 # Times are PostgreSQL's: a worker says how long ago something was said. A job that the cleaner deleted
 # meanwhile (its worker was silent for days) gets no rows that nobody would delete.
-_WRITE_PROGRESS = """
+_WRITE  # Calls of one attempt wait for each other, so that no two lines have one number.
+_LOCK_LOG = "SELECT pg_advisory_xact_lock(hashtextextended('log of an attempt', %(id)s))"
+_LOGGED = """
+    SELECT coalesce(max(line), 0), coalesce(sum(octet_length(text) + 1), 0)::bigint
+    FROM attempt_logs WHERE job_id = %(id)s AND fence = %(fence)s
+"""
+
+_PROGRESS = """
     INSERT INTO attempt_progress (job_id, fence, progress, message, updated_at)
     SELECT said.id, said.fence, said.progress, said.message, now() - make_interval(secs => said.age)
     FROM json_to_recordset(%(reports)s::json)
@@ -145,6 +153,17 @@ def write_lines(connection: Connection, reports: Iterable[Report]) -> None:
         for report in reports
     ]
     _write(connection, _WRITE_LINES, records)
+
+
+def lock_log(connection: Connection, job_id: int, fence: int) -> tuple[int, int]:
+    """Let nobody else add to the log of an attempt until the transaction ends.
+
+    Returns the number of its last line, and how many bytes it has.
+    """
+    fetch_all(connection, _LOCK_LOG, {"id": job_id})
+    row = fetch_one(connection, _LOGGED, {"id": job_id, "fence": fence})
+    assert row is not None
+    return row[0], row[1]
 
 
 def progress_of(connection: Connection, job_id: int) -> ProgressOfJob | None:

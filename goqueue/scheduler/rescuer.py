@@ -73,7 +73,7 @@ class Rescuer(Service):
             expired = self.parts.run("leases", self._end_leases, None) if judges else None
             rescued = self.parts.run("rescue", self._look, None) or []
             if judges:
-                rescued += self.parts.run("unheard", self._look_for_unheard, None) or []
+                rescued += self.parts.run("unheard", self._look_for_unheard, list[Rescued]())
             forced = self.parts.run("cancels", self._force_cancels, 0) if trusts_clocks else 0
         except DatabaseUnavailableError:
             self._judges_from = time.monotonic() + 2 * self._settings.heartbeat_seconds

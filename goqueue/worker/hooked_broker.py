@@ -108,6 +108,28 @@ class HookedBroker(RedisBroker):
         if concludes:
             self._concluding.message = None
 
+    def conclude_elsewhere(
+        self,
+        message: JobMessage,
+        kinds: tuple[type[Middleware], ...],
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Run the after-hooks of middleware of these kinds, in reverse, for an attempt that no thread here ran.
+
+        What they enqueue about it becomes its follow-up, or its verdict. What one raises is logged.
+        """
+        self._concluding.message = message
+        for middleware in reversed(self.middleware):
+            if isinstance(middleware, kinds):
+                hook = middleware.after_process_message
+                try:
+                    hook(self, message, result=result, exception=exception)
+                except Exception as error:  # noqa: BLE001  (as Dramatiq does)
+                    self._tell_failed_hook("after", "process_message", hook, error)
+        self._concluding.message = None
+
     @property
     def concluding(self) -> JobMessage | None:
         """The claimed job whose after-hooks the calling thread runs, if it does."""

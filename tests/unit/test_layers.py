@@ -37,6 +37,7 @@ LAYERS = (
     ("events",),
     ("middleware",),
     ("worker",),
+    ("remote",),
     ("instance",),
     ("",),
     ("actors",),

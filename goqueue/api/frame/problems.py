@@ -31,8 +31,11 @@ from goqueue.errors import (
     InvalidJobError,
     JobNotFoundError,
     KeyNotFoundError,
+    LeaseLostError,
+    LeaseNotFoundError,
     NoBreakerError,
     QueueNotFoundError,
+    ResultTooLargeError,
     ScheduleConflictError,
     ScheduleNotFoundError,
     TypeNotFoundError,
@@ -41,6 +44,7 @@ from goqueue.errors import (
     WorkerConflictError,
     WorkerNotFoundError,
 )
+from goqueue.jobs import JobStatus
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +74,9 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     EventCursorError: 400,
     EventsGoneError: 410,
     IllegalTransitionError: 409,
+    LeaseNotFoundError: 404,
+    LeaseLostError: 409,
+    ResultTooLargeError: 413,
     UniqueKeyHeldError: 409,
     IdempotencyConflictError: 422,
     UnavailableError: 503,
@@ -90,6 +97,10 @@ class ProblemDocument(BaseModel):
     error: Annotated[str, Field(description="The detail again, where older clients look for it.")]
     fields: Annotated[
         dict[str, str] | None, Field(description="The path of a value → what is wrong with it.")
+    ] = None
+    job_status: Annotated[
+        JobStatus | None,
+        Field(description="Of a lease that is lost: the state that the job is in now."),
     ] = None
 
 
@@ -133,7 +144,8 @@ def _answer_domain_error(
         _answer(request, response, status, told if namespace is None else f"namespace {namespace}: {told}")
         return
     fields = error.fields if isinstance(error, InvalidJobError) else None
-    _answer(request, response, status, _detail_of(fields) if fields else str(error), fields)
+    job_status = error.job_status if isinstance(error, LeaseLostError) else None
+    _answer(request, response, status, _detail_of(fields) if fields else str(error), fields, job_status)
 
 
 def _detail_of(fields: Mapping[str, str]) -> str:
@@ -177,6 +189,7 @@ def _answer(
     status: int,
     detail: str,
     fields: Mapping[str, str] | None = None,
+    job_status: str | None = None,
 ) -> None:
     phrase = http.HTTPStatus(status).phrase
     response.status = falcon.code_to_http_status(status)
@@ -190,10 +203,12 @@ def _answer(
         return
     response.content_type = CONTENT_TYPE
     response.text = None
-    response.data = problem_document(status, detail, fields)
+    response.data = problem_document(status, detail, fields, job_status)
 
 
-def problem_document(status: int, detail: str, fields: Mapping[str, str] | None = None) -> bytes:
+def problem_document(
+    status: int, detail: str, fields: Mapping[str, str] | None = None, job_status: str | None = None
+) -> bytes:
     """The document that says what is wrong with a request, as JSON."""
     phrase = http.HTTPStatus(status).phrase
     document: dict[str, Any] = {
@@ -208,4 +223,6 @@ def problem_document(status: int, detail: str, fields: Mapping[str, str] | None 
             name[:NAME_MAX_CHARACTERS]: wrong[:WRONG_MAX_CHARACTERS]
             for name, wrong in itertools.islice(fields.items(), MAX_FIELDS)
         }
+    if job_status is not None:
+        document["job_status"] = job_status
     return as_json(document)

@@ -1,0 +1,81 @@
+"""What remote workers say of their attempts while they run: progress and lines of a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine import report_rows as report_store
+from goqueue.engine.report_rows import Line, Progress, Report
+from goqueue.engine.transitions.record import still_running
+from goqueue.errors import JobNotFoundError, LeaseLostError
+from goqueue.middleware.lifecycle import storable
+from goqueue.remote.lease_tokens import HeldJob
+from goqueue.remote.remote_job_rows import earlier_end
+
+__all__ = ["AttemptReports", "LoggedLines", "lost"]
+
+
+class LoggedLines(NamedTuple):
+    """The numbers of lines that were kept of a log, and of those that were cut, in part or as a whole."""
+
+    kept: int
+    cut: int
+
+
+class AttemptReports:
+    """Writes progress and logs of attempts that are held."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._log_max_bytes = settings.attempt_log_max_bytes
+
+    def progress(self, held: HeldJob, fraction: float, text: str | None) -> None:
+        """Note how far a job has come; the latest wins.
+
+        Raises:
+            LeaseLostError: the job is not held any more.
+            JobNotFoundError: it was deleted.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        kept = None if text is None else storable(text)
+        with self._database.autocommit() as connection:
+            if held.key not in still_running(connection, [held.key]):
+                raise lost(connection, held)
+            said = Report(held.id, held.fence, Progress(fraction, kept, 0.0), ())
+            report_store.write_progress(connection, [said])
+
+    def log(self, held: HeldJob, lines: Sequence[str]) -> LoggedLines:
+        """Add lines to the log of an attempt, as far as there is room in it. Raises as `progress`."""
+        with self._database.transaction() as connection:
+            if held.key not in still_running(connection, [held.key]):
+                raise lost(connection, held)
+            last, size = report_store.lock_log(connection, held.id, held.fence)
+            kept, cut = self._that_fit(lines, last, self._log_max_bytes - size)
+            report_store.write_lines(connection, [Report(held.id, held.fence, None, kept)] if kept else [])
+        return LoggedLines(len(lines) - cut, cut)
+
+    def _that_fit(self, lines: Sequence[str], last: int, room: int) -> tuple[list[Line], int]:
+        """The lines for which there is room, with a notice behind them where that ended with one of them."""
+        kept: list[Line] = []
+        was_full = room <= 0
+        for place, line in enumerate(lines):
+            encoded = storable(line).encode()
+            if room > 0:
+                text = encoded[: max(0, room - 1)].decode("utf-8", "ignore")
+                kept.append(Line(last + len(kept) + 1, text, 0.0))
+            room -= len(encoded) + 1
+            if room < 0:
+                if not was_full:
+                    notice = f"… at most {self._log_max_bytes} bytes are kept of the log of an attempt"
+                    kept.append(Line(last + len(kept) + 1, notice, 0.0))
+                return kept, len(lines) - place
+        return kept, 0
+
+
+def lost(connection: report_store.Connection, held: HeldJob) -> LeaseLostError | JobNotFoundError:
+    """Return the error of who speaks of a job that it does not hold any more."""
+    found = earlier_end(connection, held.key)
+    return JobNotFoundError(held.id) if found is None else LeaseLostError(held.id, found.status)

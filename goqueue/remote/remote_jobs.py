@@ -1,0 +1,77 @@
+"""`RemoteJobs`: everything that workers outside of GoQueue may ask for. Any process of the API answers each."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from goqueue.config.settings import Settings
+from goqueue.db.database import Database
+from goqueue.engine.runway.runway import Runway
+from goqueue.engine.workers.remote_worker_rows import RemoteIdentity
+from goqueue.remote.attempt_ends import AttemptEnds
+from goqueue.remote.attempt_reports import AttemptReports
+from goqueue.remote.database_clock import DatabaseClock
+from goqueue.remote.job_leasing import JobLeasing, LeaseOrder, Leases
+from goqueue.remote.lease_renewals import LeaseRenewals
+from goqueue.remote.lease_tokens import HeldJob, LeaseSigner
+from goqueue.remote.remote_workers import RemoteWorkers, known_types_of
+from goqueue.worker.broker import JobBroker
+
+__all__ = ["RemoteJobs"]
+
+
+class RemoteJobs:
+    """Leases jobs to remote workers, and takes what they say of them. Thread-safe.
+
+    Attributes:
+        tokens: writes and reads the tokens of leases.
+        ends: records how attempts ended.
+        reports: writes what they say while they run.
+        renewals: takes heartbeats.
+    """
+
+    def __init__(self, settings: Settings, database: Database, runway: Runway, broker: JobBroker) -> None:
+        self._settings = settings
+        self._database = database
+        self._runway = runway
+        self._broker = broker
+        self._clock = DatabaseClock(database)
+        self.tokens = LeaseSigner(database)
+        self.reports = AttemptReports(settings, database)
+        self.renewals = LeaseRenewals(database)
+        self.ends = AttemptEnds(settings, database, runway, broker, self._clock)
+
+    @cached_property
+    def workers(self) -> RemoteWorkers:
+        """The workers that call this process."""
+        return RemoteWorkers(self._settings, self._database, self._clock)
+
+    @cached_property
+    def _leasing(self) -> JobLeasing:
+        return JobLeasing(
+            self._settings, self._database, self._runway, self._broker.types, self.workers, self._clock
+        )
+
+    def lease(self, order: LeaseOrder) -> Leases:
+        """Claim jobs for a worker, at most as many as it asks for; none, where none may start now.
+
+        Raises:
+            UnavailableError: a server does not answer. What was claimed, if anything was, is taken back.
+        """
+        return self._leasing.lease(order)
+
+    def goodbye(self, order: LeaseOrder) -> None:
+        """End the lease of a worker that ends; what it still holds is taken back at once.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        standing = self.workers.standing(order.identity, order.queue, order.known, anew=True)
+        self.workers.end(order.identity, standing)
+
+    def token_of(self, leases: Leases, identity: RemoteIdentity, place: int) -> str:
+        """Write the token of a job that was leased."""
+        held = HeldJob.of(leases.jobs[place], leases.standing.worker_id)
+        return self.tokens.write(held, identity.client)
+
+    known_types_of = staticmethod(known_types_of)
