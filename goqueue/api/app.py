@@ -46,6 +46,15 @@ from goqueue.api.jobs import (
     StatusResource,
 )
 from goqueue.api.keys import KeyResource, KeysResource, RevokeKeyResource, RotateKeyResource
+from goqueue.api.leases import (
+    CompleteLeaseResource,
+    CompleteLeasesResource,
+    FailLeaseResource,
+    LeaseHeartbeatResource,
+    LeaseLogResource,
+    LeaseProgressResource,
+    LeaseResource,
+)
 from goqueue.api.monitoring import (
     DatabaseHealthResource,
     HealthResource,
@@ -214,6 +223,7 @@ def _add_routes(app: App, goqueue: GoQueue) -> None:
     _add_queue_routes(app, goqueue)
     _add_schedule_routes(app, goqueue)
     _add_worker_routes(app, goqueue)
+    _add_lease_routes(app, goqueue)
     _add_failure_routes(app, goqueue)
     _add_key_routes(app, goqueue)
     _add_monitoring_routes(app, goqueue)
@@ -275,6 +285,17 @@ def _add_worker_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route("/types/{name}", TypeResource(goqueue))
     app.add_route("/types/{name}/breaker/open", BreakerResource(goqueue, BreakerState.OPEN))
     app.add_route("/types/{name}/breaker/close", BreakerResource(goqueue, BreakerState.CLOSED))
+
+
+def _add_lease_routes(app: App, goqueue: GoQueue) -> None:
+    lease = "/leases/{token}"
+    app.add_route("/queues/{name}/lease", LeaseResource(goqueue))
+    app.add_route("/leases/complete", CompleteLeasesResource(goqueue))
+    app.add_route(f"{lease}/heartbeat", LeaseHeartbeatResource(goqueue))
+    app.add_route(f"{lease}/complete", CompleteLeaseResource(goqueue))
+    app.add_route(f"{lease}/fail", FailLeaseResource(goqueue))
+    app.add_route(f"{lease}/progress", LeaseProgressResource(goqueue))
+    app.add_route(f"{lease}/log", LeaseLogResource(goqueue))
 
 
 def _add_failure_routes(app: App, goqueue: GoQueue) -> None:

@@ -52,8 +52,10 @@ class LeaseJobs(Request):
     ] = 1
     labels: Annotated[
         dict[Annotated[str, Field(pattern=LABEL_NAME)], Annotated[str, Field(pattern=LABEL_VALUE)]],
-        Field(max_length=MAX_LABELS, description="What it is, for jobs that require it."),
-    ] = {}
+        Field(
+            default_factory=dict, max_length=MAX_LABELS, description="What it is, for jobs that require it."
+        ),
+    ]
     language: Annotated[
         Annotated[str, Field(max_length=LANGUAGE_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]*$")] | None,
         Field(description="What it is written in, for people."),
@@ -66,7 +68,7 @@ class LeaseJobs(Request):
 class Heartbeat(Request):
     """Further jobs that the heartbeat of one speaks for."""
 
-    tokens: Annotated[list[Token], Field(max_length=MAX_TOKENS)] = []
+    tokens: Annotated[list[Token], Field(default_factory=list, max_length=MAX_TOKENS)]
 
 
 class CompleteJob(Request):
@@ -198,9 +200,7 @@ class EndsDocument(Document):
     """The ends of several attempts, in the order in which they were said."""
 
     completed: list[EndDocument]
-    lost_tokens: Annotated[
-        list[str], Field(description="Those that were not held any more, or are no tokens.")
-    ]
+    lost_tokens: Annotated[list[str], Field(description="Those not held any more, and what are no tokens.")]
 
 
 class LoggedDocument(Document):

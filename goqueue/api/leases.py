@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import falcon
@@ -12,6 +13,7 @@ import orjson
 from goqueue.access.principal import Principal
 from goqueue.api.frame.answers import as_json
 from goqueue.api.frame.bodies import read_document, read_optional_document
+from goqueue.api.frame.held_requests import held_request
 from goqueue.api.frame.resource import Resource
 from goqueue.api.frame.security import principal_of
 from goqueue.api.lease_models import (
@@ -48,7 +50,11 @@ class LeaseResource(Resource):
             remote.goodbye(order)
             response.status = falcon.HTTP_204
             return
-        leases = remote.lease(order)
+        held = held_request(request)
+        leases = remote.lease(order, was_woken=held.is_again)
+        waits = not leases.jobs and leases.standing.command is not WorkerCommand.STOP
+        if waits and held.wait(wanted.wait_seconds, partial(remote.watch, order, leases)):
+            return
         response.data = as_json(self._document(leases, order))
 
     def _order(self, request: falcon.Request, queue: str, wanted: LeaseJobs) -> LeaseOrder:

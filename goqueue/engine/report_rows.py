@@ -28,14 +28,7 @@ __all__ = [
 
 # Times are PostgreSQL's: a worker says how long ago something was said. A job that the cleaner deleted
 # meanwhile (its worker was silent for days) gets no rows that nobody would delete.
-_WRITE  # Calls of one attempt wait for each other, so that no two lines have one number.
-_LOCK_LOG = "SELECT pg_advisory_xact_lock(hashtextextended('log of an attempt', %(id)s))"
-_LOGGED = """
-    SELECT coalesce(max(line), 0), coalesce(sum(octet_length(text) + 1), 0)::bigint
-    FROM attempt_logs WHERE job_id = %(id)s AND fence = %(fence)s
-"""
-
-_PROGRESS = """
+_WRITE_PROGRESS = """
     INSERT INTO attempt_progress (job_id, fence, progress, message, updated_at)
     SELECT said.id, said.fence, said.progress, said.message, now() - make_interval(secs => said.age)
     FROM json_to_recordset(%(reports)s::json)
@@ -54,6 +47,13 @@ _WRITE_LINES = """
     CROSS JOIN LATERAL (SELECT FROM jobs WHERE jobs.id = said.id LIMIT 1) AS job
     CROSS JOIN LATERAL json_to_recordset(said.lines) AS line (line int, text text, age float)
     ON CONFLICT (job_id, fence, line) DO UPDATE SET text = EXCLUDED.text
+"""
+
+# Calls of one attempt wait for each other, so that no two lines have one number.
+_LOCK_LOG = "SELECT pg_advisory_xact_lock(hashtextextended('log of an attempt', %(id)s))"
+_LOGGED = """
+    SELECT coalesce(max(line), 0), coalesce(sum(octet_length(text) + 1), 0)::bigint
+    FROM attempt_logs WHERE job_id = %(id)s AND fence = %(fence)s
 """
 
 _PROGRESS = """

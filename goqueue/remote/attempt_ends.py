@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import orjson
@@ -103,6 +104,11 @@ class AttemptEnds:
             JobNotFoundError: it was deleted.
             DatabaseUnavailableError: PostgreSQL does not answer; asking again is safe.
         """
+        message = self._completed(held, result, run_seconds)
+        return self._end(held, message, AttemptOutcome.COMPLETED)
+
+    def _completed(self, held: HeldJob, result: bytes | None, run_seconds: float | None) -> JobMessage:
+        """The attempt with what its completion leads to, still to be recorded."""
         if result is not None and len(result) > self._settings.result_max_bytes:
             raise ResultTooLargeError(len(result), self._settings.result_max_bytes)
         message = self._message_of(held, run_seconds, self._contents_for_success(held))
@@ -111,7 +117,36 @@ class AttemptEnds:
             value = None if result is None else orjson.loads(result)
             self._broker.conclude_elsewhere(message, (JobCallbacks, JobPipelines), result=value)
         conclude(message, None)
-        return self._end(held, message, AttemptOutcome.COMPLETED)
+        return message
+
+    def complete_many(
+        self, results: Mapping[HeldJob, tuple[bytes | None, float | None]]
+    ) -> dict[HeldJob, AttemptEnd]:
+        """Complete jobs with these results, and how long their handlers ran, in one commit.
+
+        Those that are not held any more, and did not complete so, are left out.
+
+        Raises:
+            ResultTooLargeError: a result is; none was completed.
+            DatabaseUnavailableError: PostgreSQL does not answer; asking again is safe.
+        """
+        messages = {
+            held: self._completed(held, result, run_seconds)
+            for held, (result, run_seconds) in results.items()
+        }
+        if not messages:
+            return {}
+        rows = self._record(list(messages.values()))
+        self._follow(rows)
+        found: dict[HeldJob, AttemptEnd] = {}
+        for (held, message), row in zip(messages.items(), rows, strict=True):
+            with suppress(LeaseLostError, JobNotFoundError):
+                found[held] = (
+                    self._end(held, message, AttemptOutcome.COMPLETED)
+                    if row.outcome is None
+                    else AttemptEnd(held.id, AttemptOutcome.COMPLETED, row.outcome.status)
+                )
+        return found
 
     def fail(self, held: HeldJob, reported: ReportedFailure, run_seconds: float | None = None) -> AttemptEnd:
         """End an attempt that did not complete; twice is as good as once.

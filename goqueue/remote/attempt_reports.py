@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from goqueue.config.settings import Settings
-from goqueue.db.database import Database
+from goqueue.db.database import Connection, Database
 from goqueue.engine import report_rows as report_store
 from goqueue.engine.report_rows import Line, Progress, Report
 from goqueue.engine.transitions.record import still_running
@@ -75,7 +75,7 @@ class AttemptReports:
         return kept, 0
 
 
-def lost(connection: report_store.Connection, held: HeldJob) -> LeaseLostError | JobNotFoundError:
+def lost(connection: Connection, held: HeldJob) -> LeaseLostError | JobNotFoundError:
     """Return the error of who speaks of a job that it does not hold any more."""
     found = earlier_end(connection, held.key)
     return JobNotFoundError(held.id) if found is None else LeaseLostError(held.id, found.status)

@@ -236,7 +236,7 @@ class JobLeasing:
             return Leases(standing, [])
         with self._database.autocommit() as connection:
             found = job_rows.queues_and_types(connection, [messages[0].job_id])
-            is_its = all(queue == order.queue and kind in order.known for queue, kind in found)
+            is_its = all(queue == order.queue and kind in order.known for queue, kind in found.values())
             takes_it = is_its and not holds_any(connection, standing.worker_id)
         if not takes_it:
             self._runway.put_back(QUARANTINE_QUEUE, messages, lane=fetched.lane)

@@ -1,8 +1,8 @@
 """Tokens of leases: which job is held, under which fence and by whom, signed so that nobody makes one up.
 
 A token is all that there is of a lease beside the row of the job: any process of the API knows by the secret
-of the service what it stands for, and none asks PostgreSQL for that. It is good for the client alone whose key
-leased the job: the signature has its name, and the token has not.
+of the service what it stands for, and none asks PostgreSQL for that. It is good for the client alone whose
+key leased the job: the signature has its name, and the token has not.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class LeaseSigner:
 
     def write(self, held: HeldJob, client: str) -> str:
         """Return the token of a lease, for this client."""
-        body = _encoded(orjson.dumps(held))
+        body = _encoded(orjson.dumps(list(held)))
         return f"{body}.{self._sign(body, client)}"
 
     def read(self, token: str, client: str) -> HeldJob:

@@ -1,20 +1,21 @@
-"""`RemoteJobs`: everything that workers outside of GoQueue may ask for. Any process of the API answers each."""
+"""`RemoteJobs`: all that workers outside of GoQueue may ask for. Any process of the API answers each."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.workers.remote_worker_rows import RemoteIdentity
 from goqueue.remote.attempt_ends import AttemptEnds
 from goqueue.remote.attempt_reports import AttemptReports
 from goqueue.remote.database_clock import DatabaseClock
 from goqueue.remote.job_leasing import JobLeasing, LeaseOrder, Leases
 from goqueue.remote.lease_renewals import LeaseRenewals
-from goqueue.remote.lease_tokens import HeldJob, LeaseSigner
-from goqueue.remote.remote_workers import RemoteWorkers, known_types_of
+from goqueue.remote.lease_tokens import LeaseSigner
+from goqueue.remote.lease_waiters import LeaseWaiters
+from goqueue.remote.remote_workers import RemoteWorkers
 from goqueue.worker.broker import JobBroker
 
 __all__ = ["RemoteJobs"]
@@ -52,13 +53,28 @@ class RemoteJobs:
             self._settings, self._database, self._runway, self._broker.types, self.workers, self._clock
         )
 
-    def lease(self, order: LeaseOrder) -> Leases:
+    @cached_property
+    def waiters(self) -> LeaseWaiters:
+        """The requests of this process that wait for jobs."""
+        return LeaseWaiters(self._settings, self._runway, lambda ids: self.workers.renew(set(ids)))
+
+    def lease(self, order: LeaseOrder, *, was_woken: bool = False) -> Leases:
         """Claim jobs for a worker, at most as many as it asks for; none, where none may start now.
+
+        `was_woken`: the request has waited, and looks again.
 
         Raises:
             UnavailableError: a server does not answer. What was claimed, if anything was, is taken back.
         """
-        return self._leasing.lease(order)
+        try:
+            return self._leasing.lease(order)
+        finally:
+            if was_woken:
+                self.waiters.note_look(order.queue)
+
+    def watch(self, order: LeaseOrder, leases: Leases, wake: Callable[[], None]) -> Callable[[], None]:
+        """Wake a request when there may be a job for it; what ends that is returned."""
+        return self.waiters.watch(order.queue, order.known.signature, leases.standing, wake)
 
     def goodbye(self, order: LeaseOrder) -> None:
         """End the lease of a worker that ends; what it still holds is taken back at once.
@@ -68,10 +84,3 @@ class RemoteJobs:
         """
         standing = self.workers.standing(order.identity, order.queue, order.known, anew=True)
         self.workers.end(order.identity, standing)
-
-    def token_of(self, leases: Leases, identity: RemoteIdentity, place: int) -> str:
-        """Write the token of a job that was leased."""
-        held = HeldJob.of(leases.jobs[place], leases.standing.worker_id)
-        return self.tokens.write(held, identity.client)
-
-    known_types_of = staticmethod(known_types_of)

@@ -116,7 +116,7 @@ class HookedBroker(RedisBroker):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        """Run the after-hooks of middleware of these kinds, in reverse, for an attempt that no thread here ran.
+        """Run the after-hooks of middleware of these kinds, in reverse, for an attempt that ran elsewhere.
 
         What they enqueue about it becomes its follow-up, or its verdict. What one raises is logged.
         """

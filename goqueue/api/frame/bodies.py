@@ -22,7 +22,10 @@ MAX_FORM_FIELDS = 5_000
 FORM_FACTOR = 4
 
 #: The one route on which a body may be larger than one job.
-BATCH_PATH = "/jobs/batch"
+BATCH_PATHS = frozenset({"/jobs/batch", "/leases/complete"})
+
+#: Below it a body may hold a result beside what is said of it.
+LEASES_PATH = "/leases/"
 
 
 class BodyLimits:
@@ -46,7 +49,10 @@ class BodyLimits:
             return FORM_FACTOR * self._settings.job_max_bytes
         if self._keys is not None and not self._keys.may_know(authorization):
             return 0
-        return self._settings.batch_max_bytes if path == BATCH_PATH else self._settings.job_max_bytes
+        if path in BATCH_PATHS:
+            return self._settings.batch_max_bytes
+        more = self._settings.result_max_bytes if path.startswith(LEASES_PATH) else 0
+        return self._settings.job_max_bytes + more
 
 
 def read_document(request: falcon.Request, max_bytes: int) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, cast
+
+import redis
 
 from goqueue.engine.runway.keys import RunwayKeys, lane_of
 from goqueue.engine.runway.servers import milliseconds, translated
@@ -24,6 +27,18 @@ class Fetched(NamedTuple):
     entries: list[bytes]
     suspects: bool = False
     lane: str = ""
+
+
+class WaitingEntries(NamedTuple):
+    """The numbers of entries that stand on a runway.
+
+    Attributes:
+        common: those that any worker of the queue may take.
+        lanes: signature → those that only workers of this signature take.
+    """
+
+    common: int
+    lanes: Mapping[str, int]
 
 
 class RunwayFetching(RunwayKeys):
@@ -104,6 +119,26 @@ class RunwayFetching(RunwayKeys):
             int(worker) != except_worker and (not lane or waiting[worker].endswith(b" " + lane.encode()))
             for worker in waiting.keys() - set(gone)
         )
+
+    def waiting_entries(self, queues: Mapping[str, Collection[str]]) -> dict[str, WaitingEntries]:
+        """Count what stands on the runways of some queues, and on the lanes of these signatures of each."""
+        found: dict[str, WaitingEntries] = {}
+        asked: dict[redis.Redis, list[str]] = defaultdict(list)
+        with translated(self._servers):
+            for queue in queues:
+                asked[self._servers.holding(self._key(queue, "runway"))].append(queue)
+            for server, those in asked.items():
+                pipeline = server.pipeline(transaction=False)
+                for queue in those:
+                    for signature in (None, *queues[queue]):
+                        pipeline.llen(self._key(queue, lane_of("runway", signature)))
+                        pipeline.llen(self._key(queue, lane_of("suspects", signature)))
+                answers = iter(cast("list[int]", pipeline.execute()))
+                for queue in those:
+                    common = next(answers) + next(answers)
+                    lanes = {signature: next(answers) + next(answers) for signature in queues[queue]}
+                    found[queue] = WaitingEntries(common, lanes)
+        return found
 
     def wait_no_more(self, queue: str, worker_id: int) -> None:
         """Say that this worker has something to do."""
