@@ -17,6 +17,7 @@ from bench.drain_rows import batch_drain, job_kinds, nap_drain, noop_drain
 from bench.events import event_rows
 from bench.held_up import LONG_SECONDS, SHORT_JOBS, longest_waits
 from bench.http_load import Client, request
+from bench.leases import leases
 from bench.namespaces import namespaces
 from bench.pickup import pickup
 from bench.processes import Memory, memory
@@ -251,6 +252,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "kinds": job_kinds,
     "batches": batch_drain,
     "pickup": pickup_latency,
+    "leases": leases,
     "held-up": held_up,
     "http": create_endpoint,
     "create-times": create_seconds,

@@ -51,6 +51,12 @@ class WorkerDocument(Document):
     ]
     async_busy: Annotated[int, Field(description="Async slots that were taken at its last heartbeat.")]
     async_types: Annotated[list[str], Field(description="Types that it runs on its event loop.")]
+    client: Annotated[
+        str | None,
+        Field(description="Of a worker that leases over HTTP: whose key it has. Null: a process of GoQueue."),
+    ]
+    language: Annotated[str | None, Field(description="Of such a worker: what it is written in.")]
+    address: Annotated[str | None, Field(description="Of such a worker: from where it registered.")]
     labels: Annotated[dict[str, str], Field(description="What it is, for jobs that require it.")]
 
 
