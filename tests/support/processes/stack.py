@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -171,13 +171,20 @@ class Stack:
     def run(self, arguments: Sequence[str], *, root: Path = ROOT, **changes: Any) -> ChildProcess:
         """Start a Python process with this stack's settings, some changed; of the code in a folder."""
         settings = self.settings.model_copy(update=changes)
+        environment = self.environment(settings) | {"PYTHONPATH": str(root)}
+        return self.program([sys.executable, *arguments], environment, root=root)
+
+    def program(
+        self, arguments: Sequence[str], environment: Mapping[str, str], *, root: Path = ROOT
+    ) -> ChildProcess:
+        """Start any program; `environment` is all that it has, beside where it notes its side effects."""
         path = self.folder / f"process-{len(self._logs)}.log"
         output = path.open("ab")
         self._logs.append(output)
         command = Command(
             name=path.stem,
-            arguments=(sys.executable, *arguments),
-            environment=self.environment(settings) | {"PYTHONPATH": str(root)},
+            arguments=tuple(arguments),
+            environment={LOG_VARIABLE: str(self.effects), **environment},
             grace_seconds=0,
             output=output,
             folder=root,
