@@ -147,7 +147,7 @@ class GoQueue:
 
     @cached_property
     def remote_jobs(self) -> RemoteJobs:
-        """What workers outside of GoQueue may ask for: leases of jobs, and their ends."""
+        """The service of workers outside of GoQueue: leases of jobs, and their ends."""
         return RemoteJobs(self.settings, self.database, self.runway, self.broker)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What remote workers say and are told: the models of the lease protocol."""
+"""Models of the lease protocol: the requests of remote workers, and the answers to them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class FailJob(Request):
 
     @property
     def ending(self) -> Ending:
-        """How the attempt ended."""
+        """The way in which the attempt ended."""
         flags = {
             Ending.DISCARDED: self.discard,
             Ending.CANCELLED: self.cancelled,

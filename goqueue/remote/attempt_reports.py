@@ -1,4 +1,4 @@
-"""What remote workers say of their attempts while they run: progress and lines of a log."""
+"""Reports of remote workers on attempts that run: progress, and lines of a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of jobs that remote workers hold, when they end or have ended already."""
+"""Rows of jobs that remote workers hold, as they are read when an attempt ends, or has ended already."""
 
 from __future__ import annotations
 

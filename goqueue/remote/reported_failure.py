@@ -1,4 +1,4 @@
-"""What a remote worker says of an attempt that failed, as the exception that stands for it here."""
+"""Failures that remote workers report, as the exceptions that stand for them here."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from goqueue.engine import job_rows as job_store
 from goqueue.engine.runway.released_dependants import push_to_front
 from goqueue.engine.runway.runway import Runway
 from goqueue.engine.transitions.force import force
-from goqueue.engine.transitions.rescue import Rescued, rescue, rescue_unheard
+from goqueue.engine.transitions.rescue import Rescued, rescue
 from goqueue.engine.workers import lease_rows as lease_store
 from goqueue.errors import DatabaseUnavailableError
 from goqueue.jobs import JobStatus
@@ -147,11 +147,11 @@ class Rescuer(Service):
     def _rescue_unheard(self, leave_locked: bool) -> list[Rescued]:
         settings = self._settings
         with self._database.transaction() as connection:
-            rescued = rescue_unheard(
+            rescued = rescue(
                 connection,
                 max_deaths=settings.max_deaths,
-                lease_seconds=settings.lease_seconds,
                 leave_locked=leave_locked,
+                unheard_seconds=settings.lease_seconds,
             )
             dead_letters = self._dead_letters(connection, rescued)
         self._announce(rescued, dead_letters)

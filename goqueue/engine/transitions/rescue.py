@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,7 @@ from goqueue.db.statements import FIRST, array, atomic, fetch_all
 from goqueue.engine.transitions.release import settle
 from goqueue.jobs import FINAL_STATUSES, JobStatus
 
-__all__ = ["LOST_ERROR", "UNHEARD_ERROR", "Rescued", "rescue", "rescue_unheard"]
+__all__ = ["LOST_ERROR", "UNHEARD_ERROR", "Rescued", "rescue"]
 
 # `workers.end_lost` ran before: a worker whose lease has ended cannot renew it any more, so none of its jobs
 # can be claimed, held or recorded under it while they are taken back here. What is decided by is read where
@@ -30,39 +30,30 @@ __all__ = ["LOST_ERROR", "UNHEARD_ERROR", "Rescued", "rescue", "rescue_unheard"]
 # deaths of that count. A worker that was lost together with others of its host says nothing about one job:
 # its jobs are no suspects then, but the next death sends them to run alone all the same, so that there is an
 # end.
-_LISTED = """
-        SELECT holder, job_id FROM (
-            SELECT holder, job_id FROM running_jobs WHERE holder >= 0 AND NOT %(of_ended)s::boolean
+#
+# `of_unheard` looks at nothing else than what workers hold that lease over HTTP, and live: of each of their
+# jobs they have to be heard, since the answer that brought it may have been lost, and whoever has the name of
+# a worker now may be another process. `updated_at` is when that was last.
+_RESCUE = f"""
+    WITH listed AS MATERIALIZED (
+        SELECT holder, job_id, false AS lives FROM (
+            SELECT holder, job_id FROM running_jobs
+            WHERE holder >= 0 AND NOT %(of_ended)s::boolean AND NOT %(of_unheard)s::boolean
             UNION ALL
             SELECT ended.id, held.job_id FROM workers AS ended CROSS JOIN LATERAL (
                 SELECT job_id FROM running_jobs WHERE (holder, job_id) > (ended.id, 0) AND holder <= ended.id
                 ORDER BY holder, job_id LIMIT %(limit)s
             ) AS held
-            WHERE ended.stopped_at IS NOT NULL AND %(of_ended)s::boolean
+            WHERE ended.stopped_at IS NOT NULL AND %(of_ended)s::boolean AND NOT %(of_unheard)s::boolean
         ) AS running
         WHERE NOT EXISTS (SELECT FROM workers WHERE workers.id = holder AND stopped_at IS NULL)
-        ORDER BY job_id
-"""
-
-# What workers hold that lease over HTTP, and live: of each of their jobs they have to be heard, since the
-# answer that brought it may have been lost, and whoever has the name of a worker now may be another process.
-_LISTED_REMOTE = """
-        SELECT held.holder, held.job_id FROM workers AS remote CROSS JOIN LATERAL (
-            SELECT holder, job_id FROM running_jobs
-            WHERE (holder, job_id) > (remote.id, 0) AND holder <= remote.id
+        UNION ALL
+        SELECT remote.id, held.job_id, true FROM workers AS remote CROSS JOIN LATERAL (
+            SELECT job_id FROM running_jobs WHERE (holder, job_id) > (remote.id, 0) AND holder <= remote.id
             ORDER BY holder, job_id
         ) AS held
-        WHERE remote.remote_name IS NOT NULL AND remote.stopped_at IS NULL
+        WHERE remote.remote_name IS NOT NULL AND remote.stopped_at IS NULL AND %(of_unheard)s::boolean
         ORDER BY job_id
-"""
-
-_UNHEARD = "AND jobs.updated_at <= now() - make_interval(secs => %(lease_seconds)s)"
-
-
-def _rescue_sql(listed: str, condition: str = "") -> str:
-    return f"""
-    WITH listed AS MATERIALIZED (
-        {listed}
     ), lost AS MATERIALIZED (
         SELECT job.* FROM listed CROSS JOIN LATERAL (
             SELECT id, worker_id, deaths, cancel_requested_at IS NOT NULL AS cancelled,
@@ -70,7 +61,9 @@ def _rescue_sql(listed: str, condition: str = "") -> str:
                    quarantined AND suspicion = 2 AS lonely,
                    suspicion > 0 OR worker_id <> ALL (%(lost_together)s::bigint[]) AS suspect
             FROM jobs
-            WHERE jobs.id = listed.job_id AND status = 'running' AND worker_id = listed.holder {condition}
+            WHERE jobs.id = listed.job_id AND status = 'running' AND worker_id = listed.holder
+              AND (NOT listed.lives
+                   OR jobs.updated_at <= now() - make_interval(secs => %(lease_seconds)s))
             LIMIT 1 FOR UPDATE SKIP LOCKED
         ) AS job
         LIMIT %(limit)s
@@ -109,10 +102,6 @@ def _rescue_sql(listed: str, condition: str = "") -> str:
 """
 
 
-_RESCUE = _rescue_sql(_LISTED)
-_RESCUE_UNHEARD = _rescue_sql(_LISTED_REMOTE, _UNHEARD)
-
-
 #: The error of an attempt whose worker was lost.
 LOST_ERROR = (
     "the worker process died or fell silent while it ran this job: it was killed, or code in C held Python's "
@@ -149,6 +138,7 @@ def rescue(
     limit: int = 1000,
     leave_locked: bool = False,
     of_ended: bool = False,
+    unheard_seconds: float | None = None,
 ) -> list[Rescued]:
     """Take back running jobs of ended workers, at most `limit`: running → queued, failed or cancelled.
 
@@ -157,46 +147,21 @@ def rescue(
     ended is settled in the same transaction; with `leave_locked`, what somebody has locked is left to the
     releaser. `of_ended` looks at the jobs of workers that have ended, instead of at all that runs: it misses
     only those of a worker whose row is gone.
+
+    `unheard_seconds` looks instead at what remote workers hold that live: jobs of which they have said
+    nothing for so long. The answer that brought one was lost, or its worker forgot it.
     """
     parameters = {
         "max_deaths": max_deaths,
         "lost_together": array(lost_together),
         "limit": limit,
         "of_ended": of_ended,
-        "error": LOST_ERROR,
+        "of_unheard": unheard_seconds is not None,
+        "lease_seconds": unheard_seconds or 0.0,
+        "error": LOST_ERROR if unheard_seconds is None else UNHEARD_ERROR,
     }
-    return _rescue(connection, _RESCUE, parameters, leave_locked=leave_locked)
-
-
-@retry_on_conflict
-def rescue_unheard(
-    connection: Connection,
-    *,
-    max_deaths: int,
-    lease_seconds: float,
-    limit: int = 1000,
-    leave_locked: bool = False,
-) -> list[Rescued]:
-    """Take back, as `rescue` does, jobs of which their remote worker has said nothing for a lease.
-
-    The worker itself lives. The answer that brought it the job was lost, or it forgot it, or its name is that
-    of another process by now.
-    """
-    parameters = {
-        "max_deaths": max_deaths,
-        "lost_together": array(()),
-        "limit": limit,
-        "lease_seconds": lease_seconds,
-        "error": UNHEARD_ERROR,
-    }
-    return _rescue(connection, _RESCUE_UNHEARD, parameters, leave_locked=leave_locked)
-
-
-def _rescue(
-    connection: Connection, sql: str, parameters: Mapping[str, Any], *, leave_locked: bool
-) -> list[Rescued]:
     with atomic(connection):
-        rows = fetch_all(connection, sql, parameters)
+        rows = fetch_all(connection, _RESCUE, parameters)
         rescued = [Rescued(row[0], JobStatus(row[1]), *row[2:]) for row in rows]
         ended = [job.id for job in rescued if job.status in FINAL_STATUSES]
         settle(connection, ended, leave_locked=leave_locked)

@@ -1,4 +1,4 @@
-"""What follows the record of a batch of ended attempts: pushes, counts, kinds of failures."""
+"""Consequences of the record of a batch of ended attempts: pushes, counts, kinds of failures."""
 
 from __future__ import annotations
 
