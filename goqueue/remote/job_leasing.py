@@ -7,7 +7,9 @@ for a lease.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,10 +20,12 @@ from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine import job_rows
+from goqueue.engine.combined_creates import CombinedCalls
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.runway.runway import Fetched, Message, ReadyRange, Runway, parse
 from goqueue.engine.transitions.begin import begin_unrepeatable
 from goqueue.engine.transitions.claim_ranges import claim_ranges, messages_in
+from goqueue.engine.transitions.claim_together import claim_together
 from goqueue.engine.transitions.set_aside import is_of_a_row
 from goqueue.engine.workers.remote_worker_rows import (
     RemoteIdentity,
@@ -29,7 +33,7 @@ from goqueue.engine.workers.remote_worker_rows import (
     holds_any,
     holds_suspect,
 )
-from goqueue.errors import DatabaseRefusedError, RedisUnavailableError
+from goqueue.errors import DatabaseRefusedError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.observability import metrics
 from goqueue.remote.database_clock import DatabaseClock
@@ -71,6 +75,14 @@ class Leases(NamedTuple):
     jobs: list[ClaimedJob]
 
 
+class _Wish(NamedTuple):
+    """The messages that a worker wants to claim."""
+
+    worker_id: int
+    messages: list[Message]
+    known: KnownTypes
+
+
 class JobLeasing:
     """Fetches and claims for remote workers. Thread-safe.
 
@@ -99,7 +111,13 @@ class JobLeasing:
         self._workers = workers
         self._clock = clock
         self._claims = FetchedClaims(settings, database, runway)
+        self._combined = CombinedCalls[_Wish, list[ClaimedJob]](
+            self._claim_wishes, bool, _size_of, away_max=1
+        )
         self._quarantine_at = 0.0
+        self._lock = threading.Lock()
+        #: Messages of jobs that were claimed, which Redis still has.
+        self._done = defaultdict[str, list[str]](list)
 
     def lease(self, order: LeaseOrder) -> Leases:
         """Claim jobs for a worker, at most as many as it asks for; none, where none may start now.
@@ -136,7 +154,12 @@ class JobLeasing:
         """Entries of the queue: suspects first, one at a time, and none beside another one."""
         queue, signature = order.queue, order.known.signature
         fetched = self._runway.take(
-            queue, order.limit, block_seconds=None, suspects=True, signature=signature
+            queue,
+            order.limit,
+            block_seconds=None,
+            suspects=True,
+            signature=signature,
+            acknowledging=self._take_done(queue),
         )
         if not fetched.suspects:
             return fetched
@@ -177,7 +200,7 @@ class JobLeasing:
         known: KnownTypes,
     ) -> Leases:
         """Claim messages of a runway, and forget them all: a claim moves the fence that they name."""
-        claimed = self._claims.claim(messages, worker_id=standing.worker_id, known=known)
+        claimed = self._combined.call(_Wish(standing.worker_id, messages, known))
         if len(claimed) < len(messages):
             # Perhaps because the lease of the worker has ended, of which only PostgreSQL knows.
             now = self._workers.standing(order.identity, order.queue, order.known, anew=True)
@@ -190,6 +213,30 @@ class JobLeasing:
         self._acknowledge(runway, claimed)
         place = {message.job_id: number for number, message in enumerate(messages)}
         return Leases(standing, sorted(claimed, key=lambda job: place[job.id]))
+
+    def _claim_wishes(self, wishes: Sequence[_Wish]) -> list[list[ClaimedJob]]:
+        """Claim what threads of this process wish for at this moment, each for its own worker."""
+        first = wishes[0]
+        if len(wishes) == 1:
+            return [self._claims.claim(first.messages, worker_id=first.worker_id, known=first.known)]
+        found = dict[int, ClaimedJob]()
+        for signature in {wish.known.signature for wish in wishes}:
+            alike = [wish for wish in wishes if wish.known.signature == signature]
+            messages = defaultdict[int, list[Message]](list)
+            for wish in alike:
+                messages[wish.worker_id] += wish.messages
+            with self._database.autocommit() as connection:
+                claimed = claim_together(
+                    connection,
+                    messages,
+                    lease_seconds=self._settings.lease_seconds,
+                    known=alike[0].known,
+                )
+            found |= {job.id: job for those in claimed.values() for job in those}
+        return [
+            [found.pop(message.job_id) for message in wish.messages if message.job_id in found]
+            for wish in wishes
+        ]
 
     def _claim_ranges(self, order: LeaseOrder, standing: RemoteStanding, ranges: list[ReadyRange]) -> Leases:
         """Claim the first jobs of ranges; what is left of them goes back to the head."""
@@ -247,11 +294,16 @@ class JobLeasing:
         return leases
 
     def _acknowledge(self, runway: str, jobs: Sequence[ClaimedJob]) -> None:
-        try:
-            self._runway.acknowledge(runway, [f"{job.id}.{job.fence - 1}" for job in jobs])
-        except RedisUnavailableError as error:
-            # The entries stay until the dispatcher sweeps them; the claim refuses what they name.
-            log.warning("acknowledge_failed", runway=runway, messages=len(jobs), error=str(error))
+        """Forget messages with the next fetch: a claim has moved their fences, so nothing depends on it.
+
+        Entries that nobody forgets stay until the dispatcher sweeps them; the claim refuses what they name.
+        """
+        with self._lock:
+            self._done[runway] += [f"{job.id}.{job.fence - 1}" for job in jobs]
+
+    def _take_done(self, runway: str) -> list[str]:
+        with self._lock:
+            return self._done.pop(runway, [])
 
     def _begin_unrepeatable(self, leases: Leases) -> None:
         """Note of jobs that must not be repeated that they begin: nobody hears when the worker does."""
@@ -260,6 +312,11 @@ class JobLeasing:
             if declared is not None and not declared.rerun_after_death:
                 with self._database.autocommit() as connection:
                     begin_unrepeatable(connection, job.id, job.fence, leases.standing.worker_id)
+
+
+def _size_of(wish: _Wish) -> int:
+    """A claim is small; many messages are as good as a long payload."""
+    return 1024 * len(wish.messages)
 
 
 def _left(messages: Sequence[Message], claimed: Sequence[ClaimedJob]) -> list[Message]:

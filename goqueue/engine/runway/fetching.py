@@ -59,16 +59,17 @@ class RunwayFetching(RunwayKeys):
         suspects: bool = False,
         waits_as: int | None = None,
         signature: str = "",
+        acknowledging: Sequence[str] = (),
     ) -> Fetched:
         """Take up to `count` entries from the head; wait for the first at most so long, None: not at all.
 
         `suspects`: these first. `waits_as`: while it waits, others may see that this worker has nothing to do
         (`is_waited_for`). `signature`: also from the lane of its workers: from either, so that neither is
-        held up.
+        held up. `acknowledging`: forget these messages before, where it does not wait.
         """
         names = ["suspects", "runway"] if suspects else ["runway"]
         lists = {self._key(queue, name): name for name in _with_lanes(names, signature)}
-        key, entries = self._pop(queue, list(lists), count, block_seconds, waits_as, signature)
+        key, entries = self._pop(queue, list(lists), count, block_seconds, waits_as, signature, acknowledging)
         name, _, lane = lists.get(key, "runway").partition(":")
         return Fetched(entries, suspects=name == "suspects", lane=lane)
 
@@ -80,11 +81,17 @@ class RunwayFetching(RunwayKeys):
         block_seconds: float | None,
         waits_as: int | None,
         signature: str,
+        acknowledging: Sequence[str],
     ) -> tuple[str, list[bytes]]:
         """Entries of the first list that has some, and which it is."""
         with translated(self._blocking):
             server = self._blocking.holding(keys[-1])
-            if block_seconds is None:
+            if block_seconds is None and acknowledging:
+                pipeline = server.pipeline(transaction=False)
+                pipeline.hdel(self._key(queue, "messages"), *acknowledging)
+                pipeline.lmpop(len(keys), *keys, direction="LEFT", count=count)
+                _, answer = pipeline.execute()
+            elif block_seconds is None:
                 answer = server.lmpop(len(keys), *keys, direction="LEFT", count=count)
             elif waits_as is None:
                 answer = server.blmpop(block_seconds, len(keys), *keys, direction="LEFT", count=count)

@@ -64,6 +64,7 @@ _WORKER, _CLIENT, _CLOCK = (frozenset({maker}) for maker in Maker)
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", _states("queued"), _states("running"), _WORKER),
     Transition("claim_ranges", _states("queued"), _states("running"), _WORKER),
+    Transition("claim_together", _states("queued"), _states("running"), _WORKER),
     Transition(
         "record",
         _states("running"),

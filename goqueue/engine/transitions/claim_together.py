@@ -1,0 +1,80 @@
+"""Claiming for several workers at once: each takes the jobs of its own messages, in one statement.
+
+What `claim.py` says of its statement holds for this one; workers that lease over HTTP, and ask one process at
+the same moment, share it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from goqueue.db.database import retry_on_conflict
+from goqueue.db.locked_rows import rows_of
+from goqueue.db.statements import array, fetch_all
+from goqueue.engine.options.known_types import KnownTypes
+from goqueue.engine.transitions.claim import CLAIMED, MAY_START, claimant, claimed_job
+from goqueue.jobs import ClaimedJob
+
+__all__ = ["claim_together"]
+
+_MESSAGES = "unnest((SELECT %(ids)s::bigint[]), (SELECT %(fences)s::int[]), (SELECT %(holders)s::bigint[]))"
+
+_CLAIM_TOGETHER = f"""
+    WITH living AS MATERIALIZED (
+        SELECT id FROM workers WHERE id = ANY (%(workers)s::bigint[]) AND stopped_at IS NULL
+          AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s)
+    ), chosen AS MATERIALIZED (
+        SELECT job.*, message.holder
+        FROM {_MESSAGES} AS message (id, fence, holder)
+        CROSS JOIN LATERAL (
+            SELECT jobs.id, ready.place AS ready_place
+            FROM jobs LEFT JOIN LATERAL (
+                SELECT ctid AS place, * FROM ready_jobs
+                WHERE queue_name = jobs.queue AND ready_rank = jobs.rank AND job_id = jobs.id LIMIT 1
+            ) AS ready ON queue_name = jobs.queue AND ready_rank = jobs.rank AND job_fence = jobs.fence
+            WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
+              AND (jobs.quarantined OR job_id IS NOT NULL)
+              AND {MAY_START}
+            LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+        ) AS job
+        WHERE message.holder IN (SELECT id FROM living)
+    ), taken AS (
+        DELETE FROM ready_jobs WHERE ctid = ANY (ARRAY (SELECT ready_place FROM chosen))
+    ), held AS (
+        INSERT INTO running_jobs (holder, job_id) SELECT holder, id FROM chosen
+    )
+    UPDATE jobs SET status = 'running', place = 'running', attempts = jobs.attempts + 1,
+        fence = jobs.fence + 1, worker_id = (SELECT holder FROM chosen WHERE chosen.id = jobs.id),
+        admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
+    WHERE {rows_of("chosen")}
+    RETURNING {CLAIMED}, worker_id
+"""
+
+
+@retry_on_conflict
+def claim_together(
+    connection: Connection,
+    messages: Mapping[int, Sequence[tuple[int, int]]],
+    *,
+    lease_seconds: float,
+    known: KnownTypes,
+) -> dict[int, list[ClaimedJob]]:
+    """Move the queued jobs of the (id, fence) messages of each worker to running, as `claim` does.
+
+    All of them know the same. Those of a worker that got none are not in the answer.
+    """
+    wanted = sorted((*message, worker_id) for worker_id, those in messages.items() for message in those)
+    parameters = {
+        **claimant(0, lease_seconds, known),
+        "ids": array(job_id for job_id, _, _ in wanted),
+        "fences": array(fence for _, fence, _ in wanted),
+        "holders": array(worker_id for _, _, worker_id in wanted),
+        "workers": array(sorted(messages)),
+    }
+    found = defaultdict[int, list[ClaimedJob]](list)
+    for row in fetch_all(connection, _CLAIM_TOGETHER, parameters):
+        found[row[-1]].append(claimed_job(row[:-1]))
+    return dict(found)
