@@ -40,7 +40,7 @@ def leases(stack: Stack, size: Size) -> list[Row]:
                 wait_until(lambda: _leads(stack), seconds=30, what="the scheduler leads")
                 single.append(_lease_rate(stack, port, size.calls, limit=1))
                 together.append(_lease_rate(stack, port, 2 * size.calls, limit=TOGETHER))
-                waits += _waits(stack, port, size.samples)
+                waits += _waits(port, size.samples)
     title = f"lease and complete over HTTP, {CONNECTIONS} connections"
     rate, beside = median(creates), "POST /jobs/create"
     return [
@@ -144,7 +144,7 @@ def _take(worker: _Worker) -> int:
     return worker.answered(answer.partition(b"\r\n\r\n")[2])
 
 
-def _waits(stack: Stack, port: int, samples: int) -> list[float]:
+def _waits(port: int, samples: int) -> list[float]:
     """How long after the answer to a create a worker that waits has the job, in milliseconds."""
     arrived: dict[int, float] = {}
     ended = threading.Event()

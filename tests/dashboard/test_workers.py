@@ -7,6 +7,7 @@ import pytest
 from goqueue.db.database import Database
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.workers import worker_rows as worker_store
+from goqueue.engine.workers.remote_worker_rows import RemoteIdentity, register_remote
 from goqueue.engine.workers.worker_rows import WorkerCommand
 from goqueue.insight import worker_listing_rows as worker_lists
 from goqueue.jobs import ShutdownReason
@@ -192,3 +193,13 @@ def test_names_are_text(dashboard: DashboardClient, make_job: JobFactory) -> Non
     page = dashboard.get(PLACE).text
     assert hostile not in page
     assert page.count("&lt;script&gt;alert(1)") >= 3
+
+
+def test_a_remote_worker_is_shown_by_its_name(dashboard: DashboardClient, database: Database) -> None:
+    """With its language and from where it calls, among the workers of its client."""
+    identity = RemoteIdentity("shop", "mailer-1", "Go", "192.0.2.7")
+    with database.autocommit() as connection:
+        register_remote(connection, identity, ["mail"], KnownTypes({"send": "x"}, slots=4))
+    text = dashboard.get(PLACE).text
+    for shown in ("Remote workers of shop", "mailer-1", "Go · 192.0.2.7", "Quiet remote worker mailer-1"):
+        assert shown in text

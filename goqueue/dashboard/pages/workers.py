@@ -135,15 +135,25 @@ class WorkerAction(Page):
         """Note the command, and go back to the page."""
         goqueue = self._goqueue
         worker = tell_worker(goqueue.database, goqueue.settings, worker_id, self._command)
-        name = f"Process {worker.pid} on {worker.hostname} (worker {worker.id})"
+        title = worker.title[0].upper() + worker.title[1:]
+        name = f"{title} (worker {worker.id})"
         go_to(request, response, PLACE, f"{name} {_SAID[self._command]}.")
 
 
 def _hosts(workers: Sequence[Worker], work: Mapping[int, WorkAtHand]) -> Iterator[Host]:
-    """Hosts by name; the processes of each as they were started, so that none changes its place."""
-    ordered = sorted(workers, key=lambda worker: (worker.hostname, worker.id))
-    for name, group in groupby(ordered, key=lambda worker: worker.hostname):
+    """Hosts by name; the processes of each as they were started, so that none changes its place.
+
+    Workers that lease over HTTP stand together, those of each client.
+    """
+    ordered = sorted(workers, key=lambda worker: (_host_name(worker), worker.id))
+    for name, group in groupby(ordered, key=_host_name):
         yield Host(name, [Process(worker, work.get(worker.id, WorkAtHand())) for worker in group])
+
+
+def _host_name(worker: Worker) -> str:
+    if not worker.is_remote:
+        return worker.hostname
+    return f"Remote workers of {worker.client}" if worker.client else "Remote workers"
 
 
 def _counts(workers: Sequence[Worker]) -> dict[str, int]:

@@ -114,6 +114,13 @@ class Worker:
         return self.client is not None
 
     @property
+    def title(self) -> str:
+        """The words by which people know it."""
+        if self.is_remote:
+            return f"remote worker {self.hostname}"
+        return f"process {self.pid} on {self.hostname}"
+
+    @property
     def state(self) -> WorkerState:
         """The state of the worker."""
         if not self.alive:
