@@ -45,9 +45,9 @@ def goqueue(settings: Settings, database: Database, runway: Runway) -> Iterator[
         def told(message: dict[str, object], result: object) -> None:
             """Hear of the end of another."""
 
-        options = {"on_success": "told", "min_backoff": 100_000, "jitter": False}
-
-        @dramatiq.actor(broker=goqueue.broker, queue_name="q", **options)
+        @dramatiq.actor(
+            broker=goqueue.broker, queue_name="q", on_success="told", min_backoff=100_000, jitter=False
+        )
         def tells(number: int = 0) -> int:
             """End, and tell."""
             return number
@@ -151,11 +151,14 @@ def test_a_retry_of_a_job_that_is_to_be_stopped_cancels_it(goqueue: GoQueue, mak
     assert ended.status is JobStatus.CANCELLED
 
 
-def test_a_limited_queue_leases_what_was_let_in(goqueue: GoQueue, make_job: JobFactory) -> None:
+def test_a_limited_queue_leases_what_was_let_in(
+    goqueue: GoQueue, make_job: JobFactory, database: Database
+) -> None:
     """A message of a job that no round of admission let in is refused by the claim."""
-    outside, inside = make_job(queue="q"), make_job(queue="q", admitted=True)
-    goqueue.queues.knows("q")
+    outside, inside = make_job(queue="q"), make_job(queue="q")
     goqueue.configure_queue("q", concurrency=1)
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET admitted = true WHERE id = %(id)s", {"id": inside.id})
     leases = lease(goqueue, outside, inside)
     assert [job.id for job in leases.jobs] == [inside.id]
 
