@@ -30,6 +30,7 @@ from bench.systems import GoQueue
 
 COUNT = 1_000
 FILES = 4_096
+STREAM_TRIES = 10
 
 #: Streams that hear nothing of the creates, and streams that hear each of them.
 SILENT, BUSY = "queue=nothing-{number}", "event=job.created"
@@ -179,11 +180,7 @@ def read_streams(ready: str, port: int, count: int, query: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
     selector = selectors.DefaultSelector()
     for number in range(count):
-        client = socket.create_connection(("127.0.0.1", port), 30)
-        path = f"/events?{query.format(number=number)}"
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        if b"200 OK" not in client.recv(65536):
-            raise RuntimeError("a stream was refused")
+        client = _stream(port, f"/events?{query.format(number=number)}")
         client.settimeout(0)
         selector.register(client, selectors.EVENT_READ)
     Path(ready).touch()
@@ -192,6 +189,21 @@ def read_streams(ready: str, port: int, count: int, query: str) -> None:
             assert isinstance(key.fileobj, socket.socket)
             if not key.fileobj.recv(65536):
                 selector.unregister(key.fileobj)
+
+
+def _stream(port: int, path: str) -> socket.socket:
+    """Open a stream, as often as the server asks to come again."""
+    for _ in range(STREAM_TRIES):
+        client = socket.create_connection(("127.0.0.1", port), 30)
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = client.recv(65536)
+        if b"200 OK" in answer:
+            return client
+        client.close()
+        if b" 503 " not in answer:
+            break
+        time.sleep(1)
+    raise RuntimeError(f"a stream was refused: {answer!r}")
 
 
 if __name__ == "__main__":
