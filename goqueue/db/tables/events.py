@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSON
 from goqueue.db.tables.base import count, metadata, now
 
 #: The partitions of `events`.
-SLOTS = 10
+SLOTS = 6
 
 _ids = Sequence("events_id_seq", metadata=metadata)
 

@@ -4,7 +4,7 @@ Triggers see whole statements, and exist only while somebody has subscribed: wit
 nothing, because there are none. Their functions are here; `goqueue_events_on` and `goqueue_events_off` make
 and drop the triggers.
 
-`events` is a ring of ten partitions by `slot`. What is written goes to the slot that `event_capture` names;
+`events` is a ring of six partitions by `slot`. What is written goes to the slot that `event_capture` names;
 the cleaner empties the oldest one and goes on to it, so no row is deleted and none is without a partition.
 
 Revision: 0022, after 0021
@@ -19,7 +19,7 @@ down_revision = "0021"
 branch_labels = None
 depends_on = None
 
-SLOTS = 10
+SLOTS = 6
 
 _TABLES = (
     "CREATE SEQUENCE events_id_seq",
