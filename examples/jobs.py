@@ -131,6 +131,16 @@ def walk(steps: int) -> dict[str, int]:
     return {"steps": steps}
 
 
+@goqueue.actor(queue="examples")
+def recite(words: list[str]) -> dict[str, int]:
+    """Say one word after the other, for whoever reads along."""
+    job = goqueue.current_job()
+    for word in words:
+        time.sleep(2 * POLL_SECONDS)
+        job.stream(f"{word} ")
+    return {"words": len(words)}
+
+
 @goqueue.actor(queue="examples", max_retries=5, min_backoff_seconds=0.1)
 def tell_trace(fail_times: int) -> dict[str, str]:
     """Fail so many times, then say which headers a call to another service would carry."""
