@@ -15,7 +15,17 @@ from sqlalchemy import Connection
 from goqueue.db.statements import array, fetch_all, fetch_one
 from goqueue.events.cursor import Cursor, Snapshot
 
-__all__ = ["EventPage", "EventRow", "Standing", "ended_among", "page", "standing", "tags_of"]
+__all__ = [
+    "FEW_TRANSACTIONS",
+    "EventPage",
+    "EventRow",
+    "Standing",
+    "ended_among",
+    "has_far_to_go",
+    "page",
+    "standing",
+    "tags_of",
+]
 
 # The present is the first row of a page, so that both are of one snapshot.
 _STANDING = """
@@ -32,24 +42,35 @@ def _page(events: str) -> str:
     """
 
 
-# Two walks along events_xid_id_idx, of each partition; together they are all that a snapshot does not see,
-# because nothing else is behind its xmax or among its open ones.
-_FIRST = _page(f"""
+# Two walks along events_xid_id_idx, of each partition; together they are all that one snapshot does not see
+# and another one does, because nothing else is behind the xmax of the first or among its open transactions.
+_BY_TRANSACTION = _page(f"""
     SELECT * FROM (
-        SELECT {_COLUMNS} FROM events WHERE xid >= %(xmax)s
-        UNION ALL SELECT {_COLUMNS} FROM events WHERE xid = ANY (%(open)s::bigint[])
+        SELECT {_COLUMNS} FROM events
+        WHERE xid >= %(xmax)s AND xid < %(until_xmax)s AND id > %(after)s
+          AND xid <> ALL (%(until_open)s::bigint[])
+        UNION ALL
+        SELECT {_COLUMNS} FROM events
+        WHERE xid = ANY (%(open)s::bigint[]) AND xid < %(until_xmax)s AND id > %(after)s
+          AND xid <> ALL (%(until_open)s::bigint[])
     ) AS unseen ORDER BY id LIMIT %(limit)s
 """)
 
 # A reader that has a million events before it sorts them once, for its first page; the further ones are a
 # walk along events_id_idx. `xid + 0` keeps the planner from the other index, by which it would sort them
 # again.
-_FURTHER = _page(f"""
+_BY_ID = _page(f"""
     SELECT {_COLUMNS} FROM events
     WHERE id > %(after)s AND (xid + 0 >= %(xmax)s OR xid + 0 = ANY (%(open)s::bigint[]))
       AND xid + 0 < %(until_xmax)s AND xid + 0 <> ALL (%(until_open)s::bigint[])
     ORDER BY id LIMIT %(limit)s
 """)
+
+#: Of so many transactions the events are sorted again for each page: a walk by their ids does not know where
+#: those of the last one lie, and would go past all that was written since.
+FEW_TRANSACTIONS = 20_000
+
+_ALL_TRANSACTIONS = Snapshot(2**63 - 1, 2**63 - 1)
 
 # One index descent for each job, whatever the planner believes of the table.
 _ENDED = """
@@ -138,21 +159,30 @@ def standing(connection: Connection) -> Standing:
     return _standing(row)
 
 
+def has_far_to_go(cursor: Cursor) -> bool:
+    """Say whether a page has to be read along the index of the ids, which the planner has to be told."""
+    return (
+        cursor.until is not None
+        and cursor.after_id > 0
+        and cursor.until.xmax - cursor.seen.xmax > FEW_TRANSACTIONS
+    )
+
+
 def page(connection: Connection, cursor: Cursor, *, limit: int) -> EventPage:
-    """Read the next events behind a cursor, in order."""
-    parameters: dict[str, Any] = {
+    """Read the next events behind a cursor, in order.
+
+    Where that `has_far_to_go`, in a transaction that reads along indexes (`bounded_reads`).
+    """
+    until = cursor.until or _ALL_TRANSACTIONS
+    parameters = {
         "xmax": cursor.seen.xmax,
         "open": array(cursor.seen.open),
+        "until_xmax": until.xmax,
+        "until_open": array(until.open),
+        "after": cursor.after_id,
         "limit": limit,
     }
-    sql = _FIRST
-    if cursor.until is not None:
-        sql = _FURTHER
-        parameters |= {
-            "after": cursor.after_id,
-            "until_xmax": cursor.until.xmax,
-            "until_open": array(cursor.until.open),
-        }
+    sql = _BY_ID if has_far_to_go(cursor) else _BY_TRANSACTION
     present, *rows = fetch_all(connection, sql, parameters)
     return EventPage(_standing(present[len(EventRow._fields) :]), [EventRow(*row[:-4]) for row in rows])
 

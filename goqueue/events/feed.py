@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from goqueue.db import bounded_reads
 from goqueue.db.database import Database
 from goqueue.errors import EventsGoneError
 from goqueue.events import event_rows
 from goqueue.events.cursor import Cursor, Snapshot
 from goqueue.events.event import Event
-from goqueue.events.event_rows import EventRow
+from goqueue.events.event_rows import EventPage, EventRow
 
 __all__ = ["EventBatch", "EventFeed"]
 
@@ -52,6 +53,18 @@ class EventFeed:
         with self._database.autocommit() as connection:
             return Cursor(event_rows.standing(connection).snapshot)
 
+    def expect_kept(self, cursor: Cursor) -> None:
+        """See that all events behind a cursor are kept, without reading any.
+
+        Raises:
+            EventsGoneError: some are not, or were not written.
+            DatabaseUnavailableError: PostgreSQL does not answer.
+        """
+        with self._database.autocommit() as connection:
+            standing = event_rows.standing(connection)
+        if standing.lacks(cursor):
+            raise EventsGoneError
+
     def read(self, cursor: Cursor, limit: int = LIMIT, *, until: Snapshot | None = None) -> EventBatch:
         """Read the next events behind a cursor, without waiting for any.
 
@@ -67,8 +80,7 @@ class EventFeed:
         """
         if until is not None and cursor.until is None:
             cursor = Cursor(cursor.seen, until)
-        with self._database.autocommit() as connection:
-            page = event_rows.page(connection, cursor, limit=limit)
+        page = self._page(cursor, limit)
         if page.standing.lacks(cursor):
             raise EventsGoneError
         end = cursor.until or page.standing.snapshot
@@ -76,6 +88,14 @@ class EventFeed:
         if len(events) < limit:
             return EventBatch(events, Cursor(end), is_last=end == (until or page.standing.snapshot))
         return EventBatch(events, Cursor(cursor.seen, end, page.rows[-1].id), is_last=False)
+
+    def _page(self, cursor: Cursor, limit: int) -> EventPage:
+        if event_rows.has_far_to_go(cursor):
+            with self._database.transaction() as connection:
+                bounded_reads.along_indexes(connection)
+                return event_rows.page(connection, cursor, limit=limit)
+        with self._database.autocommit() as connection:
+            return event_rows.page(connection, cursor, limit=limit)
 
 
 def _event(row: EventRow, seen: Snapshot, until: Snapshot) -> Event:

@@ -140,7 +140,7 @@ class EventHub(Looking):
                 self._renew()
         if cursor is None:
             return self._feed.now()
-        self._feed.read(cursor, 1)
+        self._feed.expect_kept(cursor)
         return cursor
 
     def add(self, listener: Listener) -> Callable[[], None]:

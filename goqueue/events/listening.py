@@ -48,6 +48,8 @@ def listen(
     name = f"program {socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
     cursor = None if after is None else Cursor.from_text(after)
     subscriptions.keep(name, LEASE_SECONDS, what="program")
+    if cursor is not None:
+        feed.expect_kept(cursor)
     start = cursor or feed.now()
     until = None if seconds is None else time.monotonic() + seconds
     pause = pause or threading.Event().wait

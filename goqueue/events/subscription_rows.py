@@ -35,6 +35,12 @@ _RENEW = """
 """
 
 
+# Of processes that ended; somebody else may listen for months.
+_FORGET = """
+    DELETE FROM event_subscriptions WHERE lease_until < now() - make_interval(secs => %(after)s) RETURNING name
+"""
+
+
 def renew(connection: Connection, name: str, what: str, *, seconds: float) -> bool:
     """Say that somebody listens for so long from now; whether events are written. In a transaction.
 
@@ -81,6 +87,7 @@ def stop_writing(connection: Connection, *, after_seconds: float) -> bool:
     """Drop the triggers, if no lease was good within so many seconds; whether it did. In a transaction."""
     if not are_written(connection):
         return False
+    fetch_all(connection, _FORGET, {"after": after_seconds})
     _wait_shortly(connection)
     asked = "SELECT goqueue_events_off(make_interval(secs => %(after)s))"
     row = fetch_one(connection, asked, {"after": after_seconds})

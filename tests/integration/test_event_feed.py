@@ -11,13 +11,16 @@ from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
 from goqueue.config.settings import Settings
-from goqueue.db.database import Database
+from goqueue.db import bounded_reads
+from goqueue.db.database import Connection, Database
+from goqueue.db.tables.events import SLOTS
 from goqueue.errors import EventCursorError, EventsGoneError
-from goqueue.events import subscription_rows
+from goqueue.events import event_rows, subscription_rows
 from goqueue.events.cursor import Cursor, Snapshot
-from goqueue.events.feed import EventFeed
+from goqueue.events.feed import EventBatch, EventFeed
 from goqueue.events.subscriptions import Subscriptions
 from goqueue.scheduler.cleaner import Cleaner
+from tests.support.database.plans import rows_read
 from tests.support.shared_database import emptied_database, module_settings
 
 settings = module_settings
@@ -157,6 +160,77 @@ def test_a_reader_until_a_moment_goes_no_further(database: Database, feed: Event
     assert second.cursor == Cursor(end)
 
 
+PAST = """
+    INSERT INTO events (slot, xid, kind, job_id)
+    SELECT slot, pg_current_xact_id()::text::bigint, 'job.created', n
+    FROM event_capture CROSS JOIN generate_series(1, 5000) AS n
+"""
+
+
+def rows_of_events(connection: Connection) -> int:
+    """The rows of events that the session has read of late."""
+    return sum(rows_read(connection, f"events_{slot}") for slot in range(SLOTS))
+
+
+def test_a_reader_looks_at_what_is_new_to_it_alone(database: Database, feed: EventFeed) -> None:
+    """Thousands of events before its place, and behind the end of its batch, cost it nothing."""
+
+    def read(cursor: Cursor, limit: int = 1000, until: Snapshot | None = None) -> tuple[EventBatch, int]:
+        asked = cursor if until is None or cursor.until else Cursor(cursor.seen, until)
+        with database.transaction() as connection:
+            before = rows_of_events(connection)
+            event_rows.page(connection, asked, limit=limit)
+            rows = rows_of_events(connection) - before
+        return feed.read(cursor, limit, until=until), rows
+
+    def write(statement: str) -> None:
+        with database.autocommit() as connection:
+            connection.exec_driver_sql(statement)
+
+    write(PAST)
+    start = feed.now()
+    with ExitStack() as stack:
+        transactions = Transactions(database, stack, 1)
+        for _ in range(3):
+            transactions.write(0)
+        transactions.end_all()
+    end = feed.now().seen
+    batch, rows = read(start, 2)
+    assert rows <= 3
+    resumed = Cursor.from_text(batch.events[0].id)
+    write(PAST)
+    rest, rows = read(resumed)
+    assert [event.job_id for event in rest.events] == [2, 3]
+    assert rows <= 3
+    joined, rows = read(start, until=end)
+    assert [event.job_id for event in joined.events] == [1, 2, 3]
+    assert rows <= 3
+
+
+def test_a_reader_with_far_to_go_pages_by_ids(
+    database: Database, feed: EventFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sorts what lies before it once, and not again for each page."""
+    monkeypatch.setattr(event_rows, "FEW_TRANSACTIONS", 0)
+    start = feed.now()
+    with ExitStack() as stack:
+        transactions = Transactions(database, stack, 2)
+        for number in range(20):
+            transactions.write(number % 2)
+            transactions.end(number % 2, commits=number % 5 != 0)
+        transactions.end_all()
+        assert jobs_behind(feed, start, 3) == transactions.committed
+        with database.autocommit() as connection:
+            connection.exec_driver_sql(PAST)
+        batch = feed.read(start, 100)
+        with database.transaction() as connection:
+            bounded_reads.along_indexes(connection)
+            before = rows_of_events(connection)
+            event_rows.page(connection, batch.cursor, limit=100)
+            rows = rows_of_events(connection) - before
+        assert 100 <= rows <= 200
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "x", "1", "1.2~", "1.2~3.4", "1.2~3.4~", "-1.2", "1.2 ", "zzzzzzzzzzzzz.1", "1.1" * 9000, "1.2\n"],
@@ -262,8 +336,15 @@ def test_the_cleaner_drops_the_triggers_when_nobody_listens(settings: Settings, 
     subscriptions = Subscriptions(database)
     subscriptions.keep("test", 60)
     cleaner = Cleaner(settings, database, bool)
+    subscriptions.keep("gone", 60)
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE event_subscriptions SET lease_until = now() - interval '301 s' WHERE name = 'gone'"
+        )
     assert cleaner.run_once()["event_triggers"] == 0
     with database.autocommit() as connection:
+        names = "SELECT array_agg(name) FROM event_subscriptions"
+        assert connection.exec_driver_sql(names).scalar_one() == ["test"]
         connection.exec_driver_sql("UPDATE event_subscriptions SET lease_until = now() - interval '301 s'")
     assert cleaner.run_once()["event_triggers"] == 1
     with database.autocommit() as connection:
