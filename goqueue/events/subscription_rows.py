@@ -37,7 +37,8 @@ _RENEW = """
 
 # Of processes that ended; somebody else may listen for months.
 _FORGET = """
-    DELETE FROM event_subscriptions WHERE lease_until < now() - make_interval(secs => %(after)s) RETURNING name
+    DELETE FROM event_subscriptions WHERE lease_until < now() - make_interval(secs => %(after)s)
+    RETURNING name
 """
 
 
