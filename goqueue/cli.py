@@ -260,6 +260,14 @@ def events(options: argparse.Namespace) -> int:
     return 0
 
 
+def payload_keys(options: argparse.Namespace) -> int:
+    """Make, count and rotate the keys that what jobs hold is encrypted with at rest."""
+    from goqueue.ops.payload_keys_command import made, run  # noqa: PLC0415
+
+    print(made(options.id) if options.action == "new" else run(load_settings(), options))
+    return 0
+
+
 def key(_options: argparse.Namespace) -> int:
     """Make an API key."""
     text = "gq_" + secrets.token_urlsafe(32)
@@ -350,9 +358,23 @@ def _add_tools(commands: Any) -> None:
     partitions_command.add_argument("what", choices=("on", "off", "show"), help="while everything runs")
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add_keys(commands)
+    _add_payload_keys(commands)
     _add_audit(commands)
     _add_events(commands)
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
+
+
+def _add_payload_keys(commands: Any) -> None:
+    command = _add(commands, payload_keys, "make, count and rotate the keys that payloads are encrypted with")
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    new = actions.add_parser("new", help="make a key, and print it for GOQUEUE_PAYLOAD_KEYS")
+    new.add_argument("id", nargs="?", metavar="ID", help="what it is called (the day)")
+    actions.add_parser("list", help="print the keys, how much each of them encrypts, and the last order")
+    again = actions.add_parser(
+        "reencrypt", help="let the scheduler encrypt with the first key what other keys do"
+    )
+    again.add_argument("--rate", type=_positive_float, metavar="N", help="at most so many jobs a second")
+    actions.add_parser("stop", help="stop the order that is under way")
 
 
 def _add_audit(commands: Any) -> None:

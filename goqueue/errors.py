@@ -214,6 +214,10 @@ class IdempotencyConflictError(GoQueueError):
     """The idempotency key was used before with another request."""
 
 
+class UndecryptableError(GoQueueError):
+    """The contents of a job cannot be decrypted in this process."""
+
+
 class UnavailableError(GoQueueError):
     """A server that GoQueue needs does not answer; nothing was changed by this request."""
 
@@ -339,6 +343,10 @@ class Discard(JobControl):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class UndecryptablePayload(Discard):
+    """The job's payload cannot be decrypted by its worker: it has failed, and is not retried."""
 
 
 class DeadlineExceeded(Discard):

@@ -116,6 +116,9 @@ class GoQueue:
         self.broker = broker or JobBroker(self.settings, submit=self._accept)
         self.database = database or (self.broker.database if self._owns_broker else Database(self.settings))
         self.read_database = read_database or self.database
+        for opened in (self.database, self.read_database):
+            # What one declares is shown by all of its connections the same.
+            opened.contents.redacted = self.broker.types.redacted
         self.runway = runway or (self.broker.runway if self._owns_broker else Runway(self.settings))
         self.default_types = default_types or {}
         self.queues = QueueDirectory(self.database, self.broker.job_types, self.default_types)
@@ -124,6 +127,7 @@ class GoQueue:
             self.runway,
             declared_queues=self.queues.declared,
             declared_types=self.broker.type_names,
+            job_type=self.broker.job_type,
         )
         self.keys = Keys(self.database)
         self.schedules: dict[str, ScheduleDefinition] = {}

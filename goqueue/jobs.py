@@ -188,6 +188,7 @@ class NewJob:
         requires: the labels that its worker has to have, as `name=value`, sorted.
         slots: how many threads of its worker it takes.
         limit_cost: how many slots of each concurrency limit it takes.
+        encrypted: what it holds is encrypted in its rows.
     """
 
     queue: str
@@ -213,6 +214,7 @@ class NewJob:
     requires: tuple[str, ...] = ()
     slots: int = 1
     limit_cost: int = 1
+    encrypted: bool = False
 
     @property
     def needs_fitting_worker(self) -> bool:
@@ -222,7 +224,15 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One row of `jobs`, as it was at the moment it was read."""
+    """One row of `jobs`, as it was at the moment it was read.
+
+    What it holds is decrypted, and without the fields that its type redacts.
+
+    Attributes:
+        encrypted_with: the id of the key that what it holds is encrypted with in its rows; None: it is not.
+        undecryptable: which of `payload`, `result` and `error` this process cannot decrypt; an empty payload,
+            None, and a text that says why stand in their places.
+    """
 
     id: int
     queue: str
@@ -262,6 +272,8 @@ class Job:
     limit_cost: int = 1
     requires: tuple[str, ...] = ()
     slots: int = 1
+    encrypted_with: str | None = None
+    undecryptable: tuple[str, ...] = ()
 
     @property
     def needs_fitting_worker(self) -> bool:
@@ -306,6 +318,9 @@ class ClaimedJob:
             passed; None: none failed to.
         traceparent: the trace that it belongs to, and the span that created it, if it has any.
         slots: how many threads of its worker it takes.
+        encrypted: its row holds it encrypted, and so what becomes of it.
+        undecryptable: why this process cannot decrypt the payload; None: it can.
+        hidden: values of the fields that its type redacts, which no text that is kept may quote.
     """
 
     id: int
@@ -325,6 +340,9 @@ class ClaimedJob:
     unreadable_is_over: bool | None = None
     slots: int = 1
     traceparent: str | None = None
+    encrypted: bool = False
+    undecryptable: str | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def attempt(self) -> int:
@@ -335,6 +353,11 @@ class ClaimedJob:
     def log_fields(self) -> Mapping[str, Any]:
         """The fields of every log line of its attempt."""
         return {"job_id": self.id, "type": self.type, "queue": self.queue, "attempt": self.attempts}
+
+    @property
+    def encrypted_payloads(self) -> tuple[str, ...]:
+        """The payload, where it is encrypted at rest: no log line quotes it."""
+        return (self.payload,) if self.encrypted else ()
 
     def __repr__(self) -> str:
         return f"job {self.id}.{self.fence}"
@@ -372,6 +395,7 @@ class Outcome:
         begun: when its handler began, by PostgreSQL's clock in seconds since 1970; None: it did not.
         unreadable_by: the hash of the schema that could not read the payload, where it goes back for that: it
             waits `unreadable_wait_seconds` from the first such time for a worker with another one.
+        encrypted: the job is encrypted in its rows, and so is this.
     """
 
     job_id: int
@@ -390,3 +414,4 @@ class Outcome:
     unreadable_wait_seconds: float = 0.0
     follow_ups: tuple[NewJob, ...] = ()
     begun: float | None = None
+    encrypted: bool = False

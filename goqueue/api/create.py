@@ -20,6 +20,7 @@ from goqueue.api.frame.resource import Resource
 from goqueue.api.frame.security import client_of, principal_of
 from goqueue.api.job_requests import JobRequests
 from goqueue.db.database import Connection
+from goqueue.db.statements import contents_of
 from goqueue.engine import create as creation
 from goqueue.engine import idempotency_rows as idempotency
 from goqueue.engine import job_rows as job_store
@@ -54,7 +55,7 @@ class CreateJobResource(Resource):
         _expect_allowed(request, nodes)
         key = _idempotency_key(request)
         if len(nodes) > 1:
-            _create_chain(goqueue, request, response, _hash("create", document), nodes)
+            _create_chain(goqueue, request, response, _canonical("create", document), nodes)
             return
         job = nodes[0].job
         if key is None:
@@ -67,7 +68,7 @@ class CreateJobResource(Resource):
             created = creation.insert_one(connection, job)
             return [created.node], _created_document(created)
 
-        _create_once(goqueue, response, key, _hash("create", document), [job], insert)
+        _create_once(goqueue, response, key, _canonical("create", document), [job], insert)
 
 
 class CreateBatchResource(Resource):
@@ -95,7 +96,7 @@ class CreateBatchResource(Resource):
             created = creation.insert(connection, nodes)
             return created, _batch_document(created)
 
-        _create_once(goqueue, response, key, _hash("batch", document), jobs, insert)
+        _create_once(goqueue, response, key, _canonical("batch", document), jobs, insert)
 
 
 def _expect_allowed(request: falcon.Request, nodes: Sequence[NewNode]) -> None:
@@ -127,7 +128,7 @@ def _create_chain(
     goqueue: GoQueue,
     request: falcon.Request,
     response: falcon.Response,
-    request_hash: str,
+    said: bytes,
     nodes: Sequence[NewNode],
 ) -> None:
     """The first job as any create answers it, and beside it the ids of those that follow."""
@@ -139,14 +140,14 @@ def _create_chain(
         return [first, *others], _created_document(head) | {"then": [row.id for row in others]}
 
     key = _idempotency_key(request)
-    _create_once(goqueue, response, key, request_hash, [node.job for node in nodes], insert)
+    _create_once(goqueue, response, key, said, [node.job for node in nodes], insert)
 
 
 def _create_once(
     goqueue: GoQueue,
     response: falcon.Response,
     key: str | None,
-    request_hash: str,
+    said: bytes,
     jobs: Sequence[NewJob],
     insert: Insert,
 ) -> None:
@@ -157,7 +158,7 @@ def _create_once(
         DatabaseUnavailableError: nothing was created, or asking again tells.
     """
     with goqueue.database.transaction() as connection:
-        kept = None if key is None else idempotency.reserve(connection, key, request_hash)
+        kept = None if key is None else idempotency.reserve(connection, key, *_hashes(goqueue, said, jobs))
         replayed = None if kept is None else _replayed(connection, kept, jobs)
         if replayed is None:
             created, document = insert(connection)
@@ -187,7 +188,8 @@ def _replayed(connection: Connection, kept: dict[str, Any], jobs: Sequence[NewJo
     if kept.get("payload", ...) is not None:
         return kept
     if kept.get("deduplicated") is not True:
-        return kept | {"payload": orjson.loads(jobs[0].payload), "error": ""}
+        payload = contents_of(connection).shown_value(orjson.loads(jobs[0].payload), "", jobs[0].type)
+        return kept | {"payload": payload, "error": ""}
     found = job_store.get_many(connection, [kept["id"]])
     if not found:
         return kept | {"payload": {}, "error": ""} if "then" in kept else None
@@ -229,7 +231,17 @@ def _idempotency_key(request: falcon.Request) -> str | None:
     return None if key is None else of_client(client_of(request), key)
 
 
-def _hash(operation: str, document: Any) -> str:
+def _canonical(operation: str, document: Any) -> bytes:
     """Equal for requests that say the same, however they are written."""
-    canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(operation.encode() + b"\n" + canonical).hexdigest()
+    return operation.encode() + b"\n" + orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+def _hashes(goqueue: GoQueue, said: bytes, jobs: Sequence[NewJob]) -> list[str]:
+    """What tells a request from others; and what did, under other keys.
+
+    From the hash of a payload that is encrypted, nobody without a key may find out what it is.
+    """
+    plain, keys = hashlib.sha256(said).hexdigest(), goqueue.database.contents.keys
+    if keys is None or not any(job.encrypted for job in jobs):
+        return [plain]
+    return [keys.fingerprint(said), *keys.fingerprints(said), plain]

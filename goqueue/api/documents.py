@@ -67,6 +67,16 @@ class JobDocument(Document):
     tags: Annotated[list[str], Field(description="What its client calls it by.")]
     requires: Annotated[dict[str, str], Field(description="The labels that its worker has to have.")]
     slots: Annotated[int, Field(description="How many threads of its worker it takes.")]
+    encrypted_with: Annotated[
+        str | None, Field(description="The id of the key that what it holds is encrypted with at rest.")
+    ]
+    undecryptable: Annotated[
+        list[str],
+        Field(
+            description="Which of payload, result and error the API cannot decrypt: the first two are null "
+            "then. Its key is not among GOQUEUE_PAYLOAD_KEYS, or the row was changed."
+        ),
+    ]
 
 
 CollectedHere = Annotated[
@@ -144,6 +154,9 @@ def job_document(job: Job) -> dict[str, Any]:
     document["error"] = job.error or ""
     document["requires"] = by_name(job.requires)
     document["trace_id"] = trace_id_of(job.traceparent)
+    for name in job.undecryptable:
+        if name != "error":
+            document[name] = None
     if job.status is not JobStatus.RUNNING:
         document["begun_at"] = None
     if job.unique_key is not None:

@@ -40,6 +40,8 @@ class JobsResource(CreateJobResource):
             )
         if looked is not None:
             response.set_header("Jobs-Searched", str(looked))
+        if wanted.searches and self._goqueue.database.contents.keys is not None:
+            response.set_header("Jobs-Not-Searched", "encrypted")
         if last_id is not None:
             link_next(request, response, write_cursor(last_id, wanted))
         response.data = as_json([job_document(job) for job in jobs])

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds, reader_of
 from goqueue.config.labels import by_name
+from goqueue.contents.contents import JobContents
 from goqueue.engine.options.job_options import (
     LimitCost,
     RateCost,
@@ -200,11 +201,12 @@ _members_of = reader_of(
 )
 
 
-def schedule_document(schedule: Schedule, payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the schedule as a `ScheduleDocument`."""
-    unique = schedule.definition.job.unique
+def schedule_document(schedule: Schedule, contents: JobContents) -> dict[str, Any]:
+    """Return the schedule as a `ScheduleDocument`, with the payload of its jobs as it is shown."""
+    job = schedule.definition.job
+    unique = job.unique
     return _members_of(schedule) | {
-        "payload": payload,
+        "payload": contents.shown_document(job.payload, job.type),
         "requires": by_name(schedule.definition.job.requires),
         "unique_key": None if unique is None else without_client(unique.key),
         "paused": schedule.paused_at is not None,

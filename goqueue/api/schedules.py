@@ -25,7 +25,6 @@ from goqueue.api.schedule_models import (
     preview_document,
     schedule_document,
 )
-from goqueue.config.bounds import read_stored_json
 from goqueue.engine.options.request_models import validate
 from goqueue.instance import GoQueue
 from goqueue.schedules import schedule_rows as schedule_store
@@ -47,14 +46,14 @@ class SchedulesResource(Resource):
         if len(found) > query.limit:
             found.pop()
             link_next(request, response, found[-1].definition.name)
-        response.data = as_json([_document(schedule) for schedule in found])
+        response.data = as_json([_document(self._goqueue, schedule) for schedule in found])
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Create a schedule: 201, and its Location."""
         document = read_document(request, self._goqueue.settings.job_max_bytes)
         wanted = validate(CreateSchedule, document)
         definition = _definition(self._goqueue, request, wanted.name, wanted, document)
-        _answer_created(response, scheduling.create(self._goqueue.database, definition))
+        _answer_created(self._goqueue, response, scheduling.create(self._goqueue.database, definition))
 
 
 class ScheduleResource(Resource):
@@ -62,7 +61,7 @@ class ScheduleResource(Resource):
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Return the schedule as it is now."""
-        response.data = as_json(_document(_get(self._goqueue, name)))
+        response.data = as_json(_document(self._goqueue, _get(self._goqueue, name)))
 
     def on_put(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Define the schedule anew, or create it: 201."""
@@ -71,9 +70,9 @@ class ScheduleResource(Resource):
         definition = _definition(self._goqueue, request, name, validate(PutSchedule, document), document)
         schedule, new = scheduling.put(self._goqueue.database, definition)
         if new:
-            _answer_created(response, schedule)
+            _answer_created(self._goqueue, response, schedule)
         else:
-            response.data = as_json(_document(schedule))
+            response.data = as_json(_document(self._goqueue, schedule))
 
     def on_delete(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Delete the schedule and its history; its jobs stay."""
@@ -90,7 +89,7 @@ class PauseScheduleResource(Resource):
             PauseSchedule, read_optional_document(request, self._goqueue.settings.job_max_bytes)
         )
         schedule = scheduling.pause(self._goqueue.database, name, author=wanted.author, reason=wanted.reason)
-        response.data = as_json(_document(schedule))
+        response.data = as_json(_document(self._goqueue, schedule))
 
 
 class ResumeScheduleResource(Resource):
@@ -98,7 +97,7 @@ class ResumeScheduleResource(Resource):
 
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Go on with the next tick from now."""
-        response.data = as_json(_document(scheduling.resume(self._goqueue.database, name)))
+        response.data = as_json(_document(self._goqueue, scheduling.resume(self._goqueue.database, name)))
 
 
 class RunScheduleResource(Resource):
@@ -154,9 +153,10 @@ def _definition(
 ) -> ScheduleDefinition:
     """The schedule of a request; its job is validated like any other."""
     job = {member: document[member] for member in JOB_MEMBERS if member in document}
-    return wanted.definition(
-        name, JobRequests(goqueue).one(job, client=client_of(request))[0].job, Source.API
-    )
+    requests = JobRequests(goqueue)
+    job_type = goqueue.broker.job_type(wanted.type or requests.default_type(wanted.queue) or "")
+    job["payload"] = scheduling.with_stored_values(goqueue.database, job_type, name, job["payload"])
+    return wanted.definition(name, requests.one(job, client=client_of(request))[0].job, Source.API)
 
 
 def _get(goqueue: GoQueue, name: str) -> Schedule:
@@ -164,11 +164,11 @@ def _get(goqueue: GoQueue, name: str) -> Schedule:
         return schedule_store.get(connection, name)
 
 
-def _document(schedule: Schedule) -> dict[str, Any]:
-    return schedule_document(schedule, read_stored_json(schedule.definition.job.payload))
+def _document(goqueue: GoQueue, schedule: Schedule) -> dict[str, Any]:
+    return schedule_document(schedule, goqueue.database.contents)
 
 
-def _answer_created(response: falcon.Response, schedule: Schedule) -> None:
+def _answer_created(goqueue: GoQueue, response: falcon.Response, schedule: Schedule) -> None:
     response.status = falcon.HTTP_201
     response.set_header("Location", f"/schedules/{schedule.definition.name}")
-    response.data = as_json(_document(schedule))
+    response.data = as_json(_document(goqueue, schedule))

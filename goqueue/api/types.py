@@ -86,6 +86,10 @@ class TypeDocument(Document):
     indexed: Annotated[
         list[PayloadIndexDocument], Field(description="Paths of its payloads by which its jobs are found.")
     ]
+    encrypted: Annotated[bool, Field(description="What its jobs hold is encrypted at rest.")]
+    redacted: Annotated[
+        list[str], Field(description="Fields that nobody but the handler sees, in lower case: [redacted].")
+    ]
     payload_schema: dict[str, Any]
 
 
@@ -113,6 +117,8 @@ def type_document(
             for index in indexes
             if index.type == job_type.name
         ],
+        "encrypted": job_type.encrypt,
+        "redacted": sorted(job_type.redact),
         "payload_schema": job_type.schema.json_schema(),
     }
 

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from goqueue.config.example_secrets import holds_example_secret
 from goqueue.config.labels import labels_of
 from goqueue.config.namespaces import read_namespaces
+from goqueue.config.payload_key_list import parse_payload_keys, payload_key_pairs
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
 from goqueue.config.role_rules import RoleRule, rules_as_text, rules_of
@@ -173,6 +174,21 @@ class Settings(BaseSettings):
         32 * 1024 * 1024, ge=1024, le=MAX_BYTES, description="The largest request for a batch."
     )
     idempotency_retention_seconds: Retention = Field(86_400.0, description="How long a key is remembered.")
+
+    # Contents of jobs
+    payload_keys: SecretStr | None = Field(
+        None,
+        description="Keys that what jobs hold is encrypted with at rest, as id:base64 of 32 bytes, comma "
+        "separated; the first one encrypts, all decrypt. `goqueue payload-keys new` makes one.",
+    )
+    encrypt_payloads: bool = Field(
+        default=False,
+        description="Jobs of every type are encrypted at rest that does not say `encrypt=False`.",
+    )
+    payload_keys_interval_seconds: Seconds = Field(
+        10.0,
+        description="How often the scheduler looks for jobs of another key than the first one.",
+    )
 
     # Dashboard
     dashboard: bool = Field(default=True, description="Whether `goqueue api` serves /dashboard.")
@@ -527,6 +543,13 @@ class Settings(BaseSettings):
                 raise ValueError("expected the host names of receivers without a scheme and a port")
         return {host.lower().rstrip("."): secret for host, secret in value.items()}
 
+    @field_validator("payload_keys")
+    @classmethod
+    def _check_payload_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_payload_keys(value.get_secret_value())
+        return value
+
     @field_validator("session_secret")
     @classmethod
     def _check_session_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -650,8 +673,11 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """The values of every secret: what is taken out of log lines and stored errors."""
-        own = [value for _, value in self if isinstance(value, SecretStr)]
-        return [text for value in (*own, *self.webhook_secrets.values()) for text in _parts_of(value)]
+        own = [value for name, value in self if isinstance(value, SecretStr) and name != "payload_keys"]
+        parts = [text for value in (*own, *self.webhook_secrets.values()) for text in _parts_of(value)]
+        if self.payload_keys is not None:
+            parts += [encoded for _, encoded in payload_key_pairs(self.payload_keys.get_secret_value())]
+        return parts
 
     def masked(self) -> dict[str, Any]:
         """The effective values with every secret hidden: what `goqueue check` prints."""
@@ -801,6 +827,8 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if settings.cancel_grace_seconds <= settings.cancel_cooperation_seconds:
         problems.append("GOQUEUE_CANCEL_GRACE_SECONDS: expected more than GOQUEUE_CANCEL_COOPERATION_SECONDS")
+    if settings.encrypt_payloads and settings.payload_keys is None:
+        problems.append("GOQUEUE_ENCRYPT_PAYLOADS: expected GOQUEUE_PAYLOAD_KEYS with it")
     return problems + _problems_of_sign_in(settings) + _example_secrets(settings)
 
 

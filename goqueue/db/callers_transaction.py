@@ -10,7 +10,8 @@ import psycopg
 from sqlalchemy import Connection, NestedTransaction, event
 
 from goqueue.config.settings import Settings
-from goqueue.db.statements import HEAD_START
+from goqueue.contents.contents import JobContents
+from goqueue.db.statements import CONTENTS, HEAD_START
 
 # Six megabytes in every worker, which never gets a session: whoever hands one over has imported it.
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ __all__ = ["CallersTransaction", "at_commit", "joined"]
 CallersTransaction: TypeAlias = "Session | scoped_session[Any] | Connection"
 
 
-def joined(transaction: CallersTransaction, settings: Settings) -> Connection:
+def joined(transaction: CallersTransaction, settings: Settings, contents: JobContents) -> Connection:
     """Return the connection of a caller's session, whose transaction GoQueue's statements join.
 
     Args:
         transaction: a session or a connection of SQLAlchemy's, on psycopg 3.
         settings: what the statements have to know of them is noted in the connection's `info`.
+        contents: encrypts what the jobs hold.
 
     Raises:
         TypeError: it is nothing that GoQueue's statements can run on; the text says what to pass.
@@ -47,6 +49,7 @@ def joined(transaction: CallersTransaction, settings: Settings) -> Connection:
             f"got one on {transaction.dialect.name}+{transaction.dialect.driver}"
         )
     transaction.info[HEAD_START] = settings.priority_head_start_seconds
+    transaction.info[CONTENTS] = contents
     return transaction
 
 

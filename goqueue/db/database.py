@@ -20,10 +20,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from goqueue.config.settings import Settings
+from goqueue.contents.contents import JobContents
 from goqueue.db.server_connection import ServerConnection
 from goqueue.db.session import create_engine_of
 from goqueue.db.sqlstates import Verdict, verdict_of
-from goqueue.db.statements import HEAD_START
+from goqueue.db.statements import CONTENTS, HEAD_START
 from goqueue.errors import DatabaseRefusedError, DatabaseUnavailableError, GoQueueError
 from goqueue.forks import call_in_children, disconnect_in_children
 
@@ -53,6 +54,9 @@ class Database:
         pool_size: connections kept, instead of the setting's.
         application_name: what `pg_stat_activity` shows.
         on_connect: is called with each new connection, which is not used when it raises a psycopg.Error.
+
+    Attributes:
+        contents: encrypts and decrypts what jobs hold, for statements on its connections.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Database:
         self.engine = create_engine_of(settings, pool_size or settings.database_pool_size, application_name)
         event.listen(self.engine, "connect", self._note_generation)
         self._head_start_seconds = settings.priority_head_start_seconds
+        self.contents = JobContents.of_settings(settings)
         event.listen(self.engine, "connect", self._note_head_start)
         if on_connect is not None:
             event.listen(self.engine, "connect", lambda connection, _record: on_connect(connection))
@@ -188,6 +193,7 @@ class Database:
 
     def _note_head_start(self, _connection: object, record: ConnectionPoolEntry) -> None:
         record.info[HEAD_START] = self._head_start_seconds
+        record.info[CONTENTS] = self.contents
 
     def _refuse_bad_connection(
         self, connection: psycopg.Connection[Any], _record: object, _proxy: object

@@ -6,6 +6,8 @@ indexes of these texts.
 
 from __future__ import annotations
 
+from goqueue.contents.payload_keys import ENCRYPTED
+
 #: Jobs that wait for their time: a run-at, a backoff, a snooze (jobs_later_idx).
 LATER = "rare_state = 'waiting'"
 
@@ -66,6 +68,18 @@ SUSPECT_ALONE = f"{SUSPECT} AND suspicion = 2"
 #: A job in a state that few jobs are in, beside completed ones (jobs_rare_idx, and those by queue and by
 #: type).
 UNSUCCESSFUL = "rare_state IN ('failed','cancelled','expired','blocked')"
+
+
+def begin_of(column: str, characters: int) -> str:
+    """Say the begin of a text that a job holds; of one that is encrypted, all of it: a part is nothing.
+
+    Args:
+        column: the text; None stays None.
+        characters: so many of it.
+    """
+    # Without a brace: some statements are formatted again.
+    whole = f"starts_with({column}, chr(123) || '{ENCRYPTED[1:]}')"
+    return f"CASE WHEN {whole} THEN {column} ELSE left({column}, {characters}) END"
 
 
 def rank_of(start: str, *, priority: str = "priority") -> str:

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 
 from goqueue.config.bounds import FIRST_MOMENT, LAST_MOMENT
+from goqueue.contents.contents import JobContents
 from goqueue.db.fragments import MAX_RETRIES
 from goqueue.jobs import Job, JobStatus
 
@@ -26,6 +27,9 @@ FINGERPRINT = "coalesce(fingerprint, left(md5(type || ':' || coalesce(reason, ''
 
 #: The reserved name among a job's options under which the trace is kept that it belongs to.
 TRACEPARENT = "traceparent"
+
+#: The reserved name of the options of an encrypted job: what it says there may hold the payload of another.
+ENCRYPTED_OPTIONS = "encrypted"
 
 #: The first and the last moment that is stored (`goqueue/config/bounds.py`). A statement over many rows
 #: computes with nothing beyond them: one row out of range would end it for all.
@@ -45,16 +49,32 @@ JOB_COLUMNS = (
 #: statement that names the parameter `head_start` is given it.
 HEAD_START = "goqueue_head_start_seconds"
 
+#: The name under which a connection's `info` has what encrypts and decrypts what jobs hold.
+CONTENTS = "goqueue_contents"
+
 Values = tuple[Any, ...]
 
+#: Of a process that has no keys, and declares no types.
+_NO_CONTENTS = JobContents()
 
-def job_from_row(row: Values) -> Job:
-    """Return the Job of a row of `JOB_COLUMNS`."""
+#: Where `JOB_COLUMNS` has the id, the type, the payload, the result and the error.
+_HOLDS = (0, 2, 4, 14, 15)
+
+
+def job_from_row(connection: Connection, row: Values) -> Job:
+    """Return the Job of a row of `JOB_COLUMNS`, with what it holds as it is shown."""
     values = list(row)
     values[3] = JobStatus(values[3])
     values[-5] = tuple(values[-5] or ())
     values[-2] = tuple(values[-2] or ())
+    values += contents_of(connection).open_job(values, _HOLDS)
     return Job(*values)
+
+
+def contents_of(connection: Connection) -> JobContents:
+    """Return what encrypts and decrypts what jobs hold, for statements on this connection."""
+    contents: JobContents = connection.info.get(CONTENTS, _NO_CONTENTS)
+    return contents
 
 
 def array(values: Iterable[int]) -> str:

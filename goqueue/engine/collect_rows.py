@@ -14,8 +14,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import of_payload
+from goqueue.contents.payload_keys import key_id_of
 from goqueue.db.fragments import rank_of
-from goqueue.db.statements import FIRST, fetch_all, fetch_one
+from goqueue.db.statements import FIRST, contents_of, fetch_all, fetch_one
 from goqueue.errors import UniqueKeyHeldError
 from goqueue.jobs import CollectRule, JobStatus, NewJob
 
@@ -27,7 +29,8 @@ _HOLDERS = """
            octet_length(job.payload::text),
            CASE WHEN json_typeof(job.payload -> wanted.field) = 'array'
                THEN json_array_length(job.payload -> wanted.field) END,
-           starts_with(job.payload::text, wanted.opening) AND right(job.payload::text, 2) = ']}'
+           starts_with(job.payload::text, wanted.opening) AND right(job.payload::text, 2) = ']}',
+           CASE WHEN job.payload_key IS NOT NULL THEN job.payload::text END
     FROM json_to_recordset(%(wanted)s::json) AS wanted (key text, field text, opening text)
     CROSS JOIN LATERAL (
         SELECT job_id, states, until, collect_max, collect_max_bytes
@@ -40,7 +43,9 @@ _HOLDERS = """
 
 # What is full starts now: only a queued job has a place in the order.
 _WRITE = f"""
-    UPDATE jobs SET payload = (left(payload::text, -2) || %(added)s || ']}}')::json, updated_at = now(),
+    UPDATE jobs SET updated_at = now(),
+        payload = coalesce(%(payload)s::json, (left(payload::text, -2) || %(added)s || ']}}')::json),
+        payload_key = coalesce(%(payload_key)s, payload_key),
         available_at = CASE WHEN %(full)s THEN LEAST(available_at, now()) ELSE available_at END,
         rank = CASE WHEN status = 'queued' AND %(full)s AND rank IS NULL
             THEN GREATEST({FIRST}, {rank_of("LEAST(available_at, now())")}) ELSE rank END
@@ -57,6 +62,7 @@ class CollectedList:
         holder: the job that exists; None: it is the new job at `place`.
         added: the texts that creates of this transaction brought.
         is_full: it takes no more, and starts.
+        opened: the payload of a holder that is encrypted in its row; None: that is not.
     """
 
     bounds: CollectRule
@@ -66,6 +72,7 @@ class CollectedList:
     place: int = 0
     added: list[str] = field(default_factory=list)
     is_full: bool = False
+    opened: str | None = None
 
     def take(self, job: NewJob) -> bool:
         """Take the payloads of a create, all or none; what cannot take them is full."""
@@ -102,6 +109,7 @@ def open_lists(connection: Connection, jobs: Sequence[NewJob]) -> dict[str, Coll
 
     Raises:
         UniqueKeyHeldError: the holder is of another type, or collects nothing.
+        UndecryptableError: it is encrypted, and this process has not its key.
     """
     by_key = {job.unique.key: job for job in jobs if job.unique is not None}
     wanted = [
@@ -110,12 +118,24 @@ def open_lists(connection: Connection, jobs: Sequence[NewJob]) -> dict[str, Coll
         if job.unique is not None and (bounds := job.unique.collect) is not None
     ]
     rows = fetch_all(connection, _HOLDERS, {"wanted": orjson.dumps(wanted).decode()})
-    found = {row[0]: _list_of(row, by_key[row[0]]) for row in rows}
+    found = {row[0]: _list_of(_opened(connection, row), by_key[row[0]]) for row in rows}
     return {key: taken for key, taken in found.items() if taken is not None}
 
 
+def _opened(connection: Connection, row: Sequence[Any]) -> Sequence[Any]:
+    """What was read of a holder, as it would be if that were not encrypted; and its payload, if it is."""
+    *others, most, most_bytes, _, _, _, payload = row
+    if payload is None:
+        return row
+    text = contents_of(connection).opened(payload, of_payload(row[2]))
+    lists = [value for value in orjson.loads(text).values() if isinstance(value, list)]
+    payloads = len(lists[0]) if lists else None
+    is_list = bool(lists) and text.endswith("]}")
+    return [*others, most, most_bytes, len(text.encode()), payloads, is_list, text]
+
+
 def _list_of(row: Sequence[Any], job: NewJob) -> CollectedList | None:
-    _, job_id, job_type, status, fence, most, most_bytes, size, payloads, is_list = row
+    _, job_id, job_type, status, fence, most, most_bytes, size, payloads, is_list, opened = row
     if fence > 0:
         return None
     if job_type != job.type:
@@ -130,7 +150,8 @@ def _list_of(row: Sequence[Any], job: NewJob) -> CollectedList | None:
     assert job.unique.collect is not None
     name, seconds = job.unique.collect.field, job.unique.collect.seconds
     bounds = CollectRule(name, seconds, most, most_bytes)
-    return CollectedList(bounds, payloads, size, holder=(job_id, job_type, JobStatus(status)))
+    holder = (job_id, job_type, JobStatus(status))
+    return CollectedList(bounds, payloads, size, holder=holder, opened=opened)
 
 
 def write(connection: Connection, lists: Mapping[int, CollectedList]) -> None:
@@ -138,7 +159,17 @@ def write(connection: Connection, lists: Mapping[int, CollectedList]) -> None:
     for job_id, collected in sorted(lists.items()):
         added = "".join(f",{text}" for text in collected.added)
         if added or collected.is_full:
-            fetch_one(connection, _WRITE, {"id": job_id, "added": added, "full": collected.is_full})
+            said = {"id": job_id, "added": added, "full": collected.is_full}
+            fetch_one(connection, _WRITE, said | _closed(connection, collected, added))
+
+
+def _closed(connection: Connection, collected: CollectedList, added: str) -> dict[str, str | None]:
+    """The whole payload of a holder that is encrypted in its row, with what was added; of others, nothing."""
+    if collected.opened is None or collected.holder is None:
+        return {"payload": None, "payload_key": None}
+    text = f"{collected.opened[:-2]}{added}]}}"
+    payload = contents_of(connection).closed(text, of_payload(collected.holder[1]))
+    return {"payload": payload, "payload_key": key_id_of(payload)}
 
 
 def _opening(name: str) -> str:

@@ -119,7 +119,7 @@ class JobCreator:
             TypeError: `transaction` is nothing that a job can be inserted with.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        connection = joined(transaction, self._settings)
+        connection = joined(transaction, self._settings, self._database.contents)
         self._ensure_queues({node.job.queue for node in nodes})
         if not connection.in_transaction():
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's

@@ -259,7 +259,7 @@ def _change(connection: Connection, holder: KeyHolder, job: NewJob) -> bool:
             raise UniqueKeyHeldError(
                 holder.id, f"the unique key is held by job {holder.id}, which is of the type {holder.type}"
             )
-        change = JobEdit(payload=job.payload, author=REPLACED_BY)
+        change = JobEdit(payload=job.payload, author=REPLACED_BY, encrypt=job.encrypted)
         return edits.edit(connection, holder.id, change) is not None
     if rule.mode is UniqueMode.DEBOUNCE and rule.debounce_max_seconds is not None:
         return edits.postpone(

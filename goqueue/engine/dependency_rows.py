@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from goqueue.db.statements import fetch_all
+from goqueue.contents.contents import of_job
+from goqueue.db.statements import contents_of, fetch_all
 from goqueue.jobs import JobStatus, OnParentFailure
 
 __all__ = ["LINKS_MAX", "Link", "children_of", "parents_of", "pending_parents", "results_of_parents"]
@@ -75,8 +76,14 @@ def children_of(connection: Connection, job_id: int, *, limit: int = LINKS_MAX) 
 
 
 def results_of_parents(connection: Connection, job_id: int) -> dict[int, Any]:
-    """Read what the completed parents of a job returned, by their ids."""
-    return {row[0]: row[1] for row in fetch_all(connection, _RESULTS, {"id": job_id})}
+    """Read what the completed parents of a job returned, by their ids.
+
+    Raises:
+        UndecryptableError: this process cannot decrypt what one returned.
+    """
+    rows = fetch_all(connection, _RESULTS, {"id": job_id})
+    contents = contents_of(connection)
+    return {row[0]: contents.opened_value(row[1], of_job("result", row[0])) for row in rows}
 
 
 def _links(

@@ -9,15 +9,17 @@ row, if it is still due.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import of_payload
+from goqueue.contents.payload_keys import is_encrypted, key_id_of
 from goqueue.db.fragments import MAX_RETRIES, rank_of
-from goqueue.db.statements import FIRST, JOB_COLUMNS, fetch_all, fetch_one, job_from_row
+from goqueue.db.statements import FIRST, JOB_COLUMNS, contents_of, fetch_all, fetch_one, job_from_row
 from goqueue.errors import JobNotFoundError
 from goqueue.jobs import Job, JobStatus
 
@@ -29,7 +31,7 @@ MAX_VERSIONS = 50
 WAITING = (JobStatus.QUEUED, JobStatus.BLOCKED)
 REPLAYABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
 
-_LOCK = "SELECT id FROM jobs WHERE id = %(id)s AND status = ANY(%(states)s) FOR UPDATE"
+_LOCK = "SELECT type, payload::text FROM jobs WHERE id = %(id)s AND status = ANY(%(states)s) FOR UPDATE"
 
 # What the row says of a job that not every worker can run: see `fragments.MAX_RETRIES`.
 _NEEDS = "cardinality(new_requires) > 0 OR new_slots > 1"
@@ -57,8 +59,10 @@ _EDIT = f"""
           AND job_versions.version <= before.version - {MAX_VERSIONS}
     )
     UPDATE jobs
-    SET payload = coalesce(%(payload)s::json, payload), priority = new_priority,
-        available_at = new_start, updated_at = now(), admitted = admitted AND new_start <= now(),
+    SET payload = coalesce(%(payload)s::json, payload),
+        payload_key = CASE WHEN %(payload)s::json IS NULL THEN payload_key ELSE %(payload_key)s END,
+        priority = new_priority, available_at = new_start, updated_at = now(),
+        admitted = admitted AND new_start <= now(),
         requires = CASE WHEN {_NEEDS} THEN new_requires END, slots = new_slots,
         max_retries = CASE WHEN {_NEEDS} THEN -1 - retries ELSE retries END,
         unreadable_by = CASE WHEN %(payload)s::json IS NULL THEN unreadable_by END,
@@ -98,7 +102,8 @@ _VERSIONS = """
     SELECT version, payload, priority, available_at, coalesce(requires, ARRAY[]::text[]), coalesce(slots, 1),
            lag(replaced_by) OVER one_by_one,
            coalesce(lag(replaced_at) OVER one_by_one,
-                    CASE WHEN version = 1 THEN (SELECT created_at FROM jobs WHERE id = %(id)s) END)
+                    CASE WHEN version = 1 THEN (SELECT created_at FROM jobs WHERE id = %(id)s) END),
+           (SELECT type FROM jobs WHERE id = %(id)s)
     FROM version WINDOW one_by_one AS (ORDER BY version) ORDER BY version
 """
 
@@ -112,6 +117,9 @@ class JobEdit:
         author: who edits it, by their own account.
         requires: the labels that its worker has to have, as `name=value`.
         slots: how many threads of its worker it takes.
+        complete: makes the payload of the one that is stored, where the edit leaves parts of that as they
+            are; it is called while the row is locked.
+        encrypt: the payload is encrypted, also where the one before was not.
     """
 
     payload: str | None = None
@@ -120,11 +128,14 @@ class JobEdit:
     author: str | None = None
     requires: tuple[str, ...] | None = None
     slots: int | None = None
+    complete: Callable[[str], str] | None = None
+    encrypt: bool = False
 
     @property
     def changes_waiting_only(self) -> bool:
         """Whether it says no more than when the job may run."""
-        return (self.payload, self.priority, self.requires, self.slots) == (None, None, None, None)
+        others = (self.payload, self.complete, self.priority, self.requires, self.slots)
+        return all(value is None for value in others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +164,39 @@ def edit(
     *,
     states: Iterable[JobStatus] = WAITING,
 ) -> Job | None:
-    """Edit a job that is in one of the states, in a transaction; None: it is in another one, or not there."""
-    parameters = {
-        "id": job_id,
-        "states": [state.value for state in states],
-        "payload": change.payload,
+    """Edit a job that is in one of the states, in a transaction; None: it is in another one, or not there.
+
+    Raises:
+        InvalidJobError: the payload cannot be completed.
+        UndecryptableError: the job is encrypted, and this process has not its key.
+    """
+    wanted = {"id": job_id, "states": [state.value for state in states]}
+    locked = fetch_one(connection, _LOCK, wanted)
+    if locked is None:
+        return None
+    payload = _payload_of(connection, change, *locked)
+    parameters = wanted | {
+        "payload": payload,
+        "payload_key": None if payload is None else key_id_of(payload),
         "priority": change.priority,
         "available_at": change.available_at,
         "author": change.author,
         "requires": None if change.requires is None else list(change.requires),
         "slots": change.slots,
     }
-    if fetch_one(connection, _LOCK, parameters) is None:
-        return None
     row = fetch_one(connection, _EDIT, parameters)
-    return None if row is None else job_from_row(row)
+    return None if row is None else job_from_row(connection, row)
+
+
+def _payload_of(connection: Connection, change: JobEdit, type_name: str, stored: str) -> str | None:
+    """The new payload as it is stored: what was encrypted stays so."""
+    contents, purpose = contents_of(connection), of_payload(type_name)
+    payload = change.payload
+    if change.complete is not None:
+        payload = change.complete(contents.opened(stored, purpose))
+    if payload is None or not (change.encrypt or is_encrypted(stored)):
+        return payload
+    return contents.closed(payload, purpose)
 
 
 def postpone(
@@ -197,4 +226,8 @@ def versions_of(connection: Connection, job_id: int) -> Sequence[Version]:
     rows = fetch_all(connection, _VERSIONS, {"id": job_id})
     if not rows:
         raise JobNotFoundError(job_id)
-    return [Version(*row) for row in rows]
+    contents, purpose = contents_of(connection), of_payload(rows[0][-1])
+    return [
+        Version(number, contents.shown_value(payload, purpose, rows[0][-1]), *others)
+        for number, payload, *others, _ in rows
+    ]

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+import orjson
+
 from goqueue.audit import audit_rows as audit
 from goqueue.config.labels import LabelValue, by_name, entries_of
+from goqueue.contents.redaction import marker_in, merged
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
 from goqueue.engine import job_rows as job_store
@@ -20,6 +23,7 @@ from goqueue.engine.json_diff import Change, differences
 from goqueue.engine.new_job import DeclaredTypes
 from goqueue.engine.options.arguments import expect_id
 from goqueue.engine.options.job_options import refuse_wrong
+from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.payloads import payload_of
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.engine.transitions.retry import retry
@@ -165,7 +169,11 @@ class Editor:
         job_type = self._types.job_type(job.type)
         if job_type is None:
             raise InvalidJobError({"payload": f"the job's type {job.type!r} is not declared here"})
-        return replace(change, payload=job_type.validated(payload_of(payload)))
+        document = payload_of(payload)
+        change = replace(change, encrypt=job_type.encrypt)
+        if marker_in(document, job_type.redact) is not None:
+            return replace(change, complete=lambda stored: _completed(job_type, document, stored))
+        return replace(change, payload=job_type.validated(document))
 
     @staticmethod
     def _refuse_retry(connection: Connection, job: Job) -> None:
@@ -174,10 +182,22 @@ class Editor:
         raise IllegalTransitionError(job.id, job.status, JobStatus.QUEUED)
 
 
+def _completed(job_type: JobType, document: Any, stored: str) -> str:
+    """The payload with what is stored wherever it has the marker of a value that is not shown.
+
+    Raises:
+        InvalidJobError: nothing is stored there, or it does not fit its type.
+    """
+    try:
+        return job_type.validated(merged(document, orjson.loads(stored), job_type.redact))
+    except LookupError as error:
+        raise InvalidJobError({str(error.args[0]): "expected a value: none is stored here"}) from None
+
+
 def _noted(change: JobEdit) -> dict[str, Any]:
     """What an edit changes, for the audit log: of a payload only that, since its versions are kept."""
     said = {
-        "payload": None if change.payload is None else "changed",
+        "payload": None if change.payload is None and change.complete is None else "changed",
         "priority": change.priority,
         "available_at": change.available_at,
         "author": change.author,

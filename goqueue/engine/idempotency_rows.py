@@ -26,8 +26,14 @@ _KEEP = "UPDATE idempotency_keys SET response = %(response)s::json WHERE key = %
 _TRIES = 3
 
 
-def reserve(connection: Connection, key: str, request_hash: str) -> Any:
+def reserve(connection: Connection, key: str, request_hash: str, *formerly: str) -> Any:
     """Take a key in this transaction; None. Or, where it was used before, what was answered then.
+
+    Args:
+        connection: in a transaction.
+        key: what the client calls the request.
+        request_hash: what tells it from others.
+        *formerly: what would have told it under other keys that hashes are made with.
 
     Raises:
         IdempotencyConflictError: the key was used with another request.
@@ -37,7 +43,7 @@ def reserve(connection: Connection, key: str, request_hash: str) -> Any:
             return None
         row = fetch_one(connection, _FIND, {"key": key})
         if row is not None:
-            if row[0] != request_hash:
+            if row[0] not in {request_hash, *formerly}:
                 raise IdempotencyConflictError
             return row[1]
     raise IdempotencyConflictError("the idempotency key is being forgotten at this moment")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import of_job
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.locked_rows import rows_of
@@ -15,6 +16,7 @@ from goqueue.db.statements import (
     LAST,
     TRACEPARENT,
     array,
+    contents_of,
     fetch_all,
     fetch_one,
     job_from_row,
@@ -69,13 +71,13 @@ def get(connection: Connection, job_id: int) -> Job:
     row = fetch_one(connection, f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = %(id)s", {"id": job_id})
     if row is None:
         raise JobNotFoundError(job_id)
-    return job_from_row(row)
+    return job_from_row(connection, row)
 
 
 def get_many(connection: Connection, job_ids: Iterable[int]) -> list[Job]:
     """Read those of the jobs that exist, in the order of their ids."""
     sql = f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id"
-    return [job_from_row(row) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
+    return [job_from_row(connection, row) for row in fetch_all(connection, sql, {"ids": array(job_ids)})]
 
 
 def queues_and_types(connection: Connection, job_ids: Collection[int]) -> dict[int, tuple[str, str]]:
@@ -119,5 +121,15 @@ def save(connection: Connection, job_id: int, *, result: str | None, error: str)
     Raises:
         JobNotFoundError: there is no such job.
     """
-    if fetch_one(connection, _SAVE, {"id": job_id, "result": result, "error": error}) is None:
+    texts: dict[str, str | None] = {"result": result, "error": error}
+    contents = contents_of(connection)
+    if contents.keys is not None and _is_encrypted(connection, job_id):
+        texts = {name: text and contents.closed(text, of_job(name, job_id)) for name, text in texts.items()}
+    if fetch_one(connection, _SAVE, {"id": job_id, **texts}) is None:
         raise JobNotFoundError(job_id)
+
+
+def _is_encrypted(connection: Connection, job_id: int) -> bool:
+    sql = "SELECT payload_key IS NOT NULL FROM jobs WHERE id = %(id)s"
+    row = fetch_one(connection, sql, {"id": job_id})
+    return row is not None and bool(row[0])

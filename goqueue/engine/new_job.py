@@ -125,7 +125,7 @@ def _job_of_settings(
     else:
         text = job_type.validated(payload)
         if unique is not None:
-            said["unique"] = unique.rule(type_name, orjson.loads(text))
+            said["unique"] = unique.rule(type_name, orjson.loads(text), job_type.fingerprint)
     for name in said.keys() & {"depends_on", "tags"}:
         said[name] = tuple(said[name])
     if "on_parent_failure" in said:
@@ -134,6 +134,7 @@ def _job_of_settings(
         type=type_name,
         payload=text,
         options=_options_text(options) if options else None,
+        encrypted=job_type.encrypt,
         **said,
     )
 

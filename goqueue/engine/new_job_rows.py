@@ -11,9 +11,19 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import JobContents, of_options, of_payload
+from goqueue.contents.payload_keys import key_id_of
 from goqueue.db.fragments import rank_of
 from goqueue.db.prepared import PreparedStatement
-from goqueue.db.statements import HEAD_START, TRACEPARENT, Values, fetch_all, fetch_one
+from goqueue.db.statements import (
+    ENCRYPTED_OPTIONS,
+    HEAD_START,
+    TRACEPARENT,
+    Values,
+    contents_of,
+    fetch_all,
+    fetch_one,
+)
 from goqueue.jobs import Job, JobStatus, NewJob
 
 __all__ = ["STATEMENT_MAX", "insert", "insert_many", "insert_plain", "is_plain"]
@@ -26,7 +36,7 @@ STATEMENT_MAX = 10_000
 _INSERT = f"""
     INSERT INTO jobs (queue, type, status, payload, priority, max_retries, available_at, rank,
                       time_limit_seconds, options, concurrency_key, rate_cost, expires_at, deadline_at,
-                      unique_key, tags, requires, slots, limit_cost)
+                      unique_key, tags, requires, slots, limit_cost, payload_key)
     SELECT n.queue, n.type, CASE WHEN n.blocked THEN 'blocked' ELSE 'queued' END, n.payload, n.priority,
            n.max_retries, n.start,
            CASE WHEN n.start <= now() AND n.blocked IS NOT TRUE
@@ -34,7 +44,7 @@ _INSERT = f"""
            n.time_limit_seconds, n.options, n.concurrency_key, coalesce(n.rate_cost, 1),
            coalesce(n.expires_at, now() + make_interval(secs => n.ttl)),
            coalesce(n.deadline_at, now() + make_interval(secs => n.deadline)), n.unique_key, n.tags,
-           n.requires, coalesce(n.slots, 1), coalesce(n.limit_cost, 1)
+           n.requires, coalesce(n.slots, 1), coalesce(n.limit_cost, 1), n.payload_key
     FROM (
         SELECT *, coalesce(available_at, now() + make_interval(secs => coalesce(delay, 0))) AS start
         FROM json_to_recordset(%(jobs)s::json) AS record (
@@ -42,7 +52,7 @@ _INSERT = f"""
             available_at timestamptz, delay float, time_limit_seconds float, options json,
             concurrency_key text, rate_cost smallint, expires_at timestamptz, ttl float,
             deadline_at timestamptz, deadline float, unique_key text, tags text[],
-            requires text[], slots smallint, limit_cost smallint)
+            requires text[], slots smallint, limit_cost smallint, payload_key text)
     ) AS n
 """
 _INSERT_MANY = f"{_INSERT} RETURNING id"
@@ -115,6 +125,9 @@ _BEYOND = [
 _said_beyond = attrgetter(*(setting.name for setting in _BEYOND))
 _NOTHING = tuple(setting.default for setting in _BEYOND)
 
+#: Of a process that encrypts and redacts nothing.
+_NO_CONTENTS = JobContents()
+
 #: What a row has that nothing has happened to yet.
 _UNTOUCHED: dict[str, Any] = {
     "attempts": 0,
@@ -142,11 +155,12 @@ def insert(connection: Connection, job: NewJob, *, blocked: bool = False) -> Job
         }
         plain = fetch_one(connection, _INSERT_PLAIN, parameters)
         assert plain is not None
-        return _new_plain_row(job, *plain)
-    record = _new_job_record(job) | ({"blocked": True} if blocked else {})
+        return _new_plain_row(connection, job, *plain)
+    record = _new_job_record(connection, job) | ({"blocked": True} if blocked else {})
     row = fetch_one(connection, _INSERT_TAGGED if job.tags else _INSERT_ONE, _parameters([record]))
     assert row is not None
-    return _new_row(job, JobStatus.BLOCKED if blocked else JobStatus.QUEUED, row)
+    status = JobStatus.BLOCKED if blocked else JobStatus.QUEUED
+    return _new_row(job, status, row, contents_of(connection))
 
 
 def insert_many(
@@ -170,7 +184,7 @@ def _insert_part(connection: Connection, jobs: Sequence[NewJob], blocked: Sequen
     if not blocked and all(map(is_plain, jobs)):
         rows = fetch_all(connection, _INSERT_MANY_PLAIN, _parameters([_plain_record(job) for job in jobs]))
         return [row[0] for row in rows]
-    records = [_new_job_record(job) for job in jobs]
+    records = [_new_job_record(connection, job) for job in jobs]
     for record, waits in zip(records, blocked, strict=False):
         if waits:
             record["blocked"] = True
@@ -185,7 +199,7 @@ def insert_plain(connection: Connection, jobs: Sequence[NewJob]) -> list[Job]:
         return [_insert_alone(connection, jobs[0])]
     records = _parameters([_plain_record(job) for job in jobs])
     rows = fetch_all(connection, _INSERT_ROWS_PLAIN, records)
-    return [_new_plain_row(job, *row) for job, row in zip(jobs, rows, strict=True)]
+    return [_new_plain_row(connection, job, *row) for job, row in zip(jobs, rows, strict=True)]
 
 
 def _insert_alone(connection: Connection, job: NewJob) -> Job:
@@ -200,11 +214,12 @@ def _insert_alone(connection: Connection, job: NewJob) -> Job:
     job_id, created_at = _INSERT_PLAIN_ALONE.fetch_one(connection, parameters)
     assert job_id is not None
     assert created_at is not None
-    return _new_plain_row(job, int(job_id), datetime.fromisoformat(created_at.decode()))
+    return _new_plain_row(connection, job, int(job_id), datetime.fromisoformat(created_at.decode()))
 
 
-def _new_plain_row(job: NewJob, job_id: int, created_at: datetime) -> Job:
-    return _new_row(job, JobStatus.QUEUED, (job_id, created_at, created_at, None, None))
+def _new_plain_row(connection: Connection, job: NewJob, job_id: int, created_at: datetime) -> Job:
+    row = (job_id, created_at, created_at, None, None)
+    return _new_row(job, JobStatus.QUEUED, row, contents_of(connection))
 
 
 def is_plain(job: NewJob) -> bool:
@@ -245,15 +260,20 @@ def _parameters(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"jobs": orjson.dumps(records).decode()}
 
 
-def _new_row(job: NewJob, status: JobStatus, row: Values) -> Job:
+def _new_row(job: NewJob, status: JobStatus, row: Values, contents: JobContents = _NO_CONTENTS) -> Job:
     """Make the row that was just inserted: only what PostgreSQL decided has to come back."""
     job_id, available_at, created_at, expires_at, deadline_at = row
+    payload, encrypted_with = orjson.loads(job.payload), None
+    if contents.redacted:
+        payload = contents.shown_value(payload, "", job.type)
+    if job.encrypted and contents.keys is not None:
+        encrypted_with = contents.keys.encrypting_id
     return Job(
         id=job_id,
         queue=job.queue,
         type=job.type,
         status=status,
-        payload=orjson.loads(job.payload),
+        payload=payload,
         priority=job.priority,
         max_retries=job.max_retries,
         available_at=available_at,
@@ -270,12 +290,25 @@ def _new_row(job: NewJob, status: JobStatus, row: Values) -> Job:
         requires=job.requires,
         slots=job.slots,
         limit_cost=job.limit_cost,
+        encrypted_with=encrypted_with,
         **_UNTOUCHED,
     )
 
 
-def _new_job_record(job: NewJob) -> dict[str, Any]:
-    return {**_plain_record(job), "delay": job.delay_seconds, **_extras_of(job)}
+def _new_job_record(connection: Connection, job: NewJob) -> dict[str, Any]:
+    record = {**_plain_record(job), "delay": job.delay_seconds, **_extras_of(job)}
+    return record | _encrypted(contents_of(connection), job) if job.encrypted else record
+
+
+def _encrypted(contents: JobContents, job: NewJob) -> dict[str, Any]:
+    """What is written of an encrypted job's payload, and of its options, which may hold follow-ups."""
+    payload = contents.closed(job.payload, of_payload(job.type))
+    closed = {"payload": orjson.Fragment(payload), "payload_key": key_id_of(payload)}
+    if job.options is None:
+        return closed
+    options = contents.closed(job.options, of_options(job.type))
+    trace = {} if job.traceparent is None else {TRACEPARENT: job.traceparent}
+    return closed | {"options": {ENCRYPTED_OPTIONS: options} | trace}
 
 
 def _plain_record(job: NewJob) -> dict[str, Any]:

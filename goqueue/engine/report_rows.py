@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import fetch_all, fetch_one
+from goqueue.contents.contents import of_job
+from goqueue.db.statements import Values, contents_of, fetch_all, fetch_one
 
 __all__ = [
     "Line",
@@ -93,12 +94,17 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The words of an attempt since the last time."""
+    """The words of an attempt since the last time.
+
+    Attributes:
+        encrypted: its job is encrypted in its rows, and so are they.
+    """
 
     job_id: int
     fence: int
     progress: Progress | None
     lines: Sequence[Line]
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def write_progress(connection: Connection, reports: Iterable[Report]) -> None:
             "id": report.job_id,
             "fence": report.fence,
             "progress": report.progress.fraction,
-            "message": report.progress.text,
+            "message": _written(connection, report, "progress", report.progress.text),
             "age": report.progress.age_seconds,
         }
         for report in reports
@@ -147,7 +153,12 @@ def write_lines(connection: Connection, reports: Iterable[Report]) -> None:
             "id": report.job_id,
             "fence": report.fence,
             "lines": [
-                {"line": line.number, "text": line.text, "age": line.age_seconds} for line in report.lines
+                {
+                    "line": line.number,
+                    "text": _written(connection, report, "log", line.text),
+                    "age": line.age_seconds,
+                }
+                for line in report.lines
             ],
         }
         for report in reports
@@ -169,7 +180,11 @@ def lock_log(connection: Connection, job_id: int, fence: int) -> tuple[int, int]
 def progress_of(connection: Connection, job_id: int) -> ProgressOfJob | None:
     """Tell how far the latest attempt of a job has come; None where there is no such job."""
     row = fetch_one(connection, _PROGRESS, {"id": job_id})
-    return None if row is None else ProgressOfJob(*row)
+    if row is None:
+        return None
+    said = ProgressOfJob(*row)
+    shown = contents_of(connection).shown(said.message, of_job("progress", job_id))
+    return said if shown == said.message else replace(said, message=shown)
 
 
 def lines_of(
@@ -177,13 +192,26 @@ def lines_of(
 ) -> list[LoggedLine]:
     """Read the lines behind a number of the log of an attempt, in order; without a fence, of the latest."""
     parameters = {"id": job_id, "fence": fence, "after": after, "limit": limit}
-    return [LoggedLine(*row) for row in fetch_all(connection, _LINES, parameters)]
+    return [_line(connection, job_id, row) for row in fetch_all(connection, _LINES, parameters)]
 
 
 def last_lines_of(connection: Connection, job_id: int, *, fence: int, limit: int) -> list[LoggedLine]:
     """Read the last lines of the log of an attempt, in their order."""
     rows = fetch_all(connection, _LAST_LINES, {"id": job_id, "fence": fence, "limit": limit})
-    return [LoggedLine(*row) for row in reversed(rows)]
+    return [_line(connection, job_id, row) for row in reversed(rows)]
+
+
+def _line(connection: Connection, job_id: int, row: Values) -> LoggedLine:
+    fence, number, text, logged_at = row
+    shown = contents_of(connection).shown(text, of_job("log", job_id))
+    return LoggedLine(fence, number, shown or "", logged_at)
+
+
+def _written(connection: Connection, report: Report, column: str, text: str | None) -> str | None:
+    """A text as it is written: that of an encrypted job is."""
+    if text is None or not report.encrypted:
+        return text
+    return contents_of(connection).closed(text, of_job(column, report.job_id))
 
 
 def _write(connection: Connection, sql: str, records: Sequence[object]) -> None:

@@ -6,12 +6,15 @@ group to group along jobs_failure_idx, one descent each, and the index holds all
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.db.statements import FINGERPRINT, Values, fetch_all, fetch_one
+from goqueue.contents.contents import of_job
+from goqueue.contents.payload_keys import is_encrypted
+from goqueue.db.fragments import begin_of
+from goqueue.db.statements import FINGERPRINT, Values, contents_of, fetch_all, fetch_one
 from goqueue.errors import FailureNotFoundError
 from goqueue.insight.failure_rows import FINGERPRINT_PATTERN, FailureFilter, Order
 
@@ -40,6 +43,10 @@ _WALK = f"""
 
 _ONE = "SELECT 1 AS steps, %(fingerprint)s AS fingerprint"
 
+_MESSAGE = (
+    "coalesce(kind.message, CASE WHEN newest.fingerprint IS NULL THEN newest.reason END, newest.error, '')"
+)
+
 # Ids are given out in the order of time: the first job of a group is the first that failed, but for retries.
 _GROUPS = f"""
     WITH RECURSIVE walk AS ({{walk}}),
@@ -64,10 +71,10 @@ _GROUPS = f"""
         ORDER BY {{order}}, 1 LIMIT %(limit)s
     )
     SELECT grouped.fingerprint, newest.type, kind.exception,
-           left(coalesce(kind.message, CASE WHEN newest.fingerprint IS NULL THEN newest.reason END,
-                         newest.error, ''), {TEXT_MAX_CHARACTERS}),
+           {begin_of(_MESSAGE, TEXT_MAX_CHARACTERS)},
            kind.frame, grouped.count, grouped.is_least, least(grouped.first_seen, grouped.last_seen),
-           grouped.last_seen, grouped.newest_id, left(newest.error, {TEXT_MAX_CHARACTERS}), newest.reason
+           grouped.last_seen, grouped.newest_id, {begin_of("newest.error", TEXT_MAX_CHARACTERS)},
+           newest.reason
     FROM grouped
     JOIN jobs AS newest ON newest.id = grouped.newest_id
     LEFT JOIN failure_kinds AS kind ON kind.fingerprint = grouped.fingerprint
@@ -124,7 +131,19 @@ def shown(
         conditions=" AND ".join(wanted.conditions) or "true",
         order=_ORDERS[order],
     )
-    return [ShownGroup(*row) for row in fetch_all(connection, sql, wanted.parameters | {"limit": limit})]
+    rows = fetch_all(connection, sql, wanted.parameters | {"limit": limit})
+    return [_opened(connection, ShownGroup(*row)) for row in rows]
+
+
+def _opened(connection: Connection, group: ShownGroup) -> ShownGroup:
+    """The group with the texts of its newest job decrypted."""
+    if group.error is None or not is_encrypted(group.error):
+        return group
+    contents, purpose = contents_of(connection), of_job("error", group.newest_job_id)
+    error, message = contents.shown(group.error, purpose), contents.shown(group.message, purpose)
+    assert error is not None
+    assert message is not None
+    return replace(group, error=error[:TEXT_MAX_CHARACTERS], message=message[:TEXT_MAX_CHARACTERS])
 
 
 def kind_of(connection: Connection, fingerprint: str) -> ShownKind:
@@ -144,4 +163,4 @@ def kind_of(connection: Connection, fingerprint: str) -> ShownKind:
 def traceback_of(connection: Connection, job_id: int) -> str | None:
     """Read the traceback of the last attempt of a job."""
     row = fetch_one(connection, _LAST_ATTEMPT, {"id": job_id})
-    return None if row is None else row[0]
+    return None if row is None else contents_of(connection).shown(row[0], of_job("traceback", job_id))

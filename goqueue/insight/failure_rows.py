@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import FINGERPRINT, fetch_all
+from goqueue.contents.contents import of_job
+from goqueue.contents.payload_keys import is_encrypted
+from goqueue.db.statements import FINGERPRINT, contents_of, fetch_all
 from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT, KIND_OF_FAILURE
 from goqueue.errors import FailureNotFoundError
 from goqueue.jobs import FailureKind
@@ -181,7 +183,21 @@ def groups(
     else:
         grouped = _WALKED.format(walk="walk" if wanted.fingerprint is None else _ONE, order=_ORDERS[order])
     sql = _GROUPS.format(grouped=grouped, order=_ORDERS[order])
-    return [FailureGroup(*row) for row in fetch_all(connection, sql, wanted.parameters | {"limit": limit})]
+    rows = fetch_all(connection, sql, wanted.parameters | {"limit": limit})
+    return [_opened(connection, FailureGroup(*row)) for row in rows]
+
+
+def _opened(connection: Connection, group: FailureGroup) -> FailureGroup:
+    """The group with the texts of its newest job decrypted."""
+    if not is_encrypted(group.sample_error):
+        return group
+    contents, error = contents_of(connection), of_job("error", group.sample_job_id)
+    return replace(
+        group,
+        message=contents.shown(group.message, error) or "",
+        sample_error=contents.shown(group.sample_error, error) or "",
+        sample_traceback=contents.shown(group.sample_traceback, of_job("traceback", group.sample_job_id)),
+    )
 
 
 def get_group(connection: Connection, fingerprint: str) -> FailureGroup:

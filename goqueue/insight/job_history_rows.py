@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import begin_of
 from goqueue.db.statements import array, fetch_all, fetch_one
-from goqueue.engine.listing.listing_rows import Attempt
+from goqueue.engine.listing.listing_rows import Attempt, attempt_of_row
 
 __all__ = ["Edit", "JobHistory", "attempt_of", "history_of", "worker_names"]
 
@@ -18,8 +19,8 @@ ERROR_CHARACTERS = 2_000
 
 # A job may snooze for years: only its newest attempts, by the primary key, and none of their tracebacks.
 _ATTEMPTS = f"""
-    SELECT attempt, fence, outcome, worker_id, left(error, {ERROR_CHARACTERS}), NULL, started_at, finished_at,
-           run_seconds, NULL
+    SELECT attempt, fence, outcome, worker_id, {begin_of("error", ERROR_CHARACTERS)}, NULL, started_at,
+           finished_at, run_seconds, NULL
     FROM attempts WHERE job_id = %(id)s ORDER BY fence DESC LIMIT %(limit)s
 """
 
@@ -70,15 +71,21 @@ class JobHistory:
 def history_of(connection: Connection, job_id: int, *, limit: int) -> JobHistory:
     """Read the newest attempts of a job, at most so many, and its edits."""
     rows = fetch_all(connection, _ATTEMPTS, {"id": job_id, "limit": limit + 1})
-    attempts = [Attempt(*row) for row in reversed(rows[:limit])]
+    attempts = [_shortened(attempt_of_row(connection, job_id, row)) for row in reversed(rows[:limit])]
     edits = [Edit(*row) for row in fetch_all(connection, _EDITS, {"id": job_id})]
     return JobHistory(attempts, len(rows) > limit, edits)
+
+
+def _shortened(attempt: Attempt) -> Attempt:
+    if attempt.error is None or len(attempt.error) <= ERROR_CHARACTERS:
+        return attempt
+    return replace(attempt, error=attempt.error[:ERROR_CHARACTERS])
 
 
 def attempt_of(connection: Connection, job_id: int, fence: int) -> Attempt | None:
     """Read the attempt of a job with this fence, with all that is kept of it; None: it has not ended."""
     row = fetch_one(connection, _ATTEMPT, {"id": job_id, "fence": fence})
-    return None if row is None else Attempt(*row)
+    return None if row is None else attempt_of_row(connection, job_id, row)
 
 
 def worker_names(connection: Connection, worker_ids: Iterable[int]) -> dict[int, str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, MAX_RETRIES, SUSPECT
-from goqueue.db.statements import array, fetch_all, fetch_one
+from goqueue.contents.contents import JobContents, of_job, of_payload
+from goqueue.contents.payload_keys import is_encrypted
+from goqueue.db.fragments import LATER, MAX_RETRIES, SUSPECT, begin_of
+from goqueue.db.statements import Values, array, contents_of, fetch_all, fetch_one, text_array
 from goqueue.jobs import JobStatus
 
 __all__ = ["COUNTED_UP_TO", "JobSummary", "count_by_status", "of"]
@@ -26,9 +28,10 @@ PAYLOAD_MAX_BYTES = 65_536
 _SUMMARIES = f"""
     SELECT id, queue, type, status,
            CASE WHEN pg_column_size(payload) <= {PAYLOAD_MAX_BYTES}
-               THEN left(payload::text, {TEXT_MAX_CHARACTERS}) END,
+               THEN CASE WHEN payload_key IS NULL AND type <> ALL (%(redacted)s::text[])
+                   THEN left(payload::text, {TEXT_MAX_CHARACTERS}) ELSE payload::text END END,
            coalesce(tags, ARRAY[]::text[]), priority, attempts, {MAX_RETRIES},
-           left(error, {TEXT_MAX_CHARACTERS}), reason, created_at, available_at,
+           {begin_of("error", TEXT_MAX_CHARACTERS)}, reason, created_at, available_at,
            started_at, finished_at, cancel_requested_at IS NOT NULL,
            status = 'running' AND worker_id IS NOT NULL AND begun_at IS NULL
     FROM jobs WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id DESC
@@ -93,7 +96,20 @@ class JobSummary:
 
 def of(connection: Connection, job_ids: Iterable[int]) -> list[JobSummary]:
     """Read those of the jobs that exist, newest first."""
-    return [JobSummary(*row) for row in fetch_all(connection, _SUMMARIES, {"ids": array(job_ids)})]
+    contents = contents_of(connection)
+    parameters = {"ids": array(job_ids), "redacted": text_array(tuple(contents.redacted))}
+    return [_summary(contents, row) for row in fetch_all(connection, _SUMMARIES, parameters)]
+
+
+def _summary(contents: JobContents, row: Values) -> JobSummary:
+    summary = JobSummary(*row)
+    text, error = summary.payload, summary.error
+    is_plain = (text is None or not is_encrypted(text)) and (error is None or not is_encrypted(error))
+    if is_plain and summary.type not in contents.redacted:
+        return summary
+    shown = contents.shown_begin(text, of_payload(summary.type), summary.type, TEXT_MAX_CHARACTERS)
+    error = contents.shown(error, of_job("error", summary.id))
+    return replace(summary, payload=shown, error=None if error is None else error[:TEXT_MAX_CHARACTERS])
 
 
 def count_by_status(connection: Connection) -> dict[JobStatus, int]:

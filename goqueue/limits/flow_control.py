@@ -14,9 +14,11 @@ from typing import Any
 import structlog
 
 from goqueue.audit import audit_rows as audit
+from goqueue.contents.redaction import is_redacted_path
 from goqueue.db.database import Connection, Database
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.listing import payload_index_rows as payload_indexes
+from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.uniqueness import KEY_MAX_CHARACTERS
 from goqueue.engine.queue_rows import Queue
 from goqueue.engine.runway.runway import Runway
@@ -54,6 +56,7 @@ class FlowControl:
     Args:
         declared_queues: the queues that exist without a row.
         declared_types: the job types that exist.
+        job_type: finds one of them by its name.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class FlowControl:
         *,
         declared_queues: Callable[[], Collection[str]],
         declared_types: Callable[[], Collection[str]],
+        job_type: Callable[[str], JobType | None],
     ) -> None:
         self._database = database
         self._runway = runway
         self._declared_queues = declared_queues
         self._declared_types = declared_types
+        self._job_type = job_type
 
     def set_queue(self, name: str, settings: QueueSettings) -> QueueLimits:
         """Change limits of a queue; what they are then.
@@ -140,8 +145,10 @@ class FlowControl:
 
         Raises:
             TypeNotFoundError: there is no such type.
+            InvalidJobError: an index is asked for on what nobody can search.
         """
         self.expect_type(name)
+        _expect_searchable(self._job_type(name), settings.indexed or ())
         with self._database.transaction() as connection:
             before = type_settings_store.locked(connection, name)
             limits = dataclasses.replace(before.limits, **settings.changes())
@@ -240,6 +247,15 @@ class FlowControl:
             self._runway.wake_dispatcher()
         except RedisUnavailableError as error:
             log.warning("dispatcher_not_woken", error=str(error))
+
+
+def _expect_searchable(job_type: JobType | None, paths: Collection[str]) -> None:
+    if job_type is None or not paths:
+        return
+    if job_type.encrypt:
+        raise InvalidJobError({"indexed": "payloads of this type are encrypted: no index can read them"})
+    if hidden := [path for path in paths if is_redacted_path(path, job_type.redact)]:
+        raise InvalidJobError({"indexed": f"redacted fields are not searched: {', '.join(hidden)}"})
 
 
 def _note(

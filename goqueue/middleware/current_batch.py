@@ -58,6 +58,16 @@ class CurrentBatch(Sequence[CurrentJob]):
         ids = [job.id for job in self._jobs[:LOGGED_IDS_MAX]]
         return {"job_ids": ids, "batch_size": len(self._jobs), "type": first.type, "queue": first.queue}
 
+    @property
+    def hidden(self) -> Sequence[str]:
+        """Values of redacted fields, which no log line of the batch quotes."""
+        return [value for job in self._jobs for value in job.claimed.hidden]
+
+    @property
+    def encrypted_payloads(self) -> Sequence[str]:
+        """Payloads that are encrypted at rest, which no log line of the batch quotes."""
+        return [payload for job in self._jobs for payload in job.claimed.encrypted_payloads]
+
     def __len__(self) -> int:
         return len(self._jobs)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import orjson
 from dramatiq import Broker
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Callbacks, Pipelines
+
+from goqueue.contents.redaction import with_markers
+from goqueue.jobs import NewJob
+from goqueue.middleware.job_message import JobMessage
 
 
 class JobCallbacks(Callbacks):
@@ -23,7 +29,10 @@ class JobCallbacks(Callbacks):
     ) -> None:
         """Send the callback that the message or its actor names."""
         if has_callback(message.options) or has_callback(broker.get_actor(message.actor_name).options):
+            before = len(message.follow_ups) if isinstance(message, JobMessage) else 0
             super().after_process_message(broker, message, result=result, exception=exception)  # type: ignore[no-untyped-call]  # Dramatiq's
+            if isinstance(message, JobMessage) and (hidden := message.current.claimed.hidden):
+                message.follow_ups[before:] = [_without(job, hidden) for job in message.follow_ups[before:]]
 
 
 class JobPipelines(Pipelines):
@@ -40,6 +49,11 @@ class JobPipelines(Pipelines):
         """Send the next message of the pipe."""
         if "pipe_target" in message.options:
             super().after_process_message(broker, message, result=result, exception=exception)  # type: ignore[no-untyped-call]  # Dramatiq's
+
+
+def _without(job: NewJob, hidden: Sequence[str]) -> NewJob:
+    """The job of a callback without redacted values of the one that it is told of: its type may show them."""
+    return replace(job, payload=orjson.dumps(with_markers(orjson.loads(job.payload), hidden)).decode())
 
 
 def has_callback(options: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,12 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 
 from goqueue.config.bounds import is_number
+from goqueue.contents.redaction import scrubbed
+from goqueue.engine.fingerprints import kind_of
 from goqueue.jobs import (
     MAX_DELAY_SECONDS,
     AttemptOutcome,
+    ClaimedJob,
     FailureKind,
     JobStatus,
     NewJob,
@@ -123,6 +127,11 @@ class JobMessage(MessageProxy):
         """Note how the attempt ended, for the recorder."""
         current = self.current
         completed = status is JobStatus.COMPLETED
+        follow_ups = tuple(self.follow_ups)
+        if current.claimed.encrypted:
+            follow_ups = tuple(replace(job, encrypted=True) for job in follow_ups)
+        if current.claimed.encrypted or current.claimed.hidden:
+            error, traceback, failure_kind = confided(current.claimed, error, traceback, failure_kind)
         self.outcome = Outcome(
             job_id=current.id,
             fence=current.fence,
@@ -138,8 +147,9 @@ class JobMessage(MessageProxy):
             failure_kind=failure_kind,
             unreadable_by=current.unreadable and current.unreadable.schema,
             unreadable_wait_seconds=current.unreadable.wait_seconds if current.unreadable else 0.0,
-            follow_ups=tuple(self.follow_ups),
+            follow_ups=follow_ups,
             begun=current.times.clock + current.started if current.started else None,
+            encrypted=current.claimed.encrypted,
         )
 
     def complete(self) -> None:
@@ -153,6 +163,7 @@ class JobMessage(MessageProxy):
             current.result,
             run_seconds=current.run_seconds,
             begun=current.times.clock + current.started,
+            encrypted=current.claimed.encrypted,
         )
 
     def show_call(self) -> None:
@@ -191,6 +202,21 @@ class JobMessage(MessageProxy):
     def release(self, attempt_outcome: AttemptOutcome = AttemptOutcome.INTERRUPTED) -> None:
         """Conclude that the job goes back unspent: it was not started, or stopped by no fault of its own."""
         self.conclude(JobStatus.QUEUED, attempt_outcome)
+
+
+def confided(
+    claimed: ClaimedJob, error: str | None, traceback: str | None, kind: FailureKind | None
+) -> tuple[str | None, str | None, FailureKind | None]:
+    """Return what is kept of an error: without redacted values; and its kind without a message.
+
+    The kind of a failure is told of all jobs of a type: where it could quote an encrypted payload, or a
+    redacted value, jobs are told apart by their exceptions and places alone.
+    """
+    texts = [None if text is None else scrubbed(text, claimed.hidden) for text in (error, traceback)]
+    quotes = claimed.encrypted or texts != [error, traceback]
+    if kind is not None and quotes:
+        kind = kind_of(kind.type, kind.exception, "", kind.frame)
+    return texts[0], texts[1], kind
 
 
 def readable_options(options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Interrupt
 
 from goqueue.engine import fingerprints
-from goqueue.errors import DeadlineExceeded, Discard, Translated
+from goqueue.errors import DeadlineExceeded, Discard, Translated, UndecryptablePayload
 from goqueue.jobs import AttemptOutcome, FailureKind, JobStatus
 from goqueue.middleware.job_message import JobMessage
 from goqueue.observability import tracing
@@ -29,6 +29,10 @@ UNREADABLE = "unreadable_payload"
 
 #: Modules that stand between the worker and a handler, a coroutine's too.
 _FOREIGN_FRAMES = ("dramatiq.", "goqueue.worker.", "goqueue.middleware.", "concurrent.futures.")
+
+
+#: The reasons of jobs that GoQueue itself discards.
+_REASONS = {DeadlineExceeded: "deadline", UndecryptablePayload: "undecryptable"}
 
 
 class Failure(NamedTuple):
@@ -71,6 +75,8 @@ class Lifecycle(Middleware):
             "requires",
             "slots",
             "batch",
+            "encrypt",
+            "redact",
         }
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002  (Dramatiq's signature)
@@ -160,7 +166,7 @@ def conclude_failure(message: JobMessage, exception: BaseException | None) -> No
         return
     reason = "failed"
     if isinstance(exception, Discard):
-        reason = "deadline" if isinstance(exception, DeadlineExceeded) else "discarded"
+        reason = _REASONS.get(type(exception), "discarded")
     message.conclude(
         JobStatus.FAILED,
         AttemptOutcome.FAILED,

@@ -6,7 +6,7 @@ than all of its other hooks. Its fields are asked for by the records, of which m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -19,6 +19,14 @@ class LoggedJob(Protocol):
     @property
     def log_fields(self) -> Mapping[str, Any]:
         """The fields of each of its log records."""
+
+    @property
+    def hidden(self) -> Sequence[str]:
+        """Values of redacted fields."""
+
+    @property
+    def encrypted_payloads(self) -> Sequence[str]:
+        """Payloads that are encrypted at rest, as JSON text."""
 
 
 #: What was read of the error that the calling context is about to log, so that it is not read again.

@@ -10,6 +10,7 @@ import structlog
 
 from goqueue.config.redaction import protect, redact, redact_values
 from goqueue.errors import Translated
+from goqueue.observability.confidence import withhold_contents
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.job_context import add_job_context, known_error
 from goqueue.observability.printable import printable
@@ -173,5 +174,5 @@ def _renderers(*, is_console: bool) -> list[Processor]:
     if is_console:
         renderer = structlog.dev.ConsoleRenderer(colors=_is_terminal())
     # Tracebacks are text before the secrets in it are masked.
-    processors: list[Processor] = [structlog.processors.format_exc_info, redact_secrets]
+    processors: list[Processor] = [structlog.processors.format_exc_info, withhold_contents, redact_secrets]
     return [*processors, _make_printable, renderer] if is_console else [*processors, renderer]

@@ -27,6 +27,7 @@ from goqueue.scheduler.expirer import Expirer
 from goqueue.scheduler.horizon_watch import HorizonWatch
 from goqueue.scheduler.leader import Leader, LeaderDatabase
 from goqueue.scheduler.loop_watch import LoopWatch
+from goqueue.scheduler.reencrypter import Reencrypter
 from goqueue.scheduler.releaser import Releaser
 from goqueue.scheduler.rescuer import Rescuer
 from goqueue.scheduler.service import Service, run_loop
@@ -154,6 +155,7 @@ class SchedulerProcess:
             Roller(settings, database, ending.wait),
             JobCounter(settings, database, ending.wait),
             PayloadIndexer(settings, database, ending.wait),
+            Reencrypter(settings, database, ending.wait),
             Cleaner(settings, database, ending.wait),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import Values, array, fetch_all, fetch_one
-from goqueue.errors import ScheduleNotFoundError
+from goqueue.contents.contents import of_schedule
+from goqueue.contents.payload_keys import is_encrypted
+from goqueue.db.statements import Values, array, contents_of, fetch_all, fetch_one
+from goqueue.errors import ScheduleNotFoundError, UndecryptableError
 from goqueue.jobs import CollectRule, JobStatus, NewJob, UniqueMode, UniqueRule
 from goqueue.schedules.rules import (
     BlackoutPolicy,
@@ -118,18 +121,20 @@ def now(connection: Connection) -> datetime:
 
 def insert(connection: Connection, definition: ScheduleDefinition, first: Tick | None) -> Schedule | None:
     """Insert a schedule whose first tick is this one; None: its name is taken."""
-    row = fetch_one(connection, _INSERT, {"name": definition.name} | _values(definition) | _next(first))
-    return None if row is None else _schedule(row)
+    row = fetch_one(
+        connection, _INSERT, {"name": definition.name} | _values(connection, definition) | _next(first)
+    )
+    return None if row is None else _schedule(connection, row)
 
 
 def update(
     connection: Connection, schedule_id: int, definition: ScheduleDefinition, first: Tick | None
 ) -> Schedule:
     """Define a locked schedule anew; it goes on with this tick, unless it is paused."""
-    parameters = {"id": schedule_id} | _values(definition) | _next(first)
+    parameters = {"id": schedule_id} | _values(connection, definition) | _next(first)
     row = fetch_one(connection, _UPDATE, parameters)
     assert row is not None
-    return _schedule(row)
+    return _schedule(connection, row)
 
 
 def get(connection: Connection, name: str) -> Schedule:
@@ -155,12 +160,15 @@ def _get(connection: Connection, name: str, locking: str) -> Schedule:
     row = fetch_one(connection, sql, {"name": name}) if "\0" not in name else None
     if row is None:
         raise ScheduleNotFoundError(name)
-    return _schedule(row)
+    return _schedule(connection, row)
 
 
 def page(connection: Connection, *, after_name: str, limit: int) -> list[Schedule]:
     """Read schedules by name, from behind a name on."""
-    return [_schedule(row) for row in fetch_all(connection, _PAGE, {"after": after_name, "limit": limit})]
+    return [
+        _schedule(connection, row)
+        for row in fetch_all(connection, _PAGE, {"after": after_name, "limit": limit})
+    ]
 
 
 def running_names(connection: Connection, source: Source) -> list[str]:
@@ -182,7 +190,7 @@ def set_paused(
     parameters = {"id": schedule_id, "paused": paused, "author": author, "reason": reason} | _next(first)
     row = fetch_one(connection, _SET_PAUSED, parameters)
     assert row is not None
-    return _schedule(row)
+    return _schedule(connection, row)
 
 
 def due(connection: Connection, at: datetime | None, *, without: Iterable[int], limit: int) -> list[int]:
@@ -197,7 +205,7 @@ def lock_due(
 ) -> tuple[Schedule, datetime] | None:
     """Lock a schedule that is due, in a transaction; it and the time. None: somebody else has or had it."""
     row = fetch_one(connection, _LOCK_DUE, {"id": schedule_id, "now": at})
-    return None if row is None else (_schedule(row[:-1]), row[-1])
+    return None if row is None else (_schedule(connection, row[:-1]), row[-1])
 
 
 def advance(connection: Connection, schedule_id: int, following: Tick | None) -> None:
@@ -221,14 +229,14 @@ def _next(tick: Tick | None) -> dict[str, datetime | None]:
     return {"next_at": tick.fire.at, "due_at": tick.due_at}
 
 
-def _values(definition: ScheduleDefinition) -> dict[str, Any]:
+def _values(connection: Connection, definition: ScheduleDefinition) -> dict[str, Any]:
     job = definition.job
     return {
         "cron": definition.cron,
         "timezone": definition.timezone,
         "queue": job.queue,
         "type": job.type,
-        "payload": job.payload,
+        "payload": _closed(connection, definition.name, job),
         "priority": job.priority,
         "max_retries": job.max_retries,
         "job_settings": orjson.dumps(_settings_of(job)).decode(),
@@ -241,6 +249,24 @@ def _values(definition: ScheduleDefinition) -> dict[str, Any]:
         "blackout_policy": definition.blackout_policy.value,
         "source": definition.source.value,
     }
+
+
+def _closed(connection: Connection, name: str, job: NewJob) -> str:
+    if not job.encrypted:
+        return job.payload
+    return contents_of(connection).closed(job.payload, of_schedule(name))
+
+
+def _opened(connection: Connection, name: str, payload: str) -> tuple[str, bool]:
+    """The payload of the jobs of a schedule, and whether it is encrypted in their rows as well.
+
+    One that cannot be decrypted stays as it is: its jobs fail, and say why.
+    """
+    if not is_encrypted(payload):
+        return payload, False
+    with suppress(UndecryptableError):
+        return contents_of(connection).opened(payload, of_schedule(name)), True
+    return payload, False
 
 
 def _settings_of(job: NewJob) -> dict[str, Any]:
@@ -269,13 +295,14 @@ def _rule_as_kept(rule: UniqueRule) -> dict[str, Any]:
     return kept
 
 
-def _schedule(row: Values) -> Schedule:
+def _schedule(connection: Connection, row: Values) -> Schedule:
     identity, name, cron, timezone, queue, kind, payload, priority, max_retries, settings = row[:10]
+    payload, encrypted = _opened(connection, name, payload)
     overlap, catch_up, most, window, jitter, blackouts, blackout_policy, source = row[10:18]
     definition = ScheduleDefinition(
         name=name,
         cron=cron,
-        job=_job(queue, kind, payload, priority, max_retries, settings),
+        job=_job(queue, kind, payload, priority, max_retries, settings | {"encrypted": encrypted}),
         timezone=timezone,
         overlap=Overlap(overlap),
         catch_up=CatchUp(catch_up),

@@ -13,17 +13,20 @@ from typing import Any
 import structlog
 
 from goqueue.audit import audit_rows as audit
+from goqueue.config.bounds import read_stored_json
+from goqueue.contents.redaction import marker_in, merged
 from goqueue.db.database import Connection, Database
 from goqueue.db.statements import atomic
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.create import JobCreator, insert_one
 from goqueue.engine.creation_rows import Created
-from goqueue.errors import ScheduleConflictError
+from goqueue.engine.options.job_type import JobType
+from goqueue.errors import InvalidJobError, ScheduleConflictError, ScheduleNotFoundError
 from goqueue.schedules import schedule_rows as schedule_store
 from goqueue.schedules import tick_rows as tick_store
 from goqueue.schedules.rules import Schedule, ScheduleDefinition, Source, Tick, ticks
 
-__all__ = ["create", "declare", "delete", "pause", "put", "resume", "run_now"]
+__all__ = ["create", "declare", "delete", "pause", "put", "resume", "run_now", "with_stored_values"]
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +79,24 @@ def put(database: Database, definition: ScheduleDefinition) -> tuple[Schedule, b
         first = _continued(old, definition, now)
         _note(connection, "schedule.change", definition, before=old.definition)
         return schedule_store.update(connection, old.id, definition, first), False
+
+
+def with_stored_values(database: Database, job_type: JobType | None, name: str, payload: Any) -> Any:
+    """Return a payload with what that of a schedule has wherever it has the marker of a redacted value.
+
+    Raises:
+        InvalidJobError: nothing is stored there.
+    """
+    if job_type is None or marker_in(payload, job_type.redact) is None:
+        return payload
+    try:
+        with database.autocommit() as connection:
+            stored = schedule_store.get(connection, name).definition.job.payload
+        return merged(payload, read_stored_json(stored), job_type.redact)
+    except ScheduleNotFoundError:
+        return payload
+    except LookupError as error:
+        raise InvalidJobError({str(error.args[0]): "expected a value: none is stored here"}) from None
 
 
 def pause(database: Database, name: str, *, author: str | None, reason: str | None) -> Schedule:

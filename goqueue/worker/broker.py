@@ -93,6 +93,7 @@ class JobBroker(HookedBroker):
         #: What was declared here.
         self.types = JobTypes(settings)
         self.job_types, self.aliases = self.types.by_name, self.types.aliases
+        self.database.contents.redacted = self.types.redacted
         #: What handlers are given besides their payloads.
         self.dependencies = Dependencies(settings)
         #: The processes in which handlers with `process=True` run.

@@ -22,6 +22,7 @@ from goqueue.errors import (
     InvalidJobError,
     RetryAfter,
     Snooze,
+    UndecryptablePayload,
     seconds_to_wait,
 )
 from goqueue.jobs import AttemptOutcome
@@ -296,6 +297,8 @@ class JobFunction:
         return made
 
     def _arguments(self, current: JobAttempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if current.claimed.undecryptable is not None:
+            raise UndecryptablePayload(f"the payload cannot be decrypted: {current.claimed.undecryptable}")
         try:
             return self.job_type.arguments(current.claimed.payload)
         except InvalidJobError as error:

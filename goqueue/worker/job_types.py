@@ -10,6 +10,7 @@ from dramatiq.actor import Actor
 
 from goqueue.config.labels import entries_of, labels_of
 from goqueue.config.settings import Settings
+from goqueue.contents.contents import JobContents
 from goqueue.engine.options.batch import Batch, batch_schema_of
 from goqueue.engine.options.injection import injected_parameters, payload_signature
 from goqueue.engine.options.job_type import JobType
@@ -30,6 +31,7 @@ class JobTypes:
     Attributes:
         by_name: the types under their own names.
         aliases: former names of types: alias → name.
+        redacted: name or alias → the names of the fields that nobody but its handler sees.
 
     Args:
         settings: the defaults of what a type does not say.
@@ -38,7 +40,9 @@ class JobTypes:
     def __init__(self, settings: Settings) -> None:
         self.by_name: dict[str, JobType] = {}
         self.aliases: dict[str, str] = {}
+        self.redacted: dict[str, frozenset[str]] = {}
         self._settings = settings
+        self._keys = JobContents.of_settings(settings).keys
         self._throws: dict[str, Throws] = {}
         self._async: set[str] = set()
         self._batches: dict[str, Batch] = {}
@@ -60,6 +64,7 @@ class JobTypes:
             self._async.add(actor.actor_name)
         else:
             self._async.discard(actor.actor_name)
+        self._learn_redacted(job_type)
         self._batches.pop(actor.actor_name, None)
         if job_type.batch is not None:
             self._batches[actor.actor_name] = job_type.batch
@@ -174,6 +179,7 @@ class JobTypes:
             requires=entries_of(labels_of(actor.options.get("requires") or {})),
             slots=actor.options.get("slots") or 1,
             batch=batch,
+            **self._protection_of(actor.options),
         )
         if job_type.unique is not None and job_type.unique.collects and job_type.list_field is None:
             raise ValueError(
@@ -181,6 +187,27 @@ class JobTypes:
                 "with a list of payloads"
             )
         return job_type
+
+    def _protection_of(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What a type says of the confidence of what its jobs hold, as a `JobType` has it."""
+        encrypt = options.get("encrypt")
+        encrypt = self._settings.encrypt_payloads if encrypt is None else encrypt
+        redact = frozenset(name.lower() for name in options.get("redact") or ())
+        if encrypt and self._keys is None:
+            raise ValueError(
+                "encrypt: there is no key to encrypt with: set GOQUEUE_PAYLOAD_KEYS, for which `goqueue "
+                "payload-keys new` makes one, in every process that loads the type"
+            )
+        is_protected = self._keys is not None and (encrypt or redact)
+        fingerprint = self._keys.fingerprint if self._keys is not None and is_protected else None
+        return {"encrypt": encrypt, "redact": redact, "fingerprint": fingerprint}
+
+    def _learn_redacted(self, job_type: JobType) -> None:
+        names = [job_type.name, *(alias for alias, name in self.aliases.items() if name == job_type.name)]
+        for name in names:
+            self.redacted.pop(name, None)
+            if job_type.redact:
+                self.redacted[name] = job_type.redact
 
     def _learn_aliases(self, actor: Actor[Any, Any]) -> None:
         name = actor.actor_name

@@ -62,5 +62,11 @@ def _log_failure(message: JobMessage, throws: tuple[type[BaseException], ...], e
     elif throws and isinstance(error, throws):
         kind = type(error).__name__
         _log.info("Failed to process message %s with expected exception %s.", message, kind)
-    elif not isinstance(error, Retry):
+    elif isinstance(error, Retry):
+        return
+    elif message.current.claimed.encrypted or message.current.claimed.hidden:
+        # Handlers of records that are not GoQueue's would show what its text quotes.
+        kind = type(error).__name__
+        _log.error("Failed to process message %s with unhandled exception %s.", message, kind)
+    else:
         _log.error("Failed to process message %s with unhandled exception.", message, exc_info=error)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from goqueue.config.settings import Settings
+from goqueue.contents.contents import JobContents
 from goqueue.db.callers_transaction import joined
 from goqueue.db.database import Database
 from goqueue.engine import new_job_rows as new_job_store
@@ -76,7 +77,8 @@ def test_each_connection_has_the_head_start_of_its_settings(settings: Settings, 
         own = settings.model_copy(update={"priority_head_start_seconds": seconds})
         engine = create_engine(url) if is_joined else Database(own).engine
         with engine.connect() as connection:
-            job_id = new_job_store.insert(joined(connection, own) if is_joined else connection, job).id
+            used = joined(connection, own, JobContents()) if is_joined else connection
+            job_id = new_job_store.insert(used, job).id
             asked = "SELECT extract(epoch FROM created_at - rank)::float FROM jobs WHERE id = %(id)s"
             assert connection.exec_driver_sql(asked, {"id": job_id}).scalar() == 2 * seconds
         engine.dispose()

@@ -57,6 +57,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "dependencies",
             "unique_keys",
             "job_versions",
+            "reencryptions",
             "attempts",
             "workers",
             "queues",

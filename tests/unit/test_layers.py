@@ -23,6 +23,7 @@ LAYERS = (
     ("failpoints", "garbage"),
     ("jobs",),
     ("config",),
+    ("contents",),
     ("observability",),
     ("db",),
     ("audit",),

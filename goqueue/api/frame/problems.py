@@ -40,6 +40,7 @@ from goqueue.errors import (
     ScheduleNotFoundError,
     TypeNotFoundError,
     UnavailableError,
+    UndecryptableError,
     UniqueKeyHeldError,
     WorkerConflictError,
     WorkerNotFoundError,
@@ -79,6 +80,7 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     ResultTooLargeError: 413,
     UniqueKeyHeldError: 409,
     IdempotencyConflictError: 422,
+    UndecryptableError: 409,
     UnavailableError: 503,
 }
 

@@ -31,6 +31,7 @@ OUTCOMES = {
 REASONS = {
     "failed": "no attempt is left",
     "discarded": "its handler gave it up",
+    "undecryptable": "its payload cannot be decrypted",
     "deadline": "its deadline passed",
     "worker_died": "its worker processes died",
     "parent_failed": "a job that it waited for did not complete",

@@ -11,7 +11,6 @@ from goqueue.api.frame.json_reader import read_json
 from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
 from goqueue.api.schedule_models import JOB_MEMBERS, PutSchedule, schedule_document
-from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
@@ -103,12 +102,15 @@ class ScheduleForm(Page):
         document["payload"] = _object_of(form, "payload")
         wanted = validate(PutSchedule, document)
         job = {member: document[member] for member in JOB_MEMBERS if member in document}
-        return wanted.definition(name, JobRequests(self._goqueue).one(job, client=client)[0].job, Source.API)
+        requests, database = JobRequests(self._goqueue), self._goqueue.database
+        job_type = self._goqueue.broker.job_type(wanted.type or requests.default_type(wanted.queue) or "")
+        job["payload"] = scheduling.with_stored_values(database, job_type, name, job["payload"])
+        return wanted.definition(name, requests.one(job, client=client)[0].job, Source.API)
 
     def _texts(self, schedule: Schedule) -> dict[str, str]:
         """What the fields show of a schedule."""
         definition = schedule.definition
-        document = schedule_document(schedule, read_stored_json(definition.job.payload))
+        document = schedule_document(schedule, self._goqueue.database.contents)
         more = {name: document[name] for name, default in _DEFAULTS.items() if document[name] != default}
         job_type = self._goqueue.broker.job_type(definition.job.type)
         # A type that makes the keys of its jobs makes this one again.

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 import falcon
 
 from goqueue.api.schedule_models import PauseSchedule
-from goqueue.config.bounds import read_stored_json
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.charts.tick_strip import TICKS_SHOWN, Strip, strip_of, tone_of, word_of
 from goqueue.dashboard.notices import go_to
@@ -199,13 +198,13 @@ class SchedulePage(Page):
             schedule = schedule_store.get(connection, name)
             now = schedule_store.now(connection)
             history = tick_store.page(connection, schedule.id, before=query.before, limit=HISTORY_SHOWN + 1)
-        shown = history[:HISTORY_SHOWN]
+        shown, job = history[:HISTORY_SHOWN], schedule.definition.job
         self._renderer.page(
             request,
             response,
             "schedule.html",
             view=_view(schedule, self._upcoming.of(schedule, now, FIRES_OF_ONE), shown),
-            payload=tree(read_stored_json(schedule.definition.job.payload)),
+            payload=tree(self._goqueue.database.contents.shown_document(job.payload, job.type)),
             history=_told(schedule, shown),
             older=urlencode({"before": shown[-1].nominal_at.isoformat()})
             if len(history) > len(shown)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from goqueue.db.tables import audit, bulk, events, history, jobs, processes, queues, schedules
+from goqueue.db.tables import audit, bulk, events, history, jobs, processes, queues, reencryption, schedules
 from goqueue.db.tables.base import metadata
 
-__all__ = ["audit", "bulk", "events", "history", "jobs", "metadata", "processes", "queues", "schedules"]
+__all__ = [
+    "audit",
+    "bulk",
+    "events",
+    "history",
+    "jobs",
+    "metadata",
+    "processes",
+    "queues",
+    "reencryption",
+    "schedules",
+]

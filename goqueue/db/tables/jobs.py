@@ -105,6 +105,8 @@ jobs = Table(
     # Hashes of the schemas that could not read the payload: it waits so long for a worker with another one.
     Column("unreadable_by", ARRAY(Text)),
     Column("unreadable_until", Timestamp),
+    # The id of the key that what it holds is encrypted with; NULL: it is not.
+    Column("payload_key", Text(collation="C")),
     # Where the row stands, said by the statements that every job goes through, and made to agree with the
     # other columns by a trigger where a statement says nothing: 'ready' and 'running' have a row in
     # `ready_jobs` and `running_jobs`; then 'waiting' (for its time), 'suspect', 'blocked', and the final
@@ -178,6 +180,8 @@ jobs = Table(
     Index("jobs_admitted_idx", "queue", "rank", "id", postgresql_where=text("admitted")),
     # The expirer: whose time to start is over.
     Index("jobs_expiring_at_idx", "expiring_at", postgresql_where=text("expiring_at IS NOT NULL")),
+    # Which jobs are encrypted. Nothing that happens to a job changes that.
+    Index("jobs_encrypted_idx", "id", postgresql_where=text("payload_key IS NOT NULL")),
     # Dead letters in groups: by the fingerprint of their error, or, where no exception was seen, by the
     # reason of their failure. The included columns are what groups are counted by, so that counting need not
     # look at the rows (the planner wants those of the expression as well). It is written as SQLAlchemy reads

@@ -7,13 +7,15 @@ looked for in steps: `engine/listing/walk_rows.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from goqueue.db.statements import JOB_COLUMNS, fetch_all, fetch_one, job_from_row
+from goqueue.contents.contents import of_job
+from goqueue.contents.payload_keys import is_encrypted
+from goqueue.db.statements import JOB_COLUMNS, Values, contents_of, fetch_all, fetch_one, job_from_row
 from goqueue.engine.listing import walk_rows as job_walks
 from goqueue.engine.listing.filters import JobFilter, terms_of
 from goqueue.jobs import MAX_JOB_ID, Job, JobStatus
@@ -22,6 +24,7 @@ __all__ = [
     "Attempt",
     "Chunk",
     "Found",
+    "attempt_of_row",
     "attempts_of",
     "chunk",
     "count",
@@ -191,10 +194,24 @@ def _jobs_of(
 ) -> tuple[list[Job], bool]:
     """The jobs of a statement of one more than `limit`, as many as fit on a page; whether there are more."""
     found = fetch_all(connection, _PAGE.format(rows=rows), parameters | {"bytes": PAGE_MAX_BYTES})
-    jobs = [job_from_row(row[:-1]) for row in found[:limit]]
+    jobs = [job_from_row(connection, row[:-1]) for row in found[:limit]]
     return jobs, bool(found) and found[0][-1] > len(jobs)
 
 
 def attempts_of(connection: Connection, job_id: int) -> list[Attempt]:
     """Read the attempts of a job that have ended, in their order."""
-    return [Attempt(*row) for row in fetch_all(connection, _ATTEMPTS, {"id": job_id})]
+    rows = fetch_all(connection, _ATTEMPTS, {"id": job_id})
+    return [attempt_of_row(connection, job_id, row) for row in rows]
+
+
+def attempt_of_row(connection: Connection, job_id: int, row: Values) -> Attempt:
+    """Return an attempt of a job, with its error and its traceback decrypted."""
+    attempt = Attempt(*row)
+    if attempt.error is None or not is_encrypted(attempt.error):
+        return attempt
+    contents = contents_of(connection)
+    return replace(
+        attempt,
+        error=contents.shown(attempt.error, of_job("error", job_id)),
+        traceback=contents.shown(attempt.traceback, of_job("traceback", job_id)),
+    )

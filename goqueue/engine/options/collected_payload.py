@@ -37,7 +37,7 @@ def collected(
             raise InvalidJobError({name: "expected none: collect_seconds says when the job starts"})
     text = _text_of(job_type, field, payload)
     payloads = orjson.loads(text)[field]
-    rule = unique.rule_of_collected(type_name, field, payloads)
+    rule = unique.rule_of_collected(type_name, field, payloads, job_type.fingerprint)
     assert rule.collect is not None
     if len(payloads) > rule.collect.max_payloads:
         raise InvalidJobError({f"payload.{field}": f"expected at most {rule.collect.max_payloads} payloads"})

@@ -43,6 +43,10 @@ class ActorOptions(TypedDict, total=False):
         slots: how many threads of its worker a job takes that does not say.
         batch: how its jobs are collected, for a handler that takes a list of payloads and returns a list of
             results.
+        encrypt: whether what its jobs hold is encrypted at rest, with the first of GOQUEUE_PAYLOAD_KEYS; by
+            default what GOQUEUE_ENCRYPT_PAYLOADS says.
+        redact: names of fields that nobody but the handler sees, whatever key they read with: at any depth of
+            payload and result, in upper or lower case.
     """
 
     name: str | None
@@ -60,6 +64,8 @@ class ActorOptions(TypedDict, total=False):
     requires: Mapping[str, LabelValue] | None
     slots: int | None
     batch: Batch | None
+    encrypt: bool | None
+    redact: Sequence[str] | None
 
 
 def declare(broker: Broker, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
@@ -102,6 +108,8 @@ def _declare(broker: Broker, function: Callable[..., Any], options: dict[str, An
         "requires",
         "slots",
         "batch",
+        "encrypt",
+        "redact",
     )
     plain = {name: options[name] for name in names if options.get(name) is not None}
     actor_of: Any = dramatiq.actor

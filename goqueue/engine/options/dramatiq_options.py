@@ -112,7 +112,21 @@ def _problems_of_actor(actor: Actor[Any, Any]) -> Iterator[tuple[str, str]]:
         yield "process", "expected True or False"
     yield from _problems_of_lists(options)
     yield from _problems_of_needs(options)
+    yield from _problems_of_confidence(options)
     yield from _problems_of_batch(options)
+
+
+def _problems_of_confidence(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if options.get("encrypt") not in {None, True, False}:
+        yield "encrypt", "expected True or False"
+    if not _are_names(options.get("redact") or ()):
+        yield "redact", 'expected names of fields, such as ("card", "token")'
+
+
+def _are_names(redact: Any) -> bool:
+    return isinstance(redact, list | tuple | set | frozenset) and all(
+        isinstance(name, str) and name for name in redact
+    )
 
 
 def _problems_of_batch(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

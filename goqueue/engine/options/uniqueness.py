@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,29 +131,45 @@ class Unique:
         if self.collects and self.window_seconds is not None:
             yield "unique.window_seconds", "expected only with other modes: collect_seconds is the window"
 
-    def rule(self, type_name: str, payload: Any) -> UniqueRule:
+    def rule(
+        self, type_name: str, payload: Any, fingerprint: Callable[[bytes], str] | None = None
+    ) -> UniqueRule:
         """Return the rule for a job of this type and payload (JSON values).
+
+        Args:
+            type_name: a part of the key.
+            payload: the fields' values are looked up in it.
+            fingerprint: a keyed hash, for a payload that nobody may guess from its key.
 
         Raises:
             InvalidJobError: the payload has not all of the fields.
         """
         states = self.while_ or (_UNFINISHED if self.mode == UniqueMode.REJECT else _UNSTARTED)
         return UniqueRule(
-            key=self._key_of(type_name, payload) if self.key is None else self.key,
+            key=self._key_of(type_name, payload, fingerprint) if self.key is None else self.key,
             states=tuple(dict.fromkeys(JobStatus(state) for state in states)),
             window_seconds=self.window_seconds,
             mode=UniqueMode(self.mode),
             debounce_max_seconds=self.debounce_max_seconds,
         )
 
-    def rule_of_collected(self, type_name: str, field: str, payloads: Sequence[Any]) -> UniqueRule:
+    def rule_of_collected(
+        self,
+        type_name: str,
+        field: str,
+        payloads: Sequence[Any],
+        fingerprint: Callable[[bytes], str] | None = None,
+    ) -> UniqueRule:
         """Return the rule of the mode `collect`, for a job with these payloads in this member.
 
         Raises:
             InvalidJobError: the payloads have different keys, or one has not all of the fields.
         """
         assert self.collect_seconds is not None
-        keys = {self._key_of(type_name, payload) if self.key is None else self.key for payload in payloads}
+        keys = {
+            self._key_of(type_name, payload, fingerprint) if self.key is None else self.key
+            for payload in payloads
+        }
         if len(keys) > 1:
             raise InvalidJobError({"unique.fields": "the payloads of one create have different values"})
         bounds = CollectRule(
@@ -166,13 +182,14 @@ class Unique:
             keys.pop(), _UNSTARTED, self.collect_seconds, mode=UniqueMode.COLLECT, collect=bounds
         )
 
-    def _key_of(self, type_name: str, payload: Any) -> str:
+    def _key_of(self, type_name: str, payload: Any, fingerprint: Callable[[bytes], str] | None) -> str:
         values = {path: _value_at(payload, path) for path in self.fields}
         absent = [path for path, value in values.items() if value is _MISSING]
         if absent:
             raise InvalidJobError({"unique.fields": f"the payload has no {', '.join(absent)}"})
         text = orjson.dumps(_canonical(values), option=orjson.OPT_SORT_KEYS)
-        return f"{type_name}:{hashlib.sha256(text).hexdigest()}"
+        digest = hashlib.sha256(text).hexdigest() if fingerprint is None else fingerprint(text)
+        return f"{type_name}:{digest}"
 
 
 def _is_key(key: Any) -> bool:

@@ -9,14 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import JobContents, of_options, of_payload
+from goqueue.contents.payload_keys import ENCRYPTED
+from goqueue.contents.redaction import hidden_values
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES
 from goqueue.db.locked_rows import rows_of
-from goqueue.db.statements import FIRST, KEYS, LAST, TRACEPARENT, fetch_all, fetch_one, key_arrays, text_array
+from goqueue.db.statements import (
+    ENCRYPTED_OPTIONS,
+    FIRST,
+    KEYS,
+    LAST,
+    TRACEPARENT,
+    contents_of,
+    fetch_all,
+    fetch_one,
+    key_arrays,
+    text_array,
+)
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.queue_rows import CLOSED, GOVERNED
+from goqueue.errors import UndecryptableError
 from goqueue.jobs import ClaimedJob
 
 __all__ = [
@@ -160,7 +176,8 @@ def claim(
     a while ago, or it requires a label that the worker has not, or more slots than it has.
     """
     parameters = {**key_arrays(messages), **claimant(worker_id, lease_seconds, known)}
-    return [claimed_job(row) for row in fetch_all(connection, _CLAIM, parameters)]
+    contents = contents_of(connection)
+    return [claimed_job(row, contents) for row in fetch_all(connection, _CLAIM, parameters)]
 
 
 def locked_messages(connection: Connection, messages: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -190,11 +207,30 @@ def claimant(worker_id: int, lease_seconds: float, known: KnownTypes | None) -> 
     }
 
 
-def claimed_job(row: Sequence[Any]) -> ClaimedJob:
+def claimed_job(row: Sequence[Any], contents: JobContents) -> ClaimedJob:
     """Make a job of what a claim returned of it."""
     job = ClaimedJob(*row)
+    if job.payload.startswith(ENCRYPTED) or contents.redacted:
+        _open(job, contents)
     if job.options is not None:
         # The trace is kept among the options, and is none of a Dramatiq message.
         job.traceparent = job.options.pop(TRACEPARENT, None)
         job.options = job.options or None
     return job
+
+
+def _open(job: ClaimedJob, contents: JobContents) -> None:
+    """Decrypt what a worker is told of a job, and note what no text of it may quote."""
+    if job.payload.startswith(ENCRYPTED):
+        try:
+            job.payload = contents.opened(job.payload, of_payload(job.type))
+            if job.options is not None and ENCRYPTED_OPTIONS in job.options:
+                envelope = job.options.pop(ENCRYPTED_OPTIONS)
+                job.options |= orjson.loads(contents.opened(envelope, of_options(job.type)))
+        except UndecryptableError as error:
+            job.undecryptable = str(error)
+            return
+        job.encrypted = True
+    names = contents.redacted.get(job.type)
+    if names:
+        job.hidden = hidden_values(orjson.loads(job.payload), names)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import READY_ORDER, ready_between
 from goqueue.db.locked_rows import rows_of
-from goqueue.db.statements import array, fetch_all, text_array
+from goqueue.db.statements import array, contents_of, fetch_all, text_array
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.claim import (
     ASSIGNMENTS,
@@ -100,7 +100,8 @@ def claim_ranges(
         "limit": limit,
     }
     rows = sorted(fetch_all(connection, _CLAIM_RANGES, parameters), key=lambda row: (row[-1], row[0]))
-    return [claimed_job(row[:-1]) for row in rows]
+    contents = contents_of(connection)
+    return [claimed_job(row[:-1], contents) for row in rows]
 
 
 def messages_in(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import JobContents, of_job
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.fragments import MAX_RETRIES, rank_of
 from goqueue.db.locked_rows import rows_of
-from goqueue.db.statements import KEYS, array, fetch_all, key_arrays
+from goqueue.db.statements import KEYS, array, contents_of, fetch_all, key_arrays
 from goqueue.engine.transitions.release import Released, settle
 from goqueue.jobs import JobStatus, Outcome
 
@@ -143,6 +145,8 @@ def record(
         ids = array(sorted({outcome.job_id for outcome in outcomes}))
         fetch_all(connection, _LOCK_ENDING, {"ids": ids})
     ordered = sorted(outcomes, key=lambda outcome: outcome.job_id)
+    if any(outcome.encrypted for outcome in ordered):
+        ordered = [_encrypted(contents_of(connection), outcome) for outcome in ordered]
     parameters = {
         "outcomes": f"[{','.join([_outcome_text(outcome) for outcome in ordered])}]",
         "worker_id": worker_id,
@@ -151,6 +155,24 @@ def record(
     keys = {(row[0], row[1]) for row in fetch_all(connection, _RECORD, parameters)}
     released = settle(connection, [job_id for job_id, _ in keys]) if with_dependants else []
     return Recorded(keys, released)
+
+
+def _encrypted(contents: JobContents, outcome: Outcome) -> Outcome:
+    """The outcome of an encrypted job with what it says encrypted; any other as it is."""
+    if not outcome.encrypted or contents.keys is None:
+        # Without keys its payload could not be read: what is said of that holds nothing of it.
+        return outcome
+    keys, job_id = contents.keys, outcome.job_id
+
+    def closed(column: str, text: str | None) -> str | None:
+        return None if text is None else keys.encrypt(text, of_job(column, job_id))
+
+    return replace(
+        outcome,
+        result=closed("result", outcome.result),
+        error=closed("error", outcome.error),
+        traceback=closed("traceback", outcome.traceback),
+    )
 
 
 def still_running(connection: Connection, keys: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:

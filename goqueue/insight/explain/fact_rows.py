@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from goqueue.contents.contents import of_job
 from goqueue.db import bounded_reads
-from goqueue.db.fragments import MAX_RETRIES, RUNNING_JOBS
-from goqueue.db.statements import Values, fetch_one
+from goqueue.db.fragments import MAX_RETRIES, RUNNING_JOBS, begin_of
+from goqueue.db.statements import Values, contents_of, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.options.batch import Batch
 from goqueue.engine.queue_rows import GOVERNED, PAUSED
@@ -49,7 +50,7 @@ ERROR_CHARACTERS = 2_000
 _JOB = f"""
     SELECT now(), id, queue, type, status, attempts, {MAX_RETRIES}, fence, deaths, quarantined, admitted,
            rank IS NOT NULL, rank, available_at, created_at, updated_at, started_at, finished_at, worker_id,
-           left(error, {ERROR_CHARACTERS}), reason, concurrency_key, rate_cost, expires_at, deadline_at,
+           {begin_of("error", ERROR_CHARACTERS)}, reason, concurrency_key, rate_cost, expires_at, deadline_at,
            cancel_requested_at, cancel_acknowledged_at, begun_at, suspicion,
            coalesce(unreadable_by, ARRAY[]::text[]),
            CASE WHEN unreadable_until > now() THEN unreadable_until END, requires, slots,
@@ -61,7 +62,7 @@ _JOB = f"""
 LABELS_MAX = 50
 
 _ATTEMPT = f"""
-    SELECT attempt, fence, outcome, left(error, {ERROR_CHARACTERS}), finished_at,
+    SELECT attempt, fence, outcome, {begin_of("error", ERROR_CHARACTERS)}, finished_at,
            (SELECT count(*) FROM attempts WHERE job_id = %(id)s AND outcome = 'worker_died')::int
     FROM attempts WHERE job_id = %(id)s ORDER BY fence DESC LIMIT 1
 """
@@ -240,7 +241,7 @@ class Inquiry:
         row = self._row(_JOB, id=job_id)
         if row is None:
             raise JobNotFoundError(job_id)
-        now, job = row[0], self._quotable(JobFacts(*row[1:])._replace(status=JobStatus(row[4])))
+        now, job = row[0], self._quotable(JobFacts(*row[1:])._replace(status=JobStatus(row[4])), row[1])
         if job.status in FINAL_STATUSES:
             return Facts(now, job)
         if job.status is JobStatus.RUNNING:
@@ -297,11 +298,18 @@ class Inquiry:
 
     def _attempt(self, job_id: int) -> AttemptFacts | None:
         row = self._row(_ATTEMPT, id=job_id)
-        return self._quotable(AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2]))) if row else None
+        if row is None:
+            return None
+        return self._quotable(AttemptFacts(*row)._replace(outcome=AttemptOutcome(row[2])), job_id)
 
-    def _quotable(self, facts: HasError) -> HasError:
+    def _quotable(self, facts: HasError, job_id: int) -> HasError:
         """The facts as they may be quoted: of an error that is withheld, only that there is one."""
-        return facts if self.with_errors or facts.error is None else facts._replace(error=WITHHELD_ERROR)
+        if facts.error is None:
+            return facts
+        if not self.with_errors:
+            return facts._replace(error=WITHHELD_ERROR)
+        error = contents_of(self.connection).shown(facts.error, of_job("error", job_id))
+        return facts._replace(error=error and error[:ERROR_CHARACTERS])
 
     def _eligible(self, job: JobFacts) -> EligibleWorkers:
         """Who would run it: one that runs alone does so on the quarantine."""

@@ -122,5 +122,5 @@ def _tell_outcome(span: Span, outcome: Outcome) -> None:
     span.set_attribute("goqueue.job.status", outcome.status.value)
     if outcome.attempt_outcome is AttemptOutcome.FAILED:
         kind = outcome.failure_kind
-        described = (outcome.error or "")[:DESCRIPTION_MAX_CHARACTERS]
+        described = "" if outcome.encrypted else (outcome.error or "")[:DESCRIPTION_MAX_CHARACTERS]
         fail(span, kind.exception if kind else outcome.reason or "_OTHER", described)

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+import orjson
 from dramatiq.middleware import Interrupt
 
+from goqueue.contents.redaction import all_values
 from goqueue.errors import BatchFailed
 from goqueue.jobs import AttemptOutcome
 from goqueue.middleware.attempt import JobAttempt
@@ -104,6 +106,7 @@ class BatchFunction(JobFunction):
             called.append(current)
             payloads.append(payload)
         if called:
+            _share_confidence(called)
             batch = CurrentBatch(called)
             enter_batch(batch)
             job_context.set(batch)
@@ -219,6 +222,20 @@ class BatchFunction(JobFunction):
         if type(error) is TimeLimitExceeded:
             return current.run_seconds >= self._limit_of(current)
         return current.deadline is not None and time.monotonic() >= current.deadline
+
+
+def _share_confidence(jobs: Sequence[JobAttempt]) -> None:
+    """Let no text of any of the jobs quote what may not be quoted of another: one error is that of all."""
+    hidden = {value for job in jobs for value in job.claimed.hidden}
+    encrypted = [job for job in jobs if job.claimed.encrypted]
+    if hidden:
+        for job in jobs:
+            job.claimed.hidden = tuple(sorted(hidden, key=len, reverse=True))
+    if encrypted and len(encrypted) < len(jobs):
+        values = {value for job in encrypted for value in all_values(orjson.loads(job.claimed.payload))}
+        for job in jobs:
+            if not job.claimed.encrypted:
+                job.claimed.hidden = tuple(sorted(hidden | values, key=len, reverse=True))
 
 
 class AsyncBatchFunction(AsyncJobFunction, BatchFunction):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from goqueue.config.settings import Settings
+from goqueue.contents.redaction import scrubbed
 from goqueue.db.database import Database
 from goqueue.engine import output_rows as output_store
 from goqueue.engine import report_rows as report_store
@@ -52,6 +53,7 @@ class _AttemptReport:
 
     job_id: int
     fence: int
+    encrypted: bool
     progress: tuple[float, str | None, float] | None = None
     lines: list[tuple[int, str, float]] = field(default_factory=list)
     last_line: int = 0
@@ -97,6 +99,8 @@ class Reporter(BackgroundThread):
         """Note how far a job has come; the latest wins."""
         # Reading what a handler gives runs its code: never under the lock.
         kept = None if text is None else storable(str.__str__(str(text))[:TEXT_MAX_CHARACTERS])
+        if kept is not None and current.claimed.hidden:
+            kept = scrubbed(kept, current.claimed.hidden)
         number = float(fraction)
         with self._lock:
             report = self._report_of(current)
@@ -107,6 +111,8 @@ class Reporter(BackgroundThread):
         """Note a line of a job's log; what does not fit any more is counted."""
         # One character is a byte at least: no more is looked at than may be kept.
         text = str.__str__(str(text))
+        if current.claimed.hidden:
+            text = scrubbed(text, current.claimed.hidden)
         encoded = storable(text[: self._log_max_bytes + 1]).encode()
         beyond = max(0, len(text) - self._log_max_bytes - 1)
         with self._lock:
@@ -163,7 +169,7 @@ class Reporter(BackgroundThread):
     def _report_of(self, current: CurrentJob) -> _AttemptReport:
         report: _AttemptReport | None = current.report
         if report is None:
-            report = current.report = _AttemptReport(current.id, current.fence)
+            report = current.report = _AttemptReport(current.id, current.fence, current.claimed.encrypted)
         self._pending[report.job_id, report.fence] = report
         return report
 
@@ -199,7 +205,7 @@ class Reporter(BackgroundThread):
         if report.progress is not None:
             fraction, text, said_at = report.progress
             progress = Progress(fraction, text, now - said_at)
-        taken = Report(report.job_id, report.fence, progress, lines)
+        taken = Report(report.job_id, report.fence, progress, lines, report.encrypted)
         report.progress, report.lines, report.notice_is_old = None, [], False
         return taken
 
