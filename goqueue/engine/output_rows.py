@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import array, fetch_all, fetch_one
+from goqueue.contents.contents import of_job
+from goqueue.db.statements import array, contents_of, fetch_all, fetch_one
 
 __all__ = ["JobOutput", "OutputChunk", "OutputPiece", "Place", "output_behind", "write_output"]
 
@@ -50,11 +51,16 @@ class OutputPiece(NamedTuple):
 
 
 class JobOutput(NamedTuple):
-    """The pieces that an attempt has streamed since the last time."""
+    """The pieces that an attempt has streamed since the last time.
+
+    Attributes:
+        encrypted: its job is encrypted in its rows, and so are they.
+    """
 
     job_id: int
     fence: int
     chunks: Sequence[OutputPiece]
+    encrypted: bool = False
 
 
 class OutputChunk(NamedTuple):
@@ -84,12 +90,22 @@ def write_output(connection: Connection, outputs: Iterable[JobOutput]) -> None:
         {
             "id": output.job_id,
             "fence": output.fence,
-            "chunks": [{"chunk": chunk.number, "text": chunk.text} for chunk in output.chunks],
+            "chunks": [
+                {"chunk": chunk.number, "text": _written(connection, output, chunk)}
+                for chunk in output.chunks
+            ],
         }
         for output in outputs
     ]
     if records:
         connection.exec_driver_sql(_WRITE, {"outputs": orjson.dumps(records).decode()})
+
+
+def _written(connection: Connection, output: JobOutput, chunk: OutputPiece) -> str | None:
+    """A piece as it is written: that of an encrypted job is."""
+    if chunk.text is None or not output.encrypted:
+        return chunk.text
+    return contents_of(connection).closed(chunk.text, of_job("output", output.job_id))
 
 
 def output_behind(connection: Connection, places: Sequence[tuple[int, Place]], *, limit: int) -> list[Behind]:
@@ -101,11 +117,13 @@ def output_behind(connection: Connection, places: Sequence[tuple[int, Place]], *
         "limit": limit,
     }
     found: list[Behind] = []
+    contents = contents_of(connection)
     for number, status, has_ended, fence, chunk, text in fetch_all(connection, _BEHIND, parameters):
         if number > len(found):
             found.append(Behind(status, bool(has_ended) or status is None, []))
         if fence is not None:
-            found[-1].chunks.append(OutputChunk(fence, chunk, text))
+            shown = contents.shown(text, of_job("output", places[number - 1][0]))
+            found[-1].chunks.append(OutputChunk(fence, chunk, shown))
     return found
 
 

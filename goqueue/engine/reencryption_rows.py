@@ -46,6 +46,7 @@ _PARTS = (
     Part("job_versions", "job_id", ("version",), {"payload": "payload"}),
     Part("attempts", "job_id", ("fence",), {"error": "error", "traceback": "traceback"}),
     Part("attempt_logs", "job_id", ("fence", "line"), {"text": "log"}),
+    Part("job_output", "job_id", ("fence", "chunk"), {"text": "output"}),
     Part("attempt_progress", "job_id", ("fence",), {"message": "progress"}),
 )
 _JSON = frozenset({"payload", "result", "options"})

@@ -19,6 +19,7 @@ from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from goqueue.engine.new_job import new_job
+from goqueue.engine.output_rows import output_behind
 from goqueue.errors import InvalidJobError
 from goqueue.instance import GoQueue, default
 from goqueue.jobs import JobStatus, UniqueMode
@@ -36,6 +37,7 @@ HOLDS_CONTENTS = (
     "attempts",
     "attempt_logs",
     "attempt_progress",
+    "job_output",
     "job_versions",
     "schedules",
     "unique_keys",
@@ -93,6 +95,9 @@ def test_a_job_is_decrypted_for_its_worker_and_its_readers_alone(engine: Engine)
     assert row["key"] == "k2"
     assert default().progress(job_id).message == f"half of {SECRET}"
     assert [line.text for line in default().log(job_id)] == [f"charging {SECRET}"]
+    with engine.broker.database.autocommit() as connection:
+        (output,) = output_behind(connection, [(job_id, (0, 0))], limit=9)
+    assert [chunk.text for chunk in output.chunks] == [f"piece of {SECRET}"]
 
 
 def test_no_server_keeps_anything_in_clear(

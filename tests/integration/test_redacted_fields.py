@@ -44,6 +44,7 @@ def declare() -> None:
         seen.append((Card, items))
         job = goqueue.current_job()
         job.log(f"charging {Card['number']}")
+        job.stream(f"piece of {Card['number']}")
         job.progress(0.5, f"with {items[0]['TOKEN']}")
         if amount == 0:
             raise ValueError(f"declined {Card['number']} by {items[0]['TOKEN']}")
@@ -116,6 +117,9 @@ def test_a_handler_sees_what_no_answer_shows(
     assert {answer.status_code for answer in answers} == {200}
     assert [answer.text for answer in answers if CARD in answer.text or str(TOKEN) in answer.text] == []
     assert CARD not in capsys.readouterr().err
+    assert engine.rows("SELECT text FROM job_output WHERE job_id = %(id)s", id=done) == [
+        ("piece of [redacted]",)
+    ]
     assert engine.rows("SELECT error FROM jobs WHERE id = %(id)s", id=failed) == [(declined,)]
 
 

@@ -122,6 +122,8 @@ class Reporter(BackgroundThread):
     def stream(self, current: CurrentJob, text: str) -> None:
         """Note a piece of what a job streams; what does not fit any more is dropped, and that is said."""
         text = str.__str__(str(text))
+        if current.claimed.hidden:
+            text = scrubbed(text, current.claimed.hidden)
         encoded = storable(text[: self._output_max_bytes + 1]).encode()
         with self._lock:
             report = self._report_of(current)
@@ -239,4 +241,4 @@ class Reporter(BackgroundThread):
 def _take_output(report: _AttemptReport) -> JobOutput:
     """What is not written yet of what an attempt streams."""
     chunks = [] if report.output is None else report.output.take()
-    return JobOutput(report.job_id, report.fence, chunks)
+    return JobOutput(report.job_id, report.fence, chunks, report.encrypted)

@@ -20,6 +20,7 @@ def declare() -> None:
         job = goqueue.current_job()
         job.log(f"charging {card}")
         job.progress(0.5, f"half of {card}")
+        job.stream(f"piece of {card}")
         return {"charged": card}
 
     @goqueue.actor(max_retries=0, queue=QUEUE, encrypt=True)
