@@ -152,26 +152,23 @@ class JobContents:
             return None, ()
         key_id = values[payload].get(ENVELOPE) if type(values[payload]) is dict else None
         job_id, type_name = values[identity], values[kind]
-        purposes = {
-            payload: of_payload(type_name),
-            result: of_job("result", job_id),
-        }
+        members = {"payload": (payload, of_payload(type_name)), "result": (result, of_job("result", job_id))}
         failed = []
-        for place, purpose in purposes.items():
+        for name, (place, purpose) in members.items():
             was = values[place]
-            if was is None:
-                continue
             values[place] = self.shown_value(was, purpose, type_name)
             if values[place] is None and _is_envelope(was) and not self._opens(was, purpose):
-                failed.append("payload" if place == payload else "result")
+                failed.append(name)
         if values[payload] is None:
             values[payload] = {}
-        text = values[error]
-        if text is not None and is_encrypted(text):
-            if not self._opens(read_envelope(text), of_job("error", job_id)):
-                failed.append("error")
-            values[error] = self.shown(text, of_job("error", job_id))
-        return key_id, tuple(failed)
+        return key_id, (*failed, *self._open_error(values, error, of_job("error", job_id)))
+
+    def _open_error(self, values: list[Any], place: int, purpose: str) -> tuple[str, ...]:
+        text = values[place]
+        if text is None or not is_encrypted(text):
+            return ()
+        values[place] = self.shown(text, purpose)
+        return () if self._opens(read_envelope(text), purpose) else ("error",)
 
     def _opens(self, envelope: Mapping[str, Any], purpose: str) -> bool:
         try:

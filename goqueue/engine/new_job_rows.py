@@ -11,12 +11,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.contents.contents import JobContents, of_options, of_payload
-from goqueue.contents.payload_keys import key_id_of
+from goqueue.contents.contents import JobContents
 from goqueue.db.fragments import rank_of
 from goqueue.db.prepared import PreparedStatement
 from goqueue.db.statements import (
-    ENCRYPTED_OPTIONS,
     HEAD_START,
     TRACEPARENT,
     Values,
@@ -24,6 +22,7 @@ from goqueue.db.statements import (
     fetch_all,
     fetch_one,
 )
+from goqueue.engine.new_job_contents import encrypted_members, shown_payload
 from goqueue.jobs import Job, JobStatus, NewJob
 
 __all__ = ["STATEMENT_MAX", "insert", "insert_many", "insert_plain", "is_plain"]
@@ -263,11 +262,7 @@ def _parameters(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _new_row(job: NewJob, status: JobStatus, row: Values, contents: JobContents = _NO_CONTENTS) -> Job:
     """Make the row that was just inserted: only what PostgreSQL decided has to come back."""
     job_id, available_at, created_at, expires_at, deadline_at = row
-    payload, encrypted_with = orjson.loads(job.payload), None
-    if contents.redacted:
-        payload = contents.shown_value(payload, "", job.type)
-    if job.encrypted and contents.keys is not None:
-        encrypted_with = contents.keys.encrypting_id
+    payload, encrypted_with = shown_payload(contents, job)
     return Job(
         id=job_id,
         queue=job.queue,
@@ -297,18 +292,7 @@ def _new_row(job: NewJob, status: JobStatus, row: Values, contents: JobContents 
 
 def _new_job_record(connection: Connection, job: NewJob) -> dict[str, Any]:
     record = {**_plain_record(job), "delay": job.delay_seconds, **_extras_of(job)}
-    return record | _encrypted(contents_of(connection), job) if job.encrypted else record
-
-
-def _encrypted(contents: JobContents, job: NewJob) -> dict[str, Any]:
-    """What is written of an encrypted job's payload, and of its options, which may hold follow-ups."""
-    payload = contents.closed(job.payload, of_payload(job.type))
-    closed = {"payload": orjson.Fragment(payload), "payload_key": key_id_of(payload)}
-    if job.options is None:
-        return closed
-    options = contents.closed(job.options, of_options(job.type))
-    trace = {} if job.traceparent is None else {TRACEPARENT: job.traceparent}
-    return closed | {"options": {ENCRYPTED_OPTIONS: options} | trace}
+    return record | encrypted_members(contents_of(connection), job) if job.encrypted else record
 
 
 def _plain_record(job: NewJob) -> dict[str, Any]:

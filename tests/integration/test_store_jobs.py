@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from goqueue.config.settings import Settings
+from goqueue.contents.payload_keys import keys_of, new_key
 from goqueue.db.database import Database
 from goqueue.engine import job_rows as job_store
 from goqueue.engine import new_job_rows as new_job_store
@@ -670,6 +671,7 @@ EXTRAS: dict[str, Any] = {
     "requires": ("gpu=true",),
     "slots": 2,
     "limit_cost": 3,
+    "encrypted": True,
 }
 
 
@@ -684,13 +686,14 @@ def test_every_setting_of_a_new_job_is_an_extra_or_written_always() -> None:
 def test_one_extra_of_one_job_of_many_is_written(database: Database, name: str) -> None:
     """The short INSERT is for batches in which no job says more than every job does."""
     plain, special = NewJob("q", "t", "{}"), NewJob("q", "t", "{}", **{name: EXTRAS[name]})
+    database.contents.keys = keys_of(new_key("k"))
     with database.autocommit() as connection:
         one = new_job_store.insert(connection, special)
         of_plain, of_many = new_job_store.insert_many(connection, [plain, special])
     said = (
         "concat_ws(' ', rank IS NULL, available_at > created_at, time_limit_seconds, options, "
         "concurrency_key, rate_cost, expires_at > created_at, deadline_at > created_at, unique_key, tags, "
-        "requires, slots, limit_cost)"
+        "requires, slots, limit_cost, payload_key)"
     )
     assert (
         column(database, of_many, said) == column(database, one.id, said) != column(database, of_plain, said)

@@ -15,15 +15,13 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
 from sqlalchemy import Connection
 
-from goqueue.contents.contents import JobContents
 from goqueue.contents.payload_keys import ENCRYPTED
-from goqueue.contents.redaction import is_redacted_path
 from goqueue.db.statements import array, contents_of, fetch_one, text_array
 from goqueue.engine.listing import payload_index_rows
+from goqueue.engine.listing.confidence import conditions_of_confidence, hiding
 from goqueue.engine.listing.job_search import SEARCH_MAX_CHARACTERS, parse_payload
 from goqueue.engine.listing.range_rows import Asked, counting_range_of, range_of
 from goqueue.engine.options.request_models import PRINTABLE, JobId, Moment, Name, Request, Tag
-from goqueue.errors import InvalidJobError
 from goqueue.jobs import JobStatus
 
 __all__ = [
@@ -212,9 +210,9 @@ def terms_of(
         below = _first_id(connection, wanted.created_before, f"+ {longest}")
     contents = contents_of(connection)
     # They stand before what has to open a payload.
-    conditions[:0] = _confidence(contents, wanted, path)
+    conditions[:0] = conditions_of_confidence(contents, wanted.payload, wanted.type, path)
     parameters = {
-        "confidential": text_array(_hiding(contents, path)),
+        "confidential": text_array(hiding(contents, path)),
         "redacting": text_array(tuple(sorted(contents.redacted))),
         "queue": wanted.queue,
         "type": wanted.type,
@@ -264,40 +262,6 @@ def _payload_condition(said: str) -> str:
     # The null of JSON has no text of its own.
     value = "payload #>> %(path)s::text[]" if text != "null" else "(payload #> %(path)s::text[])::text"
     return f"{value} = %(text)s"
-
-
-def _confidence(contents: JobContents, wanted: JobFilter, path: tuple[str, ...]) -> Iterator[str]:
-    """Keep a search out of fields that are redacted: who looks for their values would find out what they are.
-
-    It takes the parameter `confidential`, the types that have such fields there.
-
-    Raises:
-        InvalidJobError: it asks for those of one type, which has some there.
-    """
-    if wanted.payload is None or not contents.redacted:
-        return
-    if wanted.type in _hiding(contents, path):
-        said = (
-            f"the field {'.'.join(path)} of this type is redacted"
-            if path
-            else ("this type has redacted fields: say the path of another one, user.country:DE")
-        )
-        raise InvalidJobError({"payload": f"it cannot be searched: {said}"})
-    yield "type <> ALL (%(confidential)s::text[])"
-    if path:
-        # An object has its redacted fields in its text.
-        scalar = "json_typeof(payload #> %(path)s::text[]) NOT IN ('object', 'array')"
-        yield f"(type <> ALL (%(redacting)s::text[]) OR {scalar})"
-
-
-def _hiding(contents: JobContents, path: tuple[str, ...]) -> tuple[str, ...]:
-    """The types that have a redacted field at a path, or anywhere."""
-    hiding = (
-        name
-        for name, fields in contents.redacted.items()
-        if not path or is_redacted_path(".".join(path), fields)
-    )
-    return tuple(sorted(hiding))
 
 
 def _first_id(connection: Connection, moment: datetime, shift: str) -> int:
