@@ -14,6 +14,7 @@ from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.engine.combined_creates import CombinedCalls
 from goqueue.engine.runway.runway import Runway
+from goqueue.engine.transitions.claim import open_claimed
 from goqueue.errors import DatabaseUnavailableError, JobNotFoundError, LeaseLostError, ResultTooLargeError
 from goqueue.jobs import AttemptOutcome, ClaimedJob, JobStatus, Outcome
 from goqueue.middleware.attempt import ClaimTimes, JobAttempt
@@ -24,7 +25,7 @@ from goqueue.middleware.lifecycle import conclude
 from goqueue.observability import metrics
 from goqueue.remote.database_clock import DatabaseClock
 from goqueue.remote.lease_tokens import HeldJob
-from goqueue.remote.remote_job_rows import JobContents, contents_of, earlier_end
+from goqueue.remote.remote_job_rows import HeldContents, contents_of, earlier_end
 from goqueue.remote.reported_failure import Ending, ReportedFailure
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.claiming.claims import Key
@@ -182,19 +183,19 @@ class AttemptEnds:
         self._broker.decide_by_count(message)
         conclude(message, exception)
 
-    def _contents_for_success(self, held: HeldJob) -> JobContents | None:
+    def _contents_for_success(self, held: HeldJob) -> HeldContents | None:
         """What callbacks and pipelines are told, where the job or its type may have some."""
         actor = self._broker.actors.get(held.type)
         if held.has_options or (actor is not None and has_callback(actor.options)):
             return self._contents(held)
         return None
 
-    def _contents(self, held: HeldJob) -> JobContents | None:
+    def _contents(self, held: HeldJob) -> HeldContents | None:
         with self._database.autocommit() as connection:
             return contents_of(connection, held.key)
 
     def _message_of(
-        self, held: HeldJob, run_seconds: float | None, contents: JobContents | None
+        self, held: HeldJob, run_seconds: float | None, contents: HeldContents | None
     ) -> JobMessage:
         """The attempt as one of a worker of GoQueue, which ran from its claim until now, or for less."""
         ahead, now = self._clock.ahead, time.monotonic()
@@ -212,6 +213,8 @@ class AttemptEnds:
             held.claimed_at,
             wait_seconds=held.wait_seconds,
         )
+        open_claimed(claimed, self._database.contents)
+        claimed.encrypted = claimed.encrypted or held.encrypted
         claimed_at = min(now, held.claimed_at - ahead)
         current = JobAttempt(claimed, held.queue, times=ClaimTimes(claimed_at, claimed_at, ahead, claimed_at))
         longest = now - claimed_at

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import orjson
+
 from goqueue.config.settings import Settings
+from goqueue.contents.contents import of_payload
+from goqueue.contents.redaction import hidden_values, scrubbed
 from goqueue.db.database import Connection, Database
 from goqueue.engine import report_rows as report_store
 from goqueue.engine.report_rows import Line, Progress, Report
@@ -13,7 +17,7 @@ from goqueue.engine.transitions.record import still_running
 from goqueue.errors import JobNotFoundError, LeaseLostError
 from goqueue.middleware.lifecycle import storable
 from goqueue.remote.lease_tokens import HeldJob
-from goqueue.remote.remote_job_rows import earlier_end
+from goqueue.remote.remote_job_rows import contents_of, earlier_end
 
 __all__ = ["AttemptReports", "LoggedLines", "lost"]
 
@@ -44,7 +48,9 @@ class AttemptReports:
         with self._database.autocommit() as connection:
             if held.key not in still_running(connection, [held.key]):
                 raise lost(connection, held)
-            said = Report(held.id, held.fence, Progress(fraction, kept, 0.0), ())
+            if kept is not None:
+                kept = scrubbed(kept, self._hidden(connection, held))
+            said = Report(held.id, held.fence, Progress(fraction, kept, 0.0), (), held.encrypted)
             report_store.write_progress(connection, [said])
 
     def log(self, held: HeldJob, lines: Sequence[str]) -> LoggedLines:
@@ -52,10 +58,23 @@ class AttemptReports:
         with self._database.transaction() as connection:
             if held.key not in still_running(connection, [held.key]):
                 raise lost(connection, held)
+            hidden = self._hidden(connection, held)
+            lines = [scrubbed(line, hidden) for line in lines] if hidden else lines
             last, size = report_store.lock_log(connection, held.id, held.fence)
             kept, cut = self._that_fit(lines, last, self._log_max_bytes - size)
-            report_store.write_lines(connection, [Report(held.id, held.fence, None, kept)] if kept else [])
+            report_store.write_lines(
+                connection, [Report(held.id, held.fence, None, kept, held.encrypted)] if kept else []
+            )
         return LoggedLines(len(lines) - cut, cut)
+
+    def _hidden(self, connection: Connection, held: HeldJob) -> tuple[str, ...]:
+        """The values of redacted fields of its payload, of which nothing that is kept may tell."""
+        contents = self._database.contents
+        names = contents.redacted.get(held.type)
+        found = contents_of(connection, held.key) if names else None
+        if names is None or found is None:
+            return ()
+        return hidden_values(orjson.loads(contents.opened(found.payload, of_payload(held.type))), names)
 
     def _that_fit(self, lines: Sequence[str], last: int, room: int) -> tuple[list[Line], int]:
         """The lines for which there is room, with a notice behind them where that ended with one of them."""

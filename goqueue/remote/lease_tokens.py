@@ -39,6 +39,7 @@ class HeldJob(NamedTuple):
         claimed_at: when it was claimed, in seconds since 1970 by PostgreSQL's clock.
         wait_seconds: how long before that it could have started.
         has_options: there is more to know about it when it ends, which its row has.
+        encrypted: its row holds it encrypted, and so what becomes of it.
     """
 
     id: int
@@ -52,6 +53,7 @@ class HeldJob(NamedTuple):
     claimed_at: float
     wait_seconds: float
     has_options: bool
+    encrypted: bool = False
 
     @property
     def key(self) -> tuple[int, int]:
@@ -73,6 +75,7 @@ class HeldJob(NamedTuple):
             round(job.claimed_at, 6),
             round(job.wait_seconds, 3),
             bool(job.options),
+            job.encrypted,
         )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from goqueue.db.statements import TRACEPARENT, fetch_one
 from goqueue.jobs import JobStatus
 
-__all__ = ["EarlierEnd", "JobContents", "contents_of", "earlier_end"]
+__all__ = ["EarlierEnd", "HeldContents", "contents_of", "earlier_end"]
 
 _CONTENTS = "SELECT payload::text, options FROM jobs WHERE id = %(id)s AND fence = %(fence)s"
 
@@ -20,7 +20,7 @@ _EARLIER_END = """
 """
 
 
-class JobContents(NamedTuple):
+class HeldContents(NamedTuple):
     """The payload of a job as JSON text, and its options."""
 
     payload: str
@@ -39,13 +39,13 @@ class EarlierEnd(NamedTuple):
     outcome: str | None
 
 
-def contents_of(connection: Connection, key: tuple[int, int]) -> JobContents | None:
+def contents_of(connection: Connection, key: tuple[int, int]) -> HeldContents | None:
     """Read what a job holds that has this (id, fence); None: there is none."""
     row = fetch_one(connection, _CONTENTS, {"id": key[0], "fence": key[1]})
     if row is None:
         return None
     options = {name: value for name, value in (row[1] or {}).items() if name != TRACEPARENT}
-    return JobContents(row[0], options or None)
+    return HeldContents(row[0], options or None)
 
 
 def earlier_end(connection: Connection, key: tuple[int, int]) -> EarlierEnd | None:

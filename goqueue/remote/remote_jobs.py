@@ -13,9 +13,10 @@ from goqueue.remote.attempt_reports import AttemptReports
 from goqueue.remote.database_clock import DatabaseClock
 from goqueue.remote.job_leasing import JobLeasing, LeaseOrder, Leases
 from goqueue.remote.lease_renewals import LeaseRenewals
-from goqueue.remote.lease_tokens import LeaseSigner
+from goqueue.remote.lease_tokens import HeldJob, LeaseSigner
 from goqueue.remote.lease_waiters import LeaseWaiters
 from goqueue.remote.remote_workers import RemoteWorkers
+from goqueue.remote.reported_failure import UNDECRYPTABLE, Ending, ReportedFailure
 from goqueue.worker.broker import JobBroker
 
 __all__ = ["RemoteJobs"]
@@ -67,10 +68,22 @@ class RemoteJobs:
             UnavailableError: a server does not answer. What was claimed, if anything was, is taken back.
         """
         try:
-            return self._leasing.lease(order)
+            return self._readable(self._leasing.lease(order))
         finally:
             if was_woken:
                 self.waiters.note_look(order.queue)
+
+    def _readable(self, leases: Leases) -> Leases:
+        """The leases without jobs whose payloads cannot be decrypted here: these fail for good."""
+        left = [job for job in leases.jobs if job.undecryptable is None]
+        if len(left) == len(leases.jobs):
+            return leases
+        for job in leases.jobs:
+            if job.undecryptable is not None:
+                text = f"the payload cannot be decrypted: {job.undecryptable}"
+                failure = ReportedFailure(text, UNDECRYPTABLE, ending=Ending.DISCARDED)
+                self.ends.fail(HeldJob.of(job, leases.standing.worker_id), failure)
+        return leases._replace(jobs=left)
 
     def watch(self, order: LeaseOrder, leases: Leases, wake: Callable[[], None]) -> Callable[[], None]:
         """Wake a request when there may be a job for it; what ends that is returned."""

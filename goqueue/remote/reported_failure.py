@@ -6,14 +6,17 @@ import enum
 from dataclasses import dataclass
 
 from goqueue.engine import fingerprints
-from goqueue.errors import Discard
+from goqueue.errors import Discard, UndecryptablePayload
 from goqueue.middleware.lifecycle import ERROR_MAX_CHARACTERS, TRACEBACK_MAX_CHARACTERS, Failure, storable
 from goqueue.worker.verdicts import RetryRequested
 
-__all__ = ["Ending", "ReportedFailure"]
+__all__ = ["UNDECRYPTABLE", "Ending", "ReportedFailure"]
 
 #: The class of an error of which the worker names none.
 UNNAMED = "RemoteError"
+
+#: The class of the error of a job that no worker is given, because its payload cannot be decrypted.
+UNDECRYPTABLE = UndecryptablePayload.__name__
 
 
 class Ending(enum.Enum):
@@ -56,7 +59,8 @@ class ReportedFailure:
     def exception(self) -> BaseException:
         """Return what a handler here would have raised."""
         if self.ending is Ending.DISCARDED:
-            return Discard(self.error)
+            kind = UndecryptablePayload if self.error_type == UNDECRYPTABLE else Discard
+            return kind(self.error)
         if self.retry_after_seconds is not None:
             return RetryRequested(self.error, delay=round(self.retry_after_seconds * 1000))
         name = (self.error_type or UNNAMED).rpartition(".")[2]

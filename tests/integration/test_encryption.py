@@ -333,3 +333,41 @@ def test_an_edit_without_the_key_is_a_conflict(engine: Engine) -> None:
     assert "cannot decrypt the payload of this job" in page
     assert "Create it again" not in page
     assert engine.job(job_id).payload == {"card": SECRET}
+
+
+def leased(client: testing.TestClient) -> dict[str, Any]:
+    """The next job of the queue that only remote workers serve."""
+    jobs: list[dict[str, Any]] = []
+
+    def found() -> bool:
+        wanted = {"worker": "remote", "types": ["give"], "limit": 1}
+        answer = client.simulate_post("/queues/leased/lease", json=wanted)
+        jobs[:] = answer.json["jobs"] if answer.status_code == 200 else []
+        return bool(jobs)
+
+    wait_until(found, what="a job to lease")
+    return jobs[0]
+
+
+def test_a_leased_job_is_encrypted_as_any_other(engine: Engine, client: testing.TestClient) -> None:
+    """A remote worker is given the payload in clear; what it says of the job is encrypted in the rows."""
+    give = actor(engine, "give")
+    forged = goqueue.enqueue(give, {"card": SECRET}, queue="leased")
+    changed = f"UPDATE jobs SET payload = {TAMPERED['changed']} WHERE id = %(id)s RETURNING id"
+    row_of(engine, changed, id=forged)
+    done, failed = (goqueue.enqueue(give, {"card": SECRET}, queue="leased") for _ in range(2))
+    for job_id, ending, said in (
+        (done, "complete", {"result": {"charged": SECRET}}),
+        (failed, "fail", {"error": f"declined {SECRET}", "traceback": f"at {SECRET}", "discard": True}),
+    ):
+        job = leased(client)
+        assert (job["id"], job["payload"]) == (job_id, {"card": SECRET})
+        lease = f"/leases/{job['token']}"
+        progress = {"progress": 0.5, "message": SECRET}
+        assert client.simulate_post(f"{lease}/progress", json=progress).status_code < 300
+        assert client.simulate_post(f"{lease}/log", json={"lines": [SECRET]}).status_code < 300
+        assert client.simulate_post(f"{lease}/{ending}", json=said).status_code < 300
+    assert engine.job(done).result == {"charged": SECRET}
+    assert SECRET in str(engine.job(failed).error)
+    assert {name for name, rows in all_rows(engine.broker.database).items() if SECRET in rows} == set()
+    assert engine.job(forged).reason == "undecryptable"

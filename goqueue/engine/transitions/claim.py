@@ -45,6 +45,7 @@ __all__ = [
     "claimant",
     "claimed_job",
     "locked_messages",
+    "open_claimed",
     "waiting_message",
 ]
 
@@ -211,7 +212,7 @@ def claimed_job(row: Sequence[Any], contents: JobContents) -> ClaimedJob:
     """Make a job of what a claim returned of it."""
     job = ClaimedJob(*row)
     if job.payload.startswith(ENCRYPTED) or contents.redacted:
-        _open(job, contents)
+        open_claimed(job, contents)
     if job.options is not None:
         # The trace is kept among the options, and is none of a Dramatiq message.
         job.traceparent = job.options.pop(TRACEPARENT, None)
@@ -219,7 +220,7 @@ def claimed_job(row: Sequence[Any], contents: JobContents) -> ClaimedJob:
     return job
 
 
-def _open(job: ClaimedJob, contents: JobContents) -> None:
+def open_claimed(job: ClaimedJob, contents: JobContents) -> None:
     """Decrypt what a worker is told of a job, and note what no text of it may quote."""
     if job.payload.startswith(ENCRYPTED):
         try:

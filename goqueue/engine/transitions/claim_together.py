@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from goqueue.db.database import retry_on_conflict
 from goqueue.db.locked_rows import rows_of
-from goqueue.db.statements import array, fetch_all
+from goqueue.db.statements import array, contents_of, fetch_all
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.transitions.claim import CLAIMED, MAY_START, claimant, claimed_job
 from goqueue.jobs import ClaimedJob
@@ -74,7 +74,8 @@ def claim_together(
         "holders": array(worker_id for _, _, worker_id in wanted),
         "workers": array(sorted(messages)),
     }
+    contents = contents_of(connection)
     found = defaultdict[int, list[ClaimedJob]](list)
     for row in fetch_all(connection, _CLAIM_TOGETHER, parameters):
-        found[row[-1]].append(claimed_job(row[:-1]))
+        found[row[-1]].append(claimed_job(row[:-1], contents))
     return dict(found)
