@@ -63,7 +63,6 @@ class CombinedCalls(Generic[Item, Row]):
         carry: does it for several items at once, committed when it returns, and returns a row for each.
         announce: tells others of what was committed.
         size_of: tells how many characters an item has: those of one call have a bound.
-        away_max: so many may be away at once; None: as many as creates. One alone makes the largest groups.
     """
 
     def __init__(
@@ -71,13 +70,10 @@ class CombinedCalls(Generic[Item, Row]):
         carry: Callable[[Sequence[Item]], list[Row]],
         announce: Callable[[list[Row]], object],
         size_of: Callable[[Item], int],
-        *,
-        away_max: int | None = None,
     ) -> None:
         self._carry = carry
         self._announce = announce
         self._size_of = size_of
-        self._away_max = away_max
         self._begin()
         call_in_children(self._begin)
 
@@ -121,10 +117,7 @@ class CombinedCalls(Generic[Item, Row]):
     def _go_or_queue(self, seat: _Seat[Item, Row]) -> list[_Seat[Item, Row]] | None:
         """Who goes now, if there are not enough away; None: the seat waits."""
         with self._lock:
-            if (
-                self._away < (self._away_max or AWAY_MAX)
-                or time.monotonic() - self._last_left > PATIENCE_SECONDS
-            ):
+            if self._away < AWAY_MAX or time.monotonic() - self._last_left > PATIENCE_SECONDS:
                 self._away += 1
                 return self._depart(seat)
             seat.released = threading.Lock()

@@ -89,7 +89,7 @@ class AttemptEnds:
         self._broker = broker
         self._clock = clock
         self._after = AfterRecord(settings, database, runway)
-        self._combined = CombinedCalls[JobMessage, _Ended](self._record, self._follow, _size_of, away_max=1)
+        self._combined = CombinedCalls[JobMessage, _Ended](self._record, self._follow, _size_of)
 
     def complete(self, held: HeldJob, result: bytes | None, run_seconds: float | None = None) -> AttemptEnd:
         """Complete a job with this result, as JSON text; twice is as good as once.

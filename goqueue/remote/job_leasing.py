@@ -111,9 +111,7 @@ class JobLeasing:
         self._workers = workers
         self._clock = clock
         self._claims = FetchedClaims(settings, database, runway)
-        self._combined = CombinedCalls[_Wish, list[ClaimedJob]](
-            self._claim_wishes, bool, _size_of, away_max=1
-        )
+        self._combined = CombinedCalls[_Wish, list[ClaimedJob]](self._claim_wishes, bool, _size_of)
         self._quarantine_at = 0.0
         self._lock = threading.Lock()
         #: Messages of jobs that were claimed, which Redis still has.
