@@ -24,7 +24,7 @@ from goqueue.jobs import MAX_JOB_ID
 from goqueue.observability.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -69,23 +69,14 @@ def _actor_of(command: Any) -> Actor:
 
 
 def migrate(options: argparse.Namespace) -> int:
-    """Bring the schema up to a revision, or one step down."""
-    from goqueue.db.database import Database  # noqa: PLC0415
-    from goqueue.migrations.upgrade import current_revision, downgrade, upgrade  # noqa: PLC0415
+    """Bring the schema, and those of all namespaces, up to a revision, or one step down."""
     from goqueue.observability.logging import configure_logging  # noqa: PLC0415
+    from goqueue.ops.migrate_command import migrate as migrated  # noqa: PLC0415
 
-    settings = load_settings().without_pooler()
+    settings = load_settings()
     configure_logging(settings)
-    database = Database(settings, application_name="goqueue-migrate")
-    try:
-        if options.down:
-            downgrade(database, "-1")
-        else:
-            upgrade(database, options.to)
-        with database.autocommit() as connection:
-            print(f"the schema is at {current_revision(connection) or 'nothing'}")
-    finally:
-        database.close()
+    for line in migrated(settings, to=options.to, down=options.down):
+        print(line)
     return 0
 
 
@@ -110,9 +101,14 @@ def partitions(options: argparse.Namespace) -> int:
     return 0
 
 
-def namespaces(_options: argparse.Namespace) -> int:
-    """Print the names of the namespaces, one a line, for a loop over them."""
-    print(*load_settings().names_of_namespaces(), sep="\n")
+def namespaces(options: argparse.Namespace) -> int:
+    """Make, list, change and delete namespaces inside of the database; or print the installations."""
+    from goqueue.observability.logging import configure_logging  # noqa: PLC0415
+    from goqueue.ops.namespaces_command import run  # noqa: PLC0415
+
+    settings = load_settings()
+    configure_logging(settings)
+    print(run(settings, options))
     return 0
 
 
@@ -161,6 +157,7 @@ def worker(options: argparse.Namespace) -> int:
 
         ensure_ready(settings, [check_actors], wait_seconds=options.wait)
         return 0
+    from goqueue.ops.every_namespace import supervise_workers_of_all  # noqa: PLC0415
     from goqueue.ops.processes import goqueue_command, run_to_end  # noqa: PLC0415
     from goqueue.ops.supervisor import StopRequest  # noqa: PLC0415
     from goqueue.ops.worker_supervisor import supervise_workers  # noqa: PLC0415
@@ -171,7 +168,8 @@ def worker(options: argparse.Namespace) -> int:
         refusal = run_to_end(check_command, stop.requested)
         if stop.requested.is_set():
             return 0
-        return refusal or (0 if supervise_workers(settings, stop) else EXIT_FAILED)
+        supervise = supervise_workers_of_all if _is_for_all(options, settings) else supervise_workers
+        return refusal or (0 if supervise(settings, stop) else EXIT_FAILED)
 
 
 def scheduler(options: argparse.Namespace) -> int:
@@ -179,6 +177,7 @@ def scheduler(options: argparse.Namespace) -> int:
     from goqueue import failpoints  # noqa: PLC0415
     from goqueue.observability.tracing.export import start_tracing  # noqa: PLC0415
     from goqueue.ops.checks import check_actors, ensure_ready  # noqa: PLC0415
+    from goqueue.ops.every_namespace import supervise_schedulers  # noqa: PLC0415
     from goqueue.ops.supervisor import StopRequest  # noqa: PLC0415
     from goqueue.scheduler.process import SchedulerProcess  # noqa: PLC0415
 
@@ -189,10 +188,19 @@ def scheduler(options: argparse.Namespace) -> int:
         ensure_ready(settings, [check_actors], wait_seconds=options.wait, stopping=stop.requested)
         if options.check:
             return EXIT_INTERRUPTED if stop.requested.is_set() else 0
-        if not stop.requested.is_set():
-            start_tracing(settings, "scheduler")
-            SchedulerProcess(settings).run(stop.requested)
+        if stop.requested.is_set():
+            return 0
+        if _is_for_all(options, settings):
+            return 0 if supervise_schedulers(settings, stop) else EXIT_FAILED
+        start_tracing(settings, "scheduler")
+        SchedulerProcess(settings).run(stop.requested)
     return 0
+
+
+def _is_for_all(options: argparse.Namespace, settings: Settings) -> bool:
+    if options.every_namespace and settings.database_namespace is not None:
+        raise ConfigurationError(["--every-namespace: leave --namespace out"])
+    return bool(options.every_namespace)
 
 
 def dev(options: argparse.Namespace) -> int:
@@ -233,9 +241,13 @@ def explain(options: argparse.Namespace) -> int:
 
 def keys(options: argparse.Namespace) -> int:
     """Make, list, revoke and rotate the API keys that are kept in PostgreSQL."""
+    from goqueue.observability.logging import configure_logging  # noqa: PLC0415
     from goqueue.ops.keys_command import run  # noqa: PLC0415
 
-    answer = run(load_settings(), options)
+    settings = load_settings()
+    # Log lines go to standard error: what is on the other one is the key.
+    configure_logging(settings)
+    answer = run(settings, options)
     print(answer.text)
     for note in answer.notes:
         print(f"goqueue: {note}", file=sys.stderr)
@@ -305,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A job queue service: jobs are rows in PostgreSQL, workers are Dramatiq's.",
         epilog="Settings are GOQUEUE_… environment variables; `goqueue check` prints them all.",
     )
-    namespace_help = "instead of GOQUEUE_NAMESPACE: whose servers of GOQUEUE_NAMESPACES_FILE"
+    namespace_help = "the namespace of the command: of GOQUEUE_NAMESPACES_FILE, or inside of the database"
     parser.add_argument("--namespace", metavar="NAME", help=namespace_help)
     parser.add_argument("--version", action="version", version=f"goqueue {version('goqueue')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -337,6 +349,12 @@ def _add_serving_commands(commands: Any) -> None:
     for command, setting in ((api_command, "API"), (worker_command, "WORKER")):
         command.add_argument("--processes", type=_positive, help=f"instead of GOQUEUE_{setting}_PROCESSES")
         command.add_argument("--threads", type=_positive, help=f"instead of GOQUEUE_{setting}_THREADS")
+    for command in (worker_command, scheduler_command):
+        command.add_argument(
+            "--every-namespace",
+            action="store_true",
+            help="processes of their own for the installation and each namespace inside of its database",
+        )
     for command in (api_command, worker_command, scheduler_command):
         command.add_argument("--check", action="store_true", help="only make the checks made before serving")
         wait_help = f"wait so long for PostgreSQL and its schema ({WAIT_SECONDS:g})"
@@ -349,7 +367,7 @@ def _add_tools(commands: Any) -> None:
     step.add_argument("--to", default="head", metavar="REVISION", help="up to this revision only")
     step.add_argument("--down", action="store_true", help="one revision down")
     _add(commands, check, "print every problem, then the effective settings; exit 2 when there is one")
-    _add(commands, namespaces, "print the namespaces of GOQUEUE_NAMESPACES_FILE, one a line")
+    _add_namespaces(commands)
     explain_command = _add(commands, explain, "say why a job does not run")
     explain_command.add_argument("job_id", type=_job_id, metavar="ID", help="the job's id")
     partitions_command = _add(
@@ -375,6 +393,30 @@ def _add_payload_keys(commands: Any) -> None:
     )
     again.add_argument("--rate", type=_positive_float, metavar="N", help="at most so many jobs a second")
     actions.add_parser("stop", help="stop the order that is under way")
+def _add_namespaces(commands: Any) -> None:
+    namespaces_command = _add(
+        commands, namespaces, "make, list, change and delete namespaces inside of the database"
+    )
+    actions = namespaces_command.add_subparsers(dest="action", metavar="ACTION")
+    actions.add_parser("list", help="print those inside of the database, with quotas and use")
+    create = actions.add_parser("create", help="make one: a schema with all tables, and a Redis prefix")
+    change = actions.add_parser("change", help="change its quotas; `none` takes one away")
+    delete = actions.add_parser("delete", help="delete it with all that is in it, and revoke its keys")
+    for action in (create, change, delete):
+        action.add_argument("name", help="up to 32 small letters, digits, _ and -")
+    delete.add_argument("--force", metavar="NAME", help="its name once more: also while jobs wait or run")
+    for action in (create, change):
+        action.add_argument(
+            "--max-waiting-jobs", type=_quota(int), metavar="N", help="jobs that have not begun"
+        )
+        action.add_argument("--creates-per-second", type=_quota(float), metavar="N", help="by all processes")
+        action.add_argument("--max-payload-bytes", type=_quota(int), metavar="N", help="of one job")
+        action.add_argument("--max-running-jobs", type=_quota(int), metavar="N", help="over all queues")
+        action.add_argument("--share", type=int, metavar="N", help="the weight in what is divided (1)")
+
+
+def _quota(kind: type[int | float]) -> Callable[[str], int | float | str]:
+    return lambda text: text if text == "none" else kind(text)
 
 
 def _add_audit(commands: Any) -> None:

@@ -111,6 +111,38 @@ class ApiKeyConflictError(GoQueueError):
         self.state = state
 
 
+class NamespaceNotFoundError(GoQueueError):
+    """There is no such namespace."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("there is no namespace of this name")
+        self.name = name
+
+
+class NamespaceConflictError(GoQueueError):
+    """The namespace exists already, or still has jobs that were not done."""
+
+
+class QuotaExceededError(GoQueueError):
+    """The namespace has a quota that leaves no room for this now.
+
+    Attributes:
+        quota: its name, as the settings of the namespace have it.
+        limit: what it allows.
+        remaining: how much of it is left.
+        retry_after_seconds: when it may be asked again.
+    """
+
+    def __init__(
+        self, message: str, *, quota: str, limit: float, remaining: float, retry_after: float
+    ) -> None:
+        super().__init__(message)
+        self.quota = quota
+        self.limit = limit
+        self.remaining = remaining
+        self.retry_after_seconds = retry_after
+
+
 class ForbiddenError(GoQueueError):
     """The key that the request came with does not allow this."""
 

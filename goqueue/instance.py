@@ -12,11 +12,15 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import dramatiq
 from dramatiq.actor import Actor
 
+from goqueue.access.key_ring import KeyRing
 from goqueue.access.keys import Keys
+from goqueue.access.namespaces import Namespaces
+from goqueue.access.quota_door import QuotaDoor
 from goqueue.bulk import operations as bulk_operations
 from goqueue.bulk.actions import BulkAction
 from goqueue.bulk.operations import BulkOperation, Preview
 from goqueue.config.labels import LabelValue
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
 from goqueue.config.settings import Settings, get_settings
 from goqueue.db.callers_transaction import CallersTransaction
 from goqueue.db.database import Database
@@ -59,6 +63,9 @@ from goqueue.worker.sent_messages import follow_up_of_message, job_of_message
 
 __all__ = ["GoQueue", "as_default", "default"]
 
+#: Connections to the installation of a namespace, for its keys and quotas.
+HOME_POOL_SIZE = 2
+
 AnyActor = TypeVar("AnyActor", bound=Actor[Any, Any])
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -80,22 +87,29 @@ class GoQueue:
 
     Args:
         settings: what it works with; those of the environment where none are given.
-        namespace: whose servers it works with, where GOQUEUE_NAMESPACES_FILE names several installations;
-            that of the settings where none is given.
+        namespace: the one that it works in: of the database (`goqueue namespaces create`), or of the
+            installations of GOQUEUE_NAMESPACES_FILE; that of the settings where none is given.
         broker: with the declared job types, where another GoQueue of the process has them.
         database: connections of its own where none is given, and so are the two that follow.
         read_database: for reads that may be a moment old.
         runway: where ids of jobs wait for workers.
         default_types: queue → the type of its jobs that say none, where it is not its one declared type.
+        home: the GoQueue of the installation, where this one is of a namespace inside of its database and the
+            process has both: its connections are used to look keys and quotas up.
 
     Raises:
-        ConfigurationError: the settings are not usable, or there is no such namespace.
+        ConfigurationError: the settings are not usable, or no namespace can have this name.
 
     Attributes:
         broker: the Dramatiq broker with the declared types.
         flow: changes how jobs are let in.
         queues: knows which queues exist.
-        keys: makes, lists, revokes and rotates API keys.
+        keys: makes, lists, revokes and rotates API keys of its namespace.
+        key_ring: finds whose key a text is.
+        namespace: what its keys call the namespace that it works in; `default`: the installation itself.
+        home: the GoQueue of the installation, where it was given.
+        quota_door: holds creates against the quotas of the namespace; None: it can have none.
+        namespaces: makes, lists, changes and deletes the namespaces inside of the database.
         schedules: those that were declared with `cron`, by name.
     """
 
@@ -109,6 +123,7 @@ class GoQueue:
         read_database: Database | None = None,
         runway: Runway | None = None,
         default_types: Mapping[str, str] | None = None,
+        home: GoQueue | None = None,
     ) -> None:
         settings = settings or get_settings()
         self.settings = settings if namespace is None else settings.of_namespace(namespace)
@@ -129,15 +144,42 @@ class GoQueue:
             declared_types=self.broker.type_names,
             job_type=self.broker.job_type,
         )
-        self.keys = Keys(self.database)
+        self._open_home(home)
         self.schedules: dict[str, ScheduleDefinition] = {}
+
+    def _open_home(self, home: GoQueue | None) -> None:
+        """Keys and namespaces are rows of the installation, whichever of its namespaces this one is."""
+        settings, self.home = self.settings, home
+        self.namespace = settings.database_namespace or DEFAULT_NAMESPACE
+        self._own_home: Database | None = None
+        self._door_database: Database | None = None
+        self.namespaces: Namespaces
+        self.key_ring: KeyRing
+        if home is not None:
+            self.namespaces, self.key_ring = home.namespaces, home.key_ring.within(self.namespace)
+            database = home.database
+        else:
+            if settings.database_namespace is None:
+                database = self.database
+            else:
+                database = self._own_home = Database(settings.within(None), pool_size=HOME_POOL_SIZE)
+            self.namespaces = Namespaces(settings.within(None), database)
+            self.key_ring = KeyRing(settings.api_keys, database, namespace=self.namespace)
+        self.quota_door: QuotaDoor | None = None
+        if settings.database_namespace is not None:
+            # Connections of its own: who asks may hold one of the pool, in a transaction.
+            self._door_database = Database(settings, pool_size=1)
+            self.quota_door = QuotaDoor(self.namespaces, self.namespace, self._door_database)
+        self.keys = Keys(database, namespace=self.namespace, schema=settings.schema_name)
 
     @cached_property
     def creator(self) -> JobCreator:
         """The one door by which jobs come into being."""
         # By the first use an application has set up its tracing.
         tracing.adopt()
-        return JobCreator(self.settings, self.database, self.runway)
+        return JobCreator(
+            self.settings, self.database, self.runway, door=self.quota_door, names_queues=self.home is None
+        )
 
     @cached_property
     def ended_jobs(self) -> EndedJobs:
@@ -167,6 +209,9 @@ class GoQueue:
         self.runway.close()
         self.database.close()
         self.read_database.close()
+        for further in (self._own_home, self._door_database):
+            if further is not None:
+                further.close()
         if self._owns_broker:
             self.broker.close()
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from goqueue.api.app import create_app
+from goqueue.api.key_routing import create_key_router
 from goqueue.api.routing import create_router
 from goqueue.config.settings import get_settings
 from goqueue.dashboard.site import DASHBOARD
@@ -16,7 +16,7 @@ settings = get_settings()
 start_tracing(settings, "api")
 site = DASHBOARD if settings.dashboard else None
 app = (
-    create_app(settings, site=site)
+    create_key_router(settings, site=site)
     if settings.namespaces_file is None
     else create_router(settings, site=site)
 )

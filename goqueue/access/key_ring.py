@@ -6,6 +6,7 @@ revoked key opens nothing after two.
 
 from __future__ import annotations
 
+import copy
 import hmac
 import threading
 import time
@@ -20,6 +21,7 @@ from goqueue.access.key_rows import Key
 from goqueue.access.keys import hash_of, parse_key
 from goqueue.access.principal import Principal
 from goqueue.access.scopes import Scope, effective
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
 from goqueue.db.database import Database
 from goqueue.errors import GoQueueError
 
@@ -49,8 +51,12 @@ class KeyRing:
 
     Args:
         entries: as `Settings.api_keys` has them: a SHA-256 in hexadecimal, or a name, a colon and the hash.
-        database: where further keys are rows; None: nowhere.
+        database: of the installation, where further keys are rows; None: nowhere.
         clock: seconds that only rise.
+        namespace: keys that do not open it are nobody's; None: those of all namespaces are known.
+
+    Attributes:
+        namespace: as it was given.
     """
 
     def __init__(
@@ -59,13 +65,21 @@ class KeyRing:
         database: Database | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        namespace: str | None = DEFAULT_NAMESPACE,
     ) -> None:
+        self.namespace = namespace
         self._of_settings = [_of_entry(entry) for entry in entries]
         self._database = database
         self._clock = clock
         self._read: OrderedDict[str, _Read] = OrderedDict()
         self._noted: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
+
+    def within(self, namespace: str | None) -> KeyRing:
+        """Return the ring of another namespace, which reads no key that this one has just read."""
+        other = copy.copy(self)
+        other.namespace = namespace
+        return other
 
     def find(self, text: str) -> Principal | None:
         """Find whose key this text is; None: nobody's.
@@ -83,8 +97,10 @@ class KeyRing:
         key, secret_hash = self._row(key_id), hash_of(secret)
         if key is None or not _opens(key, secret_hash):
             return None
-        self._note_use(key)
-        return _principal(key, secret_hash)
+        found = self._if_here(_principal(key, secret_hash))
+        if found is not None:
+            self._note_use(key)
+        return found
 
     def in_header(self, authorization: str) -> Principal | None:
         """Find whose key an Authorization header brings as a bearer; None: nobody's. Raises as `find`."""
@@ -122,7 +138,12 @@ class KeyRing:
         if key_id is None:
             return next((known for known in self._of_settings if known.key_hash == key_hash), None)
         key = None if self._database is None else self._row(key_id)
-        return None if key is None or not _opens(key, key_hash) else _principal(key, key_hash)
+        if key is None or not _opens(key, key_hash):
+            return None
+        return self._if_here(_principal(key, key_hash))
+
+    def _if_here(self, principal: Principal) -> Principal | None:
+        return principal if self.namespace is None or principal.opens(self.namespace) else None
 
     def _among_settings(self, text: str) -> Principal | None:
         given = hash_of(text)
@@ -171,6 +192,7 @@ def _principal(key: Key, secret_hash: str) -> Principal:
         key_hash=secret_hash,
         queues=None if key.queues is None else frozenset(key.queues),
         types=None if key.types is None else frozenset(key.types),
+        namespace=key.namespace,
     )
 
 

@@ -17,17 +17,21 @@ __all__ = ["Key", "find", "get", "insert", "list_all", "note_use", "revoke", "ro
 _COLUMNS = """
     id, name, secret_hash, previous_hash, previous_until, scopes, queues, types, created_by, created_at,
     expires_at, last_used_at, rotated_at, revoked_at, revoked_by, expires_at <= now(),
-    coalesce(previous_until > now(), false)
+    coalesce(previous_until > now(), false), namespace
 """
 
 _INSERT = f"""
-    INSERT INTO api_keys (id, name, secret_hash, scopes, queues, types, created_by, expires_at)
+    INSERT INTO api_keys (id, name, secret_hash, scopes, queues, types, created_by, expires_at,
+                          namespace)
     VALUES (%(id)s, %(name)s, %(secret_hash)s, %(scopes)s::text[], %(queues)s::text[], %(types)s::text[],
-            %(created_by)s, %(expires_at)s)
+            %(created_by)s, %(expires_at)s, %(namespace)s)
     RETURNING {_COLUMNS}
 """
 _GET = f"SELECT {_COLUMNS} FROM api_keys WHERE id = %(id)s"
-_LIST = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at DESC, id LIMIT %(limit)s"
+_LIST = f"""
+    SELECT {_COLUMNS} FROM api_keys WHERE namespace = %(namespace)s
+    ORDER BY created_at DESC, id LIMIT %(limit)s
+"""
 
 # Whoever comes second finds it revoked, by whom and when it was.
 _REVOKE = f"""
@@ -59,6 +63,7 @@ class Key:
         queues, types: the only ones whose jobs exist for it; None: all do.
         is_expired: its end has come, by PostgreSQL's clock.
         is_overlapping: the secret before the last rotation is still good.
+        namespace: the one that it opens.
     """
 
     id: str
@@ -78,6 +83,7 @@ class Key:
     revoked_by: str | None
     is_expired: bool
     is_overlapping: bool
+    namespace: str
 
     @property
     def is_good(self) -> bool:
@@ -103,6 +109,7 @@ def insert(
     types: Collection[str] | None,
     created_by: str,
     expires_at: datetime | None,
+    namespace: str,
 ) -> Key:
     """Insert a key, and return it."""
     row = fetch_one(
@@ -117,6 +124,7 @@ def insert(
             "types": None if types is None else text_array(tuple(sorted(types))),
             "created_by": created_by,
             "expires_at": expires_at,
+            "namespace": namespace,
         },
     )
     assert row is not None
@@ -129,21 +137,21 @@ def find(connection: Connection, key_id: str) -> Key | None:
     return None if row is None else _key(row)
 
 
-def get(connection: Connection, key_id: str) -> Key:
-    """Return the key with this id, whatever its state.
+def get(connection: Connection, key_id: str, *, namespace: str) -> Key:
+    """Return the key of a namespace with this id, whatever its state.
 
     Raises:
         ApiKeyNotFoundError: there is none.
     """
     key = find(connection, key_id)
-    if key is None:
+    if key is None or key.namespace != namespace:
         raise ApiKeyNotFoundError(key_id)
     return key
 
 
-def list_all(connection: Connection, *, limit: int) -> list[Key]:
-    """List keys, the newest first, revoked and expired ones as well."""
-    return [_key(row) for row in fetch_all(connection, _LIST, {"limit": limit})]
+def list_all(connection: Connection, *, namespace: str, limit: int) -> list[Key]:
+    """List the keys of a namespace, the newest first, revoked and expired ones as well."""
+    return [_key(row) for row in fetch_all(connection, _LIST, {"namespace": namespace, "limit": limit})]
 
 
 def revoke(connection: Connection, key_id: str, *, by: str) -> Key:

@@ -18,7 +18,9 @@ from goqueue.access.principal import Principal
 from goqueue.access.scopes import effective, scopes_of
 from goqueue.audit import audit_rows as audit
 from goqueue.config.bounds import near_moment
-from goqueue.db.database import Database
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
+from goqueue.db.database import Connection, Database
+from goqueue.db.schemas import in_schema
 from goqueue.engine.options.request_models import Name, NearMoment, Request, Span, validate
 from goqueue.errors import ApiKeyConflictError, ForbiddenError, InvalidJobError
 
@@ -76,14 +78,20 @@ class MadeKey(NamedTuple):
 
 
 class Keys:
-    """The API keys of an installation.
+    """The API keys of a namespace. Those of all are rows of the installation: one is found by its id.
 
     Args:
-        database: where they are kept.
+        database: that of the installation.
+        namespace: the one whose keys these are; what is done with others does not find them.
+        schema: its schema, whose audit log their changes are noted in; None: that of the database.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, namespace: str = DEFAULT_NAMESPACE, schema: str | None = None
+    ) -> None:
         self._database = database
+        self._namespace = namespace
+        self._schema = schema
 
     def create(
         self,
@@ -143,15 +151,16 @@ class Keys:
                 types=wanted.types,
                 created_by=by,
                 expires_at=_end_of(wanted),
+                namespace=self._namespace,
             )
-            audit.record(connection, "key.create", f"key {key.id}", after=_noted(key))
+            self._note(connection, "key.create", key_id, _noted(key))
         log.info("api_key_created", key_id=key.id, name=key.name, scopes=sorted(scopes), by=by)
         return MadeKey(key, _text_of(key_id, secret))
 
     def list(self) -> list[Key]:
         """List the newest thousand keys, without their secrets, the newest first."""
         with self._database.autocommit() as connection:
-            return key_rows.list_all(connection, limit=KEYS_MAX)
+            return key_rows.list_all(connection, namespace=self._namespace, limit=KEYS_MAX)
 
     def get(self, key_id: str) -> Key:
         """Return a key, without its secret.
@@ -160,7 +169,7 @@ class Keys:
             ApiKeyNotFoundError: there is none with this id.
         """
         with self._database.autocommit() as connection:
-            return key_rows.get(connection, key_id)
+            return self._get(connection, key_id)
 
     def revoke(self, key_id: str, *, by: str = "system") -> Key:
         """Revoke a key for good: within two seconds it opens nothing anywhere. A revoked one stays as it is.
@@ -169,10 +178,10 @@ class Keys:
             ApiKeyNotFoundError: there is none with this id.
         """
         with self._database.transaction() as connection:
-            was = key_rows.get(connection, key_id)
+            was = self._get(connection, key_id)
             key = key_rows.revoke(connection, key_id, by=by)
             if was.revoked_at is None:
-                audit.record(connection, "key.revoke", f"key {key_id}", after={"name": key.name})
+                self._note(connection, "key.revoke", key_id, {"name": key.name})
         log.info("api_key_revoked", key_id=key.id, name=key.name, by=by)
         return key
 
@@ -203,20 +212,24 @@ class Keys:
             raise InvalidJobError({"overlap_seconds": f"expected 0 to {OVERLAP_MAX_SECONDS:,.0f}"})
         secret = _new_secret()
         with self._database.transaction() as connection:
-            before = key_rows.get(connection, key_id)
+            before = self._get(connection, key_id)
             if maker is not None and not effective(before.scopes) <= maker.scopes:
                 raise ForbiddenError("the key that is rotated may do what this one may not")
             key = key_rows.rotate(connection, key_id, hash_of(secret), overlap_seconds=overlap_seconds)
             if key is None:
-                raise ApiKeyConflictError(key_id, key_rows.get(connection, key_id).state)
-            audit.record(
-                connection,
-                "key.rotate",
-                f"key {key_id}",
-                after={"name": key.name, "overlap_seconds": overlap_seconds},
-            )
+                raise ApiKeyConflictError(key_id, self._get(connection, key_id).state)
+            after = {"name": key.name, "overlap_seconds": overlap_seconds}
+            self._note(connection, "key.rotate", key_id, after)
         log.info("api_key_rotated", key_id=key.id, name=key.name, overlap_seconds=overlap_seconds, by=by)
         return MadeKey(key, _text_of(key_id, secret))
+
+    def _get(self, connection: Connection, key_id: str) -> Key:
+        return key_rows.get(connection, key_id, namespace=self._namespace)
+
+    def _note(self, connection: Connection, action: str, key_id: str, after: dict[str, object]) -> None:
+        """Write to the audit log of the namespace, in the transaction of the change."""
+        with in_schema(connection, self._schema):
+            audit.record(connection, action, f"key {key_id}", after=after)
 
 
 def parse_key(text: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from goqueue.access.scopes import Scope
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
 
 __all__ = ["ANYBODY", "NOBODY", "Principal", "User"]
 
@@ -45,6 +46,7 @@ class Principal:
         queues: the only queues whose jobs exist for it; None: all do.
         types: the same of job types.
         user: who signed in; None: it is no user.
+        namespace: the one that its key is of; `default` is the installation itself.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Principal:
     queues: frozenset[str] | None = None
     types: frozenset[str] | None = None
     user: User | None = None
+    namespace: str = DEFAULT_NAMESPACE
 
     @property
     def is_known(self) -> bool:
@@ -89,6 +92,16 @@ class Principal:
         The one answer to that question, for API, dashboard, events and search alike.
         """
         return Scope.PAYLOADS_READ in self.scopes
+
+    @property
+    def governs_namespaces(self) -> bool:
+        """Whether it makes, changes and deletes namespaces, and may act in all: an admin of `default`."""
+        is_admin = Scope.ADMIN in self.scopes and not self.is_restricted
+        return is_admin and self.namespace == DEFAULT_NAMESPACE
+
+    def opens(self, namespace: str) -> bool:
+        """Tell whether a namespace exists for it."""
+        return self.namespace == namespace or self.governs_namespaces
 
     def may(self, scope: Scope) -> bool:
         """Tell whether it has a scope."""

@@ -33,6 +33,7 @@ from goqueue.api.frame.middleware import AnswerHeaders, RequestObservation
 from goqueue.api.frame.namespace_frame import NamespaceFrame
 from goqueue.api.frame.openapi import OpenApiResource
 from goqueue.api.frame.problems import add_error_handlers
+from goqueue.api.frame.quotas import CreateRateHeaders
 from goqueue.api.frame.request_limits import RequestLimits
 from goqueue.api.frame.security import Authentication, WebPages
 from goqueue.api.frame.withholding import Withholding
@@ -64,7 +65,7 @@ from goqueue.api.monitoring import (
     StatsResource,
     Warnings,
 )
-from goqueue.api.namespaces import NamespacesResource
+from goqueue.api.namespaces import NamespaceResource, NamespacesResource
 from goqueue.api.output_stream import OutputResource
 from goqueue.api.queues import (
     PauseResource,
@@ -84,7 +85,7 @@ from goqueue.api.schedules import (
     SchedulesResource,
     TicksResource,
 )
-from goqueue.api.service_gauges import gauges_of
+from goqueue.api.service_gauges import NamespaceQuotasCollector, gauges_of
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings
@@ -96,6 +97,9 @@ from goqueue.jobs import MAX_JOB_ID
 from goqueue.limits.settings import BreakerState
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+#: Before the name of a namespace in a path.
+NAMESPACE_PREFIX = "/ns/"
 
 
 class Application(App):
@@ -151,6 +155,7 @@ def open_goqueue(
     database: Database | None = None,
     read_database: Database | None = None,
     runway: Runway | None = None,
+    home: GoQueue | None = None,
 ) -> GoQueue:
     """A GoQueue of the declared job types of this process, with connections for an API."""
     database = database or Database(settings)
@@ -164,6 +169,7 @@ def open_goqueue(
         read_database=read_database,
         runway=runway,
         default_types=DEFAULT_TYPES,
+        home=home,
     )
 
 
@@ -178,8 +184,10 @@ def app_of(
         limits: where applications share what a key may ask for; those of the settings where none are given.
     """
     app = framed(goqueue.settings, goqueue, site=site, limits=limits)
-    if goqueue.settings.namespaces_file is not None:
-        app.add_middleware(NamespaceFrame(goqueue.settings.namespace))
+    if goqueue.settings.is_one_of_several:
+        app.add_middleware(NamespaceFrame(goqueue.settings.name_of_namespace))
+    if goqueue.quota_door is not None:
+        app.add_middleware(CreateRateHeaders(goqueue.quota_door))
     _add_routes(app, goqueue)
     if site is not None:
         site.add(app, goqueue)
@@ -202,7 +210,7 @@ def framed(
         limits: as for `app_of`.
     """
     is_site = [site.is_its] if site else []
-    keys = KeyRing(settings.api_keys, None if goqueue is None else goqueue.database)
+    keys = KeyRing(settings.api_keys) if goqueue is None else goqueue.key_ring
     app = Application(BodyLimits(settings, keys if settings.needs_api_key else None, *is_site))
     app.add_middleware(RequestObservation())
     app.add_middleware(Compression())
@@ -214,6 +222,7 @@ def framed(
     app.add_middleware(Withholding())
     app.add_middleware(Acting())
     app.router_options.converters["job_id"] = JobIdConverter
+    app.add_sink(_refuse_unknown_namespace, NAMESPACE_PREFIX)
     add_error_handlers(app)
     return app
 
@@ -321,12 +330,20 @@ def _add_monitoring_routes(app: App, goqueue: GoQueue) -> None:
     warnings = Warnings(goqueue.settings, goqueue.database)
     app.add_route("/events", EventsResource(goqueue))
     app.add_route("/stats", StatsResource(goqueue))
-    app.add_route("/metrics", MetricsResource(gauges_of(goqueue)))
-    app.add_route("/namespaces", NamespacesResource([goqueue]))
+    inside = goqueue.settings.database_namespace is not None
+    of_all = None if inside else NamespaceQuotasCollector(goqueue.namespaces)
+    app.add_route("/metrics", MetricsResource(gauges_of(goqueue), of_all, counts=not inside))
+    app.add_route("/namespaces", NamespacesResource([goqueue], goqueue))
+    app.add_route("/namespaces/{name}", NamespaceResource(goqueue))
     app.add_route("/health", HealthResource(warnings))
     app.add_route("/health/db", DatabaseHealthResource(goqueue, warnings))
     app.add_route("/health/live", LivenessResource())
     app.add_route("/health/ready", ReadinessResource(goqueue, warnings))
+
+
+def _refuse_unknown_namespace(req: falcon.Request, resp: falcon.Response, **_: Any) -> None:  # noqa: ARG001
+    # Which there are is for GET /namespaces.
+    raise falcon.HTTPNotFound(description="there is no namespace of this name")
 
 
 class JobIdConverter(BaseConverter):

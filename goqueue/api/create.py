@@ -155,12 +155,14 @@ def _create_once(
 
     Raises:
         IdempotencyConflictError: the key was used with another request.
+        QuotaExceededError: the namespace has no room for them now.
         DatabaseUnavailableError: nothing was created, or asking again tells.
     """
     with goqueue.database.transaction() as connection:
         kept = None if key is None else idempotency.reserve(connection, key, *_hashes(goqueue, said, jobs))
         replayed = None if kept is None else _replayed(connection, kept, jobs)
         if replayed is None:
+            goqueue.creator.admit(jobs)
             created, document = insert(connection)
             if key is not None:
                 idempotency.keep(connection, key, _kept(document))

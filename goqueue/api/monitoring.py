@@ -12,6 +12,7 @@ from pydantic import Field
 from goqueue.api.frame.answers import Document, Seconds, as_json
 from goqueue.api.frame.reading import Reading
 from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import principal_of
 from goqueue.config.settings import Settings
 from goqueue.db import bounded_reads
 from goqueue.db.database import Database, expect_primary
@@ -151,15 +152,22 @@ class MetricsResource:
 
     Args:
         service: the collector of the gauges of the whole service.
+        of_all: a collector of gauges about all namespaces, for who may act in them.
+        counts: whether what the API's processes counted is told; not to one namespace of several, since they
+            count the requests of all.
     """
 
-    def __init__(self, service: Any) -> None:
+    def __init__(self, service: Any, of_all: Any = None, *, counts: bool = True) -> None:
         self._service = service
+        self._of_all = of_all
+        self._counts = counts
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Write what the API's processes counted, and the gauges of the whole service."""
+        tells_all = self._of_all is not None and principal_of(request).governs_namespaces
+        collectors = [self._service, self._of_all] if tells_all else [self._service]
         response.content_type = CONTENT_TYPE
-        response.data = exposition(self._service)
+        response.data = exposition(*collectors, counts=self._counts)
 
 
 class HealthResource:

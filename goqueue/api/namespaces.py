@@ -1,35 +1,75 @@
-"""Resources about all namespaces together: which there are, their health, their gauges."""
+"""The namespaces: those that the API serves, and those inside of its database, which are made here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import falcon
 from pydantic import Field
 
-from goqueue.api.frame.answers import Document, as_json
+from goqueue.access.namespace_rows import Namespace
+from goqueue.access.quotas import NewNamespace, QuotaChanges, Quotas
+from goqueue.api.frame.answers import Document, as_json, reader_of
+from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.reading import Reading, values_of
-from goqueue.api.monitoring import (
-    LivenessResource,
-    MetricsResource,
-    StatsDocument,
-    Warnings,
-    expect_ready,
-    stats_document,
-)
-from goqueue.api.service_gauges import NamespaceGaugesCollector
-from goqueue.errors import DatabaseUnavailableError
+from goqueue.api.frame.resource import Resource
+from goqueue.api.frame.security import principal_of
+from goqueue.api.monitoring import StatsDocument
+from goqueue.api.namespace_readings import NamespaceReadings, word_of
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
+from goqueue.engine.options.request_models import Request, validate
+from goqueue.errors import ForbiddenError, NamespaceNotFoundError
 from goqueue.instance import GoQueue
 
-#: How long a value is good: several who ask within this time are one question to each database.
-GOOD_FOR_SECONDS = 1.0
+
+class QuotasDocument(Document):
+    """The quotas of a namespace; null: there is none."""
+
+    max_waiting_jobs: Annotated[int | None, Field(description="Jobs that have not begun.")]
+    creates_per_second: Annotated[float | None, Field(description="Creates a second, by all processes.")]
+    max_payload_bytes: Annotated[int | None, Field(description="Of one job, as JSON in UTF-8.")]
+    max_running_jobs: Annotated[int | None, Field(description="Jobs that run at once, over all queues.")]
+    share: Annotated[int, Field(description="The weight in what is divided: worker processes.")]
+
+
+class UseDocument(Document):
+    """The use of a namespace, beside its quotas."""
+
+    waiting_jobs: Annotated[int, Field(description="Jobs that have not begun; counted up to a million.")]
+    running_jobs: Annotated[int, Field(description="Jobs that run; counted up to a million.")]
+    creates_left: Annotated[
+        float | None,
+        Field(
+            description="What may be created at once now, where creates_per_second is set; it may be owed."
+        ),
+    ]
+
+
+class InnerNamespaceDocument(Document):
+    """A namespace inside of the database: a schema with all tables."""
+
+    name: str
+    created_at: datetime
+    created_by: str
+    quotas: QuotasDocument
+
+
+class NamespaceUseDocument(InnerNamespaceDocument):
+    """A namespace inside of the database, and what it uses."""
+
+    use: UseDocument
 
 
 class NamespaceDocument(Document):
-    """A namespace: one GoQueue, with a database of its own."""
+    """A namespace: one GoQueue, with a database or a schema of its own."""
 
     name: str
+    kind: Annotated[
+        Literal["database", "schema"],
+        Field(description="An installation with a database, or a namespace inside of that of one."),
+    ]
     status: Annotated[
         Literal["ok", "unavailable"],
         Field(description="Whether its PostgreSQL answers, accepts writes, and has this release's schema."),
@@ -38,127 +78,132 @@ class NamespaceDocument(Document):
         Literal["ok", "unavailable"],
         Field(description="Jobs are accepted without it, and start when it is back."),
     ]
-    stats: Annotated[StatsDocument | None, Field(description="As GET /stats of it; null: not known in time.")]
+    stats: Annotated[
+        StatsDocument | None,
+        Field(
+            description="As GET /stats of it; null: not known in time, or one inside of another's database."
+        ),
+    ]
+    quotas: Annotated[QuotasDocument | None, Field(description="Of a namespace inside of the database.")]
 
 
-class NamespaceReadings:
-    """The readings of one namespace, each asked for no oftener than it matters.
+class DeleteNamespace(Request):
+    """The parameters of the end of a namespace."""
 
-    Attributes:
-        name: of the namespace.
-        ready: whether its PostgreSQL serves this release; no value: it does not.
-        redis: whether its Redis answers.
-        stats: as GET /stats answers.
-        warnings: what an operator should look at.
-    """
+    force: Annotated[
+        str | None, Field(description="Its name once more: also while jobs of it wait or run.")
+    ] = None
 
-    def __init__(self, goqueue: GoQueue) -> None:
-        self._goqueue = goqueue
-        self.name = goqueue.settings.namespace
-        self.ready = Reading(self._ask_ready, max_age_seconds=GOOD_FOR_SECONDS)
-        self.redis = Reading(self._ask_redis, max_age_seconds=GOOD_FOR_SECONDS)
-        self.stats = Reading(self._ask_stats, max_age_seconds=GOOD_FOR_SECONDS)
-        self.warnings = Warnings(goqueue.settings, goqueue.database)
 
-    def _ask_ready(self) -> bool:
-        expect_ready(self._goqueue)
-        return True
-
-    def _ask_redis(self) -> bool:
-        self._goqueue.runway.ping()
-        return True
-
-    def _ask_stats(self) -> dict[str, Any]:
-        return stats_document(self._goqueue)
+_quotas_of = reader_of(QuotasDocument)
 
 
 class NamespacesResource:
-    """The namespaces of the service."""
+    """The namespaces of the service.
 
-    def __init__(self, goqueues: Sequence[GoQueue]) -> None:
-        self._namespaces = [NamespaceReadings(goqueue) for goqueue in goqueues]
+    Args:
+        goqueues: the installations that are served, or the one namespace that this application is about.
+        home: the one in whose database others are made.
+    """
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """List the namespaces, each with its state and its counts."""
+    def __init__(self, goqueues: Sequence[GoQueue], home: GoQueue) -> None:
+        self._readings = [NamespaceReadings(goqueue) for goqueue in goqueues]
+        self._home = home
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """List the namespaces that exist for the key, each with its state and its counts."""
         every: list[Reading[Any]] = [
-            reading for one in self._namespaces for reading in (one.ready, one.redis, one.stats)
+            reading for one in self._readings for reading in (one.ready, one.redis, one.stats)
         ]
         values = iter(values_of(every))
-        response.data = as_json(
-            [
-                {"name": one.name, "status": _word(ready), "redis": _word(redis), "stats": stats}
-                for one, ready, redis, stats in zip(self._namespaces, values, values, values, strict=True)
-            ]
-        )
-
-
-def _word(is_well: object) -> str:
-    return "ok" if is_well else "unavailable"
-
-
-class AllHealthResource:
-    """The health of this process: it answers, and tells what it knows to be wrong in any namespace."""
-
-    def __init__(self, namespaces: Sequence[NamespaceReadings]) -> None:
-        self._namespaces = namespaces
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer, with the warnings of all; which namespace it is, GET /namespaces says."""
-        found = dict.fromkeys(
-            warning for one in self._namespaces for warning in one.warnings.known().get("warnings", ())
-        )
-        away = values_of([one.ready for one in self._namespaces]).count(None)
-        if away:
-            found[f"{away} of {len(self._namespaces)} namespaces do not answer"] = None
-        response.data = as_json({"status": "ok"} | ({"warnings": list(found)} if found else {}))
-
-
-class AllDatabasesResource:
-    """The health of every PostgreSQL."""
-
-    def __init__(self, namespaces: Sequence[NamespaceReadings]) -> None:
-        self._namespaces = namespaces
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Ask each; 503 where one does not answer or accepts no writes, with the names of those."""
-        ready = values_of([one.ready for one in self._namespaces])
-        away = [one.name for one, is_ready in zip(self._namespaces, ready, strict=True) if not is_ready]
-        if away:
-            raise falcon.HTTPServiceUnavailable(
-                description=f"PostgreSQL does not answer for the namespaces: {', '.join(away)}"
+        listed = [
+            _document(
+                one.name, "database" if one.quotas is None else "schema", ready, redis, stats, one.quotas
             )
-        response.data = as_json({"status": "ok"})
-
-
-class AllReadinessResource:
-    """The readiness of this process, as long as there is one namespace that it can serve."""
-
-    def __init__(self, namespaces: Sequence[NamespaceReadings]) -> None:
-        self._namespaces = namespaces
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Ask every PostgreSQL; 503 where none answers.
-
-        One that does not is counted, and no more: no other process would reach it either, and the others
-        have to be served.
-        """
-        every: list[Reading[bool]] = [
-            reading for one in self._namespaces for reading in (one.ready, one.redis)
+            for one, ready, redis, stats in zip(self._readings, values, values, values, strict=True)
         ]
-        values = values_of(every)
-        ready, redis = values[::2], values[1::2]
-        if not any(ready):
-            raise DatabaseUnavailableError("no namespace answers")
-        counts = {"ready": len(ready) - ready.count(None), "unavailable": ready.count(None)}
-        response.data = as_json({"status": "ok", "redis": _word(all(redis)), "namespaces": counts})
+        if principal_of(request).governs_namespaces and self._home.namespace == DEFAULT_NAMESPACE:
+            state = next(
+                (one for one in listed if one["name"] == self._home.settings.name_of_namespace), listed[0]
+            )
+            # In the same database, and on the same Redis.
+            listed += [
+                state | {"name": one.name, "kind": "schema", "stats": None, "quotas": _quotas_of(one.quotas)}
+                for one in self._home.namespaces.every()
+            ]
+        response.data = as_json(listed)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Make a namespace inside of the database; within two seconds every process serves it."""
+        _expect_governs(request)
+        wanted = validate(NewNamespace, read_document(request, self._home.settings.job_max_bytes))
+        made = self._home.namespaces.create(wanted.name, wanted.of(Quotas()), by=principal_of(request).label)
+        response.status = falcon.HTTP_201
+        response.location = f"/namespaces/{made.name}"
+        response.data = as_json(_inner(made))
 
 
-def add_service_routes(app: falcon.App[falcon.Request, falcon.Response], goqueues: Sequence[GoQueue]) -> None:
-    """Serve what is about all namespaces."""
-    namespaces = [NamespaceReadings(goqueue) for goqueue in goqueues]
-    app.add_route("/namespaces", NamespacesResource(goqueues))
-    app.add_route("/metrics", MetricsResource(NamespaceGaugesCollector(goqueues)))
-    app.add_route("/health", AllHealthResource(namespaces))
-    app.add_route("/health/db", AllDatabasesResource(namespaces))
-    app.add_route("/health/live", LivenessResource())
-    app.add_route("/health/ready", AllReadinessResource(namespaces))
+class NamespaceResource(Resource):
+    """The resource of one namespace inside of the database."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Return its quotas, and what it uses of them."""
+        _expect_opens(request, name)
+        namespaces = self._goqueue.namespaces
+        found, left = namespaces.get(name), namespaces.use_of(name)
+        use = {
+            "waiting_jobs": left.waiting,
+            "running_jobs": left.running,
+            "creates_left": left.creates_left,
+        }
+        response.data = as_json(_inner(found) | {"use": use})
+
+    def on_patch(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Change quotas; within two seconds every process holds to them."""
+        _expect_opens(request, name)
+        _expect_governs(request)
+        changes = validate(QuotaChanges, read_document(request, self._goqueue.settings.job_max_bytes))
+        response.data = as_json(_inner(self._goqueue.namespaces.change(name, changes)))
+
+    def on_delete(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Delete the namespace with all that is in it, and revoke its keys."""
+        _expect_opens(request, name)
+        _expect_governs(request)
+        wanted = validate(DeleteNamespace, request.params, whole="query")
+        self._goqueue.namespaces.delete(name, force=wanted.force, by=principal_of(request).label)
+        response.status = falcon.HTTP_204
+
+
+def _expect_governs(request: falcon.Request) -> None:
+    """Let only those make, change and delete namespaces who may do all in `default`.
+
+    Raises:
+        ForbiddenError: the key is of another namespace.
+    """
+    if not principal_of(request).governs_namespaces:
+        raise ForbiddenError("namespaces are made, changed and deleted by admin keys of default")
+
+
+def _expect_opens(request: falcon.Request, name: str) -> None:
+    if not principal_of(request).opens(name):
+        raise NamespaceNotFoundError(name)
+
+
+def _document(name: str, kind: str, ready: object, redis: object, stats: Any, quotas: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "status": word_of(ready),
+        "redis": word_of(redis),
+        "stats": stats,
+        "quotas": None if quotas is None else _quotas_of(quotas),
+    }
+
+
+def _inner(namespace: Namespace) -> dict[str, Any]:
+    return {
+        "name": namespace.name,
+        "created_at": namespace.created_at,
+        "created_by": namespace.created_by,
+        "quotas": _quotas_of(namespace.quotas),
+    }

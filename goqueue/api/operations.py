@@ -12,6 +12,7 @@ from functools import lru_cache
 from pydantic import BaseModel
 
 from goqueue.access.keys import NewKey
+from goqueue.access.quotas import NewNamespace, QuotaChanges
 from goqueue.access.scopes import Scope
 from goqueue.api import (
     audit,
@@ -630,10 +631,39 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/stats"): Operation("The service at a glance", monitoring.StatsDocument, scope=Scope.JOBS_READ),
     ("GET", "/namespaces"): Operation(
-        "The namespaces that this API serves, each with its state and its counts",
+        "The namespaces that exist for the key, each with its state and its counts",
         namespaces.NamespaceDocument,
         many=True,
         scope=Scope.JOBS_READ,
+    ),
+    ("POST", "/namespaces"): Operation(
+        "Make a namespace inside of the database; within two seconds every process serves it",
+        namespaces.InnerNamespaceDocument,
+        201,
+        body=NewNamespace,
+        refusals=(400, 409, 413, 415),
+        scope=Scope.ADMIN,
+    ),
+    ("GET", "/namespaces/{name}"): Operation(
+        "A namespace inside of the database: its quotas, and what it uses of them",
+        namespaces.NamespaceUseDocument,
+        refusals=(404,),
+        scope=Scope.JOBS_READ,
+    ),
+    ("PATCH", "/namespaces/{name}"): Operation(
+        "Change quotas of a namespace; within two seconds every process holds to them",
+        namespaces.InnerNamespaceDocument,
+        body=QuotaChanges,
+        refusals=(400, 404, 413, 415),
+        scope=Scope.ADMIN,
+    ),
+    ("DELETE", "/namespaces/{name}"): Operation(
+        "Delete a namespace with all that is in it, and revoke its keys",
+        None,
+        204,
+        query=namespaces.DeleteNamespace,
+        refusals=(400, 404, 409),
+        scope=Scope.ADMIN,
     ),
     ("GET", "/metrics"): Operation("What Prometheus reads", None, text=True, scope=Scope.METRICS_READ),
     ("GET", "/health"): Operation("Whether the process answers", monitoring.HealthReportDocument, scope=None),

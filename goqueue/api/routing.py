@@ -7,24 +7,27 @@ an application of its own, with connections of its own. A path without a namespa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-import falcon
-
-from goqueue.api.app import Application, GuardedSite, app_of, framed, open_goqueue
+from goqueue.api.all_namespaces import add_service_routes
+from goqueue.api.app import (
+    NAMESPACE_PREFIX,
+    Application,
+    GuardedSite,
+    app_of,
+    framed,
+    open_goqueue,
+)
 from goqueue.api.frame.request_limits import RequestLimits
-from goqueue.api.namespaces import add_service_routes
+from goqueue.api.key_routing import KeyRouter
 from goqueue.config.redaction import protect
 from goqueue.config.settings import Settings
 from goqueue.db.outage import OutageAwareDatabase
 from goqueue.instance import GoQueue
 
-__all__ = ["PREFIX", "SERVICE", "NamespaceRouter", "create_router"]
-
-#: Before the name of a namespace in a path.
-PREFIX = "/ns/"
+__all__ = ["SERVICE", "NamespaceRouter", "create_router"]
 
 #: The pool of threads for what is about all namespaces; none has this name.
 SERVICE = ""
@@ -43,27 +46,24 @@ class NamespaceRouter:
         service: what is about all namespaces.
         namespaces: the application of each, by name.
         default: the namespace of requests that name none.
-        goqueues: what the applications work with.
     """
 
     def __init__(
         self,
         service: Application,
-        namespaces: Mapping[str, Application],
+        namespaces: Mapping[str, KeyRouter],
         *,
         default: str,
-        goqueues: Sequence[GoQueue],
     ) -> None:
         self._service = service
         self._namespaces = namespaces
         self._default = default
-        self._goqueues = goqueues
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
         name, rest = self._named(environ["PATH_INFO"])
         if name is not None:
-            environ["SCRIPT_NAME"] = f"{environ.get('SCRIPT_NAME', '')}{PREFIX}{name}"
+            environ["SCRIPT_NAME"] = f"{environ.get('SCRIPT_NAME', '')}{NAMESPACE_PREFIX}{name}"
             environ["PATH_INFO"] = rest
         return self._app_of(name, rest)(environ, start_response)
 
@@ -81,18 +81,18 @@ class NamespaceRouter:
 
     def close(self) -> None:
         """Close the connections of all namespaces."""
-        for goqueue in self._goqueues:
-            goqueue.close()
+        for router in self._namespaces.values():
+            router.close()
 
-    def _app_of(self, name: str | None, path: str) -> Application:
+    def _app_of(self, name: str | None, path: str) -> Application | KeyRouter:
         if name is None and path in _OF_ALL:
             return self._service
         return self._namespaces[self._default if name is None else name]
 
     def _named(self, path: str) -> tuple[str | None, str]:
         """The namespace that a path names, and the path inside of it; None and the path: it names none."""
-        if path.startswith(PREFIX):
-            name, _, rest = path.removeprefix(PREFIX).partition("/")
+        if path.startswith(NAMESPACE_PREFIX):
+            name, _, rest = path.removeprefix(NAMESPACE_PREFIX).partition("/")
             if name in self._namespaces:
                 return name, f"/{rest}"
         return None, path
@@ -105,12 +105,14 @@ def create_router(settings: Settings, *, site: GuardedSite | None = None) -> Nam
         ConfigurationError: the file of namespaces is not usable.
     """
     limits = RequestLimits(settings, *([site.is_its] if site else []))
-    goqueues = [_open(own) for own in settings.of_all_namespaces().values()]
-    apps = {goqueue.settings.namespace: app_of(goqueue, site=site, limits=limits) for goqueue in goqueues}
-    apps[settings.namespace].add_sink(_refuse_unknown, PREFIX)
+    goqueues = {name: _open(own) for name, own in settings.of_all_namespaces().items()}
+    apps = {
+        name: KeyRouter(app_of(goqueue, site=site, limits=limits), goqueue, site=site)
+        for name, goqueue in goqueues.items()
+    }
     service = framed(settings, limits=limits)
-    add_service_routes(service, goqueues)
-    return NamespaceRouter(service, apps, default=settings.namespace, goqueues=goqueues)
+    add_service_routes(service, list(goqueues.values()), goqueues[settings.namespace])
+    return NamespaceRouter(service, apps, default=settings.namespace)
 
 
 def _open(settings: Settings) -> GoQueue:
@@ -118,8 +120,3 @@ def _open(settings: Settings) -> GoQueue:
     database = OutageAwareDatabase(settings)
     read_database = OutageAwareDatabase(settings.for_reading()) if settings.read_database_url else database
     return open_goqueue(settings, database=database, read_database=read_database)
-
-
-def _refuse_unknown(req: falcon.Request, resp: falcon.Response, **_: Any) -> None:  # noqa: ARG001
-    # Which there are is for GET /namespaces.
-    raise falcon.HTTPNotFound(description="there is no namespace of this name")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from goqueue.access.namespaces import Namespaces, Use
+from goqueue.access.quotas import QUOTA_NAMES, Quotas
 from goqueue.api.frame.reading import Reading, values_of
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
+from goqueue.errors import NamespaceNotFoundError
 from goqueue.insight import gauge_rows as gauges
 from goqueue.insight.gauge_rows import QueueGauges, ServiceGauges
 from goqueue.instance import GoQueue
@@ -44,7 +48,7 @@ class NamespaceGaugesCollector(Collector):
     """Asks each database for its gauges, and tells whose they are by the label `namespace`."""
 
     def __init__(self, goqueues: Sequence[GoQueue]) -> None:
-        self._names = [goqueue.settings.namespace for goqueue in goqueues]
+        self._names = [goqueue.settings.name_of_namespace for goqueue in goqueues]
         self._readings = [_reading_of(goqueue) for goqueue in goqueues]
 
     def collect(self) -> Iterable[Metric]:
@@ -59,9 +63,43 @@ class NamespaceGaugesCollector(Collector):
         return families.values()
 
 
+class NamespaceQuotasCollector(Collector):
+    """Tells what each namespace inside of the database uses, and its quotas."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+        self._reading = Reading(self._ask, max_age_seconds=GOOD_FOR_SECONDS)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the gauges; none where PostgreSQL does not answer, or there are no namespaces."""
+        found = self._reading.get()
+        if not found:
+            return
+        yield metrics.NAMESPACE_WAITING_JOBS.of_each(
+            ((name,), use.waiting) for name, (_, use) in found.items()
+        )
+        yield metrics.NAMESPACE_RUNNING_JOBS.of_each(
+            ((name,), use.running) for name, (_, use) in found.items()
+        )
+        yield metrics.NAMESPACE_QUOTA.of_each(
+            ((name, quota), getattr(quotas, quota))
+            for name, (quotas, _) in found.items()
+            for quota in QUOTA_NAMES
+            if getattr(quotas, quota) is not None
+        )
+
+    def _ask(self) -> dict[str, tuple[Quotas, Use]]:
+        found = {}
+        for one in self._namespaces.every():
+            # It may have been deleted since.
+            with suppress(NamespaceNotFoundError):
+                found[one.name] = one.quotas, self._namespaces.use_of(one.name)
+        return found
+
+
 def gauges_of(goqueue: GoQueue) -> Collector:
     """Return the gauges of one GoQueue; where it is one of several namespaces they say which."""
-    if goqueue.settings.namespaces_file is None:
+    if not goqueue.settings.is_one_of_several:
         return ServiceGaugesCollector(goqueue.settings, goqueue.database)
     return NamespaceGaugesCollector([goqueue])
 

@@ -1,7 +1,8 @@
-"""The file of namespaces: which servers each of several installations has. It is read, and nothing else."""
+"""Namespaces as settings know them: names of those inside of a database, and the file of installations."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +11,27 @@ from typing import Any
 
 from goqueue.errors import ConfigurationError
 
-__all__ = ["SERVER_SETTINGS", "ServersOfNamespaces", "read_namespaces"]
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "NAME_INSIDE",
+    "NAME_INSIDE_EXPECTED",
+    "SERVER_SETTINGS",
+    "ServersOfNamespaces",
+    "read_namespaces",
+    "schema_of_namespace",
+]
+
+#: What keys and pages call the installation itself, beside the namespaces inside of its database.
+DEFAULT_NAMESPACE = "default"
+
+#: What a namespace inside of a database may be called.
+NAME_INSIDE = re.compile(r"(?!default$)[a-z0-9][a-z0-9_-]{0,31}")
+NAME_INSIDE_EXPECTED = (
+    "expected up to 32 small letters, digits, _ and -, the first one no _ or -, and not the word default"
+)
+
+#: PostgreSQL cuts longer names off; that of the schema of the audit log has six letters more.
+_SCHEMA_MAX_BYTES = 63 - len("_audit")
 
 #: What a namespace of the file may be called: it stands in addresses and before every key in Redis.
 NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,62}")
@@ -36,6 +57,14 @@ _NO_OTHER_WAYS: dict[str, Any] = {"database_direct_url": None, "read_database_ur
 
 #: Namespace → the names and values of its settings, in the order of the file.
 ServersOfNamespaces = Mapping[str, Mapping[str, Any]]
+
+
+def schema_of_namespace(installation: str, name: str) -> str:
+    """Name the schema of a namespace inside of the database of an installation."""
+    schema = f"{installation}_ns_{name}"
+    if len(schema) <= _SCHEMA_MAX_BYTES:
+        return schema
+    return f"{schema[: _SCHEMA_MAX_BYTES - 9]}_{hashlib.sha256(schema.encode()).hexdigest()[:8]}"
 
 
 def read_namespaces(path: str) -> ServersOfNamespaces:

@@ -24,6 +24,13 @@ from goqueue.config.example_secrets import holds_example_secret
 from goqueue.config.labels import labels_of
 from goqueue.config.namespaces import read_namespaces
 from goqueue.config.payload_key_list import parse_payload_keys, payload_key_pairs
+from goqueue.config.namespaces import (
+    DEFAULT_NAMESPACE,
+    NAME_INSIDE,
+    NAME_INSIDE_EXPECTED,
+    read_namespaces,
+    schema_of_namespace,
+)
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
 from goqueue.config.role_rules import RoleRule, rules_as_text, rules_of
@@ -89,6 +96,12 @@ class Settings(BaseSettings):
         None,
         description="A TOML file with the servers of several installations, a table for each namespace; the "
         "API answers for all of them. None is one installation.",
+    )
+    database_namespace: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
+        description="A namespace inside of the database (`goqueue namespaces create`), to which this process "
+        "belongs: a schema and a Redis prefix of its own. None is the installation itself.",
     )
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections kept by one process.")
     database_connect_timeout_seconds: int = Field(
@@ -623,7 +636,56 @@ class Settings(BaseSettings):
             url += f"{'&' if '?' in url else '?'}target_session_attrs=any"
         return self.model_copy(update={"database_url": SecretStr(url)})
 
+    @property
+    def schema_name(self) -> str | None:
+        """The schema of the namespace inside of the database; None: whichever the URL leads to."""
+        if self.database_namespace is None:
+            return None
+        return schema_of_namespace(self.namespace, self.database_namespace)
+
+    @property
+    def key_prefix(self) -> str:
+        """The text before each key in Redis; those of `goqueue` cover those of its namespaces, for an ACL."""
+        if self.database_namespace is None:
+            return self.namespace
+        return f"{self.namespace}:{self.database_namespace}"
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether these are the settings of a namespace, which log lines, metrics and pages name."""
+        return self.namespaces_file is not None or self.database_namespace is not None
+
+    @property
+    def name_of_namespace(self) -> str:
+        """The name that people know the namespace by."""
+        return self.database_namespace or self.namespace
+
+    def within(self, name: str | None) -> Settings:
+        """Return the settings of a namespace inside of this database; None: of the installation itself.
+
+        They avoid a pooler: one that gives each transaction another session forgets the schema.
+        """
+        if name is None:
+            return self.model_copy(update={"database_namespace": None})
+        if not NAME_INSIDE.fullmatch(name):
+            raise ConfigurationError([f"GOQUEUE_DATABASE_NAMESPACE: {NAME_INSIDE_EXPECTED}"])
+        return self.without_pooler().model_copy(update={"database_namespace": name})
+
     def of_namespace(self, name: str) -> Settings:
+        """Return the settings of another namespace: of the file; without one, inside of the database.
+
+        Whether there is one inside of the database is not asked here: a connection to one that is not there
+        is refused.
+
+        Raises:
+            ConfigurationError: the file has no such namespace, or something is wrong with it; or no
+                namespace can have this name.
+        """
+        if self.namespaces_file is not None:
+            return self.of_file(name)
+        return self.within(None if name in {DEFAULT_NAMESPACE, self.namespace} else name)
+
+    def of_file(self, name: str) -> Settings:
         """Return the settings of another namespace: these, with the servers that the namespaces_file names.
 
         Raises:
@@ -664,7 +726,7 @@ class Settings(BaseSettings):
         problems: list[str] = []
         for name in self.names_of_namespaces():
             try:
-                found[name] = self.of_namespace(name)
+                found[name] = self.of_file(name)
             except ConfigurationError as error:
                 problems += error.problems
         if problems:
@@ -700,13 +762,13 @@ def load_settings(**overrides: Any) -> Settings:
         try:
             # All are looked at: who starts one process learns what is wrong for the others.
             settings.of_all_namespaces()
-            settings = settings.of_namespace(settings.namespace)
+            settings = settings.of_file(settings.namespace)
         except ConfigurationError as error:
             problems += error.problems
     problems += _contradictions(settings)
     if problems:
         raise ConfigurationError(problems)
-    return settings
+    return settings if settings.database_namespace is None else settings.within(settings.database_namespace)
 
 
 @functools.cache
@@ -736,8 +798,20 @@ def _said_of(settings: Settings) -> set[str]:
 
 
 def belong_to(namespace: str) -> None:
-    """Let this process, and the children that it starts, belong to a namespace, as `--namespace` asks."""
-    os.environ["GOQUEUE_NAMESPACE"] = namespace
+    """Let this process, and the children that it starts, belong to a namespace, as `--namespace` asks.
+
+    One of the file of namespaces; where there is none, one inside of the database.
+    """
+    if os.environ.get("GOQUEUE_NAMESPACES_FILE"):
+        os.environ["GOQUEUE_NAMESPACE"] = namespace
+    elif namespace in {DEFAULT_NAMESPACE, _name_of_installation()}:
+        os.environ.pop("GOQUEUE_DATABASE_NAMESPACE", None)
+    else:
+        os.environ["GOQUEUE_DATABASE_NAMESPACE"] = namespace
+
+
+def _name_of_installation() -> str:
+    return os.environ.get("GOQUEUE_NAMESPACE") or str(Settings.model_fields["namespace"].default)
 
 
 def share_metrics_in(folder: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +12,7 @@ import jinja2
 import orjson
 from falcon import uri
 
+from goqueue.access.principal import Principal
 from goqueue.access.scopes import Scope
 from goqueue.api.frame.security import principal_of
 from goqueue.config.settings import Settings
@@ -19,6 +20,7 @@ from goqueue.dashboard.access.guard import is_dashboard
 from goqueue.dashboard.access.page_scopes import scopes_of_page
 from goqueue.dashboard.access.signing import SessionSigner
 from goqueue.dashboard.access.withholding import without_contents
+from goqueue.dashboard.namespace_choices import NamespaceChoice
 from goqueue.dashboard.notices import take_notice
 from goqueue.dashboard.parts import presentation
 from goqueue.dashboard.parts.errors import failure_words
@@ -53,8 +55,15 @@ NAVIGATION = (
 class Renderer:
     """The renderer of all pages. Everything that a template shows is text, unless it was made as markup."""
 
-    def __init__(self, settings: Settings, signer: SessionSigner, asset: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        signer: SessionSigner,
+        asset: Callable[[str], str],
+        namespaces: Callable[[Principal], Sequence[NamespaceChoice]],
+    ) -> None:
         self._signer = signer
+        self._namespaces = namespaces
         self._polls = SharedPolls()
         self._read_only = settings.dashboard_read_only
         self._environment = jinja2.Environment(
@@ -69,9 +78,8 @@ class Renderer:
         self._environment.globals |= {
             "asset": asset,
             "has_login": settings.needs_api_key,
-            "provider": settings.oidc_provider_name,
-            "namespace": settings.namespace,
-            "namespaces": settings.names_of_namespaces(),
+            # Users sign in to the installation, whose admins enter its namespaces.
+            "provider": None if settings.database_namespace else settings.oidc_provider_name,
         }
 
     def page(
@@ -113,6 +121,8 @@ class Renderer:
             "manages_keys": principal.may(Scope.KEYS_MANAGE),
             "sees_audit": principal.may(Scope.ADMIN),
             "is_signed_in": principal.is_known,
+            "namespaces": self._namespaces(principal),
+            "manages_namespaces": principal.governs_namespaces,
         }
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from goqueue.access.users import check_sign_in
@@ -11,6 +12,7 @@ from goqueue.config.settings import Settings
 from goqueue.dashboard.access.guard import DashboardGuard, is_dashboard
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.assets import Assets, AssetsResource
+from goqueue.dashboard.namespace_choices import namespace_choices
 from goqueue.dashboard.page import Site
 from goqueue.dashboard.pages.audit import AuditLines, AuditPage
 from goqueue.dashboard.pages.create import CreatePage
@@ -27,6 +29,7 @@ from goqueue.dashboard.pages.job_files import JobFile
 from goqueue.dashboard.pages.jobs import JobsPage, SelectedJobsAction
 from goqueue.dashboard.pages.keys import KeysPage, RevokeKeyAction, RotateKeyAction
 from goqueue.dashboard.pages.login import LoginPage, LogoutAction
+from goqueue.dashboard.pages.namespaces import DeleteNamespaceAction, NamespacePage, NamespacesPage
 from goqueue.dashboard.pages.operations import (
     AbortAction,
     NewOperationPage,
@@ -58,9 +61,9 @@ def add_dashboard(app: App, goqueue: GoQueue) -> None:
     Raises:
         ConfigurationError: users cannot sign in as the settings say.
     """
-    sessions = Sessions(goqueue.settings, goqueue.database)
+    sessions = _sessions_of(goqueue)
     assets = Assets()
-    renderer = Renderer(goqueue.settings, sessions.signer, assets.url)
+    renderer = Renderer(goqueue.settings, sessions.signer, assets.url, partial(namespace_choices, goqueue))
     site = Site(goqueue, renderer, sessions, _sign_in_of(goqueue.settings))
     answer_pages_with(app, is_dashboard, site.renderer.problem)
     app.add_middleware(DashboardGuard(goqueue.settings, sessions))
@@ -69,13 +72,19 @@ def add_dashboard(app: App, goqueue: GoQueue) -> None:
     _add_pages(app, site)
 
 
+def _sessions_of(goqueue: GoQueue) -> Sessions:
+    home = None if goqueue.home is None else _sessions_of(goqueue.home)
+    return Sessions(goqueue.settings, goqueue.database, goqueue.key_ring, home=home)
+
+
 #: For `create_app`.
 DASHBOARD = GuardedSite(is_dashboard, add_dashboard)
 
 
 def _sign_in_of(settings: Settings) -> OpenIdSignIn | None:
     """The sign-in of users, where the settings name their provider."""
-    if settings.oidc_issuer is None:
+    # Users sign in to the installation, whose admins enter its namespaces; no rule says who belongs to one.
+    if settings.oidc_issuer is None or settings.database_namespace is not None:
         return None
     check_sign_in(settings)
     # Its library comes with an extra, and takes a while to import.
@@ -97,6 +106,9 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/keys", KeysPage(site))
     app.add_route("/dashboard/keys/{key_id}/revoke", RevokeKeyAction(site))
     app.add_route("/dashboard/keys/{key_id}/rotate", RotateKeyAction(site))
+    app.add_route("/dashboard/namespaces", NamespacesPage(site))
+    app.add_route("/dashboard/namespaces/{name}", NamespacePage(site))
+    app.add_route("/dashboard/namespaces/{name}/delete", DeleteNamespaceAction(site))
     app.add_route("/dashboard/audit", AuditPage(site))
     app.add_route("/dashboard/audit.jsonl", AuditLines(site))
     app.add_route("/dashboard/create", CreatePage(site))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -39,6 +40,8 @@ def create_engine_of(settings: Settings, pool_size: int, application_name: str) 
 
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", _prepare_connection)
+    if settings.schema_name is not None:
+        event.listen(engine, "connect", partial(_expect_schema, settings.schema_name))
     if settings.has_pooler:
         event.listen(engine, "connect", _tell_pooler)
     return engine
@@ -73,11 +76,13 @@ def _session_arguments(settings: Settings) -> dict[str, Any]:
     """
     if settings.has_pooler:
         return {"prepare_threshold": None, "client_encoding": "UTF8"}
-    told = _SESSION | {
+    told: dict[str, Any] = _SESSION | {
         "statement_timeout": int(settings.database_statement_timeout_seconds * 1000),
         "lock_timeout": int(settings.database_lock_timeout_seconds * 1000),
         "idle_in_transaction_session_timeout": int(settings.database_idle_transaction_timeout_seconds * 1000),
     }
+    if settings.schema_name is not None:
+        told["search_path"] = f'"{settings.schema_name}"'
     options = " ".join(f"-c {name}={_escaped(str(value))}" for name, value in told.items())
     return {"client_encoding": "UTF8", "options": options}
 
@@ -118,6 +123,20 @@ _SESSION = _FORMATS | {
 def _escaped(value: str) -> str:
     """A value as the start-up option of a session has it: a backslash keeps a space from ending it."""
     return value.replace(" ", "\\ ")
+
+
+def _expect_schema(schema: str, connection: psycopg.Connection[Any], _record: object) -> None:
+    """See that a session is in the schema of its namespace, before anything is read or written.
+
+    A pooler that drops the options of a session, or a namespace that was deleted, leads elsewhere: to the
+    jobs of others.
+
+    Raises:
+        psycopg.OperationalError: it is not; nobody gets this connection.
+    """
+    found = connection.execute("SELECT current_schema()").fetchone()
+    if found != (schema,):
+        raise psycopg.OperationalError(f"the session is not in the schema {schema} of its namespace")
 
 
 def _tell_pooler(connection: psycopg.Connection[Any], _record: object) -> None:

@@ -98,9 +98,13 @@ class LimitedQueues:
             self._push_again_at = time.monotonic() + PUSH_AGAIN_SECONDS
 
     def _rounds(self, waiting: list[str], counts: Counts) -> None:
-        """A round of each, in turns over several runs where they take long: others wait meanwhile."""
+        """A round of each, in turns over several runs where they take long: others wait meanwhile.
+
+        The next run begins with another one: where queues share a quota, the first takes what is free.
+        """
         started = time.monotonic()
-        for name in sorted(waiting, key=lambda name: (name <= self._last, name)):
+        in_turn = sorted(waiting, key=lambda name: (name <= self._last, name))
+        for name in in_turn:
             before = time.monotonic()
             if before - started > ROUNDS_SECONDS:
                 return
@@ -112,6 +116,8 @@ class LimitedQueues:
             seconds = time.monotonic() - before
             if not admitted and seconds > SLOW_SECONDS:
                 self._rest_until[name] = time.monotonic() + SLOW_REST * seconds
+        if in_turn:
+            self._last = in_turn[0]
 
     def _safe_round(self, name: str) -> int:
         """A round that fails is one queue's affair, unless PostgreSQL or Redis is away."""

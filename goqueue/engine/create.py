@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,7 @@ from goqueue import failpoints
 from goqueue.config.settings import Settings
 from goqueue.db.callers_transaction import CallersTransaction, at_commit, joined
 from goqueue.db.database import Database
+from goqueue.db.schemas import in_schema
 from goqueue.engine import creation_rows as creation_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.combined_creates import CombinedCreates
@@ -28,7 +30,14 @@ from goqueue.jobs import Job, JobStatus, NewJob
 from goqueue.observability import metrics
 from goqueue.observability.job_context import job_context
 
-__all__ = ["JobCreator", "count", "insert", "insert_one"]
+__all__ = ["CreateDoor", "JobCreator", "count", "insert", "insert_one"]
+
+
+class CreateDoor(Protocol):
+    """A door before every create, which may refuse it."""
+
+    def admit(self, jobs: Sequence[NewJob]) -> None:
+        """Let jobs be created, or raise a GoQueueError."""
 
 
 class JobCreator:
@@ -38,17 +47,40 @@ class JobCreator:
         settings: the settings of this GoQueue.
         database: where the rows go.
         runway: where the messages go.
+        door: may refuse a create; None: nothing does.
+        names_queues: whether the metrics of this process name the queues; not, where it creates jobs of
+            several namespaces, and whoever reads its metrics is told of none of another.
 
     Attributes:
         combined: joins plain creates of several threads that meet.
     """
 
-    def __init__(self, settings: Settings, database: Database, runway: Runway) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        runway: Runway,
+        *,
+        door: CreateDoor | None = None,
+        names_queues: bool = True,
+    ) -> None:
+        self._door = door
+        self._names_queues = names_queues
         self._settings = settings
         self._database = database
         self._pusher = Pusher(runway)
         self.combined = CombinedCreates(self._insert_plain, self._announce_rows)
         self._known_queues: set[str] = set()
+
+    def admit(self, jobs: Sequence[NewJob]) -> None:
+        """Let jobs be created in a transaction of the caller's; `create` and its like ask by themselves.
+
+        Raises:
+            QuotaExceededError: the namespace has no room for them now.
+            InvalidJobError: a payload is larger than the namespace may have.
+        """
+        if self._door is not None:
+            self._door.admit(jobs)
 
     def one(self, job: NewJob) -> Job:
         """Create one job; it is committed when this returns. See `create`."""
@@ -60,7 +92,9 @@ class JobCreator:
         Raises:
             DatabaseUnavailableError: nothing was created, or (its connection was lost at the commit) it is
                 not known whether it was; an idempotency key makes asking again safe.
+            QuotaExceededError, InvalidJobError: as `admit`.
         """
+        self.admit([job])
         if job.queue not in self._known_queues:
             self._ensure_queues([job.queue])
         # A thread that runs a handler may be interrupted; the jobs of others must not be in its hands then.
@@ -73,7 +107,7 @@ class JobCreator:
         row = created.job
         if not created.deduplicated and row.status is JobStatus.QUEUED and row.available_at <= row.created_at:
             self.start(row)
-        count([(job, created.node)])
+        self._count([(job, created.node)])
         return created
 
     def _insert_plain(self, jobs: Sequence[NewJob]) -> list[Job]:
@@ -88,7 +122,7 @@ class JobCreator:
             queues[row.queue].append(Message(row.id, row.fence))
         for queue, messages in queues.items():
             self.push(queue, messages)
-            metrics.JOBS_CREATED.labels(queue).inc(len(messages))
+            metrics.JOBS_CREATED.labels(queue if self._names_queues else metrics.OTHER).inc(len(messages))
 
     def many(self, jobs: Sequence[NewJob]) -> list[int]:
         """Create jobs in one transaction, all or none; their ids, in their order. See `create_many`."""
@@ -98,9 +132,10 @@ class JobCreator:
         """Create the jobs of a graph in one transaction, all or none; what became of each, in their order.
 
         Raises:
-            DatabaseUnavailableError: as `create`.
+            DatabaseUnavailableError, QuotaExceededError, InvalidJobError: as `create`.
         """
         jobs = [node.job for node in nodes]
+        self.admit(jobs)
         self._ensure_queues({job.queue for job in jobs})
         is_one_statement = creation_store.are_simple(nodes) and len(nodes) <= STATEMENT_MAX
         begin = self._database.autocommit if is_one_statement else self._database.transaction
@@ -118,16 +153,21 @@ class JobCreator:
         Raises:
             TypeError: `transaction` is nothing that a job can be inserted with.
             DatabaseUnavailableError: PostgreSQL does not answer.
+            QuotaExceededError, InvalidJobError: as `create`.
         """
         connection = joined(transaction, self._settings, self._database.contents)
+        self.admit([node.job for node in nodes])
+        connection = joined(transaction, self._settings)
         self._ensure_queues({node.job.queue for node in nodes})
         if not connection.in_transaction():
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's
             # connection: without this the caller's commit would commit nothing.
             connection.begin()
-        created = creation_store.create_many(connection, nodes)
+        # The caller's transaction is in a schema of its own, and stays there.
+        with in_schema(connection, self._settings.schema_name):
+            created = creation_store.create_many(connection, nodes)
         failpoints.hit("after_insert")
-        at_commit(transaction, lambda: count(zip((node.job for node in nodes), created, strict=True)))
+        at_commit(transaction, lambda: self._count(zip((node.job for node in nodes), created, strict=True)))
         return created
 
     def announce(self, jobs: Sequence[NewJob], created: Sequence[CreatedNode]) -> None:
@@ -142,7 +182,7 @@ class JobCreator:
                     ready[job.queue].append(Message(row.id, 0))
         for queue, messages in ready.items():
             self.push(queue, messages)
-        count(zip(jobs, created, strict=True))
+        self._count(zip(jobs, created, strict=True))
 
     def start(self, job: Job) -> None:
         """Push a committed job that may start; what not every worker can run is left to the dispatcher."""
@@ -155,6 +195,9 @@ class JobCreator:
         """Push messages of committed rows; what cannot be pushed is left to the dispatcher."""
         if messages:
             self._pusher.put(queue, messages)
+
+    def _count(self, created: Iterable[tuple[NewJob, CreatedNode]]) -> None:
+        count(created, names_queues=self._names_queues)
 
     def flush(self) -> None:
         """Wait until Redis has answered every push so far."""
@@ -185,9 +228,9 @@ def insert(connection: Connection, nodes: Sequence[NewNode]) -> list[CreatedNode
     return creation_store.create_many(connection, nodes)
 
 
-def count(created: Iterable[tuple[NewJob, CreatedNode]]) -> None:
+def count(created: Iterable[tuple[NewJob, CreatedNode]], *, names_queues: bool = True) -> None:
     """Count jobs in the metrics, by queue: as created, or as suppressed or collected by who has their key."""
-    queues = Counter((job.queue, _counter_of(row)) for job, row in created)
+    queues = Counter((job.queue if names_queues else metrics.OTHER, _counter_of(row)) for job, row in created)
     for (queue, counter), number in queues.items():
         counter.labels(queue).inc(number)
 

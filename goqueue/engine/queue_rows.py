@@ -18,8 +18,8 @@ PAUSED = "(queues.paused_at IS NOT NULL AND (queues.paused_until > now()) IS NOT
 CLOSED = f"({PAUSED} OR queues.throttled_until > now())"
 
 #: Jobs of such a queue start only when the dispatcher has let them in (`jobs.admitted`).
-#: So it is also while the queue ramps up.
-GOVERNED = "(queues.governed OR queues.ramping_until > now())"
+#: So it is also while the queue ramps up, and where the namespace has a quota of jobs that run.
+GOVERNED = "(queues.governed OR queues.namespace_governed OR queues.ramping_until > now())"
 
 
 # A pause whose end has come is over everywhere at once, also while its columns still stand there.

@@ -122,6 +122,8 @@ class QueueAdmission:
             key_slots_default=math.inf if limits.key_concurrency is None else limits.key_concurrency,
             key_rate_default=limits.key_rate,
         )
+        if opened.namespace_governed:
+            budget.ramp = min(budget.ramp, admission_store.namespace_slots(connection))
         if limits.by_key:
             budget.key_slots = key_slots(limits, keys, here)
             budget.key_limits = key_limits(limits, keys, budget.key_slots)

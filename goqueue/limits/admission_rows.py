@@ -7,6 +7,7 @@ between two rounds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,7 @@ __all__ = [
     "holders",
     "let_in",
     "limited_types",
+    "namespace_slots",
     "oldest_holders",
     "open_queue",
     "put_back",
@@ -56,7 +58,8 @@ _OPEN_QUEUE = f"""
            CASE WHEN ramping_until > now()
                THEN greatest(0, extract(epoch FROM now() - ramping_since)
                              / greatest(0.001, extract(epoch FROM ramping_until - ramping_since)))::float END,
-           extract(epoch FROM now())::float, set_config('lock_timeout', '{LOCK_MILLISECONDS}', true)
+           extract(epoch FROM now())::float, namespace_governed,
+           set_config('lock_timeout', '{LOCK_MILLISECONDS}', true)
     FROM queues WHERE name = %(queue)s AND {CLOSED} IS NOT TRUE FOR UPDATE SKIP LOCKED
 """
 
@@ -84,6 +87,12 @@ _HOLDERS = f"""
         WHERE admitted AND (queue = %(queue)s OR type = ANY(%(types)s))
     ) AS holder
     GROUP BY 1, 2, 3
+"""
+
+# Locked, because the queues of the namespace share it; and who runs, or was let in, of all of them.
+_NAMESPACE_QUOTA = "SELECT max_running_jobs FROM running_quota FOR UPDATE"
+_NAMESPACE_HOLDERS = """
+    SELECT (SELECT count(*) FROM running_jobs) + (SELECT count(*) FROM jobs WHERE admitted)
 """
 
 # Locked one by one in id order and changed by their ids, as in `transitions/claim.py`.
@@ -139,11 +148,13 @@ class OpenQueue:
     Attributes:
         ramp: how far it has come after a pause or a slow-down, 0 to 1; None: it does not ramp up.
         now: PostgreSQL's time, in seconds.
+        namespace_governed: the namespace has a quota of jobs that run.
     """
 
     limits: QueueLimits
     ramp: float | None
     now: float
+    namespace_governed: bool = False
 
 
 class LetIn(NamedTuple):
@@ -168,7 +179,17 @@ def waiting_queues(connection: Connection, queues: Iterable[str]) -> list[str]:
 def open_queue(connection: Connection, queue: str) -> OpenQueue | None:
     """Lock a queue for the rest of the transaction; None while it is closed, or locked by somebody else."""
     row = fetch_one(connection, _OPEN_QUEUE, {"queue": queue})
-    return OpenQueue(limits_from_row(row[:8]), row[8], row[9]) if row else None
+    return OpenQueue(limits_from_row(row[:8]), row[8], row[9], row[10]) if row else None
+
+
+def namespace_slots(connection: Connection) -> float:
+    """Return how many more jobs of the namespace may run; its quota is locked until the transaction ends."""
+    quota = fetch_one(connection, _NAMESPACE_QUOTA, {})
+    if quota is None:
+        return math.inf
+    held = fetch_one(connection, _NAMESPACE_HOLDERS, {})
+    assert held is not None
+    return float(quota[0] - held[0])
 
 
 def types_of(connection: Connection) -> dict[str, TypeLimitState]:

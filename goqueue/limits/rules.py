@@ -139,7 +139,7 @@ class Budget:
 
     Attributes:
         slots: free ones of the queue; and of types and keys that have a limit.
-        ramp: how many jobs may start while admission ramps up.
+        ramp: how many jobs may start while admission ramps up, and by the quota of the namespace.
         limit, type_limits, key_limits: all slots of each limit.
         rate, key_rates: starts of the queue, and of keys.
         key_slots_default, key_rate_default: for a key that holds nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +39,12 @@ def head_revision() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
+#: Alembic's context is the process's own: two threads that migrate have to wait for each other.
+_one_at_a_time = threading.Lock()
+
+
 def _run(database: Database, step: Callable[[Config], None]) -> None:
-    with database.connection() as connection:
+    with _one_at_a_time, database.connection() as connection:
         connection.execution_options(isolation_level="READ COMMITTED")
         config = _config()
         config.attributes["connection"] = connection

@@ -308,6 +308,19 @@ WORKER_ASYNC_SLOTS = DerivedGauge(
 WORKER_ASYNC_SLOTS_BUSY = DerivedGauge(
     "worker_async_slots_busy", "Async slots that were taken at the last heartbeat of their process."
 )
+NAMESPACE_WAITING_JOBS = DerivedGauge(
+    "namespace_waiting_jobs",
+    "Jobs of a namespace inside of the database that have not begun; counted up to 1,000,000.",
+    ("namespace",),
+)
+NAMESPACE_RUNNING_JOBS = DerivedGauge(
+    "namespace_running_jobs",
+    "Jobs of a namespace inside of the database that run; counted up to 1,000,000.",
+    ("namespace",),
+)
+NAMESPACE_QUOTA = DerivedGauge(
+    "namespace_quota", "The quotas of a namespace inside of the database.", ("namespace", "quota")
+)
 DATABASE_HORIZON_AGE = DerivedGauge(
     "database_horizon_age_seconds", "Age of the oldest transaction that holds back vacuum."
 )

@@ -104,12 +104,15 @@ class SharedMetrics(Collector):
 _joined: SharedMetrics | None = None
 
 
-def exposition(*more: Collector) -> bytes:
-    """Write what Prometheus reads: metrics of this process, or of the group that it joined; and `more`."""
-    if _joined is None:
-        found: Any = _Together(REGISTRY, *more)
-    else:
-        found = _Together(_joined, *more)
+def exposition(*more: Collector, counts: bool = True) -> bytes:
+    """Write what Prometheus reads: metrics of this process, or of the group that it joined; and `more`.
+
+    Args:
+        *more: collectors.
+        counts: whether the metrics of processes are in it.
+    """
+    counted: list[Any] = [_joined or REGISTRY] if counts else []
+    found: Any = _Together(*counted, *more)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(found)
     return generate_latest(registry)

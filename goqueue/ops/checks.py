@@ -28,6 +28,7 @@ from goqueue.errors import (
 from goqueue.migrations.upgrade import current_revision, head_revision
 from goqueue.observability.exception_reader import ExceptionReader
 from goqueue.observability.tracing.export import check_tracing
+from goqueue.ops.migrate_command import names_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +56,10 @@ def problems_of_all(settings: Settings) -> list[str]:
     for name, other in settings.of_all_namespaces().items():
         if name != settings.namespace:
             problems += [f"{name}: {line}" for line in _problems_of_servers(other)]
+    with suppress(GoQueueError):  # that the database does not answer was told
+        for name in names_inside(settings):
+            own = problems_of_check(partial(check_database, settings.within(name)))
+            problems += [f"{name}: {line}" for line in own]
     return problems
 
 

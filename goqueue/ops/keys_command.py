@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from goqueue.access.key_rows import Key
 from goqueue.access.keys import OVERLAP_SECONDS, Keys, MadeKey
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
 from goqueue.observability.printable import printable
@@ -40,9 +41,10 @@ def run(settings: Settings, options: argparse.Namespace) -> Answer:
         ApiKeyConflictError: the key that is to be rotated is revoked or expired.
         DatabaseUnavailableError: PostgreSQL does not answer.
     """
-    database = Database(settings, application_name="goqueue-keys")
+    database = Database(settings.within(None), application_name="goqueue-keys")
+    namespace = settings.database_namespace or DEFAULT_NAMESPACE
     try:
-        return _do(Keys(database), settings, options)
+        return _do(Keys(database, namespace=namespace, schema=settings.schema_name), settings, options)
     finally:
         database.close()
 

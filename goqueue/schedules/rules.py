@@ -71,6 +71,8 @@ class TickOutcome(enum.StrEnum):
     OVERLAPPED = "overlapped"
     MISSED = "missed"
     BLACKED_OUT = "blacked_out"
+    #: A quota of the namespace left no room for its job.
+    OVER_QUOTA = "over_quota"
 
 
 class TickKind(enum.StrEnum):

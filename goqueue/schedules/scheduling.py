@@ -153,10 +153,12 @@ def run_now(database: Database, creator: JobCreator, name: str) -> Created:
 
     Raises:
         ScheduleNotFoundError: there is none of this name.
+        QuotaExceededError: the namespace has no room for it now.
     """
     with database.transaction() as connection:
         schedule = schedule_store.lock(connection, name)
         job = schedule.definition.job
+        creator.admit([job])
         created = insert_one(connection, job)
         if not created.deduplicated:
             tick_store.record_manual(connection, schedule.id, created.job.id)

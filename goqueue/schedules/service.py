@@ -11,13 +11,14 @@ from datetime import datetime
 import structlog
 
 from goqueue import failpoints
+from goqueue.access.quota_door import QuotaDoor, open_quota_door
 from goqueue.config.settings import Settings
 from goqueue.db.database import Connection, Database
 from goqueue.engine import create as creation
 from goqueue.engine.creation_rows import CreatedNode
 from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.transitions.cancel import cancel
-from goqueue.errors import UnavailableError
+from goqueue.errors import InvalidJobError, QuotaExceededError, UnavailableError
 from goqueue.instance import default
 from goqueue.jobs import JobStatus, NewJob, OnParentFailure
 from goqueue.observability import metrics
@@ -59,6 +60,7 @@ class CronScheduler(Service):
     ) -> None:
         super().__init__(settings, database, pause, wake)
         self._clock = clock
+        self._door = open_quota_door(settings)
         self._has_declared = False
         self._failed: dict[int, float] = {}
 
@@ -109,7 +111,7 @@ class CronScheduler(Service):
             if locked is None:
                 return []
             failpoints.hit("after_schedule_lock")
-            firing = _Firing(connection, locked[0])
+            firing = _Firing(connection, locked[0], self._door)
             outcomes = self._decide_locked(connection, *locked, firing)
             failpoints.hit("before_schedule_commit")
         failpoints.hit("after_schedule_commit")
@@ -146,7 +148,8 @@ class _Firing:
         creates: every create, to be counted after the commit.
     """
 
-    def __init__(self, connection: Connection, schedule: Schedule) -> None:
+    def __init__(self, connection: Connection, schedule: Schedule, door: QuotaDoor | None) -> None:
+        self._door = door
         self._connection = connection
         self._schedule = schedule
         self.created: list[int] = []
@@ -161,11 +164,24 @@ class _Firing:
             self._unfinished = self._look()
         if self._unfinished and self._schedule.definition.overlap is Overlap.SKIP:
             return TickOutcome.OVERLAPPED, None
+        if not self._has_room():
+            return TickOutcome.OVER_QUOTA, None
         if self._unfinished and self._schedule.definition.overlap is Overlap.CANCEL_RUNNING:
             ids = [job.id for job in self._unfinished]
             cancel(self._connection, ids)
             self._unfinished = self._look()
         return self._create(self._unfinished)
+
+    def _has_room(self) -> bool:
+        """Whether the quotas of the namespace let the job be created; a tick that they refuse is gone."""
+        if self._door is None:
+            return True
+        try:
+            self._door.admit([self._schedule.definition.job])
+        except (QuotaExceededError, InvalidJobError) as error:
+            log.warning("schedule_over_quota", schedule=self._schedule.definition.name, error=str(error))
+            return False
+        return True
 
     def _look(self) -> list[UnfinishedJob]:
         """What a tick may overlap with; what waits is none for one that collects: it goes there."""

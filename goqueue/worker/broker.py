@@ -102,7 +102,7 @@ class JobBroker(HookedBroker):
         super().__init__(
             client=connect(settings),
             middleware=[*job_middleware(settings), WorkerProcess()],
-            namespace=settings.namespace,
+            namespace=settings.key_prefix,
         )
         self.declare_queue(QUARANTINE_QUEUE)
 

@@ -76,8 +76,8 @@ def _write_namespaces(browser: Browser) -> None:
             with watched_page(browser, theme=theme, base_url=both.first.api_url) as page:
                 page.goto("/ns/beta/dashboard/jobs")
                 page.locator("details.namespaces summary").click()
-                page.screenshot(path=FOLDER / f"namespaces-{theme}.png")
-                sys.stdout.write(f"namespaces-{theme}.png\n")
+                page.screenshot(path=FOLDER / f"switcher-{theme}.png")
+                sys.stdout.write(f"switcher-{theme}.png\n")
 
 
 def _write_pages(browser: Browser) -> None:
@@ -132,7 +132,9 @@ def _places(shop: Shop) -> dict[str, list[str]]:
         "/bulk-operations",
         {"action": "retry", "filter": {"queue": "images", "status": "failed"}, "rate": 0.2},
     )
+    shop.request("POST", "/namespaces", {"name": "acme", "max_waiting_jobs": 1000, "share": 2})
     return {
+        "namespaces": ["acme"],
         "jobs": [report[0]],
         "editable": [failed[0][0]],
         "operations": [str(operation["id"])],

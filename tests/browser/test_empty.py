@@ -21,6 +21,7 @@ EMPTY = {
     "/dashboard/schedules": "No schedules yet",
     "/dashboard/workers": "No worker is running",
     "/dashboard/operations": "No operations yet",
+    "/dashboard/namespaces": "No namespaces yet",
 }
 
 NOTHING: Mapping[str, list[str]] = {"queues": [], "types": [], "schedules": []}

@@ -24,7 +24,9 @@ def places(shop: Shop) -> Places:
     ids = shop.stack.rows("SELECT max(id)::text FROM jobs GROUP BY status")
     failed = shop.stack.rows("SELECT fingerprint FROM jobs WHERE fingerprint IS NOT NULL LIMIT 1")
     operation = shop.request("POST", "/bulk-operations", {"action": "cancel", "filter": {"queue": "pages"}})
+    shop.request("POST", "/namespaces", {"name": "acme", "max_waiting_jobs": 10, "creates_per_second": 2.5})
     return {
+        "namespaces": ["acme"],
         "jobs": [row[0] for row in ids],
         "editable": [str(shop.create("mail", {"order": 5, "to": "eve@example.com"}, delay_seconds=9_000))],
         "operations": [str(operation["id"])],

@@ -55,6 +55,7 @@ NOWHERE = {
         "failures",
         "editable",
         "keys",
+        "namespaces",
     )
 }
 

@@ -113,4 +113,5 @@ class SecretJobs:
             "schedules": ["nightly"],
             "failures": [FINGERPRINT],
             "keys": ["a" * 12],
+            "namespaces": ["nobody"],
         }

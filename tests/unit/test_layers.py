@@ -26,6 +26,7 @@ LAYERS = (
     ("contents",),
     ("observability",),
     ("db",),
+    ("migrations",),
     ("audit",),
     ("engine",),
     ("access",),
@@ -42,7 +43,6 @@ LAYERS = (
     ("instance",),
     ("",),
     ("actors",),
-    ("migrations",),
     ("api",),
     ("dashboard",),
     # Roles that know the rows of several subjects, or what was declared in Python, and the process that runs

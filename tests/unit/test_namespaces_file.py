@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from goqueue.cli import main
-from goqueue.config.namespaces import SERVER_SETTINGS
-from goqueue.config.settings import Settings, environment_of, load_settings
+from goqueue.config.namespaces import SERVER_SETTINGS, schema_of_namespace
+from goqueue.config.settings import Settings, belong_to, environment_of, load_settings
 from goqueue.errors import ConfigurationError
 from goqueue.instance import GoQueue
 
@@ -175,9 +176,44 @@ def test_a_file_that_is_not_there_is_told(file: Path) -> None:
 
 
 def test_without_a_file_there_is_one_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is no more than the prefix of the keys in Redis, as ever."""
+    """Its name is no more than the prefix of the keys in Redis; others are inside of its database."""
     monkeypatch.setenv("GOQUEUE_NAMESPACE", "mine")
     settings = load_settings()
     assert settings.of_all_namespaces() == {"mine": settings}
-    with pytest.raises(ConfigurationError, match="a GOQUEUE_NAMESPACES_FILE that names it"):
-        settings.of_namespace("other")
+    other = settings.of_namespace("other")
+    assert (other.schema_name, other.key_prefix) == ("mine_ns_other", "mine:other")
+    for name in ("mine", "default"):
+        assert settings.of_namespace(name).schema_name is None
+    for name in ("Other", "-other", "o" * 33, ""):
+        with pytest.raises(ConfigurationError, match="GOQUEUE_DATABASE_NAMESPACE: expected up to 32 small"):
+            settings.of_namespace(name)
+
+
+def test_commands_take_a_namespace_inside_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no file, for the command and all that it starts."""
+    monkeypatch.delenv("GOQUEUE_NAMESPACES_FILE", raising=False)
+    monkeypatch.setenv("GOQUEUE_DATABASE_NAMESPACE", "beta")
+    belong_to("acme")
+    child = load_settings()
+    assert (child.database_namespace, child.namespace) == ("acme", "goqueue")
+    assert environment_of(child)["GOQUEUE_DATABASE_NAMESPACE"] == "acme"
+    assert "GOQUEUE_DATABASE_NAMESPACE" not in environment_of(child.within(None))
+    belong_to("default")
+    assert load_settings().database_namespace is None
+
+
+def test_the_schema_of_a_namespace_has_a_name_that_is_kept_whole() -> None:
+    """However long the two names are, that of its audit log as well; and no two have the same."""
+    names = [schema_of_namespace("g" * 60, name) for name in ("a" * 32, "a" * 31, "b")]
+    assert len(set(names)) == 3
+    assert max(len(f"{name}_audit") for name in names) <= 63
+
+
+def test_a_namespace_inside_of_the_database_avoids_the_pooler() -> None:
+    """One that gives each transaction another session would lead to the jobs of others."""
+    pooled = Settings(
+        database_url=SecretStr("postgresql://pooler/x"),
+        database_direct_url=SecretStr("postgresql://direct/x"),
+    )
+    own = pooled.within("acme")
+    assert (own.has_pooler, own.database_url.get_secret_value()) == (False, "postgresql://direct/x")

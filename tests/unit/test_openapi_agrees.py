@@ -40,6 +40,7 @@ BASES: dict[str, dict[str, Any]] = {
     "ReportProgress": {"progress": 0.5},
     "LogLines": {"lines": ["a"]},
     "NewKey": {"name": "a", "scopes": ["jobs:read"]},
+    "NewNamespace": {"name": "a"},
     "CreateBulkOperation": {"action": "retry", "filter": {"queue": "a"}},
     "CreateSchedule": {"name": "a", "cron": "* * * * *", "queue": "a", "payload": {}},
     "PutSchedule": {"cron": "* * * * *", "queue": "a", "payload": {}},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -33,8 +34,11 @@ from goqueue.errors import (
     KeyNotFoundError,
     LeaseLostError,
     LeaseNotFoundError,
+    NamespaceConflictError,
+    NamespaceNotFoundError,
     NoBreakerError,
     QueueNotFoundError,
+    QuotaExceededError,
     ResultTooLargeError,
     ScheduleConflictError,
     ScheduleNotFoundError,
@@ -64,6 +68,9 @@ STATUS_OF: dict[type[GoQueueError], int] = {
     KeyNotFoundError: 404,
     ApiKeyNotFoundError: 404,
     ApiKeyConflictError: 409,
+    NamespaceNotFoundError: 404,
+    NamespaceConflictError: 409,
+    QuotaExceededError: 429,
     ForbiddenError: 403,
     TypeNotFoundError: 404,
     NoBreakerError: 409,
@@ -145,9 +152,32 @@ def _answer_domain_error(
         namespace: str | None = getattr(request.context, "namespace", None)
         _answer(request, response, status, told if namespace is None else f"namespace {namespace}: {told}")
         return
+    if isinstance(error, QuotaExceededError):
+        response.set_header("Retry-After", str(math.ceil(error.retry_after_seconds)))
+        for name, value in quota_headers(
+            error.quota, error.limit, error.remaining, error.retry_after_seconds
+        ):
+            response.append_header(name, value)
     fields = error.fields if isinstance(error, InvalidJobError) else None
     job_status = error.job_status if isinstance(error, LeaseLostError) else None
     _answer(request, response, status, _detail_of(fields) if fields else str(error), fields, job_status)
+
+
+def quota_headers(
+    quota: str, limit: float, remaining: float, seconds: float, *, window: int | None = None
+) -> list[tuple[str, str]]:
+    """Return what the headers of draft-ietf-httpapi-ratelimit-headers tell about a quota of a namespace.
+
+    Args:
+        quota: its name.
+        limit: what it allows.
+        remaining: what is left of it.
+        seconds: when there is more.
+        window: in so many seconds; None: it is no rate.
+    """
+    policy = f'"{quota}";q={max(1, math.floor(limit))}' + ("" if window is None else f";w={window}")
+    left = f'"{quota}";r={max(0, math.floor(remaining))};t={math.ceil(seconds)}'
+    return [("RateLimit-Policy", policy), ("RateLimit", left)]
 
 
 def _detail_of(fields: Mapping[str, str]) -> str:

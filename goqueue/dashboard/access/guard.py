@@ -6,6 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
+from goqueue.access.principal import Principal
 from goqueue.api.frame.bodies import FORM_FACTOR, read_form
 from goqueue.api.frame.security import principal_of
 from goqueue.config.settings import Settings
@@ -83,7 +84,7 @@ class DashboardGuard:
         if request.method == "POST":
             self._check_change(request)
         if self._needs_key and request.path not in OPEN_PLACES:
-            principal = self._sessions.principal_of(session)
+            principal = self._sessions.principal_of(session) or self._of_home(request)
             if principal is None:
                 raise _to_login(request)
             request.context.principal = principal
@@ -117,6 +118,16 @@ class DashboardGuard:
             set_session(request, response, self._sessions.signer, session)
         return session
 
+    def _of_home(self, request: falcon.Request) -> Principal | None:
+        """Whoever signed in to the installation, and may act in all of its namespaces; None: nobody did."""
+        home = self._sessions.home
+        if home is None:
+            return None
+        cookie = request.get_cookie_values(cookie_name(request, namespace="")) or [""]
+        session = home.signer.read(cookie[0])
+        principal = None if session is None else home.principal_of(session)
+        return principal if principal is not None and principal.governs_namespaces else None
+
     def _check_change(self, request: falcon.Request) -> None:
         if request.content_length is None or request.content_length > self._form_max_bytes:
             raise falcon.HTTPContentTooLarge(description=f"a form has at most {self._form_max_bytes} bytes")
@@ -137,11 +148,16 @@ def _expect_allowed(request: falcon.Request) -> None:
 
 
 def set_session(
-    request: falcon.Request, response: falcon.Response, signer: SessionSigner, session: Session
+    request: falcon.Request,
+    response: falcon.Response,
+    signer: SessionSigner,
+    session: Session,
+    *,
+    namespace: str | None = None,
 ) -> None:
-    """Give the browser its session."""
+    """Give the browser its session; of the namespace of the request, where no other is named."""
     response.set_cookie(
-        cookie_name(request),
+        cookie_name(request, namespace=namespace),
         signer.write(session),
         max_age=LIFETIME_SECONDS,
         path="/",
@@ -156,10 +172,17 @@ def is_secure(request: falcon.Request) -> bool:
     return request.forwarded_scheme == "https"
 
 
-def cookie_name(request: falcon.Request, cookie: str = COOKIE) -> str:
-    """Name a cookie: behind TLS so that this host alone can write it, and for each namespace differently."""
+def cookie_name(request: falcon.Request, cookie: str = COOKIE, *, namespace: str | None = None) -> str:
+    """Name a cookie: behind TLS so that this host alone can write it, and for each namespace differently.
+
+    Args:
+        request: whose prefix says the namespace.
+        cookie: what it is called otherwise.
+        namespace: another one; empty: the one without a prefix.
+    """
     name = f"{HOST_PREFIX}{cookie}" if is_secure(request) else cookie
-    namespace = request.root_path.rpartition("/")[2]
+    if namespace is None:
+        namespace = request.root_path.rpartition("/")[2]
     return f"{name}_{namespace}" if namespace else name
 
 

@@ -38,6 +38,7 @@ _QUEUES = PageScopes(changes=(Scope.QUEUES_MANAGE,))
 _SCHEDULES = PageScopes(changes=(Scope.SCHEDULES_MANAGE,))
 _WORKERS = PageScopes(changes=(Scope.WORKERS_MANAGE,))
 _KEYS = PageScopes((Scope.KEYS_MANAGE,), (Scope.KEYS_MANAGE,))
+_ADMIN = PageScopes((Scope.ADMIN,), (Scope.ADMIN,))
 _ACTION_ON_JOB = PageScopes((Scope.JOBS_MANAGE,), (Scope.JOBS_MANAGE,))
 
 #: Template of the address → its scopes. A page that is not here is refused.
@@ -55,6 +56,10 @@ PAGES: dict[str, PageScopes] = {
     "/dashboard/keys": _KEYS,
     "/dashboard/keys/{key_id}/revoke": _KEYS,
     "/dashboard/keys/{key_id}/rotate": _KEYS,
+    # Only those of `default`, which the pages see to.
+    "/dashboard/namespaces": _ADMIN,
+    "/dashboard/namespaces/{name}": _ADMIN,
+    "/dashboard/namespaces/{name}/delete": _ADMIN,
     "/dashboard/audit": PageScopes((Scope.ADMIN,)),
     "/dashboard/audit.jsonl": PageScopes((Scope.ADMIN,)),
     "/dashboard/create": PageScopes((Scope.JOBS_CREATE,), (Scope.JOBS_CREATE,)),

@@ -41,10 +41,26 @@ class Sessions:
     Attributes:
         signer: writes their cookies and tokens.
         keys: those that may be shown.
+        home: those of the installation, where these are of a namespace inside of its database: who may act in
+            all namespaces signs in once.
+
+    Args:
+        settings: may have the secret that cookies are signed with.
+        database: where the sessions are rows.
+        keys: those that may be shown; of the same database where none are given.
+        home: as the attribute.
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self.keys = KeyRing(settings.api_keys, database)
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        keys: KeyRing | None = None,
+        *,
+        home: Sessions | None = None,
+    ) -> None:
+        self.keys = keys or KeyRing(settings.api_keys, database)
+        self.home = home
         self.signer = SessionSigner(settings, database)
         self._issuer = settings.oidc_issuer
         self._rules = settings.oidc_roles
@@ -118,7 +134,9 @@ class Sessions:
             return self.keys.of_session(owner.key_hash, owner.key_id)
         if owner.user.issuer != self._issuer:
             return None
-        return principal_of_user(self._rules, owner.user, owner.claims)
+        found = principal_of_user(self._rules, owner.user, owner.claims)
+        namespace = self.keys.namespace
+        return found if found is None or namespace is None or found.opens(namespace) else None
 
     def sign_out(self, session: Session) -> EndedSession | None:
         """End a session, and return it: its cookie opens nothing any more. None: there was none."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 
 import falcon
 import structlog
 
-from goqueue.access.principal import NOBODY
+from goqueue.access.principal import NOBODY, Principal
+from goqueue.api.app import NAMESPACE_PREFIX
+from goqueue.config.namespaces import DEFAULT_NAMESPACE
 from goqueue.dashboard.access.guard import FOLDER, LOGIN, form_of, is_dashboard, set_session
 from goqueue.dashboard.access.session_rows import EndedSession
+from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.access.signing import Session
 from goqueue.dashboard.notices import go_to, say_next
-from goqueue.dashboard.page import Page
+from goqueue.dashboard.page import Page, Site
+from goqueue.db.database import Database
 from goqueue.errors import ProviderUnavailableError
 
 __all__ = ["LoginPage", "LogoutAction", "SignInPage", "external", "place_of"]
@@ -60,6 +65,12 @@ class SignInPage(Page):
 class LoginPage(SignInPage):
     """The page of the login, where API keys are configured."""
 
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        own = site.goqueue.namespace
+        # Also those of other namespaces inside of the database: whoever shows one is led there.
+        self._keys = site.sessions.keys.within(None if own == DEFAULT_NAMESPACE else own)
+
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form of the login."""
         self._show(request, response, place_of(request.get_param("next")))
@@ -71,8 +82,7 @@ class LoginPage(SignInPage):
         address = request.remote_addr
         if self._is_refused_for_now(request, response, place):
             return
-        sessions = self._site.sessions
-        principal = sessions.keys.find(form.get("key", "").strip())
+        principal = self._keys.find(form.get("key", "").strip())
         if principal is None or principal.is_restricted:
             self._site.failures.note(address)
             log.warning("sign_in_refused", address=address)
@@ -80,12 +90,37 @@ class LoginPage(SignInPage):
             self._show(request, response, place, wrong=wrong, status=falcon.HTTP_403)
             return
         self._site.failures.forget(address)
-        # A new name: one that was planted before the login is worth nothing after it.
-        session = sessions.sign_in(principal, address=address, user_agent=request.user_agent)
         log.info("signed_in", address=address, key=principal.label)
-        set_session(request, response, sessions.signer, session)
         response.status = falcon.HTTP_303
-        response.location = place
+        if principal.opens(self._goqueue.namespace):
+            self._begin(request, response, self._site.sessions, principal)
+            response.location = place
+        else:
+            self._begin_elsewhere(request, response, principal)
+
+    def _begin(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        sessions: Sessions,
+        principal: Principal,
+        *,
+        namespace: str | None = None,
+    ) -> None:
+        # A new name: one that was planted before the login is worth nothing after it.
+        session = sessions.sign_in(principal, address=request.remote_addr, user_agent=request.user_agent)
+        set_session(request, response, sessions.signer, session, namespace=namespace)
+
+    def _begin_elsewhere(
+        self, request: falcon.Request, response: falcon.Response, principal: Principal
+    ) -> None:
+        """Sign in to the namespace that the key is of, and lead there."""
+        name = principal.namespace
+        settings = self._goqueue.settings.within(name)
+        with closing(Database(settings, pool_size=1)) as database:
+            sessions = Sessions(settings, database, self._keys.within(name))
+            self._begin(request, response, sessions, principal, namespace=name)
+        response.location = f"{NAMESPACE_PREFIX}{name}{FOLDER}"
 
 
 class LogoutAction(Page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from goqueue.db.tables import audit, bulk, events, history, jobs, processes, queues, reencryption, schedules
+from goqueue.db.tables import audit, bulk, events, history, jobs, namespaces, processes, queues, schedules
 from goqueue.db.tables.base import metadata
 
 __all__ = [
@@ -15,5 +16,8 @@ __all__ = [
     "processes",
     "queues",
     "reencryption",
+    "namespaces",
+    "processes",
+    "queues",
     "schedules",
 ]

@@ -179,5 +179,7 @@ api_keys = Table(
     Column("rotated_at", Timestamp),
     Column("revoked_at", Timestamp),
     Column("revoked_by", Text),
+    # The namespace that it opens; `default` is the installation itself, in whose table all keys are.
+    Column("namespace", Text, nullable=False, server_default="default"),
     CheckConstraint("(previous_hash IS NULL) = (previous_until IS NULL)", name="previous"),
 )

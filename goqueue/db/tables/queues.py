@@ -61,6 +61,9 @@ queues = Table(
         nullable=False,
     ),
     now("created_at"),
+    # The same, because its namespace has a quota of jobs that run. A quota changes the default, too, so that
+    # it holds for queues that come.
+    flag("namespace_governed"),
     CheckConstraint("concurrency >= 1 AND key_concurrency >= 1", name="limits"),
     CheckConstraint("on_conflict IN ('wait','drop_new','cancel_running')", name="on_conflict"),
     CheckConstraint("slo_wait_seconds > 0 AND slo_objective > 0 AND slo_objective < 1", name="slo"),

@@ -79,7 +79,7 @@ schedule_ticks = Table(
     Column("job_id", BigInteger),
     now("decided_at"),
     PrimaryKeyConstraint("schedule_id", "nominal_at", "kind"),
-    CheckConstraint("outcome IN ('fired','overlapped','missed','blacked_out')", name="outcome"),
+    CheckConstraint("outcome IN ('fired','overlapped','missed','blacked_out','over_quota')", name="outcome"),
     CheckConstraint("(job_id IS NOT NULL) = (outcome = 'fired')", name="job_id"),
     CheckConstraint("kind IN ('scheduled','manual')", name="kind"),
 )

@@ -34,8 +34,9 @@ __all__ = [
 #: The suffix of the first partition.
 FIRST = "from_0"
 
-#: Whoever switches holds this advisory lock for its session: a bound without anyone who does is a left-over.
-_SWITCH_KEY = 7_310_003
+#: Whoever switches the tables of a schema holds this advisory lock for its session: a bound without anyone
+#: who does is a left-over.
+_SWITCH_KEY = "hashtextextended(current_schema(), 7310003)"
 
 _BOUND = "partition_bound"
 

@@ -27,8 +27,9 @@ __all__ = [
     "storage_of",
 ]
 
-#: Who changes partitions holds this advisory lock until the end of the transaction.
-_LOCK_KEY = 7_310_002
+#: Who changes partitions holds this advisory lock until the end of the transaction: of the schema, because a
+#: database may have several.
+_LOCK_KEY = "hashtextextended(current_schema(), 7310002)"
 
 #: The comment of tables that were taken out for good. (Somebody else may take one out, to keep it.)
 _TO_BE_DROPPED = "goqueue: taken out, to be dropped"

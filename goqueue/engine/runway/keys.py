@@ -13,7 +13,7 @@ class RunwayKeys:
     """Knows the keys of every queue, and has the connections to whoever holds them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._namespace = settings.namespace
+        self._prefix = settings.key_prefix
         self._default_limit = settings.runway_min
         self._lost_push_ms = int(settings.lost_push_seconds * 1000)
         self._servers = open_servers(settings)
@@ -30,7 +30,7 @@ class RunwayKeys:
 
     @property
     def _dispatcher_key(self) -> str:
-        return f"{self._namespace}:dispatcher"
+        return f"{self._prefix}:dispatcher"
 
     def _push_keys(self, queue: str) -> list[str]:
         return [self._key(queue, name) for name in ("runway", "messages", "gate")]
@@ -39,7 +39,7 @@ class RunwayKeys:
         # A cluster hashes the text between the first braces, and all of the key where that text is empty. No
         # name of a queue has a control character.
         tag = f"\x7f{queue}" if queue.startswith("}") else queue
-        return f"{self._namespace}:{{{tag}}}:{name}"
+        return f"{self._prefix}:{{{tag}}}:{name}"
 
 
 def lane_of(name: str, signature: str | None) -> str:

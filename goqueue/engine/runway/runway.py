@@ -52,6 +52,15 @@ class Runway(RunwayPushing, RunwayFetching, RunwayRanges):
         with translated(self._servers):
             self._servers.holding(keys[0]).delete(*keys)
 
+    def remove_all(self, queues: Sequence[str], signatures: Sequence[str]) -> None:
+        """Forget everything of a namespace that is none any more: of these queues, and their lanes."""
+        for queue in queues:
+            self.remove(queue)
+            for signature in signatures:
+                self.remove_lane(queue, signature)
+        with translated(self._servers):
+            self._servers.holding(self._dispatcher_key).delete(self._dispatcher_key)
+
     def lengths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
         """Count for each queue the entries of its runway, and the messages that are not acknowledged."""
         return [(found.entries, found.known) for found in self.contents(queues)]

@@ -77,7 +77,9 @@ _QUEUE = f"""
            CASE WHEN ramping_until > now()
                THEN greatest(0, extract(epoch FROM now() - ramping_since)
                              / greatest(0.001, extract(epoch FROM ramping_until - ramping_since)))::float END,
-           ramping_since, ramping_until
+           ramping_since, ramping_until,
+           (SELECT namespace FROM running_quota WHERE namespace_governed),
+           (SELECT max_running_jobs FROM running_quota WHERE namespace_governed)
     FROM queues WHERE name = %(queue)s
 """
 

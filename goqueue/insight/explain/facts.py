@@ -95,6 +95,7 @@ class QueueFacts:
 
     Attributes:
         ramp: how far it has come after a pause or a slow-down, 0 to 1; None: it does not ramp up.
+        namespace, namespace_max_running: whose quota of jobs that run it is under; None: there is none.
     """
 
     limits: QueueLimits = field(default_factory=QueueLimits)
@@ -107,6 +108,8 @@ class QueueFacts:
     ramp: float | None = None
     ramping_since: datetime | None = None
     ramping_until: datetime | None = None
+    namespace: str | None = None
+    namespace_max_running: int | None = None
 
 
 class TypeFacts(NamedTuple):
@@ -195,8 +198,8 @@ class LimitFacts(NamedTuple):
     """A concurrency limit that is reached.
 
     Attributes:
-        kind: queue, key or type.
-        name: of the queue, the key or the type.
+        kind: queue, key, type or namespace.
+        name: of the queue, the key, the type or the namespace.
         holders: the first of those that hold its slots.
         cost: how many of them the job takes.
     """

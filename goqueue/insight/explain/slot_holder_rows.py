@@ -52,7 +52,10 @@ _HOLDERS = {
     "queue": _holders("queue = %(queue)s"),
     "key": _holders("queue = %(queue)s AND concurrency_key = %(key)s"),
     "type": _holders("type = %(type)s"),
+    "namespace": _holders("true"),
 }
+
+_HELD_OF_NAMESPACE = "SELECT (SELECT count(*) FROM running_jobs) + (SELECT count(*) FROM jobs WHERE admitted)"
 
 
 def key_of(connection: Connection, queue: str, key: str | None) -> KeyLimits:
@@ -74,7 +77,21 @@ def limits_reached(
         for kind, name, number in _numbers(job, queue, key, limited)
         if held[kind] + min(job.limit_cost, number) > number
     )
-    return held["queue"], reached
+    return held["queue"], (*reached, *_of_namespace(connection, queue, parameters))
+
+
+def _of_namespace(
+    connection: Connection, queue: QueueFacts, parameters: dict[str, Any]
+) -> Iterator[LimitFacts]:
+    """The quota of jobs that run, of which each takes one, where it is reached."""
+    most = queue.namespace_max_running
+    if queue.namespace is None or most is None:
+        return
+    row = fetch_one(connection, _HELD_OF_NAMESPACE, {})
+    assert row is not None
+    if row[0] >= most:
+        holders = _held_by(connection, "namespace", parameters)
+        yield LimitFacts("namespace", queue.namespace, most, row[0], holders)
 
 
 def _numbers(

@@ -14,7 +14,7 @@ class BareRunway:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._namespace = settings.namespace
+        self._namespace = settings.key_prefix
         self.redis = connect(settings)
 
     def key(self, name: str, queue: str = "default") -> str:
