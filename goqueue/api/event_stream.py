@@ -10,7 +10,6 @@ import falcon
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from goqueue.access.key_ring import KeyRing
 from goqueue.access.principal import Principal
 from goqueue.api.frame.answers import Document
 from goqueue.api.frame.held_requests import AnswerStream, held_request
@@ -95,7 +94,7 @@ class KeptKeys:
     """
 
     def __init__(self, goqueue: GoQueue) -> None:
-        self._ring = KeyRing(goqueue.settings.api_keys, goqueue.database)
+        self._ring = goqueue.key_ring
 
     def of(self, principal: Principal) -> Hashable:
         """Return what is kept of the key of a request; None: it came without one."""
