@@ -26,6 +26,7 @@ from goqueue.db.database import Connection, Database
 from goqueue.db.schemas import in_schema
 from goqueue.engine.runway.runway import Runway
 from goqueue.errors import (
+    DatabaseUnavailableError,
     GoQueueError,
     InvalidJobError,
     NamespaceConflictError,
@@ -43,6 +44,9 @@ GOOD_FOR_SECONDS = 1.0
 
 #: And that there is none of a name, which may have just been made: so short that guesses cost little.
 MISSING_FOR_SECONDS = 0.1
+
+#: So often a deletion is tried while others use what is to be dropped.
+DELETE_TRIES = 6
 
 
 class Use(NamedTuple):
@@ -213,6 +217,19 @@ class Namespaces:
         """
         if force is not None and force != name:
             raise InvalidJobError({"force": "expected the name of the namespace once more"})
+        for tries_left in reversed(range(DELETE_TRIES)):
+            try:
+                queues, signatures = self._delete(name, force=force, by=by)
+                break
+            except DatabaseUnavailableError as error:
+                # Its workers hold what is to be dropped, each for a moment, and one of a deadlock has to go.
+                if not error.may_be_the_statement or not tries_left:
+                    raise
+        self._forget()
+        self._clear_runway(name, queues, signatures)
+
+    def _delete(self, name: str, *, force: str | None, by: str) -> tuple[list[str], list[str]]:
+        """Delete all that is in PostgreSQL; return queues and signatures of workers that Redis knows of."""
         schema = self._schema_of(name)
         queues, signatures = [QUARANTINE_QUEUE], list[str]()
         with self._database.transaction() as connection:
@@ -229,8 +246,7 @@ class Namespaces:
             after = {"waiting": left.waiting, "running": left.running, "revoked_keys": revoked}
             audit.record(connection, "namespace.delete", f"namespace {name}", after=after)
         log.info("namespace_deleted", name=name, schema=schema, waiting=left.waiting, by=by)
-        self._forget()
-        self._clear_runway(name, queues, signatures)
+        return queues, signatures
 
     def _expect_free(self, name: str) -> str:
         expect_namespace_name(name)

@@ -69,12 +69,12 @@ class NamespacePage(Page):
     """The page of one namespace: what it uses, the form of its quotas, and its end."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Show the namespace."""
+        """Show the namespace, beside what it uses."""
         _expect_governs(request)
         self._show(request, response, name)
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Change its quotas. What is wrong is told beside the fields."""
+        """Change the quotas of the namespace. What is wrong is told beside the fields."""
         _expect_governs(request)
         said = form_of(request)
         try:

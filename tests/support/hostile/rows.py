@@ -57,6 +57,7 @@ def insert_hostile_rows(database: Database) -> Places:
         "operations": [str(found)],
         "queues": names,
         "types": names,
+        "namespaces": [],
         "schedules": names,
     }
 
