@@ -25,6 +25,7 @@ from tests.support.dashboard.pages import addresses, page_routes, routes
 from tests.support.factories import JobFactory
 from tests.support.secret_jobs import SecretJobs
 from tests.support.shared_database import own_settings
+from tests.support.waiting import wait_until
 
 #: So many jobs there are in the second one before its others: its ids are not those of the first.
 AHEAD = 100
@@ -48,6 +49,7 @@ class Tenant(NamedTuple):
     client: testing.TestClient
     jobs: SecretJobs
     worker_id: int
+    token: str
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,7 @@ def furnished(settings: Settings, router: KeyRouter, name: str, ahead: int) -> T
     assert client.simulate_post("/jobs/batch", json={"jobs": [create, create]}).status_code == 201
     assert client.simulate_post("/jobs", json=create | {"then": [create]}).status_code == 201
     queue = f"/queues/{NOOP['queue']}"
+    token = leased(client, f"{queue}/lease", mark)
     assert client.simulate_put(queue, json={"concurrency": 7 + ahead}).status_code == 200
     assert client.simulate_put(f"{queue}/keys/k", json={"weight": 3}).status_code == 200
     assert client.simulate_post(f"{queue}/pause", json={"reason": mark, "author": mark}).status_code == 200
@@ -120,7 +123,21 @@ def furnished(settings: Settings, router: KeyRouter, name: str, ahead: int) -> T
         own_queue = job | {"queue": mark, "type": "noop"}
         assert client.simulate_post("/jobs/create", json=own_queue).status_code == 201
     worker_id = make_job.worker(hostname=mark, silent_seconds=-3600)
-    return Tenant(name, mark, made.text, made.key.id, goqueue, client, jobs, worker_id)
+    return Tenant(name, mark, made.text, made.key.id, goqueue, client, jobs, worker_id, token)
+
+
+def leased(client: testing.TestClient, path: str, worker: str) -> str:
+    """The token of a job that a worker outside of GoQueue has; it is pushed in a moment."""
+    found: list[str] = []
+
+    def lease() -> bool:
+        answer = client.simulate_post(path, json={"worker": worker, "types": ["noop"]})
+        assert answer.status_code == 200, answer.text
+        found.extend(job["token"] for job in answer.json["jobs"])
+        return bool(found)
+
+    wait_until(lease, 20, "a job to be leased")
+    return found[0]
 
 
 def client_with(router: KeyRouter, key: str) -> testing.TestClient:
@@ -138,6 +155,7 @@ def places_of(tenant: Tenant) -> dict[str, list[str]]:
         "key_id": [tenant.key_id],
         "name": [*named, tenant.name],
         "key": ["k"],
+        "token": [tenant.token],
         "fingerprint": ["0123456789abcdef"],
     }
 
@@ -357,6 +375,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/schedules"): {"name": "other", "cron": "0 4 * * *", **NOOP},
     ("PUT", "/schedules/{name}"): {"cron": "0 5 * * *", **NOOP},
     ("POST", "/bulk-operations"): {"action": "delete", "filter": {"queue": "noop", "status": "failed"}},
+    ("POST", "/queues/{name}/lease"): {"worker": "new", "types": ["noop"]},
     ("POST", "/keys"): {"name": "new", "scopes": ["admin"]},
 }
 
