@@ -393,6 +393,8 @@ def _add_payload_keys(commands: Any) -> None:
     )
     again.add_argument("--rate", type=_positive_float, metavar="N", help="at most so many jobs a second")
     actions.add_parser("stop", help="stop the order that is under way")
+
+
 def _add_namespaces(commands: Any) -> None:
     namespaces_command = _add(
         commands, namespaces, "make, list, change and delete namespaces inside of the database"

@@ -22,8 +22,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.config.example_secrets import holds_example_secret
 from goqueue.config.labels import labels_of
-from goqueue.config.namespaces import read_namespaces
-from goqueue.config.payload_key_list import parse_payload_keys, payload_key_pairs
 from goqueue.config.namespaces import (
     DEFAULT_NAMESPACE,
     NAME_INSIDE,
@@ -31,6 +29,7 @@ from goqueue.config.namespaces import (
     read_namespaces,
     schema_of_namespace,
 )
+from goqueue.config.payload_key_list import parse_payload_keys, payload_key_pairs
 from goqueue.config.redaction import masked_url
 from goqueue.config.redis_url import parse_redis_url
 from goqueue.config.role_rules import RoleRule, rules_as_text, rules_of

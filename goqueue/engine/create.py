@@ -155,9 +155,8 @@ class JobCreator:
             DatabaseUnavailableError: PostgreSQL does not answer.
             QuotaExceededError, InvalidJobError: as `create`.
         """
-        connection = joined(transaction, self._settings, self._database.contents)
         self.admit([node.job for node in nodes])
-        connection = joined(transaction, self._settings)
+        connection = joined(transaction, self._settings, self._database.contents)
         self._ensure_queues({node.job.queue for node in nodes})
         if not connection.in_transaction():
             # As SQLAlchemy does at a first statement. It does not see the store's, which run on the driver's

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from goqueue.db.tables import audit, bulk, events, history, jobs, processes, queues, reencryption, schedules
-from goqueue.db.tables import audit, bulk, events, history, jobs, namespaces, processes, queues, schedules
+from goqueue.db.tables import (
+    audit,
+    bulk,
+    events,
+    history,
+    jobs,
+    namespaces,
+    processes,
+    queues,
+    reencryption,
+    schedules,
+)
 from goqueue.db.tables.base import metadata
 
 __all__ = [
@@ -13,11 +23,9 @@ __all__ = [
     "history",
     "jobs",
     "metadata",
-    "processes",
-    "queues",
-    "reencryption",
     "namespaces",
     "processes",
     "queues",
+    "reencryption",
     "schedules",
 ]

@@ -3,7 +3,7 @@
 Constant defaults are added without a table to be rewritten, which takes a moment; the table of queues is a
 small one.
 
-Revision: 0027, after 0023
+Revision: 0027, after 0026
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0027"
-down_revision = "0023"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
