@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import queue
-import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -20,22 +16,11 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 
 from goqueue.errors import GoQueueError
+from goqueue.webhooks.addresses import NUMERIC_HOST, IPAddress, is_address, look_up
 
 if TYPE_CHECKING:
     import ssl
 
-# WHATWG URL, "ends in a number": a host whose last label looks like this is an IPv4 address to `inet_aton`.
-NUMERIC_HOST = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$")
-
-GLOBAL_UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Not global, although the `ipaddress` of Python 3.11 says so or says nothing.
-NOT_GLOBAL = (
-    ipaddress.ip_network("192.88.99.0/24"),  # 6to4 relay anycast, RFC 7526
-    ipaddress.ip_network("3fff::/20"),  # documentation, RFC 9637
-)
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str], list[str]]
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -55,51 +40,14 @@ def deadline(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
-def allow_global(allow_networks: Iterable[str] = ()) -> Callable[[IPAddress], bool]:
-    """A rule for `HttpCaller`: global unicast addresses, and those of `allow_networks`."""
-    networks = [ipaddress.ip_network(network) for network in allow_networks]
-
-    def allow(address: IPAddress) -> bool:
-        inner = unwrap(address)
-        return is_global_unicast(inner) or any(inner in network or address in network for network in networks)
-
-    return allow
-
-
-def is_global_unicast(address: IPAddress) -> bool:
-    """Tell whether an address is one machine of the public internet; stricter than `is_global` of 3.11."""
-    if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST_V6:
-        return False
-    return address.is_global and not address.is_multicast and not any(address in net for net in NOT_GLOBAL)
-
-
-def unwrap(address: IPAddress) -> IPAddress:
-    """The IPv4 address inside an IPv4-mapped, 6to4 (RFC 3056) or NAT64 (RFC 6052) one, else the address."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
-
-
 def resolve_host(host: str) -> list[str]:
-    """The addresses of a host name, asked for in a thread: `getaddrinfo` knows no timeout."""
-    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            answers.put(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
-
-    threading.Thread(target=look_up, name="resolve-host", daemon=True).start()
+    """The addresses of a host name, within the time that the call has left."""
     try:
-        found = answers.get(timeout=_seconds_left())
-    except queue.Empty:
+        return look_up(host, _seconds_left())
+    except TimeoutError:
         raise httpcore.ConnectTimeout("the host name was not resolved in time") from None
-    if isinstance(found, Exception):
+    except (OSError, UnicodeError):
         raise httpcore.ConnectError("the host name was not resolved") from None
-    return list(dict.fromkeys(entry[4][0] for entry in found))
 
 
 class CheckedBackend(httpcore.NetworkBackend):
@@ -136,7 +84,7 @@ class CheckedBackend(httpcore.NetworkBackend):
         raise httpcore.ConnectError("the host name has no address")
 
     def _checked_addresses(self, host: str) -> list[str]:
-        addresses = [host] if _is_address(host) else self._resolve_name(host)
+        addresses = [host] if is_address(host) else self._resolve_name(host)
         if self._allow and not all(self._allow(ipaddress.ip_address(address)) for address in addresses):
             raise AddressRefusedError
         return addresses
@@ -181,14 +129,6 @@ class _DeadlineStream(httpcore.NetworkStream):
 
     def close(self) -> None:
         self._inner.close()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _seconds_left() -> float:

@@ -20,15 +20,14 @@ import httpx
 
 from goqueue.actors.checked_connections import (
     CheckedBackend,
-    IPAddress,
     Resolver,
-    allow_global,
     deadline,
     resolve_host,
 )
 from goqueue.errors import Discard, GoQueueError, RetryAfter
 from goqueue.observability import tracing
 from goqueue.observability.tracing.context import current_traceparent
+from goqueue.webhooks.addresses import IPAddress, allow_global
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

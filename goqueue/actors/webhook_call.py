@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +12,8 @@ import structlog
 from goqueue.actors.checked_connections import AddressRefusedError
 from goqueue.actors.outgoing import HttpAnswer, expect_success, shared_caller
 from goqueue.errors import ConfigurationError, Discard
+from goqueue.webhooks.addresses import ADDRESS_REFUSED
+from goqueue.webhooks.signatures import key_of, sign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from goqueue.config.settings import Settings
 
 RESULT_BODY_MAX_BYTES = 1024
-ADDRESS_REFUSED = "the receiver's address is not global, and GOQUEUE_WEBHOOK_ALLOW_NETWORKS does not allow it"
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +43,7 @@ def post(payload: WebhookPayload, *, job_id: int, settings: Settings) -> dict[st
     answer = _call(payload, headers, content, settings)
     expect_success(answer, server="the receiver", longest_wait_seconds=settings.max_backoff_seconds)
     log.info("webhook_delivered", status=answer.status)
-    return {"status": answer.status, "body": _readable(answer.body[:RESULT_BODY_MAX_BYTES])}
+    return {"status": answer.status, "body": readable(answer.body[:RESULT_BODY_MAX_BYTES])}
 
 
 def _secrets_for(url: str, settings: Settings) -> list[str]:
@@ -62,25 +59,14 @@ def _headers(payload: WebhookPayload, content: bytes, job_id: int, secrets: Sequ
     webhook_id, timestamp = f"job_{job_id}", str(int(time.time()))
     headers.update({"webhook-id": webhook_id, "webhook-timestamp": timestamp})
     if secrets:
-        signatures = [sign(secret, webhook_id, timestamp, content) for secret in secrets]
+        signatures = [sign(_key(secret), webhook_id, timestamp, content) for secret in secrets]
         headers["webhook-signature"] = " ".join(signatures)
     return headers
 
 
-def sign(secret: str, webhook_id: str, timestamp: str, content: bytes) -> str:
-    """The `webhook-signature` by Standard Webhooks 1.0: HMAC-SHA256 over id, timestamp and body."""
-    signed = b".".join([webhook_id.encode(), timestamp.encode(), content])
-    digest = hmac.digest(_key(secret), signed, hashlib.sha256)
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
 def _key(secret: str) -> bytes:
-    encoded = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not key:
+    key = key_of(secret)
+    if key is None:
         raise ConfigurationError(
             ["GOQUEUE_WEBHOOK_SECRET, GOQUEUE_WEBHOOK_SECRETS: expected whsec_ and base64"]
         )
@@ -96,6 +82,7 @@ def _call(payload: WebhookPayload, headers: httpx.Headers, content: bytes, setti
         raise Discard(ADDRESS_REFUSED) from None
 
 
-def _readable(body: bytes) -> str:
+def readable(body: bytes) -> str:
+    """Return the text of an answer as it can be kept."""
     # PostgreSQL's jsonb cannot hold a NUL.
     return body.decode(errors="replace").replace("\x00", "\ufffd")

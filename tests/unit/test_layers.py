@@ -37,6 +37,7 @@ LAYERS = (
     ("insight",),
     ("bulk",),
     ("events",),
+    ("webhooks",),
     ("middleware",),
     ("worker",),
     ("remote",),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from goqueue.actors.checked_connections import AddressRefusedError, allow_global, deadline, resolve_host
+from goqueue.actors.checked_connections import AddressRefusedError, deadline, resolve_host
 from goqueue.actors.outgoing import (
     ANSWER_MAX_BYTES,
     CallFailedError,
@@ -24,6 +24,7 @@ from goqueue.actors.outgoing import (
     tls_context,
 )
 from goqueue.dev.fakes.webhook_receiver import WebhookReceiver
+from goqueue.webhooks.addresses import allow_global
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
