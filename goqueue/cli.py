@@ -254,6 +254,18 @@ def keys(options: argparse.Namespace) -> int:
     return 0
 
 
+def webhooks(options: argparse.Namespace) -> int:
+    """Make, list, try, rotate, disable and delete webhooks, and deliver again what they were told."""
+    from goqueue.ops.webhooks_command import run  # noqa: PLC0415
+
+    # As for keys: on standard output stands the secret alone.
+    answer = run(_settings_for_serving(), options)
+    print(answer.text)
+    for note in answer.notes:
+        print(f"goqueue: {note}", file=sys.stderr)
+    return 0
+
+
 def audit(options: argparse.Namespace) -> int:
     """Print who changed what, the newest first; with --json all of it, as JSON lines."""
     from goqueue.ops.audit_command import lines  # noqa: PLC0415
@@ -377,6 +389,7 @@ def _add_tools(commands: Any) -> None:
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add_keys(commands)
     _add_payload_keys(commands)
+    _add_webhooks(commands)
     _add_audit(commands)
     _add_events(commands)
     _add(commands, key, "make a random API key and its hash for GOQUEUE_API_KEYS")
@@ -474,6 +487,50 @@ def _add_keys(commands: Any) -> None:
     rotate.add_argument(
         "--overlap", type=_hours, metavar="HOURS", help="how long the secret before stays good (24)"
     )
+
+
+def _add_webhooks(commands: Any) -> None:
+    webhooks_command = _add(commands, webhooks, "make, list, try, rotate, disable and delete webhooks")
+    actions = webhooks_command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a webhook, and print its secret: it is not shown again")
+    create.add_argument("name", help="letters, digits, points, dashes")
+    create.add_argument("url", help="where events are delivered")
+    for option, what in (("event", "job.completed, job.*"), ("queue", ""), ("type", ""), ("tag", "")):
+        only = f"only events of this {option}, repeatable{f' ({what})' if what else ''}"
+        create.add_argument(f"--{option}", action="append", metavar="NAME", help=only)
+    create.add_argument("--header", action="append", metavar="NAME:VALUE", help="sent as well; repeatable")
+    create.add_argument("--ordered", action="store_true", help="a delivery waits for the one before")
+    create.add_argument("--with-contents", action="store_true", help="with payload, result and error")
+    actions.add_parser("list", help="print the webhooks, without their secrets")
+    for action, what in (
+        ("ping", "deliver a webhook.ping, once"),
+        ("enable", "tell it of events again, from where it stood"),
+        ("delete", "delete it with its secret and its log"),
+    ):
+        actions.add_parser(action, help=what).add_argument("name")
+    _add_webhook_log(actions)
+
+
+def _add_webhook_log(actions: Any) -> None:
+    rotate = actions.add_parser("rotate", help="give it another secret, and print it")
+    rotate.add_argument("name")
+    rotate.add_argument(
+        "--overlap", type=_hours, metavar="HOURS", help="how long the secret before signs as well (24)"
+    )
+    disable = actions.add_parser("disable", help="tell it of nothing until it is enabled")
+    disable.add_argument("name")
+    disable.add_argument("--reason", metavar="TEXT", help="for whoever finds it disabled")
+    states = ("waiting", "pending", "delivered", "failed")
+    deliveries = actions.add_parser("deliveries", help="print what it was told, the newest first")
+    deliveries.add_argument("name")
+    deliveries.add_argument("--state", choices=states, help="only those")
+    deliveries.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (50)")
+    redeliver = actions.add_parser("redeliver", help="deliver again what failed, or was delivered")
+    redeliver.add_argument("name")
+    which = redeliver.add_mutually_exclusive_group(required=True)
+    which.add_argument("--id", type=_job_id, metavar="ID", help="one delivery")
+    which.add_argument("--days", type=_days, metavar="DAYS", help="those of the last so many days")
+    redeliver.add_argument("--state", choices=states[2:], help="of those, which (failed)")
 
 
 def _days(text: str) -> float:

@@ -184,6 +184,31 @@ class ScheduleConflictError(GoQueueError):
         self.name = name
 
 
+class WebhookNotFoundError(GoQueueError):
+    """There is no such webhook."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no webhook {name!r}")
+        self.name = name
+
+
+class WebhookDeliveryNotFoundError(GoQueueError):
+    """There is no such delivery of a webhook."""
+
+    def __init__(self, name: str, delivery_id: int) -> None:
+        super().__init__(f"the webhook {name!r} has no delivery {delivery_id}")
+        self.name = name
+        self.delivery_id = delivery_id
+
+
+class WebhookConflictError(GoQueueError):
+    """The webhook exists already, or is not in a state in which this can be done."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class WorkerNotFoundError(GoQueueError):
     """There is no such worker."""
 

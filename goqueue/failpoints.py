@@ -34,6 +34,9 @@ POINTS = frozenset(
         "after_schedule_commit",
         "in_bulk_step",
         "after_bulk_step",
+        "before_webhook_commit",
+        "after_webhook_commit",
+        "after_webhook_call",
     },
 )
 

@@ -58,6 +58,7 @@ from goqueue.observability import tracing
 from goqueue.remote.remote_jobs import RemoteJobs
 from goqueue.schedules.declared import ScheduleOptions, declaration
 from goqueue.schedules.rules import ScheduleDefinition
+from goqueue.webhooks.webhooks import Webhooks
 from goqueue.worker.broker import JobBroker
 from goqueue.worker.sent_messages import follow_up_of_message, job_of_message
 
@@ -110,6 +111,7 @@ class GoQueue:
         home: the GoQueue of the installation, where it was given.
         quota_door: holds creates against the quotas of the namespace; None: it can have none.
         namespaces: makes, lists, changes and deletes the namespaces inside of the database.
+        webhooks: makes and changes webhooks, and delivers again what they were told.
         schedules: those that were declared with `cron`, by name.
     """
 
@@ -145,6 +147,7 @@ class GoQueue:
             job_type=self.broker.job_type,
         )
         self._open_home(home)
+        self.webhooks = Webhooks(self.settings, self.database, self.flow)
         self.schedules: dict[str, ScheduleDefinition] = {}
 
     def _open_home(self, home: GoQueue | None) -> None:

@@ -28,6 +28,8 @@ class Scope(StrEnum):
     SCHEDULES_MANAGE = "schedules:manage"
     WORKERS_MANAGE = "workers:manage"
     EVENTS_READ = "events:read"
+    #: Who is told of events over HTTP.
+    WEBHOOKS_MANAGE = "webhooks:manage"
     METRICS_READ = "metrics:read"
     KEYS_MANAGE = "keys:manage"
     #: Everything, also what is added later.
@@ -51,6 +53,7 @@ ROLES: Mapping[str, frozenset[Scope]] = MappingProxyType(
             Scope.QUEUES_MANAGE,
             Scope.SCHEDULES_MANAGE,
             Scope.WORKERS_MANAGE,
+            Scope.WEBHOOKS_MANAGE,
         },
         "admin": frozenset({Scope.ADMIN}),
         "metrics": frozenset({Scope.METRICS_READ}),

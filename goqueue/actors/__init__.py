@@ -30,7 +30,7 @@ broker = default().broker
 for queue in DEFAULT_TYPES:
     broker.declare_queue(queue)  # no type is declared on it, so workers would not serve it otherwise
 
-for module in ("send_email", "process_payment", "send_webhook"):
+for module in ("send_email", "process_payment", "send_webhook", "deliver_webhook"):
     import_module(f"goqueue.actors.{module}")
 
 for module in settings.actors:

@@ -87,6 +87,18 @@ from goqueue.api.schedules import (
 )
 from goqueue.api.service_gauges import NamespaceQuotasCollector, gauges_of
 from goqueue.api.types import BreakerResource, TypeResource, TypesResource
+from goqueue.api.webhooks import (
+    DeliveriesResource,
+    DeliveryResource,
+    DisableWebhookResource,
+    EnableWebhookResource,
+    PingWebhookResource,
+    RedeliverRangeResource,
+    RedeliverResource,
+    RotateWebhookResource,
+    WebhookResource,
+    WebhooksResource,
+)
 from goqueue.api.workers import WorkerCommandResource, WorkersResource
 from goqueue.config.settings import Settings
 from goqueue.db.database import Database
@@ -234,6 +246,7 @@ def _add_routes(app: App, goqueue: GoQueue) -> None:
     _add_worker_routes(app, goqueue)
     _add_lease_routes(app, goqueue)
     _add_failure_routes(app, goqueue)
+    _add_webhook_routes(app, goqueue)
     _add_key_routes(app, goqueue)
     _add_monitoring_routes(app, goqueue)
     app.add_route("/openapi.json", OpenApiResource(goqueue))
@@ -315,6 +328,21 @@ def _add_failure_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route("/bulk-operations", BulkOperationsResource(goqueue))
     app.add_route(bulk_operation, BulkOperationResource(goqueue))
     app.add_route(f"{bulk_operation}/abort", AbortBulkOperationResource(goqueue))
+
+
+def _add_webhook_routes(app: App, goqueue: GoQueue) -> None:
+    webhook = "/webhooks/{name}"
+    app.add_route("/webhooks", WebhooksResource(goqueue))
+    app.add_route(webhook, WebhookResource(goqueue))
+    app.add_route(f"{webhook}/ping", PingWebhookResource(goqueue))
+    app.add_route(f"{webhook}/rotate", RotateWebhookResource(goqueue))
+    app.add_route(f"{webhook}/enable", EnableWebhookResource(goqueue))
+    app.add_route(f"{webhook}/disable", DisableWebhookResource(goqueue))
+    app.add_route(f"{webhook}/redeliver", RedeliverRangeResource(goqueue))
+    app.add_route(f"{webhook}/deliveries", DeliveriesResource(goqueue))
+    delivery = f"{webhook}/deliveries/{{delivery_id:job_id}}"
+    app.add_route(delivery, DeliveryResource(goqueue))
+    app.add_route(f"{delivery}/redeliver", RedeliverResource(goqueue))
 
 
 def _add_key_routes(app: App, goqueue: GoQueue) -> None:

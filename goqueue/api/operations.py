@@ -35,9 +35,11 @@ from goqueue.api import (
     schedule_models,
     schemas,
     types,
+    webhooks,
     workers,
 )
 from goqueue.limits.flow_settings import KeySettings, QueueSettings, TypeSettings
+from goqueue.webhooks.requests import NewWebhook, RedeliverRange, RotateWebhook, WebhookChanges
 
 Model = type[BaseModel]
 
@@ -571,6 +573,99 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         bulk_operations.BulkOperationDocument,
         refusals=(404, 409),
         scope=Scope.JOBS_MANAGE,
+    ),
+    ("GET", "/webhooks"): Operation(
+        "The webhooks, without their secrets",
+        webhooks.WebhookDocument,
+        many=True,
+        scope=Scope.EVENTS_READ,
+    ),
+    ("POST", "/webhooks"): Operation(
+        "Make a webhook; its secret is in this answer alone",
+        webhooks.MadeWebhookDocument,
+        201,
+        body=NewWebhook,
+        refusals=(400, 409, 413, 415),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("GET", "/webhooks/{name}"): Operation(
+        "A webhook, and how many deliveries it has",
+        webhooks.WebhookCountsDocument,
+        refusals=(404,),
+        scope=Scope.EVENTS_READ,
+    ),
+    ("PATCH", "/webhooks/{name}"): Operation(
+        "Change a webhook; only what is given changes",
+        webhooks.WebhookDocument,
+        body=WebhookChanges,
+        refusals=(400, 404, 413, 415),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("DELETE", "/webhooks/{name}"): Operation(
+        "Delete a webhook: nothing is delivered to it any more",
+        None,
+        204,
+        refusals=(404,),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("POST", "/webhooks/{name}/ping"): Operation(
+        "Deliver a webhook.ping, once, also to one that is disabled",
+        webhooks.DeliveryDocument,
+        202,
+        refusals=(404,),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("POST", "/webhooks/{name}/rotate"): Operation(
+        "Give a webhook another secret; the one before signs as well for a while",
+        webhooks.MadeWebhookDocument,
+        body=RotateWebhook,
+        body_required=False,
+        refusals=(400, 404, 413, 415),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("POST", "/webhooks/{name}/enable"): Operation(
+        "Tell a webhook of events again, from where it stood",
+        webhooks.WebhookDocument,
+        refusals=(404,),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("POST", "/webhooks/{name}/disable"): Operation(
+        "Tell a webhook of nothing until it is enabled",
+        webhooks.WebhookDocument,
+        body=webhooks.DisableWebhook,
+        body_required=False,
+        refusals=(400, 404, 413, 415),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("POST", "/webhooks/{name}/redeliver"): Operation(
+        "Deliver again what failed, or was delivered, of events of a time",
+        webhooks.RedeliveredDocument,
+        202,
+        body=RedeliverRange,
+        expensive=True,
+        refusals=(400, 404, 413, 415),
+        scope=Scope.WEBHOOKS_MANAGE,
+    ),
+    ("GET", "/webhooks/{name}/deliveries"): Operation(
+        "What a webhook was told, newest first; the next page is in the Link header",
+        webhooks.DeliveryDocument,
+        many=True,
+        query=webhooks.DeliveriesQuery,
+        refusals=(400, 404),
+        scope=Scope.EVENTS_READ,
+    ),
+    ("GET", "/webhooks/{name}/deliveries/{delivery_id}"): Operation(
+        "A delivery with its body, and the calls that it took",
+        webhooks.DeliveryDetailsDocument,
+        refusals=(404,),
+        scope=Scope.EVENTS_READ,
+    ),
+    ("POST", "/webhooks/{name}/deliveries/{delivery_id}/redeliver"): Operation(
+        "Deliver again what has been delivered or has failed",
+        webhooks.DeliveryDocument,
+        202,
+        refusals=(404, 409),
+        scope=Scope.WEBHOOKS_MANAGE,
     ),
     ("GET", "/keys"): Operation(
         "The API keys, newest first, without their secrets",

@@ -459,6 +459,16 @@ class Settings(BaseSettings):
         (), description="Networks that webhooks may reach although they are not global, comma separated."
     )
 
+    webhook_interval_seconds: Seconds = Field(
+        0.5, description="How often events are looked for that webhooks are told of (`POST /webhooks`)."
+    )
+    webhook_disable_after_seconds: Retention = Field(
+        5 * 86_400.0, description="A webhook is disabled when every attempt has failed for so long."
+    )
+    webhook_retention_seconds: Retention = Field(
+        14 * 86_400.0, description="Age at which deliveries of webhooks go from their log."
+    )
+
     # Monitoring
     metrics_host: str = Field(
         "127.0.0.1", description="The address of the metrics ports of workers and scheduler."

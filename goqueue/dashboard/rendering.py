@@ -123,6 +123,7 @@ class Renderer:
             "is_signed_in": principal.is_known,
             "namespaces": self._namespaces(principal),
             "manages_namespaces": principal.governs_namespaces,
+            "sees_webhooks": principal.may(Scope.EVENTS_READ),
         }
 
     def answers_poll(self, request: falcon.Request, response: falcon.Response) -> bool:

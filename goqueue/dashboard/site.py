@@ -44,6 +44,13 @@ from goqueue.dashboard.pages.schedules import SchedulePage, SchedulesPage
 from goqueue.dashboard.pages.sessions import EndSessionsAction, SessionsPage
 from goqueue.dashboard.pages.types import TypePage, TypesPage
 from goqueue.dashboard.pages.user_sign_in import FinishUserSignIn, StartUserSignIn
+from goqueue.dashboard.pages.webhooks import (
+    DeliveryPage,
+    RedeliverAction,
+    WebhookAction,
+    WebhookPage,
+    WebhooksPage,
+)
 from goqueue.dashboard.pages.workers import WorkerAction, WorkersPage
 from goqueue.dashboard.rendering import PollMiddleware, Renderer
 from goqueue.engine.workers.worker_rows import WorkerCommand
@@ -125,6 +132,7 @@ def _add_pages(app: App, site: Site) -> None:
     app.add_route("/dashboard/queue-chart.json", QueueChart(site, queues))
     _add_job_pages(app, site)
     _add_worker_pages(app, site)
+    _add_webhook_pages(app, site)
 
 
 def _add_job_pages(app: App, site: Site) -> None:
@@ -151,3 +159,14 @@ def _add_worker_pages(app: App, site: Site) -> None:
     app.add_route(f"{worker}/quiet", WorkerAction(site, WorkerCommand.QUIET))
     app.add_route(f"{worker}/resume", WorkerAction(site, None))
     app.add_route(f"{worker}/stop", WorkerAction(site, WorkerCommand.STOP))
+
+
+def _add_webhook_pages(app: App, site: Site) -> None:
+    webhook = "/dashboard/webhooks/{name}"
+    app.add_route("/dashboard/webhooks", WebhooksPage(site))
+    app.add_route(webhook, WebhookPage(site))
+    for action in ("ping", "rotate", "enable", "disable", "delete", "redeliver"):
+        app.add_route(f"{webhook}/{action}", WebhookAction(site, action))
+    delivery = f"{webhook}/deliveries/{{delivery_id:job_id}}"
+    app.add_route(delivery, DeliveryPage(site))
+    app.add_route(f"{delivery}/redeliver", RedeliverAction(site))

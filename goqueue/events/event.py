@@ -66,6 +66,10 @@ class EventKind(enum.StrEnum):
     WORKER_QUIETED = "worker.quieted"
     WORKER_STOPPING = "worker.stopping"
     WORKER_RESUMED = "worker.resumed"
+    #: A webhook is told nothing any more, because its receiver failed for days or is gone, or somebody said
+    #: so; or it is told again. (No trigger writes these: whoever changes it does.)
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_ENABLED = "webhook.enabled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,12 @@ RECORDER_PENDING = Gauge(
 FETCHING_PAUSED = Counter(
     "fetching_paused_total", "Times that a consumer paused because PostgreSQL or Redis did not answer."
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "webhook_attempts_total", "Calls of receivers: delivered, failed, or gone (410).", ["outcome"]
+)
+WEBHOOKS_DISABLED = Counter(
+    "webhooks_disabled_total", "Webhooks that were disabled because their receivers failed or are gone."
+)
 
 # Scheduler
 LEADER = Gauge("leader", "1 where this scheduler process leads, 0 where it stands by.")
@@ -249,6 +255,8 @@ BULK_OPERATIONS = Counter(
     "bulk_operations_total", "Bulk operations that ended, by how they did.", ["action", "state"]
 )
 BULK_JOBS_CHANGED = Counter("bulk_jobs_changed_total", "Jobs that bulk operations changed.", ["action"])
+WEBHOOK_DELIVERIES = Counter("webhook_deliveries_total", "Events that webhooks are to be told of.")
+WEBHOOK_GAPS = Counter("webhook_gaps_total", "Times whose events a webhook was not told of.")
 
 #: Gauges that no other process has, not even as zeros.
 OF_THE_SCHEDULER = (LEADER, DISPATCHER_LAG, BREAKER_STATE)

@@ -19,6 +19,8 @@ from goqueue.events import retention as events
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import tick_rows as schedule_ticks
+from goqueue.webhooks import delivery_rows as deliveries
+from goqueue.webhooks import subscription_rows as webhooks
 
 #: The most rows of one statement: it holds locks and writes WAL no longer than a moment.
 BATCH = 1000
@@ -66,6 +68,11 @@ class Cleaner(Service):
             ),
             "places": partial(place_rows.delete_stale, limit=BATCH),
             "sessions": partial(sessions.forget, limit=BATCH),
+            "webhook_deliveries": partial(
+                deliveries.clean, age_seconds=settings.webhook_retention_seconds, limit=BATCH
+            ),
+            "deliveries_of_deleted_webhooks": partial(deliveries.clean_deleted, limit=BATCH),
+            "webhooks": webhooks.forget,
             "audit_months": partial(_keep_months, age_seconds=settings.audit_retention_seconds),
         }
 

@@ -33,6 +33,7 @@ from goqueue.scheduler.rescuer import Rescuer
 from goqueue.scheduler.service import Service, run_loop
 from goqueue.scheduler.watchdog import Watchdog, end_process
 from goqueue.schedules.service import CronScheduler
+from goqueue.webhooks.service import WebhookFeeder
 
 log = structlog.get_logger(__name__)
 
@@ -156,6 +157,7 @@ class SchedulerProcess:
             JobCounter(settings, database, ending.wait),
             PayloadIndexer(settings, database, ending.wait),
             Reencrypter(settings, database, ending.wait),
+            WebhookFeeder(settings, database, ending.wait, self._wake_dispatcher),
             Cleaner(settings, database, ending.wait),
         ]
 

@@ -28,7 +28,7 @@ database = emptied_database
 NOTHING = "events:read"
 
 PLACES = {"job_id": "1", "operation_id": "1", "worker_id": "1", "name": "nosuch", "key": "k"}
-PLACES |= {"token": "none", "fingerprint": "0" * 16, "key_id": "a" * 12}
+PLACES |= {"token": "none", "fingerprint": "0" * 16, "key_id": "a" * 12, "delivery_id": "1"}
 
 Ask = Callable[..., testing.Result]
 

@@ -12,6 +12,7 @@ from tests.support.dashboard.chromium import THEMES, chromium, watched_page
 from tests.support.dashboard.pages import addresses, page_routes
 from tests.support.dashboard.shop import Shop, open_shop
 from tests.support.dashboard.users import PROVIDER_NAME, shop_with_users
+from tests.support.dashboard.webhook_rows import insert_webhook
 from tests.support.jobs.chaos_jobs import QUEUE
 from tests.support.processes.namespaces import two_namespaces
 from tests.support.waiting import wait_until
@@ -142,6 +143,8 @@ def _places(shop: Shop) -> dict[str, list[str]]:
         "types": ["send_receipt"],
         "schedules": ["stock-berlin"],
         "failures": [failed[0][1]],
+        "webhooks": ["warehouse"],
+        "deliveries": insert_webhook(shop.database, "warehouse", "the receiver answered 503"),
     }
 
 

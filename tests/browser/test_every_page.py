@@ -11,6 +11,7 @@ from tests.browser.checks import faults, scrolled_sideways
 from tests.support.dashboard.chromium import THEMES
 from tests.support.dashboard.pages import addresses, page_routes
 from tests.support.dashboard.shop import Shop
+from tests.support.dashboard.webhook_rows import insert_webhook
 from tests.support.hostile.rows import TEXTS, Places, insert_hostile_rows
 
 PAGES = page_routes()
@@ -35,6 +36,8 @@ def places(shop: Shop) -> Places:
         "schedules": ["sales-report"],
         "failures": [row[0] for row in failed],
         "workers": [],
+        "webhooks": ["till"],
+        "deliveries": insert_webhook(shop.database, "till", "the till is closed"),
     }
 
 

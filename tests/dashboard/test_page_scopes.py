@@ -28,7 +28,7 @@ module_settings = module_settings  # noqa: PLW0127  (a fixture)
 database = emptied_database
 
 PLACES = {"job_id": "1", "operation_id": "1", "worker_id": "1", "name": "nosuch"}
-PLACES |= {"fingerprint": "0" * 16, "key_id": "a" * 12}
+PLACES |= {"fingerprint": "0" * 16, "key_id": "a" * 12, "delivery_id": "1"}
 
 SignIn = Callable[..., DashboardClient]
 

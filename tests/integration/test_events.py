@@ -331,4 +331,4 @@ def test_every_kind_that_the_triggers_write_has_a_name(database: Database) -> No
             "SELECT string_agg(prosrc, ' ') FROM pg_proc WHERE proname LIKE 'goqueue_event_of%%'"
         ).scalar_one()
     written = set(re.findall(r"'((?:job|queue|breaker|schedule|worker)\.[a-z_]+)'", sources))
-    assert written == {kind.value for kind in EventKind}
+    assert written == {kind.value for kind in EventKind if not kind.startswith("webhook.")}

@@ -16,6 +16,7 @@ __all__ = ["SECRETS", "SecretJobs"]
 
 QUEUE = noop_jobs.noop.queue_name
 FINGERPRINT = "0123456789abcdef"
+WEBHOOK = "shop"
 
 #: Where one of them lies.
 SECRETS = (
@@ -29,6 +30,8 @@ SECRETS = (
     "secret-schedule",
     "secret-search",
     "secret-kind",
+    "secret-body",
+    "secret-answer",
 )
 
 _FAILED_WITH = "ValueError: secret-error"
@@ -41,6 +44,7 @@ class SecretJobs:
     Attributes:
         ids: of all of them.
         operation_id: of an operation that searches for something.
+        delivery_id: of a webhook's delivery with contents.
     """
 
     def __init__(self, database: Database, make_job: JobFactory, admin: testing.TestClient) -> None:
@@ -68,9 +72,19 @@ class SecretJobs:
             INSERT INTO attempt_logs (job_id, fence, line, text, logged_at)
                 SELECT id, 1, 1, 'secret-log', now() FROM jobs;
             INSERT INTO attempt_progress (job_id, fence, progress, message)
-                SELECT id, 1, 0.5, 'secret-progress' FROM jobs
+                SELECT id, 1, 0.5, 'secret-progress' FROM jobs;
+            INSERT INTO webhook_subscriptions (name, token, url, with_contents, secret, cursor, created_by)
+                VALUES ('{WEBHOOK}', 'token', 'https://shop.example', true, 'whsec_', '1.0', 'admin');
+            INSERT INTO webhook_deliveries (subscription_id, event_id, kind, about_job_id, body)
+                SELECT id, 1, 'job.completed', {completed.id}, '{{"data":{{"result":"secret-body"}}}}'
+                FROM webhook_subscriptions;
+            INSERT INTO webhook_attempts (delivery_id, job_id, at, seconds, status, answer)
+                SELECT id, 1, now(), 0.1, 500, 'secret-answer' FROM webhook_deliveries
             """,
         )
+        with database.autocommit() as connection:
+            found = connection.exec_driver_sql("SELECT id FROM webhook_deliveries")
+            self.delivery_id = int(found.scalar_one())
         edited = make_job(payload={"text": "before"})
         change = {"payload": {"text": "secret-edit"}, "author": "somebody"}
         assert admin.simulate_patch(f"/jobs/{edited.id}", json=change).status_code == 200
@@ -96,8 +110,11 @@ class SecretJobs:
             "/schedules/{name}/ticks": "nightly",
         }
         names |= {"/schedules/{name}/preview": "nightly"}
+        if path.startswith("/webhooks/"):
+            names[path] = WEBHOOK
         found = {"name": names.get(path, QUEUE), "fingerprint": FINGERPRINT, "key": "k", "key_id": "a" * 12}
-        return [path.format(**found, operation_id=self.operation_id, worker_id=1)]
+        numbers = {"operation_id": self.operation_id, "worker_id": 1, "delivery_id": self.delivery_id}
+        return [path.format(**found, **numbers)]
 
     @property
     def places(self) -> dict[str, list[str]]:
@@ -114,4 +131,6 @@ class SecretJobs:
             "failures": [FINGERPRINT],
             "keys": ["a" * 12],
             "namespaces": ["nobody"],
+            "webhooks": [WEBHOOK],
+            "deliveries": [str(self.delivery_id)],
         }

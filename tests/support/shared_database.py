@@ -86,6 +86,9 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "namespaces",
             "create_tokens",
             "running_quota",
+            "webhook_attempts",
+            "webhook_deliveries",
+            "webhook_subscriptions",
         )
         # One statement for all: there are thousands of tests.
         connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in tables))

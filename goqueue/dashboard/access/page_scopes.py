@@ -39,6 +39,8 @@ _SCHEDULES = PageScopes(changes=(Scope.SCHEDULES_MANAGE,))
 _WORKERS = PageScopes(changes=(Scope.WORKERS_MANAGE,))
 _KEYS = PageScopes((Scope.KEYS_MANAGE,), (Scope.KEYS_MANAGE,))
 _ADMIN = PageScopes((Scope.ADMIN,), (Scope.ADMIN,))
+_WEBHOOKS = PageScopes((Scope.EVENTS_READ,), (Scope.WEBHOOKS_MANAGE,))
+_ACTION_ON_WEBHOOK = PageScopes((Scope.WEBHOOKS_MANAGE,), (Scope.WEBHOOKS_MANAGE,))
 _ACTION_ON_JOB = PageScopes((Scope.JOBS_MANAGE,), (Scope.JOBS_MANAGE,))
 
 #: Template of the address → its scopes. A page that is not here is refused.
@@ -98,6 +100,16 @@ PAGES: dict[str, PageScopes] = {
     "/dashboard/workers/{worker_id}/quiet": _WORKERS,
     "/dashboard/workers/{worker_id}/resume": _WORKERS,
     "/dashboard/workers/{worker_id}/stop": _WORKERS,
+    "/dashboard/webhooks": _WEBHOOKS,
+    "/dashboard/webhooks/{name}": _WEBHOOKS,
+    "/dashboard/webhooks/{name}/ping": _ACTION_ON_WEBHOOK,
+    "/dashboard/webhooks/{name}/rotate": _ACTION_ON_WEBHOOK,
+    "/dashboard/webhooks/{name}/enable": _ACTION_ON_WEBHOOK,
+    "/dashboard/webhooks/{name}/disable": _ACTION_ON_WEBHOOK,
+    "/dashboard/webhooks/{name}/delete": _ACTION_ON_WEBHOOK,
+    "/dashboard/webhooks/{name}/redeliver": _ACTION_ON_WEBHOOK,
+    "/dashboard/webhooks/{name}/deliveries/{delivery_id}": _WEBHOOKS,
+    "/dashboard/webhooks/{name}/deliveries/{delivery_id}/redeliver": _ACTION_ON_WEBHOOK,
 }
 
 _REFUSED = PageScopes((Scope.ADMIN,), (Scope.ADMIN,))

@@ -18,6 +18,7 @@ from goqueue.engine.report_rows import LoggedLine
 from goqueue.insight.failure_group_rows import ShownGroup, ShownKind
 from goqueue.insight.job_summary_rows import JobSummary
 from goqueue.jobs import Job
+from goqueue.webhooks.delivery_rows import Call, Delivery
 
 __all__ = ["WITHHELD", "without_contents"]
 
@@ -96,6 +97,16 @@ def _(value: ShownGroup) -> Any:
 @_kept.register
 def _(value: ShownKind) -> Any:
     return replace(value, message=WITHHELD)
+
+
+@_kept.register
+def _(value: Delivery) -> Any:
+    return replace(value, body=None if value.body is None else WITHHELD)
+
+
+@_kept.register
+def _(value: Call) -> Any:
+    return replace(value, answer=None if value.answer is None else WITHHELD)
 
 
 @_kept.register

@@ -13,6 +13,7 @@ from goqueue.db.tables import (
     queues,
     reencryption,
     schedules,
+    webhooks,
 )
 from goqueue.db.tables.base import metadata
 
@@ -28,4 +29,5 @@ __all__ = [
     "queues",
     "reencryption",
     "schedules",
+    "webhooks",
 ]

@@ -96,6 +96,10 @@ def addresses(template: str, places: Mapping[str, Sequence[str]]) -> list[str]:
         return [f"{template}?{urlencode(query)}" if query else template for query in queries]
     known = places["editable" if template.endswith("/edit") else parameter[1]]
     found = [template.replace(parameter[2], quote(place, safe="")) for place in known]
+    within = _PARAMETER.search(found[0]) if found else None
+    if within is not None:
+        # Of what belongs to the first of them.
+        found = [found[0].replace(within[2], quote(place, safe="")) for place in places[within[1]]]
     return [*found, f"{found[0]}{_MORE[template]}"] if template in _MORE and found else found
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from goqueue.db.database import Database
 from goqueue.jobs import Job
+from tests.support.dashboard.webhook_rows import insert_webhook
 from tests.support.factories import JobFactory
 
 __all__ = ["TEXTS", "insert_hostile_rows"]
@@ -50,6 +51,7 @@ def insert_hostile_rows(database: Database) -> Places:
         ).scalar_one()
     make.worker(hostname=TEXTS["script"], queues=list(TEXTS.values()))
     names = list(TEXTS.values())
+    deliveries = [insert_webhook(database, f"hostile-{name}", text) for name, text in TEXTS.items()]
     return {
         "jobs": [str(job.id) for job in (*jobs[:2], *jobs[4:6], *jobs[len(TEXTS) :])],
         "editable": [str(jobs[0].id), str(jobs[len(TEXTS)].id)],
@@ -59,6 +61,8 @@ def insert_hostile_rows(database: Database) -> Places:
         "types": names,
         "namespaces": [],
         "schedules": names,
+        "webhooks": [f"hostile-{name}" for name in TEXTS],
+        "deliveries": deliveries[0],
     }
 
 
