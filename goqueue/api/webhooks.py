@@ -16,7 +16,8 @@ from goqueue.api.frame.security import principal_of
 from goqueue.engine.options.request_models import Name, QueryMoment, Request, validate
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.webhooks.delivery_log import COUNTED_MAX, DeliveryDetails
-from goqueue.webhooks.delivery_rows import Delivery, DeliveryFilter, DeliveryState
+from goqueue.webhooks.delivery_log_rows import DeliveryFilter
+from goqueue.webhooks.delivery_rows import Delivery, DeliveryState
 from goqueue.webhooks.requests import NewWebhook, RedeliverRange, RotateWebhook, WebhookChanges
 from goqueue.webhooks.subscription_rows import Webhook
 from goqueue.webhooks.webhooks import KEPT, MadeWebhook

@@ -13,7 +13,8 @@ from goqueue.db.database import Database
 from goqueue.instance import GoQueue
 from goqueue.observability.printable import printable
 from goqueue.ops.keys_command import Answer
-from goqueue.webhooks.delivery_rows import Delivery, DeliveryFilter
+from goqueue.webhooks.delivery_log_rows import DeliveryFilter
+from goqueue.webhooks.delivery_rows import Delivery
 from goqueue.webhooks.requests import OVERLAP_SECONDS
 from goqueue.webhooks.subscription_rows import Webhook
 from goqueue.webhooks.webhooks import MadeWebhook, Webhooks

@@ -19,7 +19,7 @@ from goqueue.events import retention as events
 from goqueue.jobs import MAX_JOB_ID, JobStatus
 from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.schedules import tick_rows as schedule_ticks
-from goqueue.webhooks import delivery_rows as deliveries
+from goqueue.webhooks import delivery_log_rows as deliveries
 from goqueue.webhooks import subscription_rows as webhooks
 
 #: The most rows of one statement: it holds locks and writes WAL no longer than a moment.

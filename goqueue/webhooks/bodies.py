@@ -16,8 +16,13 @@ __all__ = ["GAP", "PING", "body_of_event", "body_of_gap", "body_of_ping"]
 PING = "webhook.ping"
 GAP = "webhook.gap"
 
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 # Escaped to ASCII: what a job holds may have characters that UTF-8 has no place for.
-_write = json.JSONEncoder(separators=(",", ":")).encode
+_write = json.JSONEncoder(separators=(",", ":"), default=_moment).encode
 
 
 def body_of_event(event: Event, contents: AboutJob | None = None) -> str:
@@ -45,7 +50,3 @@ def body_of_gap(name: str, since: datetime, until: datetime) -> str:
 
 def _body(kind: str, at: datetime, data: Mapping[str, Any]) -> str:
     return _write({"type": kind, "timestamp": _moment(at), "data": data})
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -12,17 +12,12 @@ from goqueue.db.statements import current_time
 from goqueue.engine import create as creation
 from goqueue.engine.options.request_models import validate
 from goqueue.errors import InvalidJobError, WebhookConflictError
+from goqueue.webhooks import delivery_log_rows as log_rows
 from goqueue.webhooks import delivery_rows as deliveries
 from goqueue.webhooks import subscription_rows as subscriptions
 from goqueue.webhooks.bodies import PING, body_of_ping
-from goqueue.webhooks.delivery_rows import (
-    Call,
-    Delivery,
-    DeliveryFilter,
-    DeliveryState,
-    NewDelivery,
-    Waiting,
-)
+from goqueue.webhooks.delivery_log_rows import Call, DeliveryFilter
+from goqueue.webhooks.delivery_rows import Delivery, DeliveryState, NewDelivery, Waiting
 from goqueue.webhooks.disabling import target_of
 from goqueue.webhooks.requests import RedeliverRange
 from goqueue.webhooks.starting import start
@@ -57,7 +52,7 @@ class DeliveryLog:
     def counts(self, webhooks: Sequence[Webhook]) -> dict[int, dict[str, int]]:
         """Count the deliveries of webhooks by their states, each no further than `COUNTED_MAX`."""
         with self._database.autocommit() as connection:
-            return deliveries.counts(connection, [one.id for one in webhooks], most=COUNTED_MAX)
+            return log_rows.counts(connection, [one.id for one in webhooks], most=COUNTED_MAX)
 
     def ping(self, name: str) -> Delivery:
         """Deliver a `webhook.ping`, also to a webhook that is disabled: once, and ahead of what waits.
@@ -71,7 +66,7 @@ class DeliveryLog:
             (delivery_id,) = deliveries.insert(connection, [NewDelivery(webhook.id, None, PING, None, body)])
             creates = start(connection, [Waiting(delivery_id, webhook.id, PING)], {webhook.id: webhook})
             audit.record(connection, "webhook.ping", target_of(name))
-            delivery = deliveries.get(connection, name, webhook.id, delivery_id)
+            delivery = log_rows.get(connection, name, webhook.id, delivery_id)
         creation.count(creates)
         return delivery
 
@@ -85,7 +80,7 @@ class DeliveryLog:
         """
         with self._database.autocommit() as connection:
             webhook = subscriptions.get(connection, name)
-            return deliveries.page(connection, webhook.id, wanted, limit=limit, before_id=before_id)
+            return log_rows.page(connection, webhook.id, wanted, limit=limit, before_id=before_id)
 
     def delivery(self, name: str, delivery_id: int) -> DeliveryDetails:
         """Return a delivery with its body and its calls.
@@ -96,8 +91,8 @@ class DeliveryLog:
         """
         with self._database.autocommit() as connection:
             webhook = subscriptions.get(connection, name)
-            delivery = deliveries.get(connection, name, webhook.id, delivery_id)
-            return DeliveryDetails(delivery, deliveries.attempts(connection, delivery_id))
+            delivery = log_rows.get(connection, name, webhook.id, delivery_id)
+            return DeliveryDetails(delivery, log_rows.attempts(connection, delivery_id))
 
     def redeliver(self, name: str, delivery_id: int) -> Delivery:
         """Deliver again what has been delivered or has failed, with the same `webhook-id` and body.
@@ -109,11 +104,11 @@ class DeliveryLog:
         """
         with self._database.transaction() as connection:
             webhook = subscriptions.get(connection, name)
-            before = deliveries.get(connection, name, webhook.id, delivery_id)
-            if not deliveries.redeliver(connection, delivery_id):
+            before = log_rows.get(connection, name, webhook.id, delivery_id)
+            if not log_rows.redeliver(connection, delivery_id):
                 raise WebhookConflictError(name, f"the delivery {delivery_id} is {before.state} already")
             audit.record(connection, "webhook.redeliver", target_of(name), after={"delivery": delivery_id})
-            return deliveries.get(connection, name, webhook.id, delivery_id)
+            return log_rows.get(connection, name, webhook.id, delivery_id)
 
     def redeliver_range(
         self,
@@ -142,7 +137,7 @@ class DeliveryLog:
         total, after_id = 0, 0
         while True:
             with self._database.transaction() as connection:
-                ids = deliveries.redeliver_range(
+                ids = log_rows.redeliver_range(
                     connection,
                     webhook.id,
                     since=wanted.since,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
-from goqueue.events.event import Event, EventKind
+from goqueue.errors import InvalidJobError
+from goqueue.events.event import Event
+from goqueue.events.event_filter import kinds_of
 from goqueue.webhooks.subscription_rows import Webhook
 
 __all__ = ["DELIVERY_QUEUE", "DELIVERY_TYPE", "chooses", "is_kind", "is_own"]
@@ -13,17 +16,10 @@ __all__ = ["DELIVERY_QUEUE", "DELIVERY_TYPE", "chooses", "is_kind", "is_own"]
 DELIVERY_TYPE = "deliver_webhook"
 DELIVERY_QUEUE = "webhook-deliveries"
 
-_KINDS = frozenset(kind.value for kind in EventKind)
-_SUBJECTS = frozenset(kind.partition(".")[0] for kind in _KINDS)
-
-_ALL_OF_SUBJECT = ".*"
-
 
 def is_kind(name: str) -> bool:
     """Tell whether a name is a kind of event, or stands for all kinds of a subject: `job.*`."""
-    return name in _KINDS or (
-        name.endswith(_ALL_OF_SUBJECT) and name.removesuffix(_ALL_OF_SUBJECT) in _SUBJECTS
-    )
+    return bool(_kinds(name))
 
 
 def is_own(event: Event) -> bool:
@@ -39,10 +35,18 @@ def chooses(webhook: Webhook, event: Event, tags: Collection[str]) -> bool:
         event: what happened.
         tags: those of the job that it is about.
     """
-    subject = event.kind.partition(".")[0] + _ALL_OF_SUBJECT
     return (
-        (webhook.events is None or event.kind in webhook.events or subject in webhook.events)
+        (webhook.events is None or any(event.kind in _kinds(name) for name in webhook.events))
         and (webhook.queues is None or event.queue in webhook.queues)
         and (webhook.types is None or event.type in webhook.types)
         and (webhook.tags is None or any(tag in tags for tag in webhook.tags))
     )
+
+
+@lru_cache(maxsize=1_000)
+def _kinds(name: str) -> frozenset[str]:
+    """The kinds that a name stands for; none where another release knew it."""
+    try:
+        return kinds_of([name]) or frozenset()
+    except InvalidJobError:
+        return frozenset()

@@ -17,17 +17,18 @@ from goqueue.engine import create as creation
 from goqueue.errors import EventCursorError, EventsGoneError
 from goqueue.events.cursor import Cursor
 from goqueue.events.event import Event
-from goqueue.events.feed import Batch, EventFeed
+from goqueue.events.feed import EventBatch, EventFeed
 from goqueue.events.subscriptions import Subscriptions
 from goqueue.observability import metrics
 from goqueue.scheduler.service import Counts, Pause, Service
 from goqueue.webhooks import delivery_rows as deliveries
-from goqueue.webhooks import subscription_rows as subscriptions
+from goqueue.webhooks import feeding_rows as subscriptions
 from goqueue.webhooks.bodies import GAP, body_of_event, body_of_gap
 from goqueue.webhooks.delivery_rows import AboutJob, NewDelivery
+from goqueue.webhooks.feeding_rows import ActiveWebhook
 from goqueue.webhooks.filters import chooses, is_own
 from goqueue.webhooks.starting import Creates, start
-from goqueue.webhooks.subscription_rows import ActiveWebhook, Webhook
+from goqueue.webhooks.subscription_rows import Webhook
 
 __all__ = ["LEASE_NAME", "WebhookFeeder"]
 
@@ -134,7 +135,7 @@ class WebhookFeeder(Service):
         self,
         cursor: str,
         webhooks: Mapping[int, Webhook],
-        batch: Batch,
+        batch: EventBatch,
         new: Sequence[NewDelivery],
         at: datetime | None,
     ) -> int:

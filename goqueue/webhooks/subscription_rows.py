@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import Values, array, fetch_all, fetch_one, text_array
+from goqueue.db.statements import Values, fetch_all, fetch_one, text_array
 from goqueue.errors import WebhookNotFoundError
 
 __all__ = [
-    "ActiveWebhook",
+    "COLUMNS",
     "Webhook",
-    "active",
     "change",
     "delete",
     "find",
@@ -24,16 +23,15 @@ __all__ = [
     "get",
     "insert",
     "list_all",
-    "lock",
-    "move",
-    "move_over_gap",
     "note_failure",
     "note_success",
     "rotate",
     "set_state",
+    "webhook_of",
 ]
 
-_COLUMNS = """
+#: What is read of a subscription.
+COLUMNS = """
     id, name, token, url, events, queues, types, tags, with_contents, ordered, headers, secret,
     CASE WHEN previous_until > now() THEN previous_secret END, previous_until, state, state_since,
     disabled_reason, cursor, cursor_at, failing_since, gap_since, gap_until, created_by, created_at,
@@ -47,56 +45,28 @@ _INSERT = f"""
             %(tags)s::text[], %(with_contents)s, %(ordered)s, %(headers)s::json, %(secret)s, %(cursor)s,
             %(created_by)s)
     ON CONFLICT (name) WHERE deleted_at IS NULL DO NOTHING
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 """
-_GET = f"SELECT {_COLUMNS} FROM webhook_subscriptions WHERE name = %(name)s AND deleted_at IS NULL"
-_BY_ID = f"SELECT {_COLUMNS} FROM webhook_subscriptions WHERE id = %(id)s AND deleted_at IS NULL"
+_GET = f"SELECT {COLUMNS} FROM webhook_subscriptions WHERE name = %(name)s AND deleted_at IS NULL"
+_BY_ID = f"SELECT {COLUMNS} FROM webhook_subscriptions WHERE id = %(id)s AND deleted_at IS NULL"
 _LIST = f"""
-    SELECT {_COLUMNS} FROM webhook_subscriptions WHERE deleted_at IS NULL ORDER BY name LIMIT %(limit)s
+    SELECT {COLUMNS} FROM webhook_subscriptions WHERE deleted_at IS NULL ORDER BY name LIMIT %(limit)s
 """
 
-# Where a receiver takes so little that its deliveries pile up, its further events stay where they are. The
-# walk along webhook_deliveries_state_idx ends at the first one too many.
-_ACTIVE = f"""
-    SELECT {_COLUMNS},
-           EXISTS (SELECT FROM webhook_deliveries WHERE subscription_id = s.id AND state = 'waiting'),
-           EXISTS (SELECT FROM webhook_deliveries WHERE subscription_id = s.id AND state = 'waiting'
-                   ORDER BY id OFFSET %(backlog)s LIMIT 1),
-           cursor_at < now() - make_interval(secs => %(idle)s)
-    FROM webhook_subscriptions AS s WHERE state = 'active' AND deleted_at IS NULL ORDER BY id
-"""
 
-# Who comes second finds another cursor: nothing is delivered twice, whoever else reads the same events.
-_MOVE = """
-    UPDATE webhook_subscriptions
-    SET cursor = %(after)s, cursor_at = coalesce(%(at)s::timestamptz, now())
-    WHERE id = ANY (%(ids)s::bigint[]) AND cursor = %(before)s AND state = 'active' AND deleted_at IS NULL
-    RETURNING id
-"""
-_MOVE_OVER_GAP = """
-    UPDATE webhook_subscriptions AS s
-    SET cursor = %(after)s, cursor_at = now(), gap_since = s.cursor_at, gap_until = now()
-    WHERE id = ANY (%(ids)s::bigint[]) AND cursor = %(before)s AND state = 'active' AND deleted_at IS NULL
-    RETURNING id, gap_since, gap_until
-"""
-_LOCK = """
-    SELECT id FROM webhook_subscriptions
-    WHERE id = ANY (%(ids)s::bigint[]) AND state = 'active' AND deleted_at IS NULL
-    ORDER BY id FOR UPDATE
-"""
 _ROTATE = f"""
     UPDATE webhook_subscriptions
     SET previous_secret = CASE WHEN %(overlap)s > 0 THEN secret END,
         previous_until = CASE WHEN %(overlap)s > 0 THEN now() + make_interval(secs => %(overlap)s) END,
         secret = %(secret)s, updated_at = now()
     WHERE name = %(name)s AND deleted_at IS NULL
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 """
 _SET_STATE = f"""
     UPDATE webhook_subscriptions
     SET state = %(state)s, state_since = now(), disabled_reason = %(reason)s, failing_since = NULL
     WHERE id = %(id)s AND state <> %(state)s AND deleted_at IS NULL
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 """
 # Most attempts change nothing here: the row is everybody's.
 _NOTE_SUCCESS = """
@@ -198,29 +168,10 @@ class Webhook:
         return f"webhook {self.token}" if self.ordered else None
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveWebhook:
-    """A subscription that is told of events, as the scheduler sees it.
-
-    Attributes:
-        waits: deliveries of it have no job yet.
-        is_full: so many that no further events are taken.
-        is_idle: its cursor has not moved for long.
-    """
-
-    webhook: Webhook
-    waits: bool
-    is_full: bool
-    is_idle: bool
-
-
-_WIDTH = len(fields(Webhook))
-
-
 def insert(connection: Connection, values: Mapping[str, Any]) -> Webhook | None:
     """Insert a subscription, and return it; None: there is one of that name."""
     row = fetch_one(connection, _INSERT, _parameters(values))
-    return None if row is None else _webhook(row)
+    return None if row is None else webhook_of(row)
 
 
 def get(connection: Connection, name: str) -> Webhook:
@@ -232,53 +183,18 @@ def get(connection: Connection, name: str) -> Webhook:
     row = fetch_one(connection, _GET, {"name": name})
     if row is None:
         raise WebhookNotFoundError(name)
-    return _webhook(row)
+    return webhook_of(row)
 
 
 def find(connection: Connection, subscription_id: int) -> Webhook | None:
     """Return the subscription with this id; None: there is none any more."""
     row = fetch_one(connection, _BY_ID, {"id": subscription_id})
-    return None if row is None else _webhook(row)
+    return None if row is None else webhook_of(row)
 
 
 def list_all(connection: Connection, *, limit: int) -> list[Webhook]:
     """List subscriptions by their names."""
-    return [_webhook(row) for row in fetch_all(connection, _LIST, {"limit": limit})]
-
-
-def active(connection: Connection, *, backlog: int, idle_seconds: float) -> list[ActiveWebhook]:
-    """List the subscriptions that are told of events, and whether more than `backlog` deliveries wait."""
-    rows = fetch_all(connection, _ACTIVE, {"backlog": backlog, "idle": idle_seconds})
-    return [ActiveWebhook(_webhook(row[:_WIDTH]), *row[_WIDTH:]) for row in rows]
-
-
-def lock(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Lock subscriptions until the transaction ends; those of them that are active."""
-    return {row[0] for row in fetch_all(connection, _LOCK, {"ids": array(ids)})}
-
-
-def move(
-    connection: Connection, ids: Collection[int], before: str, after: str, *, at: datetime | None
-) -> set[int]:
-    """Move cursors on, in the transaction that inserts the deliveries; the subscriptions that were moved.
-
-    Args:
-        connection: of the transaction.
-        ids: of the subscriptions.
-        before: the cursor as it was read.
-        after: the new one.
-        at: when it is; None: now.
-    """
-    parameters = {"ids": array(ids), "before": before, "after": after, "at": at}
-    return {row[0] for row in fetch_all(connection, _MOVE, parameters)}
-
-
-def move_over_gap(
-    connection: Connection, ids: Collection[int], before: str, after: str
-) -> list[tuple[int, datetime, datetime]]:
-    """Move cursors over events that are gone; each subscription that was moved, since when and until when."""
-    parameters = {"ids": array(ids), "before": before, "after": after}
-    return [(row[0], row[1], row[2]) for row in fetch_all(connection, _MOVE_OVER_GAP, parameters)]
+    return [webhook_of(row) for row in fetch_all(connection, _LIST, {"limit": limit})]
 
 
 def change(connection: Connection, name: str, values: Mapping[str, Any]) -> Webhook:
@@ -290,12 +206,12 @@ def change(connection: Connection, name: str, values: Mapping[str, Any]) -> Webh
     setting = "".join(f"{column} = {_CHANGEABLE[column]}, " for column in values)
     sql = f"""
         UPDATE webhook_subscriptions SET {setting} updated_at = now()
-        WHERE name = %(name)s AND deleted_at IS NULL RETURNING {_COLUMNS}
+        WHERE name = %(name)s AND deleted_at IS NULL RETURNING {COLUMNS}
     """
     row = fetch_one(connection, sql, _parameters(values) | {"name": name})
     if row is None:
         raise WebhookNotFoundError(name)
-    return _webhook(row)
+    return webhook_of(row)
 
 
 def rotate(connection: Connection, name: str, secret: str, *, overlap_seconds: float) -> Webhook:
@@ -307,7 +223,7 @@ def rotate(connection: Connection, name: str, secret: str, *, overlap_seconds: f
     row = fetch_one(connection, _ROTATE, {"name": name, "secret": secret, "overlap": overlap_seconds})
     if row is None:
         raise WebhookNotFoundError(name)
-    return _webhook(row)
+    return webhook_of(row)
 
 
 def set_state(
@@ -315,7 +231,7 @@ def set_state(
 ) -> Webhook | None:
     """Enable or disable a subscription; None: it is so already, or gone."""
     row = fetch_one(connection, _SET_STATE, {"id": subscription_id, "state": state, "reason": reason})
-    return None if row is None else _webhook(row)
+    return None if row is None else webhook_of(row)
 
 
 def note_success(connection: Connection, subscription_id: int) -> None:
@@ -359,7 +275,8 @@ def _parameter(name: str, value: Any) -> Any:
     return orjson.dumps(value).decode() if name == "headers" else value
 
 
-def _webhook(row: Values) -> Webhook:
+def webhook_of(row: Values) -> Webhook:
+    """Return the subscription of a row of `COLUMNS`."""
     values = list(row)
     values[4:8] = (None if names is None else tuple(names) for names in row[4:8])
     return Webhook(*values)

@@ -15,7 +15,7 @@ from goqueue.dev.fakes.http_server import FakeAnswer, FakeRequest, HttpServer
 from goqueue.instance import default
 from goqueue.scheduler.service import run_loop
 from goqueue.webhooks import retry_rules
-from goqueue.webhooks.delivery_rows import DeliveryFilter
+from goqueue.webhooks.delivery_log_rows import DeliveryFilter
 from goqueue.webhooks.filters import DELIVERY_QUEUE, DELIVERY_TYPE
 from goqueue.webhooks.retry_rules import RETRIES
 from goqueue.webhooks.service import WebhookFeeder

@@ -35,7 +35,8 @@ from goqueue.failpoints import FailpointError
 from goqueue.instance import GoQueue
 from goqueue.scheduler.cleaner import Cleaner
 from goqueue.webhooks import service
-from goqueue.webhooks.delivery_rows import Delivery, DeliveryFilter, DeliveryState
+from goqueue.webhooks.delivery_log_rows import DeliveryFilter
+from goqueue.webhooks.delivery_rows import Delivery, DeliveryState
 from goqueue.webhooks.filters import DELIVERY_QUEUE, DELIVERY_TYPE
 from goqueue.webhooks.retry_rules import RETRIES
 from goqueue.webhooks.service import WebhookFeeder
@@ -271,7 +272,12 @@ def test_webhooks_that_are_up_to_date_share_one_read(desk: Desk, monkeypatch: py
     desk.feeder.run_once()
     monkeypatch.setattr(service, "IDLE_SECONDS", 0.0)
     desk.feeder.run_once()
-    monkeypatch.setattr(EventFeed, "read", lambda *args, **kwargs: reads.append(1) or read(*args, **kwargs))
+
+    def reading(*arguments: Any, **options: Any) -> Any:
+        reads.append(1)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(EventFeed, "read", reading)
     desk.make_job()
     desk.feeder.run_once()
     assert len(reads) == 1

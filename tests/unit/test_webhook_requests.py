@@ -39,9 +39,10 @@ VALID = {"name": "shop", "url": "https://example.com/hook"}
 )
 def test_hostile_headers_are_refused(headers: dict[str, str]) -> None:
     """Whatever could garble the message, lead it elsewhere or forge its signature."""
-    for model, document in ((NewWebhook, VALID), (WebhookChanges, {})):
-        with pytest.raises(InvalidJobError, match="headers"):
-            validate(model, {**document, "headers": headers})
+    with pytest.raises(InvalidJobError, match="headers"):
+        validate(NewWebhook, {**VALID, "headers": headers})
+    with pytest.raises(InvalidJobError, match="headers"):
+        validate(WebhookChanges, {"headers": headers})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
 def test_changes_are_what_was_given() -> None:
     """Null takes a filter away and anything else back to its default, but a URL there has to be."""
     assert validate(WebhookChanges, {}).changes() == {}
-    document = {"url": None, "events": None, "queues": [], "headers": None, "ordered": None}
+    document: dict[str, Any] = {"url": None, "events": None, "queues": [], "headers": None, "ordered": None}
     assert validate(WebhookChanges, document).changes() == {
         "events": None,
         "queues": None,

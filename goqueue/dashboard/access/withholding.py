@@ -18,7 +18,8 @@ from goqueue.engine.report_rows import LoggedLine
 from goqueue.insight.failure_group_rows import ShownGroup, ShownKind
 from goqueue.insight.job_summary_rows import JobSummary
 from goqueue.jobs import Job
-from goqueue.webhooks.delivery_rows import Call, Delivery
+from goqueue.webhooks.delivery_log_rows import Call
+from goqueue.webhooks.delivery_rows import Delivery
 
 __all__ = ["WITHHELD", "without_contents"]
 

@@ -20,7 +20,8 @@ from goqueue.events.event import EventKind
 from goqueue.jobs import MAX_JOB_ID
 from goqueue.webhooks.bodies import GAP, PING
 from goqueue.webhooks.delivery_log import COUNTED_MAX
-from goqueue.webhooks.delivery_rows import DeliveryFilter, DeliveryState
+from goqueue.webhooks.delivery_log_rows import DeliveryFilter
+from goqueue.webhooks.delivery_rows import DeliveryState
 from goqueue.webhooks.requests import OVERLAP_SECONDS, NewWebhook, RedeliverRange, WebhookChanges
 from goqueue.webhooks.subscription_rows import Webhook
 from goqueue.webhooks.webhooks import MadeWebhook
