@@ -17,9 +17,11 @@ __all__ = ["ActiveWebhook", "active", "lock", "move", "move_over_gap"]
 # walk along webhook_deliveries_state_idx ends at the first one too many.
 _ACTIVE = f"""
     SELECT {COLUMNS},
-           EXISTS (SELECT FROM webhook_deliveries WHERE subscription_id = s.id AND state = 'waiting'),
-           EXISTS (SELECT FROM webhook_deliveries WHERE subscription_id = s.id AND state = 'waiting'
-                   ORDER BY id OFFSET %(backlog)s LIMIT 1),
+           s.id <> ALL (%(without)s::bigint[])
+               AND EXISTS (SELECT FROM webhook_deliveries WHERE subscription_id = s.id AND state = 'waiting'),
+           s.id <> ALL (%(without)s::bigint[])
+               AND EXISTS (SELECT FROM webhook_deliveries WHERE subscription_id = s.id AND state = 'waiting'
+                           ORDER BY id OFFSET %(backlog)s LIMIT 1),
            cursor_at < now() - make_interval(secs => %(idle)s)
     FROM webhook_subscriptions AS s WHERE state = 'active' AND deleted_at IS NULL ORDER BY id
 """
@@ -65,9 +67,19 @@ class ActiveWebhook:
 _WIDTH = len(fields(Webhook))
 
 
-def active(connection: Connection, *, backlog: int, idle_seconds: float) -> list[ActiveWebhook]:
-    """List the subscriptions that are told of events, and whether more than `backlog` deliveries wait."""
-    rows = fetch_all(connection, _ACTIVE, {"backlog": backlog, "idle": idle_seconds})
+def active(
+    connection: Connection, *, backlog: int, idle_seconds: float, without: Collection[int]
+) -> list[ActiveWebhook]:
+    """List the subscriptions that are told of events, and whether deliveries of theirs wait.
+
+    Args:
+        connection: outside of a transaction.
+        backlog: one is full where more wait.
+        idle_seconds: one is idle whose cursor has not moved for so long.
+        without: of these it is not looked at what waits.
+    """
+    parameters = {"backlog": backlog, "idle": idle_seconds, "without": array(without)}
+    rows = fetch_all(connection, _ACTIVE, parameters)
     return [ActiveWebhook(webhook_of(row[:_WIDTH]), *row[_WIDTH:]) for row in rows]
 
 

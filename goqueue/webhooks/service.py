@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -52,8 +53,20 @@ BACKLOG_MAX = 10_000
 #: A cursor that nothing happened behind moves on so often, so that it does not grow old.
 IDLE_SECONDS = 10.0
 
+#: Where a webhook has as many jobs as it may, it is looked at again after the first of these, and after twice
+#: as long each time that this is so still, up to the second.
+REST_SECONDS, REST_MAX_SECONDS = 0.5, 10.0
+
 #: A job that ended so long ago has not delivered what it should.
 GRACE_SECONDS = 60.0
+
+
+class _Rest(NamedTuple):
+    """Until when (monotonic) a webhook that can be given no jobs is left alone."""
+
+    until: float
+    seconds: float
+    is_full: bool
 
 
 class WebhookFeeder(Service):
@@ -71,21 +84,22 @@ class WebhookFeeder(Service):
         self._feed = EventFeed(database)
         self._listening = Subscriptions(database)
         self._renewed: float | None = None
+        #: A receiver that is down for days costs a look now and then, and not each round.
+        self._rests: dict[int, _Rest] = {}
 
     def run_once(self) -> Counts:
         """Tell every active webhook what is new, up to a batch; how much of what was done."""
-        with self._database.autocommit() as connection:
-            active = subscriptions.active(connection, backlog=BACKLOG_MAX, idle_seconds=IDLE_SECONDS)
+        active = self._active()
         if not active:
             self._renewed = None
             return {"events": 0, "jobs": 0, "settled": 0}
         settled = self._renew()
-        waiting = {one.webhook.id: one.webhook for one in active if one.waits}
-        jobs = self.parts.run("waiting", lambda: self._start_waiting(waiting), 0) if waiting else 0
+        waiting = {one.webhook.id: one for one in active if one.waits}
+        jobs = self.parts.run("waiting", partial(self._start_waiting, waiting), 0) if waiting else 0
         events = 0
         # All are read up to the same moment, so those that have come so far stand at one cursor from then on.
         now = self._feed.now()
-        for cursor, group in _by_cursor(active).items():
+        for cursor, group in self._by_cursor(active).items():
             told = self.parts.run(
                 f"webhook {group[0].webhook.id}", partial(self._feed_group, cursor, group, now), (0, 0)
             )
@@ -110,12 +124,33 @@ class WebhookFeeder(Service):
         self._renewed = now
         return settled
 
-    def _start_waiting(self, webhooks: Mapping[int, Webhook]) -> int:
+    def _active(self) -> list[ActiveWebhook]:
+        """The webhooks that are told of events; what waits is not looked for where there is no room."""
+        now = time.monotonic()
+        resting = [one for one, rest in self._rests.items() if now < rest.until]
+        with self._database.autocommit() as connection:
+            active = subscriptions.active(
+                connection, backlog=BACKLOG_MAX, idle_seconds=IDLE_SECONDS, without=resting
+            )
+        there = {one.webhook.id for one in active}
+        self._rests = {one: rest for one, rest in self._rests.items() if one in there}
+        return active
+
+    def _start_waiting(self, waiting: Mapping[int, ActiveWebhook]) -> int:
         """Create jobs of what waits without new events: held back, or to be delivered again."""
+        webhooks = {one: active.webhook for one, active in waiting.items()}
         with self._database.transaction() as connection:
             locked = subscriptions.lock(connection, webhooks)
-            creates = _start(connection, locked, webhooks)
+            creates, begun = _start(connection, locked, webhooks)
         creation.count(creates)
+        now = time.monotonic()
+        for one, active in waiting.items():
+            if one in begun:
+                self._rests.pop(one, None)
+            else:
+                before = self._rests.get(one)
+                seconds = min(2 * before.seconds, REST_MAX_SECONDS) if before else REST_SECONDS
+                self._rests[one] = _Rest(now + seconds, seconds, active.is_full)
         return len(creates)
 
     def _feed_group(self, cursor: str, group: Sequence[ActiveWebhook], now: Cursor) -> tuple[int, int]:
@@ -146,7 +181,7 @@ class WebhookFeeder(Service):
             creates: Creates = []
             if own:
                 deliveries.insert(connection, own)
-                creates = _start(connection, moved, webhooks)
+                creates, _ = _start(connection, moved - self._rests.keys(), webhooks)
             failpoints.hit("before_webhook_commit")
         failpoints.hit("after_webhook_commit")
         creation.count(creates)
@@ -164,7 +199,7 @@ class WebhookFeeder(Service):
             creates: Creates = []
             if new:
                 deliveries.insert(connection, new)
-                creates = _start(connection, {one.subscription_id for one in new}, webhooks)
+                creates, _ = _start(connection, {one.subscription_id for one in new}, webhooks)
         creation.count(creates)
         for one, since, until in gaps:
             metrics.WEBHOOK_GAPS.inc()
@@ -172,6 +207,15 @@ class WebhookFeeder(Service):
                 "webhook_gap", webhook=webhooks[one].name, since=since.isoformat(), until=until.isoformat()
             )
         return len(creates)
+
+    def _by_cursor(self, active: Sequence[ActiveWebhook]) -> dict[str, list[ActiveWebhook]]:
+        """The webhooks that are told of events now, by their cursors: one read for those at the same."""
+        groups = defaultdict[str, list[ActiveWebhook]](list)
+        for one in active:
+            rest = self._rests.get(one.webhook.id)
+            if not (one.is_full or (rest is not None and rest.is_full)):
+                groups[one.webhook.cursor].append(one)
+        return groups
 
     def _new_deliveries(self, events: Sequence[Event], webhooks: Collection[Webhook]) -> list[NewDelivery]:
         """Choose who is told of what, in the order of the events."""
@@ -198,17 +242,12 @@ class WebhookFeeder(Service):
             return deliveries.about_jobs(connection, job_ids, with_contents=with_contents)
 
 
-def _by_cursor(active: Sequence[ActiveWebhook]) -> dict[str, list[ActiveWebhook]]:
-    """The webhooks that are told of events now, by their cursors: one read for all that stand at the same."""
-    groups = defaultdict[str, list[ActiveWebhook]](list)
-    for one in active:
-        if not one.is_full:
-            groups[one.webhook.cursor].append(one)
-    return groups
-
-
-def _start(connection: Connection, locked: Collection[int], webhooks: Mapping[int, Webhook]) -> Creates:
-    return start(connection, deliveries.waiting(connection, locked, most=JOBS_MAX), webhooks)
+def _start(
+    connection: Connection, ids: Collection[int], webhooks: Mapping[int, Webhook]
+) -> tuple[Creates, set[int]]:
+    """Create jobs of what waits; and the webhooks that got some."""
+    waiting = deliveries.waiting(connection, ids, most=JOBS_MAX)
+    return start(connection, waiting, webhooks), {one.subscription_id for one in waiting}
 
 
 def _number_of(event: Event) -> int:

@@ -34,7 +34,7 @@ from goqueue.events.feed import EventFeed
 from goqueue.failpoints import FailpointError
 from goqueue.instance import GoQueue
 from goqueue.scheduler.cleaner import Cleaner
-from goqueue.webhooks import service
+from goqueue.webhooks import delivery_rows, service
 from goqueue.webhooks.delivery_log_rows import DeliveryFilter
 from goqueue.webhooks.delivery_rows import Delivery, DeliveryState
 from goqueue.webhooks.filters import DELIVERY_QUEUE, DELIVERY_TYPE
@@ -599,6 +599,7 @@ def test_no_more_jobs_than_a_receiver_can_take(desk: Desk, monkeypatch: pytest.M
     """The rest waits for them as rows; and where too much waits, further events stay where they are."""
     monkeypatch.setattr(service, "JOBS_MAX", 2)
     monkeypatch.setattr(service, "BACKLOG_MAX", 3)
+    monkeypatch.setattr(service, "REST_SECONDS", 0.0)
     desk.subscribe(events=["job.created"])
     for _ in range(6):
         desk.make_job()
@@ -613,6 +614,30 @@ def test_no_more_jobs_than_a_receiver_can_take(desk: Desk, monkeypatch: pytest.M
         desk.feeder.run_once()
     assert [one.about_job_id for one in desk.deliveries()][-1] == last.id
     assert len(desk.deliveries()) == 7
+
+
+def test_a_receiver_that_is_down_costs_a_look_now_and_then(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a webhook has as many jobs as it may, its deliveries are left alone for a while."""
+    looks: list[int] = []
+    waiting = delivery_rows.waiting
+
+    def looking(connection: Any, ids: Any, *, most: int) -> Any:
+        looks.append(len(ids))
+        return waiting(connection, ids, most=most)
+
+    monkeypatch.setattr(service, "JOBS_MAX", 1)
+    monkeypatch.setattr(service, "REST_SECONDS", 3_600.0)
+    desk.subscribe(events=["job.created"])
+    for _ in range(3):
+        desk.make_job()
+    desk.feeder.run_once()
+    monkeypatch.setattr(delivery_rows, "waiting", looking)
+    for _ in range(3):
+        desk.feeder.run_once()
+    assert looks == [1]
+    assert [one.state for one in desk.deliveries()] == ["pending", "waiting", "waiting"]
 
 
 def test_a_delivery_whose_job_ends_without_it_has_failed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
