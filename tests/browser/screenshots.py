@@ -148,11 +148,15 @@ def _places(shop: Shop) -> dict[str, list[str]]:
     }
 
 
+def _one_of(things: str) -> str:
+    return f"{things.removesuffix('ies')}y" if things.endswith("ies") else things.removesuffix("s")
+
+
 def _name_of(template: str) -> str:
     """A file's name: "/dashboard/queues/{name:path}" → "queue"; the overview has no other part."""
     parts = template.split("/")[2:]
     words = [
-        part.removesuffix("s") if following.startswith("{") else part
+        _one_of(part) if following.startswith("{") else part
         for part, following in zip(parts, [*parts[1:], ""], strict=False)
         if not part.startswith("{")
     ]
