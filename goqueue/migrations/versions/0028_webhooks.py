@@ -2,7 +2,7 @@
 
 Only tables of their own: nothing that is written to today is locked.
 
-Revision: 0028, after 0022
+Revision: 0028, after 0025
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0028"
-down_revision = "0022"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 
