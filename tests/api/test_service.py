@@ -165,11 +165,14 @@ def test_answers_are_as_described(
     assert client.simulate_post("/schedules", json=schedule).status_code == 201
     assert client.simulate_post("/schedules/noop/run").status_code == 201
     operation = {"action": "retry", "filter": {"queue": "noop"}}
+    webhook = {"name": "noop", "url": "https://93.184.216.34/"}
+    assert client.simulate_post("/webhooks", json=webhook).status_code == 201
     values = {
         "job_id": jobs[0].id,
         "name": "noop",
         "fingerprint": jobs[0].fingerprint,
         "operation_id": client.simulate_post("/bulk-operations", json=operation).json["id"],
+        "delivery_id": client.simulate_post("/webhooks/noop/ping").json["id"],
         "key_id": client.simulate_post("/keys", json={"name": "shop", "scopes": ["client"]}).json["id"],
     }
     path = template.format_map(values)

@@ -114,7 +114,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
 
 def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    for name in ("job_id", "operation_id", "worker_id"):
+    for name in ("job_id", "operation_id", "worker_id", "delivery_id"):
         if f"{{{name}}}" in path:
             schema: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
             parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
