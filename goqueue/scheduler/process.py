@@ -18,6 +18,7 @@ from goqueue.insight import gauge_rows as gauges
 from goqueue.insight.counter import JobCounter
 from goqueue.insight.payload_indexer import PayloadIndexer
 from goqueue.insight.roller import Roller
+from goqueue.instance import default
 from goqueue.limits.breaker_service import Breakers
 from goqueue.limits.pause_service import Pauses
 from goqueue.observability import metrics
@@ -51,6 +52,8 @@ class SchedulerProcess:
         self._settings = settings
         self._leader = Leader(settings)
         self._database = LeaderDatabase(settings, self._leader)
+        # Bodies of webhooks leave out what the types that this process knows redact.
+        self._database.contents.redacted = default().broker.types.redacted
         self._runway = Runway(settings)
         self._watch = LoopWatch(settings)
         self._watchdog = Watchdog(self._leader, self._watch)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from goqueue.db.statements import array, fetch_all, fetch_one
+from goqueue.db.statements import array, contents_of, fetch_all, fetch_one
 
 __all__ = [
     "COLUMNS",
@@ -107,10 +107,12 @@ _SETTLE = """
 """
 
 
+# What is encrypted at rest does not stand in the log of deliveries in clear.
 _ABOUT_JOBS = """
-    SELECT id, tags, CASE WHEN %(with_contents)s THEN payload END,
-           CASE WHEN %(with_contents)s THEN result END, CASE WHEN %(with_contents)s THEN error END
-    FROM jobs WHERE id = ANY (%(ids)s::bigint[])
+    SELECT id, tags, type, CASE WHEN tells THEN payload END, CASE WHEN tells THEN result END,
+           CASE WHEN tells THEN error END
+    FROM jobs CROSS JOIN LATERAL (SELECT %(with_contents)s AND payload_key IS NULL) AS told (tells)
+    WHERE id = ANY (%(ids)s::bigint[])
 """
 
 
@@ -182,9 +184,17 @@ class AboutJob(NamedTuple):
 def about_jobs(
     connection: Connection, job_ids: Collection[int], *, with_contents: bool
 ) -> dict[int, AboutJob]:
-    """Read the tags of jobs, and if asked for what they hold, as they are now."""
+    """Read the tags of jobs, and if asked for what they hold, as they are now.
+
+    What is encrypted is not told, and of the rest no redacted field.
+    """
     rows = fetch_all(connection, _ABOUT_JOBS, {"ids": array(job_ids), "with_contents": with_contents})
-    return {row[0]: AboutJob(frozenset(row[1] or ()), *row[2:]) for row in rows}
+    shown = contents_of(connection).shown_value
+    found = {}
+    for job_id, tags, kind, payload, result, error in rows:
+        told = AboutJob(frozenset(tags or ()), shown(payload, "", kind), shown(result, "", kind), error)
+        found[job_id] = told
+    return found
 
 
 def insert(connection: Connection, new: Sequence[NewDelivery]) -> list[int]:

@@ -247,6 +247,20 @@ def test_contents_are_told_where_that_is_wanted(desk: Desk) -> None:
     assert not {"payload", "result", "error"} & desk.body(bare, "without")["data"].keys()
 
 
+def test_what_is_encrypted_or_redacted_is_not_told(desk: Desk) -> None:
+    """The log of deliveries has nothing in clear that is encrypted at rest, and no redacted field."""
+    desk.subscribe(with_contents=True, events=["job.created"])
+    desk.database.contents.redacted = {"charge": frozenset({"card"})}
+    desk.make_job(type="charge", payload={"card": "4111-secret", "amount": 5})
+    desk.make_job(payload={"text": "secret"}, payload_key="k1")
+    desk.feeder.run_once()
+    charged, encrypted = desk.deliveries()
+    told = desk.body(charged)["data"]["payload"]
+    assert told["amount"] == 5
+    assert "4111-secret" not in str(told)
+    assert desk.body(encrypted)["data"]["payload"] is None
+
+
 def test_deliveries_are_no_events_to_deliver(desk: Desk) -> None:
     """A job that delivers makes no delivery, however it goes: there would be no end."""
     desk.subscribe()
