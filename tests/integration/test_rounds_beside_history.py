@@ -42,6 +42,7 @@ ROLES = [
     "roller",
     "counter",
     "indexer",
+    "reencrypter",
     "webhooks",
     "cleaner",
 ]

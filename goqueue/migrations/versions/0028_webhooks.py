@@ -2,7 +2,7 @@
 
 Only tables of their own: nothing that is written to today is locked.
 
-Revision: 0028, after 0026
+Revision: 0028, after 0027
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0028"
-down_revision = "0026"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
