@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from goqueue.limits.settings import KeyLimits, QueueLimits
     from goqueue.limits.type_setting_rows import LimitedType
     from goqueue.middleware.current_batch import CurrentBatch, current_batch
+    from goqueue.remote.type_declarations import MadeType
     from goqueue.schedules.declared import ScheduleOptions
     from goqueue.worker.execution import current_job
 
@@ -67,6 +68,7 @@ __all__ = [
     "cron",
     "current_batch",
     "current_job",
+    "declare_type",
     "edit_job",
     "enqueue",
     "enqueue_chain",
@@ -81,10 +83,12 @@ __all__ = [
     "pause_queue",
     "preview_bulk_operation",
     "quiet_worker",
+    "remove_type",
     "resume_queue",
     "resume_worker",
     "retry_failures",
     "retry_job",
+    "rotate_type_secret",
     "start_bulk_operation",
     "stop_worker",
     "wait",
@@ -219,6 +223,14 @@ def cron(
     return _default().cron(line, name=name, payload=payload, job=job, **options)
 
 
+def declare_type(name: str, *, by: str = "python", **declaration: Any) -> MadeType:
+    """Declare a job type whose jobs no Python process runs, in place of what was declared before.
+
+    See `GoQueue.declare_type`.
+    """
+    return _default().declare_type(name, by=by, **declaration)
+
+
 def edit_job(
     job_id: int,
     *,
@@ -227,6 +239,7 @@ def edit_job(
     available_at: datetime | None = None,
     requires: Mapping[str, LabelValue] | None = None,
     slots: int | None = None,
+    min_version: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -240,12 +253,13 @@ def edit_job(
         available_at=available_at,
         requires=requires,
         slots=slots,
+        min_version=min_version,
         author=author,
     )
 
 
 def enqueue(
-    actor: Actor[Any, Any],
+    actor: Actor[Any, Any] | str,
     payload: Any,
     *,
     session: CallersTransaction | None = None,
@@ -268,7 +282,7 @@ def enqueue_chain(*steps: ChainStep, session: CallersTransaction | None = None) 
 
 
 def enqueue_many(
-    actor: Actor[Any, Any],
+    actor: Actor[Any, Any] | str,
     payloads: Iterable[Any],
     *,
     session: CallersTransaction | None = None,
@@ -383,6 +397,14 @@ def quiet_worker(worker_id: int) -> Worker:
     return _default().quiet_worker(worker_id)
 
 
+def remove_type(name: str) -> None:
+    """Remove a job type that was declared from outside of Python code.
+
+    See `GoQueue.remove_type`.
+    """
+    _default().remove_type(name)
+
+
 def resume_queue(name: str) -> Queue:
     """Let the jobs of a paused or slowed-down queue start again: at once, or ramping up where it has a ramp.
 
@@ -417,6 +439,7 @@ def retry_job(
     available_at: datetime | None = None,
     requires: Mapping[str, LabelValue] | None = None,
     slots: int | None = None,
+    min_version: int | None = None,
     author: str | None = None,
 ) -> Job:
     """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -430,8 +453,17 @@ def retry_job(
         available_at=available_at,
         requires=requires,
         slots=slots,
+        min_version=min_version,
         author=author,
     )
+
+
+def rotate_type_secret(name: str, *, overlap_seconds: float = 86_400.0) -> MadeType:
+    """Give a type that is sent to a URL another secret, and return it; it is not told again.
+
+    See `GoQueue.rotate_type_secret`.
+    """
+    return _default().rotate_type_secret(name, overlap_seconds=overlap_seconds)
 
 
 def start_bulk_operation(

@@ -266,6 +266,15 @@ def webhooks(options: argparse.Namespace) -> int:
     return 0
 
 
+def types(options: argparse.Namespace) -> int:
+    """Declare, list and remove job types that are no Python code."""
+    from goqueue.ops.types_command import run  # noqa: PLC0415
+
+    for line in run(load_settings(), options):
+        print(line)
+    return 0
+
+
 def audit(options: argparse.Namespace) -> int:
     """Print who changed what, the newest first; with --json all of it, as JSON lines."""
     from goqueue.ops.audit_command import lines  # noqa: PLC0415
@@ -389,6 +398,7 @@ def _add_tools(commands: Any) -> None:
     _add(commands, alert_rules, "print the Prometheus alert rules of the queues' objectives")
     _add_keys(commands)
     _add_payload_keys(commands)
+    _add_types(commands)
     _add_webhooks(commands)
     _add_audit(commands)
     _add_events(commands)
@@ -459,6 +469,22 @@ def _add_events(commands: Any) -> None:
         "--seconds", type=_positive_float, metavar="SECONDS", help="end after so long; else with Ctrl-C"
     )
     events_command.add_argument("--json", action="store_true", help="all that they say, as JSON lines")
+
+
+def _add_types(commands: Any) -> None:
+    types_command = _add(commands, types, "declare, list and remove job types that are no Python code")
+    actions = types_command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    declare = actions.add_parser("declare", help="declare a type, in place of what it was before")
+    declare.add_argument("name", help="of the type")
+    declare.add_argument("file", help="its declaration as JSON: schema, queue, max_retries, …; - reads it")
+    actions.add_parser("list", help="print those that are declared: name, queue, and by whom")
+    rotate = actions.add_parser("rotate", help="give a type with a url another secret, and print it")
+    rotate.add_argument("name", help="of the type")
+    rotate.add_argument(
+        "--overlap", type=_hours, metavar="HOURS", help="how long calls are signed with both (24)"
+    )
+    remove = actions.add_parser("remove", help="remove a type that no job waits for")
+    remove.add_argument("name", help="of the type")
 
 
 def _add_keys(commands: Any) -> None:

@@ -85,6 +85,14 @@ class TypeNotFoundError(GoQueueError):
         self.name = name
 
 
+class TypeConflictError(GoQueueError):
+    """The job type cannot be declared, or removed, as things are."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"the job type {name!r} {why}")
+        self.name = name
+
+
 class KeyNotFoundError(GoQueueError):
     """The key of the queue has no settings of its own."""
 

@@ -32,6 +32,7 @@ from goqueue.engine.graph_rows import NewNode
 from goqueue.engine.new_job import listed_payloads, new_job, new_jobs, options_of_policy
 from goqueue.engine.options.declare import ActorOptions, declare
 from goqueue.engine.options.job_settings import JobSettings
+from goqueue.engine.options.request_models import validate
 from goqueue.engine.queue_directory import QueueDirectory
 from goqueue.engine.queue_rows import Queue
 from goqueue.engine.report_rows import LoggedLine, ProgressOfJob
@@ -55,7 +56,9 @@ from goqueue.limits.flow_settings import KeySettings, PauseSettings, QueueSettin
 from goqueue.limits.settings import KeyLimits, QueueLimits
 from goqueue.limits.type_setting_rows import LimitedType
 from goqueue.observability import tracing
+from goqueue.remote.declaration import TypeDeclaration
 from goqueue.remote.remote_jobs import RemoteJobs
+from goqueue.remote.type_declarations import MadeType, TypeDeclarations
 from goqueue.schedules.declared import ScheduleOptions, declaration
 from goqueue.schedules.rules import ScheduleDefinition
 from goqueue.webhooks.webhooks import Webhooks
@@ -105,6 +108,7 @@ class GoQueue:
         broker: the Dramatiq broker with the declared types.
         flow: changes how jobs are let in.
         queues: knows which queues exist.
+        types: knows which job types there are, and declares some from outside of Python code.
         keys: makes, lists, revokes and rotates API keys of its namespace.
         key_ring: finds whose key a text is.
         namespace: what its keys call the namespace that it works in; `default`: the installation itself.
@@ -138,13 +142,14 @@ class GoQueue:
             opened.contents.redacted = self.broker.types.redacted
         self.runway = runway or (self.broker.runway if self._owns_broker else Runway(self.settings))
         self.default_types = default_types or {}
+        self.types = TypeDeclarations(self.settings, self.database, self.broker)
         self.queues = QueueDirectory(self.database, self.broker.job_types, self.default_types)
         self.flow = FlowControl(
             self.database,
             self.runway,
             declared_queues=self.queues.declared,
-            declared_types=self.broker.type_names,
-            job_type=self.broker.job_type,
+            knows_type=self.types.knows,
+            job_type=self.types.job_type,
         )
         self._open_home(home)
         self.webhooks = Webhooks(self.settings, self.database, self.flow)
@@ -192,12 +197,12 @@ class GoQueue:
     @cached_property
     def editor(self) -> Editor:
         """The editor and replayer of jobs."""
-        return Editor(self.database, self.broker, self.creator)
+        return Editor(self.database, self.types, self.creator)
 
     @cached_property
     def remote_jobs(self) -> RemoteJobs:
         """The service of workers outside of GoQueue: leases of jobs, and their ends."""
-        return RemoteJobs(self.settings, self.database, self.runway, self.broker)
+        return RemoteJobs(self.settings, self.database, self.runway, self.broker, self.types)
 
     def __enter__(self) -> Self:
         return self
@@ -304,7 +309,7 @@ class GoQueue:
 
     def create(
         self,
-        actor: Actor[Any, Any],
+        actor: Actor[Any, Any] | str,
         payload: Any,
         *,
         session: CallersTransaction | None = None,
@@ -314,7 +319,7 @@ class GoQueue:
         """Create a job of a declared actor, and return its id.
 
         Args:
-            actor: what `actor` or `dramatiq.actor` made.
+            actor: what `actor` or `dramatiq.actor` made, or the name of a type.
             payload: the payload: a model, a dataclass or a mapping.
             session: the caller's own SQLAlchemy session or connection: the job is inserted in its
                 transaction, and exists when that commits.
@@ -323,21 +328,22 @@ class GoQueue:
 
         Raises:
             InvalidJobError: the payload does not fit the type, or a setting is wrong.
-            TypeError: `actor` is no actor, or `session` nothing that the job can be inserted with.
+            TypeError: `actor` is neither an actor nor a name, or `session` nothing to insert with.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        document = self.broker.type_of(actor).payload_of_call((payload,), {})
+        job_type = self.types.type_of(actor)
+        document = job_type.payload_of_call((payload,), {})
         options = None if retry is None else options_of_policy(retry)
         if retry is not None and settings.get("max_retries") is None:
             settings["max_retries"] = retry.max_retries
-        job = new_job(self.broker, actor.actor_name, document, options=options, **settings)
+        job = new_job(self.types, job_type.name, document, options=options, **settings)
         if session is None:
             return self.creator.one(job).id
         return self.creator.create_within(session, [NewNode(job)])[0].id
 
     def create_many(
         self,
-        actor: Actor[Any, Any],
+        actor: Actor[Any, Any] | str,
         payloads: Iterable[Any],
         *,
         session: CallersTransaction | None = None,
@@ -359,14 +365,14 @@ class GoQueue:
             TypeError: as for `create`.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        job_type = self.broker.type_of(actor)
+        job_type = self.types.type_of(actor)
         options = None if retry is None else options_of_policy(retry)
         if retry is not None and settings.get("max_retries") is None:
             settings["max_retries"] = retry.max_retries
         # Whatever makes the payloads may take its time, and is over before collections are paused.
         all_payloads = listed_payloads(payloads)
         with collections_paused:
-            jobs = new_jobs(job_type, actor.actor_name, all_payloads, options=options, **settings)
+            jobs = new_jobs(job_type, job_type.name, all_payloads, options=options, **settings)
             nodes = [NewNode(job) for job in jobs]
             if session is None:
                 return [row.id for row in self.creator.create_many(nodes)]
@@ -389,7 +395,7 @@ class GoQueue:
             TypeError: what should be an actor or a session is none.
             DatabaseUnavailableError: PostgreSQL does not answer.
         """
-        nodes = nodes_of_chain(self.broker, steps)
+        nodes = nodes_of_chain(self.types, steps)
         if session is None:
             return [row.id for row in self.creator.create_many(nodes)]
         return [row.id for row in self.creator.create_within(session, nodes)]
@@ -424,6 +430,7 @@ class GoQueue:
         available_at: datetime | None = None,
         requires: Mapping[str, LabelValue] | None = None,
         slots: int | None = None,
+        min_version: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -442,6 +449,7 @@ class GoQueue:
             available_at=available_at,
             requires=requires,
             slots=slots,
+            min_version=min_version,
             author=author,
         )
 
@@ -462,6 +470,7 @@ class GoQueue:
         available_at: datetime | None = None,
         requires: Mapping[str, LabelValue] | None = None,
         slots: int | None = None,
+        min_version: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Edit a queued or blocked job, and return it as it is now; what is None stays as it is.
@@ -479,6 +488,7 @@ class GoQueue:
             available_at=available_at,
             requires=requires,
             slots=slots,
+            min_version=min_version,
             author=author,
         )
 
@@ -647,6 +657,46 @@ class GoQueue:
             DatabaseUnavailableError: PostgreSQL does not answer; nothing was changed.
         """
         return self.flow.set_type(name, validated(TypeSettings, settings))
+
+    def declare_type(self, name: str, *, by: str = "python", **declaration: Any) -> MadeType:
+        """Declare a job type whose jobs no Python process runs, in place of what was declared before.
+
+        Args:
+            name: of the type.
+            by: who declares it.
+            **declaration: the members of a `TypeDeclaration`: `schema`, `queue`, `max_retries`, …
+
+        Raises:
+            InvalidJobError: with everything that is wrong.
+            TypeConflictError: Python code declares it, or there are too many.
+            DatabaseUnavailableError: PostgreSQL does not answer; it was not declared.
+        """
+        return self.types.declare(name, validate(TypeDeclaration, declaration), by=by)
+
+    def rotate_type_secret(self, name: str, *, overlap_seconds: float = 86_400.0) -> MadeType:
+        """Give a type that is sent to a URL another secret, and return it; it is not told again.
+
+        Args:
+            name: of the type.
+            overlap_seconds: for how long calls are signed with the secret before as well.
+
+        Raises:
+            TypeNotFoundError: there is no such type.
+            TypeConflictError: Python code declares it, or it has no URL.
+            InvalidJobError: the overlap is negative, or longer than 90 days.
+            DatabaseUnavailableError: PostgreSQL does not answer; it was not changed.
+        """
+        return self.types.rotate_secret(name, overlap_seconds=overlap_seconds)
+
+    def remove_type(self, name: str) -> None:
+        """Remove a job type that was declared from outside of Python code.
+
+        Raises:
+            TypeNotFoundError: there is no such type.
+            TypeConflictError: Python code declares it, jobs of it have not ended, or a schedule makes some.
+            DatabaseUnavailableError: PostgreSQL does not answer; it was not removed.
+        """
+        self.types.remove(name)
 
     def pause_queue(
         self,

@@ -12,10 +12,11 @@ listen(only_to_dramatiq=True)  # what follows takes a second, in which the proce
 from importlib import import_module  # noqa: E402
 
 from goqueue import failpoints  # noqa: E402
-from goqueue.config.settings import get_settings  # noqa: E402
+from goqueue.config.settings import Settings, get_settings  # noqa: E402
 from goqueue.errors import ConfigurationError  # noqa: E402
 from goqueue.instance import default  # noqa: E402
 from goqueue.observability.logging import configure_logging  # noqa: E402
+from goqueue.remote.declared_type_rows import DeclaredType  # noqa: E402
 
 __all__ = ["DEFAULT_TYPES", "broker"]
 
@@ -32,6 +33,15 @@ for queue in DEFAULT_TYPES:
 
 for module in ("send_email", "process_payment", "send_webhook", "deliver_webhook"):
     import_module(f"goqueue.actors.{module}")
+
+
+async def _push(declared: DeclaredType, of_settings: Settings) -> object:
+    from goqueue.actors.push_call import push_job  # noqa: PLC0415  (what it needs is large)
+
+    return await push_job(declared, of_settings)
+
+
+broker.push_call = _push
 
 for module in settings.actors:
     try:

@@ -88,7 +88,7 @@ class HttpCaller:
         request = httpx.Request(
             method, url, headers=headers, content=content, extensions={"timeout": _timeouts(timeout_seconds)}
         )
-        with tracing.calling(method, _described(request)) as span:
+        with tracing.calling(method, described(request)) as span:
             traceparent = current_traceparent()
             if traceparent is not None:
                 request.headers.setdefault("traceparent", traceparent)
@@ -106,7 +106,7 @@ class HttpCaller:
         except httpx.TimeoutException:
             raise CallFailedError(f"no complete answer within {timeout_seconds:g} s") from None
         except httpx.TransportError as error:
-            raise CallFailedError(_what_failed(error)) from None
+            raise CallFailedError(what_failed(error)) from None
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -183,8 +183,8 @@ _callers: dict[tuple[str, ...] | None, HttpCaller] = {}
 _callers_lock = threading.Lock()
 
 
-def _described(request: httpx.Request) -> dict[str, str | int]:
-    """What the span of a call tells: no path and no query, which are the payload's."""
+def described(request: httpx.Request) -> dict[str, str | int]:
+    """Describe a call for its span: without path and query, which are the payload's."""
     url = request.url
     port = url.port or DEFAULT_PORTS.get(url.scheme, 0)
     return {"http.request.method": request.method, "server.address": url.host, "server.port": port}
@@ -211,7 +211,8 @@ def _read_limited(chunks: Iterator[bytes]) -> bytes:
     return bytes(body[:ANSWER_MAX_BYTES])
 
 
-def _what_failed(error: httpx.TransportError) -> str:
+def what_failed(error: httpx.TransportError) -> str:
+    """Say why a call failed, without its URL."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from goqueue import actor
 from goqueue.config.settings import get_settings
-from goqueue.webhooks.targets import TargetHeaders, TargetUrl
+from goqueue.engine.options.receiver_url import ReceiverUrl
+from goqueue.webhooks.targets import TargetHeaders
 from goqueue.worker.execution import current_job
 
 
@@ -23,7 +24,7 @@ class WebhookPayload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
-    url: TargetUrl
+    url: ReceiverUrl
     method: Literal["POST", "PUT", "PATCH"]
     headers: Annotated[TargetHeaders, BeforeValidator(lambda value: {} if value is None else value)] = Field(
         default_factory=dict

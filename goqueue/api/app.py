@@ -86,7 +86,7 @@ from goqueue.api.schedules import (
     TicksResource,
 )
 from goqueue.api.service_gauges import NamespaceQuotasCollector, gauges_of
-from goqueue.api.types import BreakerResource, TypeResource, TypesResource
+from goqueue.api.types import BreakerResource, TypeResource, TypeSecretResource, TypesResource
 from goqueue.api.webhooks import (
     DeliveriesResource,
     DeliveryResource,
@@ -305,6 +305,7 @@ def _add_worker_routes(app: App, goqueue: GoQueue) -> None:
     app.add_route(f"{worker}/stop", WorkerCommandResource(goqueue, WorkerCommand.STOP))
     app.add_route("/types", TypesResource(goqueue))
     app.add_route("/types/{name}", TypeResource(goqueue))
+    app.add_route("/types/{name}/secret", TypeSecretResource(goqueue))
     app.add_route("/types/{name}/breaker/open", BreakerResource(goqueue, BreakerState.OPEN))
     app.add_route("/types/{name}/breaker/close", BreakerResource(goqueue, BreakerState.CLOSED))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds, reader_of
-from goqueue.config.labels import by_name
+from goqueue.config.labels import by_name, version_of
 from goqueue.engine.options.uniqueness import without_client
 from goqueue.jobs import AttemptOutcome, Job, JobStatus
 from goqueue.observability.tracing.context import trace_id_of
@@ -76,6 +76,9 @@ class JobDocument(Document):
             description="Which of payload, result and error the API cannot decrypt: the first two are null "
             "then. Its key is not among GOQUEUE_PAYLOAD_KEYS, or the row was changed."
         ),
+    ]
+    min_version: Annotated[
+        int | None, Field(description="The version that its worker has to have at least; null: any.")
     ]
 
 
@@ -145,7 +148,7 @@ class CancelledDocument(Document):
     more: MoreSelected = False
 
 
-_members_of = reader_of(JobDocument, quarantined="runs_alone", trace_id="traceparent")
+_members_of = reader_of(JobDocument, quarantined="runs_alone", trace_id="traceparent", min_version="requires")
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def job_document(job: Job) -> dict[str, Any]:
     document = _members_of(job)
     document["error"] = job.error or ""
     document["requires"] = by_name(job.requires)
+    document["min_version"] = version_of(job.requires) or None
     document["trace_id"] = trace_id_of(job.traceparent)
     for name in job.undecryptable:
         if name != "error":

@@ -14,10 +14,10 @@ from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, as_json
 from goqueue.api.frame.bodies import read_document
 from goqueue.api.frame.resource import Resource
 from goqueue.api.jobs import JobResource
-from goqueue.config.labels import by_name
+from goqueue.config.labels import by_name, version_of
 from goqueue.engine.edits import EditedVersion
 from goqueue.engine.json_diff import ABSENT
-from goqueue.engine.options.job_options import Requires, Slots
+from goqueue.engine.options.job_options import MinVersion, Requires, Slots
 from goqueue.engine.options.request_models import Name, NearMoment, Priority, Request, validate
 from goqueue.engine.options.schema_rules import some_of
 
@@ -30,14 +30,17 @@ class EditAndRetry(Request):
     available_at: Annotated[NearMoment | None, Field(description="Not before.")] = None
     requires: Annotated[Requires | None, Field(description="The labels that its worker has to have.")] = None
     slots: Annotated[Slots | None, Field(description="How many threads of its worker it takes.")] = None
+    min_version: Annotated[
+        MinVersion | None, Field(description="The version that its worker has to have at least; 0: any.")
+    ] = None
     author: Annotated[Name | None, Field(description="Who edits it; kept with the version.")] = None
 
 
 class EditJob(EditAndRetry):
-    """What a job shall become; at least one of payload, priority, available_at, requires and slots."""
+    """What a job shall become; at least one of its members beside the author."""
 
     model_config = ConfigDict(
-        json_schema_extra=some_of("payload", "priority", "available_at", "requires", "slots")
+        json_schema_extra=some_of("payload", "priority", "available_at", "requires", "slots", "min_version")
     )
 
 
@@ -58,6 +61,7 @@ class VersionDocument(Document):
     available_at: datetime
     requires: dict[str, str]
     slots: int
+    min_version: int | None
     author: Annotated[str | None, Field(description="Who made it of the version before, as they said.")]
     edited_at: Annotated[datetime | None, Field(description="The first version: when the job was created.")]
     changes: Annotated[
@@ -73,7 +77,10 @@ class VersionDocument(Document):
 def version_document(edited: EditedVersion) -> dict[str, Any]:
     """Return the version as a `VersionDocument`, with what changed in it."""
     version, changes = edited
-    document = asdict(version) | {"requires": by_name(version.requires)}
+    document = asdict(version) | {
+        "requires": by_name(version.requires),
+        "min_version": version_of(version.requires) or None,
+    }
     if changes is None:
         return document | {"changes": None}
     changed = [
@@ -118,5 +125,6 @@ def _said(wanted: EditAndRetry) -> dict[str, Any]:
         "available_at": wanted.available_at,
         "requires": wanted.requires,
         "slots": wanted.slots,
+        "min_version": wanted.min_version,
         "author": wanted.author,
     }

@@ -27,7 +27,8 @@ class JobRequests:
     """
 
     def __init__(self, goqueue: GoQueue) -> None:
-        self._broker = goqueue.broker
+        self._types = goqueue.types
+        self._python_types = goqueue.broker.job_types
         self._default_types = dict(goqueue.default_types)
         self._queues = goqueue.queues
         self._job_max_bytes = goqueue.settings.job_max_bytes
@@ -68,9 +69,7 @@ class JobRequests:
     def default_type(self, queue: str) -> str | None:
         """The type of the queue's jobs that say none, or None where there is not exactly one."""
         if queue not in self._default_types:
-            declared = [
-                job_type.name for job_type in self._broker.job_types.values() if job_type.queue == queue
-            ]
+            declared = [job_type.name for job_type in self._python_types.values() if job_type.queue == queue]
             if len(declared) != 1:
                 return None
             self._default_types[queue] = declared[0]
@@ -88,7 +87,7 @@ class JobRequests:
         type_name = request.type or self.default_type(request.queue)
         if type_name is None:
             raise InvalidJobError({"type": "required, because the queue has no type of its own"})
-        job = job_of_request(self._broker, type_name, request.payload, settings)
+        job = job_of_request(self._types, type_name, request.payload, settings)
         if len(job.payload) > self._job_max_bytes // 4 and len(job.payload.encode()) > self._job_max_bytes:
             raise InvalidJobError({"payload": f"expected at most {self._job_max_bytes} bytes"})
         return job

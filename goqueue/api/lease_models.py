@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds
-from goqueue.config.labels import LABEL_NAME, LABEL_VALUE, MAX_LABELS
+from goqueue.config.labels import LABEL_NAME, LABEL_VALUE, MAX_LABELS, MAX_VERSION
 from goqueue.engine.options.request_models import Name, Request, Span
 from goqueue.jobs import MAX_SLOTS, AttemptOutcome, JobStatus
 from goqueue.remote.reported_failure import Ending
@@ -56,6 +56,9 @@ class LeaseJobs(Request):
             default_factory=dict, max_length=MAX_LABELS, description="What it is, for jobs that require it."
         ),
     ]
+    version: Annotated[
+        int, Field(ge=0, le=MAX_VERSION, description="For jobs that need one at least; 0: it says none.")
+    ] = 0
     language: Annotated[
         Annotated[str, Field(max_length=LANGUAGE_MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]*$")] | None,
         Field(description="What it is written in, for people."),
@@ -156,7 +159,7 @@ class LeasedJobDocument(Document):
     fence: Annotated[int, Field(description="Rises with each lease of the job; side effects may go by it.")]
     payload: Annotated[dict[str, Any] | None, CONTENTS, Field(description=WITHHELD)]
     time_limit_seconds: Annotated[
-        float | None, Field(description="How long it may run; the worker sees to it.")
+        float | None, Field(description="How long it may run, by itself or its type; the worker sees to it.")
     ]
     deadline_seconds: Annotated[
         float | None, Field(description="After so long its deadline has passed. Null: it has none.")

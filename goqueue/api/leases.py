@@ -25,7 +25,8 @@ from goqueue.api.lease_models import (
     LogLines,
     ReportProgress,
 )
-from goqueue.config.labels import entries_of
+from goqueue.config.labels import entries_of, with_version
+from goqueue.engine.options.job_type import JobType
 from goqueue.engine.options.request_models import validate
 from goqueue.engine.workers.remote_worker_rows import RemoteIdentity
 from goqueue.engine.workers.worker_rows import WorkerCommand
@@ -65,12 +66,14 @@ class LeaseResource(Resource):
         types = {name for name in wanted.types if principal.types is None or name in principal.types}
         if not types:
             raise ForbiddenError("this key is for jobs of none of these types")
-        known = known_types_of(tuple(sorted(types)), tuple(entries_of(wanted.labels)), wanted.slots)
+        labels = with_version(entries_of(wanted.labels), wanted.version)
+        known = known_types_of(tuple(sorted(types)), labels, wanted.slots)
         identity = RemoteIdentity(client_key(principal), wanted.worker, wanted.language, request.remote_addr)
         return LeaseOrder(identity, queue, known, wanted.limit)
 
     def _document(self, leases: Leases, order: LeaseOrder) -> Mapping[str, Any]:
         settings, write = self._goqueue.settings, self._goqueue.remote_jobs.tokens.write
+        types = self._goqueue.types
         worker_id, command, _ = leases.standing
         return {
             "worker_id": worker_id,
@@ -79,7 +82,9 @@ class LeaseResource(Resource):
             "quiet": command is WorkerCommand.QUIET,
             "stop": command is WorkerCommand.STOP,
             "jobs": [
-                leased_job(job, write(HeldJob.of(job, worker_id), order.identity.client))
+                leased_job(
+                    job, write(HeldJob.of(job, worker_id), order.identity.client), types.found(job.type)
+                )
                 for job in leases.jobs
             ],
         }
@@ -209,8 +214,9 @@ def client_key(principal: Principal) -> str:
     return principal.name or principal.key_hash
 
 
-def leased_job(job: ClaimedJob, token: str) -> dict[str, Any]:
-    """Return the job as a `LeasedJobDocument`."""
+def leased_job(job: ClaimedJob, token: str, job_type: JobType | None) -> dict[str, Any]:
+    """Return the job as a `LeasedJobDocument`; its type, where that is known, says what it does not."""
+    of_type = None if job_type is None else job_type.time_limit_seconds
     return {
         "token": token,
         "id": job.id,
@@ -220,7 +226,7 @@ def leased_job(job: ClaimedJob, token: str) -> dict[str, Any]:
         "max_retries": job.max_retries,
         "fence": job.fence,
         "payload": orjson.Fragment(job.payload),
-        "time_limit_seconds": job.time_limit_seconds,
+        "time_limit_seconds": job.time_limit_seconds or of_type,
         "deadline_seconds": job.deadline_seconds,
         "traceparent": job.traceparent,
     }

@@ -435,10 +435,28 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "A job type", types.TypeDocument, refusals=(404,), scope=Scope.JOBS_READ, reach=Reach.TYPE
     ),
     ("PUT", "/types/{name}"): Operation(
-        "Change how the jobs of a type are let in and found; only what is given changes, null is none",
+        "Declare a type, or change how the jobs of one are let in and found; only what is given changes, "
+        "null is none",
         types.TypeDocument,
         body=TypeSettings,
-        refusals=(400, 404, 413, 415),
+        refusals=(400, 404, 409, 413, 415),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.TYPE,
+    ),
+    ("DELETE", "/types/{name}"): Operation(
+        "Remove a type that was declared over REST, when no job waits for it",
+        None,
+        204,
+        refusals=(404, 409),
+        scope=Scope.QUEUES_MANAGE,
+        reach=Reach.TYPE,
+    ),
+    ("POST", "/types/{name}/secret"): Operation(
+        "Give a type that is sent to a URL another secret; the one before stays good for a while",
+        types.SecretDocument,
+        body=keys.RotateKey,
+        body_required=False,
+        refusals=(400, 404, 409, 413, 415),
         scope=Scope.QUEUES_MANAGE,
         reach=Reach.TYPE,
     ),

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds, reader_of
-from goqueue.config.labels import by_name
+from goqueue.config.labels import by_name, version_of
 from goqueue.contents.contents import JobContents
 from goqueue.engine.options.job_options import (
     LimitCost,
+    MinVersion,
     RateCost,
     Requires,
     Retries,
@@ -54,6 +55,7 @@ JOB_MEMBERS = (
     "tags",
     "requires",
     "slots",
+    "min_version",
 )
 
 
@@ -77,6 +79,7 @@ class PutSchedule(ScheduleSettings):
     tags: Tags | None = None
     requires: Requires | None = None
     slots: Slots | None = None
+    min_version: MinVersion | None = None
 
 
 class CreateSchedule(PutSchedule):
@@ -142,6 +145,7 @@ class ScheduleDocument(Document):
     tags: list[str]
     requires: dict[str, str]
     slots: int
+    min_version: int | None
     overlap: Overlap
     catch_up: CatchUp
     catch_up_max: int
@@ -197,7 +201,13 @@ _ELSEWHERE = {
     if name not in Schedule.__slots__
 }
 _members_of = reader_of(
-    ScheduleDocument, **_ELSEWHERE | {"unique_key": "definition.job.unique", "paused": "paused_at"}
+    ScheduleDocument,
+    **_ELSEWHERE
+    | {
+        "unique_key": "definition.job.unique",
+        "min_version": "definition.job.requires",
+        "paused": "paused_at",
+    },
 )
 
 
@@ -208,6 +218,7 @@ def schedule_document(schedule: Schedule, contents: JobContents) -> dict[str, An
     return _members_of(schedule) | {
         "payload": contents.shown_document(job.payload, job.type),
         "requires": by_name(schedule.definition.job.requires),
+        "min_version": version_of(schedule.definition.job.requires) or None,
         "unique_key": None if unique is None else without_client(unique.key),
         "paused": schedule.paused_at is not None,
     }

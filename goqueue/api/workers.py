@@ -11,7 +11,7 @@ from pydantic import Field
 
 from goqueue.api.frame.answers import Document, as_json
 from goqueue.api.frame.resource import Resource
-from goqueue.config.labels import by_name
+from goqueue.config.labels import by_name, version_of
 from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.engine.workers.worker_commands import tell_worker
 from goqueue.engine.workers.worker_rows import Worker, WorkerCommand
@@ -58,6 +58,7 @@ class WorkerDocument(Document):
     language: Annotated[str | None, Field(description="Of such a worker: what it is written in.")]
     address: Annotated[str | None, Field(description="Of such a worker: from where it registered.")]
     labels: Annotated[dict[str, str], Field(description="What it is, for jobs that require it.")]
+    version: Annotated[int, Field(description="For jobs that need one at least; 0: it says none.")]
 
 
 class WorkersResource(Resource):
@@ -86,4 +87,4 @@ class WorkerCommandResource:
 
 def worker_document(worker: Worker) -> dict[str, Any]:
     """Return the worker as a `WorkerDocument`."""
-    return asdict(worker) | {"labels": by_name(worker.labels)}
+    return asdict(worker) | {"labels": by_name(worker.labels), "version": version_of(worker.labels)}

@@ -1,7 +1,12 @@
-"""Labels of workers, and what jobs require of them: names and values, compared as texts.
+"""Labels of workers and their version, and what jobs require of them.
 
+Labels are names and values, compared as texts.
 As in Kubernetes, a label is a name with a value: `gpu=true`, `region=eu`. True is the text "true", and a
 whole number its digits, so that it plays no part whether a value was written in JSON or in an environment.
+
+The version of a worker, and the one that a job needs at least, stand among the labels as an entry of its own,
+the first one, with so many digits that texts compare as numbers do. A release that knows of no versions finds
+a label in it that none of its workers can have, and so never runs a job that needs one.
 """
 
 from __future__ import annotations
@@ -15,15 +20,27 @@ __all__ = [
     "LABEL_NAME",
     "LABEL_VALUE",
     "MAX_LABELS",
+    "MAX_VERSION",
+    "VERSION_MARK",
     "LabelValue",
     "by_name",
+    "common_to",
     "entries_of",
     "labels_of",
     "labels_typed",
+    "satisfies",
     "text_of_label",
+    "version_of",
+    "with_version",
+    "without_version",
 ]
 
 MAX_LABELS = 20
+
+MAX_VERSION = 999_999_999
+
+#: Begins the entry of a version; it sorts before every name of a label.
+VERSION_MARK = "!version="
 
 #: A value as callers give it.
 LabelValue = str | bool | int
@@ -74,8 +91,40 @@ def entries_of(labels: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def by_name(entries: Iterable[str]) -> dict[str, str]:
-    """Return the labels of entries, by their names."""
-    return dict(entry.split("=", 1) for entry in entries)
+    """Return the labels of entries, by their names, without a version."""
+    return dict(entry.split("=", 1) for entry in without_version(entries))
+
+
+def with_version(entries: Iterable[str], version: int) -> tuple[str, ...]:
+    """Return the entries with this version, instead of the one that they had; 0: none."""
+    labels = sorted(without_version(entries))
+    return (f"{VERSION_MARK}{version:010d}", *labels) if version else tuple(labels)
+
+
+def without_version(entries: Iterable[str]) -> tuple[str, ...]:
+    """Return the entries of labels alone."""
+    return tuple(entry for entry in entries if not entry.startswith(VERSION_MARK))
+
+
+def version_of(entries: Iterable[str]) -> int:
+    """Return the version among entries; 0: there is none."""
+    return max((int(entry.removeprefix(VERSION_MARK)) for entry in entries if entry[:1] == "!"), default=0)
+
+
+def satisfies(labels: Iterable[str], requires: Iterable[str]) -> bool:
+    """Tell whether a worker of these labels, and this version, may run what requires so much."""
+    labels, requires = set(labels), set(requires)
+    if requires <= labels:
+        return True
+    return version_of(requires) <= version_of(labels) and labels.issuperset(without_version(requires))
+
+
+def common_to(those: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Return the labels that all have, and the version that all have at least."""
+    sets = [frozenset(labels) for labels in those]
+    if not sets:
+        return ()
+    return with_version(frozenset.intersection(*sets), min(map(version_of, sets)))
 
 
 def _read(text: str) -> Any:

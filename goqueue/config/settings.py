@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from goqueue.config.example_secrets import holds_example_secret
-from goqueue.config.labels import labels_of
+from goqueue.config.labels import MAX_VERSION, labels_of
 from goqueue.config.namespaces import (
     DEFAULT_NAMESPACE,
     NAME_INSIDE,
@@ -282,6 +282,12 @@ class Settings(BaseSettings):
     worker_labels: Annotated[Mapping[str, str], NoDecode] = Field(
         default_factory=dict,
         description="What the workers are, for jobs that require it: gpu=true,region=eu, or JSON.",
+    )
+    worker_version: int = Field(
+        0,
+        ge=0,
+        le=MAX_VERSION,
+        description="The version of what the workers run, for jobs that need one at least; 0 is none.",
     )
     shutdown_grace_seconds: Seconds = Field(
         30.0, description="How long running jobs may finish after SIGTERM; the rest go back unspent."

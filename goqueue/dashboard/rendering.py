@@ -15,6 +15,7 @@ from falcon import uri
 from goqueue.access.principal import Principal
 from goqueue.access.scopes import Scope
 from goqueue.api.frame.security import principal_of
+from goqueue.config.labels import version_of, without_version
 from goqueue.config.settings import Settings
 from goqueue.dashboard.access.guard import is_dashboard
 from goqueue.dashboard.access.page_scopes import scopes_of_page
@@ -75,6 +76,8 @@ class Renderer:
         )
         self._environment.filters |= {name: getattr(presentation, name) for name in presentation.__all__}
         self._environment.filters["failure_words"] = failure_words
+        self._environment.filters["version_of"] = version_of
+        self._environment.filters["without_version"] = without_version
         self._environment.globals |= {
             "asset": asset,
             "has_login": settings.needs_api_key,

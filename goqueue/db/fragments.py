@@ -6,6 +6,7 @@ indexes of these texts.
 
 from __future__ import annotations
 
+from goqueue.config.labels import VERSION_MARK
 from goqueue.contents.payload_keys import ENCRYPTED
 
 #: Jobs that wait for their time: a run-at, a backoff, a snooze (jobs_later_idx).
@@ -57,6 +58,20 @@ SUSPECT = "rare_state = 'suspect'"
 
 #: A suspect that may run beside others, in a process that has no other suspect (jobs_suspect_queue_idx).
 SUSPECT_BESIDE = f"{SUSPECT} AND suspicion < 2"
+
+
+def fits(requires: str, labels: str) -> str:
+    """Say that a worker of some labels may run what requires some, and needs no version above its own.
+
+    Args:
+        requires: an expression of what is required: entries of `goqueue/config/labels.py`, never NULL.
+        labels: an expression of what the worker has.
+    """
+    return f"""(({requires} <@ {labels} OR (
+        ({requires})[2:] <@ {labels} AND starts_with(({requires})[1], '{VERSION_MARK}')
+        AND starts_with(({labels})[1], '{VERSION_MARK}') AND ({requires})[1] COLLATE "C" <= ({labels})[1]
+    )) IS TRUE)"""
+
 
 #: How often a job is tried again. Of one that requires something of its worker, or takes several slots, the
 #: column has -1 - n: a release that knows of neither claims by `attempts <= max_retries`, and so takes none.

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from goqueue.config.labels import common_to, satisfies
 from goqueue.db.database import Connection
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.ready_rows import LaneWanted, ReadyJob, Wanted
@@ -60,14 +61,14 @@ class _OfAll(NamedTuple):
     """What every worker of a queue knows and has."""
 
     types: frozenset[str]
-    labels: frozenset[str]
+    labels: tuple[str, ...]
     slots: int
 
     @classmethod
     def of(cls, those: Collection[KnownTypes]) -> _OfAll:
         return cls(
             frozenset.intersection(*(frozenset(known.types) for known in those)) if those else frozenset(),
-            frozenset.intersection(*(frozenset(known.labels) for known in those)) if those else frozenset(),
+            common_to(known.labels for known in those),
             min((known.slots_for_any for known in those), default=0),
         )
 
@@ -137,7 +138,7 @@ class TypeRoutes:
         if row.tried or by_all is None:
             return not row.tried
         return row.type in by_all.types and (
-            row.requires is None or (row.slots <= by_all.slots and by_all.labels.issuperset(row.requires))
+            row.requires is None or (row.slots <= by_all.slots and satisfies(by_all.labels, row.requires))
         )
 
     def has_way(self, queue: str, row: Routed) -> bool:
@@ -191,7 +192,7 @@ class TypeRoutes:
             want,
             sorted=True,
             types=tuple(by_all.types),
-            labels=tuple(by_all.labels),
+            labels=by_all.labels,
             slots=by_all.slots,
         )
 
@@ -240,6 +241,6 @@ class TypeRoutes:
         return replace(
             lane,
             others=tuple(name for name in known.types if name not in by_all.types),
-            labels_of_all=tuple(by_all.labels),
+            labels_of_all=by_all.labels,
             slots_of_all=by_all.slots,
         )

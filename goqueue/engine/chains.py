@@ -15,8 +15,8 @@ from goqueue.jobs import NewJob
 
 __all__ = ["ChainStep", "nodes_of_chain"]
 
-#: An actor, its payload, and the settings of the job, where it has some.
-ChainStep = tuple[Actor[Any, Any], Any] | tuple[Actor[Any, Any], Any, JobSettings]
+#: An actor or the name of a type, its payload, and the settings of the job, where it has some.
+ChainStep = tuple[Actor[Any, Any] | str, Any] | tuple[Actor[Any, Any] | str, Any, JobSettings]
 
 
 def nodes_of_chain(types: DeclaredTypes, steps: Sequence[ChainStep]) -> list[NewNode]:
@@ -25,7 +25,7 @@ def nodes_of_chain(types: DeclaredTypes, steps: Sequence[ChainStep]) -> list[New
     Raises:
         InvalidJobError: there are no steps, a payload does not fit its type, or a setting is wrong; a field
             is named `steps[1].payload`.
-        TypeError: what should be an actor is none.
+        TypeError: what should be an actor, or the name of a type, is neither.
     """
     if not steps:
         raise InvalidJobError({"steps": "expected at least one"})
@@ -42,9 +42,9 @@ def _job_of(types: DeclaredTypes, place: int, step: ChainStep) -> NewJob:
     settings: JobSettings = rest[0] if rest else {}
     if not isinstance(settings, dict):
         raise InvalidJobError({f"steps[{place}]": "expected the settings as a mapping"})
-    job_type = types.type_of(actor)
     try:
-        return new_job(types, actor.actor_name, job_type.payload_of_call((payload,), {}), **settings)
+        job_type = types.type_of(actor)
+        return new_job(types, job_type.name, job_type.payload_of_call((payload,), {}), **settings)
     except InvalidJobError as error:
         fields = {f"steps[{place}].{name}": wrong for name, wrong in error.fields.items()}
         raise InvalidJobError(fields) from None

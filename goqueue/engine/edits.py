@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from goqueue.audit import audit_rows as audit
-from goqueue.config.labels import LabelValue, by_name, entries_of
+from goqueue.config.labels import LabelValue, by_name, entries_of, version_of, with_version
 from goqueue.contents.redaction import marker_in, merged
 from goqueue.db.database import Connection, Database
 from goqueue.engine import edit_rows as edit_store
@@ -70,6 +70,7 @@ class Editor:
         available_at: datetime | None = None,
         requires: Mapping[str, LabelValue] | None = None,
         slots: int | None = None,
+        min_version: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Edit a queued or blocked job; None is as it is. The job as it is now.
@@ -79,12 +80,16 @@ class Editor:
             JobNotFoundError: there is no such job.
             IllegalTransitionError: it waits no more; a worker's claim came first.
         """
-        if all(value is None for value in (payload, priority, available_at, requires, slots)):
+        if all(value is None for value in (payload, priority, available_at, requires, slots, min_version)):
             raise InvalidJobError(
-                {"body": "expected at least one of payload, priority, available_at, requires and slots"}
+                {
+                    "body": "expected at least one of payload, priority, available_at, requires, slots and "
+                    "min_version"
+                }
             )
-        needs = _needs(requires, slots)
-        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author, *needs))
+        refuse_wrong({"requires": requires, "slots": slots, "min_version": min_version})
+        change = JobEdit(None, priority, available_at, author, slots=slots)
+        change = self._checked(job_id, payload, change, requires, min_version)
         with self._database.transaction() as connection:
             job = edit_store.edit(connection, job_id, change)
             if job is None:
@@ -103,6 +108,7 @@ class Editor:
         available_at: datetime | None = None,
         requires: Mapping[str, LabelValue] | None = None,
         slots: int | None = None,
+        min_version: int | None = None,
         author: str | None = None,
     ) -> Job:
         """Queue a failed or cancelled job again, edited or as it is, with its attempts counted anew.
@@ -113,8 +119,9 @@ class Editor:
             IllegalTransitionError: it has not failed, and is not cancelled.
             UniqueKeyHeldError: another job has its unique key.
         """
-        needs = _needs(requires, slots)
-        change = self._checked(job_id, payload, JobEdit(None, priority, available_at, author, *needs))
+        refuse_wrong({"requires": requires, "slots": slots, "min_version": min_version})
+        change = JobEdit(None, priority, available_at, author, slots=slots)
+        change = self._checked(job_id, payload, change, requires, min_version)
         with self._database.transaction() as connection:
             # Keys before jobs: see `unique_keys`.
             unique_keys.lock(connection, unique_keys.keyed(connection, [job_id]).values())
@@ -149,7 +156,14 @@ class Editor:
             for version, document in zip(versions, before, strict=False)
         ]
 
-    def _checked(self, job_id: int, payload: Any, change: JobEdit) -> JobEdit:
+    def _checked(
+        self,
+        job_id: int,
+        payload: Any,
+        change: JobEdit,
+        requires: Mapping[str, LabelValue] | None,
+        min_version: int | None,
+    ) -> JobEdit:
         """The edit, with the payload as it is stored, if all of it is right."""
         refuse_wrong(
             {
@@ -164,6 +178,7 @@ class Editor:
         with self._database.autocommit() as connection:
             job = job_store.get(connection, job_id)
         _refuse_start_beyond_end(job, change.available_at)
+        change = replace(change, requires=_required(job, requires, min_version))
         if payload is None:
             return change
         job_type = self._types.job_type(job.type)
@@ -218,16 +233,14 @@ def _refuse_start_beyond_end(job: Job, available_at: datetime | None) -> None:
             raise InvalidJobError({"available_at": f"expected a time before the job's {name}"})
 
 
-def _needs(
-    requires: Mapping[str, LabelValue] | None, slots: int | None
-) -> tuple[tuple[str, ...] | None, int | None]:
-    """What a job shall require and take, as it is kept, if it is right.
-
-    Raises:
-        InvalidJobError: it is not.
-    """
-    refuse_wrong({"requires": requires, "slots": slots})
-    return None if requires is None else entries_of(requires), slots
+def _required(
+    job: Job, requires: Mapping[str, LabelValue] | None, min_version: int | None
+) -> tuple[str, ...] | None:
+    """What a job shall require, as it is kept: labels and version, each new or old; None: as it is."""
+    if requires is None and min_version is None:
+        return None
+    entries = job.requires if requires is None else entries_of(requires)
+    return with_version(entries, version_of(job.requires) if min_version is None else min_version)
 
 
 def _document(version: Version) -> dict[str, Any]:
@@ -237,6 +250,7 @@ def _document(version: Version) -> dict[str, Any]:
         "available_at": version.available_at,
         "requires": by_name(version.requires),
         "slots": version.slots,
+        "min_version": version_of(version.requires) or None,
     }
 
 

@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper, is_number
-from goqueue.config.labels import entries_of
+from goqueue.config.labels import entries_of, version_of, with_version
 from goqueue.engine.options.collected_payload import collected
 from goqueue.engine.options.job_options import refuse_wrong
 from goqueue.engine.options.job_settings import JobSettings, refuse_contradictions, refuse_wrong_policy
@@ -21,16 +21,17 @@ __all__ = ["DeclaredTypes", "job_of_request", "listed_payloads", "new_job", "new
 
 
 class DeclaredTypes(Protocol):
-    """Knows the job types that are declared on a broker."""
+    """Knows the job types that there are."""
 
     def job_type(self, name: str) -> JobType | None:
         """Return a type by its name or an alias; None: it is not declared."""
 
     def type_of(self, declared: Any) -> JobType:
-        """Return the job type of an actor.
+        """Return the job type of an actor, or of the name of a type.
 
         Raises:
-            TypeError: it is none, or one of another broker.
+            TypeError: it is neither, or an actor of another broker.
+            InvalidJobError: there is no type of this name.
         """
 
 
@@ -118,7 +119,7 @@ def _job_of_settings(
     said.setdefault("queue", job_type.queue)
     said.setdefault("max_retries", job_type.retry.max_retries)
     said.setdefault("slots", job_type.slots)
-    said["requires"] = entries_of(said["requires"]) if "requires" in said else job_type.requires
+    said["requires"] = _required(job_type, said.pop("requires", None), said.pop("min_version", None))
     unique = said.pop("unique", job_type.unique)
     if unique is not None and unique.collects:
         text, said["unique"] = collected(job_type, type_name, payload, unique, said)
@@ -137,6 +138,16 @@ def _job_of_settings(
         encrypted=job_type.encrypt,
         **said,
     )
+
+
+def _required(
+    job_type: JobType, labels: Mapping[str, Any] | None, min_version: int | None
+) -> tuple[str, ...]:
+    """What a job requires of its worker: of labels and version, each, what it says, or else its type."""
+    if labels is None and min_version is None:
+        return job_type.requires
+    entries = job_type.requires if labels is None else entries_of(labels)
+    return with_version(entries, version_of(job_type.requires) if min_version is None else min_version)
 
 
 def options_of_policy(retry: RetryPolicy) -> dict[str, Any]:

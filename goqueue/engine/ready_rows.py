@@ -18,6 +18,7 @@ from goqueue.db.fragments import (
     READY_ORDER,
     SUSPECT_ALONE,
     SUSPECT_BESIDE,
+    fits,
     rank_of,
     ready_between,
 )
@@ -61,10 +62,11 @@ _READ = "ready.id, ready.fence, ready.rank::text, ready.type, ready.tried, ready
 
 # Where not every worker of a queue can run everything, jobs that some cannot are left out (`sorted`): they
 # may be many, and stand in front. The CASE keeps the planner from guessing how many these are.
-_FOR_ALL = """CASE WHEN {0}.sorted
-                   THEN ({0}.types IS NULL OR type = ANY ({0}.types))
+_FOR_ALL = f"""CASE WHEN {{0}}.sorted
+                   THEN ({{0}}.types IS NULL OR type = ANY ({{0}}.types))
                         AND (unreadable_until > now()) IS NOT TRUE
-                        AND (requires IS NULL OR (requires <@ {0}.labels AND jobs.slots <= {0}.slots))
+                        AND (requires IS NULL
+                             OR ({fits("requires", "{0}.labels")} AND jobs.slots <= {{0}}.slots))
                    ELSE true END"""
 
 #
@@ -117,11 +119,11 @@ _NEXT_OF_LANES = f"""
           AND CASE WHEN unreadable_until > now()
                    THEN type = ANY (lane.types) AND NOT unreadable_by && lane.schemas
                    WHEN requires IS NULL
-                        OR (requires <@ lane.labels_of_all AND jobs.slots <= lane.slots_of_all)
+                        OR ({fits("requires", "lane.labels_of_all")} AND jobs.slots <= lane.slots_of_all)
                    THEN type = ANY (lane.others)
                    ELSE type = ANY (lane.types) END
           AND (requires IS NULL
-               OR (requires <@ lane.labels AND jobs.slots <= CASE
+               OR ({fits("requires", "lane.labels")} AND jobs.slots <= CASE
                    WHEN type = ANY (lane.async_types) THEN lane.async_slots ELSE lane.slots END))
         ORDER BY {READY_ORDER} LIMIT lane.count
     ) AS ready

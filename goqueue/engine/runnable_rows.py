@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
+from goqueue.db.fragments import fits
 from goqueue.engine.options.known_types import KnownTypes
 
 __all__ = ["ABLE", "able_parameter", "runnable_by"]
@@ -27,7 +28,7 @@ def runnable_by(runway: str) -> str:
     """
     return f"""EXISTS (
         SELECT FROM able WHERE able.runway = {runway} AND type = ANY (able.names)
-          AND (requires IS NULL OR (requires <@ able.holds AND slots <= CASE
+          AND (requires IS NULL OR ({fits("requires", "able.holds")} AND slots <= CASE
                    WHEN type = ANY (able.async_names) THEN able.async_slots ELSE able.threads END))
           AND ((unreadable_until > now()) IS NOT TRUE OR NOT unreadable_by && able.hashes))"""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, ready_between
+from goqueue.db.fragments import LATER, READY_JOBS, READY_ORDER, fits, ready_between
 from goqueue.db.statements import FIRST, LAST, fetch_all, fetch_one
 from goqueue.engine.listing.kept_count_rows import FRESH, GLANCED_AT
 from goqueue.engine.queue_rows import PAUSED
@@ -77,7 +77,7 @@ _READ = f"""
                        SELECT FROM knowing WHERE queues.name = ANY (knowing.queues)
                        AND (knowing.types IS NULL OR alike.type = ANY (knowing.types))
                        AND (alike.requires IS NULL
-                            OR (alike.requires <@ knowing.labels AND alike.slots <= CASE
+                            OR ({fits("alike.requires", "knowing.labels")} AND alike.slots <= CASE
                                 WHEN alike.type = ANY (knowing.async_types) THEN knowing.async_slots
                                 ELSE knowing.threads END))
                    ))::int AS unrunnable

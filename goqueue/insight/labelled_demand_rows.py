@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from goqueue.config.labels import without_version
 from goqueue.db.fragments import READY_JOBS, READY_ORDER, RUNNING_JOBS, ready_between
 from goqueue.db.statements import FIRST, fetch_all
 from goqueue.engine.workers.worker_rows import SERVING
@@ -47,11 +48,15 @@ _WORKERS = f"""
 
 def jobs_by_labels(connection: Connection, parameters: Mapping[str, Any]) -> list[LabelledJobs]:
     """Read what the jobs of a queue require, of so many of them as are looked at."""
-    return [LabelledJobs(frozenset(row[0]), *row[1:]) for row in fetch_all(connection, _JOBS, parameters)]
+    return [
+        LabelledJobs(frozenset(without_version(row[0])), *row[1:])
+        for row in fetch_all(connection, _JOBS, parameters)
+    ]
 
 
 def workers_by_labels(connection: Connection, parameters: Mapping[str, Any]) -> list[LabelledWorkers]:
     """Read the live workers of a queue, by their labels."""
     return [
-        LabelledWorkers(frozenset(row[0]), *row[1:]) for row in fetch_all(connection, _WORKERS, parameters)
+        LabelledWorkers(frozenset(without_version(row[0])), *row[1:])
+        for row in fetch_all(connection, _WORKERS, parameters)
     ]

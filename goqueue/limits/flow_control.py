@@ -55,7 +55,7 @@ class FlowControl:
 
     Args:
         declared_queues: the queues that exist without a row.
-        declared_types: the job types that exist.
+        knows_type: tells whether there is a job type of a name.
         job_type: finds one of them by its name.
     """
 
@@ -65,13 +65,13 @@ class FlowControl:
         runway: Runway,
         *,
         declared_queues: Callable[[], Collection[str]],
-        declared_types: Callable[[], Collection[str]],
+        knows_type: Callable[[str], bool],
         job_type: Callable[[str], JobType | None],
     ) -> None:
         self._database = database
         self._runway = runway
         self._declared_queues = declared_queues
-        self._declared_types = declared_types
+        self._knows_type = knows_type
         self._job_type = job_type
 
     def set_queue(self, name: str, settings: QueueSettings) -> QueueLimits:
@@ -226,7 +226,7 @@ class FlowControl:
         """
         if not isinstance(name, str):
             raise TypeError(f"name: expected a text, got {type(name).__qualname__}")
-        if name not in self._declared_types():
+        if not self._knows_type(name):
             raise TypeNotFoundError(name)
 
     def _expect_queue(self, connection: Connection, name: str) -> None:

@@ -41,6 +41,7 @@ from goqueue.limits.settings import (
     RateAlgorithm,
     RateLimit,
 )
+from goqueue.remote.declaration import TypeDeclaration
 
 TEXT_MAX_CHARACTERS = 500
 MIN_RATE_PERIOD_SECONDS = 0.1
@@ -182,10 +183,20 @@ class TypeSettings(FlowSettings):
         Annotated[list[PayloadPath], Field(max_length=MAX_INDEXED_PATHS)] | None,
         Field(description="Paths of its payloads by which its jobs are looked for, such as customer_id."),
     ] = None
+    # Null takes nothing back here, so it is no value; that none is given is told by `model_fields_set`.
+    declared: Annotated[
+        TypeDeclaration,
+        Field(
+            description="Declares the type, as a whole, for workers that are no Python processes. DELETE "
+            "takes it back."
+        ),
+    ] = None  # type: ignore[assignment]
 
     def changes(self) -> dict[str, Any]:
         """Return the limits that were given, null where they are to go."""
-        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - {"indexed"}}
+        given: dict[str, Any] = {
+            name: getattr(self, name) for name in self.model_fields_set & {"concurrency", "breaker"}
+        }
         if isinstance(given.get("breaker"), BreakerSettings):
             given["breaker"] = given["breaker"].limits()
         return given

@@ -73,6 +73,7 @@ class Lifecycle(Middleware):
             "aliases",
             "process",
             "requires",
+            "min_version",
             "slots",
             "batch",
             "encrypt",

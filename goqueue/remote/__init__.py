@@ -1,1 +1,1 @@
-"""Workers outside of GoQueue: they lease jobs over HTTP, and say what became of them."""
+"""Types and workers outside of Python: declared over REST, leased over HTTP, and sent to URLs."""

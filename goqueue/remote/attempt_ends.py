@@ -24,6 +24,7 @@ from goqueue.middleware.job_retries import JobRetries
 from goqueue.middleware.lifecycle import conclude
 from goqueue.observability import metrics
 from goqueue.remote.database_clock import DatabaseClock
+from goqueue.remote.declared_types import TypeDirectory
 from goqueue.remote.lease_tokens import HeldJob
 from goqueue.remote.remote_job_rows import HeldContents, contents_of, earlier_end
 from goqueue.remote.reported_failure import Ending, ReportedFailure
@@ -81,12 +82,14 @@ class AttemptEnds:
         database: Database,
         runway: Runway,
         broker: JobBroker,
+        types: TypeDirectory,
         clock: DatabaseClock,
     ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
         self._broker = broker
+        self._types = types
         self._clock = clock
         self._after = AfterRecord(settings, database, runway)
         self._combined = CombinedCalls[JobMessage, _Ended](self._record, self._follow, _size_of)
@@ -180,7 +183,7 @@ class AttemptEnds:
             message.retry_delay_ms = round(reported.retry_after_seconds * 1000)
             if message.current.claimed.attempts > message.current.claimed.max_retries:
                 message.fail()
-        self._broker.decide_by_count(message)
+        self._broker.decide_by_count(message, self._types.retry_policy(message.actor_name))
         conclude(message, exception)
 
     def _contents_for_success(self, held: HeldJob) -> HeldContents | None:

@@ -37,10 +37,10 @@ from goqueue.errors import DatabaseRefusedError
 from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob
 from goqueue.observability import metrics
 from goqueue.remote.database_clock import DatabaseClock
+from goqueue.remote.declared_types import TypeDirectory
 from goqueue.remote.remote_workers import RemoteWorkers
 from goqueue.worker.claiming.fetched_claims import FetchedClaims
 from goqueue.worker.claiming.range_claimer import first_of, joined, rest_of
-from goqueue.worker.job_types import JobTypes
 
 __all__ = ["JobLeasing", "LeaseOrder", "Leases"]
 
@@ -90,7 +90,7 @@ class JobLeasing:
         settings: the settings of this GoQueue.
         database: where the jobs are.
         runway: where their messages are.
-        types: the types that are declared here.
+        types: knows every type.
         workers: registers whoever asks.
         clock: is told what PostgreSQL's clock says.
     """
@@ -100,7 +100,7 @@ class JobLeasing:
         settings: Settings,
         database: Database,
         runway: Runway,
-        types: JobTypes,
+        types: TypeDirectory,
         workers: RemoteWorkers,
         clock: DatabaseClock,
     ) -> None:
@@ -306,7 +306,7 @@ class JobLeasing:
     def _begin_unrepeatable(self, leases: Leases) -> None:
         """Note of jobs that must not be repeated that they begin: nobody hears when the worker does."""
         for job in leases.jobs:
-            declared = self._types.get(job.type)
+            declared = self._types.found(job.type)
             if declared is not None and not declared.rerun_after_death:
                 with self._database.autocommit() as connection:
                     begin_unrepeatable(connection, job.id, job.fence, leases.standing.worker_id)

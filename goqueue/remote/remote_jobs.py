@@ -11,6 +11,7 @@ from goqueue.engine.runway.runway import Runway
 from goqueue.remote.attempt_ends import AttemptEnds
 from goqueue.remote.attempt_reports import AttemptReports
 from goqueue.remote.database_clock import DatabaseClock
+from goqueue.remote.declared_types import TypeDirectory
 from goqueue.remote.job_leasing import JobLeasing, LeaseOrder, Leases
 from goqueue.remote.lease_renewals import LeaseRenewals
 from goqueue.remote.lease_tokens import HeldJob, LeaseSigner
@@ -32,16 +33,23 @@ class RemoteJobs:
         renewals: takes heartbeats.
     """
 
-    def __init__(self, settings: Settings, database: Database, runway: Runway, broker: JobBroker) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        runway: Runway,
+        broker: JobBroker,
+        types: TypeDirectory,
+    ) -> None:
         self._settings = settings
         self._database = database
         self._runway = runway
-        self._broker = broker
+        self._types = types
         self._clock = DatabaseClock(database)
         self.tokens = LeaseSigner(database)
         self.reports = AttemptReports(settings, database)
         self.renewals = LeaseRenewals(database)
-        self.ends = AttemptEnds(settings, database, runway, broker, self._clock)
+        self.ends = AttemptEnds(settings, database, runway, broker, types, self._clock)
 
     @cached_property
     def workers(self) -> RemoteWorkers:
@@ -51,7 +59,7 @@ class RemoteJobs:
     @cached_property
     def _leasing(self) -> JobLeasing:
         return JobLeasing(
-            self._settings, self._database, self._runway, self._broker.types, self.workers, self._clock
+            self._settings, self._database, self._runway, self._types, self.workers, self._clock
         )
 
     @cached_property

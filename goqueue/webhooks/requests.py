@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from goqueue.engine.options.receiver_url import ReceiverUrl
 from goqueue.engine.options.request_models import Moment, Name, Request, Tag
 from goqueue.webhooks.delivery_rows import DeliveryState
 from goqueue.webhooks.filters import is_kind
 from goqueue.webhooks.signatures import SECRET_BYTES, key_of
-from goqueue.webhooks.targets import TargetHeaders, TargetUrl
+from goqueue.webhooks.targets import TargetHeaders
 
 __all__ = [
     "OVERLAP_MAX_SECONDS",
@@ -81,7 +82,7 @@ Headers = Annotated[
     TargetHeaders,
     Field(description="Sent besides our own. Their values are not shown again; *** keeps the present one."),
 ]
-Url = Annotated[TargetUrl, Field(description="Where events are delivered, by POST.")]
+Url = Annotated[ReceiverUrl, Field(description="Where events are delivered, by POST.")]
 WithContents = Annotated[
     bool,
     Field(description="Bodies have what jobs hold: payload, result, error. Takes payloads:read."),

@@ -7,11 +7,13 @@ row, consuming claims rows, and a retry's delay is a column.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from copy import copy
+from typing import Any, cast
 
 from dramatiq import Message
 from dramatiq.actor import Actor
+from dramatiq.asyncio import async_to_sync
 from dramatiq.errors import QueueJoinTimeout
 
 from goqueue.config.settings import Settings
@@ -45,6 +47,7 @@ from goqueue.worker.hooked_broker import HookedBroker
 from goqueue.worker.interrupts import Interrupts
 from goqueue.worker.job_types import JobTypes, throws_of
 from goqueue.worker.process import WorkerProcess
+from goqueue.worker.push_types import PushCall, PushTypes
 from goqueue.worker.received_commands import ReceivedCommands
 from goqueue.worker.recording.recorder import Recorder
 from goqueue.worker.recording.reporter import Reporter
@@ -98,6 +101,11 @@ class JobBroker(HookedBroker):
         self.dependencies = Dependencies(settings)
         #: The processes in which handlers with `process=True` run.
         self.children = ChildPool(settings)
+        #: Types that were declared from outside, and whose jobs this process sends to their URLs.
+        self._pushed: dict[str, JobType] = {}
+        #: Sends a job to the URL of its type, where this process can: set by `goqueue.actors`.
+        self.push_call: PushCall | None = None
+        self.push_types = PushTypes(self)
         self._submit = submit
         super().__init__(
             client=connect(settings),
@@ -115,7 +123,7 @@ class JobBroker(HookedBroker):
         called_by_name(actor.options)
         refuse_actor(actor)
         function = actor.fn
-        job_type = self.types.declare(actor)
+        job_type = self.types.declare(actor, self._pushed.get(actor.actor_name))
         handler = self.dependencies.injected(job_type.name, function)
         in_child = None
         if actor.options.get("process"):
@@ -133,6 +141,38 @@ class JobBroker(HookedBroker):
         if in_child is not None:
             in_child.declare(actor.fn)
         super().declare_actor(actor)
+
+    def declare_pushed(self, job_type: JobType, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """Declare a type that was declared from outside, or declare it anew: this handler runs its jobs.
+
+        Args:
+            job_type: as its row says.
+            handler: an async function of the payload, which runs on the event loop.
+        """
+        name, retry = job_type.name, job_type.retry
+        self._pushed[name] = job_type
+        options: dict[str, Any] = {
+            "max_retries": retry.max_retries,
+            "min_backoff": max(1, round(retry.min_backoff_seconds * 1000)),
+            "max_backoff": max(1, round(retry.max_backoff_seconds * 1000)),
+            "jitter": retry.jitter,
+            "time_limit": round(job_type.time_limit_seconds * 1000),
+        }
+        if name not in self.actors:
+            function = cast("Callable[..., Awaitable[Any]]", handler)
+            queue = job_type.queue
+            Actor(function, broker=self, actor_name=name, queue_name=queue, priority=0, options=options)
+            return
+        # In place of the one before, which a thread may be looking up.
+        actor = copy(self.actors[name])
+        actor.fn, actor.queue_name, actor.options = async_to_sync(handler), job_type.queue, options
+        self.declare_actor(actor)
+
+    def forget_pushed(self, name: str) -> None:
+        """Run no more jobs of a type that was declared from outside."""
+        if self._pushed.pop(name, None) is not None:
+            # Its actor stays, for what was claimed a moment ago.
+            self.types.forget(name)
 
     def get_actor(self, actor_name: str) -> Actor[Any, Any]:
         """The actor of a type, by its name or an alias.
@@ -162,8 +202,8 @@ class JobBroker(HookedBroker):
         return job_type
 
     def type_names(self) -> set[str]:
-        """The names of all types, aliases included."""
-        return self.types.names()
+        """The names of the types of Python code, aliases included."""
+        return self.types.names() - self._pushed.keys()
 
     @property
     def known_types(self) -> KnownTypes:
@@ -196,10 +236,11 @@ class JobBroker(HookedBroker):
         self.emit_after("enqueue", message, delay)
         return message
 
-    def decide_by_count(self, message: JobMessage) -> None:
+    def decide_by_count(self, message: JobMessage, policy: RetryPolicy | None = None) -> None:
         """Retry a failed attempt, or fail its job, by the number of its attempts, where nobody decided.
 
-        `Retries` gives no verdict when what it asks (a `retry_when`, an option of the message) raises.
+        `Retries` gives no verdict when what it asks (a `retry_when`, an option of the message) raises. The
+        policy is that of the type as this process declares it, where none is given.
         """
         claimed = message.current.claimed
         if message.failed or message.retry_delay_ms is not None or message.current.control is not None:
@@ -207,8 +248,7 @@ class JobBroker(HookedBroker):
         if claimed.attempts > claimed.max_retries:
             message.fail()
             return
-        job_type = self.job_type(message.actor_name)
-        policy = RetryPolicy() if job_type is None else job_type.retry
+        policy = policy or self.types.retry_policy(message.actor_name)
         message.retry_delay_ms = round(policy.backoff_seconds(claimed.attempts - 1) * 1000)
 
     def results_of_parents(self, job_id: int) -> dict[int, Any]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from dramatiq.actor import Actor
 
-from goqueue.config.labels import entries_of, labels_of
+from goqueue.config.labels import entries_of, labels_of, with_version
 from goqueue.config.settings import Settings
 from goqueue.contents.contents import JobContents
 from goqueue.engine.options.batch import Batch, batch_schema_of
@@ -50,13 +50,13 @@ class JobTypes:
         #: The known types, and of how many declarations they were made.
         self._known: tuple[int, KnownTypes] | None = None
 
-    def declare(self, actor: Actor[Any, Any]) -> JobType:
-        """Declare the type of an actor.
+    def declare(self, actor: Actor[Any, Any], job_type: JobType | None = None) -> JobType:
+        """Declare the type of an actor: what its function and options say, or, where it is given, this.
 
         Raises:
             ValueError: an option is wrong, or its annotations are no schema of a payload.
         """
-        job_type = self._job_type_of(actor)
+        job_type = job_type or self._job_type_of(actor)
         self._learn_aliases(actor)
         self.by_name[actor.actor_name] = job_type
         self._throws[actor.actor_name] = (Discard, HarmfulFinalError, *throws_of(actor))
@@ -70,6 +70,13 @@ class JobTypes:
             self._batches[actor.actor_name] = job_type.batch
         self._declarations += 1
         return job_type
+
+    def forget(self, name: str) -> None:
+        """Forget a type, which nobody runs here any more."""
+        self.by_name.pop(name, None)
+        self._throws.pop(name, None)
+        self._async.discard(name)
+        self._declarations += 1
 
     def get(self, name: str) -> JobType | None:
         """Find a type by its name; by an alias, the type under that name. None: it is not declared."""
@@ -125,7 +132,7 @@ class JobTypes:
             # Hashes take a while: a type that is declared meanwhile must not be forgotten for good.
             types = [self.get(name) for name in self.names()]
             hashes = {job_type.name: job_type.schema_hash() for job_type in types if job_type}
-            labels = entries_of(self._settings.worker_labels)
+            labels = with_version(entries_of(self._settings.worker_labels), self._settings.worker_version)
             known = self._known = (
                 declarations,
                 KnownTypes(
@@ -155,8 +162,9 @@ class JobTypes:
         return self._throws.get(self.aliases.get(name, name), (Discard,))
 
     def retry_policy(self, name: str) -> RetryPolicy:
-        """Tell how failed attempts of a declared type are retried."""
-        return self.by_name[self.aliases.get(name, name)].retry
+        """Tell how failed attempts of a type are retried; one that was forgotten, by the default."""
+        declared = self.by_name.get(self.aliases.get(name, name))
+        return RetryPolicy() if declared is None else declared.retry
 
     def _job_type_of(self, actor: Actor[Any, Any]) -> JobType:
         function = cast("Callable[..., Any]", getattr(actor.fn, "__wrapped__", actor.fn))
@@ -176,7 +184,10 @@ class JobTypes:
             rerun_after_death=_rerun_after_death(actor),
             signature=payload_signature(function) if style == "call" else None,
             injected=frozenset(parameter.name for parameter in injected_parameters(function)),
-            requires=entries_of(labels_of(actor.options.get("requires") or {})),
+            requires=with_version(
+                entries_of(labels_of(actor.options.get("requires") or {})),
+                actor.options.get("min_version") or 0,
+            ),
             slots=actor.options.get("slots") or 1,
             batch=batch,
             **self._protection_of(actor.options),
@@ -235,6 +246,11 @@ class JobTypes:
                 if name in options
             },
         )
+
+
+def _requires(options: dict[str, Any]) -> tuple[str, ...]:
+    labels = entries_of(labels_of(options.get("requires") or {}))
+    return with_version(labels, options.get("min_version") or 0)
 
 
 def _rerun_after_death(actor: Actor[Any, Any]) -> bool:

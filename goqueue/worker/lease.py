@@ -54,7 +54,7 @@ class Lease(BackgroundThread):
         interrupts: Interrupts,
         slots: WorkerSlots,
         received_commands: ReceivedCommands,
-        queues: list[str],
+        queues: Callable[[], list[str]],
         *,
         known_types: Callable[[], KnownTypes],
         slots_in: Callable[[str], int],
@@ -66,7 +66,8 @@ class Lease(BackgroundThread):
         self._interrupts = interrupts
         self._slots = slots
         self._received_commands = received_commands
-        self._queues = queues
+        self._served = queues
+        self._queues = queues()
         self._known_types = known_types
         self._slots_in = slots_in
         self._told: KnownTypes | None = None
@@ -194,9 +195,10 @@ class Lease(BackgroundThread):
 
     def _tell_types(self, connection: Connection, worker_id: int) -> None:
         """Tell what was declared since this process registered."""
-        known = self._known_types()
-        if known is not self._told:
-            worker_types.tell(connection, worker_id, known, queue_slots=self._queue_slots())
+        known, queues = self._known_types(), self._served()
+        if known is not self._told or queues != self._queues:
+            self._queues = queues
+            worker_types.tell(connection, worker_id, known, queues=queues, queue_slots=self._queue_slots())
             self._told = known
 
     def _queue_slots(self) -> list[int]:

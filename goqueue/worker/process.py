@@ -105,6 +105,7 @@ class WorkerProcess(Middleware):
         warn_of_wide_types(broker, served)
         start_tracing(broker.settings, "worker")
         open_lifespans(broker)
+        broker.push_types.start()
         self._lease = Lease(
             broker.settings,
             broker.database,
@@ -112,7 +113,7 @@ class WorkerProcess(Middleware):
             broker.interrupts,
             broker.slots,
             broker.received_commands,
-            sorted(served),
+            lambda: sorted(worker.consumer_whitelist or broker.get_declared_queues()),
             known_types=lambda: broker.known_types,
             slots_in=lambda queue: broker.types.slots_in(queue, broker.slots.threads),
         )
@@ -182,6 +183,7 @@ class WorkerProcess(Middleware):
         release_unfinished(broker)
         # What was interrupted just now may clean up, before the lifespans that it uses are closed.
         broker.async_jobs.wait_until_none_runs(CLEAN_UP_SECONDS)
+        broker.push_types.stop()
         broker.batches.stop()
         broker.async_jobs.stop()
         broker.claimed_ahead.stop(broker.settings.database_connect_timeout_seconds + 2)

@@ -112,6 +112,10 @@ CHANGES: dict[str, tuple[str, Do]] = {
         "type noop",
         lambda client, _: client.simulate_put("/types/noop", json={"concurrency": 3}),
     ),
+    "type.declare": (
+        "type imported",
+        lambda client, _: client.simulate_put("/types/imported", json={"declared": {"schema": {}}}),
+    ),
     "job.cancel": (
         "job {id}",
         lambda client, make_job: client.simulate_post(f"/jobs/{job_of(make_job)}/cancel"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -550,3 +551,42 @@ def test_a_key_that_may_not_read_payloads_is_given_none(with_key: Callable[..., 
     assert leased.json["jobs"][0]["payload"] is None
     assert "secret" not in leased.text
     assert post(f"/leases/{leased.json['jobs'][0]['token']}/complete", {}).status_code == 200
+
+
+# Types that are declared from outside, and versions
+
+
+def test_a_declared_type_is_leased_with_its_limits_and_policy(
+    client: testing.TestClient, runway: Runway
+) -> None:
+    """Its time limit is told with the job, and a failed attempt is retried after its backoff."""
+    declared = {"schema": {}, "queue": QUEUE, "max_retries": 1, "time_limit_seconds": 77, "jitter": False}
+    declared |= {"min_backoff_seconds": 500, "max_backoff_seconds": 900}
+    client.simulate_put("/types/transcode", json={"declared": declared})
+    made = client.simulate_post(
+        "/jobs/create", json={"queue": QUEUE, "type": "transcode", "payload": {}}
+    ).json
+    runway.submit(QUEUE, [Message(made["id"], 0)])
+    wanted = {"worker": "w1", "types": ["transcode"]}
+    (job,) = client.simulate_post(f"/queues/{QUEUE}/lease", json=wanted).json["jobs"]
+    assert job["time_limit_seconds"] == 77
+    said = client.simulate_post(f"/leases/{job['token']}/fail", json={"error": "no"})
+    assert said.status_code == 200, said.text
+    row = client.simulate_get(f"/jobs/{made['id']}").json
+    waits = datetime.fromisoformat(row["available_at"]) - datetime.fromisoformat(row["updated_at"])
+    assert (row["status"], 499 < waits.total_seconds() < 501) == ("queued", True)
+
+
+def test_an_older_worker_leases_nothing_that_needs_a_newer_one(create: Create, lease: Lease) -> None:
+    """It says its version with each call; one that says none has none."""
+    job = create(min_version=4)
+    assert lease()["jobs"] == lease(version=3)["jobs"] == []
+    create()
+    assert len(lease(worker="w2", version=3)["jobs"]) == 1
+    assert job["min_version"] == 4
+
+
+def test_a_newer_worker_leases_it(create: Create, lease: Lease) -> None:
+    """A higher version will do."""
+    job = create(min_version=4)
+    assert [one["id"] for one in lease(version=10)["jobs"]] == [job["id"]]

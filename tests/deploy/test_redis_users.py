@@ -76,7 +76,7 @@ def test_the_engine_needs_no_more_than_its_user_may(
                 broker.database,
                 broker.runway,
                 declared_queues=lambda: {"guarded"},
-                declared_types=lambda: broker.job_types,
+                knows_type=broker.job_types.__contains__,
                 job_type=broker.job_type,
             )
             jobs = [goqueue.enqueue(double, {"value": number}) for number in range(200)]

@@ -54,6 +54,7 @@ OPTIONS: dict[str, tuple[Any, bool, bool]] = {
     "process": (False, True, False),
     "aliases": (["formerly"], True, False),
     "requires": ({}, True, False),
+    "min_version": (2, True, False),
     "slots": (2, True, False),
     "batch": (goqueue.Batch(), True, False),
     "delay": (10, False, True),

@@ -53,7 +53,7 @@ def held(settings: Settings, clock: Clock) -> Iterator[tuple[Lease, JobAttempt]]
                 broker.interrupts,
                 broker.slots,
                 broker.received_commands,
-                ["default"],
+                lambda: ["default"],
                 known_types=lambda: broker.known_types,
                 slots_in=lambda _queue: broker.slots.threads,
             ),

@@ -68,6 +68,7 @@ def emptied_database(settings: Settings) -> Iterator[Database]:
             "rate_grants",
             "rate_buckets",
             "types",
+            "declared_types",
             "type_outcomes",
             "failure_kinds",
             "bulk_operations",

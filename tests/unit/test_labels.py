@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from goqueue.config.labels import by_name, entries_of, labels_of
+from goqueue.config.labels import (
+    by_name,
+    common_to,
+    entries_of,
+    labels_of,
+    satisfies,
+    version_of,
+    with_version,
+    without_version,
+)
 from goqueue.config.settings import Settings, environment_of, load_settings
 from goqueue.engine.options.dramatiq_options import refuse_message
 from goqueue.engine.options.job_options import JobOptions, refuse_wrong
@@ -68,6 +77,10 @@ def test_what_is_no_label_ends_the_start(said: str, monkeypatch: pytest.MonkeyPa
         ("slots", 1001),
         ("slots", "2"),
         ("slots", True),
+        ("min_version", -1),
+        ("min_version", 1_000_000_000),
+        ("min_version", "2"),
+        ("min_version", True),
         ("limit_cost", 0),
         ("limit_cost", 10_001),
     ],
@@ -80,8 +93,47 @@ def test_what_a_job_cannot_require_is_refused(name: str, value: Any) -> None:
         assert all(field.partition(".")[0].partition("[")[0] == name for field in raised.value.fields)
 
 
-@pytest.mark.parametrize("name", ["requires", "slots"])
+@pytest.mark.parametrize("name", ["requires", "slots", "min_version"])
 def test_a_message_of_dramatiq_does_not_say_it(name: str) -> None:
     """It is an option of the actor, or of `goqueue.enqueue`."""
     with pytest.raises(InvalidJobError):
         refuse_message({name: 2})
+
+
+def test_versions_stand_among_labels_as_an_entry_of_their_own() -> None:
+    """The first one, which no label can be, and which compares as the number does."""
+    entries = with_version(("region=eu", "gpu=true"), 7)
+    assert entries == ("!version=0000000007", "gpu=true", "region=eu")
+    assert (version_of(entries), without_version(entries)) == (7, ("gpu=true", "region=eu"))
+    assert by_name(entries) == {"gpu": "true", "region": "eu"}
+    assert with_version(entries, 0) == ("gpu=true", "region=eu")
+    assert version_of(()) == 0
+    with pytest.raises(ValueError, match="expected names"):
+        labels_of({"!version": "7"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "requires", "fits"),
+    [
+        ((3,), (3,), True),
+        ((10,), (9,), True),
+        ((3,), (4,), False),
+        ((0,), (1,), False),
+        ((4, "a=b"), (3, "a=b"), True),
+        ((4,), (3, "a=b"), False),
+        ((2, "a=b"), (3, "a=b"), False),
+        ((2, "a=b"), (0, "a=b"), True),
+        ((0,), (0,), True),
+    ],
+)
+def test_a_worker_satisfies_what_needs_no_more(labels: Any, requires: Any, fits: bool) -> None:
+    """All labels, and a version that is as high."""
+    assert satisfies(with_version(labels[1:], labels[0]), with_version(requires[1:], requires[0])) == fits
+
+
+def test_workers_have_in_common_the_lowest_version() -> None:
+    """And the labels that each of them has; of none there is nothing."""
+    sets = [with_version(("a=b", "c=d"), 4), with_version(("a=b",), 10)]
+    assert common_to(sets) == with_version(("a=b",), 4)
+    assert common_to([*sets, ("a=b",)]) == ("a=b",)
+    assert common_to([]) == ()

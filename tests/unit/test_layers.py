@@ -30,6 +30,14 @@ LAYERS = (
     ("audit",),
     ("engine",),
     ("access",),
+    # What is known of types that are declared from outside; `remote` itself stands on workers.
+    (
+        "remote.declaration",
+        "remote.declared_schema",
+        "remote.declared_type_rows",
+        "remote.declared_types",
+        "remote.type_declarations",
+    ),
     ("scheduler",),
     ("limits",),
     ("dispatch",),

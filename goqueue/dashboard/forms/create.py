@@ -48,6 +48,7 @@ SETTINGS = (
     Setting("max_retries", "Retries", "integer", "0 to 20"),
     Setting("requires", "Requires", "labels", "labels of its worker: gpu=true, region=eu"),
     Setting("slots", "Slots", "integer", "how many threads of its worker it takes"),
+    Setting("min_version", "Worker version", "integer", "that its worker has to have at least"),
     Setting("unique_key", "Unique key", "text", "at most one unfinished job has it"),
 )
 

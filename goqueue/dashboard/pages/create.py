@@ -107,7 +107,7 @@ class CreatePage(Page):
             InvalidJobError: something is wrong with it; or, where nothing is, what is to be refused.
         """
         if isinstance(document, dict) and "queue" not in document:
-            job_type = self._goqueue.broker.job_type(str(document.get("type")))
+            job_type = self._goqueue.types.job_type(str(document.get("type")))
             document = document | ({"queue": job_type.queue} if job_type else {})
         nodes = JobRequests(self._goqueue).one(document, client=client_of(request))
         if refuse:
@@ -147,7 +147,7 @@ class CreatePage(Page):
             InvalidJobError: a form cannot say all of it.
         """
         settings = texts_of_document(document) if isinstance(document, dict) else None
-        job_type = self._goqueue.broker.job_type(str(document.get("type"))) if settings is not None else None
+        job_type = self._goqueue.types.job_type(str(document.get("type"))) if settings is not None else None
         if settings is None or job_type is None:
             raise InvalidJobError({"body": _NO_FORM})
         fields = form_of_schema(job_type.json_schema())
@@ -175,10 +175,10 @@ class CreatePage(Page):
         self._renderer.page(request, response, "create.html", types=self._types(), wrong=wrong, **values)
 
     def _types(self) -> dict[str, JobType]:
-        return dict(sorted(self._goqueue.broker.job_types.items()))
+        return dict(sorted(self._goqueue.types.all_types().items()))
 
     def _type(self, name: str) -> JobType:
-        job_type = self._goqueue.broker.job_type(name)
+        job_type = self._goqueue.types.job_type(name)
         if job_type is None:
             raise TypeNotFoundError(name)
         return job_type

@@ -85,7 +85,7 @@ class FailuresPage(Page):
             wrong=wrong,
             kept=_address_of({name: said[name] for name in CHOICE}),
             queues=sorted(self._goqueue.queues.declared() - {QUARANTINE_QUEUE}),
-            types=sorted(self._goqueue.broker.job_types),
+            types=sorted(self._goqueue.types.all_types()),
         )
 
     def _read(self, wanted: WantedFailures) -> list[ShownGroup]:

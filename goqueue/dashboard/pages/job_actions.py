@@ -11,7 +11,7 @@ from goqueue.api.edits import EditAndRetry
 from goqueue.api.frame.json_reader import read_json
 from goqueue.api.frame.security import client_of
 from goqueue.api.job_requests import JobRequests
-from goqueue.config.labels import entries_of, labels_typed
+from goqueue.config.labels import entries_of, labels_typed, version_of, without_version
 from goqueue.dashboard.access.guard import FOLDER, form_of
 from goqueue.dashboard.notices import go_to
 from goqueue.dashboard.page import Page
@@ -31,7 +31,7 @@ __all__ = ["CancelAction", "CloneAction", "DeleteAction", "EditPage", "RetryActi
 AUTHOR = "dashboard"
 
 #: What the form of the edit asks for.
-FIELDS = ("payload", "priority", "available_at", "requires", "slots")
+FIELDS = ("payload", "priority", "available_at", "requires", "slots", "min_version")
 
 #: As a browser writes a field of date and time.
 MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -124,8 +124,9 @@ class EditPage(_Action):
             "payload": pretty(job.payload),
             "priority": str(job.priority),
             "available_at": f"{job.available_at.astimezone(UTC):{MOMENT}}" if starts_later else "",
-            "requires": ", ".join(job.requires),
+            "requires": ", ".join(without_version(job.requires)),
             "slots": str(job.slots),
+            "min_version": str(version_of(job.requires) or ""),
         }
         self._show(request, response, job, form, {})
 
@@ -175,13 +176,18 @@ class EditPage(_Action):
             document["requires"] = labels_typed(form["requires"])
         if form.get("slots"):
             document["slots"] = _whole_number("slots", form["slots"])
+        if "min_version" in form:
+            document["min_version"] = _whole_number("min_version", form["min_version"] or "0")
         wanted = validate(EditAndRetry, document)
         changes = {
             "payload": None if _is_same(wanted.payload, job.payload) else wanted.payload,
             "priority": None if wanted.priority == job.priority else wanted.priority,
             "available_at": None if _is_start_of(job, wanted.available_at) else wanted.available_at,
-            "requires": None if entries_of(wanted.requires or {}) == job.requires else wanted.requires,
+            "requires": None
+            if entries_of(wanted.requires or {}) == without_version(job.requires)
+            else wanted.requires,
             "slots": None if wanted.slots == job.slots else wanted.slots,
+            "min_version": None if wanted.min_version == version_of(job.requires) else wanted.min_version,
         }
         return {name: value for name, value in changes.items() if value is not None}
 
@@ -193,7 +199,7 @@ class EditPage(_Action):
         form: dict[str, str],
         wrong: dict[str, list[str]],
     ) -> None:
-        job_type = self._goqueue.broker.job_type(job.type)
+        job_type = self._goqueue.types.job_type(job.type)
         self._renderer.page(
             request,
             response,

@@ -122,7 +122,7 @@ class JobsPage(Page):
         with self._goqueue.read_database.autocommit() as connection:
             queues = {queue.name for queue in queue_store.list_all(connection)}
         names = queues | self._goqueue.queues.declared()
-        return {"queues": sorted(names)[:OFFERED], "types": sorted(self._goqueue.broker.job_types)[:OFFERED]}
+        return {"queues": sorted(names)[:OFFERED], "types": sorted(self._goqueue.types.all_types())[:OFFERED]}
 
     def _tabs(self, wanted: JobFilter) -> list[dict[str, Any]]:
         """The states, with counts where nothing else is asked for: they are of all jobs."""

@@ -147,7 +147,7 @@ class QueueReader:
 
     def _of_queue(self, name: str, types: Sequence[str]) -> tuple[str, ...]:
         """Those of these types that are declared in a queue."""
-        declared = self._goqueue.broker.job_types
+        declared = self._goqueue.types.all_types()
         return tuple(one for one in types if one in declared and declared[one].queue == name)
 
     def _read_all(self) -> list[_Figures]:

@@ -40,6 +40,7 @@ _DEFAULTS: dict[str, Any] = {
     "limit_cost": 1,
     "requires": {},
     "slots": 1,
+    "min_version": None,
     "catch_up_max": 100,
     "catch_up_window_seconds": 86_400.0,
     "jitter_seconds": 0.0,
@@ -112,7 +113,7 @@ class ScheduleForm(Page):
         definition = schedule.definition
         document = schedule_document(schedule, self._goqueue.database.contents)
         more = {name: document[name] for name, default in _DEFAULTS.items() if document[name] != default}
-        job_type = self._goqueue.broker.job_type(definition.job.type)
+        job_type = self._goqueue.types.job_type(definition.job.type)
         # A type that makes the keys of its jobs makes this one again.
         if definition.job.unique is not None and (job_type is None or job_type.unique is None):
             more["unique"] = _unique(definition.job.unique)
@@ -135,7 +136,7 @@ class ScheduleForm(Page):
             back=f"{FOLDER}/schedules" if name is None else place_of(name),
             typed=typed,
             wrong=wrong,
-            types=sorted(self._goqueue.broker.job_types),
+            types=sorted(self._goqueue.types.all_types()),
             queues=sorted(self._goqueue.queues.declared()),
             overlaps=list(Overlap),
             catch_ups=list(CatchUp),

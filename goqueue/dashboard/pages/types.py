@@ -34,6 +34,7 @@ from goqueue.instance import GoQueue
 from goqueue.limits import type_setting_rows as type_settings
 from goqueue.limits.settings import BreakerState
 from goqueue.limits.type_setting_rows import LimitedType
+from goqueue.remote.declared_type_rows import DeclaredType
 
 __all__ = ["TypePage", "TypesPage"]
 
@@ -104,10 +105,15 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class OneType:
-    """A type with a range of its past."""
+    """A type with a range of its past.
+
+    Attributes:
+        row: of one that was declared from outside.
+    """
 
     name: str
     declared: JobType | None
+    row: DeclaredType | None
     since: datetime
     steps: Sequence[Step]
     figures: Figures
@@ -187,7 +193,7 @@ def _limits(goqueue: GoQueue) -> dict[str, LimitedType]:
 
 def _rows(goqueue: GoQueue) -> list[TypeRow]:
     """Every type that is declared or of which anything is known, by name, and its last hour."""
-    declared = goqueue.broker.job_types
+    declared = goqueue.types.all_types()
     with one_moment(goqueue.read_database) as connection:
         now = current_time(connection)
         since = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES_SHOWN - 1)
@@ -211,9 +217,10 @@ def _one(goqueue: GoQueue, name: str, wanted: TimeRange) -> OneType:
     Raises:
         TypeNotFoundError: it is not declared, and nothing is known of it.
     """
-    declared = goqueue.broker.job_types.get(name)
     if "\0" in name:
         raise TypeNotFoundError(name)
+    declared = goqueue.types.all_types().get(name)
+    row = goqueue.types.declared(name) if declared is not None and declared.is_remote else None
     with one_moment(goqueue.read_database) as connection:
         since, _, steps = steps_of(connection, RollupScope.TYPE, name, wanted)
         known = bool(steps) or declared is not None or name in rollups.names(connection, RollupScope.TYPE)
@@ -223,7 +230,7 @@ def _one(goqueue: GoQueue, name: str, wanted: TimeRange) -> OneType:
         indexes = payload_indexes.all_of(connection, name)
     if not (known or groups or name in _limits(goqueue)):
         raise TypeNotFoundError(name)
-    return OneType(name, declared, since, steps, _figures_of(steps), groups, indexes)
+    return OneType(name, declared, row, since, steps, _figures_of(steps), groups, indexes)
 
 
 def _figures_of(steps: Sequence[Step]) -> Figures:

@@ -13,7 +13,7 @@ from typing import Any
 import falcon
 import orjson
 
-from goqueue.config.labels import by_name
+from goqueue.config.labels import by_name, version_of
 from goqueue.dashboard.parts.json_tree import printable
 from goqueue.engine.dependency_rows import Link
 from goqueue.engine.options.uniqueness import without_client
@@ -47,7 +47,7 @@ class Handler:
 
 def request_document(goqueue: GoQueue, job: Job, parents: Sequence[Link], now: datetime) -> dict[str, Any]:
     """Build the body of a request that creates a job like this one."""
-    job_type = goqueue.broker.job_type(job.type)
+    job_type = goqueue.types.job_type(job.type)
     unique_by_type = job_type is not None and job_type.unique is not None
     return request_of(job, parents, now=now, unique_by_type=unique_by_type)
 
@@ -89,6 +89,7 @@ def request_of(job: Job, parents: Sequence[Link], *, now: datetime, unique_by_ty
         "limit_cost": job.limit_cost if job.limit_cost != 1 else None,
         "requires": by_name(job.requires) or None,
         "slots": job.slots if job.slots != 1 else None,
+        "min_version": version_of(job.requires) or None,
         "unique": {"key": without_client(job.unique_key)}
         if job.unique_key is not None and not unique_by_type
         else None,
@@ -169,9 +170,9 @@ def _url(request: falcon.Request) -> str:
 
 
 def _handler(goqueue: GoQueue, type_name: str) -> Handler | None:
-    """Where the actor of a type is; None where it is not declared here, or called by its arguments."""
-    job_type = goqueue.broker.job_type(type_name)
-    if job_type is None or job_type.style == "call":
+    """Where the actor of a type is; None where it is not declared in Python, or called by its arguments."""
+    job_type = goqueue.types.job_type(type_name)
+    if job_type is None or job_type.style == "call" or job_type.is_remote:
         return None
     called = goqueue.broker.get_actor(type_name).fn
     function = inspect.unwrap(called.function if isinstance(called, JobFunction) else called)

@@ -13,6 +13,7 @@ from goqueue.db.tables import (
     queues,
     reencryption,
     schedules,
+    types,
     webhooks,
 )
 from goqueue.db.tables.base import metadata
@@ -29,5 +30,6 @@ __all__ = [
     "queues",
     "reencryption",
     "schedules",
+    "types",
     "webhooks",
 ]

@@ -40,6 +40,7 @@ class ActorOptions(TypedDict, total=False):
         process: whether its handler runs in a child process of the worker (False), for work that needs the
             processor: it is killed where it does not end in time, and its death is a failed attempt.
         requires: the labels that a worker of its jobs has to have, where they do not say: `{"gpu": True}`.
+        min_version: the version that a worker of its jobs has to have at least, where they do not say.
         slots: how many threads of its worker a job takes that does not say.
         batch: how its jobs are collected, for a handler that takes a list of payloads and returns a list of
             results.
@@ -62,6 +63,7 @@ class ActorOptions(TypedDict, total=False):
     aliases: Sequence[str] | None
     process: bool
     requires: Mapping[str, LabelValue] | None
+    min_version: int | None
     slots: int | None
     batch: Batch | None
     encrypt: bool | None
@@ -106,6 +108,7 @@ def _declare(broker: Broker, function: Callable[..., Any], options: dict[str, An
         "aliases",
         "process",
         "requires",
+        "min_version",
         "slots",
         "batch",
         "encrypt",

@@ -23,7 +23,7 @@ from dramatiq.middleware import (
 from dramatiq.results import Results
 
 from goqueue.config.bounds import is_number
-from goqueue.config.labels import labels_of
+from goqueue.config.labels import MAX_VERSION, labels_of
 from goqueue.engine.options.batch import Batch
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.uniqueness import Unique
@@ -148,6 +148,9 @@ def _problems_of_needs(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         labels_of(options.get("requires") or {})
     except ValueError as error:
         yield "requires", str(error)
+    version = options.get("min_version", 0)
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
+        yield "min_version", f"expected a whole number from 0 to {MAX_VERSION:,}, got {version!r}"
     slots = options.get("slots", 1)
     if isinstance(slots, bool) or not isinstance(slots, int) or not 1 <= slots <= MAX_SLOTS:
         yield "slots", f"expected a whole number from 1 to {MAX_SLOTS:,}, got {slots!r}"

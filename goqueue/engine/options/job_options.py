@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from goqueue.config.labels import LABEL_NAME, LABEL_VALUE, MAX_LABELS
+from goqueue.config.labels import LABEL_NAME, LABEL_VALUE, MAX_LABELS, MAX_VERSION
 from goqueue.engine.options.job_settings import EITHER, JobSettings, problem_of_name, refuse_contradictions
 from goqueue.engine.options.request_models import (
     JobId,
@@ -87,6 +87,14 @@ Requires = Annotated[
 Slots = Annotated[
     int,
     Field(ge=1, le=MAX_SLOTS, description="How many threads of its worker it takes. Default: the type's."),
+]
+MinVersion = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_VERSION,
+        description="Its worker has to have this version or a higher one; 0: any. Default: the type's.",
+    ),
 ]
 Parents = Annotated[
     list[JobId], Field(max_length=MAX_PARENTS, fail_fast=True, json_schema_extra=dict(UNIQUE_ITEMS))
@@ -212,6 +220,7 @@ class JobOptions(Request):
     ] = None
     requires: Requires | None = None
     slots: Slots | None = None
+    min_version: MinVersion | None = None
     limit_cost: LimitCost = 1
 
     def settings(self) -> JobSettings:

@@ -57,6 +57,8 @@ class JobSettings(TypedDict, total=False):
         requires: the labels that its worker has to have, at most 20: `{"gpu": True, "region": "eu"}`; instead
             of what its type says of that. {}: none.
         slots: how many threads of its worker it takes, 1 to 1,000, instead of what its type says.
+        min_version: its worker has to have this version or a higher one (GOQUEUE_WORKER_VERSION), instead of
+            what its type says. 0: any.
         limit_cost: how many slots of each concurrency limit it takes, 1 to 10,000.
     """
 
@@ -78,6 +80,7 @@ class JobSettings(TypedDict, total=False):
     tags: Sequence[str]
     requires: Mapping[str, LabelValue] | None
     slots: int | None
+    min_version: int | None
     limit_cost: int
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import structlog
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUserError
 
 from goqueue.config.bounds import MAX_DEPTH, is_nested_deeper
@@ -25,6 +25,7 @@ from goqueue.engine.options.batch import Batch
 from goqueue.engine.options.known_types import schema_hash
 from goqueue.engine.options.payloads import (
     ConvertedPayload,
+    PayloadSchema,
     argument_lost,
     difference,
     not_finite,
@@ -77,11 +78,12 @@ class JobType:
         encrypt: what its jobs hold is encrypted in their rows.
         redact: names of fields, in lower case, that nobody but the handler sees.
         fingerprint: a keyed hash of payloads of encrypted jobs, for unique keys; None: they are not.
+        is_remote: it was declared from outside of Python code: its payloads are JSON values and no more.
     """
 
     name: str
     queue: str
-    schema: TypeAdapter[Any]
+    schema: PayloadSchema
     style: typing.Literal["payload", "fields", "call"]
     retry: RetryPolicy
     time_limit_seconds: float
@@ -95,6 +97,7 @@ class JobType:
     encrypt: bool = False
     redact: frozenset[str] = frozenset()
     fingerprint: Callable[[bytes], str] | None = None
+    is_remote: bool = False
 
     def validated(self, payload: Any) -> str:
         """Return the payload as the JSON text that is stored, after it passed the schema.
@@ -114,7 +117,7 @@ class JobType:
         if "null" in text and (place := not_finite(payload)) is not None:
             raise InvalidJobError({place: "expected a finite number: JSON has no other"})
         read = self._parsed_at_create(text)
-        given = payload.original if isinstance(payload, ConvertedPayload) else None
+        given = payload.original if isinstance(payload, ConvertedPayload) and not self.is_remote else None
         if given is not None and (place := self._lost(given, read)) is not None:
             raise InvalidJobError({place: "expected a value that its type reads back from JSON as the same"})
         return text

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from goqueue.config.labels import satisfies
 from goqueue.jobs import MAX_SLOTS
 
 __all__ = ["KnownTypes", "schema_hash"]
@@ -21,7 +22,7 @@ class KnownTypes:
     """The names of the job types that a process can run, aliases among them, each with its schema's hash.
 
     Attributes:
-        labels: what the process is, as `name=value`: it can run the jobs that require no others.
+        labels: what the process is, as `name=value`, and its version: it runs jobs that require no more.
         slots: how many threads it has: it can run the jobs that take no more.
         async_types: which of the types are async, sorted.
         async_slots: how many slots there are for jobs of these, instead of threads.
@@ -74,7 +75,7 @@ class KnownTypes:
 
     def holds(self, type_name: str, requires: Iterable[str] | None, slots: int) -> bool:
         """Tell whether the process has the labels that a job requires (None: any), and so many slots."""
-        return requires is None or (slots <= self.slots_for(type_name) and set(requires) <= set(self.labels))
+        return requires is None or (slots <= self.slots_for(type_name) and satisfies(self.labels, requires))
 
     def __getitem__(self, type_name: str) -> str:
         """The hash of a type's schema.

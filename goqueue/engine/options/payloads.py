@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
@@ -14,10 +14,25 @@ from pydantic_core import to_jsonable_python
 
 from goqueue.errors import InvalidJobError
 
-__all__ = ["ConvertedPayload", "argument_lost", "difference", "not_finite", "payload_of"]
+__all__ = ["ConvertedPayload", "PayloadSchema", "argument_lost", "difference", "not_finite", "payload_of"]
 
 _ABSENT = object()
 _LISTS = (list, tuple, set, frozenset, deque)
+
+
+class PayloadSchema(Protocol):
+    """Reads payloads: pydantic's reader of annotations, or a JSON schema that was declared from outside."""
+
+    def validate_json(self, data: str | bytes, /) -> Any:
+        """Read and validate a payload.
+
+        Raises:
+            ValidationError: pydantic says what is wrong.
+            InvalidJobError: with the wrong fields, named `payload.…`.
+        """
+
+    def json_schema(self, *, ref_template: str = ...) -> dict[str, Any]:
+        """Return the JSON schema of the payload."""
 
 
 class ConvertedPayload(dict[str, Any]):

@@ -16,7 +16,7 @@ from goqueue.contents.contents import JobContents, of_options, of_payload
 from goqueue.contents.payload_keys import ENCRYPTED
 from goqueue.contents.redaction import hidden_values
 from goqueue.db.database import retry_on_conflict
-from goqueue.db.fragments import MAX_RETRIES
+from goqueue.db.fragments import MAX_RETRIES, fits
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import (
     ENCRYPTED_OPTIONS,
@@ -71,7 +71,7 @@ MAY_START = f"""
     AND (jobs.attempts <= jobs.max_retries
          OR (jobs.attempts < -jobs.max_retries AND jobs.slots <= CASE
                  WHEN jobs.type = ANY (%(async_types)s::text[]) THEN %(async_slots)s ELSE %(slots)s END
-             AND jobs.requires <@ %(labels)s::text[]))
+             AND {fits("jobs.requires", "(%(labels)s::text[])")}))
     AND (%(types)s::text[] IS NULL OR jobs.type = ANY (%(types)s::text[]))
     AND ((jobs.unreadable_until > now()) IS NOT TRUE OR NOT jobs.unreadable_by && %(schemas)s::text[])
     AND (LEAST(jobs.expires_at, jobs.deadline_at) > now()) IS NOT FALSE
@@ -174,7 +174,8 @@ def claim(
     A message is left out when its job is not queued under this fence, is not due, is out of attempts, is in
     a paused queue, or is locked by somebody, or when the worker's lease has run out; also when its type is
     not `known` to the worker (None: it is not asked), or its payload could not be read by the worker's schema
-    a while ago, or it requires a label that the worker has not, or more slots than it has.
+    a while ago, or it requires a label that the worker has not, a higher version, or
+    more slots than it has.
     """
     parameters = {**key_arrays(messages), **claimant(worker_id, lease_seconds, known)}
     contents = contents_of(connection)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from goqueue.db.fragments import fits
 from goqueue.db.statements import fetch_all, fetch_one
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.errors import WorkerConflictError, WorkerNotFoundError
@@ -284,7 +285,7 @@ def is_quarantine_served(
     row = fetch_one(
         connection,
         "SELECT EXISTS (SELECT FROM workers WHERE queues = %(queues)s AND id <> %(id)s "
-        f"AND coalesce(labels, ARRAY[]::text[]) @> %(labels)s::text[] AND {SERVING})",
+        f"AND {fits('(%(labels)s::text[])', 'coalesce(labels, ARRAY[]::text[])')} AND {SERVING})",
         {
             "queues": [QUARANTINE_QUEUE],
             "id": except_worker_id,

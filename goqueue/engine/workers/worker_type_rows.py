@@ -15,15 +15,22 @@ __all__ = ["known_types", "signatures_by_queue", "tell"]
 
 
 def tell(
-    connection: Connection, worker_id: int, known: KnownTypes, *, queue_slots: Sequence[int] | None = None
+    connection: Connection,
+    worker_id: int,
+    known: KnownTypes,
+    *,
+    queues: Sequence[str] | None = None,
+    queue_slots: Sequence[int] | None = None,
 ) -> None:
-    """Note what a worker knows by now: types were declared after it registered. `queue_slots` as there."""
+    """Note what a worker knows and serves (None: as before) by now: more was declared since it registered."""
     connection.exec_driver_sql(
         "UPDATE workers SET signature = %(signature)s, types = %(types)s, schemas = %(schemas)s, "
-        "async_types = %(async_types)s, async_slots = %(async_slots)s, queue_slots = %(queue_slots)s "
+        "async_types = %(async_types)s, async_slots = %(async_slots)s, queue_slots = %(queue_slots)s, "
+        "queues = coalesce(%(queues)s::text[], queues) "
         "WHERE id = %(id)s AND stopped_at IS NULL",
         {
             "id": worker_id,
+            "queues": None if queues is None else list(queues),
             "queue_slots": None if queue_slots is None else list(queue_slots),
             **known_parameters(known),
         },

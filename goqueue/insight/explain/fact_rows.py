@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from goqueue.contents.contents import of_job
 from goqueue.db import bounded_reads
-from goqueue.db.fragments import MAX_RETRIES, RUNNING_JOBS, begin_of
+from goqueue.db.fragments import MAX_RETRIES, RUNNING_JOBS, begin_of, fits
 from goqueue.db.statements import Values, contents_of, fetch_one
 from goqueue.engine import dependency_rows as dependency_lists
 from goqueue.engine.options.batch import Batch
@@ -107,7 +107,7 @@ _CREW = f"""
                     ELSE %(type)s = ANY (types) END AS knows,
                CASE WHEN types IS NULL THEN true
                     ELSE %(type)s = ANY (types) AND NOT schemas && %(tried)s::text[] END AS reads,
-               coalesce(labels, ARRAY[]::text[]) @> %(requires)s::text[]
+               {fits("(%(requires)s::text[])", "coalesce(labels, ARRAY[]::text[])")}
                    AND (labels IS NOT NULL OR NOT %(needs)s) AS suits,
                kind.slots >= %(slots)s AS holds
         FROM workers CROSS JOIN LATERAL (

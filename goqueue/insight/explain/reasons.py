@@ -33,6 +33,7 @@ class ReasonCode(enum.StrEnum):
     UNKNOWN_TYPE = "unknown_type"
     UNREADABLE_PAYLOAD = "unreadable_payload"
     LABELS_MISSING = "labels_missing"
+    VERSION_TOO_LOW = "version_too_low"
     WORKERS_TOO_SMALL = "workers_too_small"
     BREAKER_OPEN = "breaker_open"
     BREAKER_HALF_OPEN = "breaker_half_open"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from goqueue.insight.explain.facts import PARENTS_MAX, Facts
-from goqueue.insight.explain.needs import labels_missing, too_small
+from goqueue.insight.explain.needs import labels_missing, too_small, version_too_low
 from goqueue.insight.explain.reasons import Reason, ReasonCode
 from goqueue.insight.explain.text import count, moment, quote, span
 from goqueue.jobs import AttemptOutcome, JobStatus
@@ -162,7 +162,7 @@ def _nobody(facts: Facts) -> Reason:
     if facts.eligible.small:
         return too_small(facts)
     if facts.eligible.unlabelled:
-        return labels_missing(facts)
+        return version_too_low(facts) or labels_missing(facts)
     if facts.eligible.outdated:
         return _unreadable(facts)
     return _unknown_type(facts) if facts.eligible.ignorant else _no_worker(facts)
