@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from goqueue.config.settings import Settings
+from goqueue.contents.contents import JobContents
 from goqueue.db.database import Database
 from goqueue.engine.options.job_type import JobType
 from goqueue.errors import (
@@ -209,7 +210,7 @@ def job_type_of(settings: Settings, declared: DeclaredType) -> JobType:
     Raises:
         InvalidJobError: its schema is not one that is taken.
     """
-    said = declared.declaration
+    said, keys = declared.declaration, JobContents.of_settings(settings).keys
     defaults = RetryPolicy(
         max_retries=settings.max_retries,
         min_backoff_seconds=settings.min_backoff_seconds,
