@@ -2,14 +2,14 @@
 
 A table of its own, which no statement of the release before looks at.
 
-Revision: 0024, after 0027
+Revision: 0028, after 0027
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0024"
+revision = "0028"
 down_revision = "0027"
 branch_labels = None
 depends_on = None
