@@ -1,4 +1,4 @@
-"""Receivers: the headers that a payload or a subscription may give for a call, and the host that it reaches."""
+"""Receivers of calls: the headers that a payload or a subscription may give, and the host of a URL."""
 
 from __future__ import annotations
 

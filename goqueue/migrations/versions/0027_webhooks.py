@@ -2,15 +2,15 @@
 
 Only tables of their own: nothing that is written to today is locked.
 
-Revision: 0028, after 0027
+Revision: 0027, after 0026
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0028"
-down_revision = "0027"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 

@@ -3,15 +3,15 @@
 The columns are added without a table to be rewritten; the table has a row for each worker process of the last
 hour, so its index takes a moment. A release before this one never has such a row.
 
-Revision: 0023, after 0025
+Revision: 0024, after 0023
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0025"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 

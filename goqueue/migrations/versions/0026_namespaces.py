@@ -3,15 +3,15 @@
 Constant defaults are added without a table to be rewritten, which takes a moment; the table of queues is a
 small one.
 
-Revision: 0027, after 0026
+Revision: 0026, after 0025
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 

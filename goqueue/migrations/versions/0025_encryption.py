@@ -6,7 +6,7 @@ schema. It cannot read what this one encrypts: its workers take such a job for o
 and leave it to others for a while (GOQUEUE_UNREADABLE_PAYLOAD_WAIT_SECONDS); so turn encryption on when no
 process of it is left. Before a downgrade, let no job be encrypted any more.
 
-Revision: 0026, after 0023
+Revision: 0025, after 0024
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from alembic import op
 
 from goqueue.db import concurrent_indexes
 
-revision = "0026"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 

@@ -3,14 +3,14 @@
 The release before this one runs on this schema: a session without a key is none to it, and it writes entries
 that name no user.
 
-Revision: 0025, after 0022
+Revision: 0023, after 0022
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0025"
+revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None
