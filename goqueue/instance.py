@@ -44,7 +44,7 @@ from goqueue.errors import ConfigurationError
 from goqueue.events import listening
 from goqueue.events.ended_jobs import EndedJobs
 from goqueue.events.event import Event
-from goqueue.events.event_filter import EventFilter, kinds_of
+from goqueue.events.event_filter import EventChoice, EventFilter, kinds_of
 from goqueue.garbage import collections_paused
 from goqueue.insight.autoscale import ASSUMED_RUN_SECONDS, WINDOW_SECONDS, Autoscale
 from goqueue.insight.autoscaling import autoscale_queue
@@ -570,13 +570,22 @@ class GoQueue:
             seconds: the iterator ends after so long; None: it does not end.
 
         Raises:
-            InvalidJobError: there are no events of such a kind.
+            InvalidJobError: there are no events of such a kind, or with everything else that is wrong.
             EventCursorError: `after` is the id of no event.
             EventsGoneError: events behind it are not kept any more; also while it is iterated.
             DatabaseUnavailableError: PostgreSQL does not answer; also while it is iterated.
         """
-        wanted = EventFilter(kinds=kinds_of(kinds), queue=queue, type=type, job_id=job_id, tag=tag)
-        return listening.listen(self.database, wanted, after=after, seconds=seconds)
+        said = {
+            "queue": queue,
+            "type": type,
+            "job_id": job_id,
+            "tag": tag,
+            "after": after,
+            "seconds": seconds,
+        }
+        choice = validate(EventChoice, said)
+        wanted = EventFilter(kinds_of(kinds), choice.queue, choice.type, choice.job_id, choice.tag)
+        return listening.listen(self.database, wanted, after=choice.after, seconds=choice.seconds)
 
     def explain(self, job_id: int, *, with_errors: bool = True) -> Explanation:
         """Explain why a job does not run: what blocks it, with evidence, and when it is expected to start.

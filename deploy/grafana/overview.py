@@ -147,9 +147,54 @@ SERVICE = Section(
     ],
 )
 
+WEBHOOKS = Section(
+    "Webhooks",
+    [
+        over_time(
+            "Deliveries",
+            "Events that webhooks are to be told of, and the calls of their receivers, by what came of them.",
+            Query("sum(rate(webhook_deliveries_total[$__rate_interval]))", "to be delivered"),
+            Query("sum by (outcome) (rate(webhook_attempts_total[$__rate_interval]))", "{{outcome}}"),
+            unit="ops",
+        ),
+        over_time(
+            "Disabled, and gaps",
+            "Webhooks that were disabled because their receivers failed, and gaps in what one was told.",
+            Query("sum(increase(webhooks_disabled_total[1h]))", "disabled"),
+            Query("sum(increase(webhook_gaps_total[1h]))", "gaps"),
+        ),
+    ],
+)
+
+NAMESPACES = Section(
+    "Namespaces",
+    [
+        over_time(
+            "Waiting jobs",
+            "Jobs of each namespace inside of the database that have not begun.",
+            Query("max by (namespace) (namespace_waiting_jobs)", "{{namespace}}"),
+        ),
+        over_time(
+            "Running jobs",
+            "Jobs of each namespace inside of the database that run.",
+            Query("max by (namespace) (namespace_running_jobs)", "{{namespace}}"),
+        ),
+        over_time(
+            "Quotas that are used up",
+            "The part of the quota of waiting jobs that each namespace has used.",
+            Query(
+                "max by (namespace) (namespace_waiting_jobs) / on (namespace) "
+                'max by (namespace) (namespace_quota{quota="max_waiting_jobs"})',
+                "{{namespace}}",
+            ),
+            unit="percentunit",
+        ),
+    ],
+)
+
 DASHBOARD = dashboard(
     "overview",
     "Overview",
     "Is the service well, how much does it do, and where does it wait?",
-    [NOW, JOBS, QUEUES, SERVICE],
+    [NOW, JOBS, QUEUES, SERVICE, WEBHOOKS, NAMESPACES],
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from goqueue.engine.options.request_models import JobId, Name, Request, Tag
 from goqueue.errors import InvalidJobError
 from goqueue.events.event import Event, EventKind
 
-__all__ = ["EventFilter", "FilterIndex", "kinds_of"]
+__all__ = ["EventChoice", "EventFilter", "FilterIndex", "kinds_of"]
 
 _ALL = frozenset(kind.value for kind in EventKind)
 
@@ -45,6 +49,17 @@ class EventFilter:
             and (self.queues is None or event.queue in self.queues)
             and (self.types is None or event.type in self.types)
         )
+
+
+class EventChoice(Request):
+    """A choice of events that a program says; what is left out does not matter."""
+
+    queue: Name | None = None
+    type: Name | None = None
+    job_id: JobId | None = None
+    tag: Tag | None = None
+    after: str | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
 
 
 class FilterIndex:
@@ -94,6 +109,8 @@ def kinds_of(names: Iterable[str]) -> frozenset[str] | None:
     is_given = False
     for name in names:
         is_given = True
+        if not isinstance(name, str):
+            raise InvalidJobError({"event": f"expected a text, got {type(name).__qualname__}"})
         subject = name.removesuffix(".*")
         found = {kind for kind in _ALL if kind == name or kind.partition(".")[0] == subject}
         if not found:

@@ -15,6 +15,7 @@ from goqueue.db.database import Database
 from goqueue.engine import queue_rows
 from goqueue.engine.options.job_settings import problem_of_name
 from goqueue.engine.options.known_types import schema_hash
+from goqueue.engine.options.request_models import UNSTORABLE
 from goqueue.errors import InvalidJobError, TypeConflictError, TypeNotFoundError
 from goqueue.remote.declaration import TypeDeclaration
 from goqueue.remote.declared_type_rows import (
@@ -154,6 +155,10 @@ class TypeDeclarations(TypeDirectory):
         self.look_again()
 
     def _expect_free(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a type: expected a text, got {type(name).__qualname__}")
+        if UNSTORABLE.search(name):
+            raise TypeNotFoundError(name)
         if name in self._python_types.type_names():
             raise TypeConflictError(name, "is declared by Python code (GOQUEUE_ACTORS)")
 

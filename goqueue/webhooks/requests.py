@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from goqueue.engine.options.receiver_url import ReceiverUrl
 from goqueue.engine.options.request_models import Moment, Name, Request, Tag
+from goqueue.events.event import EventKind
 from goqueue.webhooks.delivery_rows import DeliveryState
 from goqueue.webhooks.filters import is_kind
 from goqueue.webhooks.signatures import SECRET_BYTES, key_of
@@ -27,7 +28,9 @@ __all__ = [
 OVERLAP_SECONDS = 86_400.0
 OVERLAP_MAX_SECONDS = 90 * 86_400.0
 
-_FEW = Field(min_length=1, max_length=100, strict=False)
+_FEW = Field(max_length=100, strict=False)
+
+_KIND_NAMES = sorted({*map(str, EventKind), *(f"{kind.partition('.')[0]}.*" for kind in EventKind)})
 
 
 def _check_kind(name: str) -> str:
@@ -46,7 +49,7 @@ def _check_secret(secret: str) -> str:
 
 
 def _empty_as_none(value: Any) -> Any:
-    return None if value == [] else value
+    return value or None
 
 
 WebhookName = Annotated[
@@ -56,26 +59,32 @@ WebhookName = Annotated[
         description="What it is called: letters, digits, points, dashes.",
     ),
 ]
-Secret = Annotated[str, Field(max_length=200), AfterValidator(_check_secret)]
-EventKindName = Annotated[Name, AfterValidator(_check_kind)]
+Secret = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$"}),
+    AfterValidator(_check_secret),
+]
+EventKindName = Annotated[
+    Name, AfterValidator(_check_kind), Field(json_schema_extra={"enum": list(_KIND_NAMES)})
+]
 EventNames = Annotated[
     Annotated[tuple[EventKindName, ...], _FEW] | None,
-    BeforeValidator(_empty_as_none),
+    AfterValidator(_empty_as_none),
     Field(description="Only these kinds of events: job.completed; job.* are all of jobs. Default: all."),
 ]
 Queues = Annotated[
     Annotated[tuple[Name, ...], _FEW] | None,
-    BeforeValidator(_empty_as_none),
+    AfterValidator(_empty_as_none),
     Field(description="Only events of these queues."),
 ]
 Types = Annotated[
     Annotated[tuple[Name, ...], _FEW] | None,
-    BeforeValidator(_empty_as_none),
+    AfterValidator(_empty_as_none),
     Field(description="Only events of these job types."),
 ]
 Tags = Annotated[
     Annotated[tuple[Tag, ...], _FEW] | None,
-    BeforeValidator(_empty_as_none),
+    AfterValidator(_empty_as_none),
     Field(description="Only events of jobs with one of these tags."),
 ]
 Headers = Annotated[

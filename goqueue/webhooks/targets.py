@@ -40,4 +40,17 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-TargetHeaders = Annotated[dict[str, str], Field(max_length=HEADERS_MAX), AfterValidator(_check_headers)]
+TargetHeaders = Annotated[
+    dict[str, str],
+    Field(
+        max_length=HEADERS_MAX,
+        json_schema_extra={
+            "propertyNames": {
+                "pattern": f"^{HEADER_NAME.pattern}$",
+                "not": {"enum": sorted(RESERVED_HEADERS)},
+            },
+            "additionalProperties": {"type": "string", "pattern": f"^({HEADER_VALUE.pattern})$"},
+        },
+    ),
+    AfterValidator(_check_headers),
+]

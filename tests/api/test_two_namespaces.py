@@ -23,7 +23,7 @@ from tests.api.conftest import NOOP
 from tests.support.dashboard.client import DashboardClient
 from tests.support.dashboard.pages import addresses, page_routes, routes
 from tests.support.factories import JobFactory
-from tests.support.secret_jobs import SecretJobs
+from tests.support.secret_jobs import WEBHOOK, SecretJobs
 from tests.support.shared_database import own_settings
 from tests.support.waiting import wait_until
 
@@ -95,7 +95,7 @@ def furnished(settings: Settings, router: KeyRouter, name: str, ahead: int) -> T
     database, mark = goqueue.database, f"mark-of-{name}"
     other_ids = "".join(
         f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {ahead + 1});"
-        for table in ("jobs", "workers", "bulk_operations", "schedules")
+        for table in ("jobs", "workers", "bulk_operations", "schedules", "webhook_deliveries")
     )
     made = goqueue.keys.create("client", "admin")
     client = client_with(router, made.text)
@@ -147,10 +147,11 @@ def client_with(router: KeyRouter, key: str) -> testing.TestClient:
 
 def places_of(tenant: Tenant) -> dict[str, list[str]]:
     """What parameters of paths stand for, by their names: things that this tenant has."""
-    named = [str(NOOP["queue"]), tenant.mark, "noop", "nightly"]
+    named = [str(NOOP["queue"]), tenant.mark, "noop", "nightly", WEBHOOK]
     return {
         "job_id": [str(job_id) for job_id in tenant.jobs.ids],
         "operation_id": [str(tenant.jobs.operation_id)],
+        "delivery_id": [str(tenant.jobs.delivery_id)],
         "worker_id": [str(tenant.worker_id)],
         "key_id": [tenant.key_id],
         "name": [*named, tenant.name],
@@ -362,6 +363,7 @@ def test_metrics_of_the_installation_name_nothing_of_its_namespaces(
 
 
 BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/webhooks/{name}/redeliver"): {"since": "2026-01-01T00:00:00Z"},
     ("POST", "/jobs"): NOOP,
     ("POST", "/jobs/create"): NOOP | {"unique": {"key": "one"}},
     ("POST", "/jobs/batch"): {"jobs": [NOOP]},

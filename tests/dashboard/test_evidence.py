@@ -85,6 +85,10 @@ TABLE: dict[ReasonCode, Facts] = {
         job=job(requires=["gpu=true"]),
         eligible=EligibleWorkers("default", unlabelled=3, labels=[(["region=eu"], 2), ([], 1)]),
     ),
+    ReasonCode.VERSION_TOO_LOW: facts(
+        job=job(requires=["!version=0000000004"]),
+        eligible=EligibleWorkers("default", unlabelled=3, labels=[(["!version=0000000003"], 2), ([], 1)]),
+    ),
     ReasonCode.WORKERS_TOO_SMALL: facts(
         job=job(requires=[], slots=9), eligible=EligibleWorkers("default", small=2, most_slots=8)
     ),

@@ -56,6 +56,8 @@ NOWHERE = {
         "editable",
         "keys",
         "namespaces",
+        "webhooks",
+        "deliveries",
     )
 }
 

@@ -171,13 +171,21 @@ def test_a_wrong_setting_is_refused_by_name(
         assert name in refused(lambda: api.cron("@daily", job=settings_)(ship), database)
 
 
-@pytest.mark.parametrize("actor", ["ship", None, 5, len, NOTHING_KNOWN, "unknown"], ids=repr)
+@pytest.mark.parametrize("actor", [None, 5, len, NOTHING_KNOWN], ids=repr)
 def test_what_is_no_actor_is_refused(broker: JobBroker, database: Database, actor: Any) -> None:
     """The error says what should be passed."""
     assert "actor" in refused(lambda: api.enqueue(actor, {"number": 1}), database)
     assert "actor" in refused(lambda: api.enqueue_many(actor, [{"number": 1}]), database)
     assert "actor" in refused(lambda: api.enqueue_chain((actor, {"number": 1})), database)
     assert "actor" in refused(lambda: api.cron("@daily")(actor), database)
+
+
+@pytest.mark.parametrize("name", ["unknown", "", "a\0b", "\ud800"], ids=repr)
+def test_a_name_of_no_type_is_refused(broker: JobBroker, database: Database, name: str) -> None:
+    """A job type may be named by a text, if there is one of this name."""
+    assert "type" in refused(lambda: api.enqueue(name, {"number": 1}), database)
+    assert "type" in refused(lambda: api.enqueue_many(name, [{"number": 1}]), database)
+    assert "type" in refused(lambda: api.enqueue_chain((name, {"number": 1})), database)
 
 
 @pytest.mark.parametrize("steps", [(), (5,), ((),), (("a",),), ("abc",), (("a", 1, 2, 3),)], ids=repr)
@@ -273,6 +281,15 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "actor queue": lambda value: api.actor(queue=[value])(lambda: None),
     "actor max_retries": lambda value: api.actor(max_retries=str(value))(lambda: None),
     "actor nonsense": lambda value: api.actor(nonsense=value)(lambda: None),
+    "wait": lambda value: api.wait(value, timeout_seconds=0),
+    "wait timeout": lambda value: api.wait(1, timeout_seconds=str(value)),
+    "listen": lambda value: api.listen(value),
+    "listen queue": lambda value: api.listen(queue=[value]),
+    "declare_type": lambda value: api.declare_type(value if value != "x" else "", schema={}, queue="orders"),
+    "declare_type schema": lambda value: api.declare_type("t", schema=[value], queue="orders"),
+    "declare_type nonsense": lambda value: api.declare_type("t", nonsense=value),
+    "remove_type": lambda value: api.remove_type(value),
+    "rotate_type_secret": lambda value: api.rotate_type_secret(value),
     "Unique": lambda value: api.enqueue(_ship(), {"number": 1}, unique=api.Unique(fields=[value])),
     "Snooze": lambda value: api.Snooze(str(value)),
     "RetryAfter": lambda value: api.RetryAfter(str(value)),

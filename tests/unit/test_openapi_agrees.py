@@ -41,6 +41,8 @@ BASES: dict[str, dict[str, Any]] = {
     "LogLines": {"lines": ["a"]},
     "NewKey": {"name": "a", "scopes": ["jobs:read"]},
     "NewNamespace": {"name": "a"},
+    "NewWebhook": {"name": "a", "url": "https://a.example/"},
+    "RedeliverRange": {"since": "2026-12-01T00:00:00Z"},
     "CreateBulkOperation": {"action": "retry", "filter": {"queue": "a"}},
     "CreateSchedule": {"name": "a", "cron": "* * * * *", "queue": "a", "payload": {}},
     "PutSchedule": {"cron": "* * * * *", "queue": "a", "payload": {}},

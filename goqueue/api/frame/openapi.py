@@ -112,23 +112,25 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     return described
 
 
+_INTEGER: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
+
+#: The parameters of paths, by their names in the templates of routes.
+_PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("job_id", "operation_id", "worker_id", "delivery_id"), _INTEGER),
+    "key_id": {"type": "string", "pattern": "^[a-z0-9]{12}$"},
+    "fingerprint": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "token": {"type": "string"},
+    "name": {"type": "string"},
+    "key": {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS},
+}
+
+
 def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
-    parameters: list[dict[str, Any]] = []
-    for name in ("job_id", "operation_id", "worker_id", "delivery_id"):
-        if f"{{{name}}}" in path:
-            schema: dict[str, Any] = {"type": "integer", "format": "int64", "minimum": 1}
-            parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
-    if "{key_id}" in path:
-        schema = {"type": "string", "pattern": "^[a-z0-9]{12}$"}
-        parameters.append({"name": "key_id", "in": "path", "required": True, "schema": schema})
-    if "{fingerprint}" in path:
-        schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
-        parameters.append({"name": "fingerprint", "in": "path", "required": True, "schema": schema})
-    if "{name}" in path:
-        parameters.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
-    if "{key}" in path:
-        schema = {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARACTERS}
-        parameters.append({"name": "key", "in": "path", "required": True, "schema": schema})
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in _PATH_PARAMETERS.items()
+        if f"{{{name}}}" in path
+    ]
     if operation.stream:
         parameters.append(_LAST_EVENT_ID)
     if operation.idempotent:

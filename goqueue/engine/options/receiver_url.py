@@ -38,4 +38,8 @@ def _is_host(host: str) -> bool:
     return is_ip_v6 or HOST_NAME.fullmatch(host) is not None
 
 
-ReceiverUrl = Annotated[str, Field(max_length=URL_MAX_LENGTH), AfterValidator(_check_url)]
+ReceiverUrl = Annotated[
+    str,
+    Field(max_length=URL_MAX_LENGTH, json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}),
+    AfterValidator(_check_url),
+]
