@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -29,6 +27,7 @@ from goqueue.remote.declared_type_rows import (
     upsert,
 )
 from goqueue.remote.declared_types import TypeDirectory, TypesOfPython
+from goqueue.webhooks.signatures import new_secret
 
 __all__ = ["OVERLAP_MAX_SECONDS", "OVERLAP_SECONDS", "TYPES_MAX", "MadeType", "TypeDeclarations"]
 
@@ -91,7 +90,7 @@ class TypeDeclarations(TypeDirectory):
             if before is None and count_all(connection) >= TYPES_MAX:
                 raise TypeConflictError(name, f"is one too many: at most {TYPES_MAX:,} can be declared")
             queue_rows.ensure(connection, [stored.queue])
-            made = upsert(connection, name, stored, by=by, secret=_new_secret())
+            made = upsert(connection, name, stored, by=by, secret=new_secret())
             audit.record(
                 connection,
                 "type.declare",
@@ -123,7 +122,7 @@ class TypeDeclarations(TypeDirectory):
         with self._database.transaction() as connection:
             if find(connection, name, lock=True) is None:
                 raise TypeNotFoundError(name)
-            made = rotate(connection, name, _new_secret(), overlap_seconds=overlap_seconds)
+            made = rotate(connection, name, new_secret(), overlap_seconds=overlap_seconds)
             if made is None:
                 raise TypeConflictError(name, "has no url, and so no secret")
             noted = {"overlap_seconds": overlap_seconds}
@@ -161,11 +160,6 @@ class TypeDeclarations(TypeDirectory):
             raise TypeNotFoundError(name)
         if name in self._python_types.type_names():
             raise TypeConflictError(name, "is declared by Python code (GOQUEUE_ACTORS)")
-
-
-def _new_secret() -> str:
-    """Make a secret as Standard Webhooks writes them: 256 random bits."""
-    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
 def _noted(name: str, declaration: StoredDeclaration) -> dict[str, Any]:

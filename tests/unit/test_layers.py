@@ -30,6 +30,8 @@ LAYERS = (
     ("audit",),
     ("engine",),
     ("access",),
+    # Standard Webhooks: whoever sends something signed, a type's jobs or events.
+    ("webhooks.signatures",),
     # What is known of types that are declared from outside; `remote` itself stands on workers.
     (
         "remote.declaration",
