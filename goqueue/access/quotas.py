@@ -24,7 +24,7 @@ class Quotas:
 
     Attributes:
         max_waiting_jobs: jobs that have not begun, those that wait for their time or for others included.
-        creates_per_second: jobs that it creates a second, and at once after a pause.
+        creates_per_second: jobs that it creates per second, and at once after a pause.
         max_payload_bytes: of one job, as JSON in UTF-8.
         max_running_jobs: jobs that run at once, over all queues.
         share: the weight in what is divided between namespaces: worker processes.
@@ -58,7 +58,7 @@ class QuotaChanges(Request):
     ] = None
     creates_per_second: Annotated[
         float | None,
-        Field(gt=0, le=_RATE_MAX, allow_inf_nan=False, description="Creates a second, by all processes."),
+        Field(gt=0, le=_RATE_MAX, allow_inf_nan=False, description="Creates per second, by all processes."),
     ] = None
     max_payload_bytes: Annotated[
         int | None, Field(ge=2, le=_COUNT_MAX, description="Of one job, as JSON in UTF-8.")

@@ -28,7 +28,7 @@ class QuotasDocument(Document):
     """The quotas of a namespace; null: there is none."""
 
     max_waiting_jobs: Annotated[int | None, Field(description="Jobs that have not begun.")]
-    creates_per_second: Annotated[float | None, Field(description="Creates a second, by all processes.")]
+    creates_per_second: Annotated[float | None, Field(description="Creates per second, by all processes.")]
     max_payload_bytes: Annotated[int | None, Field(description="Of one job, as JSON in UTF-8.")]
     max_running_jobs: Annotated[int | None, Field(description="Jobs that run at once, over all queues.")]
     share: Annotated[int, Field(description="The weight in what is divided: worker processes.")]
