@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+import structlog
 from pydantic import SecretStr
 from redis.connection import AbstractConnection
 
@@ -106,6 +107,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         if exitstatus == pytest.ExitCode.OK:
             folder.remove()
         folder.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_are_configured_again() -> Iterator[None]:
+    """Let loggers ask for their configuration each time.
+
+    A command that a test runs in this process configures them as for a process of its own, where each keeps
+    what it found first; tests that come later could not capture what those log.
+    """
+    configure = structlog.configure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            structlog,
+            "configure",
+            lambda **options: configure(**options | {"cache_logger_on_first_use": False}),
+        )
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from goqueue.api.frame.answers import CONTENTS, WITHHELD, Document, Seconds
@@ -93,8 +94,20 @@ class CompleteJobs(Request):
     leases: Annotated[list[CompletedLease], Field(min_length=1, max_length=LEASE_MAX_JOBS)]
 
 
+_FLAGS = ("discard", "cancelled", "interrupted")
+
+
+def _at_most_one_way() -> dict[str, Any]:
+    """Say in a schema what `FailJob` asks: of a wait and the flags that are true, at most one is given."""
+    flags = ({"properties": {flag: {"const": True}}, "required": [flag]} for flag in _FLAGS)
+    wait = {"properties": {"retry_after": {"not": {"type": "null"}}}, "required": ["retry_after"]}
+    return {"allOf": [{"not": {"allOf": list(pair)}} for pair in combinations([wait, *flags], 2)]}
+
+
 class FailJob(Request):
     """An attempt that did not complete; without any of the flags, its type decides whether it runs again."""
+
+    model_config = ConfigDict(json_schema_extra=_at_most_one_way())
 
     error: Annotated[str, Field(max_length=ERROR_MAX_CHARACTERS)] = "the remote worker gave no reason"
     error_type: Annotated[

@@ -59,7 +59,7 @@ class EventChoice(Request):
     job_id: JobId | None = None
     tag: Tag | None = None
     after: str | None = None
-    seconds: Annotated[float, Field(gt=0)] | None = None
+    seconds: Annotated[float, Field(ge=0)] | None = None
 
 
 class FilterIndex:

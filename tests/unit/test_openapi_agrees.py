@@ -213,7 +213,7 @@ def test_the_base_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_the_description_takes_what_the_api_takes(name: str, data: st.DataObject) -> None:
     """A request is described exactly when it is taken."""
