@@ -70,6 +70,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def _let_loggers_ask_again() -> None:
+    """Let loggers ask for their configuration each time, from before the first import on.
+
+    `goqueue.actors`, and commands that a test runs in this process, configure them as for a process of its
+    own, where each keeps what it found first: what it logs afterwards could not be captured any more.
+    """
+    configure = structlog.configure
+
+    def configure_without_cache(**options: Any) -> None:
+        configure(**options | {"cache_logger_on_first_use": False})
+
+    structlog.configure = configure_without_cache  # type: ignore[assignment]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give this session a temporary folder of its own.
 
@@ -77,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Under root, PostgreSQL runs as another user: a second session would take the data from under the first.
     What earlier sessions left is removed.
     """
+    _let_loggers_ask_again()
     if config.option.basetemp is None:
         for parent in (MEMORY_FOLDER, Path(tempfile.gettempdir())):
             remove_left_folders(parent)
@@ -107,23 +122,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         if exitstatus == pytest.ExitCode.OK:
             folder.remove()
         folder.close()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _loggers_are_configured_again() -> Iterator[None]:
-    """Let loggers ask for their configuration each time.
-
-    A command that a test runs in this process configures them as for a process of its own, where each keeps
-    what it found first; tests that come later could not capture what those log.
-    """
-    configure = structlog.configure
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            structlog,
-            "configure",
-            lambda **options: configure(**options | {"cache_logger_on_first_use": False}),
-        )
-        yield
 
 
 @pytest.fixture(autouse=True)
