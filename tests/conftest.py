@@ -69,7 +69,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--partitions", action="store_true", help="jobs are in partitions of a handful each")
 
 
-@pytest.hookimpl(tryfirst=True)
 def _let_loggers_ask_again() -> None:
     """Let loggers ask for their configuration each time, from before the first import on.
 
@@ -82,8 +81,10 @@ def _let_loggers_ask_again() -> None:
         configure(**options | {"cache_logger_on_first_use": False})
 
     structlog.configure = configure_without_cache  # type: ignore[assignment]
+    configure_without_cache()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Give this session a temporary folder of its own.
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import structlog
 from falcon import testing
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -28,6 +29,7 @@ from goqueue.dashboard.access.attempts import ATTEMPTS_MAX
 from goqueue.dashboard.access.guard import CONTENT_SECURITY_POLICY
 from goqueue.dashboard.access.sessions import Sessions
 from goqueue.dashboard.access.signing import COOKIE, LIFETIME_SECONDS, SECURE_COOKIE, Session, SessionSigner
+from goqueue.dashboard.pages import login
 from goqueue.dashboard.site import DASHBOARD
 from goqueue.db.database import Database
 from goqueue.engine.runway.runway import Runway
@@ -420,6 +422,13 @@ def test_the_cleaner_forgets_sessions_that_are_over(database: Database, sessions
 # Attempts
 
 
+@pytest.fixture
+def _sign_ins_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger of the login that keeps no configuration which an earlier test of this process has left."""
+    monkeypatch.setattr(login, "log", structlog.get_logger(login.__name__))
+
+
+@pytest.mark.usefixtures("_sign_ins_are_captured")
 def test_an_address_that_tries_too_many_keys_has_to_wait(
     locked: DashboardClient,
 ) -> None:
@@ -436,6 +445,7 @@ def test_an_address_that_tries_too_many_keys_has_to_wait(
     assert "wrong 3" not in str(logs)
 
 
+@pytest.mark.usefixtures("_sign_ins_are_captured")
 def test_who_signs_in_is_logged_by_the_name_of_the_key(browser_of: MakeBrowser) -> None:
     """An operator sees who came and went, and no key."""
     browser = browser_of(api_keys=(f"ada:{KEY_HASH}",))
