@@ -13,14 +13,13 @@ from goqueue.engine import job_rows as job_store
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.runway.runway import Runway, parse
-from goqueue.engine.transitions import claim as claim_store
 from goqueue.engine.transitions.record import record
 from goqueue.engine.transitions.retry import retry
 from goqueue.engine.workers import worker_rows as worker_store
-from goqueue.jobs import MAX_SLOTS, QUARANTINE_QUEUE, AttemptOutcome, ClaimedJob, Job, JobStatus, Outcome
+from goqueue.jobs import MAX_SLOTS, QUARANTINE_QUEUE, AttemptOutcome, Job, JobStatus, Outcome
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
-from tests.support.dispatching import do_everything_in_each_round, fetch
+from tests.support.dispatching import claim, do_everything_in_each_round, fetch, worker_of
 from tests.support.factories import JobFactory
 from tests.support.servers.bare_runway import BareRunway
 from tests.support.waiting import wait_until
@@ -50,19 +49,6 @@ def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 def dispatcher(settings: Settings, database: Database, runway: Runway) -> Dispatcher:
     """A dispatcher that has not looked yet."""
     return Dispatcher(settings, database, runway)
-
-
-def worker_of(make_job: JobFactory, known: KnownTypes) -> int:
-    """A live worker that can run this, and serves the quarantine as well."""
-    return make_job.worker(queues=["default", QUARANTINE_QUEUE], known=known, threads=known.slots)
-
-
-def claim(database: Database, worker_id: int, job: Job, known: KnownTypes) -> list[ClaimedJob]:
-    """Claim a job as a worker that can run this."""
-    with database.autocommit() as connection:
-        return claim_store.claim(
-            connection, [(job.id, job.fence)], worker_id=worker_id, lease_seconds=15, known=known
-        )
 
 
 def read(database: Database, job_id: int) -> Job:

@@ -11,15 +11,14 @@ from goqueue.dispatch.dispatcher import Dispatcher
 from goqueue.engine import queue_rows as queue_store
 from goqueue.engine.options.known_types import KnownTypes
 from goqueue.engine.runway.runway import Runway
-from goqueue.engine.transitions import claim as claim_store
 from goqueue.engine.transitions.claim_ranges import claim_ranges
 from goqueue.engine.workers import worker_rows as worker_store
 from goqueue.insight import gauge_rows
 from goqueue.insight.explain.explaining import explain_job
-from goqueue.jobs import QUARANTINE_QUEUE, ClaimedJob, Job
+from goqueue.jobs import QUARANTINE_QUEUE
 from goqueue.limits import queue_setting_rows as queue_settings
 from goqueue.limits.settings import QueueLimits
-from tests.support.dispatching import do_everything_in_each_round, fetch
+from tests.support.dispatching import claim, do_everything_in_each_round, fetch, worker_of
 from tests.support.factories import JobFactory
 from tests.support.shared_database import emptied_database, module_settings
 from tests.support.waiting import wait_until
@@ -52,19 +51,6 @@ def every_round_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 def dispatcher(settings: Settings, database: Database, runway: Runway) -> Dispatcher:
     """A dispatcher that has not looked yet."""
     return Dispatcher(settings, database, runway)
-
-
-def worker_of(make_job: JobFactory, known: KnownTypes) -> int:
-    """A live worker that can run this, and serves the quarantine as well."""
-    return make_job.worker(queues=["default", QUARANTINE_QUEUE], known=known, threads=known.slots)
-
-
-def claim(database: Database, worker_id: int, job: Job, known: KnownTypes) -> list[ClaimedJob]:
-    """Claim a job as a worker that can run this."""
-    with database.autocommit() as connection:
-        return claim_store.claim(
-            connection, [(job.id, job.fence)], worker_id=worker_id, lease_seconds=15, known=known
-        )
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,14 @@ __all__ = [
     "ASSIGNMENTS",
     "CLAIMED",
     "HAS_LEASE",
+    "JOB_OF_MESSAGE",
     "LISTED_AS_RUNNING",
     "MAY_START",
+    "assignments",
     "claim",
     "claimant",
     "claimed_job",
+    "listed_as_running",
     "locked_messages",
     "open_claimed",
     "waiting_message",
@@ -86,20 +89,28 @@ HAS_LEASE = """
             AND heartbeat_at > now() - make_interval(secs => %(lease_seconds)s))
 """
 
-#: What a claim changes beside the state.
-ASSIGNMENTS = """
-    place = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1, worker_id = %(worker_id)s,
+
+def assignments(holder: str) -> str:
+    """Write what a claim changes beside the state; `holder` is the id of the worker, as SQL."""
+    return f"""
+    place = 'running', attempts = jobs.attempts + 1, fence = jobs.fence + 1, worker_id = {holder},
     admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
 """
 
-#: The chosen rows are listed as running, and no longer as ready.
-LISTED_AS_RUNNING = """
+
+def listed_as_running(holder: str) -> str:
+    """Write that the chosen rows are listed as running, by a worker, and no longer as ready."""
+    return f"""
     taken AS (
         DELETE FROM ready_jobs WHERE ctid = ANY (ARRAY (SELECT ready_place FROM chosen))
     ), held AS (
-        INSERT INTO running_jobs (holder, job_id) SELECT %(worker_id)s, id FROM chosen
+        INSERT INTO running_jobs (holder, job_id) SELECT {holder}, id FROM chosen
     )
 """
+
+
+#: Of a statement in which one worker claims.
+ASSIGNMENTS, LISTED_AS_RUNNING = assignments("%(worker_id)s"), listed_as_running("%(worker_id)s")
 
 #: What a worker is told of a claimed job: the fields of a `ClaimedJob`.
 CLAIMED = f"""
@@ -119,11 +130,7 @@ CLAIMED = f"""
 # a plain join it looked there by the id alone where a VACUUM had found no row alive, because that seemed to
 # cost no more, and went past every place of every queue (215 pages a job under a held vacuum horizon). What
 # is said twice is asked again of the row as it is when it is locked.
-_CLAIM = f"""
-    WITH chosen AS MATERIALIZED (
-        SELECT job.*
-        FROM {KEYS} AS message (id, fence)
-        CROSS JOIN LATERAL (
+JOB_OF_MESSAGE = f"""
             SELECT jobs.id, ready.place AS ready_place
             FROM jobs LEFT JOIN LATERAL (
                 SELECT ctid AS place, * FROM ready_jobs
@@ -133,6 +140,14 @@ _CLAIM = f"""
               AND (jobs.quarantined OR job_id IS NOT NULL)
               AND {MAY_START}
             LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+"""
+
+_CLAIM = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT job.*
+        FROM {KEYS} AS message (id, fence)
+        CROSS JOIN LATERAL (
+            {JOB_OF_MESSAGE}
         ) AS job
         WHERE {HAS_LEASE}
     ), {LISTED_AS_RUNNING}

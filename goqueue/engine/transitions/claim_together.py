@@ -15,7 +15,14 @@ from goqueue.db.database import retry_on_conflict
 from goqueue.db.locked_rows import rows_of
 from goqueue.db.statements import array, contents_of, fetch_all
 from goqueue.engine.options.known_types import KnownTypes
-from goqueue.engine.transitions.claim import CLAIMED, MAY_START, claimant, claimed_job
+from goqueue.engine.transitions.claim import (
+    CLAIMED,
+    JOB_OF_MESSAGE,
+    assignments,
+    claimant,
+    claimed_job,
+    listed_as_running,
+)
 from goqueue.jobs import ClaimedJob
 
 __all__ = ["claim_together"]
@@ -30,25 +37,11 @@ _CLAIM_TOGETHER = f"""
         SELECT job.*, message.holder
         FROM {_MESSAGES} AS message (id, fence, holder)
         CROSS JOIN LATERAL (
-            SELECT jobs.id, ready.place AS ready_place
-            FROM jobs LEFT JOIN LATERAL (
-                SELECT ctid AS place, * FROM ready_jobs
-                WHERE queue_name = jobs.queue AND ready_rank = jobs.rank AND job_id = jobs.id LIMIT 1
-            ) AS ready ON queue_name = jobs.queue AND ready_rank = jobs.rank AND job_fence = jobs.fence
-            WHERE jobs.id = message.id AND jobs.fence = message.fence AND jobs.status = 'queued'
-              AND (jobs.quarantined OR job_id IS NOT NULL)
-              AND {MAY_START}
-            LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+            {JOB_OF_MESSAGE}
         ) AS job
         WHERE message.holder IN (SELECT id FROM living)
-    ), taken AS (
-        DELETE FROM ready_jobs WHERE ctid = ANY (ARRAY (SELECT ready_place FROM chosen))
-    ), held AS (
-        INSERT INTO running_jobs (holder, job_id) SELECT holder, id FROM chosen
-    )
-    UPDATE jobs SET status = 'running', place = 'running', attempts = jobs.attempts + 1,
-        fence = jobs.fence + 1, worker_id = (SELECT holder FROM chosen WHERE chosen.id = jobs.id),
-        admitted = false, started_at = now(), begun_at = NULL, updated_at = now()
+    ), {listed_as_running("holder")}
+    UPDATE jobs SET status = 'running', {assignments("(SELECT holder FROM chosen WHERE chosen.id = jobs.id)")}
     WHERE {rows_of("chosen")}
     RETURNING {CLAIMED}, worker_id
 """
